@@ -1,0 +1,1 @@
+//! From disk to vault: read, encode, put, within bounded memory.

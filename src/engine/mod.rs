@@ -1,0 +1,1 @@
+//! The sequences: what happens, in which order, for each command.

@@ -1,0 +1,208 @@
+//! What went wrong, in words a user can act on. It must never hold a secret, nor text twice.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+
+/// The result of everything here that can fail.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What sort of failure it was: what callers match on, and what exit codes are made from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// The command line or a value in it is wrong.
+    Usage,
+    /// It does not exist.
+    NotFound,
+    /// It exists already and may not be replaced.
+    Exists,
+    /// The store or target is full.
+    NoSpace,
+    /// A device or file could not be read or written.
+    Io,
+    /// The vault's data is damaged or missing.
+    Damaged,
+    /// The vault is of a newer format, or not a vault.
+    Format,
+    /// This host cannot do it (not root, no such kernel feature, unsupported disk).
+    Unsupported,
+    /// Someone else holds it: another run, a foreign freeze, a disk in use.
+    Busy,
+    /// The point in time could not be had (the disk never went quiet, a deadline passed).
+    Inconsistent,
+    /// Stopped by a signal, whose number this is.
+    Interrupted(i32),
+    /// Anything else; a broken invariant among them.
+    Failed,
+}
+
+impl ErrorKind {
+    /// The name used in JSON output.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Usage => "usage",
+            Self::NotFound => "not_found",
+            Self::Exists => "exists",
+            Self::NoSpace => "no_space",
+            Self::Io => "io",
+            Self::Damaged => "damaged",
+            Self::Format => "format",
+            Self::Unsupported => "unsupported",
+            Self::Busy => "busy",
+            Self::Inconsistent => "inconsistent",
+            Self::Interrupted(_) => "interrupted",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// A failure: what happened, what to do next, and what caused it.
+#[derive(Debug)]
+pub struct Error {
+    kind: ErrorKind,
+    message: String,
+    hint: Option<String>,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Error {
+    /// One sentence that says what happened, with the disk or path, offset and operation in it.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            hint: None,
+            source: None,
+        }
+    }
+
+    /// An operating system error: `action` says what was tried ("open", "write at 4096 of").
+    pub fn io(action: &str, path: &Path, source: io::Error) -> Self {
+        let kind = kind_of(&source);
+        Self::new(kind, format!("cannot {action} {}", path.display())).with_source(source)
+    }
+
+    /// Adds what the user can do next.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds the cause, whose text is shown after a colon.
+    #[must_use]
+    pub fn with_source(
+        mut self,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// Puts what was being done in front: `context: message`.
+    #[must_use]
+    pub fn context(mut self, context: impl fmt::Display) -> Self {
+        self.message = format!("{context}: {}", self.message);
+        self
+    }
+
+    /// Gives it another kind.
+    #[must_use]
+    pub fn with_kind(mut self, kind: ErrorKind) -> Self {
+        self.kind = kind;
+        self
+    }
+
+    /// What sort of failure it was.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// What the user can do next.
+    pub fn hint(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+}
+
+fn kind_of(source: &io::Error) -> ErrorKind {
+    match source.raw_os_error() {
+        Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => ErrorKind::NoSpace,
+        Some(libc::ENOENT | libc::ENXIO | libc::ENODEV) => ErrorKind::NotFound,
+        Some(libc::EEXIST) => ErrorKind::Exists,
+        Some(libc::EBUSY) => ErrorKind::Busy,
+        Some(libc::EPERM | libc::EACCES | libc::ENOSYS | libc::EOPNOTSUPP) => {
+            ErrorKind::Unsupported
+        }
+        _ => ErrorKind::Io,
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            // Our own errors print their causes themselves.
+            cause = if error.is::<Error>() {
+                None
+            } else {
+                error.source()
+            };
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source
+            .as_deref()
+            .map(|source| source as &(dyn std::error::Error + 'static))
+    }
+}
+
+/// Says what was being done when a system call failed.
+pub trait IoContext<T> {
+    /// `action` says what was tried, `path` on what.
+    fn io_context(self, action: &str, path: &Path) -> Result<T>;
+}
+
+impl<T> IoContext<T> for io::Result<T> {
+    fn io_context(self, action: &str, path: &Path) -> Result<T> {
+        self.map_err(|source| Error::io(action, path, source))
+    }
+}
+
+impl<T> IoContext<T> for nix::Result<T> {
+    fn io_context(self, action: &str, path: &Path) -> Result<T> {
+        self.map_err(|source| Error::io(action, path, source.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_message_carries_each_cause_once() {
+        let inner = Error::io(
+            "read",
+            Path::new("/x"),
+            io::Error::from_raw_os_error(libc::EIO),
+        );
+        let outer = Error::new(ErrorKind::Failed, "snapshot failed").with_source(inner);
+        assert_eq!(
+            outer.to_string(),
+            "snapshot failed: cannot read /x: Input/output error (os error 5)"
+        );
+    }
+
+    #[test]
+    fn a_full_disk_is_told_from_a_broken_one() {
+        let of = |errno| kind_of(&io::Error::from_raw_os_error(errno));
+        assert_eq!(of(libc::ENOSPC), ErrorKind::NoSpace);
+        assert_eq!(of(libc::EIO), ErrorKind::Io);
+        assert_eq!(of(libc::EBUSY), ErrorKind::Busy);
+    }
+}

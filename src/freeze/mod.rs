@@ -1,0 +1,1 @@
+//! Freezing filesystems for an instant, and thawing them whatever happens.

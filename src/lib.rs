@@ -1,0 +1,16 @@
+#![doc = include_str!("ARCHITECTURE.md")]
+
+pub mod capture;
+pub mod cli;
+pub mod device;
+pub mod engine;
+pub mod error;
+pub mod format;
+pub mod freeze;
+pub mod model;
+pub mod restore;
+pub mod store;
+pub mod sys;
+pub mod track;
+
+pub use error::{Error, ErrorKind, Result};

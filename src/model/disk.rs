@@ -1,0 +1,52 @@
+//! What tells one disk from another, across renames and reboots.
+
+use super::units::Bytes;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// A device's major and minor number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct DevNumber {
+    /// Which driver.
+    pub major: u32,
+    /// Which of its devices.
+    pub minor: u32,
+}
+
+impl fmt::Display for DevNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.major, self.minor)
+    }
+}
+
+/// What tells one disk from another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskIdentity {
+    /// The kernel's name now (`vda`): not stable across reboots.
+    pub name: String,
+    /// The device number now.
+    pub dev: DevNumber,
+    /// Size of the whole disk.
+    pub size: Bytes,
+    /// Logical sector size in bytes (512 or 4096).
+    pub logical_block: u32,
+    /// Serial number, when the device tells one.
+    pub serial: Option<String>,
+    /// World-wide name, when the device tells one.
+    pub wwn: Option<String>,
+    /// The kernel's disk sequence number (5.15 on): never used twice within one boot.
+    pub diskseq: Option<u64>,
+    /// The GPT disk GUID or MBR signature, when there is a partition table.
+    pub table_id: Option<String>,
+}
+
+impl DiskIdentity {
+    /// The name under which the disk is known in a vault: the most stable thing it has.
+    pub fn key(&self) -> &str {
+        self.serial
+            .as_deref()
+            .or(self.wwn.as_deref())
+            .or(self.table_id.as_deref())
+            .unwrap_or(&self.name)
+    }
+}

@@ -1,0 +1,108 @@
+//! Names of snapshots and stored objects. A name is never used twice.
+
+use crate::error::{Error, ErrorKind, Result};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+use ulid::Ulid;
+
+/// A snapshot's name: a ULID, so that names sort by time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SnapshotId(Ulid);
+
+impl SnapshotId {
+    /// A new name, for a snapshot made at `unix_ms` milliseconds after 1970-01-01 UTC.
+    pub fn generate(unix_ms: u64) -> Self {
+        let mut random = [0; 16];
+        fill_random(&mut random);
+        Self(Ulid::from_parts(unix_ms, u128::from_le_bytes(random)))
+    }
+}
+
+impl FromStr for SnapshotId {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self> {
+        Ulid::from_string(text).map(Self).map_err(|_| {
+            Error::new(
+                ErrorKind::Usage,
+                format!("{text:?} is not a snapshot's name"),
+            )
+        })
+    }
+}
+
+impl fmt::Display for SnapshotId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The name of a segment, an index object or a vault: 128 random bits, written as 32 hex digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ObjectId(#[serde(with = "hex::serde")] pub [u8; 16]);
+
+impl ObjectId {
+    /// A new name.
+    pub fn generate() -> Self {
+        let mut id = [0; 16];
+        fill_random(&mut id);
+        Self(id)
+    }
+}
+
+impl FromStr for ObjectId {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self> {
+        let mut id = [0; 16];
+        if text.bytes().any(|byte| byte.is_ascii_uppercase())
+            || hex::decode_to_slice(text, &mut id).is_err()
+        {
+            return Err(Error::new(
+                ErrorKind::Damaged,
+                format!("{text:?} is not an object's name"),
+            ));
+        }
+        Ok(Self(id))
+    }
+}
+
+impl fmt::Display for ObjectId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+fn fill_random(bytes: &mut [u8]) {
+    getrandom::fill(bytes).expect("the kernel gives random numbers once it has booted");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_come_back_from_their_text() {
+        let object = ObjectId::generate();
+        assert_eq!(object.to_string().parse::<ObjectId>().unwrap(), object);
+        assert!(
+            object
+                .to_string()
+                .to_uppercase()
+                .parse::<ObjectId>()
+                .is_err()
+                || object.to_string().bytes().all(|b| b.is_ascii_digit())
+        );
+        let snapshot = SnapshotId::generate(1_700_000_000_000);
+        assert_eq!(
+            snapshot.to_string().parse::<SnapshotId>().unwrap(),
+            snapshot
+        );
+        assert!("01K".parse::<SnapshotId>().is_err());
+    }
+
+    #[test]
+    fn later_snapshots_sort_later() {
+        assert!(SnapshotId::generate(1000) < SnapshotId::generate(1001));
+    }
+}

@@ -1,0 +1,17 @@
+//! The words of the trade as types: units, blocks, runs, ids, levels. No I/O here, ever.
+
+mod blocks;
+mod disk;
+mod id;
+mod level;
+mod runs;
+mod units;
+
+pub use blocks::BlockSet;
+pub use disk::{DevNumber, DiskIdentity};
+pub use id::{ObjectId, SnapshotId};
+pub use level::{Level, Mode};
+pub use runs::{Content, Run, RunMap};
+pub use units::{
+    BLOCK_SIZE, BlockIndex, Bytes, Extent, SECTOR_SIZE, Sectors, block_count, block_len,
+};

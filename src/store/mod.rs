@@ -1,0 +1,1 @@
+//! Where a vault's objects are kept, and the vault itself.

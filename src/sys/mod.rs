@@ -1,0 +1,1 @@
+//! System calls: the only room with unsafe code, each call behind a typed function.

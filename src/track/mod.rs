@@ -1,0 +1,5 @@
+//! Which blocks of a disk changed since when, and whether that answer can be trusted.
+
+mod source;
+
+pub use source::{ChangeSource, Epoch, Witness};
