@@ -1,5 +1,8 @@
 #![doc = include_str!("ARCHITECTURE.md")]
 
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("disks are larger than 32-bit address spaces: 64-bit targets only");
+
 pub mod capture;
 pub mod cli;
 pub mod device;
