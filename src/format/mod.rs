@@ -1,1 +1,54 @@
-//! What the bytes in a vault mean. No files here, no store: bytes in, values out, within limits.
+//! What the bytes in a vault mean: `FORMAT.md` in code. No files here and no store: bytes in, values
+//! out. Every length that comes from outside is checked against a limit before it is believed.
+
+mod chunk;
+mod envelope;
+mod index;
+mod manifest;
+mod segment;
+mod vault_info;
+
+pub use chunk::{
+    CHUNK_HEADER, ChunkHash, Codec, EncodedChunk, decode_chunk, encode_chunk, hash_of,
+};
+pub use envelope::{Kind, MAX_OBJECT, open_object, seal_index, seal_object};
+pub use index::{MAX_RUNS, decode_index, encode_index};
+pub use manifest::{
+    CutRecord, DiskRecord, FilesystemRecord, HookRecord, HookRecords, HookStatus, IndexRef,
+    Manifest, SessionRecord,
+};
+pub use segment::{
+    Footer, MAX_SEGMENT, SEGMENT_HEADER, SEGMENT_TARGET, SLOTS_MAX, SegmentWriter, Slot, TRAILER,
+    Trailer,
+};
+pub use vault_info::{BlockDedup, VaultInfo};
+
+use crate::error::{Error, ErrorKind};
+
+/// The version of the format that is written, and the newest that is read.
+pub const VERSION: u16 = 1;
+
+/// Data that does not mean what the format says.
+fn damaged(what: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Damaged, what)
+}
+
+/// Little-endian numbers at fixed places in a header whose length was checked.
+mod wire {
+    pub fn u16_at(bytes: &[u8], at: usize) -> u16 {
+        u16::from_le_bytes(array(bytes, at))
+    }
+
+    pub fn u32_at(bytes: &[u8], at: usize) -> u32 {
+        u32::from_le_bytes(array(bytes, at))
+    }
+
+    pub fn u64_at(bytes: &[u8], at: usize) -> u64 {
+        u64::from_le_bytes(array(bytes, at))
+    }
+
+    /// `N` bytes from `at` on; the caller has checked that they are there.
+    pub fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+        bytes[at..at + N].try_into().expect("the slice has N bytes")
+    }
+}

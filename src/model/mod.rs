@@ -6,6 +6,7 @@ mod id;
 mod level;
 mod runs;
 mod units;
+mod witness;
 
 pub use blocks::BlockSet;
 pub use disk::{DevNumber, DiskIdentity};
@@ -15,3 +16,4 @@ pub use runs::{Content, Run, RunMap};
 pub use units::{
     BLOCK_SIZE, BlockIndex, Bytes, Extent, SECTOR_SIZE, Sectors, block_count, block_len,
 };
+pub use witness::{Epoch, Witness};

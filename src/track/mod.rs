@@ -2,4 +2,4 @@
 
 mod source;
 
-pub use source::{ChangeSource, Epoch, Witness};
+pub use source::ChangeSource;

@@ -1,34 +1,7 @@
 //! What the rest of the house needs from a tracker, whatever it is made of.
 
 use crate::error::Result;
-use crate::model::BlockSet;
-use serde::{Deserialize, Serialize};
-
-/// A span of time between two cuts or passes. A block's mark is the epoch of its last write.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
-#[serde(transparent)]
-pub struct Epoch(pub u32);
-
-/// What a tracker can say for itself at one moment. Two of these, one from the parent's cut and one
-/// from now, decide whether the marks between them prove anything: see `proof`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Witness {
-    /// `/proc/sys/kernel/random/boot_id`.
-    pub boot_id: String,
-    /// Kernel ids of the two copies of the program.
-    pub programs: [u32; 2],
-    /// Kernel id of the map that holds this disk's marks.
-    pub map: u32,
-    /// How often the kernel skipped each copy of the program (`recursion_misses`).
-    pub misses: [u64; 2],
-    /// How often something happened to this disk that marks cannot express (passthrough commands,
-    /// requests with too many ranges, sectors past the end).
-    pub voids: u64,
-    /// The epoch that marks are made with now.
-    pub epoch: Epoch,
-}
+use crate::model::{BlockSet, Epoch, Witness};
 
 /// Where changes of one disk come from.
 pub trait ChangeSource: Send {

@@ -1,0 +1,212 @@
+//! A manifest: the record whose presence makes a snapshot exist. JSON in an envelope.
+
+use super::envelope::{Kind, open_object, seal_object};
+use super::{VERSION, damaged};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{
+    BLOCK_SIZE, BlockSet, Bytes, DiskIdentity, Epoch, Level, Mode, ObjectId, SnapshotId, Witness,
+};
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// One snapshot: the disks of one run, cut at one instant.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Version of the format.
+    pub format: u16,
+    /// The snapshot's name.
+    pub snapshot: SnapshotId,
+    /// The vault it belongs to.
+    pub vault: ObjectId,
+    /// The instant of the cut.
+    pub time: Timestamp,
+    /// When the run began.
+    pub started: Timestamp,
+    /// The host's name.
+    pub host: String,
+    /// The kernel's release.
+    pub kernel: String,
+    /// The version of stillpoint that wrote it.
+    pub writer: String,
+    /// How consistent the whole is.
+    pub level: Level,
+    /// How consistent it was asked to be.
+    pub requested_level: Level,
+    /// How long the filesystems stood frozen, microseconds; absent when none was.
+    pub freeze_us: Option<u64>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+    /// Labels given by the user.
+    pub tags: BTreeMap<String, String>,
+    /// What became of the hooks; absent when none were asked for.
+    pub hooks: Option<HookRecords>,
+    /// The disks.
+    pub disks: Vec<DiskRecord>,
+}
+
+/// What became of the two hooks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HookRecords {
+    /// Before the cut.
+    pub prescript: HookRecord,
+    /// After it.
+    pub postscript: HookRecord,
+}
+
+/// What became of one hook.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HookRecord {
+    /// In a word.
+    pub status: HookStatus,
+    /// In a sentence.
+    pub reason: Option<String>,
+}
+
+/// What became of a hook, in a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the words of the contract say it")]
+pub enum HookStatus {
+    Ran,
+    Failed,
+    TimedOut,
+    Rejected,
+    Absent,
+    NotRun,
+}
+
+/// One disk of a snapshot.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DiskRecord {
+    /// Which disk.
+    pub identity: DiskIdentity,
+    /// How consistent its copy is.
+    pub level: Level,
+    /// How its blocks were found.
+    pub mode: Mode,
+    /// Why so.
+    pub reason: String,
+    /// The snapshot that this one was made as a difference to.
+    pub parent: Option<SnapshotId>,
+    /// Whether free space was copied too.
+    pub all_blocks: bool,
+    /// How many passes copied blocks, the one in the window among them.
+    pub passes: u32,
+    /// Bytes read from the disk.
+    pub read_bytes: Bytes,
+    /// Bytes in blocks that differ from the parent, or were looked at when there is none.
+    pub changed_bytes: Bytes,
+    /// Bytes added to the vault for it.
+    pub stored_bytes: Bytes,
+    /// Bytes read while frozen.
+    pub frozen_bytes: Bytes,
+    /// Bytes of free space and swap that were not copied.
+    pub free_skipped_bytes: Bytes,
+    /// The filesystems that live on it.
+    pub filesystems: Vec<FilesystemRecord>,
+    /// Index objects, to be laid over one another in this order.
+    pub index: Vec<IndexRef>,
+    /// What the next incremental needs to prove its marks; absent when the disk was not tracked.
+    pub cut: Option<CutRecord>,
+}
+
+/// A filesystem at the cut.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FilesystemRecord {
+    /// The device it is mounted from.
+    pub source: String,
+    /// Where it is mounted.
+    pub target: String,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub fstype: String,
+    /// Whether it was frozen at the cut.
+    pub frozen: bool,
+}
+
+/// An index object and how much it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IndexRef {
+    /// Its name.
+    pub id: ObjectId,
+    /// Its number of runs.
+    pub runs: u64,
+    /// Whether it starts afresh (a base) rather than changes what comes before.
+    pub base: bool,
+}
+
+/// The tracker at the cut.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CutRecord {
+    /// The last epoch whose marks this snapshot contains.
+    pub epoch: Epoch,
+    /// What the tracker said for itself before the run read its first block.
+    pub witness: Witness,
+}
+
+impl Manifest {
+    /// The bytes to store.
+    pub fn encode(&self) -> Result<Vec<u8>> {
+        encode_json(Kind::Manifest, self)
+    }
+
+    /// Reads a manifest that stands under the name `snapshot` in the vault `vault`.
+    pub fn decode(bytes: &[u8], snapshot: SnapshotId, vault: ObjectId) -> Result<Self> {
+        let manifest: Self = decode_json(Kind::Manifest, bytes)?;
+        if manifest.format != VERSION || manifest.snapshot != snapshot || manifest.vault != vault {
+            return Err(damaged(
+                "another snapshot's manifest stands under this name",
+            ));
+        }
+        for disk in &manifest.disks {
+            let blocks = disk.identity.size.0.div_ceil(BLOCK_SIZE);
+            if blocks == 0 || blocks >= BlockSet::MAX_BLOCKS || disk.index.is_empty() {
+                return Err(damaged("the manifest has a disk without size or index"));
+            }
+        }
+        Ok(manifest)
+    }
+}
+
+/// Who is writing to the vault.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SessionRecord {
+    /// The host's name.
+    pub host: String,
+    /// The process on it.
+    pub pid: u32,
+    /// The host's boot, so that a process id means something.
+    pub boot_id: String,
+    /// What it is doing.
+    pub command: String,
+    /// When it began.
+    pub started: Timestamp,
+    /// When it was last heard of.
+    pub heartbeat: Timestamp,
+}
+
+impl SessionRecord {
+    /// The bytes to store.
+    pub fn encode(&self) -> Result<Vec<u8>> {
+        encode_json(Kind::Session, self)
+    }
+
+    /// Reads a session's record.
+    pub fn decode(bytes: &[u8]) -> Result<Self> {
+        decode_json(Kind::Session, bytes)
+    }
+}
+
+fn encode_json<T: Serialize>(kind: Kind, value: &T) -> Result<Vec<u8>> {
+    let json = serde_json::to_vec(value)
+        .map_err(|error| Error::new(ErrorKind::Failed, "cannot write JSON").with_source(error))?;
+    seal_object(kind, &json)
+}
+
+fn decode_json<T: DeserializeOwned>(kind: Kind, bytes: &[u8]) -> Result<T> {
+    let plain = open_object(kind, None, bytes)?;
+    serde_json::from_slice(&plain)
+        .map_err(|error| damaged("a record cannot be understood").with_source(error))
+}

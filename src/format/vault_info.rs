@@ -1,0 +1,147 @@
+//! `vault.json`: what a vault is. Written once, when the vault is made.
+//!
+//! One line of JSON: `{"vault":{…},"blake3":"<hex>"}`, the hash being that of the exact bytes of the
+//! value of `vault`.
+
+use super::{VERSION, damaged};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::ObjectId;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// Across what equal blocks are stored once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BlockDedup {
+    /// The snapshots of one disk.
+    Disk,
+    /// Everything in the vault.
+    Vault,
+}
+
+/// What a vault is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VaultInfo {
+    /// Version of the format.
+    pub format: u16,
+    /// The vault's own name by which snapshots say where they belong.
+    pub id: ObjectId,
+    /// For people.
+    pub name: String,
+    /// For people.
+    pub description: Option<String>,
+    /// Bytes in a block.
+    pub block_size: u64,
+    /// When it was made.
+    pub created: Timestamp,
+    /// Across what equal blocks are stored once.
+    pub dedup: BlockDedup,
+    /// How the vault is encrypted; `None`: it is not. Its fields come with encryption.
+    pub encryption: Option<serde_json::Value>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File<'a> {
+    #[serde(borrow)]
+    vault: &'a RawValue,
+    blake3: String,
+}
+
+#[derive(Deserialize)]
+struct AnyVersion {
+    format: u64,
+}
+
+impl VaultInfo {
+    /// The longest `vault.json` that is read, in bytes.
+    pub const MAX_LEN: u64 = 1 << 20;
+
+    /// The bytes of `vault.json`.
+    pub fn encode(&self) -> Result<Vec<u8>> {
+        let bug = |error| Error::new(ErrorKind::Failed, "vault.json").with_source(error);
+        let text = serde_json::to_string(self).map_err(bug)?;
+        let blake3 = blake3::hash(text.as_bytes()).to_hex().to_string();
+        let vault: &RawValue = serde_json::from_str(&text).map_err(bug)?;
+        let mut bytes = serde_json::to_vec(&File { vault, blake3 }).map_err(bug)?;
+        bytes.push(b'\n');
+        Ok(bytes)
+    }
+
+    /// Reads `vault.json`.
+    pub fn decode(bytes: &[u8]) -> Result<Self> {
+        let file: File<'_> = serde_json::from_slice(bytes).map_err(|error| {
+            damaged("vault.json cannot be understood: damaged, or not a vault of stillpoint")
+                .with_source(error)
+        })?;
+        if blake3::hash(file.vault.get().as_bytes()).to_hex().as_str() != file.blake3 {
+            return Err(damaged("vault.json does not match its checksum"));
+        }
+        let wrong = |error| damaged("vault.json has wrong fields").with_source(error);
+        let version: AnyVersion = serde_json::from_str(file.vault.get()).map_err(wrong)?;
+        if version.format > u64::from(VERSION) {
+            return Err(Error::new(
+                ErrorKind::Format,
+                format!(
+                    "the vault is of format {}, newer than format {VERSION}",
+                    version.format
+                ),
+            )
+            .with_hint("use the newest stillpoint; nothing was changed"));
+        }
+        let info: Self = serde_json::from_str(file.vault.get()).map_err(wrong)?;
+        if info.block_size != crate::model::BLOCK_SIZE || info.encryption.is_some() {
+            return Err(Error::new(
+                ErrorKind::Format,
+                "the vault has a block size or an encryption that this version cannot read",
+            )
+            .with_hint("use the newest stillpoint; nothing was changed"));
+        }
+        Ok(info)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info() -> VaultInfo {
+        VaultInfo {
+            format: VERSION,
+            id: ObjectId([7; 16]),
+            name: "ordinary".into(),
+            description: None,
+            block_size: 65536,
+            created: Timestamp::UNIX_EPOCH,
+            dedup: BlockDedup::Disk,
+            encryption: None,
+        }
+    }
+
+    #[test]
+    fn it_comes_back_and_every_flip_is_seen_or_harmless() {
+        let mut bytes = info().encode().unwrap();
+        assert_eq!(VaultInfo::decode(&bytes).unwrap(), info());
+        for at in 0..bytes.len() {
+            for bit in 0..8 {
+                bytes[at] ^= 1 << bit;
+                if let Ok(read) = VaultInfo::decode(&bytes) {
+                    assert_eq!(read, info(), "byte {at} bit {bit}");
+                }
+                bytes[at] ^= 1 << bit;
+            }
+        }
+    }
+
+    #[test]
+    fn a_newer_vault_is_refused_in_words() {
+        let newer = VaultInfo {
+            format: VERSION + 1,
+            ..info()
+        };
+        let error = VaultInfo::decode(&newer.encode().unwrap()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Format);
+        assert!(error.to_string().contains("newer"));
+    }
+}
