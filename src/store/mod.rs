@@ -1,1 +1,22 @@
-//! Where a vault's objects are kept, and the vault itself.
+//! Where a vault's objects are kept, and the vault itself: what is in it, who writes to it.
+//! It must never know what a disk is.
+
+mod catalog;
+mod fault;
+mod local;
+mod memory;
+mod name;
+mod object_store;
+mod segments;
+mod session;
+mod vault;
+
+pub use catalog::SnapshotRef;
+pub use fault::{FaultStore, Operation};
+pub use local::LocalStore;
+pub use memory::MemoryStore;
+pub use name::ObjectName;
+pub use object_store::{Blob, ObjectInfo, ObjectStore};
+pub use segments::{SegmentCache, StoredChunk};
+pub use session::Session;
+pub use vault::{Vault, VaultOptions};

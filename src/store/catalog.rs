@@ -1,0 +1,100 @@
+//! Which snapshots a vault has. A snapshot exists when its manifest does.
+
+use super::name::ObjectName;
+use super::vault::Vault;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{MAX_OBJECT, Manifest};
+use crate::model::SnapshotId;
+
+/// A snapshot that exists; its manifest has not been read yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotRef {
+    /// Its name.
+    pub id: SnapshotId,
+    /// Its manifest's name.
+    pub(super) manifest: ObjectName,
+}
+
+impl Vault {
+    /// All snapshots, oldest first.
+    pub fn snapshots(&self) -> Result<Vec<SnapshotRef>> {
+        self.snapshots_below(&ObjectName::snapshots())
+    }
+
+    /// The snapshots of one host, oldest first.
+    pub fn snapshots_of(&self, host: &str) -> Result<Vec<SnapshotRef>> {
+        self.snapshots_below(&ObjectName::host(host))
+    }
+
+    fn snapshots_below(&self, prefix: &ObjectName) -> Result<Vec<SnapshotRef>> {
+        let mut found: Vec<SnapshotRef> = self
+            .store
+            .list(prefix)?
+            .into_iter()
+            .filter_map(|object| {
+                let mut parts = object.name.components().skip(2);
+                let id = parts.next()?.parse().ok()?;
+                parts.next().is_none().then_some(SnapshotRef {
+                    id,
+                    manifest: object.name.clone(),
+                })
+            })
+            .collect();
+        found.sort_by_key(|snapshot| snapshot.id);
+        Ok(found)
+    }
+
+    /// Reads a snapshot's manifest.
+    pub fn manifest(&self, snapshot: &SnapshotRef) -> Result<Manifest> {
+        let bytes = self.store.get(&snapshot.manifest, MAX_OBJECT)?;
+        let manifest = Manifest::decode(&bytes, snapshot.id, self.info().id)
+            .map_err(|error| error.context(format!("snapshot {}", snapshot.id)))?;
+        if ObjectName::manifest(&manifest.host, manifest.snapshot) != snapshot.manifest {
+            return Err(Error::new(
+                ErrorKind::Damaged,
+                format!("snapshot {} stands under another host's name", snapshot.id),
+            ));
+        }
+        Ok(manifest)
+    }
+
+    /// The snapshot that `text` names: an ID, the start of just one, or `latest`.
+    pub fn find(&self, text: &str) -> Result<SnapshotRef> {
+        let snapshots = self.snapshots()?;
+        let hint = "see what there is with: stillpoint list";
+        if text == "latest" {
+            return snapshots.last().cloned().ok_or_else(|| {
+                Error::new(ErrorKind::NotFound, "the vault has no snapshot yet").with_hint(hint)
+            });
+        }
+        let wanted = text.to_ascii_uppercase();
+        let mut matching = snapshots
+            .into_iter()
+            .filter(|snapshot| snapshot.id.to_string().starts_with(&wanted));
+        match (matching.next(), matching.next()) {
+            _ if text.is_empty() => {
+                Err(Error::new(ErrorKind::Usage, "an empty ID names no snapshot").with_hint(hint))
+            }
+            (None, _) => Err(Error::new(
+                ErrorKind::NotFound,
+                format!("no snapshot {text:?} in the vault {}", self.location()),
+            )
+            .with_hint(hint)),
+            (Some(only), None) => Ok(only),
+            (Some(one), Some(two)) => Err(Error::new(
+                ErrorKind::Usage,
+                format!(
+                    "{text:?} could be {} or {}, and maybe others",
+                    one.id, two.id
+                ),
+            )
+            .with_hint("give more of the ID")),
+        }
+    }
+
+    /// Makes a snapshot cease to exist. Its blocks stay until nothing else needs them and they are
+    /// collected.
+    pub fn delete(&self, snapshot: &SnapshotRef) -> Result<()> {
+        self.store.delete(&snapshot.manifest)
+    }
+}

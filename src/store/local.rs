@@ -1,0 +1,386 @@
+//! A vault in a directory. Every path is opened beneath the directory's own descriptor, through no
+//! symlink; an object appears under its name only when it is whole and on the disk.
+
+use super::name::ObjectName;
+use super::object_store::{Blob, ObjectInfo, ObjectStore};
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, RenameFlags, ResolveFlag, openat2, renameat2};
+use nix::sys::stat::{Mode, mkdirat};
+use nix::unistd::{LinkatFlags, UnlinkatFlags, linkat, unlinkat};
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+/// A vault in a directory.
+pub struct LocalStore {
+    root: OwnedFd,
+    path: PathBuf,
+}
+
+const FILE_MODE: Mode = Mode::from_bits_truncate(0o600);
+const FOLDER_MODE: Mode = Mode::from_bits_truncate(0o700);
+const TEMPORARY: &str = ".tmp-";
+
+impl LocalStore {
+    /// Opens the directory, which must exist.
+    pub fn open(path: &Path) -> Result<Self> {
+        let flags = OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+        let root = nix::fcntl::open(path, flags, Mode::empty()).map_err(|errno| {
+            let error = Error::io("open the vault", path, errno.into());
+            match errno {
+                Errno::ENOENT => error.with_hint("make one with: stillpoint init DIRECTORY"),
+                Errno::ENOTDIR => error
+                    .with_kind(ErrorKind::Usage)
+                    .with_hint("a vault is a directory"),
+                _ => error,
+            }
+        })?;
+        Ok(Self {
+            root,
+            path: path.to_owned(),
+        })
+    }
+
+    /// Makes the directory where it is missing, for its owner alone, and opens it.
+    pub fn create(path: &Path) -> Result<Self> {
+        match std::fs::DirBuilder::new().mode(0o700).create(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                Err(Error::io("make the directory", path, error))
+            }
+            _ => Self::open(path),
+        }
+    }
+
+    /// Whether nothing at all is in the directory.
+    pub fn is_empty(&self) -> Result<bool> {
+        let mut entries = std::fs::read_dir(fd_path(&self.root)).io_context("list", &self.path)?;
+        Ok(entries.next().is_none())
+    }
+
+    /// The device number of the filesystem that holds the vault.
+    pub fn device(&self) -> Result<u64> {
+        let file = File::from(self.root.try_clone().io_context("open", &self.path)?);
+        Ok(file.metadata().io_context("look at", &self.path)?.dev())
+    }
+
+    fn full_path(&self, name: &ObjectName) -> PathBuf {
+        self.path.join(name.as_str())
+    }
+
+    fn open_at(&self, relative: &str, flags: OFlag) -> nix::Result<OwnedFd> {
+        let how = OpenHow::new()
+            .flags(flags | OFlag::O_CLOEXEC)
+            .mode(if flags.contains(OFlag::O_CREAT) {
+                FILE_MODE
+            } else {
+                Mode::empty()
+            })
+            .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
+        openat2(&self.root, relative, how)
+    }
+
+    fn open_object(&self, name: &ObjectName) -> Result<File> {
+        match self.open_at(name.as_str(), OFlag::O_RDONLY | OFlag::O_NONBLOCK) {
+            Ok(fd) => Ok(fd.into()),
+            Err(Errno::ENOENT | Errno::ENOTDIR) => Err(Error::new(
+                ErrorKind::NotFound,
+                format!("{name} is not in the vault"),
+            )),
+            Err(errno) => Err(Error::io("open", &self.full_path(name), errno.into())),
+        }
+    }
+
+    fn length(&self, file: &File, name: &ObjectName) -> Result<u64> {
+        let metadata = file
+            .metadata()
+            .io_context("look at", &self.full_path(name))?;
+        if !metadata.is_file() {
+            return Err(Error::new(
+                ErrorKind::Damaged,
+                format!("{name} is not a file"),
+            ));
+        }
+        Ok(metadata.len())
+    }
+
+    fn read(&self, file: &File, name: &ObjectName, offset: u64, length: u64) -> Result<Blob> {
+        let mut bytes = vec![0; length as usize];
+        file.read_exact_at(&mut bytes, offset)
+            .io_context("read", &self.full_path(name))?;
+        Ok(bytes.into())
+    }
+
+    /// The folder that an object goes into, made where it is missing.
+    fn folder_of(&self, name: &ObjectName) -> nix::Result<(OwnedFd, String)> {
+        let mut components: Vec<&str> = name.components().collect();
+        let last = components.pop().unwrap_or_default().to_owned();
+        let mut folder = self.open_at(".", OFlag::O_DIRECTORY)?;
+        let mut path = String::new();
+        for component in components {
+            path = if path.is_empty() {
+                component.into()
+            } else {
+                format!("{path}/{component}")
+            };
+            let next = match self.open_at(&path, OFlag::O_DIRECTORY) {
+                Err(Errno::ENOENT) => {
+                    match mkdirat(&folder, component, FOLDER_MODE) {
+                        Ok(()) | Err(Errno::EEXIST) => {}
+                        Err(errno) => return Err(errno),
+                    }
+                    nix::unistd::fsync(&folder)?;
+                    self.open_at(&path, OFlag::O_DIRECTORY)?
+                }
+                other => other?,
+            };
+            folder = next;
+        }
+        Ok((folder, last))
+    }
+
+    fn put_in(&self, folder: &OwnedFd, last: &str, bytes: &[u8]) -> std::io::Result<()> {
+        let flags = OFlag::O_TMPFILE | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+        match nix::fcntl::openat(folder, ".", flags, FILE_MODE) {
+            Ok(fd) => {
+                // Without a name until it is whole: a killed run leaves nothing behind.
+                let mut file = File::from(fd);
+                file.write_all(bytes)?;
+                file.sync_all()?;
+                let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+                linkat(
+                    AT_FDCWD,
+                    link.as_str(),
+                    folder,
+                    last,
+                    LinkatFlags::AT_SYMLINK_FOLLOW,
+                )?;
+            }
+            Err(Errno::EOPNOTSUPP | Errno::EISDIR | Errno::ENOENT | Errno::EINVAL) => {
+                put_by_rename(folder, last, bytes)?;
+            }
+            Err(errno) => return Err(errno.into()),
+        }
+        Ok(nix::unistd::fsync(folder)?)
+    }
+
+    fn list_into(&self, name: &ObjectName, found: &mut Vec<ObjectInfo>) -> Result<()> {
+        let path = self.full_path(name);
+        let folder = match self.open_at(name.as_str(), OFlag::O_DIRECTORY) {
+            Ok(folder) => folder,
+            Err(Errno::ENOENT) => return Ok(()),
+            Err(errno) => return Err(Error::io("open", &path, errno.into())),
+        };
+        for entry in std::fs::read_dir(fd_path(&folder)).io_context("list", &path)? {
+            let entry = entry.io_context("list", &path)?;
+            // What is not a name of ours is not of the vault: a temporary file, `lost+found`.
+            let Some(below) = entry
+                .file_name()
+                .to_str()
+                .and_then(|text| name.join(text).ok())
+            else {
+                continue;
+            };
+            match entry.metadata() {
+                Ok(metadata) if metadata.is_dir() => self.list_into(&below, found)?,
+                Ok(metadata) if metadata.is_file() => {
+                    found.push(ObjectInfo {
+                        name: below,
+                        size: metadata.len(),
+                    });
+                }
+                Ok(_) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(Error::io("look at", &path, error)),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn fd_path(fd: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
+/// For filesystems without unnamed files: a temporary name first. Where `RENAME_NOREPLACE` is not to
+/// be had either, names that are random by 128 bits have to do.
+fn put_by_rename(folder: &OwnedFd, last: &str, bytes: &[u8]) -> std::io::Result<()> {
+    let temporary = format!("{TEMPORARY}{}", crate::model::ObjectId::generate());
+    let flags =
+        OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+    let fd = nix::fcntl::openat(folder, temporary.as_str(), flags, FILE_MODE)?;
+    let mut file = File::from(fd);
+    let written = file
+        .write_all(bytes)
+        .and_then(|()| file.sync_all())
+        .and_then(|()| {
+            let to = |flags| renameat2(folder, temporary.as_str(), folder, last, flags);
+            match to(RenameFlags::RENAME_NOREPLACE) {
+                Err(Errno::EINVAL | Errno::ENOSYS) => Ok(to(RenameFlags::empty())?),
+                other => Ok(other?),
+            }
+        });
+    if written.is_err() {
+        // Best effort: the error that matters is the one above.
+        let _ = unlinkat(folder, temporary.as_str(), UnlinkatFlags::NoRemoveDir);
+    }
+    written
+}
+
+impl ObjectStore for LocalStore {
+    fn location(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    fn put(&self, name: &ObjectName, bytes: Blob) -> Result<()> {
+        let (folder, last) = self
+            .folder_of(name)
+            .map_err(|errno| self.put_error(name, errno.into()))?;
+        self.put_in(&folder, &last, &bytes)
+            .map_err(|error| self.put_error(name, error))
+    }
+
+    fn get(&self, name: &ObjectName, limit: u64) -> Result<Blob> {
+        let file = self.open_object(name)?;
+        let length = self.length(&file, name)?;
+        if length > limit {
+            let what =
+                format!("{name} is {length} bytes long, more than an object of its kind can be");
+            return Err(Error::new(ErrorKind::Damaged, what));
+        }
+        self.read(&file, name, 0, length)
+    }
+
+    fn get_range(&self, name: &ObjectName, offset: u64, length: u64) -> Result<Blob> {
+        let file = self.open_object(name)?;
+        let whole = self.length(&file, name)?;
+        if offset.checked_add(length).is_none_or(|end| end > whole) {
+            return Err(Error::new(
+                ErrorKind::Damaged,
+                format!("{name} is cut short"),
+            ));
+        }
+        self.read(&file, name, offset, length)
+    }
+
+    fn get_tail(&self, name: &ObjectName, length: u64) -> Result<(Blob, u64)> {
+        let file = self.open_object(name)?;
+        let whole = self.length(&file, name)?;
+        let length = length.min(whole);
+        Ok((self.read(&file, name, whole - length, length)?, whole))
+    }
+
+    fn list(&self, prefix: &ObjectName) -> Result<Vec<ObjectInfo>> {
+        let mut found = Vec::new();
+        self.list_into(prefix, &mut found)?;
+        Ok(found)
+    }
+
+    fn delete(&self, name: &ObjectName) -> Result<()> {
+        let path = self.full_path(name);
+        let (folder, last) = self
+            .folder_of(name)
+            .io_context("open the folder of", &path)?;
+        match unlinkat(&folder, last.as_str(), UnlinkatFlags::NoRemoveDir) {
+            Ok(()) => nix::unistd::fsync(&folder).io_context("write the folder of", &path),
+            Err(Errno::ENOENT) => Ok(()),
+            Err(errno) => Err(Error::io("delete", &path, errno.into())),
+        }
+    }
+}
+
+impl LocalStore {
+    fn put_error(&self, name: &ObjectName, source: std::io::Error) -> Error {
+        let error = Error::io("write", &self.full_path(name), source);
+        match error.kind() {
+            ErrorKind::NoSpace => error.with_hint(
+                "the vault's disk is full: make room or delete snapshots; those already there are whole",
+            ),
+            ErrorKind::Exists => error.with_hint("names are never used twice; start the run again"),
+            _ => error.with_hint("is the vault's disk writable, and mounted?"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> ObjectName {
+        ObjectName::parse(text).unwrap()
+    }
+
+    #[test]
+    fn an_object_comes_back_whole_and_in_parts_and_is_never_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = LocalStore::open(folder.path()).unwrap();
+        assert!(store.is_empty().unwrap());
+        let at = name("segments/ab/1");
+        store.put(&at, Blob::from_static(b"0123456789")).unwrap();
+        assert_eq!(
+            store.put(&at, Blob::new()).unwrap_err().kind(),
+            ErrorKind::Exists
+        );
+        assert_eq!(store.get(&at, 10).unwrap(), "0123456789");
+        assert_eq!(store.get(&at, 9).unwrap_err().kind(), ErrorKind::Damaged);
+        assert_eq!(store.get_range(&at, 3, 2).unwrap(), "34");
+        assert_eq!(
+            store.get_range(&at, 9, 2).unwrap_err().kind(),
+            ErrorKind::Damaged
+        );
+        assert_eq!(
+            store.get_tail(&at, 3).unwrap(),
+            (Blob::from_static(b"789"), 10)
+        );
+        assert_eq!(
+            store.list(&name("segments")).unwrap(),
+            [ObjectInfo {
+                name: at.clone(),
+                size: 10
+            }]
+        );
+        store.delete(&at).unwrap();
+        store.delete(&at).unwrap();
+        assert_eq!(store.get(&at, 10).unwrap_err().kind(), ErrorKind::NotFound);
+        assert!(store.list(&name("snapshots")).unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_way_by_rename_keeps_the_same_promises() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = LocalStore::open(folder.path()).unwrap();
+        put_by_rename(&store.root, "x", b"1").unwrap();
+        assert!(put_by_rename(&store.root, "x", b"2").is_err());
+        assert_eq!(std::fs::read(folder.path().join("x")).unwrap(), b"1");
+        assert_eq!(
+            std::fs::read_dir(folder.path()).unwrap().count(),
+            1,
+            "no temporary file stays"
+        );
+    }
+
+    #[test]
+    fn no_symlink_is_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let outside = tempfile::tempdir().unwrap();
+        std::fs::write(outside.path().join("x"), b"secret").unwrap();
+        std::os::unix::fs::symlink(outside.path(), folder.path().join("index")).unwrap();
+        let store = LocalStore::open(folder.path()).unwrap();
+        assert!(store.get(&name("index/x"), 100).is_err());
+        assert!(store.put(&name("index/y"), Blob::new()).is_err());
+        assert!(!outside.path().join("y").exists());
+    }
+
+    #[test]
+    fn what_is_kept_is_for_its_owner_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = LocalStore::create(&folder.path().join("vault")).unwrap();
+        store.put(&name("index/x"), Blob::new()).unwrap();
+        let mode = |path: &str| folder.path().join(path).metadata().unwrap().mode() & 0o777;
+        assert_eq!(mode("vault"), 0o700);
+        assert_eq!(mode("vault/index"), 0o700);
+        assert_eq!(mode("vault/index/x"), 0o600);
+    }
+}

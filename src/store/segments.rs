@@ -1,0 +1,160 @@
+//! Reading chunks out of segments. Footers are kept in a bounded cache; every chunk that leaves here
+//! was checked against its hash.
+
+use super::name::ObjectName;
+use super::object_store::{Blob, ObjectStore};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{
+    ChunkHash, Footer, MAX_SEGMENT, SLOTS_MAX, TRAILER, Trailer, decode_chunk, hash_of,
+};
+use crate::model::ObjectId;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Most slots that the footers in the cache may have together: 56 bytes each, so 14 MiB.
+const CACHE_SLOTS: usize = 1 << 18;
+
+/// The first guess at how long a footer is: that of a segment of 64 KiB chunks that shrink by half.
+const TAIL_GUESS: u64 = 1024 * 48 + TRAILER as u64;
+
+/// A chunk as it stands in a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoredChunk {
+    /// BLAKE3 of its plain bytes.
+    pub hash: ChunkHash,
+    /// Length of its plain bytes.
+    pub plain_len: u32,
+    /// Bytes that it takes in the vault.
+    pub stored_len: u32,
+}
+
+#[derive(Default)]
+struct Cached {
+    footers: HashMap<ObjectId, Arc<Footer>>,
+    oldest_first: VecDeque<ObjectId>,
+    slots: usize,
+}
+
+/// Footers of segments read lately.
+#[derive(Default)]
+pub struct SegmentCache(Mutex<Cached>);
+
+impl SegmentCache {
+    /// The footer of a segment, from the cache or the store.
+    pub(super) fn footer(&self, store: &dyn ObjectStore, id: ObjectId) -> Result<Arc<Footer>> {
+        let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(footer) = lock().footers.get(&id) {
+            return Ok(Arc::clone(footer));
+        }
+        let footer = Arc::new(read_footer(store, id).map_err(|error| of_segment(error, id))?);
+        let mut cached = lock();
+        if cached.footers.insert(id, Arc::clone(&footer)).is_none() {
+            cached.slots += footer.slots().len();
+            cached.oldest_first.push_back(id);
+        }
+        while cached.slots > CACHE_SLOTS && cached.oldest_first.len() > 1 {
+            let Some(oldest) = cached.oldest_first.pop_front() else {
+                break;
+            };
+            if let Some(gone) = cached.footers.remove(&oldest) {
+                cached.slots -= gone.slots().len();
+            }
+        }
+        Ok(footer)
+    }
+}
+
+fn read_footer(store: &dyn ObjectStore, id: ObjectId) -> Result<Footer> {
+    let name = ObjectName::segment(id);
+    let (mut tail, length) = store.get_tail(&name, TAIL_GUESS)?;
+    let trailer = Trailer::decode(&tail, length)?;
+    if trailer.tail_len > tail.len() as u64 {
+        tail = store.get_tail(&name, trailer.tail_len)?.0;
+    }
+    let start = tail.len().saturating_sub(trailer.tail_len as usize);
+    Footer::decode(&tail[start..], trailer, id)
+}
+
+/// Says which segment; one that is missing is damage, for something refers to it.
+fn of_segment(error: Error, id: ObjectId) -> Error {
+    let missing = error.kind() == ErrorKind::NotFound;
+    let error = error.context(format!("segment {id}"));
+    if missing {
+        error.with_kind(ErrorKind::Damaged)
+    } else {
+        error
+    }
+}
+
+/// Reads `count` chunks from `slot` on with one request and hands each, checked, to `take`.
+pub(super) fn read_chunks(
+    cache: &SegmentCache,
+    store: &dyn ObjectStore,
+    (id, slot, count): (ObjectId, u32, u32),
+    take: &mut dyn FnMut(u32, &[u8]) -> Result<()>,
+) -> Result<()> {
+    let footer = cache.footer(store, id)?;
+    let damaged = |what: String| of_segment(Error::new(ErrorKind::Damaged, what), id);
+    let slots = (slot as usize)
+        .checked_add(count as usize)
+        .and_then(|end| footer.slots().get(slot as usize..end))
+        .ok_or_else(|| {
+            damaged(format!(
+                "slots {slot} to {} are not all there",
+                slot + count
+            ))
+        })?;
+    let (Some(first), Some(last)) = (slots.first(), slots.last()) else {
+        return Ok(());
+    };
+    let start = u64::from(first.offset);
+    let length = u64::from(last.offset) + u64::from(last.length) - start;
+    let bytes = store
+        .get_range(&ObjectName::segment(id), start, length)
+        .map_err(|error| of_segment(error, id))?;
+    let mut plain = Vec::new();
+    for (n, entry) in slots.iter().enumerate() {
+        let at = (u64::from(entry.offset) - start) as usize;
+        let number = slot + n as u32;
+        let (stored_slot, stored_len) =
+            decode_chunk(&bytes[at..at + entry.length as usize], &mut plain)
+                .map_err(|error| of_segment(error.context(format!("slot {number}")), id))?;
+        if stored_slot != number
+            || stored_len != entry.length as usize
+            || plain.len() != entry.plain_len as usize
+            || hash_of(&plain) != entry.hash
+        {
+            return Err(damaged(format!(
+                "slot {number} does not hold the bytes it should"
+            )));
+        }
+        take(number, &plain)?;
+    }
+    Ok(())
+}
+
+/// Reads a whole segment and checks every byte of it; answers its length.
+pub(super) fn check_segment(store: &dyn ObjectStore, id: ObjectId) -> Result<u64> {
+    let check = || {
+        let bytes: Blob = store.get(&ObjectName::segment(id), MAX_SEGMENT)?;
+        let trailer = Trailer::decode(&bytes, bytes.len() as u64)?;
+        let footer = Footer::decode(&bytes[trailer.footer_offset as usize..], trailer, id)?;
+        footer.check_header(&bytes)?;
+        let mut plain = Vec::new();
+        for (number, entry) in (0..SLOTS_MAX).zip(footer.slots()) {
+            let at = entry.offset as usize;
+            let of_slot = |error: Error| error.context(format!("slot {number}"));
+            let got = decode_chunk(&bytes[at..at + entry.length as usize], &mut plain)
+                .map_err(of_slot)?;
+            if got != (number, entry.length as usize)
+                || plain.len() != entry.plain_len as usize
+                || hash_of(&plain) != entry.hash
+            {
+                let what = format!("slot {number} does not hold the bytes it should");
+                return Err(Error::new(ErrorKind::Damaged, what));
+            }
+        }
+        Ok(bytes.len() as u64)
+    };
+    check().map_err(|error| of_segment(error, id))
+}

@@ -1,0 +1,201 @@
+//! A vault: what `init` makes and every other command opens.
+
+use super::local::LocalStore;
+use super::name::ObjectName;
+use super::object_store::{Blob, ObjectStore};
+use super::segments::{SegmentCache, StoredChunk, check_segment, read_chunks};
+use super::session::Session;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{
+    BlockDedup, IndexRef, Kind, MAX_OBJECT, Manifest, SessionRecord, VERSION, VaultInfo,
+    decode_index, encode_index, open_object, seal_index,
+};
+use crate::model::{ObjectId, RunMap, SnapshotId};
+use jiff::Timestamp;
+use std::path::Path;
+use std::sync::Arc;
+
+/// What a new vault shall be.
+#[derive(Clone, Debug)]
+pub struct VaultOptions {
+    /// 1 to 64 characters.
+    pub name: String,
+    /// For people.
+    pub description: Option<String>,
+}
+
+/// An open vault.
+pub struct Vault {
+    pub(super) store: Arc<dyn ObjectStore>,
+    info: VaultInfo,
+    cache: SegmentCache,
+}
+
+impl Vault {
+    /// Makes a vault in `store`, which the caller knows to be empty.
+    pub fn create(store: Arc<dyn ObjectStore>, options: VaultOptions) -> Result<Self> {
+        let characters = options.name.chars().count();
+        if !(1..=64).contains(&characters) || options.name.chars().any(char::is_control) {
+            return Err(Error::new(
+                ErrorKind::Usage,
+                format!("a vault's name has 1 to 64 characters, this one {characters}"),
+            ));
+        }
+        let info = VaultInfo {
+            format: VERSION,
+            id: ObjectId::generate(),
+            name: options.name,
+            description: options.description,
+            block_size: crate::model::BLOCK_SIZE,
+            created: Timestamp::now(),
+            dedup: BlockDedup::Disk,
+            encryption: None,
+        };
+        store.put(&ObjectName::vault_info(), info.encode()?.into())?;
+        Ok(Self {
+            store,
+            info,
+            cache: SegmentCache::default(),
+        })
+    }
+
+    /// Opens the vault in `store`.
+    pub fn open(store: Arc<dyn ObjectStore>) -> Result<Self> {
+        let bytes = match store.get(&ObjectName::vault_info(), VaultInfo::MAX_LEN) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Err(Error::new(
+                    ErrorKind::NotFound,
+                    format!("{} is not a vault: it has no vault.json", store.location()),
+                )
+                .with_hint("make one in an empty directory with: stillpoint init DIRECTORY"));
+            }
+            other => other?,
+        };
+        let info = VaultInfo::decode(&bytes).map_err(|error| error.context(store.location()))?;
+        Ok(Self {
+            store,
+            info,
+            cache: SegmentCache::default(),
+        })
+    }
+
+    /// Makes a vault in a directory, which must be empty or not there yet.
+    pub fn create_local(path: &Path, options: VaultOptions) -> Result<Self> {
+        let store = LocalStore::create(path)?;
+        if !store.is_empty()? {
+            return Err(Error::new(
+                ErrorKind::Exists,
+                format!("{} is not empty: no vault was made in it", path.display()),
+            )
+            .with_hint("name an empty directory, or one that is not there yet"));
+        }
+        Self::create(Arc::new(store), options)
+    }
+
+    /// What it is.
+    pub fn info(&self) -> &VaultInfo {
+        &self.info
+    }
+
+    /// Where it is, for people.
+    pub fn location(&self) -> String {
+        self.store.location()
+    }
+
+    /// Puts a finished segment.
+    pub fn put_segment(&self, id: ObjectId, bytes: Vec<u8>) -> Result<()> {
+        self.store.put(&ObjectName::segment(id), bytes.into())
+    }
+
+    /// Stores a map as one or more index objects; the first of a base is marked so.
+    pub fn put_index(&self, map: &RunMap, blocks: u64, base: bool) -> Result<Vec<IndexRef>> {
+        let mut refs = Vec::new();
+        for part in encode_index(map, blocks) {
+            let (id, bytes) = seal_index(&part)?;
+            self.store.put(&ObjectName::index(id), bytes.into())?;
+            let runs = decode_index(&part, blocks, &mut RunMap::new())?;
+            refs.push(IndexRef {
+                id,
+                runs,
+                base: base && refs.is_empty(),
+            });
+        }
+        Ok(refs)
+    }
+
+    /// Reads the map of a disk of `blocks` blocks: its index objects laid over one another.
+    pub fn load_index(&self, refs: &[IndexRef], blocks: u64) -> Result<RunMap> {
+        let mut map = RunMap::new();
+        for part in refs {
+            let read = || {
+                let bytes = self.store.get(&ObjectName::index(part.id), MAX_OBJECT)?;
+                let plain = open_object(Kind::Index, Some(part.id), &bytes)?;
+                decode_index(&plain, blocks, &mut map)
+            };
+            let mut read = read;
+            read().map_err(|error| missing_is_damage(error, &format!("index {}", part.id)))?;
+        }
+        if !map.covers(blocks) {
+            return Err(Error::new(
+                ErrorKind::Damaged,
+                "the index does not cover the whole disk",
+            ));
+        }
+        Ok(map)
+    }
+
+    /// What stands in a slot, without reading its bytes.
+    pub fn chunk(&self, segment: ObjectId, slot: u32) -> Result<StoredChunk> {
+        let footer = self.cache.footer(self.store.as_ref(), segment)?;
+        let slot = footer
+            .slot(slot)
+            .map_err(|error| error.context(format!("segment {segment}")))?;
+        Ok(StoredChunk {
+            hash: slot.hash,
+            plain_len: slot.plain_len,
+            stored_len: slot.length,
+        })
+    }
+
+    /// Reads `count` chunks from `slot` on and hands each, checked against its hash, to `take`.
+    pub fn read_chunks(
+        &self,
+        segment: ObjectId,
+        slot: u32,
+        count: u32,
+        take: &mut dyn FnMut(u32, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        read_chunks(
+            &self.cache,
+            self.store.as_ref(),
+            (segment, slot, count),
+            take,
+        )
+    }
+
+    /// Reads a whole segment and checks every byte of it; answers its length.
+    pub fn check_segment(&self, segment: ObjectId) -> Result<u64> {
+        check_segment(self.store.as_ref(), segment)
+    }
+
+    /// Makes a snapshot exist: everything it refers to has been put before.
+    pub fn put_manifest(&self, manifest: &Manifest) -> Result<()> {
+        let name = ObjectName::manifest(&manifest.host, manifest.snapshot);
+        self.store.put(&name, Blob::from(manifest.encode()?))
+    }
+
+    /// Says that a run writes to the vault.
+    pub fn begin_session(&self, run: SnapshotId, record: SessionRecord) -> Result<Session> {
+        Session::begin(Arc::clone(&self.store), run, record)
+    }
+}
+
+pub(super) fn missing_is_damage(error: Error, what: &str) -> Error {
+    let missing = error.kind() == ErrorKind::NotFound;
+    let error = error.context(what);
+    if missing {
+        error.with_kind(ErrorKind::Damaged)
+    } else {
+        error
+    }
+}
