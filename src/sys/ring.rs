@@ -284,3 +284,89 @@ impl Drop for Ring {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::os::fd::OwnedFd;
+
+    /// A file from which reads hang until something is written to the other end.
+    fn hanging() -> (Arc<File>, File) {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let file = |fd: OwnedFd| File::from(fd);
+        (Arc::new(file(reader.into())), file(writer.into()))
+    }
+
+    fn request(pool: &BufferPool, token: u64) -> ReadRequest {
+        ReadRequest {
+            token,
+            offset: Bytes(0),
+            start: 0,
+            length: 4096,
+            buffer: pool.try_take().unwrap(),
+        }
+    }
+
+    fn soon() -> Option<Instant> {
+        Some(Instant::now() + Duration::from_millis(20))
+    }
+
+    #[test]
+    fn a_read_that_hangs_is_given_up_and_its_buffer_never_used_again() {
+        let pool = BufferPool::new(2, Bytes(4096)).unwrap();
+        let (file, mut writer) = hanging();
+        let mut ring = Ring::new(file, 2).unwrap();
+        ring.register_buffers(&pool).unwrap();
+        ring.submit(request(&pool, 7));
+        assert!(ring.wait(soon()).unwrap().is_none());
+        assert_eq!(ring.in_flight(), 1);
+        assert!(ring.register_buffers(&pool).is_err(), "in use");
+        ring.abandon();
+        drop(ring);
+        // The pipe is closed by now, or the read still there: either way the buffer is not.
+        let _ = writer.write_all(b"late");
+        assert_eq!(pool.available(), 1);
+    }
+
+    #[test]
+    fn a_dropped_ring_waits_for_reads_that_end() {
+        let pool = BufferPool::new(2, Bytes(4096)).unwrap();
+        let (file, mut writer) = hanging();
+        let mut ring = Ring::new(file, 2).unwrap();
+        ring.submit(request(&pool, 7));
+        ring.flush().unwrap();
+        writer.write_all(b"in time").unwrap();
+        drop(ring);
+        assert_eq!(pool.available(), 2);
+    }
+
+    #[test]
+    fn results_come_with_their_token_and_buffer() {
+        let pool = BufferPool::new(2, Bytes(4096)).unwrap();
+        let (file, mut writer) = hanging();
+        let mut ring = Ring::new(file, 2).unwrap();
+        for registered in [false, true] {
+            assert_eq!(ring.has_fixed_buffers(), registered);
+            writer.write_all(b"abc").unwrap();
+            ring.submit(request(&pool, 9));
+            let mut done = ring.wait(None).unwrap().unwrap();
+            assert_eq!((done.token, done.result.unwrap()), (9, 3));
+            assert_eq!(&done.buffer.space()[..3], b"abc");
+            assert!(ring.wait(soon()).unwrap().is_none(), "nothing is in flight");
+            ring.register_buffers(&pool).unwrap();
+        }
+    }
+
+    #[test]
+    fn an_error_is_the_reads_not_the_rings() {
+        let pool = BufferPool::new(1, Bytes(4096)).unwrap();
+        let directory = Arc::new(File::open("/").unwrap());
+        let mut ring = Ring::new(directory, 1).unwrap();
+        ring.submit(request(&pool, 0));
+        let done = ring.wait(None).unwrap().unwrap();
+        assert_eq!(done.result.unwrap_err().raw_os_error(), Some(libc::EISDIR));
+        drop(done.buffer);
+        assert_eq!(pool.available(), 1);
+    }
+}

@@ -12,6 +12,9 @@ mod queue;
 mod threads;
 mod uring;
 
+#[cfg(test)]
+mod tests;
+
 pub use crate::sys::buffer::{Buffer, BufferPool};
 pub use fake::FakeDisk;
 pub use fault::Unreadable;
