@@ -1,1 +1,5 @@
 //! System calls: the only room with unsafe code, each call behind a typed function.
+
+pub mod block_device;
+pub mod buffer;
+pub mod ring;
