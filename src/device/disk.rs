@@ -121,22 +121,13 @@ impl Topology {
             };
             return self.device(number).ok_or_else(unknown);
         }
-        self.by_recorded_node(host, path).ok_or_else(|| {
-            Error::new(ErrorKind::Usage, format!("{text} is not a block device"))
-                .with_hint(SEE_DISKS)
+        // On a recorded host the nodes are plain files, told by their names.
+        let recorded =
+            (host.dev != Path::new("/dev")).then(|| self.node_through_links(host, given));
+        recorded.flatten().ok_or_else(|| {
+            let message = format!("{text} is not a block device");
+            Error::new(ErrorKind::Usage, message).with_hint(SEE_DISKS)
         })
-    }
-
-    /// On a recorded host the nodes are plain files, told by their names.
-    fn by_recorded_node(&self, host: &Host, path: &Path) -> Option<&Device> {
-        if host.dev == Path::new("/dev") {
-            return None;
-        }
-        let target = fs::canonicalize(path).ok()?;
-        let name = target
-            .strip_prefix(fs::canonicalize(&host.dev).ok()?)
-            .ok()?;
-        self.node(&Path::new("/dev").join(name))
     }
 
     fn by_serial(&self, text: &str) -> Result<Option<&Disk>> {

@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::model::{Bytes, DevNumber, Extent, Sectors};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What sort of block device it is.
@@ -185,6 +186,17 @@ impl Topology {
                 group.replace('-', "--"),
                 volume.replace('-', "--")
             ))
+        })
+    }
+
+    /// As [`Self::node`], and where the name is not known, where its links in `/dev` lead to.
+    pub fn node_through_links(&self, host: &Host, path: &Path) -> Option<&Device> {
+        self.node(path).or_else(|| {
+            let target = fs::canonicalize(host.device_node(path)?).ok()?;
+            let name = target
+                .strip_prefix(fs::canonicalize(&host.dev).ok()?)
+                .ok()?;
+            self.node(&Path::new("/dev").join(name))
         })
     }
 
