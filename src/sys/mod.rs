@@ -1,5 +1,7 @@
 //! System calls: the only room with unsafe code, each call behind a typed function.
 
+pub mod block;
 pub mod block_device;
 pub mod buffer;
+pub mod fsmap;
 pub mod ring;

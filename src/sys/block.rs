@@ -1,0 +1,53 @@
+//! What a block device says of itself by ioctl. It must never change one.
+#![expect(unsafe_code, reason = "ioctls are not known to the compiler")]
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// `include/uapi/linux/fs.h`:
+/// ```c
+/// #define BLKROGET      _IO(0x12,94)          /* get read-only status (0 = read_write) */
+/// #define BLKSSZGET     _IO(0x12,104)         /* get block device sector size */
+/// #define BLKGETSIZE64  _IOR(0x12,114,size_t) /* return device size in bytes (u64 *arg) */
+/// #define BLKGETDISKSEQ _IOR(0x12,128,__u64)
+/// ```
+/// `block/ioctl.c` stores an `int` for the first two, a `u64` for the others.
+mod raw {
+    nix::ioctl_read_bad!(blkroget, nix::request_code_none!(0x12, 94), libc::c_int);
+    nix::ioctl_read_bad!(blksszget, nix::request_code_none!(0x12, 104), libc::c_int);
+    nix::ioctl_read!(blkgetsize64, 0x12, 114, libc::size_t);
+    nix::ioctl_read!(blkgetdiskseq, 0x12, 128, u64);
+}
+
+/// Size of the device in bytes. Fails with `ENOTTY` on what is not a block device.
+pub fn size_in_bytes(device: BorrowedFd<'_>) -> io::Result<u64> {
+    let mut size: libc::size_t = 0;
+    // SAFETY: the kernel writes one `u64` to `size`, which lives across the call and, on the
+    // 64-bit targets this builds for, has that size.
+    unsafe { raw::blkgetsize64(device.as_raw_fd(), &raw mut size) }?;
+    Ok(size as u64)
+}
+
+/// Logical sector size in bytes: what direct I/O must be aligned to.
+pub fn logical_block_size(device: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut size: libc::c_int = 0;
+    // SAFETY: the kernel writes one `int` to `size`, which lives across the call.
+    unsafe { raw::blksszget(device.as_raw_fd(), &raw mut size) }?;
+    u32::try_from(size).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))
+}
+
+/// Whether the device refuses writes.
+pub fn is_read_only(device: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut flag: libc::c_int = 0;
+    // SAFETY: the kernel writes one `int` to `flag`, which lives across the call.
+    unsafe { raw::blkroget(device.as_raw_fd(), &raw mut flag) }?;
+    Ok(flag != 0)
+}
+
+/// The disk's sequence number, never used twice within one boot. Linux 5.15 on; `ENOTTY` before.
+pub fn disk_sequence(device: BorrowedFd<'_>) -> io::Result<u64> {
+    let mut sequence = 0;
+    // SAFETY: the kernel writes one `u64` to `sequence`, which lives across the call.
+    unsafe { raw::blkgetdiskseq(device.as_raw_fd(), &raw mut sequence) }?;
+    Ok(sequence)
+}
