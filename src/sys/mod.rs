@@ -5,3 +5,5 @@ pub mod block_device;
 pub mod buffer;
 pub mod fsmap;
 pub mod ring;
+pub mod freeze;
+pub mod process;

@@ -1,0 +1,187 @@
+//! Thawing what a dead run left frozen. It touches nothing that no record of ours names, and
+//! nothing whose guardian is alive.
+
+use super::ledger::Outcome;
+use super::record::{self, ProcessStamp, Record};
+use super::rescue::{bounded, thaw_all};
+use super::target::{FreezeTarget, other_places};
+use crate::error::{Error, ErrorKind, Result};
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long finding the filesystems of one record, and then thawing them, may take.
+const WITHIN: Duration = Duration::from_secs(10);
+
+/// What became of one filesystem.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MountOutcome {
+    /// It was frozen and is not any more.
+    Thawed,
+    /// It was not frozen.
+    NotFrozen,
+    /// It is not mounted any more, or what is there is another one.
+    Gone(String),
+    /// It could not be thawed, and why.
+    Failed(String),
+}
+
+/// One filesystem that a record names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ThawedMount {
+    /// Which one.
+    pub target: FreezeTarget,
+    /// What became of it.
+    pub outcome: MountOutcome,
+}
+
+/// A guardian that still runs, and was left to its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LiveGuardian {
+    /// Its process id.
+    pub pid: u32,
+    /// The process id of the engine that it serves.
+    pub engine_pid: u32,
+    /// It thaws by itself at most so long after it froze.
+    pub deadline: Duration,
+}
+
+/// What an emergency thaw found and did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ThawReport {
+    /// What dead runs may have left frozen.
+    pub mounts: Vec<ThawedMount>,
+    /// Runs that are not dead.
+    pub alive: Vec<LiveGuardian>,
+    /// Records that could not be read, and why.
+    pub unreadable: Vec<String>,
+}
+
+impl ThawReport {
+    /// The report as success or failure.
+    ///
+    /// # Errors
+    /// `Failed` when something may still be frozen; `Busy` when a run is still at work.
+    pub fn verdict(&self) -> Result<()> {
+        let mut bad = self.mounts.iter().filter_map(|mount| match &mount.outcome {
+            MountOutcome::Failed(why) => Some((mount, why)),
+            _ => None,
+        });
+        if let Some((mount, why)) = bad.next() {
+            let message = format!("{} may still be frozen: {why}", mount.target.name());
+            return Err(Error::new(ErrorKind::Failed, message).with_hint(format!(
+                "fsfreeze --unfreeze {}",
+                mount.target.mount_point.display()
+            )));
+        }
+        if let Some(why) = self.unreadable.first() {
+            return Err(Error::new(ErrorKind::Failed, why.clone()));
+        }
+        match self.alive.first() {
+            None => Ok(()),
+            Some(live) => {
+                let message = format!(
+                    "a snapshot is at work (process {}); its guardian (process {}) thaws by itself \
+                     within {:?}",
+                    live.engine_pid, live.pid, live.deadline
+                );
+                Err(Error::new(ErrorKind::Busy, message))
+            }
+        }
+    }
+}
+
+/// Thaws what the records in `run_dir` name and whose guardian is dead, and removes the records
+/// that have nothing more to tell.
+///
+/// # Errors
+/// Only when the records cannot be looked at; all else is in the report ([`ThawReport::verdict`]).
+pub fn thaw(run_dir: &Path) -> Result<ThawReport> {
+    let boot_id = record::boot_id()?;
+    let mut report = ThawReport::default();
+    for path in record::list(run_dir)? {
+        let record = match Record::read(&path) {
+            Ok(record) => record,
+            // Its run has just ended.
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(error) => {
+                report.unreadable.push(error.to_string());
+                continue;
+            }
+        };
+        if record.is_of_boot(&boot_id) {
+            let ProcessStamp { pid, .. } = record.guardian;
+            if record.guardian.is_alive() {
+                report.alive.push(LiveGuardian {
+                    pid,
+                    engine_pid: record.engine.pid,
+                    deadline: Duration::from_millis(record.deadline_ms),
+                });
+                continue;
+            }
+            let mounts = thaw_record(&record)?;
+            let failed = |mount: &ThawedMount| matches!(mount.outcome, MountOutcome::Failed(_));
+            let keep = mounts.iter().any(failed) || record.guardian.has_threads();
+            report.mounts.extend(mounts);
+            if keep {
+                continue;
+            }
+        }
+        // If it cannot be removed, it will only be looked at once more.
+        let _ = fs::remove_file(&path);
+    }
+    Ok(report)
+}
+
+fn thaw_record(record: &Record) -> Result<Vec<ThawedMount>> {
+    let suspects: Vec<FreezeTarget> = record
+        .targets()
+        .filter(|(_, state)| state.may_be_frozen())
+        .map(|(target, _)| target)
+        .collect();
+    let stuck = record.guardian.has_threads();
+    let mut mounts = Vec::new();
+    let mut opened = Vec::new();
+    for target in suspects {
+        let wanted = target.clone();
+        let outcome = match bounded(WITHIN, move || open_anywhere(&wanted))? {
+            Some(Ok(fd)) => {
+                opened.push((mounts.len(), fd));
+                // Told below.
+                MountOutcome::NotFrozen
+            }
+            Some(Err(error)) => MountOutcome::Gone(error.to_string()),
+            None => MountOutcome::Failed("opening it takes too long".into()),
+        };
+        mounts.push(ThawedMount { target, outcome });
+    }
+    let (places, fds): (Vec<usize>, Vec<OwnedFd>) = opened.into_iter().unzip();
+    let outcomes = thaw_all(&Arc::new(fds), |_| true, WITHIN)?;
+    for (place, outcome) in places.into_iter().zip(outcomes) {
+        if let (Some(mount), Some(outcome)) = (mounts.get_mut(place), outcome) {
+            mount.outcome = match outcome {
+                Outcome::Thawed => MountOutcome::Thawed,
+                Outcome::NotFrozen if stuck => MountOutcome::Failed(
+                    "its freeze may still be under way, in a thread of the dead guardian".into(),
+                ),
+                Outcome::NotFrozen => MountOutcome::NotFrozen,
+                Outcome::Failed(errno) => MountOutcome::Failed(errno.desc().into()),
+                Outcome::Stuck => MountOutcome::Failed("the kernel does not come back".into()),
+            };
+        }
+    }
+    Ok(mounts)
+}
+
+/// At its place, or wherever else it is mounted.
+fn open_anywhere(target: &FreezeTarget) -> Result<OwnedFd> {
+    target.open().or_else(|error| {
+        let others = other_places(target).into_iter();
+        others
+            .filter_map(|other| other.open().ok())
+            .next()
+            .ok_or(error)
+    })
+}

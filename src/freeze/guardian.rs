@@ -1,0 +1,541 @@
+//! The engine's side of the guardian: asking it to freeze and to thaw, and doing its work when it
+//! has been killed. Nothing is left frozen when a [`Guardian`] is gone.
+
+use super::clock::THAW_GRACE;
+use super::isolation::MEASURES;
+use super::ledger::{Outcome, State};
+use super::record::RecordFile;
+use super::rescue::{bounded, thaw_all};
+use super::target::FreezeTarget;
+use super::wire::{Head, MAX_REPLY, Order, Word};
+use super::{DEFAULT_RUN_DIR, launch};
+use crate::error::{Error, ErrorKind, Result};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{MsgFlags, recv, send};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::PathBuf;
+use std::process::Child;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long the guardian may take to get ready.
+const READY_WITHIN: Duration = Duration::from_secs(15);
+/// How much later than it must answer the guardian is given up.
+const SLACK: Duration = Duration::from_secs(3);
+/// How long a guardian may take to end; after that a thread waits for it.
+const END_WITHIN: Duration = Duration::from_secs(2);
+/// How long the engine tries to thaw by itself.
+const RESCUE_WITHIN: Duration = Duration::from_secs(5);
+
+/// What a guardian needs to know.
+#[derive(Clone, Debug)]
+pub struct GuardianOptions {
+    /// The program to start as the guardian.
+    pub program: PathBuf,
+    /// Where the record is kept.
+    pub run_dir: PathBuf,
+    /// What to freeze, in this order; each filesystem once.
+    pub targets: Vec<FreezeTarget>,
+    /// How long anything may stay frozen, from the order to freeze on: up to 10 minutes.
+    pub deadline: Duration,
+    /// How long writing everything out before the freeze may take.
+    pub sync_within: Duration,
+}
+
+impl GuardianOptions {
+    /// The usual: this program, `/run/stillpoint`, a minute to write everything out.
+    pub fn new(targets: Vec<FreezeTarget>, deadline: Duration) -> Self {
+        Self {
+            program: "/proc/self/exe".into(),
+            run_dir: DEFAULT_RUN_DIR.into(),
+            targets,
+            deadline,
+            sync_within: Duration::from_secs(60),
+        }
+    }
+}
+
+/// What freezing took.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FreezeTimes {
+    /// From the order until all were frozen.
+    pub total: Duration,
+    /// Each target's `FIFREEZE`, in the order given.
+    pub each: Vec<Duration>,
+}
+
+/// What thawing took.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ThawTimes {
+    /// From the order to freeze until all were thawed: no writer waited longer.
+    pub frozen_for: Duration,
+    /// Each target's `FITHAW`, in the order given.
+    pub each: Vec<Duration>,
+}
+
+/// How much of the deadline is left; can be copied to whoever reads.
+#[derive(Clone, Copy, Debug)]
+pub struct Watch {
+    ends: Instant,
+}
+
+impl Watch {
+    /// What is left; zero when it has passed.
+    pub fn remaining(&self) -> Duration {
+        self.ends.saturating_duration_since(Instant::now())
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Nothing is frozen and nothing was.
+    Idle,
+    /// The guardian may have frozen something; when it was told to.
+    Armed(Instant),
+    /// Nothing is frozen any more, or others go on with it.
+    Over,
+}
+
+enum Heard {
+    Reply(Head, usize),
+    Silence,
+    Gone,
+}
+
+/// A guardian that runs and is ready, and with it the duty to thaw.
+#[derive(Debug)]
+pub struct Guardian {
+    targets: Vec<FreezeTarget>,
+    fds: Arc<Vec<OwnedFd>>,
+    /// Closing it makes the guardian thaw and end.
+    socket: Option<OwnedFd>,
+    child: Option<Child>,
+    record: RecordFile,
+    deadline: Duration,
+    sync_within: Duration,
+    phase: Phase,
+    /// Whether the record has nothing more to tell.
+    clean: bool,
+    weaknesses: Vec<String>,
+    buffer: Box<[u8; MAX_REPLY]>,
+    freeze_times: FreezeTimes,
+    thaw_times: ThawTimes,
+}
+
+impl Guardian {
+    /// Opens every target, starts the guardian, and waits until it is ready. Freezes nothing.
+    ///
+    /// # Errors
+    /// `NotFound` when a target is not (or no longer) the filesystem that was meant.
+    pub fn start(options: GuardianOptions) -> Result<Self> {
+        let GuardianOptions {
+            program,
+            run_dir,
+            targets,
+            deadline,
+            sync_within,
+        } = options;
+        launch::check(&targets, deadline)?;
+        let (to_open, count) = (targets.clone(), targets.len());
+        let opened = bounded(sync_within, move || launch::open_all(&to_open))?;
+        let fds = opened.ok_or_else(|| too_slow("open", sync_within))??;
+        let (mut child, socket) = launch::spawn(&program)?;
+        let handed = launch::hand_over(&socket, child.id(), &run_dir, deadline, &targets, &fds);
+        let record = handed.inspect_err(|_| {
+            // It has frozen nothing, and without its orders it never will.
+            let _ = child.kill();
+            let _ = child.wait();
+        })?;
+        let mut guardian = Self {
+            targets,
+            fds: Arc::new(fds),
+            socket: Some(socket),
+            child: Some(child),
+            record,
+            deadline,
+            sync_within,
+            phase: Phase::Idle,
+            clean: true,
+            weaknesses: Vec::new(),
+            buffer: Box::new([0; MAX_REPLY]),
+            freeze_times: FreezeTimes::default(),
+            thaw_times: ThawTimes::default(),
+        };
+        guardian.freeze_times.each.reserve_exact(count);
+        guardian.thaw_times.each.reserve_exact(count);
+        guardian.await_ready()?;
+        Ok(guardian)
+    }
+
+    fn await_ready(&mut self) -> Result<()> {
+        let Heard::Reply(head, len) = self.hear(Instant::now() + READY_WITHIN) else {
+            let message = "the guardian process did not get ready; nothing has been frozen";
+            return Err(Error::new(ErrorKind::Failed, message));
+        };
+        if head.word != Word::Ready {
+            let message = "the guardian process answered out of turn; nothing has been frozen";
+            return Err(Error::new(ErrorKind::Failed, message));
+        }
+        let entries = Head::decode(self.buffer.get(..len).unwrap_or_default());
+        for (entry, measure) in entries.into_iter().flat_map(|(_, e)| e).zip(MEASURES) {
+            if entry.errno != 0 {
+                let why = Errno::from_raw(entry.errno).desc();
+                let weakness = format!("the guardian runs without {measure}: {why}");
+                self.weaknesses.push(weakness);
+            }
+        }
+        Ok(())
+    }
+
+    /// What the guardian could not arrange for itself; it works all the same.
+    pub fn weaknesses(&self) -> &[String] {
+        &self.weaknesses
+    }
+
+    /// The guardian's process id.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// Writes out what the targets hold in memory, so that the freeze need not; how long it took.
+    ///
+    /// # Errors
+    /// `Inconsistent` when it is not done `within`; what a filesystem failed to write.
+    pub fn sync(&self, within: Duration) -> Result<Duration> {
+        let begun = Instant::now();
+        let fds = Arc::clone(&self.fds);
+        let synced = bounded(within, move || {
+            let sync = |(index, fd)| nix::unistd::syncfs(fd).map_err(|errno| (index, errno));
+            fds.iter().enumerate().try_for_each(sync)
+        })?;
+        match synced {
+            Some(Ok(())) => Ok(begun.elapsed()),
+            Some(Err((index, errno))) => {
+                let message = format!("cannot write out {}", self.name(index));
+                Err(Error::new(ErrorKind::Io, message).with_source(errno))
+            }
+            None => Err(too_slow("write out", within)),
+        }
+    }
+
+    /// Writes everything out, twice, then has all targets frozen, in order. When it fails, nothing
+    /// of ours stays frozen. It allocates nothing after the first target is frozen.
+    ///
+    /// # Errors
+    /// `Busy`: someone else has frozen one, and it was left alone; `Unsupported`: one cannot be
+    /// frozen; `Inconsistent`: the deadline passed.
+    pub fn freeze(&mut self) -> Result<FreezeTimes> {
+        if self.phase != Phase::Idle {
+            let message = "a guardian freezes once only";
+            return Err(Error::new(ErrorKind::Failed, message));
+        }
+        // What was written during the first pass is little, so the second is short, and FIFREEZE
+        // finds next to nothing to write.
+        self.sync(self.sync_within)?;
+        self.sync(self.sync_within)?;
+        self.record.suspect_all(self.fds.len())?;
+        let now = Instant::now();
+        self.phase = Phase::Armed(now);
+        self.tell(Order::Freeze);
+        match self.hear(now + self.deadline + THAW_GRACE + SLACK) {
+            Heard::Reply(head, len) if head.word == Word::Frozen => {
+                let reply = Head::decode(self.buffer.get(..len).unwrap_or_default());
+                let entries = reply.into_iter().flat_map(|(_, entries)| entries);
+                let mut times = std::mem::take(&mut self.freeze_times);
+                times.total = head.since_order;
+                let micros = entries.map(|entry| Duration::from_micros(entry.micros.into()));
+                times.each.extend(micros);
+                Ok(times)
+            }
+            Heard::Reply(head, _) if head.word == Word::Failed => Err(self.refused(head)),
+            Heard::Reply(head, _) if head.word == Word::Expired => Err(self.expired(head)),
+            _ => Err(self.rescue()),
+        }
+    }
+
+    /// How much is left of the deadline; `None` before [`Guardian::freeze`].
+    pub fn watch(&self) -> Option<Watch> {
+        match self.phase {
+            Phase::Armed(since) => Some(Watch {
+                ends: since + self.deadline,
+            }),
+            Phase::Idle | Phase::Over => None,
+        }
+    }
+
+    /// Whether, as far as can be known at once and without allocating, all is still frozen: false
+    /// when the deadline has passed or the guardian has anything to say, as it never says good things.
+    pub fn is_holding(&self) -> bool {
+        let in_time = self.watch().is_some_and(|w| !w.remaining().is_zero());
+        let Some(socket) = &self.socket else {
+            return false;
+        };
+        let mut ready = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+        in_time && poll(&mut ready, PollTimeout::ZERO) == Ok(0)
+    }
+
+    /// Has everything thawed, and ends the guardian. Only when this succeeds was everything frozen
+    /// from the end of [`Guardian::freeze`] until now.
+    ///
+    /// # Errors
+    /// `Inconsistent`: the deadline passed, someone else thawed a target, or the guardian died: what
+    /// was read must be thrown away. `Failed`: a target could not be thawed.
+    pub fn thaw(mut self) -> Result<ThawTimes> {
+        self.release()
+    }
+
+    fn release(&mut self) -> Result<ThawTimes> {
+        let Phase::Armed(since) = self.phase else {
+            let message = "nothing is frozen";
+            return Err(Error::new(ErrorKind::Failed, message));
+        };
+        self.tell(Order::Thaw);
+        let latest = Instant::now().max(since + self.deadline) + THAW_GRACE + SLACK;
+        loop {
+            match self.hear(latest) {
+                Heard::Reply(head, len) => match head.word {
+                    Word::Thawed => return self.thawed(head, len),
+                    Word::Expired => return Err(self.expired(head)),
+                    Word::Failed => return Err(self.refused(head)),
+                    // Said before it had heard of the thaw.
+                    Word::Frozen | Word::Ready => {}
+                },
+                Heard::Silence | Heard::Gone => return Err(self.rescue()),
+            }
+        }
+    }
+
+    fn thawed(&mut self, head: Head, len: usize) -> Result<ThawTimes> {
+        self.phase = Phase::Over;
+        if head.left > 0 {
+            return Err(self.still_at_it(head));
+        }
+        let mut times = std::mem::take(&mut self.thaw_times);
+        times.frozen_for = head.since_order;
+        let reply = Head::decode(self.buffer.get(..len).unwrap_or_default());
+        let entries = reply.into_iter().flat_map(|(_, entries)| entries);
+        let mut wrong = None;
+        for (index, entry) in entries.enumerate() {
+            let took = Duration::from_micros(entry.micros.into());
+            times.each.push(took);
+            if entry.errno != 0 && wrong.is_none_or(|(_, errno)| errno == Errno::EINVAL) {
+                wrong = Some((index, Errno::from_raw(entry.errno)));
+            }
+        }
+        match wrong {
+            None => Ok(times),
+            Some((index, Errno::EINVAL)) => Err(Error::new(
+                ErrorKind::Inconsistent,
+                format!(
+                    "{} was thawed by someone else; the snapshot must be thrown away",
+                    self.name(index)
+                ),
+            )),
+            Some((index, errno)) => {
+                self.clean = false;
+                let message = format!("cannot thaw {}: it is still frozen", self.name(index));
+                Err(Error::new(ErrorKind::Failed, message)
+                    .with_source(errno)
+                    .with_hint("stillpoint thaw tries it again"))
+            }
+        }
+    }
+
+    fn refused(&mut self, head: Head) -> Error {
+        self.phase = Phase::Over;
+        if head.left > 0 {
+            return self.still_at_it(head);
+        }
+        refusal(self.targets.get(head.index), Errno::from_raw(head.errno))
+    }
+
+    fn expired(&mut self, head: Head) -> Error {
+        self.phase = Phase::Over;
+        let after = self.deadline;
+        if head.left > 0 {
+            self.clean = false;
+            let message = format!(
+                "the freeze deadline of {after:?} passed while freezing {}; all others are thawed, \
+                 and this one will be as soon as the kernel lets go of it",
+                self.name(head.index)
+            );
+            return Error::new(ErrorKind::Inconsistent, message).with_hint(
+                "a writer in that filesystem is stuck, most likely on a slow or frozen device",
+            );
+        }
+        let message = format!(
+            "the freeze deadline of {after:?} passed; everything was thawed, and the snapshot must \
+             be thrown away"
+        );
+        Error::new(ErrorKind::Inconsistent, message)
+            .with_hint("allow a longer freeze, or take the snapshot at a quieter time")
+    }
+
+    fn still_at_it(&mut self, head: Head) -> Error {
+        self.clean = false;
+        let message = format!(
+            "{} filesystems are not thawed yet, {} among them; the guardian (process {}) goes on",
+            head.left,
+            self.name(head.index),
+            self.pid().unwrap_or(0)
+        );
+        Error::new(ErrorKind::Failed, message)
+            .with_hint("if it lasts, its device does not answer: look at the kernel log")
+    }
+
+    fn name(&self, index: usize) -> String {
+        let target = self.targets.get(index);
+        target.map_or("an unknown filesystem".into(), FreezeTarget::name)
+    }
+
+    fn tell(&self, order: Order) {
+        if let Some(socket) = &self.socket {
+            // A guardian that is gone is noticed by listening to it.
+            let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+            let _ = send(socket.as_raw_fd(), &order.encode(), flags);
+        }
+    }
+
+    fn hear(&mut self, until: Instant) -> Heard {
+        let Some(socket) = &self.socket else {
+            return Heard::Gone;
+        };
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Heard::Silence;
+            }
+            let timeout = PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX);
+            let mut ready = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut ready, timeout) {
+                Ok(0) | Err(Errno::EINTR) => continue,
+                Ok(_) => {}
+                Err(_) => return Heard::Gone,
+            }
+            let flags = MsgFlags::MSG_DONTWAIT;
+            match recv(socket.as_raw_fd(), self.buffer.as_mut_slice(), flags) {
+                // A reset comes before what was said last.
+                Err(Errno::EAGAIN | Errno::EINTR | Errno::ECONNRESET) => {}
+                Err(_) | Ok(0) => return Heard::Gone,
+                Ok(len) => {
+                    let message = self.buffer.get(..len).unwrap_or_default();
+                    let head = Head::decode(message).map(|(head, _)| head);
+                    return head.map_or(Heard::Gone, |head| Heard::Reply(head, len));
+                }
+            }
+        }
+    }
+
+    /// The guardian is dead or does not answer: ends it, and thaws what it may have frozen.
+    fn rescue(&mut self) -> Error {
+        self.phase = Phase::Over;
+        let ended = self.end_guardian(END_WITHIN);
+        let noted = self.record.journal.states(self.fds.len());
+        let suspect = |index| noted.get(index).copied().is_none_or(State::may_be_frozen);
+        let outcomes = thaw_all(&self.fds, suspect, RESCUE_WITHIN);
+        let lost = outcomes.map(|outcomes| {
+            let bad = |outcome: &Option<Outcome>| {
+                matches!(outcome, Some(Outcome::Failed(_) | Outcome::Stuck))
+            };
+            outcomes.iter().position(bad)
+        });
+        let begin = "the guardian was killed or hung while filesystems were frozen";
+        match lost {
+            Ok(None) if ended => Error::new(
+                ErrorKind::Inconsistent,
+                format!("{begin}; they are thawed, and the snapshot must be thrown away"),
+            ),
+            Ok(None) => {
+                self.clean = false;
+                let message = format!("{begin}, and one freeze of it is stuck in the kernel");
+                Error::new(ErrorKind::Failed, message)
+                    .with_hint("stillpoint thaw thaws it, once the kernel lets go of it")
+            }
+            Ok(Some(index)) => {
+                self.clean = false;
+                let message = format!("{begin}; {} could not be thawed", self.name(index));
+                Error::new(ErrorKind::Failed, message).with_hint("stillpoint thaw tries it again")
+            }
+            Err(error) => {
+                self.clean = false;
+                error.context(begin).with_hint("stillpoint thaw")
+            }
+        }
+    }
+
+    /// Kills the guardian; false when it does not end, as one of its threads is stuck.
+    fn end_guardian(&mut self, within: Duration) -> bool {
+        if let Some(child) = &mut self.child {
+            // Already ended is as good.
+            let _ = child.kill();
+        }
+        self.await_end(within)
+    }
+
+    fn await_end(&mut self, within: Duration) -> bool {
+        let until = Instant::now() + within;
+        while let Some(child) = &mut self.child {
+            match child.try_wait() {
+                Ok(None) if Instant::now() < until => thread::sleep(Duration::from_millis(1)),
+                Ok(None) => return false,
+                // Reaped, by us or by someone who should not have.
+                Ok(Some(_)) | Err(_) => self.child = None,
+            }
+        }
+        true
+    }
+}
+
+impl Drop for Guardian {
+    /// Thaws what is still frozen, lets the guardian end, and reaps it.
+    fn drop(&mut self) {
+        if matches!(self.phase, Phase::Armed(_)) {
+            // Nobody is left to hear of an error.
+            let _ = self.release();
+        }
+        self.socket = None;
+        let ended = self.await_end(END_WITHIN);
+        if ended && self.clean {
+            // Usually the guardian has done so.
+            let _ = std::fs::remove_file(&self.record.path);
+        }
+        if let Some(mut child) = self.child.take() {
+            // It goes on with what is stuck; its end must not leave a zombie.
+            let _ = thread::Builder::new().spawn(move || child.wait());
+        }
+    }
+}
+
+fn too_slow(what: &str, within: Duration) -> Error {
+    let message = format!("could not {what} the filesystems within {within:?}; nothing is frozen");
+    Error::new(ErrorKind::Inconsistent, message)
+        .with_hint("a device does not answer, or there is too much to write: try again later")
+}
+
+fn refusal(target: Option<&FreezeTarget>, errno: Errno) -> Error {
+    let name = target.map_or("a filesystem".into(), FreezeTarget::name);
+    let place = target.map_or("MOUNT".into(), |t| t.mount_point.display().to_string());
+    match errno {
+        Errno::EBUSY => Error::new(
+            ErrorKind::Busy,
+            format!("{name} is frozen already, by someone else; it was left alone"),
+        )
+        .with_hint(format!(
+            "find out who did it (another backup, fsfreeze, a hypervisor's agent) and let it end; \
+             if it is dead: fsfreeze --unfreeze {place}"
+        )),
+        Errno::EOPNOTSUPP => Error::new(
+            ErrorKind::Unsupported,
+            format!("{name} cannot be frozen: its type does not support it"),
+        ),
+        errno => Error::new(ErrorKind::Failed, format!("cannot freeze {name}"))
+            .with_kind(match errno {
+                Errno::EPERM => ErrorKind::Unsupported,
+                Errno::EIO => ErrorKind::Io,
+                _ => ErrorKind::Failed,
+            })
+            .with_source(errno),
+    }
+}

@@ -1,0 +1,407 @@
+//! The note of what is about to be frozen, by which a later run finds what a dead one left frozen.
+//! It is written before anything is frozen and removed only when nothing is any more.
+//!
+//! A record is one JSON document whose first member, `progress`, holds one byte for each target
+//! ([`State`]) at a fixed offset. Where the directory lies in memory (tmpfs, as `/run` does) the
+//! guardian overwrites that byte at each step, which cannot block; elsewhere all targets are put
+//! down as "may be frozen" before the first is.
+
+use super::MAX_TARGETS;
+use super::ledger::State;
+use super::target::FreezeTarget;
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::model::DevNumber;
+use nix::sys::statfs::{FsType, TMPFS_MAGIC, fstatfs};
+use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const VERSION: u32 = 1;
+const PREFIX: &str = "{\"progress\":\"";
+/// No record is longer: 4096 targets with paths of 4096 bytes, each written as four.
+const MAX_RECORD: u64 = 80 << 20;
+/// No more records than this are looked at.
+const MAX_RECORDS: usize = 4096;
+/// The magic number of ramfs, `include/uapi/linux/magic.h`.
+const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
+
+/// A process, told from a later one with the same number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ProcessStamp {
+    pub(super) pid: u32,
+    /// When it began, in clock ticks since boot.
+    pub(super) start: u64,
+}
+
+impl ProcessStamp {
+    /// Of a process that is alive now.
+    pub(super) fn of(pid: u32) -> Result<Self> {
+        let start = start_time(pid).map(|(start, _)| start);
+        let start = start.ok_or_else(|| {
+            let message = format!("process {pid} is gone, or /proc is not mounted");
+            Error::new(ErrorKind::Failed, message)
+        })?;
+        Ok(Self { pid, start })
+    }
+
+    /// Whether it still runs. One that was killed but has a thread stuck in the kernel does not.
+    pub(super) fn is_alive(self) -> bool {
+        start_time(self.pid).is_some_and(|(start, dead)| start == self.start && !dead)
+    }
+
+    /// Whether it has threads besides the one it began with: in a dead process, those that are
+    /// stuck in the kernel.
+    pub(super) fn has_threads(self) -> bool {
+        let same = start_time(self.pid).is_some_and(|(start, _)| start == self.start);
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid));
+        same && tasks.is_ok_and(|tasks| tasks.count() > 1)
+    }
+}
+
+/// Field 22 of `/proc/PID/stat` (proc_pid_stat(5)), and whether the process is a zombie.
+fn start_time(pid: u32) -> Option<(u64, bool)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut fields = rest.split_ascii_whitespace();
+    let dead = matches!(fields.next()?, "Z" | "X" | "x");
+    Some((fields.nth(18)?.parse().ok()?, dead))
+}
+
+/// What names this boot of this machine.
+pub(super) fn boot_id() -> Result<String> {
+    let path = Path::new("/proc/sys/kernel/random/boot_id");
+    let text = fs::read_to_string(path).io_context("read", path)?;
+    Ok(text.trim().to_owned())
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct RecordedTarget {
+    mount_point: String,
+    namespace_pid: Option<u32>,
+    dev: DevNumber,
+    source: String,
+    fstype: String,
+}
+
+/// What one run froze or was about to freeze.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Record {
+    /// One byte for each target; must stay the first member.
+    progress: String,
+    version: u32,
+    boot_id: String,
+    pub(super) deadline_ms: u64,
+    pub(super) guardian: ProcessStamp,
+    pub(super) engine: ProcessStamp,
+    targets: Vec<RecordedTarget>,
+}
+
+impl Record {
+    pub(super) fn new(guardian: u32, deadline: Duration, targets: &[FreezeTarget]) -> Result<Self> {
+        let recorded = targets.iter().map(|target| RecordedTarget {
+            mount_point: escape(&target.mount_point),
+            namespace_pid: target.namespace_pid,
+            dev: target.dev,
+            source: target.source.clone(),
+            fstype: target.fstype.clone(),
+        });
+        Ok(Self {
+            progress: char::from(State::Planned as u8)
+                .to_string()
+                .repeat(targets.len()),
+            version: VERSION,
+            boot_id: boot_id()?,
+            deadline_ms: u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX),
+            guardian: ProcessStamp::of(guardian)?,
+            engine: ProcessStamp::of(std::process::id())?,
+            targets: recorded.collect(),
+        })
+    }
+
+    /// Whether it tells of the boot named by `boot_id`: a reboot thaws everything.
+    pub(super) fn is_of_boot(&self, boot_id: &str) -> bool {
+        self.boot_id == boot_id
+    }
+
+    /// Each target and where the run had got with it.
+    pub(super) fn targets(&self) -> impl Iterator<Item = (FreezeTarget, State)> {
+        let states = self.progress.bytes().map(State::from_byte);
+        let states = states.chain(std::iter::repeat(State::Unknown));
+        self.targets.iter().zip(states).map(|(target, state)| {
+            let target = FreezeTarget {
+                mount_point: unescape(target.mount_point.as_bytes()),
+                namespace_pid: target.namespace_pid,
+                dev: target.dev,
+                source: target.source.clone(),
+                fstype: target.fstype.clone(),
+            };
+            (target, state)
+        })
+    }
+
+    /// Reads the record at `path`.
+    ///
+    /// # Errors
+    /// `Damaged` when it is none.
+    pub(super) fn read(path: &Path) -> Result<Self> {
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
+            .open(path)
+            .io_context("open", path)?;
+        let mut text = String::new();
+        let mut bounded = file.take(MAX_RECORD);
+        bounded.read_to_string(&mut text).io_context("read", path)?;
+        let record: Self = serde_json::from_str(&text).map_err(|error| {
+            let message = format!("{} is not a freeze record", path.display());
+            Error::new(ErrorKind::Damaged, message).with_source(error)
+        })?;
+        if record.version != VERSION || record.targets.len() > MAX_TARGETS {
+            let message = format!("{} was written by another version", path.display());
+            return Err(Error::new(ErrorKind::Damaged, message));
+        }
+        Ok(record)
+    }
+}
+
+/// A record that this run has written.
+#[derive(Debug)]
+pub(super) struct RecordFile {
+    pub(super) path: PathBuf,
+    pub(super) journal: Journal,
+    /// Whether the journal may be written while something is frozen.
+    pub(super) in_memory: bool,
+}
+
+impl RecordFile {
+    /// Writes `record` into `run_dir`, under a name used by nobody else.
+    pub(super) fn create(run_dir: &Path, record: &Record) -> Result<Self> {
+        open_run_dir(run_dir)?;
+        let mut random = [0; 8];
+        getrandom::fill(&mut random)
+            .map_err(|error| Error::new(ErrorKind::Failed, error.to_string()))?;
+        let pid = record.engine.pid;
+        let path = run_dir.join(format!("freeze-{pid}-{}.json", hex::encode(random)));
+        let text = serde_json::to_string(record)
+            .map_err(|error| Error::new(ErrorKind::Failed, error.to_string()))?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .io_context("create", &path)?;
+        file.write_all(text.as_bytes()).io_context("write", &path)?;
+        let in_memory = fstatfs(&file).is_ok_and(|stat| {
+            stat.filesystem_type() == TMPFS_MAGIC || stat.filesystem_type() == RAMFS_MAGIC
+        });
+        Ok(Self {
+            path,
+            journal: Journal { file },
+            in_memory,
+        })
+    }
+
+    /// Puts all `count` targets down as "may be frozen", where the guardian will not be able to
+    /// tell. To be called before anything is frozen.
+    pub(super) fn suspect_all(&self, count: usize) -> Result<()> {
+        if self.in_memory {
+            return Ok(());
+        }
+        let unknown = vec![State::Unknown as u8; count];
+        let written = self
+            .journal
+            .file
+            .write_all_at(&unknown, PREFIX.len() as u64);
+        written.io_context("write", &self.path)
+    }
+}
+
+/// The one place of a record that changes.
+#[derive(Debug)]
+pub(super) struct Journal {
+    file: File,
+}
+
+impl Journal {
+    pub(super) fn new(file: File) -> Self {
+        Self { file }
+    }
+
+    /// Notes the state of one target. It allocates nothing.
+    pub(super) fn note(&self, index: usize, state: State) {
+        // The record is the third line of defence: failing to write it must stop nothing.
+        let _ = self
+            .file
+            .write_at(&[state as u8], (PREFIX.len() + index) as u64);
+    }
+
+    /// The states of `count` targets, as noted.
+    pub(super) fn states(&self, count: usize) -> Vec<State> {
+        let mut bytes = vec![State::Unknown as u8; count];
+        // What could not be read stays unknown.
+        let _ = self.file.read_exact_at(&mut bytes, PREFIX.len() as u64);
+        bytes.into_iter().map(State::from_byte).collect()
+    }
+}
+
+impl AsFd for Journal {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+/// Makes the directory of the records, or checks that nobody else could have put one there.
+fn open_run_dir(run_dir: &Path) -> Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(run_dir)
+        .io_context("create", run_dir)?;
+    check_run_dir(run_dir)
+}
+
+fn check_run_dir(run_dir: &Path) -> Result<()> {
+    let found = fs::symlink_metadata(run_dir).io_context("look at", run_dir)?;
+    let ours = found.uid() == nix::unistd::geteuid().as_raw();
+    if found.is_dir() && ours && found.mode() & 0o022 == 0 {
+        return Ok(());
+    }
+    let message = format!(
+        "{} must be a directory of our own that no one else can write to",
+        run_dir.display()
+    );
+    Err(Error::new(ErrorKind::Failed, message).with_hint(format!(
+        "look who made it; then: rm -r {0} (it is made anew)",
+        run_dir.display()
+    )))
+}
+
+/// All records in `run_dir`; none when it does not exist.
+pub(super) fn list(run_dir: &Path) -> Result<Vec<PathBuf>> {
+    if fs::symlink_metadata(run_dir).is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
+        return Ok(Vec::new());
+    }
+    check_run_dir(run_dir)?;
+    let mut found = Vec::new();
+    for entry in fs::read_dir(run_dir).io_context("list", run_dir)? {
+        let path = entry.io_context("list", run_dir)?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        if name.is_some_and(|name| name.starts_with("freeze-") && name.ends_with(".json")) {
+            found.push(path);
+        }
+        if found.len() > MAX_RECORDS {
+            let message = format!("more than {MAX_RECORDS} records in {}", run_dir.display());
+            return Err(Error::new(ErrorKind::Failed, message));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// A path as text, whatever bytes are in it: backslash and what is not printable ASCII become
+/// `\ooo`, as in `/proc/self/mountinfo`.
+fn escape(path: &Path) -> String {
+    let mut out = String::new();
+    for &byte in path.as_os_str().as_bytes() {
+        if byte.is_ascii_graphic() && byte != b'\\' {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("\\{byte:03o}"));
+        }
+    }
+    out
+}
+
+/// The path that [`escape`] or the kernel wrote as `text`.
+pub(super) fn unescape(text: &[u8]) -> PathBuf {
+    let mut out = Vec::new();
+    let mut rest = text;
+    while let Some((&first, after)) = rest.split_first() {
+        let octal = after.get(..3).filter(|_| first == b'\\');
+        let code = octal.and_then(|o| std::str::from_utf8(o).ok());
+        match code.and_then(|code| u8::from_str_radix(code, 8).ok()) {
+            Some(byte) => {
+                out.push(byte);
+                rest = after.get(3..).unwrap_or_default();
+            }
+            None => {
+                out.push(first);
+                rest = after;
+            }
+        }
+    }
+    PathBuf::from(OsString::from_vec(out))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(path: &[u8]) -> Record {
+        let target = FreezeTarget {
+            mount_point: PathBuf::from(OsString::from_vec(path.to_vec())),
+            namespace_pid: Some(7),
+            dev: DevNumber { major: 7, minor: 1 },
+            source: "/dev/loop1".into(),
+            fstype: "ext4".into(),
+        };
+        let targets = [target.clone(), target.clone(), target];
+        Record::new(std::process::id(), Duration::from_secs(2), &targets).unwrap()
+    }
+
+    #[test]
+    fn a_record_keeps_any_path_and_each_step() {
+        let dir = tempfile::tempdir().unwrap();
+        let odd = b"/mnt/a b\\040\n\xff\"x";
+        let file = RecordFile::create(&dir.path().join("run"), &sample(odd)).unwrap();
+        file.journal.note(1, State::Frozen);
+        let back = Record::read(&file.path).unwrap();
+        let got: Vec<_> = back.targets().collect();
+        assert_eq!(got[0].0.mount_point.as_os_str().as_bytes(), odd);
+        let states: Vec<_> = got.iter().map(|(_, state)| *state).collect();
+        let expected = [State::Planned, State::Frozen, State::Planned];
+        assert_eq!(states, expected);
+        assert_eq!(file.journal.states(3), expected);
+        assert!(back.is_of_boot(&boot_id().unwrap()));
+        assert_eq!(list(&dir.path().join("run")).unwrap(), [file.path]);
+    }
+
+    #[test]
+    fn on_a_disk_every_target_is_suspect_from_the_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut file = RecordFile::create(&dir.path().join("run"), &sample(b"/x")).unwrap();
+        file.in_memory = false;
+        file.suspect_all(3).unwrap();
+        let back = Record::read(&file.path).unwrap();
+        assert!(back.targets().all(|(_, state)| state.may_be_frozen()));
+    }
+
+    #[test]
+    fn a_directory_that_others_can_write_to_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(RecordFile::create(dir.path(), &sample(b"/x")).is_err());
+        assert!(list(dir.path()).is_err());
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        assert!(RecordFile::create(dir.path(), &sample(b"/x")).is_ok());
+    }
+
+    #[test]
+    fn this_process_is_alive_and_an_earlier_one_of_its_number_is_not() {
+        let me = ProcessStamp::of(std::process::id()).unwrap();
+        assert!(me.is_alive());
+        let earlier = ProcessStamp {
+            start: me.start - 1,
+            ..me
+        };
+        assert!(!earlier.is_alive());
+    }
+}

@@ -1,0 +1,245 @@
+//! The filesystems to freeze, each opened once while nothing is frozen yet. A path is never
+//! trusted: what it leads to must be the very filesystem that was meant.
+
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::model::DevNumber;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2};
+use nix::sys::stat::{Mode, SFlag, fstat};
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// No mount table with longer lines or more of them is read.
+const MAX_MOUNTINFO: u64 = 256 << 20;
+
+/// One filesystem to freeze.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FreezeTarget {
+    /// Where it is mounted, as `mountinfo` shows it to the process that `namespace_pid` names.
+    pub mount_point: PathBuf,
+    /// A process in whose mount namespace it is mounted; `None` for our own.
+    pub namespace_pid: Option<u32>,
+    /// Its device number in `mountinfo`. For btrfs, whose every subvolume has another `st_dev`, this
+    /// is the only number that they share.
+    pub dev: DevNumber,
+    /// What is mounted there (`/dev/vda1`), for messages.
+    pub source: String,
+    /// Its type (`ext4`), for messages.
+    pub fstype: String,
+}
+
+impl FreezeTarget {
+    /// How messages name it.
+    pub(super) fn name(&self) -> String {
+        let place = self.mount_point.display();
+        match self.namespace_pid {
+            None => format!("{place} ({} on {})", self.fstype, self.source),
+            Some(pid) => format!(
+                "{place} in the mount namespace of process {pid} ({} on {})",
+                self.fstype, self.source
+            ),
+        }
+    }
+
+    /// Opens the filesystem for freezing, without following a symlink anywhere.
+    ///
+    /// # Errors
+    /// `NotFound` when the path leads to another filesystem, which then has not been touched.
+    pub(super) fn open(&self) -> Result<OwnedFd> {
+        let handle = open_place(&self.mount_point, self.namespace_pid)
+            .map_err(|error| error.context(self.name()))?;
+        let found = mounted_device(&handle, self.namespace_pid)?;
+        if found != Some(self.dev) {
+            let found = found.map_or("an unknown device".into(), |dev| dev.to_string());
+            let message = format!(
+                "{}: expected device {} there and found {found}; left alone",
+                self.name(),
+                self.dev
+            );
+            return Err(Error::new(ErrorKind::NotFound, message).with_hint(
+                "the mounts changed meanwhile, or another mount hides this one: try again",
+            ));
+        }
+        self.reopen(&handle)
+    }
+
+    /// A descriptor that takes ioctls, from one that cannot: of the same inode, by its number.
+    fn reopen(&self, handle: &OwnedFd) -> Result<OwnedFd> {
+        let stat = fstat(handle).io_context("look at", &self.mount_point)?;
+        let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
+        let mut flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+        match kind {
+            SFlag::S_IFDIR => flags |= OFlag::O_DIRECTORY,
+            // A file can be a mount point too: containers get their resolv.conf so.
+            SFlag::S_IFREG => {}
+            _ => {
+                let message = format!("{}: neither a directory nor a file", self.name());
+                return Err(Error::new(ErrorKind::Unsupported, message));
+            }
+        }
+        let by_number = PathBuf::from(format!("/proc/self/fd/{}", handle.as_raw_fd()));
+        open(&by_number, flags, Mode::empty()).io_context("open", &self.mount_point)
+    }
+}
+
+/// A handle (`O_PATH`) on what is at `path`, which starts no automount and opens no device.
+fn open_place(path: &Path, namespace_pid: Option<u32>) -> Result<OwnedFd> {
+    let root = match namespace_pid {
+        None => PathBuf::from("/"),
+        Some(pid) => PathBuf::from(format!("/proc/{pid}/root")),
+    };
+    let handle = OFlag::O_PATH | OFlag::O_CLOEXEC;
+    let top = open(&root, handle | OFlag::O_DIRECTORY, Mode::empty()).io_context("open", &root)?;
+    let Ok(relative) = path.strip_prefix("/") else {
+        let message = format!("{} is not an absolute path", path.display());
+        return Err(Error::new(ErrorKind::Usage, message));
+    };
+    if relative.as_os_str().is_empty() {
+        return Ok(top);
+    }
+    let how = OpenHow::new()
+        .flags(handle | OFlag::O_NOFOLLOW)
+        .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
+    match openat2(&top, relative, how) {
+        // Kernels before 5.6, and sandboxes. What is found there is compared in any case.
+        Err(Errno::ENOSYS | Errno::EPERM) => {
+            let flags = handle | OFlag::O_NOFOLLOW;
+            openat(&top, relative, flags, Mode::empty()).io_context("open", path)
+        }
+        done => done.io_context("open", path),
+    }
+}
+
+/// The device number that the mount of `handle` has in `mountinfo`, in the namespace it is from.
+fn mounted_device(handle: &OwnedFd, namespace_pid: Option<u32>) -> Result<Option<DevNumber>> {
+    let path = PathBuf::from(format!("/proc/self/fdinfo/{}", handle.as_raw_fd()));
+    let info = fs::read_to_string(&path).io_context("read", &path)?;
+    let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:"));
+    let Some(id) = id.and_then(|id| id.trim().parse::<u64>().ok()) else {
+        return Ok(None);
+    };
+    let mounts = read_mounts(namespace_pid)?;
+    let mount = mounts.into_iter().find(|mount| mount.id == id);
+    Ok(mount.map(|mount| mount.dev))
+}
+
+/// What is needed of one line of `/proc/PID/mountinfo` (proc_pid_mountinfo(5)).
+struct Mount {
+    id: u64,
+    dev: DevNumber,
+    place: PathBuf,
+}
+
+fn read_mounts(namespace_pid: Option<u32>) -> Result<Vec<Mount>> {
+    let path = match namespace_pid {
+        None => PathBuf::from("/proc/self/mountinfo"),
+        Some(pid) => PathBuf::from(format!("/proc/{pid}/mountinfo")),
+    };
+    let file = File::open(&path).io_context("open", &path)?;
+    let bounded = BufReader::new(std::io::Read::take(file, MAX_MOUNTINFO));
+    let mut mounts = Vec::new();
+    for line in bounded.split(b'\n') {
+        mounts.extend(parse_mount(&line.io_context("read", &path)?));
+    }
+    Ok(mounts)
+}
+
+fn parse_mount(line: &[u8]) -> Option<Mount> {
+    let mut fields = line.split(|byte| *byte == b' ');
+    let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
+    let dev = std::str::from_utf8(fields.nth(1)?).ok()?;
+    let (major, minor) = dev.split_once(':')?;
+    let dev = DevNumber {
+        major: major.parse().ok()?,
+        minor: minor.parse().ok()?,
+    };
+    let place = super::record::unescape(fields.nth(1)?);
+    Some(Mount { id, dev, place })
+}
+
+/// Other places where the filesystem is mounted, in our namespace and in all others: for when the
+/// one that is remembered is gone.
+pub(super) fn other_places(target: &FreezeTarget) -> Vec<FreezeTarget> {
+    let mut namespaces = vec![None];
+    namespaces.extend(mount_namespaces().into_iter().map(Some));
+    let mut places = Vec::new();
+    for namespace_pid in namespaces {
+        // Processes come and go.
+        let mounts = read_mounts(namespace_pid).unwrap_or_default();
+        let same = mounts.into_iter().filter(|mount| mount.dev == target.dev);
+        places.extend(same.map(|mount| FreezeTarget {
+            mount_point: mount.place,
+            namespace_pid,
+            ..target.clone()
+        }));
+    }
+    places.retain(|place| place != target);
+    places
+}
+
+/// One process of each mount namespace.
+fn mount_namespaces() -> Vec<u32> {
+    let mut known = BTreeSet::new();
+    let mut pids = Vec::new();
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    for process in processes {
+        let pid = process.file_name().to_str().and_then(|n| n.parse().ok());
+        let Ok(namespace) = fs::read_link(process.path().join("ns/mnt")) else {
+            continue;
+        };
+        if let Some(pid) = pid
+            && known.insert(namespace)
+        {
+            pids.push(pid);
+        }
+    }
+    pids
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn here(path: &str, dev: DevNumber) -> FreezeTarget {
+        FreezeTarget {
+            mount_point: path.into(),
+            namespace_pid: None,
+            dev,
+            source: "none".into(),
+            fstype: "proc".into(),
+        }
+    }
+
+    #[test]
+    fn only_the_filesystem_that_was_meant_is_opened() {
+        let mounts = read_mounts(None).unwrap();
+        let proc = mounts
+            .iter()
+            .find(|mount| mount.place == Path::new("/proc"))
+            .unwrap();
+        assert!(here("/proc", proc.dev).open().is_ok());
+        let wrong = DevNumber {
+            major: 4095,
+            minor: 1,
+        };
+        let error = here("/proc", wrong).open().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        assert!(
+            here("/proc/self", proc.dev).open().is_err(),
+            "a symlink was followed"
+        );
+        assert!(here("proc", proc.dev).open().is_err());
+    }
+
+    #[test]
+    fn a_mount_line_is_read_by_its_fields() {
+        let line = b"36 35 98:0 /a\\040b /mnt\\0402 rw,noatime master:1 - ext3 /dev/root rw";
+        let mount = parse_mount(line).unwrap();
+        assert_eq!((mount.id, mount.dev.to_string().as_str()), (36, "98:0"));
+        assert_eq!(mount.place, Path::new("/mnt 2"));
+        assert!(parse_mount(b"36 35 98 / /mnt").is_none());
+    }
+}

@@ -1,0 +1,253 @@
+//! What the engine and its guardian say to each other, one datagram each. Once something is
+//! frozen, neither side may allocate: both encode into and decode from memory they hold already.
+
+use super::MAX_TARGETS;
+use std::time::Duration;
+
+/// Bytes of one target's result.
+const ENTRY_LEN: usize = 8;
+/// Bytes before the entries of a reply.
+const HEAD_LEN: usize = 32;
+/// No reply is longer.
+pub(super) const MAX_REPLY: usize = HEAD_LEN + MAX_TARGETS * ENTRY_LEN;
+/// Bytes of the greeting before the record's path.
+const HELLO_LEN: usize = 32;
+/// The greeting's longest path, `PATH_MAX`.
+const MAX_PATH: usize = 4096;
+/// No greeting is longer.
+pub(super) const MAX_HELLO: usize = HELLO_LEN + MAX_PATH;
+
+const MAGIC: &[u8; 8] = b"stillgd1";
+
+/// What the engine says when everything has been handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    Freeze,
+    Thaw,
+}
+
+impl Order {
+    pub(super) fn encode(self) -> [u8; 1] {
+        match self {
+            Self::Freeze => *b"F",
+            Self::Thaw => *b"T",
+        }
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        match bytes {
+            b"F" => Some(Self::Freeze),
+            b"T" => Some(Self::Thaw),
+            _ => None,
+        }
+    }
+}
+
+/// The engine's greeting. The targets' descriptors follow, in freeze order; the record's comes
+/// before them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Hello {
+    pub(super) deadline: Duration,
+    pub(super) targets: usize,
+    /// Whether each step may be noted in the record while something is frozen.
+    pub(super) journal: bool,
+    /// The record to remove when nothing is frozen any more.
+    pub(super) record: Vec<u8>,
+}
+
+impl Hello {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(HELLO_LEN + self.record.len());
+        out.extend_from_slice(MAGIC);
+        let micros = u64::try_from(self.deadline.as_micros()).unwrap_or(u64::MAX);
+        for word in [micros, self.targets as u64, u64::from(self.journal)] {
+            out.extend_from_slice(&word.to_le_bytes());
+        }
+        out.extend_from_slice(&self.record);
+        out
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        let rest = bytes.strip_prefix(MAGIC.as_slice())?;
+        let (micros, rest) = take_u64(rest)?;
+        let (targets, rest) = take_u64(rest)?;
+        let (journal, record) = take_u64(rest)?;
+        let targets = usize::try_from(targets).ok()?;
+        if targets > MAX_TARGETS || record.len() > MAX_PATH || record.contains(&0) {
+            return None;
+        }
+        Some(Self {
+            deadline: Duration::from_micros(micros),
+            targets,
+            journal: journal != 0,
+            record: record.to_vec(),
+        })
+    }
+}
+
+fn take_u64(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let (word, rest) = bytes.split_first_chunk()?;
+    Some((u64::from_le_bytes(*word), rest))
+}
+
+/// What the guardian answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Word {
+    /// It may be asked to freeze. Entries: what it could not arrange for itself.
+    Ready,
+    /// All targets are frozen. Entries: what each took.
+    Frozen,
+    /// One target could not be frozen; the others are thawed again.
+    Failed,
+    /// Thawed as asked. Entries: what each took, and what it said.
+    Thawed,
+    /// The deadline passed; thawed.
+    Expired,
+}
+
+impl Word {
+    const ALL: [(Self, u32); 5] = [
+        (Self::Ready, 1),
+        (Self::Frozen, 2),
+        (Self::Failed, 3),
+        (Self::Thawed, 4),
+        (Self::Expired, 5),
+    ];
+}
+
+/// One target's result.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Entry {
+    /// How long the call took, in microseconds.
+    pub(super) micros: u32,
+    /// Its error, or 0.
+    pub(super) errno: i32,
+}
+
+/// The fixed part of a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Head {
+    pub(super) word: Word,
+    /// `Failed`: which target; `Expired`: which one is still stuck, if [`Head::left`] is not 0.
+    pub(super) index: usize,
+    /// `Failed`: why.
+    pub(super) errno: i32,
+    /// How many targets are not thawed yet; the guardian stays with them.
+    pub(super) left: u32,
+    /// From the order to freeze to this reply.
+    pub(super) since_order: Duration,
+}
+
+impl Head {
+    /// Writes the reply into `out`; `entries` beyond what fits are dropped.
+    pub(super) fn encode<'a>(
+        &self,
+        entries: impl Iterator<Item = Entry>,
+        out: &'a mut [u8; MAX_REPLY],
+    ) -> &'a [u8] {
+        let word = Word::ALL.iter().find(|(word, _)| *word == self.word);
+        let mut head = [0; HEAD_LEN];
+        let micros = u64::try_from(self.since_order.as_micros()).unwrap_or(u64::MAX);
+        head[..4].copy_from_slice(&word.map_or(0, |(_, code)| *code).to_le_bytes());
+        head[4..8].copy_from_slice(&u32::try_from(self.index).unwrap_or(u32::MAX).to_le_bytes());
+        head[8..12].copy_from_slice(&self.errno.to_le_bytes());
+        head[12..16].copy_from_slice(&self.left.to_le_bytes());
+        head[16..24].copy_from_slice(&micros.to_le_bytes());
+        let (front, back) = out.split_at_mut(HEAD_LEN);
+        let mut count = 0;
+        for (slot, entry) in back.chunks_exact_mut(ENTRY_LEN).zip(entries) {
+            let (micros, errno) = slot.split_at_mut(4);
+            micros.copy_from_slice(&entry.micros.to_le_bytes());
+            errno.copy_from_slice(&entry.errno.to_le_bytes());
+            count += 1;
+        }
+        head[24..32].copy_from_slice(&(count as u64).to_le_bytes());
+        front.copy_from_slice(&head);
+        out.split_at(HEAD_LEN + count * ENTRY_LEN).0
+    }
+
+    /// Reads a reply; `None` when it is not one.
+    pub(super) fn decode(bytes: &[u8]) -> Option<(Self, impl Iterator<Item = Entry>)> {
+        let (code, rest) = take_u32(bytes)?;
+        let (index, rest) = take_u32(rest)?;
+        let (errno, rest) = take_u32(rest)?;
+        let (left, rest) = take_u32(rest)?;
+        let (micros, rest) = take_u64(rest)?;
+        let (count, rest) = take_u64(rest)?;
+        if count > MAX_TARGETS as u64 || rest.len() as u64 != count * ENTRY_LEN as u64 {
+            return None;
+        }
+        let head = Self {
+            word: Word::ALL.iter().find(|(_, known)| *known == code)?.0,
+            index: index as usize,
+            errno: errno.cast_signed(),
+            left,
+            since_order: Duration::from_micros(micros),
+        };
+        let entries = rest.chunks_exact(ENTRY_LEN).filter_map(|slot| {
+            let (micros, rest) = take_u32(slot)?;
+            let (errno, _) = take_u32(rest)?;
+            Some(Entry {
+                micros,
+                errno: errno.cast_signed(),
+            })
+        });
+        Some((head, entries))
+    }
+}
+
+fn take_u32(bytes: &[u8]) -> Option<(u32, &[u8])> {
+    let (word, rest) = bytes.split_first_chunk()?;
+    Some((u32::from_le_bytes(*word), rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reply_comes_back_as_it_was_sent() {
+        let head = Head {
+            word: Word::Failed,
+            index: 3,
+            errno: -7,
+            left: 2,
+            since_order: Duration::from_micros(1_234_567),
+        };
+        let entries = (0..MAX_TARGETS).map(|i| Entry {
+            micros: i as u32,
+            errno: -(i as i32),
+        });
+        let mut buffer = [0; MAX_REPLY];
+        let sent = head.encode(entries.clone(), &mut buffer).to_vec();
+        assert_eq!(sent.len(), MAX_REPLY);
+        let (back, got) = Head::decode(&sent).unwrap();
+        assert_eq!(back, head);
+        assert!(got.eq(entries));
+        for cut in 0..HEAD_LEN + 9 {
+            assert!(Head::decode(&sent[..cut]).is_none(), "{cut} bytes decoded");
+        }
+    }
+
+    #[test]
+    fn a_greeting_is_refused_when_it_asks_for_too_much() {
+        let hello = Hello {
+            deadline: Duration::from_millis(2500),
+            targets: MAX_TARGETS,
+            journal: true,
+            record: b"/run/stillpoint/freeze-1-2.json".to_vec(),
+        };
+        assert_eq!(Hello::decode(&hello.encode()), Some(hello.clone()));
+        let greedy = Hello {
+            targets: MAX_TARGETS + 1,
+            ..hello.clone()
+        };
+        assert_eq!(Hello::decode(&greedy.encode()), None);
+        let long = Hello {
+            record: vec![b'x'; MAX_PATH + 1],
+            ..hello.clone()
+        };
+        assert_eq!(Hello::decode(&long.encode()), None);
+        assert_eq!(Hello::decode(&hello.encode()[..31]), None);
+    }
+}
