@@ -4,7 +4,7 @@ use super::envelope::{Kind, open_object, seal_object};
 use super::{VERSION, damaged};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{
-    BLOCK_SIZE, BlockSet, Bytes, DiskIdentity, Epoch, Level, Mode, ObjectId, SnapshotId, Witness,
+    BLOCK_SIZE, BlockSet, Bytes, DiskIdentity, Level, Mode, ObjectId, SnapshotId, Witness,
 };
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -108,8 +108,9 @@ pub struct DiskRecord {
     pub filesystems: Vec<FilesystemRecord>,
     /// Index objects, to be laid over one another in this order.
     pub index: Vec<IndexRef>,
-    /// What the next incremental needs to prove its marks; absent when the disk was not tracked.
-    pub cut: Option<CutRecord>,
+    /// What the tracker said at the cut, which began its epoch: what the next incremental needs to
+    /// prove its marks. Absent when the disk was not tracked.
+    pub cut: Option<Witness>,
 }
 
 /// A filesystem at the cut.
@@ -124,6 +125,8 @@ pub struct FilesystemRecord {
     pub fstype: String,
     /// Whether it was frozen at the cut.
     pub frozen: bool,
+    /// Whether it was mounted read-only and needed no freezing.
+    pub read_only: bool,
 }
 
 /// An index object and how much it says.
@@ -135,15 +138,6 @@ pub struct IndexRef {
     pub runs: u64,
     /// Whether it starts afresh (a base) rather than changes what comes before.
     pub base: bool,
-}
-
-/// The tracker at the cut.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct CutRecord {
-    /// The last epoch whose marks this snapshot contains.
-    pub epoch: Epoch,
-    /// What the tracker said for itself before the run read its first block.
-    pub witness: Witness,
 }
 
 impl Manifest {

@@ -87,7 +87,7 @@ impl RunMap {
         if run.count == 0 {
             return;
         }
-        self.clear(run.start.0..run.end());
+        self.remove(run.start.0..run.end());
         let mut run = run;
         if let Some(before) = self
             .before(run.start.0)
@@ -114,7 +114,13 @@ impl RunMap {
         }
     }
 
-    fn clear(&mut self, range: Range<u64>) {
+    /// Takes away what is at or after `end`.
+    pub fn truncate(&mut self, end: u64) {
+        self.remove(end..u64::MAX);
+    }
+
+    /// Takes away what is in `range`.
+    pub fn remove(&mut self, range: Range<u64>) {
         let first = self
             .before(range.start)
             .filter(|run| run.end() > range.start);

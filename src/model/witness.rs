@@ -21,9 +21,12 @@ pub struct Witness {
     pub map: u32,
     /// How often the kernel skipped each copy of the program (`recursion_misses`).
     pub misses: [u64; 2],
+    /// How many events neither copy saw, up to a constant: compare it, do not read it. `None` when
+    /// the counters never stood still while they were read.
+    pub unseen: Option<i64>,
     /// How often something happened to this disk that marks cannot express (passthrough commands,
     /// requests with too many ranges, sectors past the end).
     pub voids: u64,
-    /// The epoch that marks are made with now.
+    /// The epoch that marks are made with now; in a cut's record, the one that began there.
     pub epoch: Epoch,
 }

@@ -11,7 +11,7 @@ use nix::unistd::{LinkatFlags, UnlinkatFlags, linkat, unlinkat};
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 
 /// A vault in a directory.
@@ -58,12 +58,6 @@ impl LocalStore {
     pub fn is_empty(&self) -> Result<bool> {
         let mut entries = std::fs::read_dir(fd_path(&self.root)).io_context("list", &self.path)?;
         Ok(entries.next().is_none())
-    }
-
-    /// The device number of the filesystem that holds the vault.
-    pub fn device(&self) -> Result<u64> {
-        let file = File::from(self.root.try_clone().io_context("open", &self.path)?);
-        Ok(file.metadata().io_context("look at", &self.path)?.dev())
     }
 
     fn full_path(&self, name: &ObjectName) -> PathBuf {
@@ -307,6 +301,7 @@ impl LocalStore {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::MetadataExt;
 
     fn name(text: &str) -> ObjectName {
         ObjectName::parse(text).unwrap()

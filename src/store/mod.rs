@@ -2,6 +2,7 @@
 //! It must never know what a disk is.
 
 mod catalog;
+mod draft;
 mod fault;
 mod local;
 mod memory;
@@ -12,6 +13,7 @@ mod session;
 mod vault;
 
 pub use catalog::SnapshotRef;
+pub use draft::Draft;
 pub use fault::{FaultStore, Operation};
 pub use local::LocalStore;
 pub use memory::MemoryStore;

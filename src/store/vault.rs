@@ -2,17 +2,18 @@
 
 use super::local::LocalStore;
 use super::name::ObjectName;
-use super::object_store::{Blob, ObjectStore};
+use super::object_store::ObjectStore;
 use super::segments::{SegmentCache, StoredChunk, check_segment, read_chunks};
 use super::session::Session;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::format::{
-    BlockDedup, IndexRef, Kind, MAX_OBJECT, Manifest, SessionRecord, VERSION, VaultInfo,
-    decode_index, encode_index, open_object, seal_index,
+    BlockDedup, IndexRef, Kind, MAX_OBJECT, SessionRecord, VERSION, VaultInfo, decode_index,
+    open_object,
 };
-use crate::model::{ObjectId, RunMap, SnapshotId};
+use crate::model::{DevNumber, ObjectId, RunMap, SnapshotId};
 use jiff::Timestamp;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What a new vault shall be.
@@ -29,6 +30,7 @@ pub struct Vault {
     pub(super) store: Arc<dyn ObjectStore>,
     info: VaultInfo,
     cache: SegmentCache,
+    local: Option<PathBuf>,
 }
 
 impl Vault {
@@ -56,6 +58,7 @@ impl Vault {
             store,
             info,
             cache: SegmentCache::default(),
+            local: None,
         })
     }
 
@@ -76,6 +79,7 @@ impl Vault {
             store,
             info,
             cache: SegmentCache::default(),
+            local: None,
         })
     }
 
@@ -89,7 +93,35 @@ impl Vault {
             )
             .with_hint("name an empty directory, or one that is not there yet"));
         }
-        Self::create(Arc::new(store), options)
+        let vault = Self::create(Arc::new(store), options)?;
+        Ok(Self {
+            local: Some(path.into()),
+            ..vault
+        })
+    }
+
+    /// Opens the vault in a directory.
+    pub fn open_local(path: &Path) -> Result<Self> {
+        let vault = Self::open(Arc::new(LocalStore::open(path)?))?;
+        Ok(Self {
+            local: Some(path.into()),
+            ..vault
+        })
+    }
+
+    /// The directory it is in, if it is in one.
+    pub fn local_path(&self) -> Option<&Path> {
+        self.local.as_deref()
+    }
+
+    /// The device of the filesystem that the directory is on, if it is in one.
+    pub fn device(&self) -> Result<Option<DevNumber>> {
+        let Some(path) = &self.local else {
+            return Ok(None);
+        };
+        let dev = std::fs::metadata(path).io_context("look at", path)?.dev();
+        let (major, minor) = (libc::major(dev), libc::minor(dev));
+        Ok(Some(DevNumber { major, minor }))
     }
 
     /// What it is.
@@ -102,37 +134,15 @@ impl Vault {
         self.store.location()
     }
 
-    /// Puts a finished segment.
-    pub fn put_segment(&self, id: ObjectId, bytes: Vec<u8>) -> Result<()> {
-        self.store.put(&ObjectName::segment(id), bytes.into())
-    }
-
-    /// Stores a map as one or more index objects; the first of a base is marked so.
-    pub fn put_index(&self, map: &RunMap, blocks: u64, base: bool) -> Result<Vec<IndexRef>> {
-        let mut refs = Vec::new();
-        for part in encode_index(map, blocks) {
-            let (id, bytes) = seal_index(&part)?;
-            self.store.put(&ObjectName::index(id), bytes.into())?;
-            let runs = decode_index(&part, blocks, &mut RunMap::new())?;
-            refs.push(IndexRef {
-                id,
-                runs,
-                base: base && refs.is_empty(),
-            });
-        }
-        Ok(refs)
-    }
-
     /// Reads the map of a disk of `blocks` blocks: its index objects laid over one another.
     pub fn load_index(&self, refs: &[IndexRef], blocks: u64) -> Result<RunMap> {
         let mut map = RunMap::new();
         for part in refs {
-            let read = || {
+            let mut read = || {
                 let bytes = self.store.get(&ObjectName::index(part.id), MAX_OBJECT)?;
                 let plain = open_object(Kind::Index, Some(part.id), &bytes)?;
                 decode_index(&plain, blocks, &mut map)
             };
-            let mut read = read;
             read().map_err(|error| missing_is_damage(error, &format!("index {}", part.id)))?;
         }
         if !map.covers(blocks) {
@@ -176,12 +186,6 @@ impl Vault {
     /// Reads a whole segment and checks every byte of it; answers its length.
     pub fn check_segment(&self, segment: ObjectId) -> Result<u64> {
         check_segment(self.store.as_ref(), segment)
-    }
-
-    /// Makes a snapshot exist: everything it refers to has been put before.
-    pub fn put_manifest(&self, manifest: &Manifest) -> Result<()> {
-        let name = ObjectName::manifest(&manifest.host, manifest.snapshot);
-        self.store.put(&name, Blob::from(manifest.encode()?))
     }
 
     /// Says that a run writes to the vault.

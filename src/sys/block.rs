@@ -1,14 +1,16 @@
-//! What a block device says of itself by ioctl. It must never change one.
+//! What a block device says of itself by ioctl, and making a part of one read as zeros.
 #![expect(unsafe_code, reason = "ioctls are not known to the compiler")]
 
+use crate::model::{Bytes, Extent};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 /// `include/uapi/linux/fs.h`:
 /// ```c
 /// #define BLKROGET      _IO(0x12,94)          /* get read-only status (0 = read_write) */
 /// #define BLKSSZGET     _IO(0x12,104)         /* get block device sector size */
 /// #define BLKGETSIZE64  _IOR(0x12,114,size_t) /* return device size in bytes (u64 *arg) */
+/// #define BLKZEROOUT    _IO(0x12,127)
 /// #define BLKGETDISKSEQ _IOR(0x12,128,__u64)
 /// ```
 /// `block/ioctl.c` stores an `int` for the first two, a `u64` for the others.
@@ -16,6 +18,7 @@ mod raw {
     nix::ioctl_read_bad!(blkroget, nix::request_code_none!(0x12, 94), libc::c_int);
     nix::ioctl_read_bad!(blksszget, nix::request_code_none!(0x12, 104), libc::c_int);
     nix::ioctl_read!(blkgetsize64, 0x12, 114, libc::size_t);
+    nix::ioctl_write_ptr_bad!(blkzeroout, nix::request_code_none!(0x12, 127), [u64; 2]);
     nix::ioctl_read!(blkgetdiskseq, 0x12, 128, u64);
 }
 
@@ -50,4 +53,19 @@ pub fn disk_sequence(device: BorrowedFd<'_>) -> io::Result<u64> {
     // SAFETY: the kernel writes one `u64` to `sequence`, which lives across the call.
     unsafe { raw::blkgetdiskseq(device.as_raw_fd(), &raw mut sequence) }?;
     Ok(sequence)
+}
+
+/// Size of the device. Fails with `ENOTTY` on what is not a block device.
+pub fn size_of(device: impl AsFd) -> io::Result<Bytes> {
+    size_in_bytes(device.as_fd()).map(Bytes)
+}
+
+/// Makes the extent, a multiple of the logical block, read as zeros: discarded where the device
+/// promises zeros then, written otherwise (`blkdev_issue_zeroout` in `block/blk-lib.c`).
+pub fn zero_out(device: impl AsFd, extent: Extent) -> io::Result<()> {
+    let range = [extent.offset.0, extent.length.0];
+    // SAFETY: the kernel reads two `u64` (start, length in bytes) from `range`, which lives across
+    // the call.
+    unsafe { raw::blkzeroout(device.as_fd().as_raw_fd(), &raw const range) }?;
+    Ok(())
 }

@@ -2,8 +2,10 @@
 
 pub mod block;
 pub mod block_device;
+pub mod bpf;
+pub mod bpf_scratch;
 pub mod buffer;
-pub mod fsmap;
-pub mod ring;
 pub mod freeze;
+pub mod fsmap;
 pub mod process;
+pub mod ring;

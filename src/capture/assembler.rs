@@ -1,0 +1,187 @@
+//! Puts encoded batches in order and packs their chunks into segments, so that neighbouring blocks
+//! become long runs.
+
+use super::worker::{Encoded, Outcome};
+use crate::error::Result;
+use crate::format::{CHUNK_HEADER, EncodedChunk, SegmentWriter};
+use crate::model::{BlockIndex, Bytes, Content, ObjectId, Run, RunMap};
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+/// What was captured of one disk.
+#[derive(Clone, Debug, Default)]
+pub struct Captured {
+    /// Where each captured block is now.
+    pub map: RunMap,
+    /// Bytes added to the vault: chunks with their headers.
+    pub stored: Bytes,
+}
+
+/// A finished segment on its way to the vault.
+pub(super) type Finished = (ObjectId, Vec<u8>);
+
+/// Where finished segments go.
+pub(super) type Put<'a> = dyn FnMut(Finished) -> Result<()> + 'a;
+
+/// Collects encoded batches.
+pub(super) struct Assembler {
+    disks: Vec<Captured>,
+    next: u64,
+    early: BTreeMap<u64, Encoded>,
+    segment: SegmentWriter,
+    /// Stands in the maps for the open segment, which gets its name when it is finished.
+    stand_in: ObjectId,
+    /// Blocks that went into the open segment, by disk; a later batch may have laid others over.
+    inside: Vec<(usize, Range<u64>)>,
+}
+
+impl Assembler {
+    pub(super) fn new(disks: usize) -> Self {
+        Self {
+            disks: vec![Captured::default(); disks],
+            next: 0,
+            early: BTreeMap::new(),
+            segment: SegmentWriter::create(),
+            stand_in: ObjectId::generate(),
+            inside: Vec::new(),
+        }
+    }
+
+    /// Takes a batch; segments that get full go to `put`.
+    pub(super) fn take(&mut self, encoded: Encoded, put: &mut Put<'_>) -> Result<()> {
+        self.early.insert(encoded.sequence, encoded);
+        while let Some(batch) = self.early.remove(&self.next) {
+            self.next += 1;
+            for (block, outcome) in (batch.first.0..).zip(batch.outcomes) {
+                let content = match outcome {
+                    Outcome::Zero => Content::Zero,
+                    Outcome::Known(content) => content,
+                    Outcome::Chunk(chunk) => self.store(batch.disk, block, &chunk, put)?,
+                };
+                let run = Run {
+                    start: BlockIndex(block),
+                    count: 1,
+                    content,
+                };
+                self.disks[batch.disk].map.insert(run);
+            }
+        }
+        Ok(())
+    }
+
+    fn store(
+        &mut self,
+        disk: usize,
+        block: u64,
+        chunk: &EncodedChunk,
+        put: &mut Put<'_>,
+    ) -> Result<Content> {
+        if self.segment.is_full() {
+            self.finish_segment(put)?;
+        }
+        let slot = self.segment.push(chunk);
+        self.disks[disk].stored.0 += (chunk.stored.len() + CHUNK_HEADER) as u64;
+        match self.inside.last_mut() {
+            Some((last, range)) if *last == disk && range.end == block => range.end += 1,
+            _ => self.inside.push((disk, block..block + 1)),
+        }
+        Ok(Content::Data {
+            segment: self.stand_in,
+            slot,
+        })
+    }
+
+    fn finish_segment(&mut self, put: &mut Put<'_>) -> Result<()> {
+        if self.segment.slots() == 0 {
+            return Ok(());
+        }
+        let segment = std::mem::replace(&mut self.segment, SegmentWriter::create());
+        let stand_in = std::mem::replace(&mut self.stand_in, ObjectId::generate());
+        let (id, bytes) = segment.finish();
+        for (disk, range) in self.inside.drain(..) {
+            let map = &mut self.disks[disk].map;
+            for run in map.iter_range(range).collect::<Vec<_>>() {
+                if let Content::Data { segment, slot } = run.content
+                    && segment == stand_in
+                {
+                    map.insert(Run {
+                        content: Content::Data { segment: id, slot },
+                        ..run
+                    });
+                }
+            }
+        }
+        put((id, bytes))
+    }
+
+    /// The last segment, and what was captured of each disk.
+    pub(super) fn finish(mut self, put: &mut Put<'_>) -> Result<Vec<Captured>> {
+        assert!(
+            self.early.is_empty(),
+            "every batch that was submitted has been encoded"
+        );
+        self.finish_segment(put)?;
+        Ok(self.disks)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::encode_chunk;
+    use proptest::prelude::*;
+
+    fn chunk(n: u8) -> Outcome {
+        Outcome::Chunk(encode_chunk(&[n; 100]).unwrap())
+    }
+
+    proptest! {
+        /// Batches may come in any order, and blocks again and again: the last by sequence counts.
+        #[test]
+        fn the_last_batch_of_a_block_counts(
+            batches in prop::collection::vec((0..30_u64, prop::collection::vec(0..4_u8, 1..6)), 1..40),
+            shuffle in any::<u64>(),
+        ) {
+            let mut truth = BTreeMap::new();
+            let mut encoded = Vec::new();
+            for (sequence, (first, values)) in (0..).zip(&batches) {
+                let outcomes = values.iter().zip(*first..).map(|(value, block)| {
+                    truth.insert(block, *value);
+                    if *value == 0 { Outcome::Zero } else { chunk(*value) }
+                });
+                let outcomes = outcomes.collect();
+                encoded.push(Encoded { sequence, disk: 0, first: BlockIndex(*first), outcomes });
+            }
+            let shift = (shuffle % encoded.len() as u64) as usize;
+            encoded.rotate_left(shift);
+            let mut segments = BTreeMap::new();
+            let mut put = |(id, bytes): Finished| { segments.insert(id, bytes); Ok(()) };
+            let mut assembler = Assembler::new(1);
+            for (n, batch) in encoded.into_iter().enumerate() {
+                assembler.take(batch, &mut put).unwrap();
+                if n % 7 == 3 {
+                    assembler.finish_segment(&mut put).unwrap();
+                }
+            }
+            let captured = assembler.finish(&mut put).unwrap();
+            for block in 0..40 {
+                let value = match captured[0].map.get(BlockIndex(block)) {
+                    None => None,
+                    Some(Content::Zero) => Some(0),
+                    Some(Content::Free) => unreachable!("nothing is free here"),
+                    Some(Content::Data { segment, slot }) => {
+                        let bytes = &segments[&segment];
+                        let trailer = crate::format::Trailer::decode(bytes, bytes.len() as u64);
+                        let at = trailer.unwrap().footer_offset as usize;
+                        let footer = crate::format::Footer::decode(&bytes[at..], trailer.unwrap(), segment);
+                        let mut plain = Vec::new();
+                        let offset = footer.unwrap().slot(slot).unwrap().offset as usize;
+                        crate::format::decode_chunk(&bytes[offset..], &mut plain).unwrap();
+                        Some(plain[0])
+                    }
+                };
+                prop_assert_eq!(value, truth.get(&block).copied());
+            }
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! When pre-copying has done what it can. Pure: numbers in, a decision out.
+
+use crate::model::{BLOCK_SIZE, Bytes};
+use std::time::Duration;
+
+/// What may be left for the window.
+#[derive(Clone, Copy, Debug)]
+pub struct Budget {
+    /// How long the filesystems may stand frozen.
+    pub max_freeze: Duration,
+    /// How much memory there is for what is read in the window.
+    pub memory: Bytes,
+}
+
+/// What to do after a pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Copy what changed in another pass.
+    Again,
+    /// The rest fits: freeze and read it.
+    Cut,
+    /// The rest does not shrink and does not fit.
+    Busy,
+}
+
+/// What the passes so far have shown.
+#[derive(Clone, Debug, Default)]
+pub struct PassLog {
+    passes: Vec<Bytes>,
+    /// Bytes read and time taken, of all passes.
+    read: Bytes,
+    took: Duration,
+}
+
+/// So little is read in the window without a thought.
+const LITTLE: u64 = 4 << 20;
+/// Most passes before giving up.
+const MAX_PASSES: usize = 16;
+/// A pass that leaves more than this share of what the one before left does not pay.
+const SHRINK: f64 = 0.7;
+
+impl PassLog {
+    /// A pass read this much in this time, and this much has changed meanwhile.
+    pub fn add(&mut self, read: Bytes, took: Duration, left: Bytes) {
+        self.read.0 += read.0;
+        self.took += took;
+        self.passes.push(left);
+    }
+
+    /// How many passes there were.
+    pub fn count(&self) -> usize {
+        self.passes.len()
+    }
+
+    /// What fits into the window: memory for it, and a quarter of the time at the speed seen so
+    /// far. The freezing itself and a slow moment need the rest.
+    pub fn fits(&self, budget: Budget) -> Bytes {
+        let seconds = self.took.as_secs_f64();
+        // Nothing read yet says nothing about the speed.
+        let by_time = if seconds > 0.0 && self.read.0 > LITTLE {
+            (self.read.0 as f64 / seconds * budget.max_freeze.as_secs_f64() / 4.0) as u64
+        } else {
+            LITTLE
+        };
+        Bytes(by_time.max(BLOCK_SIZE).min(budget.memory.0))
+    }
+
+    /// What to do now.
+    pub fn next(&self, budget: Budget) -> Next {
+        let Some(left) = self.passes.last() else {
+            return Next::Again;
+        };
+        let fits = self.fits(budget);
+        if left.0 <= fits.0.min(LITTLE) {
+            return Next::Cut;
+        }
+        let shrinking = match self.passes.len() {
+            1 => true,
+            n => (left.0 as f64) < SHRINK * self.passes[n - 2].0 as f64,
+        };
+        match (shrinking && self.count() < MAX_PASSES, left.0 <= fits.0) {
+            (true, _) => Next::Again,
+            (false, true) => Next::Cut,
+            // Two passes in a row that did not help.
+            (false, false) if self.count() < 4 => Next::Again,
+            (false, false) => Next::Busy,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+    const BUDGET: Budget = Budget {
+        max_freeze: Duration::from_secs(2),
+        memory: Bytes(64 * MIB),
+    };
+
+    fn log(speed_mib: u64, left: &[u64]) -> PassLog {
+        let mut log = PassLog::default();
+        for left in left {
+            log.add(
+                Bytes(speed_mib * MIB),
+                Duration::from_secs(1),
+                Bytes(left * MIB),
+            );
+        }
+        log
+    }
+
+    #[test]
+    fn a_quiet_disk_is_cut_at_once() {
+        assert_eq!(log(500, &[0]).next(BUDGET), Next::Cut);
+        assert_eq!(log(500, &[3]).next(BUDGET), Next::Cut);
+    }
+
+    #[test]
+    fn what_shrinks_is_copied_again_and_what_fits_is_cut_when_it_no_longer_does() {
+        assert_eq!(log(500, &[900]).next(BUDGET), Next::Again);
+        assert_eq!(log(500, &[900, 300]).next(BUDGET), Next::Again);
+        assert_eq!(log(500, &[900, 50, 48]).next(BUDGET), Next::Cut);
+    }
+
+    #[test]
+    fn what_never_fits_is_busy_and_never_an_endless_loop() {
+        assert_eq!(log(500, &[900, 890, 880, 880]).next(BUDGET), Next::Busy);
+        assert_eq!(
+            log(5, &[90, 89, 88, 87]).next(BUDGET),
+            Next::Busy,
+            "64 MiB at 5 MiB/s is 13 s"
+        );
+        let mut endless = PassLog::default();
+        for _ in 0..100 {
+            endless.add(Bytes(MIB), Duration::from_secs(1), Bytes(1000 * MIB));
+        }
+        assert_eq!(endless.next(BUDGET), Next::Busy);
+    }
+
+    #[test]
+    fn memory_bounds_the_window_whatever_the_speed() {
+        assert_eq!(log(100_000, &[0]).fits(BUDGET), Bytes(64 * MIB));
+        assert_eq!(log(8, &[0]).fits(BUDGET), Bytes(4 * MIB));
+    }
+}

@@ -1,0 +1,194 @@
+//! The threads between reader and vault, and how they end.
+
+use super::assembler::{Assembler, Captured, Finished};
+use super::baseline::Baseline;
+use super::worker::{Batch, Encoded, encode};
+use crate::device::read::Buffer;
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::Extent;
+use crate::store::Draft;
+use crossbeam_channel::{Receiver, Sender, bounded};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+/// How a pipeline is made.
+#[derive(Clone, Copy, Debug)]
+pub struct PipelineOptions {
+    /// How many disks the run has.
+    pub disks: usize,
+    /// How many threads encode; at least one.
+    pub workers: usize,
+}
+
+/// Threads that encode what they are given and put it into the vault.
+pub struct Pipeline {
+    batches: Option<Sender<Batch>>,
+    /// One ticket a batch between reader and assembler.
+    tickets: Sender<()>,
+    sequence: u64,
+    threads: Vec<JoinHandle<()>>,
+    assembled: Option<JoinHandle<Option<Vec<Captured>>>>,
+    failure: Failure,
+}
+
+/// The first error of any thread.
+#[derive(Clone, Default)]
+struct Failure(Arc<Mutex<Option<Error>>>);
+
+impl Failure {
+    fn keep(&self, error: Error) {
+        let mut first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        first.get_or_insert(error);
+    }
+
+    fn take(&self) -> Error {
+        let first = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        first.unwrap_or_else(|| Error::new(ErrorKind::Failed, "an encoding thread ended early"))
+    }
+}
+
+impl Pipeline {
+    /// Most batches between reader and assembler.
+    pub const MAX_BATCHES: usize = 64;
+
+    /// Starts the threads.
+    pub fn start(draft: &Arc<Draft>, options: PipelineOptions) -> Result<Self> {
+        let (batches, batches_out) = bounded::<Batch>(Self::MAX_BATCHES);
+        let (encoded, encoded_out) = bounded::<Result<Encoded>>(Self::MAX_BATCHES);
+        let (tickets, tickets_out) = bounded::<()>(Self::MAX_BATCHES);
+        let (segments, segments_out) = bounded(1);
+        let failure = Failure::default();
+        let mut threads = Vec::new();
+        for _ in 0..options.workers.max(1) {
+            let (batches, encoded) = (batches_out.clone(), encoded.clone());
+            threads.push(spawn("encode", move || encode_all(&batches, &encoded))?);
+        }
+        let draft = Arc::clone(draft);
+        // An error is kept before the channels go, whose end the other threads take for a sign.
+        let kept = failure.clone();
+        threads.push(spawn("put", move || {
+            let mut finished = segments_out.iter();
+            if let Err(error) = finished.try_for_each(|(id, bytes)| draft.put_segment(id, bytes)) {
+                kept.keep(error);
+            }
+        })?);
+        let kept = failure.clone();
+        let assembled = spawn("assemble", move || {
+            let assembled = assemble(&encoded_out, &tickets_out, &segments, options.disks);
+            assembled.map_err(|error| kept.keep(error)).ok()
+        })?;
+        Ok(Self {
+            batches: Some(batches),
+            tickets,
+            sequence: 0,
+            threads,
+            assembled: Some(assembled),
+            failure,
+        })
+    }
+
+    /// Gives neighbouring blocks of one disk to the threads; waits while they have enough. Of a block
+    /// that is given twice the later bytes count.
+    pub fn submit(
+        &mut self,
+        disk: usize,
+        extent: Extent,
+        bytes: Buffer,
+        baseline: Option<Arc<Baseline>>,
+    ) -> Result<()> {
+        let batch = Batch {
+            sequence: self.sequence,
+            disk,
+            extent,
+            bytes,
+            baseline,
+        };
+        self.sequence += 1;
+        let sender = self
+            .batches
+            .as_ref()
+            .expect("the sender is there until `finish`");
+        if self.tickets.send(()).is_err() || sender.send(batch).is_err() {
+            return Err(self.failure.take());
+        }
+        Ok(())
+    }
+
+    /// Waits until everything is in the vault; answers what was captured of each disk.
+    pub fn finish(mut self) -> Result<Vec<Captured>> {
+        self.batches = None;
+        let assembled = self.assembled.take().map(JoinHandle::join);
+        for thread in self.threads.drain(..) {
+            // A panicked thread has left no captured disks or an error behind, seen below.
+            let _ = thread.join();
+        }
+        if let Some(error) = self
+            .failure
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+        {
+            return Err(error);
+        }
+        match assembled {
+            Some(Ok(Some(captured))) => Ok(captured),
+            _ => Err(Error::new(
+                ErrorKind::Failed,
+                "an encoding thread ended early",
+            )),
+        }
+    }
+}
+
+/// Ends the threads: what was submitted and not yet put is thrown away with the run.
+impl Drop for Pipeline {
+    fn drop(&mut self) {
+        self.batches = None;
+        if let Some(assembled) = self.assembled.take() {
+            let _ = assembled.join();
+        }
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn spawn<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>> {
+    std::thread::Builder::new()
+        .name(name.into())
+        .spawn(work)
+        .map_err(|error| Error::new(ErrorKind::Failed, "cannot start a thread").with_source(error))
+}
+
+fn encode_all(batches: &Receiver<Batch>, encoded: &Sender<Result<Encoded>>) {
+    for batch in batches {
+        if encoded.send(encode(batch)).is_err() {
+            // The assembler has failed and has said why.
+            break;
+        }
+    }
+}
+
+fn assemble(
+    encoded: &Receiver<Result<Encoded>>,
+    tickets: &Receiver<()>,
+    segments: &Sender<Finished>,
+    disks: usize,
+) -> Result<Vec<Captured>> {
+    let mut put = |finished| {
+        segments
+            .send(finished)
+            .map_err(|_| Error::new(ErrorKind::Failed, "the thread that puts segments has ended"))
+    };
+    let mut assembler = Assembler::new(disks);
+    for batch in encoded {
+        assembler.take(batch?, &mut put)?;
+        // A batch is done; another may be submitted.
+        let _ = tickets.try_recv();
+    }
+    assembler.finish(&mut put)
+}

@@ -1,0 +1,357 @@
+//! What can be said on the command line.
+
+use super::exit::USAGE;
+use crate::engine::{OnBusy, Places};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::Level;
+use crate::track::PinDir;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Point-in-time snapshots of whole live disks, from inside a Linux instance.
+#[derive(Parser, Debug)]
+#[command(
+    name = "stillpoint",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
+#[command(after_help = "Example:\n  stillpoint init /backup/vault\n  \
+    stillpoint snapshot --vault /backup/vault vda\n  \
+    stillpoint restore --vault /backup/vault latest /dev/vdb")]
+pub struct Line {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What can be said to every command.
+#[derive(Args, Debug)]
+pub struct Common {
+    /// The vault: a directory
+    #[arg(
+        long,
+        global = true,
+        env = "STILLPOINT_VAULT",
+        value_name = "DIRECTORY"
+    )]
+    pub vault: Option<String>,
+    /// Print one JSON document on stdout and nothing else there
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Print no progress
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Tell more of what is being done
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+    /// Where locks and records of freezes are kept: a folder in memory
+    #[arg(
+        long,
+        global = true,
+        env = "STILLPOINT_RUN_DIR",
+        default_value = "/run/stillpoint"
+    )]
+    #[arg(value_name = "DIRECTORY", hide_env = true, hide_short_help = true)]
+    pub run_dir: PathBuf,
+    /// The name below /sys/fs/bpf under which tracking is pinned
+    #[arg(
+        long,
+        global = true,
+        env = "STILLPOINT_PIN_NAME",
+        default_value = "stillpoint"
+    )]
+    #[arg(value_name = "NAME", hide_env = true, hide_short_help = true)]
+    pub pin_name: String,
+}
+
+impl Common {
+    /// Where runs keep what they need on the host.
+    pub fn places(&self) -> Result<Places> {
+        Ok(Places {
+            run_dir: self.run_dir.clone(),
+            pins: PinDir::named(&self.pin_name)?,
+            program: "/proc/self/exe".into(),
+        })
+    }
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Make a vault in an empty directory
+    Init(InitArgs),
+    /// List the disks of this host
+    #[command(after_help = "Example:\n  stillpoint disks")]
+    Disks,
+    /// Say what this host can and cannot do; changes and freezes nothing
+    #[command(after_help = "Example:\n  stillpoint doctor")]
+    Doctor,
+    /// Start, stop or show the tracking of changed blocks
+    Track(TrackArgs),
+    /// Take a snapshot of disks, all at one instant
+    Snapshot(SnapshotArgs),
+    /// List snapshots
+    List(ListArgs),
+    /// Show everything about one snapshot
+    Show(ShowArgs),
+    /// Show which places of a disk differ between two snapshots
+    Diff(DiffArgs),
+    /// Check that what the vault holds is whole
+    Verify(VerifyArgs),
+    /// Restore a disk of a snapshot to a block device or an image file
+    Restore(RestoreArgs),
+    /// Delete snapshots; other snapshots never need them
+    Delete(DeleteArgs),
+    /// Emergency: thaw what a run that died left frozen
+    #[command(after_help = "Example:\n  stillpoint thaw")]
+    Thaw,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  stillpoint init /backup/vault --name production")]
+pub struct InitArgs {
+    /// An empty directory, or one that is not there yet
+    pub directory: String,
+    /// The vault's name, 1 to 64 characters
+    #[arg(long, default_value = "vault")]
+    pub name: String,
+    /// What it is for
+    #[arg(long)]
+    pub description: Option<String>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  stillpoint track start vda vdb\n  stillpoint track status")]
+pub struct TrackArgs {
+    pub action: TrackAction,
+    /// Disks; none given: all that are tracked
+    pub disks: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum TrackAction {
+    /// Begin to note what changes
+    Start,
+    /// Stop it; the next snapshot has to compare everything
+    Stop,
+    /// Show what is tracked
+    Status,
+}
+
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Example:\n  stillpoint snapshot --vault /backup/vault vda vdb --tag why=upgrade"
+)]
+pub struct SnapshotArgs {
+    /// Disks: /dev/vda, vda, a path below /dev/disk, or a serial number
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    pub disks: Vec<String>,
+    /// All disks that can be snapshotted; those left out are named
+    #[arg(long)]
+    pub all: bool,
+    /// With --all: leave this disk out
+    #[arg(long, value_name = "DISK", requires = "all")]
+    pub exclude: Vec<String>,
+    /// How consistent it shall be
+    #[arg(long, value_enum, default_value = "filesystem")]
+    pub level: LevelArg,
+    /// Read and store everything anew
+    #[arg(long)]
+    pub full: bool,
+    /// Copy the free space of filesystems too
+    #[arg(long)]
+    pub all_blocks: bool,
+    /// A label, to find the snapshot by
+    #[arg(long = "tag", value_name = "KEY=VALUE")]
+    pub tags: Vec<String>,
+    /// How long filesystems may stand frozen
+    #[arg(long, default_value = "2s", value_parser = freeze_time, value_name = "TIME")]
+    pub max_freeze: Duration,
+    /// What to do when the disks change faster than they can be copied
+    #[arg(long, value_enum, default_value = "fail")]
+    pub on_busy: OnBusyArg,
+    /// Take a copy that is of no one instant when there is no other
+    #[arg(long)]
+    pub allow_fuzzy: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum LevelArg {
+    /// One instant, nothing frozen: what a power cut leaves
+    Crash,
+    /// One instant, every filesystem frozen
+    Filesystem,
+    /// As filesystem, with hooks for the applications
+    Application,
+}
+
+impl LevelArg {
+    pub fn level(self) -> Level {
+        match self {
+            Self::Crash => Level::Crash,
+            Self::Filesystem => Level::Filesystem,
+            Self::Application => Level::Application,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum OnBusyArg {
+    /// Give up
+    Fail,
+    /// Slow down what writes
+    Throttle,
+    /// Freeze with more left to read
+    Freeze,
+}
+
+impl OnBusyArg {
+    pub fn choice(self) -> Result<OnBusy> {
+        match self {
+            Self::Fail => Ok(OnBusy::Fail),
+            Self::Freeze => Ok(OnBusy::Freeze),
+            Self::Throttle => Err(Error::new(
+                ErrorKind::Unsupported,
+                "this version cannot slow down what writes to a disk",
+            )
+            .with_hint("take --on-busy freeze or fail")),
+        }
+    }
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  stillpoint list --disk vda --tag why=upgrade")]
+pub struct ListArgs {
+    /// Only snapshots with this disk (name, or serial number)
+    #[arg(long)]
+    pub disk: Option<String>,
+    /// Only snapshots of this host
+    #[arg(long)]
+    pub host: Option<String>,
+    /// Only snapshots with this label
+    #[arg(long = "tag", value_name = "KEY=VALUE")]
+    pub tags: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  stillpoint show latest")]
+pub struct ShowArgs {
+    /// A snapshot: its ID, the start of it, or latest
+    pub id: String,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  stillpoint diff 01KA latest --disk vda")]
+pub struct DiffArgs {
+    /// The older snapshot
+    pub one: String,
+    /// The newer snapshot
+    pub two: String,
+    /// Which disk, if they have several
+    #[arg(long)]
+    pub disk: Option<String>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  stillpoint verify --all --sample 5%")]
+pub struct VerifyArgs {
+    /// Snapshots
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    pub ids: Vec<String>,
+    /// Every snapshot of the vault
+    #[arg(long)]
+    pub all: bool,
+    /// Read only this part of the segments, chosen at random
+    #[arg(long, default_value = "100%", value_parser = percent, value_name = "PERCENT")]
+    pub sample: f64,
+}
+
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Example:\n  stillpoint restore latest /dev/vdb --disk vda\n  \
+    stillpoint restore 01KA disk.raw"
+)]
+pub struct RestoreArgs {
+    /// A snapshot: its ID, the start of it, or latest
+    pub id: String,
+    /// A block device, or a file that is made
+    pub target: PathBuf,
+    /// Which disk, if the snapshot has several
+    #[arg(long)]
+    pub disk: Option<String>,
+    /// The format of a file
+    #[arg(long, value_enum, default_value = "raw")]
+    pub format: FormatArg,
+    /// Replace a file that exists
+    #[arg(long)]
+    pub force: bool,
+    /// Restore what can be restored of a damaged snapshot: what is damaged comes back as zeros
+    #[arg(long)]
+    pub keep_going: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum FormatArg {
+    /// The disk's bytes, sparse
+    Raw,
+    /// A QEMU image
+    Qcow2,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  stillpoint delete 01KA")]
+pub struct DeleteArgs {
+    /// Snapshots
+    #[arg(required = true)]
+    pub ids: Vec<String>,
+}
+
+fn freeze_time(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if (Duration::from_millis(100)..=Duration::from_secs(60)).contains(&time) {
+        Ok(time)
+    } else {
+        Err("a freeze may last from 100ms to 60s".into())
+    }
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    let number: Option<f64> = text.strip_suffix('%').unwrap_or(text).parse().ok();
+    number
+        .filter(|number| *number > 0.0 && *number <= 100.0)
+        .ok_or_else(|| "give a percentage above 0% and up to 100%".into())
+}
+
+/// `KEY=VALUE` taken apart.
+pub fn tag(text: &str) -> Result<(String, String)> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() && text.len() <= 1024 => {
+            Ok((key.into(), value.into()))
+        }
+        _ => Err(
+            Error::new(ErrorKind::Usage, format!("{text:?} is not KEY=VALUE"))
+                .with_hint("a label looks like this: --tag why=upgrade"),
+        ),
+    }
+}
+
+/// What clap has to say, in its own words; `--help` and `--version` end well.
+pub fn refused(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() && std::env::args_os().any(|arg| arg == "--json") {
+        let message = error.to_string();
+        let first = message.lines().next().unwrap_or_default();
+        let message = first.strip_prefix("error: ").unwrap_or(first);
+        let error = Error::new(ErrorKind::Usage, message).with_hint("see stillpoint --help");
+        return super::output::conclude_error(&error, true);
+    }
+    // It can fail only when nobody listens.
+    let _ = error.print();
+    if error.use_stderr() {
+        ExitCode::from(USAGE)
+    } else {
+        ExitCode::SUCCESS
+    }
+}

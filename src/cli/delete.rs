@@ -1,0 +1,30 @@
+//! `delete`: snapshots cease to exist.
+
+use super::args::{Common, DeleteArgs};
+use super::outcome::Outcome;
+use crate::error::Result;
+use serde_json::json;
+
+pub fn run(args: &DeleteArgs, common: &Common) -> Result<Outcome> {
+    let vault = super::open_vault(common)?;
+    // All are found before one is deleted.
+    let snapshots = args
+        .ids
+        .iter()
+        .map(|id| vault.find(id))
+        .collect::<Result<Vec<_>>>()?;
+    let mut deleted = Vec::new();
+    for snapshot in &snapshots {
+        super::signals::check()?;
+        vault.delete(snapshot)?;
+        deleted.push(snapshot.id.to_string());
+    }
+    let text = format!(
+        "deleted {}; this version does not yet reclaim the space of blocks that nothing needs",
+        deleted.join(", ")
+    );
+    Ok(Outcome::done(
+        json!({"deleted": deleted, "reclaimed_bytes": 0}),
+        text,
+    ))
+}

@@ -1,0 +1,45 @@
+//! `diff`: which places of a disk differ between two snapshots.
+
+use super::args::{Common, DiffArgs};
+use super::outcome::Outcome;
+use crate::engine::{choose_disk, diff};
+use crate::error::Result;
+use crate::model::Bytes;
+use serde_json::json;
+use std::fmt::Write;
+
+/// Most places that are printed for people.
+const SHOWN: usize = 50;
+
+pub fn run(args: &DiffArgs, common: &Common) -> Result<Outcome> {
+    let vault = super::open_vault(common)?;
+    let one = vault.manifest(&vault.find(&args.one)?)?;
+    let two = vault.manifest(&vault.find(&args.two)?)?;
+    let disk = args.disk.as_deref();
+    let places = diff(&vault, choose_disk(&one, disk)?, choose_disk(&two, disk)?)?;
+    let sum = Bytes(places.iter().map(|place| place.length.0).sum());
+    let mut text = String::new();
+    for place in places.iter().take(SHOWN) {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{:>16} {}", place.offset.0, place.length);
+    }
+    if places.len() > SHOWN {
+        let _ = writeln!(
+            text,
+            "... and {} more; --json has all",
+            places.len() - SHOWN
+        );
+    }
+    let _ = write!(text, "{} places differ, {sum} in all", places.len());
+    let ranges: Vec<_> = places
+        .iter()
+        .map(|place| json!({"offset": place.offset, "length": place.length}))
+        .collect();
+    let json = json!({
+        "from": one.snapshot.to_string(),
+        "to": two.snapshot.to_string(),
+        "changed_bytes": sum,
+        "ranges": ranges,
+    });
+    Ok(Outcome::done(json, text))
+}

@@ -1,0 +1,132 @@
+//! `disks`: what there is to snapshot here.
+
+use super::args::Common;
+use super::outcome::Outcome;
+use crate::device::{Disk, Freezable, freezable};
+use crate::engine::Scene;
+use crate::error::Result;
+use crate::model::SnapshotId;
+use crate::track::Tracker;
+use comfy_table::{Table, presets};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+
+pub fn run(common: &Common) -> Result<Outcome> {
+    let scene = Scene::look()?;
+    let tracked = match Tracker::open(&common.places()?.pins) {
+        Ok(Some(tracker)) => tracker.disks().unwrap_or_default(),
+        // Not root, or no BPF: nothing is tracked that could be shown.
+        Ok(None) | Err(_) => Vec::new(),
+    };
+    let last = last_snapshots(common)?;
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    table.set_header([
+        "DISK",
+        "SIZE",
+        "SERIAL",
+        "TRACKED",
+        "LAST SNAPSHOT",
+        "MOUNTED",
+    ]);
+    let mut documents = Vec::new();
+    for disk in scene.topology.disks() {
+        let is_tracked = tracked.iter().any(|status| status.disk.dev == disk.dev());
+        let last = last.get(disk.identity.key()).map(ToString::to_string);
+        let document = describe(&scene, disk, is_tracked, last.as_deref());
+        table.add_row([
+            disk.name().to_owned(),
+            disk.identity.size.to_string(),
+            disk.identity.serial.clone().unwrap_or_else(|| "-".into()),
+            if is_tracked { "yes" } else { "no" }.to_owned(),
+            last.unwrap_or_else(|| "-".into()),
+            mounted(&document),
+        ]);
+        documents.push(document);
+    }
+    Ok(Outcome::done(
+        json!({"disks": documents}),
+        table.to_string(),
+    ))
+}
+
+/// The newest snapshot of each disk of this host, when a vault is named.
+fn last_snapshots(common: &Common) -> Result<HashMap<String, SnapshotId>> {
+    let mut last = HashMap::new();
+    if common.vault.is_none() {
+        return Ok(last);
+    }
+    let vault = super::open_vault(common)?;
+    let host = nix::unistd::gethostname()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    for snapshot in vault.snapshots_of(&host)? {
+        if let Ok(manifest) = vault.manifest(&snapshot) {
+            for disk in manifest.disks {
+                last.insert(disk.identity.key().to_owned(), snapshot.id);
+            }
+        }
+    }
+    Ok(last)
+}
+
+fn describe(scene: &Scene, disk: &Disk, is_tracked: bool, last: Option<&str>) -> Value {
+    let filesystems: Vec<Value> = scene
+        .mounts
+        .filesystems()
+        .iter()
+        .filter(|filesystem| filesystem.disks.contains(&disk.dev()))
+        .map(|filesystem| {
+            let (can, why) = match freezable(filesystem) {
+                Freezable::Yes => (true, None),
+                Freezable::ReadOnly => (true, Some("read-only: needs no freezing".to_owned())),
+                Freezable::No(why) => (false, Some(why)),
+            };
+            json!({
+                "source": filesystem.source,
+                "target": filesystem.target().display().to_string(),
+                "type": filesystem.fstype,
+                "freezable": can,
+                "note": why,
+            })
+        })
+        .collect();
+    json!({
+        "disk": disk.name(),
+        "device": disk.path.display().to_string(),
+        "size_bytes": disk.identity.size,
+        "logical_block_bytes": disk.identity.logical_block,
+        "serial": disk.identity.serial,
+        "wwn": disk.identity.wwn,
+        "diskseq": disk.identity.diskseq,
+        "table_id": disk.identity.table_id,
+        "model": disk.model,
+        "read_only": disk.read_only,
+        "trackable": disk.request_based,
+        "tracked": is_tracked,
+        "last_snapshot": last,
+        "partitions": disk.partitions,
+        "filesystems": filesystems,
+    })
+}
+
+fn mounted(document: &Value) -> String {
+    let all = document["filesystems"].as_array();
+    let targets: Vec<String> = all
+        .into_iter()
+        .flatten()
+        .map(|filesystem| {
+            let text = |key: &str| filesystem[key].as_str().unwrap_or_default().to_owned();
+            match filesystem["freezable"].as_bool() {
+                Some(false) => format!("{} ({}, cannot be frozen)", text("target"), text("type")),
+                _ => format!("{} ({})", text("target"), text("type")),
+            }
+        })
+        .collect();
+    if targets.is_empty() {
+        "-".into()
+    } else {
+        targets.join(", ")
+    }
+}

@@ -1,0 +1,30 @@
+//! `init`: makes a vault.
+
+use super::args::InitArgs;
+use super::outcome::Outcome;
+use crate::error::Result;
+use crate::store::{Vault, VaultOptions};
+use serde_json::json;
+use std::path::Path;
+
+pub fn run(args: &InitArgs) -> Result<Outcome> {
+    super::refuse_remote(&args.directory)?;
+    let options = VaultOptions {
+        name: args.name.clone(),
+        description: args.description.clone(),
+    };
+    let vault = Vault::create_local(Path::new(&args.directory), options)?;
+    let info = vault.info();
+    let json = json!({
+        "vault": info.id.to_string(),
+        "location": vault.location(),
+        "name": info.name,
+        "description": info.description,
+        "format": info.format,
+        "created": info.created,
+    });
+    Ok(Outcome::done(
+        json,
+        format!("made the vault {:?} in {}", info.name, vault.location()),
+    ))
+}

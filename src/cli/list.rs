@@ -1,0 +1,113 @@
+//! `list`: the snapshots of a vault.
+
+use super::args::{Common, ListArgs, tag};
+use super::exit::DAMAGED;
+use super::outcome::Outcome;
+use super::snapshot::document;
+use crate::error::{ErrorKind, Result};
+use crate::format::Manifest;
+use crate::model::Bytes;
+use comfy_table::{Table, presets};
+use serde_json::json;
+use std::fmt::Write;
+
+pub fn run(args: &ListArgs, common: &Common) -> Result<Outcome> {
+    let vault = super::open_vault(common)?;
+    let tags = args
+        .tags
+        .iter()
+        .map(|text| tag(text))
+        .collect::<Result<Vec<_>>>()?;
+    let snapshots = match &args.host {
+        Some(host) => vault.snapshots_of(host)?,
+        None => vault.snapshots()?,
+    };
+    let mut shown = Vec::new();
+    let mut damaged = Vec::new();
+    for snapshot in &snapshots {
+        super::signals::check()?;
+        match vault.manifest(snapshot) {
+            Ok(manifest) if fits(&manifest, args, &tags) => shown.push(manifest),
+            Ok(_) => {}
+            // Deleted while this was listing.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) if error.kind() == ErrorKind::Damaged => damaged.push((snapshot.id, error)),
+            Err(error) => return Err(error),
+        }
+    }
+    let mut text = String::new();
+    if !shown.is_empty() {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{}", table(&shown));
+    }
+    for (id, error) in &damaged {
+        let _ = writeln!(text, "damaged: {id}: {error}");
+    }
+    let _ = write!(text, "{} snapshots in {}", shown.len(), vault.location());
+    let json = json!({
+        "snapshots": shown.iter().map(document).collect::<Vec<_>>(),
+        "damaged": damaged.iter().map(|(id, error)| json!({
+            "snapshot": id.to_string(), "what": error.to_string(),
+        })).collect::<Vec<_>>(),
+    });
+    let mut outcome = Outcome::done(json, text);
+    if !damaged.is_empty() {
+        outcome.code = DAMAGED;
+    }
+    Ok(outcome)
+}
+
+fn fits(manifest: &Manifest, args: &ListArgs, tags: &[(String, String)]) -> bool {
+    let disk = args
+        .disk
+        .as_deref()
+        .map(|disk| disk.strip_prefix("/dev/").unwrap_or(disk));
+    let has_disk = disk.is_none_or(|wanted| {
+        manifest.disks.iter().any(|disk| {
+            disk.identity.name == wanted || disk.identity.serial.as_deref() == Some(wanted)
+        })
+    });
+    has_disk
+        && tags
+            .iter()
+            .all(|(key, value)| manifest.tags.get(key) == Some(value))
+}
+
+fn table(manifests: &[Manifest]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    table.set_header([
+        "ID",
+        "TIME (UTC)",
+        "HOST",
+        "DISKS",
+        "LEVEL",
+        "MODE",
+        "STORED",
+        "TAGS",
+    ]);
+    for manifest in manifests {
+        let each = |what: &dyn Fn(&crate::format::DiskRecord) -> String| {
+            let mut all: Vec<String> = manifest.disks.iter().map(what).collect();
+            all.dedup();
+            all.join(",")
+        };
+        let stored = Bytes(manifest.disks.iter().map(|disk| disk.stored_bytes.0).sum());
+        let tags: Vec<String> = manifest
+            .tags
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        table.add_row([
+            manifest.snapshot.to_string(),
+            manifest.time.strftime("%Y-%m-%d %H:%M:%S").to_string(),
+            manifest.host.clone(),
+            each(&|disk| disk.identity.name.clone()),
+            manifest.level.to_string(),
+            each(&|disk| disk.mode.to_string()),
+            stored.to_string(),
+            tags.join(" "),
+        ]);
+    }
+    table
+}

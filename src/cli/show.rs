@@ -1,0 +1,128 @@
+//! `show`: everything about one snapshot.
+
+use super::args::{Common, ShowArgs};
+use super::outcome::Outcome;
+use super::snapshot::document;
+use crate::error::Result;
+use crate::format::{DiskRecord, Manifest};
+use crate::model::{BLOCK_SIZE, Bytes, Content, RunMap, block_count};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+pub fn run(args: &ShowArgs, common: &Common) -> Result<Outcome> {
+    let vault = super::open_vault(common)?;
+    let manifest = vault.manifest(&vault.find(&args.id)?)?;
+    let mut json = document(&manifest);
+    let mut text = head(&manifest);
+    for (number, disk) in manifest.disks.iter().enumerate() {
+        let map = vault.load_index(&disk.index, block_count(disk.identity.size))?;
+        let blocks = blocks(&map, disk);
+        text.push_str(&disk_text(disk, &blocks));
+        if let Some(entry) = json
+            .get_mut("disks")
+            .and_then(|disks| disks.get_mut(number))
+        {
+            entry["blocks"] = blocks;
+        }
+    }
+    for warning in &manifest.warnings {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "warning: {warning}");
+    }
+    Ok(Outcome::done(json, text))
+}
+
+fn head(manifest: &Manifest) -> String {
+    let tags: Vec<String> = manifest
+        .tags
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    let frozen = manifest.freeze_us.map_or("nothing frozen".into(), |time| {
+        format!("frozen for {:.1} ms", time as f64 / 1000.0)
+    });
+    format!(
+        "snapshot {}\n  of {} at {} (kernel {}, stillpoint {})\n  level {} (asked for {}), {frozen}\n  \
+         tags: {}\n",
+        manifest.snapshot,
+        manifest.host,
+        manifest.time,
+        manifest.kernel,
+        manifest.writer,
+        manifest.level,
+        manifest.requested_level,
+        if tags.is_empty() {
+            "none".into()
+        } else {
+            tags.join(" ")
+        },
+    )
+}
+
+/// Where the disk's blocks stand.
+fn blocks(map: &RunMap, disk: &DiskRecord) -> Value {
+    let mut segments = BTreeSet::new();
+    let (mut data, mut zero, mut free) = (0, 0, 0);
+    for run in map.iter() {
+        match run.content {
+            Content::Data { segment, .. } => {
+                segments.insert(segment);
+                data += run.count;
+            }
+            Content::Zero => zero += run.count,
+            Content::Free => free += run.count,
+        }
+    }
+    json!({
+        "data_bytes": data * BLOCK_SIZE,
+        "zero_bytes": zero * BLOCK_SIZE,
+        "free_bytes": free * BLOCK_SIZE,
+        "runs": map.len(),
+        "segments": segments.len(),
+        "index_objects": disk.index.len(),
+    })
+}
+
+fn disk_text(disk: &DiskRecord, blocks: &Value) -> String {
+    let serial = disk
+        .identity
+        .serial
+        .as_deref()
+        .unwrap_or("no serial number");
+    let bytes = |key: &str| Bytes(blocks[key].as_u64().unwrap_or_default());
+    let mut text = format!(
+        "disk {} ({}, {serial})\n  {}: {}\n  level {}, {} passes; read {}, changed {}, stored {}, \
+         read while frozen {}\n  holds {} of data in {} segments, {} of zeros, {} free\n",
+        disk.identity.name,
+        disk.identity.size,
+        disk.mode,
+        disk.reason,
+        disk.level,
+        disk.passes,
+        disk.read_bytes,
+        disk.changed_bytes,
+        disk.stored_bytes,
+        disk.frozen_bytes,
+        bytes("data_bytes"),
+        blocks["segments"],
+        bytes("zero_bytes"),
+        bytes("free_bytes"),
+    );
+    for filesystem in &disk.filesystems {
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "  {} on {} at {}: {}",
+            filesystem.fstype,
+            filesystem.source,
+            filesystem.target,
+            if filesystem.frozen {
+                "frozen"
+            } else {
+                "not frozen"
+            }
+        );
+    }
+    text
+}

@@ -1,0 +1,33 @@
+//! Signals that ask to stop. They are noted; the engine asks at places where it can stop cleanly.
+
+use crate::error::{Error, ErrorKind, Result};
+use std::sync::Arc;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+static SIGNAL: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
+
+/// Notes SIGINT, SIGTERM and SIGHUP from here on.
+pub fn watch() -> Result<()> {
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        let number = usize::try_from(signal).expect("signals are positive");
+        signal_hook::flag::register_usize(signal, Arc::clone(&SIGNAL), number).map_err(
+            |error| Error::new(ErrorKind::Failed, "cannot watch for signals").with_source(error),
+        )?;
+    }
+    Ok(())
+}
+
+/// An error once one of them has come.
+pub fn check() -> Result<()> {
+    match SIGNAL.load(Ordering::Relaxed) {
+        0 => Ok(()),
+        signal => {
+            let signal = i32::try_from(signal).unwrap_or(libc::SIGTERM);
+            Err(Error::new(
+                ErrorKind::Interrupted(signal),
+                "stopped by a signal; nothing is frozen and nothing half-done is visible",
+            ))
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! `diff`: which places differ between two snapshots of one disk.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::DiskRecord;
+use crate::model::{Bytes, Content, Extent, Run, RunMap, block_count};
+use crate::store::Vault;
+
+/// The places that differ, ascending, neighbours joined. Blocks are told apart by where they stand
+/// and, where that differs, by their hashes; free space counts as zeros.
+pub fn diff(vault: &Vault, one: &DiskRecord, two: &DiskRecord) -> Result<Vec<Extent>> {
+    if one.identity.key() != two.identity.key() {
+        return Err(Error::new(
+            ErrorKind::Usage,
+            format!(
+                "{} of the one and {} of the other are not the same disk",
+                one.identity.name, two.identity.name
+            ),
+        )
+        .with_hint("compare snapshots of one disk; name it with --disk"));
+    }
+    let blocks_of = |disk: &DiskRecord| block_count(disk.identity.size);
+    let old = vault.load_index(&one.index, blocks_of(one))?;
+    let new = vault.load_index(&two.index, blocks_of(two))?;
+    let size = Bytes(one.identity.size.0.max(two.identity.size.0));
+    let mut found: Vec<Extent> = Vec::new();
+    let mut add = |place: Extent| match found.last_mut() {
+        Some(last) if last.end() == place.offset => last.length.0 += place.length.0,
+        _ => found.push(place),
+    };
+    for run in new.iter() {
+        let mut at = run.start.0;
+        for other in old.iter_range(run.start.0..run.end()) {
+            let here = part(&new, other);
+            let mut differ = differing(vault, here, other)?.into_iter().peekable();
+            for block in differ.by_ref() {
+                add(Extent::of_blocks(block..block + 1, size));
+            }
+            at = other.end();
+        }
+        if at < run.end() {
+            // The disk has grown.
+            add(Extent::of_blocks(at..run.end(), size));
+        }
+    }
+    let (shorter, longer) = (blocks_of(two), blocks_of(one));
+    if shorter < longer {
+        add(Extent::of_blocks(shorter..longer, size));
+    }
+    Ok(found)
+}
+
+fn part(map: &RunMap, like: Run) -> Run {
+    map.iter_range(like.start.0..like.end())
+        .next()
+        .unwrap_or(like)
+}
+
+/// The blocks of two runs of the same place that differ.
+fn differing(vault: &Vault, new: Run, old: Run) -> Result<Vec<u64>> {
+    if new.content == old.content {
+        return Ok(Vec::new());
+    }
+    let hash = |content: Content, at: u64| match content {
+        Content::Zero | Content::Free => Ok(None),
+        Content::Data { segment, slot } => vault
+            .chunk(segment, slot + at as u32)
+            .map(|chunk| Some(chunk.hash)),
+    };
+    let mut blocks = Vec::new();
+    if matches!(new.content, Content::Zero | Content::Free)
+        && matches!(old.content, Content::Zero | Content::Free)
+    {
+        return Ok(blocks);
+    }
+    for at in 0..new.count {
+        if hash(new.content, at)? != hash(old.content, at)? {
+            blocks.push(new.start.0 + at);
+        }
+    }
+    Ok(blocks)
+}

@@ -1,0 +1,62 @@
+//! Holding the filesystems still for the cut: what the sequence needs of the freeze room.
+
+use crate::error::Result;
+use std::time::{Duration, Instant};
+
+/// Holds still what writes to the disks.
+pub trait Quiesce {
+    /// Writes out what is dirty, so that little is left for the freeze. Nothing is frozen yet.
+    fn settle(&mut self) -> Result<()>;
+
+    /// Freezes. From here until `thaw` nothing may log, print or wait without a deadline; after the
+    /// returned moment the freeze ends by itself.
+    fn freeze(&mut self) -> Result<Instant>;
+
+    /// Thaws, and answers how long all was held. An error when the freeze had ended by itself: what
+    /// was read meanwhile is no snapshot.
+    fn thaw(&mut self) -> Result<Duration>;
+
+    /// Whether `freeze` freezes anything.
+    fn freezes(&self) -> bool;
+}
+
+/// Freezes nothing: for disks without mounted filesystems, and for the level `crash`.
+pub struct Unfrozen {
+    /// How long the last read may take.
+    pub window: Duration,
+    /// When the window began.
+    begun: Option<Instant>,
+}
+
+impl Unfrozen {
+    /// A window of at most this length.
+    pub fn new(window: Duration) -> Self {
+        Self {
+            window,
+            begun: None,
+        }
+    }
+}
+
+impl Quiesce for Unfrozen {
+    fn settle(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn freeze(&mut self) -> Result<Instant> {
+        let now = Instant::now();
+        self.begun = Some(now);
+        Ok(now + self.window)
+    }
+
+    fn thaw(&mut self) -> Result<Duration> {
+        Ok(self
+            .begun
+            .take()
+            .map_or(Duration::ZERO, |begun| begun.elapsed()))
+    }
+
+    fn freezes(&self) -> bool {
+        false
+    }
+}

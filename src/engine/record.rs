@@ -1,0 +1,199 @@
+//! From what a run captured to the manifest: index objects, levels, sums. It claims nothing that
+//! the run has not seen.
+
+use super::run::RunResult;
+use super::subject::Subject;
+use crate::capture::Captured;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{DiskRecord, IndexRef, Manifest, VERSION};
+use crate::model::{
+    BLOCK_SIZE, BlockIndex, Bytes, Content, Level, Mode, ObjectId, Run, RunMap, SnapshotId,
+    block_count,
+};
+use crate::store::Draft;
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+
+/// Most index objects before they are folded into a new base.
+const MAX_PARTS: usize = 32;
+/// Deltas with fewer runs than this are not worth folding.
+const SMALL: u64 = 4096;
+
+/// What the manifest says beside what the run captured.
+pub struct RecordOptions {
+    /// The snapshot's name.
+    pub snapshot: SnapshotId,
+    /// The vault's.
+    pub vault: ObjectId,
+    /// When the run began.
+    pub started: Timestamp,
+    /// The host's name.
+    pub host: String,
+    /// How consistent it was asked to be.
+    pub requested: Level,
+    /// Whether filesystems were frozen.
+    pub frozen: bool,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+    /// Labels.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// Puts the index objects and makes the manifest.
+pub fn record(result: RunResult, draft: &Draft, options: RecordOptions) -> Result<Manifest> {
+    let RunResult {
+        subjects,
+        captured,
+        cut,
+        ..
+    } = result;
+    let mut disks = Vec::new();
+    for (subject, captured) in subjects.into_iter().zip(captured) {
+        let level = level_of(&subject, options.frozen, cut.fuzzy);
+        disks.push(disk_record(subject, captured, level, draft)?);
+    }
+    // A disk on which nothing is mounted has nothing to freeze: it does not lower the whole.
+    let counted = disks
+        .iter()
+        .filter(|disk| !disk.filesystems.is_empty() || disk.level < Level::Crash);
+    let level = counted.map(|disk| disk.level).min().unwrap_or(Level::Crash);
+    let level = if disks.iter().all(|disk| disk.filesystems.is_empty()) && !cut.fuzzy {
+        Level::Crash
+    } else {
+        level
+    };
+    let held = u64::try_from(cut.held.as_micros()).unwrap_or(u64::MAX);
+    Ok(Manifest {
+        format: VERSION,
+        snapshot: options.snapshot,
+        vault: options.vault,
+        time: cut.time,
+        started: options.started,
+        host: options.host,
+        kernel: nix::sys::utsname::uname()
+            .map(|uname| uname.release().to_string_lossy().into_owned())
+            .unwrap_or_default(),
+        writer: env!("CARGO_PKG_VERSION").into(),
+        level,
+        requested_level: options.requested,
+        freeze_us: options.frozen.then_some(held),
+        warnings: options.warnings,
+        tags: options.tags,
+        hooks: None,
+        disks,
+    })
+}
+
+fn level_of(subject: &Subject, frozen: bool, fuzzy: bool) -> Level {
+    let all = &subject.options.filesystems;
+    // What cannot be frozen beside what can (an EFI system partition) was seen not to change.
+    let any = frozen && all.iter().any(|filesystem| filesystem.frozen);
+    let still = any || (!all.is_empty() && all.iter().all(|filesystem| filesystem.read_only));
+    match (fuzzy, still) {
+        (true, _) => Level::Fuzzy,
+        (false, true) => Level::Filesystem,
+        (false, false) => Level::Crash,
+    }
+}
+
+fn disk_record(
+    subject: Subject,
+    captured: Captured,
+    level: Level,
+    draft: &Draft,
+) -> Result<DiskRecord> {
+    let blocks = block_count(subject.size());
+    let mut delta = RunMap::new();
+    for range in subject.free.ranges(u64::MAX) {
+        let (start, count) = (BlockIndex(range.start), range.end - range.start);
+        delta.insert(Run {
+            start,
+            count,
+            content: Content::Free,
+        });
+    }
+    delta.overlay(&captured.map);
+    let mode = subject.options.plan.mode;
+    let parent = subject.options.parent.filter(|_| mode != Mode::Full);
+    let free: u64 = subject
+        .free
+        .ranges(u64::MAX)
+        .map(|range| range.end - range.start)
+        .sum();
+    let mut changed = Bytes(captured.map.iter().map(|run| run.count * BLOCK_SIZE).sum());
+    let index = match &parent {
+        None => base(&delta, blocks, draft)?,
+        Some((record, baseline)) => {
+            if mode == Mode::Compare {
+                delta = differences(&delta, baseline.map());
+                changed = Bytes(delta.iter().map(|run| run.count * BLOCK_SIZE).sum());
+            }
+            let same_size = record.identity.size == subject.options.identity.size;
+            let folded = fold(&record.index, &delta);
+            if folded || !same_size {
+                let mut map = baseline.map().clone();
+                map.overlay(&delta);
+                map.truncate(blocks);
+                base(&map, blocks, draft)?
+            } else {
+                let mut parts = record.index.clone();
+                if !delta.is_empty() {
+                    parts.extend(draft.put_index(&delta, blocks, false)?);
+                }
+                parts
+            }
+        }
+    };
+    Ok(DiskRecord {
+        level,
+        mode,
+        reason: subject.options.plan.reason,
+        parent: subject.options.plan.parent,
+        all_blocks: subject.options.all_blocks,
+        passes: subject.passes,
+        read_bytes: subject.read.bytes,
+        changed_bytes: changed,
+        stored_bytes: captured.stored,
+        frozen_bytes: subject.frozen,
+        free_skipped_bytes: Bytes(free * BLOCK_SIZE),
+        filesystems: subject.options.filesystems,
+        index,
+        cut: subject.cut.filter(|_| level > Level::Fuzzy),
+        identity: subject.options.identity,
+    })
+}
+
+fn base(map: &RunMap, blocks: u64, draft: &Draft) -> Result<Vec<IndexRef>> {
+    if !map.covers(blocks) {
+        return Err(Error::new(
+            ErrorKind::Failed,
+            "a part of the disk was neither read nor known: this is a bug; nothing was stored",
+        ));
+    }
+    draft.put_index(map, blocks, true)
+}
+
+/// Whether the deltas have outgrown a quarter of the base.
+fn fold(parts: &[IndexRef], delta: &RunMap) -> bool {
+    let base_end = parts.iter().rposition(|part| part.base).unwrap_or(0) + 1;
+    // The parts of a base after its first are not marked; they hold as many runs as fit.
+    let base: u64 = parts.iter().take(base_end).map(|part| part.runs).sum();
+    let deltas: u64 = parts.iter().skip(base_end).map(|part| part.runs).sum();
+    let deltas = deltas + delta.len() as u64;
+    parts.len() >= MAX_PARTS || (deltas > SMALL && deltas > base / 4)
+}
+
+/// The runs of `new` where it says something else than `old`.
+fn differences(new: &RunMap, old: &RunMap) -> RunMap {
+    let mut delta = RunMap::new();
+    for run in new.iter() {
+        delta.insert(run);
+        for known in old.iter_range(run.start.0..run.end()) {
+            let same = new.iter_range(known.start.0..known.end()).next();
+            if same.is_some_and(|same| same.content == known.content) {
+                delta.remove(known.start.0..known.end());
+            }
+        }
+    }
+    delta
+}

@@ -1,0 +1,221 @@
+//! The sequence of a snapshot, from the first block read to the cut: the same for live disks and for
+//! disks in memory.
+
+use super::cut::{Cut, CutOptions, cut};
+use super::monitor::{Event, Monitor};
+use super::quiesce::Quiesce;
+use super::sample;
+use super::subject::{Subject, SubjectOptions};
+use crate::capture::{Budget, Captured, Next, PassLog, Pipeline, PipelineOptions};
+use crate::device::read::{BufferPool, Limits};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{BLOCK_SIZE, Bytes};
+use crate::store::Draft;
+use crate::track::{Moment, changes_since};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What to do when the disks change faster than they can be copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnBusy {
+    /// Give up.
+    Fail,
+    /// Freeze for as long as it takes, within the deadline.
+    Freeze,
+}
+
+/// How to run.
+#[derive(Clone)]
+pub struct RunOptions {
+    /// How long the filesystems may stand frozen.
+    pub max_freeze: Duration,
+    /// When the disks never get quiet enough.
+    pub on_busy: OnBusy,
+    /// Take a copy of no one instant when there is no other.
+    pub allow_fuzzy: bool,
+    /// How many threads encode.
+    pub workers: usize,
+    /// What the disks are read into while nothing is frozen: buffers of 1 MiB.
+    pub pool: BufferPool,
+}
+
+/// Most memory for what is read in the window.
+pub const WINDOW_MEMORY: Bytes = Bytes(64 << 20);
+/// The window has room for this much at least.
+const WINDOW_LEAST: u64 = 8 << 20;
+
+/// What a run has captured; nothing of it is a snapshot yet.
+pub struct RunResult {
+    /// The disks.
+    pub subjects: Vec<Subject>,
+    /// What of each was stored, in the same order.
+    pub captured: Vec<Captured>,
+    /// The instant.
+    pub cut: Cut,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
+/// Captures all disks at one instant.
+pub fn run(
+    disks: Vec<SubjectOptions>,
+    draft: &Arc<Draft>,
+    quiesce: &mut dyn Quiesce,
+    options: &RunOptions,
+    monitor: &dyn Monitor,
+) -> Result<RunResult> {
+    let pipeline = PipelineOptions {
+        disks: disks.len(),
+        workers: options.workers,
+    };
+    let mut pipeline = Pipeline::start(draft, pipeline)?;
+    let mut subjects = disks
+        .into_iter()
+        .map(Subject::begin)
+        .collect::<Result<Vec<_>>>()?;
+    let mut warnings = Vec::new();
+    let left = pre_copy(&mut subjects, &mut pipeline, options, monitor)?;
+    if check_tracking(&mut subjects, &mut warnings, monitor)? {
+        pre_copy(&mut subjects, &mut pipeline, options, monitor)?;
+    }
+    let blocks = (4 * left.0).clamp(WINDOW_LEAST, WINDOW_MEMORY.0) / BLOCK_SIZE;
+    let how = CutOptions {
+        allow_fuzzy: options.allow_fuzzy,
+        blocks: blocks as usize,
+        most_blocks: WINDOW_MEMORY.block().0 as usize,
+        pool: options.pool.clone(),
+    };
+    let cut = cut(&mut subjects, &mut pipeline, quiesce, &how, monitor)?;
+    for subject in &mut subjects {
+        prove(subject)?;
+    }
+    monitor.tell(Event::Phase("storing the rest".into()));
+    let captured = pipeline.finish()?;
+    Ok(RunResult {
+        subjects,
+        captured,
+        cut,
+        warnings,
+    })
+}
+
+/// Copies while the disks are in use, until what is left fits the window; answers how much that is.
+fn pre_copy(
+    subjects: &mut [Subject],
+    pipeline: &mut Pipeline,
+    options: &RunOptions,
+    monitor: &dyn Monitor,
+) -> Result<Bytes> {
+    let budget = Budget {
+        max_freeze: options.max_freeze,
+        memory: WINDOW_MEMORY,
+    };
+    let mut log = PassLog::default();
+    let stop = || monitor.check();
+    let limits = Limits {
+        deadline: None,
+        stop: Some(&stop),
+    };
+    loop {
+        let total = Bytes(
+            subjects
+                .iter()
+                .map(|disk| disk.wanted.len() * BLOCK_SIZE)
+                .sum(),
+        );
+        monitor.tell(Event::Phase(format!("copying, pass {}", log.count() + 1)));
+        let begun = Instant::now();
+        let mut done = Bytes(0);
+        let mut told = |bytes: Bytes| {
+            done.0 += bytes.0;
+            monitor.tell(Event::Progress { done, total });
+        };
+        let mut read = Bytes(0);
+        for (number, subject) in subjects.iter_mut().enumerate() {
+            read.0 += subject.copy_wanted(number, pipeline, &limits, &mut told)?.0;
+        }
+        let took = begun.elapsed();
+        let mut left = Bytes(0);
+        for subject in subjects.iter_mut() {
+            left.0 += subject.want_changed()?.0;
+        }
+        log.add(read, took, left);
+        match (log.next(budget), options.on_busy) {
+            (Next::Again, _) => {}
+            (Next::Cut, _) => return Ok(left),
+            (Next::Busy, OnBusy::Freeze) if left <= WINDOW_MEMORY => return Ok(left),
+            (Next::Busy, on_busy) => return Err(busy(left, &log, budget, on_busy)),
+        }
+    }
+}
+
+fn busy(left: Bytes, log: &PassLog, budget: Budget, on_busy: OnBusy) -> Error {
+    let hint = match on_busy {
+        OnBusy::Fail => "try at a quieter time, raise --max-freeze, or add --on-busy freeze",
+        OnBusy::Freeze => "try at a quieter time: that is more than is read while frozen",
+    };
+    Error::new(
+        ErrorKind::Inconsistent,
+        format!(
+            "the disks change faster than they are copied: after {} passes {left} are left, and {} \
+             fit into a freeze of {:?}; nothing was frozen or stored",
+            log.count(),
+            log.fits(budget),
+            budget.max_freeze
+        ),
+    )
+    .with_hint(hint)
+}
+
+/// Reads a sample of what tracking calls unchanged; answers whether a disk is to be read anew.
+fn check_tracking(
+    subjects: &mut [Subject],
+    warnings: &mut Vec<String>,
+    monitor: &dyn Monitor,
+) -> Result<bool> {
+    let stop = || monitor.check();
+    let limits = Limits {
+        deadline: None,
+        stop: Some(&stop),
+    };
+    let mut again = false;
+    for subject in subjects.iter_mut() {
+        if let Some(block) = sample::check(subject, &limits)? {
+            let alarm = sample::alarm(subject, block).to_string();
+            let warning = format!("{alarm}: comparing everything; please report this");
+            monitor.tell(Event::Warning(warning.clone()));
+            warnings.push(warning);
+            subject.turn_to_compare(alarm)?;
+            again = true;
+        }
+    }
+    Ok(again)
+}
+
+/// The passes of this run rest on tracking too: it must have been sound until the cut.
+fn prove(subject: &mut Subject) -> Result<()> {
+    let now = subject.options.changes.witness()?;
+    let disk = &subject.options.identity;
+    let then = Moment {
+        disk,
+        witness: &subject.witness,
+    };
+    changes_since(
+        then,
+        Moment {
+            disk,
+            witness: &now,
+        },
+    )
+    .map(drop)
+    .map_err(|void| {
+        Error::new(
+            ErrorKind::Inconsistent,
+            format!(
+                "{}: tracking was lost during the snapshot: {void}",
+                disk.name
+            ),
+        )
+        .with_hint("nothing was stored; run it again")
+    })
+}

@@ -1,0 +1,234 @@
+//! `snapshot`: from the names of disks to a manifest in the vault.
+
+use super::lock::DiskLock;
+use super::monitor::{Event, Monitor};
+use super::prepare::{Scene, Wishes, find_parents, prepare_disk, refuse_vault_on, start_tracking};
+use super::quiesce::{Quiesce, Unfrozen};
+use super::record::{RecordOptions, record};
+use super::run::{OnBusy, RunOptions, RunResult, run};
+use super::still::Still;
+use crate::device::read::BufferPool;
+use crate::device::{Filesystem, Freezable, FreezeSet, freezable};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{Manifest, SessionRecord};
+use crate::freeze::{FreezeTarget, GuardianOptions};
+use crate::model::{Bytes, Level, SnapshotId};
+use crate::store::{Draft, Vault};
+use crate::track::PinDir;
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Where a run keeps what it needs on the host.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// Locks and records of freezes: a folder in memory.
+    pub run_dir: PathBuf,
+    /// Where the tracking programs and maps are pinned.
+    pub pins: PinDir,
+    /// The program that becomes the guardian.
+    pub program: PathBuf,
+}
+
+/// What snapshot to take.
+#[derive(Clone, Debug)]
+pub struct SnapshotOptions {
+    /// Names of disks.
+    pub disks: Vec<String>,
+    /// How consistent it shall be.
+    pub level: Level,
+    /// Read and store everything.
+    pub full: bool,
+    /// Copy free space too.
+    pub all_blocks: bool,
+    /// Labels.
+    pub tags: BTreeMap<String, String>,
+    /// How long the filesystems may stand frozen.
+    pub max_freeze: Duration,
+    /// When the disks never get quiet enough.
+    pub on_busy: OnBusy,
+    /// Take a copy of no one instant when there is no other.
+    pub allow_fuzzy: bool,
+    /// How many threads encode.
+    pub workers: usize,
+}
+
+/// Buffers for reading while nothing is frozen.
+const BUFFERS: usize = 32;
+/// Size of each.
+const BUFFER: Bytes = Bytes(1 << 20);
+
+/// Takes a snapshot; when this returns an error, the vault holds none of it.
+pub fn snapshot(
+    vault: &Arc<Vault>,
+    options: &SnapshotOptions,
+    places: &Places,
+    monitor: &dyn Monitor,
+) -> Result<Manifest> {
+    refuse_application(options.level)?;
+    let started = Timestamp::now();
+    let scene = Scene::look()?;
+    let disks = scene.resolve(&options.disks)?;
+    refuse_vault_on(vault, &scene, &disks)?;
+    let _locks = disks
+        .iter()
+        .map(|disk| DiskLock::take(&places.run_dir, disk.dev(), disk.name()))
+        .collect::<Result<Vec<_>>>()?;
+    let freeze_set = scene.freeze_set(&disks);
+    let mut warnings = what_is_outside(&freeze_set);
+    let host = nix::unistd::gethostname()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    let id = SnapshotId::generate(u64::try_from(started.as_millisecond()).unwrap_or_default());
+    let parents = find_parents(vault, &host, &disks, monitor)?;
+    let _session = vault.begin_session(id, session(&host, started))?;
+    let mut tracker = start_tracking(&places.pins, monitor)?;
+    let pool = BufferPool::new(BUFFERS, BUFFER)?;
+    let wishes = Wishes {
+        full: options.full,
+        all_blocks: options.all_blocks,
+        freeze: options.level >= Level::Filesystem,
+    };
+    let mut subjects = Vec::new();
+    for (disk, parent) in disks.iter().zip(parents) {
+        let subject = prepare_disk(
+            (vault, &scene),
+            (disk, parent),
+            (&mut tracker, &pool),
+            wishes,
+            monitor,
+        )?;
+        subjects.push(subject);
+    }
+    let targets = targets(&freeze_set, wishes.freeze, &mut warnings)?;
+    let mut quiesce = quiesce(targets, options, places);
+    let how = RunOptions {
+        max_freeze: options.max_freeze,
+        on_busy: options.on_busy,
+        allow_fuzzy: options.allow_fuzzy,
+        workers: options.workers,
+        pool,
+    };
+    let draft = Arc::new(Draft::begin(vault));
+    let mut result: RunResult = run(subjects, &draft, quiesce.as_mut(), &how, monitor)?;
+    monitor.check()?;
+    warnings.append(&mut result.warnings);
+    let manifest = record(
+        result,
+        &draft,
+        RecordOptions {
+            snapshot: id,
+            vault: vault.info().id,
+            started,
+            host,
+            requested: options.level,
+            frozen: quiesce.freezes(),
+            warnings,
+            tags: options.tags.clone(),
+        },
+    )?;
+    monitor.tell(Event::Phase("committing".into()));
+    let draft = Arc::into_inner(draft)
+        .ok_or_else(|| Error::new(ErrorKind::Failed, "a thread still writes to the vault"))?;
+    draft.commit(&manifest)?;
+    Ok(manifest)
+}
+
+fn refuse_application(level: Level) -> Result<()> {
+    if level <= Level::Filesystem {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Unsupported,
+        "this version runs no prescript or postscript: level application cannot be had yet",
+    )
+    .with_hint("take --level filesystem; databases recover from it as after a power cut"))
+}
+
+fn session(host: &str, started: Timestamp) -> SessionRecord {
+    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    SessionRecord {
+        host: host.into(),
+        pid: std::process::id(),
+        boot_id: boot_id.trim().into(),
+        command: "snapshot".into(),
+        started,
+        heartbeat: started,
+    }
+}
+
+/// Filesystems that the snapshot holds only a part of.
+fn what_is_outside(set: &FreezeSet) -> Vec<String> {
+    let outside = |filesystem: &&Filesystem| set.partly_outside.contains(&filesystem.dev);
+    let name = |filesystem: &Filesystem| {
+        format!(
+            "{} ({} at {}) also lives on disks outside this snapshot: it is incomplete here",
+            filesystem.source,
+            filesystem.fstype,
+            filesystem.target().display()
+        )
+    };
+    set.filesystems.iter().filter(outside).map(name).collect()
+}
+
+fn targets(set: &FreezeSet, freeze: bool, warnings: &mut Vec<String>) -> Result<Vec<FreezeTarget>> {
+    let mut targets = Vec::new();
+    for filesystem in set.filesystems.iter().filter(|_| freeze) {
+        match freezable(filesystem) {
+            Freezable::Yes => targets.push(target(filesystem)?),
+            // Read-only: nothing to hold still. Not freezable: the tracker must see no write.
+            Freezable::ReadOnly | Freezable::No(_) => {}
+        }
+        if !filesystem.members_known {
+            warnings.push(format!(
+                "{}: it cannot be told which disks it lives on",
+                filesystem.target().display()
+            ));
+        }
+    }
+    Ok(targets)
+}
+
+fn target(filesystem: &Filesystem) -> Result<FreezeTarget> {
+    let mut visible: Vec<_> = filesystem
+        .mounts
+        .iter()
+        .filter(|mount| mount.visible)
+        .collect();
+    visible.sort_by_key(|mount| mount.pid);
+    let mount = visible.first().ok_or_else(|| {
+        Error::new(
+            ErrorKind::Unsupported,
+            format!(
+                "{} at {} is hidden under other mounts and cannot be frozen; nothing was done",
+                filesystem.source,
+                filesystem.target().display()
+            ),
+        )
+        .with_hint("unmount what hides it, or take --level crash")
+    })?;
+    Ok(FreezeTarget {
+        mount_point: mount.target.clone(),
+        namespace_pid: mount.pid,
+        dev: filesystem.dev,
+        source: filesystem.source.clone(),
+        fstype: filesystem.fstype.clone(),
+    })
+}
+
+fn quiesce(
+    targets: Vec<FreezeTarget>,
+    options: &SnapshotOptions,
+    places: &Places,
+) -> Box<dyn Quiesce> {
+    if targets.is_empty() {
+        return Box::new(Unfrozen::new(options.max_freeze));
+    }
+    let mut guardian = GuardianOptions::new(targets, options.max_freeze);
+    guardian.program.clone_from(&places.program);
+    guardian.run_dir.clone_from(&places.run_dir);
+    Box::new(Still::new(guardian))
+}

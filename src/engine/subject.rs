@@ -1,0 +1,192 @@
+//! One disk of a run: how it is read, who tells what changed on it, and what has been copied so far.
+
+use super::plan::Plan;
+use crate::capture::{Baseline, Pipeline};
+use crate::device::read::{DiskReader, Limits, ReadStats};
+use crate::error::Result;
+use crate::format::{DiskRecord, FilesystemRecord};
+use crate::model::{
+    BLOCK_SIZE, BlockSet, Bytes, DiskIdentity, Epoch, Extent, Mode, Witness, block_count,
+};
+use crate::track::ChangeSource;
+use std::sync::Arc;
+
+/// Blocks that are read with one request while nothing is frozen: 1 MiB.
+const BLOCKS_PER_READ: u64 = 16;
+
+/// Asks which blocks hold nothing that matters now: free space of filesystems.
+pub type AskFree = Box<dyn FnMut() -> Result<BlockSet> + Send>;
+
+/// What a run needs to know of a disk before it begins.
+pub struct SubjectOptions {
+    /// Which disk.
+    pub identity: DiskIdentity,
+    /// How it is read.
+    pub reader: Box<dyn DiskReader>,
+    /// Who tells what changed on it.
+    pub changes: Box<dyn ChangeSource>,
+    /// Which blocks hold nothing that matters. Asked after an epoch has begun, so that a block that
+    /// is put to use later is seen as changed.
+    pub ask_free: AskFree,
+    /// Blocks that never matter and that may be written at any time: swap.
+    pub swap: BlockSet,
+    /// Full, incremental or compare.
+    pub plan: Plan,
+    /// The parent's record and map, when the plan has a parent.
+    pub parent: Option<(DiskRecord, Arc<Baseline>)>,
+    /// Copy free space and swap too.
+    pub all_blocks: bool,
+    /// What is mounted on it.
+    pub filesystems: Vec<FilesystemRecord>,
+}
+
+/// One disk of a run.
+pub struct Subject {
+    /// What was known before.
+    pub options: SubjectOptions,
+    /// What the tracker said before the first block was read.
+    pub witness: Witness,
+    /// Marks of this epoch or later are of blocks that have changed since they were read last.
+    pub epoch: Epoch,
+    /// Blocks that hold nothing that matters and are recorded so.
+    pub free: BlockSet,
+    /// Blocks still to be read in the coming pass.
+    pub wanted: BlockSet,
+    /// Passes so far.
+    pub passes: u32,
+    /// What was read so far.
+    pub read: ReadStats,
+    /// What of it was read in the window.
+    pub frozen: Bytes,
+    /// What the tracker said at the cut.
+    pub cut: Option<Witness>,
+}
+
+impl Subject {
+    /// Begins: from here on every write is seen.
+    pub fn begin(options: SubjectOptions) -> Result<Self> {
+        let mut options = options;
+        let witness = options.changes.witness()?;
+        let epoch = options.changes.advance()?;
+        let mut subject = Self {
+            options,
+            witness,
+            epoch,
+            free: BlockSet::new(),
+            wanted: BlockSet::new(),
+            passes: 0,
+            read: ReadStats::default(),
+            frozen: Bytes(0),
+            cut: None,
+        };
+        subject.choose()?;
+        Ok(subject)
+    }
+
+    /// Which blocks the plan wants read, and which it need not.
+    fn choose(&mut self) -> Result<()> {
+        let options = &mut self.options;
+        let all = BlockSet::from_range(0..block_count(options.identity.size));
+        self.wanted = match options.plan.since {
+            None => all,
+            Some(since) => {
+                let mut changed = options.changes.changed_since(since)?;
+                if options.all_blocks
+                    && let Some((_, baseline)) = &options.parent
+                {
+                    changed.add(&baseline.free());
+                }
+                changed
+            }
+        };
+        if !options.all_blocks {
+            let mut free = (options.ask_free)()?;
+            free.add(&options.swap);
+            free.intersect(&self.wanted);
+            self.wanted.remove(&free);
+            self.free = free;
+        }
+        Ok(())
+    }
+
+    /// Tracking cannot be trusted: everything is read and compared with the parent.
+    pub fn turn_to_compare(&mut self, why: String) -> Result<()> {
+        self.options.plan.mode = Mode::Compare;
+        self.options.plan.since = None;
+        self.options.plan.reason = why;
+        self.choose()
+    }
+
+    /// Disk size.
+    pub fn size(&self) -> Bytes {
+        self.options.identity.size
+    }
+
+    /// Its name, for people.
+    pub fn name(&self) -> &str {
+        &self.options.identity.name
+    }
+
+    /// What the encoding threads shall compare with.
+    pub fn baseline(&self) -> Option<Arc<Baseline>> {
+        let compares = self.options.plan.mode == Mode::Compare;
+        self.options
+            .parent
+            .as_ref()
+            .filter(|_| compares)
+            .map(|(_, map)| Arc::clone(map))
+    }
+
+    /// Reads all that is wanted and gives it to the encoding threads.
+    pub fn copy_wanted(
+        &mut self,
+        number: usize,
+        pipeline: &mut Pipeline,
+        limits: &Limits<'_>,
+        told: &mut dyn FnMut(Bytes),
+    ) -> Result<Bytes> {
+        let wanted = std::mem::take(&mut self.wanted);
+        let (size, baseline) = (self.size(), self.baseline());
+        let mut extents = wanted
+            .ranges(BLOCKS_PER_READ)
+            .map(|range| Extent::of_blocks(range, size));
+        let read = self
+            .options
+            .reader
+            .read(&mut extents, limits, &mut |extent, buffer| {
+                told(extent.length);
+                pipeline.submit(number, extent, buffer, baseline.clone())
+            })?;
+        self.passes += 1;
+        self.read.reads += read.reads;
+        self.read.bytes.0 += read.bytes.0;
+        Ok(read.bytes)
+    }
+
+    /// Starts an epoch and wants what changed since the last one; answers how much that is.
+    pub fn want_changed(&mut self) -> Result<Bytes> {
+        let next = self.options.changes.advance()?;
+        self.want_until(next)
+    }
+
+    /// The same for the cut: what the tracker says is kept for the next incremental.
+    pub fn want_rest(&mut self) -> Result<Bytes> {
+        let witness = self.options.changes.cut()?;
+        let next = witness.epoch;
+        self.cut = Some(witness);
+        self.want_until(next)
+    }
+
+    fn want_until(&mut self, next: Epoch) -> Result<Bytes> {
+        self.wanted = self.changed()?;
+        self.epoch = next;
+        Ok(Bytes(self.wanted.len() * BLOCK_SIZE))
+    }
+
+    /// What changed since blocks were read last, but for what never matters.
+    pub fn changed(&mut self) -> Result<BlockSet> {
+        let mut changed = self.options.changes.changed_since(self.epoch)?;
+        changed.remove(&self.options.swap);
+        Ok(changed)
+    }
+}

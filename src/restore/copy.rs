@@ -1,0 +1,236 @@
+//! Copies a snapshot of a disk onto a target, on all cores: read, unpack, check, write.
+
+use super::target::Target;
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{
+    BLOCK_SIZE, BlockIndex, Bytes, Content, Extent, ObjectId, Run, RunMap, block_len,
+};
+use crate::store::Vault;
+use crossbeam_channel::bounded;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// Most chunks read with one request: 4 MiB of plain bytes.
+const MAX_CHUNKS: u64 = 64;
+/// Most places of damage that are listed.
+const MAX_DAMAGE: usize = 256;
+
+/// How to copy.
+#[derive(Clone, Copy)]
+pub struct CopyOptions<'a> {
+    /// How many threads; at least one.
+    pub workers: usize,
+    /// Go on after damage: what is damaged stays a hole, and the report lists it.
+    pub keep_going: bool,
+    /// Asked often; its error ends the copying.
+    pub stop: &'a (dyn Fn() -> Result<()> + Sync),
+    /// Told how many bytes of data have been written so far.
+    pub progress: &'a (dyn Fn(Bytes) + Sync),
+}
+
+/// A place that could not be restored.
+#[derive(Clone, Debug)]
+pub struct Damage {
+    /// Where on the disk.
+    pub place: Extent,
+    /// What is wrong.
+    pub what: String,
+}
+
+/// What was copied.
+#[derive(Clone, Debug, Default)]
+pub struct CopyReport {
+    /// Bytes written.
+    pub data: Bytes,
+    /// Bytes that are holes now.
+    pub holes: Bytes,
+    /// What could not be restored, at most 256 places.
+    pub damaged: Vec<Damage>,
+    /// How many bytes could not be restored.
+    pub damaged_bytes: Bytes,
+}
+
+#[derive(Clone, Copy)]
+struct Piece {
+    start: BlockIndex,
+    count: u32,
+    segment: ObjectId,
+    slot: u32,
+}
+
+struct Shared<'a> {
+    vault: &'a Vault,
+    target: &'a dyn Target,
+    size: Bytes,
+    options: CopyOptions<'a>,
+    written: AtomicU64,
+    ended: AtomicBool,
+    damage: Mutex<CopyReport>,
+    failure: Mutex<Option<Error>>,
+}
+
+/// Copies all of `map`, the map of a disk of `size`, onto `target`; what is zero or free becomes a
+/// hole. The target is not synced.
+pub fn copy(
+    vault: &Vault,
+    map: &RunMap,
+    size: Bytes,
+    target: &dyn Target,
+    options: CopyOptions<'_>,
+) -> Result<CopyReport> {
+    let shared = Shared {
+        vault,
+        target,
+        size,
+        options,
+        written: AtomicU64::new(0),
+        ended: AtomicBool::new(false),
+        damage: Mutex::default(),
+        failure: Mutex::default(),
+    };
+    let mut holes = Bytes(0);
+    std::thread::scope(|scope| {
+        let (pieces, work) = bounded::<Piece>(2 * options.workers.max(1));
+        for _ in 0..options.workers.max(1) {
+            let work = work.clone();
+            let shared = &shared;
+            scope.spawn(move || {
+                for piece in work {
+                    shared.keep_first(shared.copy_piece(piece));
+                    if shared.ended.load(Ordering::Relaxed) {
+                        break;
+                    }
+                }
+            });
+        }
+        drop(work);
+        for run in map.iter() {
+            let extent = Extent::of_blocks(run.start.0..run.end(), size);
+            match run.content {
+                Content::Zero | Content::Free => {
+                    holes.0 += extent.length.0;
+                    shared.keep_first(target.hole(extent).and_then(|()| (options.stop)()));
+                }
+                Content::Data { segment, slot } => {
+                    for piece in pieces_of(run, segment, slot) {
+                        // No worker is left when one has failed.
+                        if pieces.send(piece).is_err() {
+                            break;
+                        }
+                    }
+                }
+            }
+            if shared.ended.load(Ordering::Relaxed) {
+                break;
+            }
+        }
+    });
+    if let Some(error) = shared
+        .failure
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner)
+    {
+        return Err(error);
+    }
+    let mut report = shared
+        .damage
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner);
+    report.data = Bytes(shared.written.into_inner());
+    report.holes = holes;
+    report.damaged.sort_by_key(|damage| damage.place);
+    Ok(report)
+}
+
+fn pieces_of(run: Run, segment: ObjectId, slot: u32) -> impl Iterator<Item = Piece> {
+    (0..run.count)
+        .step_by(MAX_CHUNKS as usize)
+        .map(move |at| Piece {
+            start: BlockIndex(run.start.0 + at),
+            count: (run.count - at).min(MAX_CHUNKS) as u32,
+            segment,
+            slot: slot + at as u32,
+        })
+}
+
+impl Shared<'_> {
+    fn keep_first(&self, result: Result<()>) {
+        if let Err(error) = result {
+            let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+            failure.get_or_insert(error);
+            self.ended.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn copy_piece(&self, piece: Piece) -> Result<()> {
+        (self.options.stop)()?;
+        match self.copy_chunks(piece) {
+            Err(error) if error.kind() == ErrorKind::Damaged && self.options.keep_going => {
+                // One bad chunk must not take its neighbours along.
+                (0..piece.count).try_for_each(|n| self.copy_one(piece, n))
+            }
+            other => other,
+        }
+    }
+
+    fn copy_one(&self, piece: Piece, n: u32) -> Result<()> {
+        let start = BlockIndex(piece.start.0 + u64::from(n));
+        let one = Piece {
+            start,
+            count: 1,
+            segment: piece.segment,
+            slot: piece.slot + n,
+        };
+        match self.copy_chunks(one) {
+            Err(error) if error.kind() == ErrorKind::Damaged => {
+                let place = Extent::of_blocks(start.0..start.0 + 1, self.size);
+                self.target.hole(place)?;
+                let mut report = self.damage.lock().unwrap_or_else(PoisonError::into_inner);
+                report.damaged_bytes.0 += place.length.0;
+                if report.damaged.len() < MAX_DAMAGE {
+                    report.damaged.push(Damage {
+                        place,
+                        what: error.to_string(),
+                    });
+                }
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    fn copy_chunks(&self, piece: Piece) -> Result<()> {
+        let place = |slot: u32| BlockIndex(piece.start.0 + u64::from(slot - piece.slot));
+        self.vault
+            .read_chunks(
+                piece.segment,
+                piece.slot,
+                piece.count,
+                &mut |slot, plain| {
+                    let block = place(slot);
+                    let expected = block_len(block, self.size);
+                    if plain.len() as u64 != expected.0 {
+                        let what = format!("a block of {expected} is {} bytes long", plain.len());
+                        return Err(Error::new(ErrorKind::Damaged, what));
+                    }
+                    self.target.write(block.offset(), plain)?;
+                    let before = self
+                        .written
+                        .fetch_add(plain.len() as u64, Ordering::Relaxed);
+                    (self.options.progress)(Bytes(before + plain.len() as u64));
+                    Ok(())
+                },
+            )
+            .map_err(|error| {
+                if error.kind() != ErrorKind::Damaged {
+                    return error;
+                }
+                let end = piece.start.0 + u64::from(piece.count);
+                let bytes = Extent::of_blocks(piece.start.0..end, self.size);
+                error.context(format!("bytes {bytes} of the disk"))
+            })
+    }
+}
+
+/// Blocks in one request are neighbours on the disk too.
+const _: () = assert!(MAX_CHUNKS * BLOCK_SIZE == 4 << 20);

@@ -1,0 +1,87 @@
+//! What one run has put into the vault before its manifest makes a snapshot of it. A draft that is
+//! dropped takes its objects out again; one whose process was killed leaves them to the collector.
+
+use super::name::ObjectName;
+use super::object_store::Blob;
+use super::vault::Vault;
+use crate::error::Result;
+use crate::format::{IndexRef, Manifest, decode_index, encode_index, seal_index};
+use crate::model::{ObjectId, RunMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Objects that belong to no snapshot yet.
+pub struct Draft {
+    vault: Arc<Vault>,
+    put: Mutex<Vec<ObjectName>>,
+}
+
+impl Draft {
+    /// An empty draft.
+    pub fn begin(vault: &Arc<Vault>) -> Self {
+        Self {
+            vault: Arc::clone(vault),
+            put: Mutex::default(),
+        }
+    }
+
+    fn put(&self, name: ObjectName, bytes: Blob) -> Result<()> {
+        // Noted first: an error does not say that the object is not there.
+        let mut put = self.put.lock().unwrap_or_else(PoisonError::into_inner);
+        put.push(name.clone());
+        drop(put);
+        self.vault.store.put(&name, bytes)
+    }
+
+    /// Puts a finished segment.
+    pub fn put_segment(&self, id: ObjectId, bytes: Vec<u8>) -> Result<()> {
+        self.put(ObjectName::segment(id), bytes.into())
+    }
+
+    /// Stores a map as one or more index objects; the first of a base is marked so.
+    pub fn put_index(&self, map: &RunMap, blocks: u64, base: bool) -> Result<Vec<IndexRef>> {
+        let mut refs = Vec::new();
+        for part in encode_index(map, blocks) {
+            let (id, bytes) = seal_index(&part)?;
+            self.put(ObjectName::index(id), bytes.into())?;
+            let runs = decode_index(&part, blocks, &mut RunMap::new())?;
+            refs.push(IndexRef {
+                id,
+                runs,
+                base: base && refs.is_empty(),
+            });
+        }
+        Ok(refs)
+    }
+
+    /// Makes a snapshot exist.
+    pub fn commit(self, manifest: &Manifest) -> Result<()> {
+        let name = ObjectName::manifest(&manifest.host, manifest.snapshot);
+        let bytes = manifest.encode()?;
+        let keep = |draft: &Self| {
+            draft
+                .put
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clear();
+        };
+        if let Err(error) = self.vault.store.put(&name, bytes.into()) {
+            // It may be there all the same. As long as it may, so must what it refers to.
+            if self.vault.store.delete(&name).is_err() {
+                keep(&self);
+            }
+            return Err(error.context("the snapshot was not made"));
+        }
+        keep(&self);
+        Ok(())
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        let put = self.put.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for name in put.drain(..) {
+            // What stays is not referred to by anything.
+            let _ = self.vault.store.delete(&name);
+        }
+    }
+}
