@@ -26,6 +26,26 @@ fn engines() -> Vec<EngineChoice> {
     }
 }
 
+#[test]
+fn io_uring_is_chosen_where_it_works() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let name = |engine| {
+        let mut options = options(engine);
+        options.regular_file = Some(512);
+        open_reader(file.path(), &options).map(|reader| reader.engine_name())
+    };
+    assert_eq!(name(EngineChoice::Threads).unwrap(), "pread, 8 threads");
+    let auto = name(EngineChoice::Auto).unwrap();
+    if io_uring_available().is_ok() {
+        assert!(auto.starts_with("io_uring, "), "{auto}");
+        assert_eq!(name(EngineChoice::Uring).unwrap(), auto);
+    } else {
+        assert_eq!(auto, "pread, 8 threads");
+        let error = name(EngineChoice::Uring).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+    }
+}
+
 fn options(engine: EngineChoice) -> ReaderOptions {
     ReaderOptions {
         engine,
