@@ -336,8 +336,12 @@ mod tests {
         let mut ring = Ring::new(file, 2).unwrap();
         ring.submit(request(&pool, 7));
         ring.flush().unwrap();
-        writer.write_all(b"in time").unwrap();
+        let late = std::thread::spawn(move || {
+            std::thread::sleep(DROP_GRACE / 20);
+            writer.write_all(b"in time").unwrap();
+        });
         drop(ring);
+        late.join().unwrap();
         assert_eq!(pool.available(), 2);
     }
 
