@@ -193,8 +193,8 @@ impl Ring {
         }
     }
 
-    /// A read that is over, any of those in flight, waiting for one until `until` (for ever without).
-    /// `None` when the time is up or nothing is in flight.
+    /// A read that is over, any of those in flight, waiting for one until `until` (for ever if
+    /// there is none). `None` when the time is up or nothing is in flight.
     pub fn wait(&mut self, until: Option<Instant>) -> io::Result<Option<ReadDone>> {
         loop {
             if let Some(done) = self.reap() {
