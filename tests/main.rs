@@ -1,1 +1,6 @@
 //! All tests that run the product as a whole, in one binary.
+
+#[cfg(test)]
+mod read;
+#[cfg(test)]
+mod support;

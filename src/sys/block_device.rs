@@ -9,7 +9,8 @@ mod raw {
     // linux/fs.h: #define BLKSSZGET  _IO(0x12,104)/* get block device sector size */
     // The kernel writes an int, though the number says that nothing is passed.
     nix::ioctl_read_bad!(blksszget, nix::request_code_none!(0x12, 104), libc::c_int);
-    // linux/fs.h: #define BLKGETSIZE64 _IOR(0x12,114,size_t) /* return device size in bytes (u64 *arg) */
+    // linux/fs.h: #define BLKGETSIZE64 _IOR(0x12,114,size_t)
+    //             /* return device size in bytes (u64 *arg) */
     nix::ioctl_read!(blkgetsize64, 0x12, 114, u64);
 }
 

@@ -1,5 +1,5 @@
-//! Memory that disks are read into: allocated once, aligned for direct I/O, handed out and returned.
-//! A buffer that the kernel may still write to must never be given to anyone else: whoever starts an
+//! Memory that disks are read into: allocated once, aligned for direct I/O, handed out, returned. A
+//! buffer that the kernel may still write to must never be given to anyone else: whoever starts an
 //! I/O owns the buffer until the I/O is over.
 #![expect(unsafe_code, reason = "anonymous mappings")]
 
@@ -20,7 +20,10 @@ pub const BUFFER_ALIGNMENT: usize = 4096;
 /// The largest buffer there can be: io_uring takes at most 1 GiB as one registered piece.
 pub const MAX_BUFFER: usize = 256 << 20;
 
-/// Huge pages on x86-64 and (with 4 KiB pages) arm64. Only a hint: nothing breaks where it is wrong.
+/// A huge page on x86-64 and (with 4 KiB pages) arm64. Only a hint: nothing breaks if it is wrong.
+/// It matters: a read into contiguous memory is one segment for the device instead of 256, which
+/// made 1 MiB reads of a loop disk over virtio 1.1 to 2.0 times as fast (the more without
+/// registered buffers). Pools of less than this have none.
 const HUGE_PAGE: usize = 2 << 20;
 
 /// Mapped memory. Unmapped when the pool and all its buffers are gone.
@@ -163,8 +166,8 @@ impl BufferPool {
         Some(self.buffer(slot))
     }
 
-    /// An empty buffer, when one becomes free. `patience` is asked before each wait: it says for how
-    /// long to wait until it is asked again, or fails with what shall be returned.
+    /// An empty buffer, when one becomes free. `patience` is asked before each wait: it says for
+    /// how long to wait until it is asked again, or fails with what shall be returned.
     pub fn take(&self, patience: &mut dyn FnMut() -> Result<Duration>) -> Result<Buffer> {
         loop {
             let wait = patience()?;

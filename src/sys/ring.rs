@@ -193,8 +193,8 @@ impl Ring {
         }
     }
 
-    /// A read that is over, any of those in flight, waiting for one until `until` (for ever without).
-    /// `None` when the time is up or nothing is in flight.
+    /// A read that is over, any of those in flight, waiting for one until `until` (for ever if
+    /// there is none). `None` when the time is up or nothing is in flight.
     pub fn wait(&mut self, until: Option<Instant>) -> io::Result<Option<ReadDone>> {
         loop {
             if let Some(done) = self.reap() {
@@ -336,8 +336,12 @@ mod tests {
         let mut ring = Ring::new(file, 2).unwrap();
         ring.submit(request(&pool, 7));
         ring.flush().unwrap();
-        writer.write_all(b"in time").unwrap();
+        let late = std::thread::spawn(move || {
+            std::thread::sleep(DROP_GRACE / 20);
+            writer.write_all(b"in time").unwrap();
+        });
         drop(ring);
+        late.join().unwrap();
         assert_eq!(pool.available(), 2);
     }
 
@@ -349,10 +353,14 @@ mod tests {
         for registered in [false, true] {
             assert_eq!(ring.has_fixed_buffers(), registered);
             writer.write_all(b"abc").unwrap();
-            ring.submit(request(&pool, 9));
+            ring.submit(ReadRequest {
+                start: 512,
+                length: 1024,
+                ..request(&pool, 9)
+            });
             let mut done = ring.wait(None).unwrap().unwrap();
             assert_eq!((done.token, done.result.unwrap()), (9, 3));
-            assert_eq!(&done.buffer.space()[..3], b"abc");
+            assert_eq!(&done.buffer.space()[510..516], b"\0\0abc\0");
             assert!(ring.wait(soon()).unwrap().is_none(), "nothing is in flight");
             ring.register_buffers(&pool).unwrap();
         }

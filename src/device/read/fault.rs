@@ -1,5 +1,5 @@
-//! Reads that failed: where exactly, and in which words. It must never name a range as good that was
-//! not read.
+//! Reads that failed: where exactly, and in which words. It must never leave out a range that could
+//! not be read.
 
 use super::queue::Geometry;
 use crate::error::{Error, ErrorKind};

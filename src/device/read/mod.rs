@@ -2,7 +2,7 @@
 //! read is an error with its place; it must never come out as zeros, stale bytes or a shorter disk.
 //!
 //! [`open_reader`] gives a [`DiskReader`]. Below it, one loop (`ordered`) drives one of the queues:
-//! io_uring (`uring`), threads that call `pread` (`threads`), or a disk in memory for tests (`fake`).
+//! io_uring (`uring`), threads with `pread` (`threads`), a disk in memory for tests (`fake`).
 
 mod fake;
 mod fault;
