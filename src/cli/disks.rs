@@ -20,7 +20,7 @@ pub fn run(common: &Common) -> Result<Outcome> {
     };
     let last = last_snapshots(common)?;
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
+    table.load_style(presets::NOTHING);
     table.set_header([
         "DISK",
         "SIZE",

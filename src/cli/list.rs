@@ -75,7 +75,7 @@ fn fits(manifest: &Manifest, args: &ListArgs, tags: &[(String, String)]) -> bool
 
 fn table(manifests: &[Manifest]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
+    table.load_style(presets::NOTHING);
     table.set_header([
         "ID",
         "TIME (UTC)",

@@ -118,7 +118,8 @@ pub fn cut(
         format!("no quiet instant in {MAX_ATTEMPTS} attempts: {seen}; nothing was stored"),
     )
     .with_hint(
-        "stop what writes to the disk directly, or take it with --allow-fuzzy for what it is worth",
+        "take --level filesystem, which freezes what is mounted; stop what writes to the disk \
+         directly; or take it with --allow-fuzzy for what it is worth",
     ))
 }
 

@@ -26,6 +26,6 @@ pub use quiesce::{Quiesce, Unfrozen};
 pub use record::{RecordOptions, record};
 pub use restore::{RestoreOptions, choose_disk, restore};
 pub use run::{OnBusy, RunOptions, RunResult, run};
-pub use snapshot::{Places, SnapshotOptions, snapshot};
+pub use snapshot::{Places, SnapshotOptions, snapshot, snapshot_through};
 pub use subject::{AskFree, Subject, SubjectOptions};
 pub use verify::{Broken, VerifyOptions, VerifyReport, verify};

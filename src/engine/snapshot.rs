@@ -67,6 +67,18 @@ pub fn snapshot(
     places: &Places,
     monitor: &dyn Monitor,
 ) -> Result<Manifest> {
+    snapshot_through(vault, options, places, monitor, |quiesce| quiesce)
+}
+
+/// The same with something laid around the freeze, so that a test can look at the disks while
+/// they stand still.
+pub fn snapshot_through(
+    vault: &Arc<Vault>,
+    options: &SnapshotOptions,
+    places: &Places,
+    monitor: &dyn Monitor,
+    around: impl FnOnce(Box<dyn Quiesce>) -> Box<dyn Quiesce>,
+) -> Result<Manifest> {
     refuse_application(options.level)?;
     let started = Timestamp::now();
     let scene = Scene::look()?;
@@ -104,7 +116,7 @@ pub fn snapshot(
         subjects.push(subject);
     }
     let targets = targets(&freeze_set, wishes.freeze, &mut warnings)?;
-    let mut quiesce = quiesce(targets, options, places);
+    let mut quiesce = around(quiesce(targets, options, places));
     let how = RunOptions {
         max_freeze: options.max_freeze,
         on_busy: options.on_busy,
