@@ -171,9 +171,9 @@ mod tests {
                     Some(Content::Free) => unreachable!("nothing is free here"),
                     Some(Content::Data { segment, slot }) => {
                         let bytes = &segments[&segment];
-                        let trailer = crate::format::Trailer::decode(bytes, bytes.len() as u64);
-                        let at = trailer.unwrap().footer_offset as usize;
-                        let footer = crate::format::Footer::decode(&bytes[at..], trailer.unwrap(), segment);
+                        let trailer = crate::format::Trailer::decode(bytes, bytes.len() as u64).unwrap();
+                        let at = trailer.footer_offset as usize;
+                        let footer = crate::format::Footer::decode(&bytes[at..], trailer, segment);
                         let mut plain = Vec::new();
                         let offset = footer.unwrap().slot(slot).unwrap().offset as usize;
                         crate::format::decode_chunk(&bytes[offset..], &mut plain).unwrap();

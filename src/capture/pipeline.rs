@@ -166,7 +166,7 @@ fn spawn<T: Send + 'static>(
 
 fn encode_all(batches: &Receiver<Batch>, encoded: &Sender<Result<Encoded>>) {
     for batch in batches {
-        if encoded.send(encode(batch)).is_err() {
+        if encoded.send(encode(&batch)).is_err() {
             // The assembler has failed and has said why.
             break;
         }

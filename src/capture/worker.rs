@@ -39,8 +39,8 @@ pub(super) struct Encoded {
     pub outcomes: Vec<Outcome>,
 }
 
-/// Encodes a batch; its buffer is given back when this returns.
-pub(super) fn encode(batch: Batch) -> Result<Encoded> {
+/// Encodes a batch, whose buffer the caller gives back then.
+pub(super) fn encode(batch: &Batch) -> Result<Encoded> {
     let first = batch.extent.offset.block();
     let mut outcomes = Vec::with_capacity(batch.bytes.len().div_ceil(BLOCK_SIZE as usize));
     for (n, plain) in batch.bytes.chunks(BLOCK_SIZE as usize).enumerate() {

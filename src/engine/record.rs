@@ -50,7 +50,7 @@ pub fn record(result: RunResult, draft: &Draft, options: RecordOptions) -> Resul
     let mut disks = Vec::new();
     for (subject, captured) in subjects.into_iter().zip(captured) {
         let level = level_of(&subject, options.frozen, cut.fuzzy);
-        disks.push(disk_record(subject, captured, level, draft)?);
+        disks.push(disk_record(subject, &captured, level, draft)?);
     }
     // A disk on which nothing is mounted has nothing to freeze: it does not lower the whole.
     let counted = disks
@@ -98,7 +98,7 @@ fn level_of(subject: &Subject, frozen: bool, fuzzy: bool) -> Level {
 
 fn disk_record(
     subject: Subject,
-    captured: Captured,
+    captured: &Captured,
     level: Level,
     draft: &Draft,
 ) -> Result<DiskRecord> {

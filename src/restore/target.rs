@@ -221,7 +221,7 @@ impl Target for TargetDisk {
     fn hole(&self, extent: Extent) -> Result<()> {
         // In pieces, so that a stop is heard; the kernel discards where that gives zeros.
         const PIECE: u64 = 1 << 30;
-        debug_assert!(extent.offset.0 % SECTOR_SIZE == 0 && extent.length.0 % SECTOR_SIZE == 0);
+        debug_assert!((extent.offset.0 | extent.length.0).is_multiple_of(SECTOR_SIZE));
         let mut at = extent.offset.0;
         while at < extent.end().0 {
             let length = (extent.end().0 - at).min(PIECE);
