@@ -1,0 +1,4 @@
+//! What several test areas need.
+
+pub mod loops;
+pub mod recorded;
