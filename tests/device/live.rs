@@ -1,7 +1,7 @@
 //! The same questions asked of real loop disks, with real filesystems on them.
 
 use super::{dev, names};
-use crate::support::loops::{LoopDisk, Mounted, attach, available, detach, run};
+use crate::support::loops::{LoopDisk, Mounted, attach, available, detach, run, skipped};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::os::fd::AsFd;
@@ -219,7 +219,7 @@ fn this_host_can_be_looked_at() {
     assert_eq!(facts.kernel, uname.trim());
     assert_eq!(facts.btf, Path::new("/sys/kernel/btf/vmlinux").exists());
     if !Path::new("/sys/block").exists() {
-        eprintln!("SKIPPED: look at this host's disks: no /sys/block");
+        skipped("look at this host's disks", "no /sys/block");
         return;
     }
     let Now { topology, mounts } = look();

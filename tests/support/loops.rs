@@ -1,18 +1,24 @@
 //! Real loop disks and real mounts, that go away also when a test fails.
 
 use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use tempfile::TempDir;
 
+/// Says that a test cannot run here, past the harness that keeps the output of tests that pass.
+pub fn skipped(test: &str, why: &str) {
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {test}: {why}");
+}
+
 /// Whether loop devices can be had; says loudly when not.
 pub fn available(test: &str) -> bool {
     let root = nix::unistd::Uid::effective().is_root();
-    let loops = Path::new("/dev/loop-control").exists();
-    if !(root && loops) {
-        eprintln!("SKIPPED: {test}: needs root and loop devices");
+    let can = root && Path::new("/dev/loop-control").exists();
+    if !can {
+        skipped(test, "needs root and loop devices");
     }
-    root && loops
+    can
 }
 
 /// Runs a program, which must succeed; its output.
