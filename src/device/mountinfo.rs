@@ -30,8 +30,6 @@ pub(super) struct Entry {
     pub fstype: String,
     /// What was mounted, as told by whoever mounted it.
     pub source: String,
-    /// Options of this mount alone.
-    pub options: String,
     /// Options of the filesystem, wherever it is mounted.
     pub super_options: String,
     /// Whether a path lookup of `target` ends in this mount, not in one laid over it.
@@ -137,7 +135,6 @@ fn parse_line(line: &[u8]) -> Option<Entry> {
         dev: parse_number(&text(2)?)?,
         root: path(3)?,
         target: path(4)?,
-        options: text(5)?,
         fstype: text(dash + 1)?,
         source: text(dash + 2)?,
         super_options: text(dash + 3)?,
@@ -222,7 +219,7 @@ mod tests {
 
     #[test]
     fn a_line_is_taken_apart() {
-        let line = br"36 35 98:0 /mnt1 /mnt\040two\134 rw master:1 shared:2 - ext3 /dev/r\040t rw,errors=x";
+        let line = br"36 35 98:0 /mnt1 /mnt\040two\134 rw master:1 - ext3 /dev/r\040t rw,errors=x";
         let entry = parse_line(line).unwrap();
         assert_eq!(entry.target, Path::new("/mnt two\\"));
         assert_eq!((entry.dev.major, entry.source.as_str()), (98, "/dev/r t"));
