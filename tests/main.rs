@@ -1,6 +1,13 @@
 //! All tests that run the product as a whole, in one binary.
 
+// Helpers of tests are test code too: `cfg(test)` is what tells the lints so.
+#[cfg(test)]
+mod device;
+#[cfg(test)]
+mod freeze;
 #[cfg(test)]
 mod read;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod track;

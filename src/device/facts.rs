@@ -138,8 +138,8 @@ impl Facts {
 
 const KERNEL: &str = "mount proc at /proc";
 const ROOT: &str = "run as root: disks cannot be read, frozen or tracked otherwise";
-const BTF: &str = "use a kernel built with CONFIG_DEBUG_INFO_BTF, as distributions' are; until then \
-                   changes cannot be tracked and every snapshot reads the whole disk";
+const BTF: &str = "use a kernel built with CONFIG_DEBUG_INFO_BTF, as distributions' are; until \
+                   then changes cannot be tracked and every snapshot reads the whole disk";
 const BPF: &str = "mount -t bpf bpf /sys/fs/bpf; until then tracking ends with the process";
 const LOCKDOWN: &str = "boot with lockdown=integrity: confidentiality forbids tracing, so changes \
                         cannot be tracked and every snapshot reads the whole disk";

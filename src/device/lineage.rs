@@ -88,8 +88,8 @@ impl Lineage {
         depth
     }
 
-    /// Whether everything that `members` rest on is on the disks `chosen`: each way down ends in, or
-    /// passes through, one of them.
+    /// Whether everything that `members` rest on is on the disks `chosen`: each way down ends in,
+    /// or passes through, one of them.
     pub(super) fn covered(
         &self,
         topology: &Topology,

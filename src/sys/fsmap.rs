@@ -33,7 +33,8 @@ pub struct Record {
     pub offset: u64,
     /// Length.
     pub length: u64,
-    reserved: [u64; 3],
+    /// Zero.
+    pub reserved: [u64; 3],
 }
 
 impl Record {

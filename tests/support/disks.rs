@@ -1,0 +1,115 @@
+//! Real loop disks and real mounts, that go away also when a test fails.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use tempfile::TempDir;
+
+/// Says that a test cannot run here, past the harness that keeps the output of tests that pass.
+pub fn skipped(test: &str, why: &str) {
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {test}: {why}");
+}
+
+/// Whether loop devices can be had; says loudly when not.
+pub fn available(test: &str) -> bool {
+    let root = nix::unistd::Uid::effective().is_root();
+    let can = root && Path::new("/dev/loop-control").exists();
+    if !can {
+        skipped(test, "needs root and loop devices");
+    }
+    can
+}
+
+/// Runs a program, which must succeed; its output.
+pub fn run(program: &str, args: &[&str]) -> String {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = Command::new(program).args(args).output().unwrap();
+    let stderr = String::from_utf8_lossy(&stderr);
+    assert!(status.success(), "{program} {args:?}: {stderr}");
+    String::from_utf8(stdout).unwrap()
+}
+
+/// A loop device on a sparse file of its own.
+pub struct LoopDisk {
+    pub path: PathBuf,
+    pub image: PathBuf,
+    _folder: TempDir,
+}
+
+impl LoopDisk {
+    pub fn new(size: u64) -> Self {
+        Self::with_options(size, &[])
+    }
+
+    /// `options` are those of `losetup`.
+    pub fn with_options(size: u64, options: &[&str]) -> Self {
+        let folder = TempDir::new().unwrap();
+        let image = folder.path().join("disk.img");
+        File::create(&image).unwrap().set_len(size).unwrap();
+        Self {
+            path: attach(&image, options),
+            image,
+            _folder: folder,
+        }
+    }
+
+    /// The kernel's name: `loop3`.
+    pub fn name(&self) -> String {
+        self.path.file_name().unwrap().to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for LoopDisk {
+    fn drop(&mut self) {
+        detach(&self.path);
+    }
+}
+
+/// Binds a file to a free loop device. Two tests may race for the same free one.
+pub fn attach(image: &Path, options: &[&str]) -> PathBuf {
+    let mut args = options.to_vec();
+    args.extend(["--find", "--show", image.to_str().unwrap()]);
+    for _ in 0..50 {
+        let output = Command::new("losetup").args(&args).output().unwrap();
+        if output.status.success() {
+            return PathBuf::from(String::from_utf8(output.stdout).unwrap().trim());
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    panic!("no loop device for {}", image.display());
+}
+
+pub fn detach(path: &Path) {
+    let _ = Command::new("partx").arg("-d").arg(path).output();
+    let _ = Command::new("losetup").arg("-d").arg(path).output();
+}
+
+/// A mounted filesystem.
+pub struct Mounted {
+    pub target: PathBuf,
+    _folder: TempDir,
+}
+
+impl Mounted {
+    pub fn new(device: &Path, options: &str) -> Self {
+        let folder = TempDir::new().unwrap();
+        let target = folder.path().join("mount point");
+        std::fs::create_dir(&target).unwrap();
+        let (device, at) = (device.to_str().unwrap(), target.to_str().unwrap());
+        run("mount", &["-o", options, device, at]);
+        Self {
+            target,
+            _folder: folder,
+        }
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-R").arg(&self.target).output();
+    }
+}
