@@ -1,1 +1,4 @@
 //! All tests that run the product as a whole, in one binary.
+
+mod freeze;
+mod support;
