@@ -2,13 +2,13 @@
 //! engine process (this binary again) that is killed at each step. Nothing but mounts made here is
 //! ever frozen.
 
-use crate::support::loops::{Mounted, attempt, available, run};
+use crate::support::loops::{LoopDisk, Mounted, attempt, available, format, run};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 use stillpoint::ErrorKind;
 use stillpoint::freeze::{FreezeTarget, Guardian, GuardianOptions, MountOutcome, ThawReport, thaw};
@@ -26,7 +26,8 @@ fn target(place: &Path) -> FreezeTarget {
         "findmnt",
         &["-rnvo", "MAJ:MIN,SOURCE,FSTYPE", "--mountpoint", path],
     );
-    let fields: Vec<&str> = told.split_whitespace().collect();
+    // The last one mounted hides the others.
+    let fields: Vec<&str> = told.lines().last().unwrap().split_whitespace().collect();
     let (major, minor) = fields[0].split_once(':').unwrap();
     FreezeTarget {
         mount_point: place.to_owned(),
@@ -332,6 +333,14 @@ fn signals_that_end_others_do_not_end_the_guardian() {
         "not a session of its own"
     );
     println!("weaknesses: {:?}", guardian.weaknesses());
+    let told = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap();
+    assert_eq!(told("oom_score_adj").trim(), "-1000");
+    assert!(!told("status").contains("VmLck:\t       0 kB"));
+    let grouped = !guardian
+        .weaknesses()
+        .iter()
+        .any(|w| w.contains("control group"));
+    assert!(!grouped || told("cgroup").contains("stillpoint-guardian"));
     guardian.freeze().unwrap();
     for one in [
         Signal::SIGTERM,
@@ -463,6 +472,30 @@ fn a_wrong_order_ends_at_the_deadline_and_leaves_nothing_frozen() {
 }
 
 #[test]
+fn writing_out_is_bounded_and_comes_before_the_freeze() {
+    if !available("freeze: stuck sync") {
+        return;
+    }
+    let run_dir = memory_dir();
+    let outer = Mounted::new("ext4");
+    let inner = Mounted::within("ext4", &outer.place, 64);
+    let other = Mounted::new("ext4");
+    let mut options = options(run_dir.path(), &[&other, &inner], FAR);
+    options.sync_within = Duration::from_millis(500);
+    let mut guardian = Guardian::start(options).unwrap();
+    std::fs::write(inner.place.join("dirty"), vec![1; 8 << 20]).unwrap();
+    run("fsfreeze", &["--freeze", outer.path()]);
+    let error = guardian.freeze().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Inconsistent, "{error}");
+    assert!(error.to_string().contains("write out"), "{error}");
+    assert_thawed(&[&other]);
+    drop(guardian);
+    run("fsfreeze", &["--unfreeze", outer.path()]);
+    assert_thawed(&[&inner, &outer, &other]);
+    assert!(records(run_dir.path()).is_empty());
+}
+
+#[test]
 fn a_loop_disk_is_frozen_before_what_it_lies_on() {
     if !available("freeze: nested") {
         return;
@@ -475,4 +508,329 @@ fn a_loop_disk_is_frozen_before_what_it_lies_on() {
     guardian.freeze().unwrap();
     guardian.thaw().unwrap();
     assert_thawed(&all);
+}
+
+// ---- An engine that dies ----
+
+const ROLE: &str = "STILLPOINT_TEST_ENGINE";
+
+/// Not a test: what the engine process does, when this binary is started as one. It takes one step
+/// for each line it is sent.
+#[test]
+fn engine_role() {
+    let Ok(told) = std::env::var(ROLE) else {
+        return;
+    };
+    let mut told = told.split('\n');
+    let run_dir = PathBuf::from(told.next().unwrap());
+    let deadline = Duration::from_millis(told.next().unwrap().parse().unwrap());
+    let mut options = options(&run_dir, &[], deadline);
+    options.targets = told.map(|place| target(Path::new(place))).collect();
+    let mut guardian = Guardian::start(options).unwrap();
+    let mut steps = std::io::stdin().lines();
+    say(&format!("started {}", guardian.pid().unwrap()));
+    steps.next().unwrap().unwrap();
+    say("freezing");
+    guardian.freeze().unwrap();
+    say("frozen");
+    let step = steps.next().unwrap().unwrap();
+    if step == "chatter" {
+        std::io::stdout().write_all(&[b'x'; 1 << 20]).unwrap();
+    }
+    say("thawing");
+    let result = guardian.thaw();
+    say(if result.is_ok() { "thawed" } else { "spoilt" });
+    steps.next();
+}
+
+fn say(word: &str) {
+    let mut out = std::io::stdout();
+    out.write_all(format!("\n@{word}\n").as_bytes()).unwrap();
+    out.flush().unwrap();
+}
+
+/// An engine process, killed when dropped.
+struct Engine {
+    child: Child,
+    said: BufReader<ChildStdout>,
+    guardian: u32,
+}
+
+impl Engine {
+    fn start(run_dir: &Path, mounts: &[&Mounted], deadline: Duration) -> Self {
+        let mut told = format!("{}\n{}", run_dir.display(), deadline.as_millis());
+        for mount in mounts {
+            told += &format!("\n{}", mount.path());
+        }
+        // Descriptor 9 is one that a careless starter leaves open.
+        let mut child = Command::new("sh")
+            .args(["-c", "exec \"$@\" 9>&1", "sh"])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", "freeze::engine_role", "--nocapture"])
+            .env(ROLE, told)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let said = BufReader::new(child.stdout.take().unwrap());
+        let mut engine = Self {
+            child,
+            said,
+            guardian: 0,
+        };
+        let started = engine.hear("started");
+        engine.guardian = started.rsplit(' ').next().unwrap().parse().unwrap();
+        engine
+    }
+
+    fn hear(&mut self, word: &str) -> String {
+        loop {
+            let mut line = String::new();
+            let read = self.said.read_line(&mut line).unwrap();
+            assert!(read > 0, "the engine ended before it was {word}");
+            if line.starts_with(&format!("@{word}")) {
+                return line.trim().to_owned();
+            }
+        }
+    }
+
+    fn tell(&mut self, step: &str) {
+        let stdin = self.child.stdin.as_mut().unwrap();
+        stdin.write_all(format!("{step}\n").as_bytes()).unwrap();
+    }
+
+    fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn an_engine_killed_at_any_step_leaves_nothing_frozen() {
+    if !available("freeze: engine killed") {
+        return;
+    }
+    let run_dir = memory_dir();
+    let mounts = ["ext4", "xfs", "btrfs"].map(Mounted::new);
+    let mounts: Vec<&Mounted> = mounts.iter().collect();
+    for step in ["started", "freezing", "frozen", "thawing", "thawed"] {
+        let mut engine = Engine::start(run_dir.path(), &mounts, FAR);
+        assert_eq!(records(run_dir.path()).len(), 1);
+        if step != "started" {
+            engine.tell("freeze");
+            engine.hear("freezing");
+        }
+        if !["started", "freezing"].contains(&step) {
+            engine.hear("frozen");
+            assert!(mounts.iter().all(|mount| is_frozen(&mount.place)));
+        }
+        if ["thawing", "thawed"].contains(&step) {
+            engine.tell("thaw");
+            engine.hear(step);
+        }
+        engine.kill();
+        let guardian = engine.guardian;
+        wait_until("the end of the guardian", || !runs(guardian));
+        assert_thawed(&mounts);
+        assert!(records(run_dir.path()).is_empty(), "killed when {step}");
+    }
+}
+
+#[test]
+fn an_engine_killed_while_it_freezes_leaves_nothing_frozen() {
+    if !available("freeze: engine killed while freezing") {
+        return;
+    }
+    let run_dir = memory_dir();
+    let mounts = ["ext4", "xfs", "btrfs"].map(Mounted::new);
+    let mounts: Vec<&Mounted> = mounts.iter().collect();
+    for round in 0..12 {
+        let mut engine = Engine::start(run_dir.path(), &mounts, FAR);
+        for mount in &mounts {
+            std::fs::write(mount.place.join("dirty"), vec![round; 4 << 20]).unwrap();
+        }
+        engine.tell("freeze");
+        engine.hear("freezing");
+        std::thread::sleep(Duration::from_millis(u64::from(round) * 4));
+        engine.kill();
+        let guardian = engine.guardian;
+        wait_until("the end of the guardian", || !runs(guardian));
+        assert_thawed(&mounts);
+        assert!(records(run_dir.path()).is_empty());
+    }
+}
+
+#[test]
+fn the_emergency_thaw_finds_what_two_dead_processes_left() {
+    if !available("freeze: both killed") {
+        return;
+    }
+    for run_dir in [memory_dir(), tempfile::tempdir_in("/tmp").unwrap()] {
+        let mounts = ["ext4", "xfs", "ext4"].map(Mounted::new);
+        let ours = [&mounts[0], &mounts[1]];
+        run("fsfreeze", &["--freeze", mounts[2].path()]);
+        let mut engine = Engine::start(run_dir.path(), &ours, FAR);
+        engine.tell("freeze");
+        engine.hear("frozen");
+        let dir = run_dir.path().join("run");
+        let busy = thaw(&dir).unwrap();
+        assert_eq!(busy.verdict().unwrap_err().kind(), ErrorKind::Busy);
+        assert_eq!(busy.alive[0].pid, engine.guardian);
+        assert!(is_frozen(&mounts[0].place));
+        signal(engine.guardian, Signal::SIGKILL);
+        engine.kill();
+        wait_until("the end of the guardian", || !runs(engine.guardian));
+        assert!(ours.iter().all(|mount| is_frozen(&mount.place)));
+        let report = thaw(&dir).unwrap();
+        report.verdict().unwrap();
+        let outcomes: Vec<_> = report.mounts.iter().map(|m| m.outcome.clone()).collect();
+        assert_eq!(outcomes, [MountOutcome::Thawed, MountOutcome::Thawed]);
+        assert_thawed(&ours);
+        assert!(is_frozen(&mounts[2].place), "no record names it");
+        assert!(records(run_dir.path()).is_empty());
+        assert!(thaw(&dir).unwrap().mounts.is_empty());
+    }
+}
+
+#[test]
+fn the_guardian_inherits_nothing_from_the_engine() {
+    if !available("freeze: inheritance") {
+        return;
+    }
+    let run_dir = memory_dir();
+    let mount = Mounted::new("ext4");
+    let engine = Engine::start(run_dir.path(), &[&mount], FAR);
+    let fds = |pid: u32| -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+        let links = entries.map(|entry| std::fs::read_link(entry.unwrap().path()));
+        links.filter_map(Result::ok).collect()
+    };
+    let leaked = &std::fs::read_link(format!("/proc/{}/fd/9", engine.child.id())).unwrap();
+    assert!(leaked.to_str().unwrap().starts_with("pipe:"));
+    assert!(!fds(engine.guardian).contains(leaked));
+    assert!(fds(engine.guardian).contains(&mount.place));
+}
+
+#[test]
+fn an_engine_that_waits_for_a_reader_on_the_frozen_disk_is_ended_by_the_deadline() {
+    if !available("freeze: full pipe") {
+        return;
+    }
+    let run_dir = memory_dir();
+    let mount = Mounted::new("ext4");
+    let mut engine = Engine::start(run_dir.path(), &[&mount], Duration::from_secs(1));
+    engine.tell("freeze");
+    engine.hear("frozen");
+    engine.tell("chatter");
+    // This is the reader: it blocks here until the thaw, and the engine on its full pipe.
+    std::fs::write(mount.place.join("log"), "line").unwrap();
+    engine.hear("spoilt");
+    let guardian = engine.guardian;
+    wait_until("the end of the guardian", || !runs(guardian));
+    assert_thawed(&[&mount]);
+}
+
+// ---- In another mount namespace ----
+
+/// A filesystem mounted only where one other process sees it.
+struct Hidden {
+    shell: Child,
+    place: PathBuf,
+    _disk: LoopDisk,
+    _dir: TempDir,
+}
+
+impl Hidden {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = LoopDisk::new(&dir.path().join("disk.img"), 64);
+        format("ext4", &disk.device);
+        let place = dir.path().join("mnt");
+        std::fs::create_dir(&place).unwrap();
+        let mut shell = Command::new("unshare")
+            .args(["--mount", "--propagation", "private", "sh", "-c"])
+            .arg("mount \"$0\" \"$1\" && echo ready && exec sleep 600")
+            .args([&disk.device, place.to_str().unwrap()])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let mut said = BufReader::new(shell.stdout.take().unwrap());
+        said.read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
+        Self {
+            shell,
+            place,
+            _disk: disk,
+            _dir: dir,
+        }
+    }
+
+    fn inside(&self, args: &[&str]) -> std::process::Output {
+        let pid = self.shell.id().to_string();
+        attempt("nsenter", &[&["--mount", "--target", &pid], args].concat())
+    }
+
+    fn target(&self) -> FreezeTarget {
+        let place = self.place.to_str().unwrap();
+        let told = self.inside(&["findmnt", "-rnvo", "MAJ:MIN", "--mountpoint", place]);
+        let told = String::from_utf8(told.stdout).unwrap();
+        let (major, minor) = told.trim().split_once(':').unwrap();
+        FreezeTarget {
+            mount_point: self.place.clone(),
+            namespace_pid: Some(self.shell.id()),
+            dev: DevNumber {
+                major: major.parse().unwrap(),
+                minor: minor.parse().unwrap(),
+            },
+            source: self._disk.device.clone(),
+            fstype: "ext4".into(),
+        }
+    }
+
+    fn is_frozen(&self) -> bool {
+        let place = self.place.to_str().unwrap();
+        let free = self
+            .inside(&["fsfreeze", "--freeze", place])
+            .status
+            .success();
+        if free {
+            self.inside(&["fsfreeze", "--unfreeze", place]);
+        }
+        !free
+    }
+}
+
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        self.inside(&["fsfreeze", "--unfreeze", self.place.to_str().unwrap()]);
+        let _ = self.shell.kill();
+        let _ = self.shell.wait();
+    }
+}
+
+#[test]
+fn a_filesystem_in_another_mount_namespace_is_reached() {
+    if !available("freeze: mount namespace") {
+        return;
+    }
+    let run_dir = memory_dir();
+    let hidden = Hidden::new();
+    let mut options = options(run_dir.path(), &[], FAR);
+    options.targets = vec![hidden.target()];
+    let mut here = options.clone();
+    here.targets[0].namespace_pid = None;
+    assert!(Guardian::start(here).is_err(), "it is not mounted here");
+    let mut guardian = Guardian::start(options).unwrap();
+    guardian.freeze().unwrap();
+    assert!(hidden.is_frozen());
+    guardian.thaw().unwrap();
+    assert!(!hidden.is_frozen());
 }
