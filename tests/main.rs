@@ -1,4 +1,7 @@
 //! All tests that run the product as a whole, in one binary.
 
+// Helpers of tests are test code too: `cfg(test)` is what tells the lints so.
+#[cfg(test)]
 mod freeze;
+#[cfg(test)]
 mod support;
