@@ -3,12 +3,11 @@
 
 use super::clock::THAW_GRACE;
 use super::isolation::MEASURES;
-use super::ledger::{Outcome, State};
 use super::record::RecordFile;
-use super::rescue::{bounded, thaw_all};
+use super::rescue::{Leftovers, bounded};
 use super::target::FreezeTarget;
 use super::wire::{Head, MAX_REPLY, Order, Word};
-use super::{DEFAULT_RUN_DIR, launch};
+use super::{DEFAULT_RUN_DIR, launch, verdict};
 use crate::error::{Error, ErrorKind, Result};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -26,8 +25,6 @@ const READY_WITHIN: Duration = Duration::from_secs(15);
 const SLACK: Duration = Duration::from_secs(3);
 /// How long a guardian may take to end; after that a thread waits for it.
 const END_WITHIN: Duration = Duration::from_secs(2);
-/// How long the engine tries to thaw by itself.
-const RESCUE_WITHIN: Duration = Duration::from_secs(5);
 
 /// What a guardian needs to know.
 #[derive(Clone, Debug)]
@@ -112,7 +109,7 @@ pub struct Guardian {
     /// Closing it makes the guardian thaw and end.
     socket: Option<OwnedFd>,
     child: Option<Child>,
-    record: RecordFile,
+    record: Arc<RecordFile>,
     deadline: Duration,
     sync_within: Duration,
     phase: Phase,
@@ -140,7 +137,7 @@ impl Guardian {
         launch::check(&targets, deadline)?;
         let (to_open, count) = (targets.clone(), targets.len());
         let opened = bounded(sync_within, move || launch::open_all(&to_open))?;
-        let fds = opened.ok_or_else(|| too_slow("open", sync_within))??;
+        let fds = opened.ok_or_else(|| verdict::too_slow("open", sync_within))??;
         let (mut child, socket) = launch::spawn(&program)?;
         let handed = launch::hand_over(&socket, child.id(), &run_dir, deadline, &targets, &fds);
         let record = handed.inspect_err(|_| {
@@ -153,7 +150,7 @@ impl Guardian {
             fds: Arc::new(fds),
             socket: Some(socket),
             child: Some(child),
-            record,
+            record: Arc::new(record),
             deadline,
             sync_within,
             phase: Phase::Idle,
@@ -216,7 +213,7 @@ impl Guardian {
                 let message = format!("cannot write out {}", self.name(index));
                 Err(Error::new(ErrorKind::Io, message).with_source(errno))
             }
-            None => Err(too_slow("write out", within)),
+            None => Err(verdict::too_slow("write out", within)),
         }
     }
 
@@ -326,19 +323,10 @@ impl Guardian {
         }
         match wrong {
             None => Ok(times),
-            Some((index, Errno::EINVAL)) => Err(Error::new(
-                ErrorKind::Inconsistent,
-                format!(
-                    "{} was thawed by someone else; the snapshot must be thrown away",
-                    self.name(index)
-                ),
-            )),
+            Some((index, Errno::EINVAL)) => Err(verdict::thawed_by_another(&self.name(index))),
             Some((index, errno)) => {
                 self.clean = false;
-                let message = format!("cannot thaw {}: it is still frozen", self.name(index));
-                Err(Error::new(ErrorKind::Failed, message)
-                    .with_source(errno)
-                    .with_hint("stillpoint thaw tries it again"))
+                Err(verdict::not_thawed(&self.name(index), errno))
             }
         }
     }
@@ -348,41 +336,20 @@ impl Guardian {
         if head.left > 0 {
             return self.still_at_it(head);
         }
-        refusal(self.targets.get(head.index), Errno::from_raw(head.errno))
+        verdict::refused(self.targets.get(head.index), Errno::from_raw(head.errno))
     }
 
     fn expired(&mut self, head: Head) -> Error {
         self.phase = Phase::Over;
-        let after = self.deadline;
-        if head.left > 0 {
-            self.clean = false;
-            let message = format!(
-                "the freeze deadline of {after:?} passed while freezing {}; all others are thawed, \
-                 and this one will be as soon as the kernel lets go of it",
-                self.name(head.index)
-            );
-            return Error::new(ErrorKind::Inconsistent, message).with_hint(
-                "a writer in that filesystem is stuck, most likely on a slow or frozen device",
-            );
-        }
-        let message = format!(
-            "the freeze deadline of {after:?} passed; everything was thawed, and the snapshot must \
-             be thrown away"
-        );
-        Error::new(ErrorKind::Inconsistent, message)
-            .with_hint("allow a longer freeze, or take the snapshot at a quieter time")
+        self.clean = head.left == 0;
+        let stuck = (head.left > 0).then(|| self.name(head.index));
+        verdict::expired(self.deadline, stuck)
     }
 
     fn still_at_it(&mut self, head: Head) -> Error {
         self.clean = false;
-        let message = format!(
-            "{} filesystems are not thawed yet, {} among them; the guardian (process {}) goes on",
-            head.left,
-            self.name(head.index),
-            self.pid().unwrap_or(0)
-        );
-        Error::new(ErrorKind::Failed, message)
-            .with_hint("if it lasts, its device does not answer: look at the kernel log")
+        let guardian = self.pid().unwrap_or(0);
+        verdict::still_at_it(head.left, &self.name(head.index), guardian)
     }
 
     fn name(&self, index: usize) -> String {
@@ -432,36 +399,19 @@ impl Guardian {
     fn rescue(&mut self) -> Error {
         self.phase = Phase::Over;
         let ended = self.end_guardian(END_WITHIN);
-        let noted = self.record.journal.states(self.fds.len());
-        let suspect = |index| noted.get(index).copied().is_none_or(State::may_be_frozen);
-        let outcomes = thaw_all(&self.fds, suspect, RESCUE_WITHIN);
-        let lost = outcomes.map(|outcomes| {
-            let bad = |outcome: &Option<Outcome>| {
-                matches!(outcome, Some(Outcome::Failed(_) | Outcome::Stuck))
-            };
-            outcomes.iter().position(bad)
-        });
-        let begin = "the guardian was killed or hung while filesystems were frozen";
-        match lost {
-            Ok(None) if ended => Error::new(
-                ErrorKind::Inconsistent,
-                format!("{begin}; they are thawed, and the snapshot must be thrown away"),
-            ),
-            Ok(None) => {
-                self.clean = false;
-                let message = format!("{begin}, and one freeze of it is stuck in the kernel");
-                Error::new(ErrorKind::Failed, message)
-                    .with_hint("stillpoint thaw thaws it, once the kernel lets go of it")
-            }
-            Ok(Some(index)) => {
-                self.clean = false;
-                let message = format!("{begin}; {} could not be thawed", self.name(index));
-                Error::new(ErrorKind::Failed, message).with_hint("stillpoint thaw tries it again")
-            }
-            Err(error) => {
-                self.clean = false;
-                error.context(begin).with_hint("stillpoint thaw")
-            }
+        let left = self.leftovers().thaw();
+        self.clean = ended && matches!(left, Ok(None));
+        match left {
+            Ok(None) => verdict::killed(ended),
+            Ok(Some(index)) => verdict::killed_and_lost(&self.name(index)),
+            Err(error) => error.context(verdict::KILLED).with_hint("stillpoint thaw"),
+        }
+    }
+
+    fn leftovers(&self) -> Leftovers {
+        Leftovers {
+            fds: Arc::clone(&self.fds),
+            record: Arc::clone(&self.record),
         }
     }
 
@@ -501,41 +451,11 @@ impl Drop for Guardian {
             // Usually the guardian has done so.
             let _ = std::fs::remove_file(&self.record.path);
         }
-        if let Some(mut child) = self.child.take() {
-            // It goes on with what is stuck; its end must not leave a zombie.
-            let _ = thread::Builder::new().spawn(move || child.wait());
+        if let Some(child) = self.child.take() {
+            // It goes on with what is stuck. Its end must not leave a zombie, and if it was killed,
+            // what comes unstuck then is frozen and still ours to thaw.
+            let leftovers = self.leftovers();
+            let _ = thread::Builder::new().spawn(move || leftovers.outlive(child));
         }
-    }
-}
-
-fn too_slow(what: &str, within: Duration) -> Error {
-    let message = format!("could not {what} the filesystems within {within:?}; nothing is frozen");
-    Error::new(ErrorKind::Inconsistent, message)
-        .with_hint("a device does not answer, or there is too much to write: try again later")
-}
-
-fn refusal(target: Option<&FreezeTarget>, errno: Errno) -> Error {
-    let name = target.map_or("a filesystem".into(), FreezeTarget::name);
-    let place = target.map_or("MOUNT".into(), |t| t.mount_point.display().to_string());
-    match errno {
-        Errno::EBUSY => Error::new(
-            ErrorKind::Busy,
-            format!("{name} is frozen already, by someone else; it was left alone"),
-        )
-        .with_hint(format!(
-            "find out who did it (another backup, fsfreeze, a hypervisor's agent) and let it end; \
-             if it is dead: fsfreeze --unfreeze {place}"
-        )),
-        Errno::EOPNOTSUPP => Error::new(
-            ErrorKind::Unsupported,
-            format!("{name} cannot be frozen: its type does not support it"),
-        ),
-        errno => Error::new(ErrorKind::Failed, format!("cannot freeze {name}"))
-            .with_kind(match errno {
-                Errno::EPERM => ErrorKind::Unsupported,
-                Errno::EIO => ErrorKind::Io,
-                _ => ErrorKind::Failed,
-            })
-            .with_source(errno),
     }
 }

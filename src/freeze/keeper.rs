@@ -47,7 +47,7 @@ pub fn guardian_main() -> ExitCode {
     ExitCode::from(u8::from(lost))
 }
 
-/// Everything that the engine hands over: the greeting, then its descriptors, the record's first.
+/// Everything that the engine hands over: the greeting, then its descriptors, the journal's first.
 fn receive_orders() -> Option<(OwnedFd, Hello, Vec<OwnedFd>)> {
     close_from(3).ok()?;
     let socket = std::io::stdin().as_fd().try_clone_to_owned().ok()?;
@@ -85,9 +85,8 @@ fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> Option<(usize, Vec<OwnedFd>)>
 /// Makes everything that will be needed, threads among it.
 fn prepare(socket: OwnedFd, hello: &Hello, mut fds: Vec<OwnedFd>) -> Option<(Clock, Arc<Ledger>)> {
     let journal = Journal::new(File::from(fds.remove(0)));
-    let journal = hello.journal.then_some(journal);
     let (bell, ring) = std::io::pipe().ok()?;
-    let ledger = Ledger::new(Arc::new(fds), |_| State::Planned, journal, ring);
+    let ledger = Ledger::new(Arc::new(fds), |_| State::Planned, Some(journal), ring);
     let ledger = Arc::new(ledger);
     spawn(&ledger, "freezer", Ledger::run_freezer)?;
     for _ in 0..hello.targets.min(THAWERS) {

@@ -87,7 +87,6 @@ pub(super) fn hand_over(
     let hello = Hello {
         deadline,
         targets: fds.len(),
-        journal: file.in_memory,
         record: std::os::unix::ffi::OsStringExt::into_vec(absolute.into_os_string()),
     };
     let journal = [file.journal.as_fd().as_raw_fd()];

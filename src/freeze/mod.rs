@@ -22,6 +22,7 @@ mod ledger;
 mod record;
 mod rescue;
 mod target;
+mod verdict;
 mod wire;
 
 pub use emergency::{LiveGuardian, MountOutcome, ThawReport, ThawedMount, thaw};

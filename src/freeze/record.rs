@@ -3,14 +3,16 @@
 //!
 //! A record is one JSON document whose first member, `progress`, holds one byte for each target
 //! ([`State`]) at a fixed offset. Where the directory lies in memory (tmpfs, as `/run` does) the
-//! guardian overwrites that byte at each step, which cannot block; elsewhere all targets are put
-//! down as "may be frozen" before the first is.
+//! guardian overwrites that byte at each step, which cannot block. Elsewhere all targets are put
+//! down as "may be frozen" before the first is, and the steps are noted in memory that only the
+//! guardian and its engine share.
 
 use super::MAX_TARGETS;
 use super::ledger::State;
 use super::target::FreezeTarget;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::model::DevNumber;
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::statfs::{FsType, TMPFS_MAGIC, fstatfs};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
@@ -174,9 +176,10 @@ impl Record {
 #[derive(Debug)]
 pub(super) struct RecordFile {
     pub(super) path: PathBuf,
+    file: File,
+    /// Where the guardian notes its steps: the record itself, if that is in memory.
     pub(super) journal: Journal,
-    /// Whether the journal may be written while something is frozen.
-    pub(super) in_memory: bool,
+    in_memory: bool,
 }
 
 impl RecordFile {
@@ -201,9 +204,15 @@ impl RecordFile {
         let in_memory = fstatfs(&file).is_ok_and(|stat| {
             stat.filesystem_type() == TMPFS_MAGIC || stat.filesystem_type() == RAMFS_MAGIC
         });
+        let journal = if in_memory {
+            Journal::new(file.try_clone().io_context("share", &path)?)
+        } else {
+            Journal::apart(&record.progress).io_context("make memory for", &path)?
+        };
         Ok(Self {
             path,
-            journal: Journal { file },
+            file,
+            journal,
             in_memory,
         })
     }
@@ -215,15 +224,12 @@ impl RecordFile {
             return Ok(());
         }
         let unknown = vec![State::Unknown as u8; count];
-        let written = self
-            .journal
-            .file
-            .write_all_at(&unknown, PREFIX.len() as u64);
+        let written = self.file.write_all_at(&unknown, PREFIX.len() as u64);
         written.io_context("write", &self.path)
     }
 }
 
-/// The one place of a record that changes.
+/// The one place of a record that changes, or its image in memory.
 #[derive(Debug)]
 pub(super) struct Journal {
     file: File,
@@ -232,6 +238,14 @@ pub(super) struct Journal {
 impl Journal {
     pub(super) fn new(file: File) -> Self {
         Self { file }
+    }
+
+    /// A journal without a record around it.
+    fn apart(progress: &str) -> std::io::Result<Self> {
+        let memory = memfd_create(c"stillpoint-journal", MFdFlags::MFD_CLOEXEC)?;
+        let file = File::from(memory);
+        file.write_all_at(progress.as_bytes(), PREFIX.len() as u64)?;
+        Ok(Self::new(file))
     }
 
     /// Notes the state of one target. It allocates nothing.
@@ -356,31 +370,51 @@ mod tests {
         Record::new(std::process::id(), Duration::from_secs(2), &targets).unwrap()
     }
 
+    /// A record with one step noted, where `parent` is.
+    fn noted(parent: &str) -> (tempfile::TempDir, RecordFile, Vec<State>) {
+        let dir = tempfile::tempdir_in(parent).unwrap();
+        let file = RecordFile::create(&dir.path().join("run"), &sample(b"/x")).unwrap();
+        file.suspect_all(3).unwrap();
+        file.journal.note(1, State::Frozen);
+        let expected = [State::Planned, State::Frozen, State::Planned];
+        assert_eq!(file.journal.states(3), expected);
+        let back = Record::read(&file.path).unwrap();
+        let states = back.targets().map(|(_, state)| state).collect();
+        (dir, file, states)
+    }
+
     #[test]
-    fn a_record_keeps_any_path_and_each_step() {
+    fn a_record_keeps_any_path() {
         let dir = tempfile::tempdir().unwrap();
         let odd = b"/mnt/a b\\040\n\xff\"x";
         let file = RecordFile::create(&dir.path().join("run"), &sample(odd)).unwrap();
-        file.journal.note(1, State::Frozen);
         let back = Record::read(&file.path).unwrap();
-        let got: Vec<_> = back.targets().collect();
-        assert_eq!(got[0].0.mount_point.as_os_str().as_bytes(), odd);
-        let states: Vec<_> = got.iter().map(|(_, state)| *state).collect();
-        let expected = [State::Planned, State::Frozen, State::Planned];
-        assert_eq!(states, expected);
-        assert_eq!(file.journal.states(3), expected);
+        let (target, state) = back.targets().next().unwrap();
+        assert_eq!(target.mount_point.as_os_str().as_bytes(), odd);
+        assert_eq!(state, State::Planned);
         assert!(back.is_of_boot(&boot_id().unwrap()));
         assert_eq!(list(&dir.path().join("run")).unwrap(), [file.path]);
     }
 
     #[test]
-    fn on_a_disk_every_target_is_suspect_from_the_start() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut file = RecordFile::create(&dir.path().join("run"), &sample(b"/x")).unwrap();
-        file.in_memory = false;
-        file.suspect_all(3).unwrap();
-        let back = Record::read(&file.path).unwrap();
-        assert!(back.targets().all(|(_, state)| state.may_be_frozen()));
+    fn in_memory_a_record_tells_each_step() {
+        let (_dir, file, states) = noted("/dev/shm");
+        if !file.in_memory {
+            println!("SKIPPED: /dev/shm is not in memory here");
+            return;
+        }
+        assert_eq!(states, [State::Planned, State::Frozen, State::Planned]);
+    }
+
+    #[test]
+    fn on_a_disk_every_target_is_suspect_and_the_record_is_left_alone() {
+        let (_dir, file, states) = noted(".");
+        if file.in_memory {
+            println!("SKIPPED: the source is not on a disk here");
+            return;
+        }
+        assert_eq!(states, [State::Unknown; 3]);
+        assert!(State::Unknown.may_be_frozen());
     }
 
     #[test]

@@ -2,13 +2,18 @@
 //! for without bound.
 
 use super::ledger::{Ledger, Outcome, State, THAWERS};
+use super::record::RecordFile;
 use crate::error::{Error, ErrorKind, Result};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
+use std::process::Child;
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
+
+/// How long the engine tries to thaw by itself.
+const RESCUE_WITHIN: Duration = Duration::from_secs(5);
 
 /// Thaws those of `fds` (in freeze order) that `suspect` names, last first, and waits for at most
 /// `within`. The outcome of each, `None` for those not named.
@@ -47,6 +52,36 @@ pub(super) fn thaw_all(
         }
     }
     Ok((0..fds.len()).map(|index| ledger.outcome(index)).collect())
+}
+
+/// What a guardian that is gone may have left frozen, as its engine knows it.
+#[derive(Debug)]
+pub(super) struct Leftovers {
+    pub(super) fds: Arc<Vec<OwnedFd>>,
+    pub(super) record: Arc<RecordFile>,
+}
+
+impl Leftovers {
+    /// Thaws what the journal does not call thawed or untouched; gives the first target that may
+    /// still be frozen.
+    pub(super) fn thaw(&self) -> Result<Option<usize>> {
+        let noted = self.record.journal.states(self.fds.len());
+        let suspect = |index| noted.get(index).copied().is_none_or(State::may_be_frozen);
+        let outcomes = thaw_all(&self.fds, suspect, RESCUE_WITHIN)?;
+        Ok(outcomes
+            .iter()
+            .position(|outcome| matches!(outcome, Some(Outcome::Failed(_) | Outcome::Stuck))))
+    }
+
+    /// Waits for the end of a guardian that could not end yet. If it did not end well, a freeze of
+    /// it may have come unstuck only now.
+    pub(super) fn outlive(self, mut guardian: Child) {
+        let well = guardian.wait().is_ok_and(|status| status.success());
+        if well || matches!(self.thaw(), Ok(None)) {
+            // Usually the guardian has done so.
+            let _ = std::fs::remove_file(&self.record.path);
+        }
+    }
 }
 
 /// Runs `work` in a thread of its own; `None` when it has not come back within `within`, and then

@@ -11,7 +11,7 @@ const HEAD_LEN: usize = 32;
 /// No reply is longer.
 pub(super) const MAX_REPLY: usize = HEAD_LEN + MAX_TARGETS * ENTRY_LEN;
 /// Bytes of the greeting before the record's path.
-const HELLO_LEN: usize = 32;
+const HELLO_LEN: usize = 24;
 /// The greeting's longest path, `PATH_MAX`.
 const MAX_PATH: usize = 4096;
 /// No greeting is longer.
@@ -43,14 +43,12 @@ impl Order {
     }
 }
 
-/// The engine's greeting. The targets' descriptors follow, in freeze order; the record's comes
-/// before them.
+/// The engine's greeting. The targets' descriptors follow, in freeze order; the journal's
+/// comes before them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Hello {
     pub(super) deadline: Duration,
     pub(super) targets: usize,
-    /// Whether each step may be noted in the record while something is frozen.
-    pub(super) journal: bool,
     /// The record to remove when nothing is frozen any more.
     pub(super) record: Vec<u8>,
 }
@@ -60,7 +58,7 @@ impl Hello {
         let mut out = Vec::with_capacity(HELLO_LEN + self.record.len());
         out.extend_from_slice(MAGIC);
         let micros = u64::try_from(self.deadline.as_micros()).unwrap_or(u64::MAX);
-        for word in [micros, self.targets as u64, u64::from(self.journal)] {
+        for word in [micros, self.targets as u64] {
             out.extend_from_slice(&word.to_le_bytes());
         }
         out.extend_from_slice(&self.record);
@@ -70,8 +68,7 @@ impl Hello {
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let rest = bytes.strip_prefix(MAGIC.as_slice())?;
         let (micros, rest) = take_u64(rest)?;
-        let (targets, rest) = take_u64(rest)?;
-        let (journal, record) = take_u64(rest)?;
+        let (targets, record) = take_u64(rest)?;
         let targets = usize::try_from(targets).ok()?;
         if targets > MAX_TARGETS || record.len() > MAX_PATH || record.contains(&0) {
             return None;
@@ -79,7 +76,6 @@ impl Hello {
         Some(Self {
             deadline: Duration::from_micros(micros),
             targets,
-            journal: journal != 0,
             record: record.to_vec(),
         })
     }
@@ -234,7 +230,6 @@ mod tests {
         let hello = Hello {
             deadline: Duration::from_millis(2500),
             targets: MAX_TARGETS,
-            journal: true,
             record: b"/run/stillpoint/freeze-1-2.json".to_vec(),
         };
         assert_eq!(Hello::decode(&hello.encode()), Some(hello.clone()));
@@ -248,6 +243,6 @@ mod tests {
             ..hello.clone()
         };
         assert_eq!(Hello::decode(&long.encode()), None);
-        assert_eq!(Hello::decode(&hello.encode()[..31]), None);
+        assert_eq!(Hello::decode(&hello.encode()[..23]), None);
     }
 }

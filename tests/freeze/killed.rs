@@ -1,0 +1,230 @@
+//! Processes that die: an engine (this binary again) at each step, its guardian, and both.
+
+use super::*;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdout, Stdio};
+
+const ROLE: &str = "STILLPOINT_TEST_ENGINE";
+
+/// Not a test: what the engine process does, when this binary is started as one. It takes one step
+/// for each line it is sent.
+#[test]
+fn engine_role() {
+    let Ok(told) = std::env::var(ROLE) else {
+        return;
+    };
+    let mut told = told.split('\n');
+    let run_dir = PathBuf::from(told.next().unwrap());
+    let deadline = Duration::from_millis(told.next().unwrap().parse().unwrap());
+    let mut options = options(&run_dir, &[], deadline);
+    options.targets = told.map(|place| target(Path::new(place))).collect();
+    let mut guardian = Guardian::start(options).unwrap();
+    let mut steps = std::io::stdin().lines();
+    say(&format!("started {}", guardian.pid().unwrap()));
+    steps.next().unwrap().unwrap();
+    say("freezing");
+    guardian.freeze().unwrap();
+    say("frozen");
+    let step = steps.next().unwrap().unwrap();
+    if step == "chatter" {
+        std::io::stdout().write_all(&[b'x'; 1 << 20]).unwrap();
+    }
+    say("thawing");
+    let result = guardian.thaw();
+    say(if result.is_ok() { "thawed" } else { "spoilt" });
+    steps.next();
+}
+
+fn say(word: &str) {
+    let mut out = std::io::stdout();
+    out.write_all(format!("\n@{word}\n").as_bytes()).unwrap();
+    out.flush().unwrap();
+}
+
+/// An engine process, killed when dropped.
+struct Engine {
+    child: Child,
+    said: BufReader<ChildStdout>,
+    guardian: u32,
+}
+
+impl Engine {
+    fn start(run_dir: &Path, mounts: &[&Mounted], deadline: Duration) -> Self {
+        let mut told = format!("{}\n{}", run_dir.display(), deadline.as_millis());
+        for mount in mounts {
+            told += &format!("\n{}", mount.path());
+        }
+        // Descriptor 9 is one that a careless starter leaves open.
+        let mut child = Command::new("sh")
+            .args(["-c", "exec \"$@\" 9>&1", "sh"])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", "freeze::killed::engine_role", "--nocapture"])
+            .env(ROLE, told)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let said = BufReader::new(child.stdout.take().unwrap());
+        let mut engine = Self {
+            child,
+            said,
+            guardian: 0,
+        };
+        let started = engine.hear("started");
+        engine.guardian = started.rsplit(' ').next().unwrap().parse().unwrap();
+        engine
+    }
+
+    fn hear(&mut self, word: &str) -> String {
+        loop {
+            let mut line = String::new();
+            let read = self.said.read_line(&mut line).unwrap();
+            assert!(read > 0, "the engine ended before it was {word}");
+            if line.starts_with(&format!("@{word}")) {
+                return line.trim().to_owned();
+            }
+        }
+    }
+
+    fn tell(&mut self, step: &str) {
+        let stdin = self.child.stdin.as_mut().unwrap();
+        stdin.write_all(format!("{step}\n").as_bytes()).unwrap();
+    }
+
+    fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn an_engine_killed_at_any_step_leaves_nothing_frozen() {
+    if !available("freeze: engine killed") {
+        return;
+    }
+    let run_dir = memory_dir();
+    let mounts = ["ext4", "xfs", "btrfs"].map(Mounted::new);
+    let mounts: Vec<&Mounted> = mounts.iter().collect();
+    for step in ["started", "freezing", "frozen", "thawing", "thawed"] {
+        let mut engine = Engine::start(run_dir.path(), &mounts, FAR);
+        assert_eq!(records(run_dir.path()).len(), 1);
+        if step != "started" {
+            engine.tell("freeze");
+            engine.hear("freezing");
+        }
+        if !["started", "freezing"].contains(&step) {
+            engine.hear("frozen");
+            assert!(mounts.iter().all(|mount| is_frozen(&mount.place)));
+        }
+        if ["thawing", "thawed"].contains(&step) {
+            engine.tell("thaw");
+            engine.hear(step);
+        }
+        engine.kill();
+        let guardian = engine.guardian;
+        wait_until("the end of the guardian", || !runs(guardian));
+        assert_thawed(&mounts);
+        assert!(records(run_dir.path()).is_empty(), "killed when {step}");
+    }
+}
+
+#[test]
+fn an_engine_killed_while_it_freezes_leaves_nothing_frozen() {
+    if !available("freeze: engine killed while freezing") {
+        return;
+    }
+    let run_dir = memory_dir();
+    let mounts = ["ext4", "xfs", "btrfs"].map(Mounted::new);
+    let mounts: Vec<&Mounted> = mounts.iter().collect();
+    for round in 0..12 {
+        let mut engine = Engine::start(run_dir.path(), &mounts, FAR);
+        for mount in &mounts {
+            std::fs::write(mount.place.join("dirty"), vec![round; 4 << 20]).unwrap();
+        }
+        engine.tell("freeze");
+        engine.hear("freezing");
+        std::thread::sleep(Duration::from_millis(u64::from(round) * 4));
+        engine.kill();
+        let guardian = engine.guardian;
+        wait_until("the end of the guardian", || !runs(guardian));
+        assert_thawed(&mounts);
+        assert!(records(run_dir.path()).is_empty());
+    }
+}
+
+#[test]
+fn the_emergency_thaw_finds_what_two_dead_processes_left() {
+    if !available("freeze: both killed") {
+        return;
+    }
+    for run_dir in [memory_dir(), tempfile::tempdir_in("/tmp").unwrap()] {
+        let mounts = ["ext4", "xfs", "ext4"].map(Mounted::new);
+        let ours = [&mounts[0], &mounts[1]];
+        run("fsfreeze", &["--freeze", mounts[2].path()]);
+        let mut engine = Engine::start(run_dir.path(), &ours, FAR);
+        engine.tell("freeze");
+        engine.hear("frozen");
+        let dir = run_dir.path().join("run");
+        let busy = thaw(&dir).unwrap();
+        assert_eq!(busy.verdict().unwrap_err().kind(), ErrorKind::Busy);
+        assert_eq!(busy.alive[0].pid, engine.guardian);
+        assert!(is_frozen(&mounts[0].place));
+        signal(engine.guardian, Signal::SIGKILL);
+        engine.kill();
+        wait_until("the end of the guardian", || !runs(engine.guardian));
+        assert!(ours.iter().all(|mount| is_frozen(&mount.place)));
+        let report = thaw(&dir).unwrap();
+        report.verdict().unwrap();
+        let outcomes: Vec<_> = report.mounts.iter().map(|m| m.outcome.clone()).collect();
+        assert_eq!(outcomes, [MountOutcome::Thawed, MountOutcome::Thawed]);
+        assert_thawed(&ours);
+        assert!(is_frozen(&mounts[2].place), "no record names it");
+        assert!(records(run_dir.path()).is_empty());
+        assert!(thaw(&dir).unwrap().mounts.is_empty());
+    }
+}
+
+#[test]
+fn the_guardian_inherits_nothing_from_the_engine() {
+    if !available("freeze: inheritance") {
+        return;
+    }
+    let run_dir = memory_dir();
+    let mount = Mounted::new("ext4");
+    let engine = Engine::start(run_dir.path(), &[&mount], FAR);
+    let fds = |pid: u32| -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+        let links = entries.map(|entry| std::fs::read_link(entry.unwrap().path()));
+        links.filter_map(Result::ok).collect()
+    };
+    let leaked = &std::fs::read_link(format!("/proc/{}/fd/9", engine.child.id())).unwrap();
+    assert!(leaked.to_str().unwrap().starts_with("pipe:"));
+    assert!(!fds(engine.guardian).contains(leaked));
+    assert!(fds(engine.guardian).contains(&mount.place));
+}
+
+#[test]
+fn an_engine_that_waits_for_a_reader_on_the_frozen_disk_is_ended_by_the_deadline() {
+    if !available("freeze: full pipe") {
+        return;
+    }
+    let run_dir = memory_dir();
+    let mount = Mounted::new("ext4");
+    let mut engine = Engine::start(run_dir.path(), &[&mount], Duration::from_secs(1));
+    engine.tell("freeze");
+    engine.hear("frozen");
+    engine.tell("chatter");
+    // This is the reader: it blocks here until the thaw, and the engine on its full pipe.
+    std::fs::write(mount.place.join("log"), "line").unwrap();
+    engine.hear("spoilt");
+    let guardian = engine.guardian;
+    wait_until("the end of the guardian", || !runs(guardian));
+    assert_thawed(&[&mount]);
+}
