@@ -1,1 +1,3 @@
 //! All tests that run the product as a whole, in one binary.
+
+mod track;

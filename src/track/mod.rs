@@ -1,5 +1,19 @@
-//! Which blocks of a disk changed since when, and whether that answer can be trusted.
+//! Which blocks of a disk changed since when, and whether that answer can be trusted. Programs in the
+//! kernel (`bpf/cbt.bpf.c`) mark what changes; no process need run for that.
 
+mod disk;
+mod layout;
+mod pins;
+mod programs;
+mod proof;
+mod self_test;
 mod source;
+mod sysfs;
+mod tracker;
 
+pub use disk::DiskTracker;
+pub use pins::PinDir;
+pub use proof::{Moment, Void, changes_since};
+pub use self_test::SelfTest;
 pub use source::{ChangeSource, Epoch, Witness};
+pub use tracker::{Started, TrackedDisk, TrackedStatus, Tracker};

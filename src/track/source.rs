@@ -23,10 +23,13 @@ pub struct Witness {
     pub map: u32,
     /// How often the kernel skipped each copy of the program (`recursion_misses`).
     pub misses: [u64; 2],
+    /// How many events neither copy saw, up to a constant: compare it, do not read it. `None` when
+    /// the counters never stood still while they were read.
+    pub unseen: Option<i64>,
     /// How often something happened to this disk that marks cannot express (passthrough commands,
     /// requests with too many ranges, sectors past the end).
     pub voids: u64,
-    /// The epoch that marks are made with now.
+    /// The epoch that marks are made with now; in a cut's record, the one that began there.
     pub epoch: Epoch,
 }
 
@@ -39,6 +42,15 @@ pub trait ChangeSource: Send {
     /// with an earlier or the returned epoch, and no mark of an earlier epoch will be made any more.
     fn advance(&mut self) -> Result<Epoch>;
 
-    /// The blocks whose mark is `since` or later.
+    /// The blocks whose mark is `since` or later. Proves something only of epochs that `advance` has
+    /// ended: first advance, then ask, then read the blocks.
     fn changed_since(&mut self, since: Epoch) -> Result<BlockSet>;
+
+    /// Starts the next epoch and returns what a manifest records of a cut. What the tracker said
+    /// *before* the new epoch goes into it, so that nothing can be lost between the two unseen.
+    fn cut(&mut self) -> Result<Witness> {
+        let mut witness = self.witness()?;
+        witness.epoch = self.advance()?;
+        Ok(witness)
+    }
 }

@@ -1,0 +1,222 @@
+//! One tracked disk. It must never say that a block is unchanged when the tracker may not have seen
+//! it: where the disk, its marks or the programs are not what they were, it fails.
+//!
+//! # Why nothing is lost when the epoch changes
+//!
+//! A program reads the epoch `E`, and before it writes its mark, another CPU's program, which read
+//! `E + 1` already, marks the same grain. The first then writes `E` over `E + 1`: a change of epoch
+//! `E + 1` that somebody who asks for changes since `E + 1` is not told of. That is harmless. The
+//! first program was running when the epoch went up, and `advance` waits for all such programs
+//! before it returns `E + 1`. So the second change too was on the disk (events come after the data)
+//! before anybody learnt that `E + 1` had begun. Whoever asks "since `E + 1`" got it from an
+//! `advance`, and after that `advance` read the blocks changed since an earlier epoch, this one
+//! among them: the mark `E` is in that range. The same holds for a summary that is written over.
+//! Hence the rule of [`ChangeSource::changed_since`]: advance, ask, then read.
+
+use super::layout::{self, LAST_EPOCH, Layout, PAGE, Page, at};
+use super::programs::{Programs, failed, map_id};
+use super::source::{ChangeSource, Epoch, Witness};
+use super::sysfs;
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{BlockSet, Bytes, DevNumber};
+use crate::sys::bpf::SharedPage;
+use aya::maps::{Array, Map, MapData};
+use std::fmt;
+use std::os::fd::AsFd;
+use std::sync::atomic::Ordering;
+
+/// A disk's marks, as the kernel's programs write them.
+pub(super) struct Marks {
+    pages: Array<MapData, Page>,
+    header: SharedPage,
+    /// The kernel's id of the map.
+    pub id: u32,
+    /// How it is laid out.
+    pub layout: Layout,
+}
+
+impl Marks {
+    /// Takes hold of a map. `None` when its header is not one of ours.
+    pub fn open(map: MapData) -> Result<Option<Self>> {
+        let id = map_id(&map)?;
+        let header = SharedPage::of(map.fd().as_fd())
+            .map_err(failed("share a disk's marks with the kernel"))?;
+        let pages: Array<MapData, Page> = Map::Array(map)
+            .try_into()
+            .map_err(failed("use a disk's marks"))?;
+        let first = read(&pages, 0)?;
+        let layout = Layout::of_header(&first, pages.len());
+        Ok(layout.map(|layout| Self {
+            pages,
+            header,
+            id,
+            layout,
+        }))
+    }
+
+    /// The epoch that marks are made with now.
+    pub fn epoch(&self) -> Epoch {
+        Epoch(self.header.u32_at(at::EPOCH).load(Ordering::SeqCst))
+    }
+
+    /// How often something happened that marks cannot express.
+    pub fn voids(&self) -> u64 {
+        self.header.u64_at(at::VOIDS).load(Ordering::SeqCst)
+    }
+
+    /// Begins the next epoch; programs that are running may still mark with the last one.
+    fn begin_epoch(&self) -> Result<Epoch> {
+        let next = self.header.increment(at::EPOCH, LAST_EPOCH);
+        next.map(Epoch).ok_or_else(|| {
+            Error::new(ErrorKind::Failed, "the disk's marks have no epochs left")
+                .with_hint("stop and start tracking of this disk")
+        })
+    }
+
+    fn changed_since(&self, since: Epoch) -> Result<BlockSet> {
+        // What never changed is marked 0.
+        let since = since.max(Epoch(1));
+        let mut set = BlockSet::new();
+        let mut mark_page = 0;
+        for summary_page in 0..self.layout.summary_pages() {
+            let summaries = read(&self.pages, 1 + summary_page)?;
+            for summary in layout::summaries(&summaries) {
+                let first = mark_page * layout::MARKS_PER_PAGE;
+                if summary.newest >= since && summary.whole >= since {
+                    let end = first + layout::MARKS_PER_PAGE;
+                    self.layout.insert_grains(&mut set, first, end);
+                } else if summary.newest >= since {
+                    let marks = read(&self.pages, self.layout.first_marks() + mark_page)?;
+                    self.layout
+                        .insert_marked(&mut set, mark_page, &marks, since);
+                }
+                mark_page += 1;
+            }
+        }
+        Ok(set)
+    }
+}
+
+fn read(pages: &Array<MapData, Page>, index: u64) -> Result<Page> {
+    let index = u32::try_from(index).map_err(failed("read marks that far out"))?;
+    pages.get(&index, 0).map_err(failed("read a disk's marks"))
+}
+
+const _: () = assert!(PAGE == SharedPage::USABLE);
+
+/// The key of a disk in the map of all disks: `MKDEV` of `include/linux/kdev_t.h`.
+pub(super) fn key(dev: DevNumber) -> u32 {
+    dev.major << 20 | dev.minor
+}
+
+/// The disk with this key.
+pub(super) fn dev_of(key: u32) -> DevNumber {
+    DevNumber {
+        major: key >> 20,
+        minor: key & 0xf_ffff,
+    }
+}
+
+/// Changes of one tracked disk.
+pub struct DiskTracker {
+    dev: DevNumber,
+    programs: Programs,
+    marks: Marks,
+    boot_id: String,
+}
+
+impl DiskTracker {
+    pub(super) fn new(dev: DevNumber, programs: Programs, marks: Marks, boot_id: String) -> Self {
+        Self {
+            dev,
+            programs,
+            marks,
+            boot_id,
+        }
+    }
+
+    /// The disk's device number.
+    pub fn dev(&self) -> DevNumber {
+        self.dev
+    }
+
+    /// Bytes that one mark stands for: 64 KiB, or a power of two times that.
+    pub fn grain(&self) -> Bytes {
+        self.marks.layout.grain()
+    }
+
+    /// Fails unless the programs still mark in the map that we read, and the disk behind the device
+    /// number is still the same one.
+    fn check(&self) -> Result<()> {
+        let gone = |what: &str| {
+            Error::new(
+                ErrorKind::Inconsistent,
+                format!("tracking of disk {} is void: {what}", self.dev),
+            )
+        };
+        let map = self.programs.marks(key(self.dev))?;
+        match map.map(|map| map_id(&map)).transpose()? {
+            None => return Err(gone("it was stopped by another process")),
+            Some(id) if id != self.marks.id => {
+                return Err(gone("its marks were begun anew by another process"));
+            }
+            Some(_) => {}
+        }
+        if sysfs::diskseq(self.dev)? != self.marks.layout.diskseq {
+            return Err(gone("another disk has taken its place"));
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for DiskTracker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DiskTracker")
+            .field("dev", &self.dev)
+            .field("map", &self.marks.id)
+            .field("epoch", &self.marks.epoch())
+            .finish_non_exhaustive()
+    }
+}
+
+impl ChangeSource for DiskTracker {
+    fn witness(&mut self) -> Result<Witness> {
+        let (misses, unseen) = self.programs.misses()?;
+        let witness = Witness {
+            boot_id: self.boot_id.clone(),
+            programs: self.programs.ids,
+            map: self.marks.id,
+            misses,
+            unseen,
+            voids: self.marks.voids(),
+            epoch: self.marks.epoch(),
+        };
+        self.check()?;
+        Ok(witness)
+    }
+
+    fn advance(&mut self) -> Result<Epoch> {
+        let epoch = self.marks.begin_epoch()?;
+        self.programs.wait()?;
+        Ok(epoch)
+    }
+
+    fn changed_since(&mut self, since: Epoch) -> Result<BlockSet> {
+        let set = self.marks.changed_since(since)?;
+        self.check()?;
+        Ok(set)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_and_device_numbers_are_one_to_one() {
+        for (major, minor) in [(7, 0), (254, 16), (259, 1_048_575), (4095, 3)] {
+            let dev = DevNumber { major, minor };
+            assert_eq!(dev_of(key(dev)), dev);
+        }
+    }
+}

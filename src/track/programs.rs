@@ -1,0 +1,245 @@
+//! The two copies of the program and the maps they share: loading, pinning, finding them again. It
+//! must never take pins for ours that are not, or that are not all alive.
+
+use super::layout::PAGE;
+use super::pins::{PinDir, PinLock, pin};
+use crate::error::{Error, ErrorKind, Result};
+use crate::sys::bpf::LoadedProgram;
+use aya::maps::{Array, ArrayOfMaps, HashOfMaps, Map, MapData, MapError};
+use aya::programs::BtfTracePoint;
+use aya::programs::links::{FdLink, PinnedLink};
+use aya::{Btf, Ebpf};
+use std::io;
+use std::path::Path;
+
+/// The tracepoint, in `include/trace/events/block.h`.
+pub(super) const TRACEPOINT: &str = "block_rq_complete";
+
+/// Names of the two copies, in the order of their attachment, which matters: see `cbt.bpf.c`.
+const COPIES: [&str; 2] = ["stillpoint_a", "stillpoint_b"];
+
+/// `scripts/build-bpf` makes it from `cbt.bpf.c`.
+static OBJECT: &[u8] = aya::include_bytes_aligned!("bpf/cbt.bpf.o");
+
+/// `include/uapi/linux/bpf.h`
+const BPF_MAP_TYPE_ARRAY: u32 = 2;
+
+/// The flags of a map of marks: `BPF_F_INNER_MAP | BPF_F_MMAPABLE`.
+const MARKS_FLAGS: u32 = 1 << 12 | 1 << 10;
+
+/// How often the counters are read again until they stand still.
+const SETTLE_TRIES: usize = 8;
+
+/// An error of the loader's crate, with what was tried.
+pub(super) fn failed<E>(what: impl std::fmt::Display) -> impl FnOnce(E) -> Error
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    move |error| Error::new(ErrorKind::Failed, format!("cannot {what}")).with_source(error)
+}
+
+/// The running programs. They stay attached while this lives, whatever becomes of the pins.
+pub(super) struct Programs {
+    #[expect(dead_code, reason = "held: an open link keeps its program attached")]
+    links: [FdLink; 2],
+    copies: [LoadedProgram; 2],
+    /// Kernel ids of the two copies.
+    pub ids: [u32; 2],
+    /// Marks of every tracked disk, by device number.
+    pub disks: HashOfMaps<MapData, u32, MapData>,
+    fence: ArrayOfMaps<MapData, MapData>,
+    rescued: Array<MapData, u64>,
+}
+
+/// What was found where the pins should be.
+pub(super) enum Found {
+    /// Nothing.
+    Absent,
+    /// Something that does not work or is not ours, and why.
+    Broken(String),
+    /// Running programs.
+    Running(Box<Programs>),
+}
+
+impl Programs {
+    /// Finds the running programs.
+    pub fn find(pins: &PinDir) -> Result<Found> {
+        if !pins.exists()? {
+            return Ok(Found::Absent);
+        }
+        Ok(match Self::open(&pins.current()) {
+            Ok(programs) => Found::Running(Box::new(programs)),
+            Err(error) => Found::Broken(error.to_string()),
+        })
+    }
+
+    fn open(directory: &Path) -> Result<Self> {
+        let map = |name: &str| {
+            MapData::from_pin(directory.join(name)).map_err(failed(format_args!("open {name}")))
+        };
+        let (disks, fence, rescued) = (map(pin::DISKS)?, map(pin::FENCE)?, map(pin::RESCUED)?);
+        let ids = [map_id(&disks)?, map_id(&rescued)?];
+        let link = |copy: usize| {
+            let path = directory.join(pin::LINKS[copy]);
+            let link = PinnedLink::from_pin(&path).map_err(failed("open a link"))?;
+            Ok::<_, Error>(FdLink::from(link))
+        };
+        let links = [link(0)?, link(1)?];
+        // Copy A does not touch the second one.
+        let first = checked_program(&links[0], COPIES[0], &ids[..1])?;
+        let second = checked_program(&links[1], COPIES[1], &ids)?;
+        Ok(Self {
+            ids: [first.1, second.1],
+            copies: [first.0, second.0],
+            links,
+            disks: typed(Map::HashOfMaps(disks))?,
+            fence: typed(Map::ArrayOfMaps(fence))?,
+            rescued: typed(Map::Array(rescued))?,
+        })
+    }
+
+    /// Loads the programs, attaches them and pins everything.
+    pub fn load(pins: &PinDir, lock: &PinLock) -> Result<Self> {
+        let btf = Btf::from_sys_fs().map_err(no_types)?;
+        let mut object = Ebpf::load(OBJECT).map_err(failed("load the tracking programs"))?;
+        let directory = pins.begin(lock)?;
+        let maps = [pin::DISKS, pin::FENCE, pin::RESCUED];
+        for name in maps {
+            let map = object.map(name).ok_or_else(|| missing(name))?;
+            map.pin(directory.join(name))
+                .map_err(failed(format_args!("pin {name}")))?;
+        }
+        set_up_fence(&mut object)?;
+        for (copy, name) in COPIES.into_iter().enumerate() {
+            let program = object.program_mut(name).ok_or_else(|| missing(name))?;
+            let program: &mut BtfTracePoint = program.try_into().map_err(failed("use it"))?;
+            program
+                .load(TRACEPOINT, &btf)
+                .map_err(failed(format_args!("load {name} into the kernel")))?;
+            let link = program
+                .attach()
+                .map_err(failed(format_args!("attach {name}")))?;
+            let link = program.take_link(link).map_err(failed("take the link"))?;
+            FdLink::from(link)
+                .pin(directory.join(pin::LINKS[copy]))
+                .map_err(failed("pin a link"))?;
+        }
+        pins.finish(lock)?;
+        Self::open(&pins.current())
+    }
+
+    /// Waits until every program that was running when this was called has ended.
+    pub fn wait(&mut self) -> Result<()> {
+        // kernel/bpf/syscall.c: after an update of a map of maps, maybe_wait_bpf_programs() calls
+        // synchronize_rcu(), and programs run inside RCU read-side sections.
+        let same: MapData = self.fence.get(&0, 0).map_err(failed("read the fence"))?;
+        self.fence
+            .set(0, &same, 0)
+            .map_err(failed("wait for running programs"))
+    }
+
+    /// How often each copy was skipped, and how many events neither saw, as [`super::Witness`] has it.
+    pub fn misses(&mut self) -> Result<([u64; 2], Option<i64>)> {
+        for _ in 0..SETTLE_TRIES {
+            let before = self.recursion_misses()?;
+            if before[0] > 0 {
+                // Copy B may be making up for a miss at this moment.
+                self.wait()?;
+            }
+            let rescued = self
+                .rescued
+                .get(&0, 0)
+                .map_err(failed("read the counters"))?;
+            if self.recursion_misses()? == before {
+                return Ok((before, Some(before[0].wrapping_sub(rescued) as i64)));
+            }
+        }
+        Ok((self.recursion_misses()?, None))
+    }
+
+    fn recursion_misses(&self) -> Result<[u64; 2]> {
+        let of = |copy: usize| {
+            self.copies[copy]
+                .recursion_misses()
+                .map_err(failed("read a program's counters"))
+        };
+        Ok([of(0)?, of(1)?])
+    }
+
+    /// The marks of a disk; `None` when it is not tracked.
+    pub fn marks(&self, key: u32) -> Result<Option<MapData>> {
+        match self.disks.get(&key, 0) {
+            Ok(map) => Ok(Some(map)),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(MapError::SyscallError(error))
+                if error.io_error.kind() == io::ErrorKind::NotFound =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(failed("look a disk's marks up")(error)),
+        }
+    }
+}
+
+/// The kernel's id of a map, never used twice within one boot.
+pub(super) fn map_id(map: &MapData) -> Result<u32> {
+    let info = map.info().map_err(failed("ask what a map is"))?;
+    Ok(info.id())
+}
+
+fn typed<T: TryFrom<Map, Error = MapError>>(map: Map) -> Result<T> {
+    map.try_into()
+        .map_err(failed("use a pinned map: it is of another type"))
+}
+
+/// The program behind a link and its id, if it is the one that it should be.
+fn checked_program(link: &FdLink, name: &str, needed: &[u32]) -> Result<(LoadedProgram, u32)> {
+    let info = link.info().map_err(failed("ask what a link is"))?;
+    let program = LoadedProgram::by_id(info.program_id()).map_err(failed("open a program"))?;
+    let facts = program.facts().map_err(failed("ask what a program is"))?;
+    let ours =
+        facts.is_tracing && facts.name == name && needed.iter().all(|map| facts.maps.contains(map));
+    if !ours {
+        let message = format!("the pinned program {:?} is not {name}", facts.name);
+        return Err(Error::new(ErrorKind::Failed, message));
+    }
+    Ok((program, facts.id))
+}
+
+/// The fence needs something in it that an update can replace by itself.
+fn set_up_fence(object: &mut Ebpf) -> Result<()> {
+    let map = object
+        .map_mut(pin::FENCE)
+        .ok_or_else(|| missing(pin::FENCE))?;
+    let mut fence: ArrayOfMaps<_, MapData> = map.try_into().map_err(failed("use the fence"))?;
+    let inner = new_marks(1)?;
+    fence.set(0, &inner, 0).map_err(failed("set the fence up"))
+}
+
+/// A new map of `pages` pages, all zero, that the programs know nothing of yet.
+pub(super) fn new_marks(pages: u32) -> Result<MapData> {
+    let (key, value) = (size_of::<u32>() as u32, PAGE as u32);
+    let map = aya_obj::Map::new_from_params(BPF_MAP_TYPE_ARRAY, key, value, pages, MARKS_FLAGS);
+    let bytes = u64::from(pages) * PAGE as u64;
+    MapData::create(map, "stillpoint", None).map_err(|error| {
+        failed(format_args!("get {bytes} bytes of kernel memory for marks"))(error)
+            .with_hint("they count against the memory limit of the service that asks for them")
+    })
+}
+
+fn missing(name: &str) -> Error {
+    Error::new(
+        ErrorKind::Failed,
+        format!("the built-in tracking object lacks {name}"),
+    )
+}
+
+/// The kernel does not say where its fields are.
+pub(super) fn no_types(error: aya::BtfError) -> Error {
+    Error::new(
+        ErrorKind::Unsupported,
+        "this kernel does not describe its own types (no /sys/kernel/btf/vmlinux)",
+    )
+    .with_hint("use a kernel built with CONFIG_DEBUG_INFO_BTF; without, disks are compared")
+    .with_source(error)
+}

@@ -1,0 +1,249 @@
+//! When marks prove that everything else is unchanged. Pure: it must never ask the kernel anything,
+//! and where it knows too little the answer is no.
+
+use super::source::{Epoch, Witness};
+use crate::model::{Bytes, DiskIdentity};
+use std::fmt;
+
+/// One moment of one disk, as a manifest records it.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment<'a> {
+    /// Which disk.
+    pub disk: &'a DiskIdentity,
+    /// What its tracker said: at a cut, what [`super::ChangeSource::cut`] returned.
+    pub witness: &'a Witness,
+}
+
+/// Why marks prove nothing; its text is for manifests and users.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Void {
+    /// The machine was started anew.
+    Rebooted,
+    /// It is not the disk that it was: another disk sequence number or serial number.
+    OtherDisk,
+    /// The kernel has no disk sequence numbers and the disk has no serial number.
+    Unidentified,
+    /// The disk was resized.
+    Resized(Bytes, Bytes),
+    /// Tracking was stopped and started: the programs are others.
+    Restarted,
+    /// The disk's marks were begun anew.
+    MarksRenewed,
+    /// Some events may have been seen by neither copy of the program.
+    Missed,
+    /// Something happened to the disk that marks cannot express.
+    Inexpressible,
+    /// The epochs run backwards: the two moments are not of one history, or in the wrong order.
+    Order,
+}
+
+impl fmt::Display for Void {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rebooted => f.write_str("the machine was restarted since the parent"),
+            Self::OtherDisk => f.write_str("it is not the disk that the parent was taken of"),
+            Self::Unidentified => f.write_str(
+                "this kernel numbers no disks and this one has no serial number, \
+                 so it cannot be told from another",
+            ),
+            Self::Resized(old, new) => {
+                write!(f, "its size went from {} to {} bytes", old.0, new.0)
+            }
+            Self::Restarted => f.write_str("tracking was restarted since the parent"),
+            Self::MarksRenewed => f.write_str("the disk's marks were begun anew since the parent"),
+            Self::Missed => f.write_str(
+                "the kernel skipped both copies of the tracking program since the parent",
+            ),
+            Self::Inexpressible => f.write_str(
+                "commands reached the disk since the parent whose effect cannot be tracked \
+                 (sent past the block layer, or reaching past the disk's end)",
+            ),
+            Self::Order => f.write_str("the parent's epoch is not before the present one"),
+        }
+    }
+}
+
+/// The epoch whose marks, and later ones, are all that changed on the disk since the parent's cut.
+/// `now.witness` must have been taken after the last [`super::ChangeSource::advance`] that the marks
+/// are read for, or it vouches for less than is read.
+///
+/// # Errors
+/// The first reason why the marks prove nothing: the disk must be compared block by block.
+pub fn changes_since(parent: Moment<'_>, now: Moment<'_>) -> Result<Epoch, Void> {
+    let (old, new) = (parent.witness, now.witness);
+    if old.boot_id != new.boot_id {
+        return Err(Void::Rebooted);
+    }
+    same_disk(parent.disk, now.disk)?;
+    if old.programs != new.programs {
+        return Err(Void::Restarted);
+    }
+    if old.map != new.map {
+        return Err(Void::MarksRenewed);
+    }
+    if missed(old, new) {
+        return Err(Void::Missed);
+    }
+    if old.voids != new.voids {
+        return Err(Void::Inexpressible);
+    }
+    if old.epoch > new.epoch || old.epoch.0 == 0 {
+        return Err(Void::Order);
+    }
+    Ok(old.epoch)
+}
+
+fn same_disk(old: &DiskIdentity, new: &DiskIdentity) -> Result<(), Void> {
+    let same = match (old.diskseq, new.diskseq) {
+        (Some(old), Some(new)) => old == new,
+        (None, None) => match (&old.serial, &new.serial) {
+            (Some(old), Some(new)) => old == new,
+            (None, None) => return Err(Void::Unidentified),
+            _ => false,
+        },
+        _ => false,
+    };
+    if !same || old.dev != new.dev {
+        return Err(Void::OtherDisk);
+    }
+    if old.size != new.size {
+        return Err(Void::Resized(old.size, new.size));
+    }
+    Ok(())
+}
+
+/// What one copy missed the other saw, so an event can only be lost when both were skipped. Even
+/// then, where the number of events that neither saw could be told both times, it decides.
+fn missed(old: &Witness, new: &Witness) -> bool {
+    let moved = |copy: usize| old.misses[copy] != new.misses[copy];
+    let told = old.unseen.is_some() && old.unseen == new.unseen;
+    moved(0) && moved(1) && !told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::DevNumber;
+
+    fn disk() -> DiskIdentity {
+        DiskIdentity {
+            name: "vda".into(),
+            dev: DevNumber {
+                major: 254,
+                minor: 0,
+            },
+            size: Bytes(1 << 30),
+            logical_block: 512,
+            serial: Some("s1".into()),
+            wwn: None,
+            diskseq: Some(9),
+            table_id: None,
+        }
+    }
+
+    fn witness() -> Witness {
+        Witness {
+            boot_id: "b".into(),
+            programs: [10, 11],
+            map: 12,
+            misses: [3, 4],
+            unseen: Some(0),
+            voids: 5,
+            epoch: Epoch(6),
+        }
+    }
+
+    fn judge(change: impl FnOnce(&mut DiskIdentity, &mut Witness)) -> Result<Epoch, Void> {
+        judge_from(|_, _| {}, change)
+    }
+
+    fn judge_from(
+        before: impl FnOnce(&mut DiskIdentity, &mut Witness),
+        change: impl FnOnce(&mut DiskIdentity, &mut Witness),
+    ) -> Result<Epoch, Void> {
+        let (mut old_disk, mut old) = (disk(), witness());
+        before(&mut old_disk, &mut old);
+        let (mut new_disk, mut new) = (old_disk.clone(), old.clone());
+        new.epoch = Epoch(8);
+        change(&mut new_disk, &mut new);
+        changes_since(
+            Moment {
+                disk: &old_disk,
+                witness: &old,
+            },
+            Moment {
+                disk: &new_disk,
+                witness: &new,
+            },
+        )
+    }
+
+    #[test]
+    fn an_undisturbed_history_is_a_proof() {
+        assert_eq!(judge(|_, _| {}), Ok(Epoch(6)));
+        assert_eq!(judge(|_, now| now.epoch = Epoch(6)), Ok(Epoch(6)));
+        // A disk may get another name in the meantime, and its partition table may be edited.
+        let renamed = judge(|disk, _| {
+            disk.name = "vdb".into();
+            disk.table_id = Some("t".into());
+        });
+        assert_eq!(renamed, Ok(Epoch(6)));
+    }
+
+    #[test]
+    fn each_break_in_the_history_voids_it() {
+        let cases: [(Result<Epoch, Void>, Void); 9] = [
+            (judge(|_, now| now.boot_id = "c".into()), Void::Rebooted),
+            (judge(|disk, _| disk.diskseq = Some(10)), Void::OtherDisk),
+            (judge(|disk, _| disk.dev.minor = 16), Void::OtherDisk),
+            (
+                judge(|disk, _| disk.size = Bytes(2 << 30)),
+                Void::Resized(Bytes(1 << 30), Bytes(2 << 30)),
+            ),
+            (judge(|_, now| now.programs[1] = 99), Void::Restarted),
+            (judge(|_, now| now.map = 99), Void::MarksRenewed),
+            (judge(|_, now| now.voids += 1), Void::Inexpressible),
+            (judge(|_, now| now.epoch = Epoch(5)), Void::Order),
+            (judge(|disk, _| disk.diskseq = None), Void::OtherDisk),
+        ];
+        for (verdict, reason) in cases {
+            assert!(!reason.to_string().is_empty());
+            assert_eq!(verdict, Err(reason));
+        }
+        let never_cut = judge_from(|_, old| old.epoch = Epoch(0), |_, _| {});
+        assert_eq!(never_cut, Err(Void::Order));
+    }
+
+    #[test]
+    fn without_disk_numbers_the_serial_decides() {
+        let old_kernel = |disk: &mut DiskIdentity, _: &mut Witness| disk.diskseq = None;
+        assert_eq!(judge_from(old_kernel, |_, _| {}), Ok(Epoch(6)));
+        let other = judge_from(old_kernel, |disk, _| disk.serial = Some("s2".into()));
+        assert_eq!(other, Err(Void::OtherDisk));
+        let nameless = |disk: &mut DiskIdentity, _: &mut Witness| {
+            disk.diskseq = None;
+            disk.serial = None;
+        };
+        assert_eq!(judge_from(nameless, |_, _| {}), Err(Void::Unidentified));
+    }
+
+    #[test]
+    fn an_event_is_lost_only_when_both_copies_were_skipped() {
+        assert_eq!(judge(|_, now| now.misses = [9, 4]), Ok(Epoch(6)));
+        assert_eq!(judge(|_, now| now.misses = [3, 9]), Ok(Epoch(6)));
+        // Both were, but at different events.
+        assert_eq!(judge(|_, now| now.misses = [9, 9]), Ok(Epoch(6)));
+        let lost = judge(|_, now| {
+            now.misses = [9, 9];
+            now.unseen = Some(1);
+        });
+        assert_eq!(lost, Err(Void::Missed));
+        let untold = judge(|_, now| {
+            now.misses = [9, 9];
+            now.unseen = None;
+        });
+        assert_eq!(untold, Err(Void::Missed));
+        let never_told = judge_from(|_, old| old.unseen = None, |_, now| now.misses = [9, 9]);
+        assert_eq!(never_told, Err(Void::Missed));
+    }
+}

@@ -1,0 +1,286 @@
+//! Starting, finding and stopping the tracker, and which disks it tracks. It must never throw marks
+//! away that are still good, nor keep any that are not.
+
+use super::disk::{DiskTracker, Marks, dev_of, key};
+use super::layout::{Layout, Page, RENEW_FROM};
+use super::pins::PinDir;
+use super::programs::{Found, Programs, failed, new_marks};
+use super::self_test::{self, SelfTest};
+use super::source::Epoch;
+use super::sysfs;
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::model::{Bytes, DevNumber};
+use aya::maps::{Array, Map, MapData};
+use std::fmt;
+use std::path::Path;
+
+/// The disk to track, as its identity tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TrackedDisk {
+    /// Its device number.
+    pub dev: DevNumber,
+    /// Its size.
+    pub size: Bytes,
+    /// The kernel's disk sequence number; none before 5.15.
+    pub diskseq: Option<u64>,
+}
+
+/// A tracked disk as it stands now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrackedStatus {
+    /// The disk as it was when tracking of it began.
+    pub disk: TrackedDisk,
+    /// Bytes that one mark stands for.
+    pub grain: Bytes,
+    /// The epoch that marks are made with now.
+    pub epoch: Epoch,
+    /// How often something happened to it that marks cannot express.
+    pub voids: u64,
+    /// Kernel memory that its marks take.
+    pub memory: Bytes,
+}
+
+/// What starting the tracker did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Started {
+    /// The programs were loaded now; otherwise they were running already.
+    pub loaded: bool,
+    /// The BPF filesystem had to be mounted.
+    pub mounted_bpffs: bool,
+    /// What was pinned before did not work, for this reason, and was replaced: its marks are lost.
+    pub replaced: Option<String>,
+    /// How the programs did on a scratch disk, when they were loaded now.
+    pub self_test: Option<SelfTest>,
+}
+
+/// The running tracker. Dropping it changes nothing: tracking goes on without any process.
+pub struct Tracker {
+    pins: PinDir,
+    programs: Programs,
+}
+
+impl fmt::Debug for Tracker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tracker")
+            .field("pins", &self.pins)
+            .field("programs", &self.programs.ids)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Tracker {
+    /// Finds the running tracker. `None` when there is none, or only one that does not work, which
+    /// [`Self::start`] would replace.
+    ///
+    /// # Errors
+    /// Not permitted, or the pin directory belongs to somebody else.
+    pub fn open(pins: &PinDir) -> Result<Option<Self>> {
+        Ok(match Programs::find(pins)? {
+            Found::Running(programs) => Some(Self::with(pins, *programs)),
+            Found::Absent | Found::Broken(_) => None,
+        })
+    }
+
+    /// Finds the running tracker, or loads it and tries it on a scratch disk.
+    ///
+    /// # Errors
+    /// This host cannot ([`super::obstacles`] says why in advance), or the programs were tried and
+    /// did not see a write.
+    pub fn start(pins: &PinDir) -> Result<(Self, Started)> {
+        let mut report = Started::default();
+        let lock = loop {
+            report.mounted_bpffs |= pins.create()?;
+            if let Some(lock) = pins.lock()? {
+                break lock;
+            }
+        };
+        match Programs::find(pins)? {
+            Found::Running(programs) => return Ok((Self::with(pins, *programs), report)),
+            Found::Absent => {}
+            Found::Broken(why) => report.replaced = Some(why),
+        }
+        pins.clear(&lock)?;
+        let loaded = Programs::load(pins, &lock).and_then(|programs| {
+            let mut tracker = Self::with(pins, programs);
+            let outcome = self_test::run(&mut tracker)?;
+            Ok((tracker, outcome))
+        });
+        match loaded {
+            Ok((tracker, outcome)) => {
+                report.loaded = true;
+                report.self_test = Some(outcome);
+                Ok((tracker, report))
+            }
+            Err(error) => {
+                pins.clear(&lock)?;
+                pins.remove(&lock)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Stops tracking altogether: the next snapshot of each disk has to compare.
+    pub fn stop(self) -> Result<()> {
+        if let Some(lock) = self.pins.lock()? {
+            self.pins.clear(&lock)?;
+            self.pins.remove(&lock)?;
+        }
+        Ok(())
+    }
+
+    fn with(pins: &PinDir, programs: Programs) -> Self {
+        Self {
+            pins: pins.clone(),
+            programs,
+        }
+    }
+
+    /// Tracks a disk. Marks that are there already are kept if they are of this very disk and have
+    /// epochs left; otherwise they are begun anew.
+    ///
+    /// # Errors
+    /// `Unsupported` for a disk whose changes the block layer does not tell; `Inconsistent` when the
+    /// disk is not (any more) as described; not enough kernel memory.
+    pub fn attach(&mut self, disk: &TrackedDisk) -> Result<DiskTracker> {
+        sysfs::check_trackable(disk.dev)?;
+        let lock = self.pins.lock()?;
+        if lock.is_none() {
+            return Err(stopped());
+        }
+        self.attach_locked(disk)
+    }
+
+    pub(super) fn attach_locked(&mut self, disk: &TrackedDisk) -> Result<DiskTracker> {
+        let seen = (sysfs::size(disk.dev)?, sysfs::diskseq(disk.dev)?);
+        if seen != (Some(disk.size), disk.diskseq) {
+            let message = format!("disk {} is not the one it was a moment ago", disk.dev);
+            return Err(Error::new(ErrorKind::Inconsistent, message));
+        }
+        let programs = match Programs::find(&self.pins)? {
+            Found::Running(programs) if programs.ids == self.programs.ids => *programs,
+            _ => return Err(stopped()),
+        };
+        let marks = match self.usable_marks(disk)? {
+            Some(marks) => marks,
+            None => self.begin_marks(disk)?,
+        };
+        Ok(DiskTracker::new(disk.dev, programs, marks, boot_id()?))
+    }
+
+    /// The marks that are there, if they are of this very disk and have epochs left.
+    fn usable_marks(&self, disk: &TrackedDisk) -> Result<Option<Marks>> {
+        let Some(map) = self.programs.marks(key(disk.dev))? else {
+            return Ok(None);
+        };
+        let marks = Marks::open(map)?;
+        Ok(marks.filter(|marks| {
+            marks.layout.size == disk.size
+                && marks.layout.diskseq == disk.diskseq
+                && marks.epoch().0 < RENEW_FROM
+        }))
+    }
+
+    fn begin_marks(&mut self, disk: &TrackedDisk) -> Result<Marks> {
+        self.forget_vanished()?;
+        let layout = Layout::plan(disk.size, disk.diskseq, memory()?)?;
+        let map = new_marks(layout.pages())?;
+        let id = super::programs::map_id(&map)?;
+        let mut pages: Array<MapData, Page> = Map::Array(map)
+            .try_into()
+            .map_err(failed("use new marks"))?;
+        pages
+            .set(0, layout.header(), 0)
+            .map_err(failed("write the header of new marks"))?;
+        let map = MapData::from_id(id).map_err(failed("open new marks"))?;
+        // The kernel waits for running programs before this returns (see `Programs::wait`), so
+        // that from then on every change is marked in the new map.
+        self.programs
+            .disks
+            .insert(key(disk.dev), &map, 0)
+            .map_err(failed("hand new marks to the tracking programs"))?;
+        Marks::open(map)?
+            .ok_or_else(|| Error::new(ErrorKind::Failed, "the header of new marks cannot be read"))
+    }
+
+    /// Frees the marks of disks that are no more.
+    fn forget_vanished(&mut self) -> Result<()> {
+        for key in self.keys()? {
+            if !sysfs::exists(dev_of(key)) {
+                self.forget(key)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops tracking a disk; one that is not tracked is left as it is.
+    pub fn detach(&mut self, dev: DevNumber) -> Result<()> {
+        self.forget(key(dev))
+    }
+
+    fn forget(&mut self, key: u32) -> Result<()> {
+        if self.programs.marks(key)?.is_some() {
+            self.programs
+                .disks
+                .remove(&key)
+                .map_err(failed("take a disk's marks away"))?;
+        }
+        Ok(())
+    }
+
+    fn keys(&self) -> Result<Vec<u32>> {
+        let keys = self.programs.disks.keys().collect::<Result<_, _>>();
+        keys.map_err(failed("list the tracked disks"))
+    }
+
+    /// All tracked disks, by device number.
+    pub fn disks(&self) -> Result<Vec<TrackedStatus>> {
+        let mut all = Vec::new();
+        for key in self.keys()? {
+            let Some(map) = self.programs.marks(key)? else {
+                continue;
+            };
+            if let Some(marks) = Marks::open(map)? {
+                all.push(TrackedStatus {
+                    disk: TrackedDisk {
+                        dev: dev_of(key),
+                        size: marks.layout.size,
+                        diskseq: marks.layout.diskseq,
+                    },
+                    grain: marks.layout.grain(),
+                    epoch: marks.epoch(),
+                    voids: marks.voids(),
+                    memory: marks.layout.memory(),
+                });
+            }
+        }
+        all.sort_by_key(|status| status.disk.dev);
+        Ok(all)
+    }
+}
+
+fn stopped() -> Error {
+    Error::new(
+        ErrorKind::Inconsistent,
+        "tracking was stopped by another process",
+    )
+    .with_hint("start it again")
+}
+
+fn boot_id() -> Result<String> {
+    let path = Path::new("/proc/sys/kernel/random/boot_id");
+    let text = std::fs::read_to_string(path).io_context("read", path)?;
+    Ok(text.trim().to_owned())
+}
+
+fn memory() -> Result<Bytes> {
+    let path = Path::new("/proc/meminfo");
+    let text = std::fs::read_to_string(path).io_context("read", path)?;
+    let kibibytes = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))
+        .and_then(|rest| rest.trim().strip_suffix("kB"))
+        .and_then(|number| number.trim().parse::<u64>().ok());
+    kibibytes
+        .map(|number| Bytes(number.saturating_mul(1024)))
+        .ok_or_else(|| Error::new(ErrorKind::Failed, "/proc/meminfo does not tell MemTotal"))
+}
