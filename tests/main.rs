@@ -1,3 +1,4 @@
 //! All tests that run the product as a whole, in one binary.
 
+mod support;
 mod track;

@@ -1,0 +1,3 @@
+//! What several test areas need. It must never leave anything behind.
+
+pub mod tracked;
