@@ -251,3 +251,11 @@ fn disks_without_requests_are_refused() {
     assert_eq!(refused.kind(), ErrorKind::Unsupported);
     assert!(refused.hint().is_some());
 }
+
+#[test]
+fn a_host_that_tracks_has_no_fatal_obstacle() {
+    let Some(_tracker) = PrivateTracker::start("a_host_that_tracks") else {
+        return;
+    };
+    assert_eq!(stillpoint::track::obstacles(), []);
+}
