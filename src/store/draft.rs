@@ -24,17 +24,17 @@ impl Draft {
         }
     }
 
-    fn put(&self, name: ObjectName, bytes: Blob) -> Result<()> {
+    fn put(&self, name: &ObjectName, bytes: Blob) -> Result<()> {
         // Noted first: an error does not say that the object is not there.
         let mut put = self.put.lock().unwrap_or_else(PoisonError::into_inner);
         put.push(name.clone());
         drop(put);
-        self.vault.store.put(&name, bytes)
+        self.vault.store.put(name, bytes)
     }
 
     /// Puts a finished segment.
     pub fn put_segment(&self, id: ObjectId, bytes: Vec<u8>) -> Result<()> {
-        self.put(ObjectName::segment(id), bytes.into())
+        self.put(&ObjectName::segment(id), bytes.into())
     }
 
     /// Stores a map as one or more index objects; the first of a base is marked so.
@@ -42,7 +42,7 @@ impl Draft {
         let mut refs = Vec::new();
         for part in encode_index(map, blocks) {
             let (id, bytes) = seal_index(&part)?;
-            self.put(ObjectName::index(id), bytes.into())?;
+            self.put(&ObjectName::index(id), bytes.into())?;
             let runs = decode_index(&part, blocks, &mut RunMap::new())?;
             refs.push(IndexRef {
                 id,

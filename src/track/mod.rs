@@ -3,6 +3,7 @@
 
 mod disk;
 mod layout;
+mod obstacles;
 mod pins;
 mod programs;
 mod proof;
@@ -12,6 +13,7 @@ mod sysfs;
 mod tracker;
 
 pub use disk::DiskTracker;
+pub use obstacles::{Obstacle, obstacles};
 pub use pins::PinDir;
 pub use proof::{Moment, Void, changes_since};
 pub use self_test::SelfTest;

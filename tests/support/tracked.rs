@@ -1,0 +1,240 @@
+//! Loop disks under a private tracker. Everything is undone when it is dropped, also in a panic.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use stillpoint::model::{BLOCK_SIZE, BlockSet, Bytes, DevNumber, DiskIdentity};
+use stillpoint::track::{DiskTracker, PinDir, TrackedDisk, Tracker};
+use tempfile::TempDir;
+
+/// Runs a command to its end and gives what it printed; panics with its words when it fails.
+pub fn run(program: &str, args: &[&str]) -> String {
+    let output = attempt(program, args);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {args:?}: {said}");
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// Runs a command to its end, whatever it says.
+pub fn attempt(program: &str, args: &[&str]) -> Output {
+    let command = Command::new(program)
+        .args(args)
+        .stdin(Stdio::null())
+        .output();
+    command.unwrap_or_else(|error| panic!("cannot run {program}: {error}"))
+}
+
+/// A tracker of this test alone, stopped at the end.
+pub struct PrivateTracker {
+    pub pins: PinDir,
+    pub tracker: Tracker,
+}
+
+impl PrivateTracker {
+    /// `None` when this host cannot track, which is said loudly.
+    pub fn start(test: &str) -> Option<Self> {
+        let reason = if !nix::unistd::geteuid().is_root() {
+            "not root"
+        } else if !Path::new("/sys/kernel/btf/vmlinux").exists() {
+            "no /sys/kernel/btf/vmlinux"
+        } else if !Path::new("/dev/loop-control").exists() {
+            "no /dev/loop-control"
+        } else {
+            let pins = private_pins();
+            let (tracker, _) = Tracker::start(&pins).expect("the tracker starts");
+            return Some(Self { pins, tracker });
+        };
+        println!("SKIPPED: {test}: {reason}");
+        None
+    }
+}
+
+impl Drop for PrivateTracker {
+    fn drop(&mut self) {
+        stop(&self.pins);
+    }
+}
+
+/// Takes all pins away, whatever state they are in.
+fn stop(pins: &PinDir) {
+    for version in std::fs::read_dir(pins.path())
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        for pin in std::fs::read_dir(version.path())
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            let _ = std::fs::remove_file(pin.path());
+        }
+        let _ = std::fs::remove_dir(version.path());
+    }
+    let _ = std::fs::remove_dir(pins.path());
+}
+
+/// A name that nobody else has. What killed test runs have left is swept away.
+pub fn private_pins() -> PinDir {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    const PREFIX: &str = "stillpoint-test-";
+    for entry in std::fs::read_dir("/sys/fs/bpf")
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let owner = name
+            .strip_prefix(PREFIX)
+            .and_then(|rest| rest.split('-').next());
+        if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            stop(&PinDir::named(&name).unwrap());
+        }
+    }
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    PinDir::named(&format!("{PREFIX}{}-{count}", std::process::id())).unwrap()
+}
+
+/// A loop disk on a sparse file.
+pub struct LoopDisk {
+    pub device: String,
+    pub file: PathBuf,
+    /// Dropped after the device is gone.
+    _dir: TempDir,
+}
+
+impl LoopDisk {
+    /// A disk of `size` bytes, with more options for losetup, its file below `parent`.
+    pub fn new(parent: &str, size: u64, options: &[&str]) -> Self {
+        let dir = tempfile::Builder::new()
+            .prefix("stillpoint-test-")
+            .tempdir_in(parent)
+            .unwrap();
+        let file = dir.path().join("disk.img");
+        File::create_new(&file).unwrap().set_len(size).unwrap();
+        let mut args = vec!["--find", "--show"];
+        args.extend(options);
+        args.push(file.to_str().unwrap());
+        let device = run("losetup", &args);
+        Self {
+            device,
+            file,
+            _dir: dir,
+        }
+    }
+
+    fn sysfs(&self, name: &str) -> Option<String> {
+        let disk = self.device.trim_start_matches("/dev/");
+        let text = std::fs::read_to_string(format!("/sys/block/{disk}/{name}"));
+        text.ok().map(|text| text.trim().to_owned())
+    }
+
+    pub fn dev(&self) -> DevNumber {
+        let text = self.sysfs("dev").unwrap();
+        let (major, minor) = text.split_once(':').unwrap();
+        DevNumber {
+            major: major.parse().unwrap(),
+            minor: minor.parse().unwrap(),
+        }
+    }
+
+    /// As it is now: the size may have changed.
+    pub fn described(&self) -> TrackedDisk {
+        TrackedDisk {
+            dev: self.dev(),
+            size: Bytes(self.sysfs("size").unwrap().parse::<u64>().unwrap() * 512),
+            diskseq: self.sysfs("diskseq").map(|text| text.parse().unwrap()),
+        }
+    }
+
+    pub fn identity(&self) -> DiskIdentity {
+        let described = self.described();
+        DiskIdentity {
+            name: self.device.trim_start_matches("/dev/").to_owned(),
+            dev: described.dev,
+            size: described.size,
+            logical_block: 512,
+            serial: None,
+            wwn: None,
+            diskseq: described.diskseq,
+            table_id: None,
+        }
+    }
+
+    pub fn track(&self, tracker: &mut PrivateTracker) -> DiskTracker {
+        let attached = tracker.tracker.attach(&self.described());
+        attached.expect("the disk is tracked")
+    }
+
+    /// Writes past every cache. Offset and length in whole sectors of the disk.
+    pub fn write(&self, offset: u64, length: usize, byte: u8) {
+        #[repr(align(4096))]
+        #[derive(Clone)]
+        struct Aligned([u8; 4096]);
+        let device = OpenOptions::new()
+            .write(true)
+            .custom_flags(libc::O_DIRECT)
+            .open(&self.device)
+            .unwrap();
+        let page = Aligned([byte; 4096]);
+        let mut done = 0;
+        while done < length {
+            let part = (length - done).min(4096);
+            let at = offset + done as u64;
+            device.write_all_at(&page.0[..part], at).unwrap();
+            done += part;
+        }
+    }
+
+    /// Everything that caches above the disk still hold is on it afterwards.
+    pub fn flush(&self) {
+        run("blockdev", &["--flushbufs", &self.device]);
+        run("sync", &["--data", &self.device]);
+    }
+
+    /// The whole contents, from below.
+    pub fn contents(&self) -> Vec<u8> {
+        std::fs::read(&self.file).unwrap()
+    }
+}
+
+impl Drop for LoopDisk {
+    fn drop(&mut self) {
+        attempt("losetup", &["--detach", &self.device]);
+    }
+}
+
+/// A mount of a device, undone at the end.
+pub struct Mount(PathBuf);
+
+impl Mount {
+    pub fn new(device: &str, place: &Path) -> Self {
+        std::fs::create_dir_all(place).unwrap();
+        run("mount", &[device, place.to_str().unwrap()]);
+        Self(place.to_owned())
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let place = self.0.to_str().unwrap_or_default();
+        if !attempt("umount", &[place]).status.success() {
+            attempt("umount", &["--lazy", place]);
+        }
+    }
+}
+
+/// Blocks in which two states of a disk differ.
+pub fn differing(before: &[u8], after: &[u8]) -> BlockSet {
+    assert_eq!(before.len(), after.len());
+    let block = BLOCK_SIZE as usize;
+    let mut set = BlockSet::new();
+    for (n, (old, new)) in before.chunks(block).zip(after.chunks(block)).enumerate() {
+        if old != new {
+            set.insert_range(n as u64..n as u64 + 1);
+        }
+    }
+    set
+}
