@@ -155,7 +155,7 @@ fn disk_record(
         changed_bytes: changed,
         stored_bytes: captured.stored,
         frozen_bytes: subject.frozen,
-        free_skipped_bytes: Bytes(free * BLOCK_SIZE),
+        free_skipped_bytes: Bytes(subject.free.len() * BLOCK_SIZE),
         filesystems: subject.options.filesystems,
         index,
         cut: subject.cut.filter(|_| level > Level::Fuzzy),
