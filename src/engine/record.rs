@@ -115,11 +115,6 @@ fn disk_record(
     delta.overlay(&captured.map);
     let mode = subject.options.plan.mode;
     let parent = subject.options.parent.filter(|_| mode != Mode::Full);
-    let free: u64 = subject
-        .free
-        .ranges(u64::MAX)
-        .map(|range| range.end - range.start)
-        .sum();
     let mut changed = Bytes(captured.map.iter().map(|run| run.count * BLOCK_SIZE).sum());
     let index = match &parent {
         None => base(&delta, blocks, draft)?,
