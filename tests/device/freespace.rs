@@ -2,7 +2,7 @@
 //! there, and the checker content.
 
 use super::dev;
-use crate::support::loops::{LoopDisk, Mounted, attach, available, detach, run};
+use crate::support::loops::{LoopDisk, Mounted, attach, available, detach, partition, run};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
@@ -144,9 +144,7 @@ fn throw_free_space_away(variant: &Variant) {
     let path = disk.path.to_str().unwrap().to_owned();
     let device = if variant.partitioned {
         // An odd start, so that no block of the filesystem is aligned to one of the disk.
-        let make = format!("echo 'start=2049, size=790000' | sfdisk -q --label gpt {path}");
-        run("sh", &["-c", &make]);
-        run("partx", &["-a", &path]);
+        partition(&disk.path, &[(2049, 790_000)]);
         format!("{path}p1")
     } else {
         path
