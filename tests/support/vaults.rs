@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use stillpoint::Result;
 use stillpoint::capture::Baseline;
 use stillpoint::device::read::BufferPool;
 use stillpoint::engine::{
@@ -19,6 +18,7 @@ use stillpoint::model::{
 };
 use stillpoint::restore::{CopyOptions, CopyReport, Target, copy};
 use stillpoint::store::{Draft, SnapshotRef, Vault, VaultOptions};
+use stillpoint::{ErrorKind, Result};
 
 /// How many times more a test shall do, from `STILLPOINT_TEST_ROUNDS`.
 pub fn rounds() -> u32 {
@@ -128,21 +128,24 @@ fn subject(
         cut: record.cut.clone(),
     });
     let mut changes = disk.changes();
-    let plan = plan(known.as_ref(), &identity, &changes.witness()?, options.full);
-    let parent = match newest.filter(|_| plan.parent.is_some()) {
-        None => None,
-        Some((_, record)) => {
-            let map = vault.load_index(&record.index, block_count(record.identity.size))?;
-            Some((record, Arc::new(Baseline::new(Arc::clone(vault), map))))
+    let mut parent = None;
+    let mut chosen = plan(known.as_ref(), &identity, &changes.witness()?, options.full);
+    if let Some((_, record)) = newest.filter(|_| chosen.parent.is_some()) {
+        match vault.load_index(&record.index, block_count(record.identity.size)) {
+            Ok(map) => parent = Some((record, Arc::new(Baseline::new(Arc::clone(vault), map)))),
+            Err(error) if error.kind() == ErrorKind::Damaged => {
+                chosen = plan(None, &identity, &changes.witness()?, false);
+            }
+            Err(error) => return Err(error),
         }
-    };
+    }
     let asked = disk.clone();
     Ok(SubjectOptions {
         reader: disk.reader(pool),
         changes,
         ask_free: Box::new(move || Ok(asked.free_now())),
         swap: BlockSet::new(),
-        plan,
+        plan: chosen,
         parent,
         all_blocks: options.all_blocks,
         filesystems: Vec::new(),
@@ -152,7 +155,10 @@ fn subject(
 
 fn newest(vault: &Vault, host: &str, key: &str) -> Result<Option<(SnapshotId, DiskRecord)>> {
     for snapshot in vault.snapshots_of(host)?.iter().rev() {
-        let manifest = vault.manifest(snapshot)?;
+        let manifest = match vault.manifest(snapshot) {
+            Err(error) if error.kind() == ErrorKind::Damaged => continue,
+            other => other?,
+        };
         let mut disks = manifest.disks.into_iter();
         if let Some(record) = disks.find(|record| record.identity.key() == key) {
             return Ok(Some((snapshot.id, record)));
