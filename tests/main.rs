@@ -6,7 +6,11 @@ mod damage;
 #[cfg(test)]
 mod device;
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod freeze;
+#[cfg(test)]
+mod old_formats;
 #[cfg(test)]
 mod props;
 #[cfg(test)]

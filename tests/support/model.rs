@@ -157,6 +157,16 @@ impl ModelDisk {
         state.fake.replace(contents);
     }
 
+    /// Declares a block to hold nothing that matters.
+    pub fn free(&self, block: u64) {
+        self.state().now.free.insert(block);
+    }
+
+    /// What it holds now.
+    pub fn look(&self) -> Still {
+        self.state().now.clone()
+    }
+
     /// Its identity.
     pub fn identity(&self) -> DiskIdentity {
         DiskIdentity {
