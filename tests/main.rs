@@ -4,9 +4,17 @@
 #[cfg(test)]
 mod cost;
 #[cfg(test)]
+mod damage;
+#[cfg(test)]
 mod device;
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod freeze;
+#[cfg(test)]
+mod old_formats;
+#[cfg(test)]
+mod props;
 #[cfg(test)]
 mod read;
 #[cfg(test)]

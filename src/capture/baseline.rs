@@ -1,6 +1,6 @@
 //! What an earlier snapshot holds, for telling whether a block differs from it.
 
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::format::{ChunkHash, hash_of};
 use crate::model::{BlockIndex, BlockSet, Content, RunMap};
 use crate::store::Vault;
@@ -33,6 +33,7 @@ impl Baseline {
     }
 
     /// Where the block's bytes are already, when it has just these: not zero, this long, this hash.
+    /// A segment that cannot be read holds nothing: its blocks are stored anew.
     pub fn holds(
         &self,
         block: BlockIndex,
@@ -42,8 +43,14 @@ impl Baseline {
         let Some(content @ Content::Data { segment, slot }) = self.map.get(block) else {
             return Ok(None);
         };
-        let chunk = self.vault.chunk(segment, slot)?;
-        Ok((chunk.hash == *hash && chunk.plain_len as usize == length).then_some(content))
+        match self.vault.chunk(segment, slot) {
+            Ok(chunk) if chunk.hash == *hash && chunk.plain_len as usize == length => {
+                Ok(Some(content))
+            }
+            Ok(_) => Ok(None),
+            Err(error) if error.kind() == ErrorKind::Damaged => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Whether `plain` is what the earlier snapshot says of the block. `None`: it says nothing,

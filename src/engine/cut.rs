@@ -111,7 +111,9 @@ pub fn cut(
                 }
             }
         }
-        wait(attempt, monitor)?;
+        if attempt < MAX_ATTEMPTS {
+            wait(attempt, monitor)?;
+        }
     }
     Err(Error::new(
         ErrorKind::Inconsistent,

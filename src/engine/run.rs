@@ -180,14 +180,26 @@ fn check_tracking(
     };
     let mut again = false;
     for subject in subjects.iter_mut() {
-        if let Some(block) = sample::check(subject, &limits)? {
-            let alarm = sample::alarm(subject, block).to_string();
-            let warning = format!("{alarm}: comparing everything; please report this");
-            monitor.tell(Event::Warning(warning.clone()));
-            warnings.push(warning);
-            subject.turn_to_compare(alarm)?;
-            again = true;
-        }
+        let (why, what) = match sample::check(subject, &limits) {
+            Ok(None) => continue,
+            Ok(Some(block)) => {
+                let alarm = sample::alarm(subject, block).to_string();
+                (alarm, "comparing everything; please report this")
+            }
+            Err(error) if error.kind() == ErrorKind::Damaged => (
+                format!(
+                    "{}: the parent snapshot is damaged: {error}",
+                    subject.name()
+                ),
+                "comparing everything, what is damaged is stored anew; run `stillpoint verify`",
+            ),
+            Err(error) => return Err(error),
+        };
+        let warning = format!("{why}: {what}");
+        monitor.tell(Event::Warning(warning.clone()));
+        warnings.push(warning);
+        subject.turn_to_compare(why)?;
+        again = true;
     }
     Ok(again)
 }

@@ -2,9 +2,10 @@
 
 use super::monitor::{Event, Monitor};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::Manifest;
+use crate::format::DiskRecord;
 use crate::model::{
-    BLOCK_SIZE, Bytes, Content, Extent, ObjectId, Run, SnapshotId, block_count, block_len,
+    BLOCK_SIZE, BlockIndex, Bytes, Content, Extent, ObjectId, Run, SnapshotId, block_count,
+    block_len,
 };
 use crate::store::{SnapshotRef, Vault};
 use std::collections::{BTreeMap, BTreeSet};
@@ -64,59 +65,79 @@ pub fn verify(
         ..VerifyReport::default()
     };
     let mut segments = BTreeSet::new();
+    let mut bad = Bad::default();
     for snapshot in snapshots {
         monitor.check()?;
         monitor.tell(Event::Phase(format!(
             "reading the index of {}",
             snapshot.id
         )));
-        match vault.manifest(snapshot) {
-            Ok(manifest) => {
-                for disk in &manifest.disks {
-                    let found = check_disk(vault, &manifest, disk, &mut segments);
-                    keep_damage(found, (snapshot.id, Some(&disk.identity.name)), &mut report)?;
-                }
+        let manifest = match vault.manifest(snapshot) {
+            Ok(manifest) => manifest,
+            Err(error) => {
+                keep_damage(error, (snapshot.id, None), &mut report)?;
+                continue;
             }
-            Err(error) => keep_damage(Err(error), (snapshot.id, None), &mut report)?,
+        };
+        for disk in &manifest.disks {
+            if let Err(error) = check_disk(vault, disk, &mut segments, &mut bad) {
+                keep_damage(error, (snapshot.id, Some(disk)), &mut report)?;
+            }
         }
     }
     let sample = sample(segments, options.sample);
-    let bad = read_segments(vault, &sample, (options.workers, monitor), &mut report)?;
+    bad.append(&mut read_segments(
+        vault,
+        &sample,
+        (options.workers, monitor),
+        &mut report,
+    )?);
     if !bad.is_empty() {
-        for snapshot in snapshots {
-            name_the_lost(vault, snapshot, &bad, &mut report)?;
-        }
+        name_the_lost(vault, snapshots, &bad, &mut report)?;
     }
     Ok(report)
 }
 
+/// Segments in which something is wrong, and what.
+type Bad = BTreeMap<ObjectId, String>;
+
+/// A snapshot that cannot be read, or all of a disk whose index cannot be.
 fn keep_damage(
-    result: Result<()>,
-    (snapshot, disk): (SnapshotId, Option<&String>),
+    error: Error,
+    (snapshot, disk): (SnapshotId, Option<&DiskRecord>),
     report: &mut VerifyReport,
 ) -> Result<()> {
-    match result {
-        Ok(()) => Ok(()),
-        Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::NotFound) => {
-            report.broken.push(Broken {
-                snapshot,
-                disk: disk.cloned(),
-                what: error.to_string(),
-                places: Vec::new(),
-                lost: Bytes(0),
-            });
-            Ok(())
-        }
-        Err(error) => Err(error),
+    if !is_damage(&error) {
+        return Err(error);
     }
+    let size = disk.map_or(Bytes(0), |disk| disk.identity.size);
+    report.broken.push(Broken {
+        snapshot,
+        disk: disk.map(|disk| disk.identity.name.clone()),
+        what: error.to_string(),
+        places: disk
+            .map(|_| Extent::new(Bytes(0), size))
+            .into_iter()
+            .collect(),
+        lost: size,
+    });
+    Ok(())
 }
 
-/// The disk's index is whole and every run of data stands in a segment's footer.
+/// A part of the vault that is of a newer format, or not there any more, is lost to this version too.
+fn is_damage(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Damaged | ErrorKind::NotFound | ErrorKind::Format
+    )
+}
+
+/// The disk's index is whole; a segment in which one of its runs does not stand is bad.
 fn check_disk(
     vault: &Vault,
-    _: &Manifest,
-    disk: &crate::format::DiskRecord,
+    disk: &DiskRecord,
     segments: &mut BTreeSet<ObjectId>,
+    bad: &mut Bad,
 ) -> Result<()> {
     let size = disk.identity.size;
     let map = vault.load_index(&disk.index, block_count(size))?;
@@ -125,21 +146,21 @@ fn check_disk(
             continue;
         };
         segments.insert(segment);
-        check_run(vault, run, (segment, slot), size)?;
-    }
-    Ok(())
-}
-
-fn check_run(vault: &Vault, run: Run, (segment, slot): (ObjectId, u32), size: Bytes) -> Result<()> {
-    for n in 0..run.count as u32 {
-        let block = crate::model::BlockIndex(run.start.0 + u64::from(n));
-        // A footer that cannot be read is reported with the segment, later.
-        let Ok(chunk) = vault.chunk(segment, slot + n) else {
-            return Ok(());
-        };
-        if u64::from(chunk.plain_len) != block_len(block, size).0 {
-            let what = format!("block {} has a chunk of another length", block.0);
-            return Err(Error::new(ErrorKind::Damaged, what));
+        for n in 0..run.count {
+            let chunk = match vault.chunk(segment, slot + n as u32) {
+                Ok(chunk) => chunk,
+                Err(error) if is_damage(&error) => {
+                    bad.entry(segment).or_insert_with(|| error.to_string());
+                    break;
+                }
+                Err(error) => return Err(error),
+            };
+            let block = BlockIndex(run.start.0 + n);
+            if u64::from(chunk.plain_len) != block_len(block, size).0 {
+                let what = format!("segment {segment}: block {} has another length", block.0);
+                bad.entry(segment).or_insert(what);
+                break;
+            }
         }
     }
     Ok(())
@@ -186,7 +207,7 @@ fn read_segments(
                                 total,
                             });
                         }
-                        Err(error) if error.kind() == ErrorKind::Damaged => {
+                        Err(error) if is_damage(&error) => {
                             let mut bad = bad.lock().unwrap_or_else(PoisonError::into_inner);
                             bad.insert(*id, error.to_string());
                         }
@@ -208,60 +229,99 @@ fn read_segments(
     Ok(bad.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// Which places of a snapshot are in bad segments, chunk by chunk.
+/// Which places of the snapshots are in bad segments, chunk by chunk. A bad segment of which no
+/// snapshot has lost anything is reported with the first that needs it.
 fn name_the_lost(
     vault: &Vault,
-    snapshot: &SnapshotRef,
-    bad: &BTreeMap<ObjectId, String>,
+    snapshots: &[SnapshotRef],
+    bad: &Bad,
     report: &mut VerifyReport,
 ) -> Result<()> {
-    // What cannot be read has been reported already.
-    let Ok(manifest) = vault.manifest(snapshot) else {
-        return Ok(());
-    };
-    for disk in &manifest.disks {
-        let size = disk.identity.size;
-        let Ok(map) = vault.load_index(&disk.index, block_count(size)) else {
+    let mut blamed = BTreeSet::new();
+    let mut harmless = BTreeMap::new();
+    for snapshot in snapshots {
+        // What cannot be read has been reported already.
+        let Ok(manifest) = vault.manifest(snapshot) else {
             continue;
         };
-        let mut places: Vec<Extent> = Vec::new();
-        let mut lost = Bytes(0);
-        let mut what = BTreeSet::new();
-        for run in map.iter() {
-            let Content::Data { segment, slot } = run.content else {
+        for disk in &manifest.disks {
+            let Ok(map) = vault.load_index(&disk.index, block_count(disk.identity.size)) else {
                 continue;
             };
-            let Some(reason) = bad.get(&segment) else {
-                continue;
-            };
-            for n in 0..run.count {
-                let one = &mut |_: u32, _: &[u8]| Ok(());
-                if vault.read_chunks(segment, slot + n as u32, 1, one).is_ok() {
-                    continue;
-                }
-                what.insert(reason.clone());
-                let block = run.start.0 + n;
-                let place = Extent::of_blocks(block..block + 1, size);
-                lost.0 += place.length.0;
-                let listed = places.len();
-                match places.last_mut() {
-                    Some(last) if last.end() == place.offset => last.length.0 += place.length.0,
-                    _ if listed < MAX_PLACES => places.push(place),
-                    _ => {}
-                }
-            }
-        }
-        if !what.is_empty() {
-            report.broken.push(Broken {
+            let mut broken = Broken {
                 snapshot: snapshot.id,
                 disk: Some(disk.identity.name.clone()),
-                what: what.into_iter().take(3).collect::<Vec<_>>().join("; "),
-                places,
-                lost,
+                what: String::new(),
+                places: Vec::new(),
+                lost: Bytes(0),
+            };
+            let mut here = BTreeSet::new();
+            for run in map.iter() {
+                let Content::Data { segment, slot } = run.content else {
+                    continue;
+                };
+                if !bad.contains_key(&segment) {
+                    continue;
+                }
+                harmless
+                    .entry(segment)
+                    .or_insert_with(|| (snapshot.id, broken.disk.clone()));
+                if lost_of(vault, run, (segment, slot), disk.identity.size, &mut broken)? {
+                    here.insert(segment);
+                }
+            }
+            if !here.is_empty() {
+                let reasons: Vec<&str> = here.iter().take(3).map(|id| bad[id].as_str()).collect();
+                broken.what = reasons.join("; ");
+                report.broken.push(broken);
+            }
+            blamed.append(&mut here);
+        }
+    }
+    for (segment, (snapshot, disk)) in harmless {
+        if !blamed.contains(&segment) {
+            report.broken.push(Broken {
+                snapshot,
+                disk,
+                what: format!("{}: nothing that a snapshot needs is lost", bad[&segment]),
+                places: Vec::new(),
+                lost: Bytes(0),
             });
         }
     }
     Ok(())
+}
+
+/// Adds what cannot be read of a run; answers whether there was any.
+fn lost_of(
+    vault: &Vault,
+    run: Run,
+    (segment, slot): (ObjectId, u32),
+    size: Bytes,
+    broken: &mut Broken,
+) -> Result<bool> {
+    let before = broken.lost;
+    for n in 0..run.count {
+        let place = Extent::of_blocks(run.start.0 + n..run.start.0 + n + 1, size);
+        let mut fits = false;
+        let look = &mut |_: u32, plain: &[u8]| {
+            fits = plain.len() as u64 == place.length.0;
+            Ok(())
+        };
+        match vault.read_chunks(segment, slot + n as u32, 1, look) {
+            Err(error) if !is_damage(&error) => return Err(error),
+            Ok(()) if fits => continue,
+            _ => {}
+        }
+        broken.lost.0 += place.length.0;
+        let listed = broken.places.len();
+        match broken.places.last_mut() {
+            Some(last) if last.end() == place.offset => last.length.0 += place.length.0,
+            _ if listed < MAX_PLACES => broken.places.push(place),
+            _ => {}
+        }
+    }
+    Ok(broken.lost > before)
 }
 
 const _: () = assert!(BLOCK_SIZE <= u32::MAX as u64);

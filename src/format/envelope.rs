@@ -100,10 +100,11 @@ pub fn open_object(kind: Kind, id: Option<ObjectId>, bytes: &[u8]) -> Result<Vec
         return Err(damaged("the object does not match its checksum"));
     }
     let version = u16_at(bytes, 8);
-    if version != VERSION || bytes[11] != 0 {
+    if version == 0 || version > VERSION || bytes[11] != 0 {
+        let sealing = bytes[11];
         return Err(Error::new(
             ErrorKind::Format,
-            format!("the object is of format {version}, sealing {}", bytes[11]),
+            format!("the object is of format {version}, sealing {sealing}: this version reads format {VERSION}, not sealed"),
         )
         .with_hint("use the newest stillpoint"));
     }
@@ -112,8 +113,9 @@ pub fn open_object(kind: Kind, id: Option<ObjectId>, bytes: &[u8]) -> Result<Vec
     }
     let stored = &body[HEADER..];
     let plain_len = u64_at(bytes, 32);
-    if u64_at(bytes, 40) != stored.len() as u64 || plain_len > MAX_OBJECT {
-        return Err(damaged("the object has impossible lengths"));
+    if u64_at(bytes, 40) != stored.len() as u64 || plain_len > MAX_OBJECT || bytes[13..16] != [0; 3]
+    {
+        return Err(damaged("the object has an impossible header"));
     }
     let plain_len = plain_len as usize;
     let plain = match Codec::from_byte(bytes[12])? {

@@ -4,7 +4,8 @@ use super::envelope::{Kind, open_object, seal_object};
 use super::{VERSION, damaged};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{
-    BLOCK_SIZE, BlockSet, Bytes, DiskIdentity, Level, Mode, ObjectId, SnapshotId, Witness,
+    BLOCK_SIZE, BlockSet, Bytes, DiskIdentity, Level, Mode, ObjectId, SECTOR_SIZE, SnapshotId,
+    Witness,
 };
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -149,15 +150,25 @@ impl Manifest {
     /// Reads a manifest that stands under the name `snapshot` in the vault `vault`.
     pub fn decode(bytes: &[u8], snapshot: SnapshotId, vault: ObjectId) -> Result<Self> {
         let manifest: Self = decode_json(Kind::Manifest, bytes)?;
-        if manifest.format != VERSION || manifest.snapshot != snapshot || manifest.vault != vault {
+        if manifest.format == 0 || manifest.format > VERSION {
+            return Err(Error::new(
+                ErrorKind::Format,
+                format!("the manifest is of format {}", manifest.format),
+            )
+            .with_hint("use the newest stillpoint"));
+        }
+        if manifest.snapshot != snapshot || manifest.vault != vault {
             return Err(damaged(
                 "another snapshot's manifest stands under this name",
             ));
         }
         for disk in &manifest.disks {
             let blocks = disk.identity.size.0.div_ceil(BLOCK_SIZE);
-            if blocks == 0 || blocks >= BlockSet::MAX_BLOCKS || disk.index.is_empty() {
-                return Err(damaged("the manifest has a disk without size or index"));
+            let whole = disk.identity.size.0.is_multiple_of(SECTOR_SIZE);
+            if !whole || blocks == 0 || blocks >= BlockSet::MAX_BLOCKS || disk.index.is_empty() {
+                return Err(damaged(
+                    "the manifest has a disk of no possible size or without index",
+                ));
             }
         }
         Ok(manifest)

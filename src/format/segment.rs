@@ -154,10 +154,6 @@ impl Trailer {
         if &trailer[..8] != TRAILER_MAGIC {
             return Err(damaged("segment does not end with a trailer"));
         }
-        let version = u16_at(trailer, 32 + 8);
-        if version > VERSION {
-            return Err(newer(version));
-        }
         let slots = u32_at(trailer, 8);
         let footer_offset = u64_at(trailer, 16);
         let tail_len = u64::from(slots) * ENTRY as u64 + TRAILER as u64;
@@ -174,12 +170,26 @@ impl Trailer {
     }
 }
 
-fn newer(version: u16) -> Error {
-    Error::new(
-        ErrorKind::Format,
-        format!("this is of format {version}, newer than format {VERSION} that this version reads"),
-    )
-    .with_hint("use the newest stillpoint")
+/// A header whose hash was right: of a format that is read here, not sealed, nothing set that has no
+/// meaning yet.
+fn check_known(header: &[u8; SEGMENT_HEADER]) -> Result<()> {
+    let crc = crc32fast::hash(&header[..SEGMENT_HEADER - 4]);
+    if !header.starts_with(MAGIC) || u32_at(header, SEGMENT_HEADER - 4) != crc {
+        return Err(damaged("segment's header does not match its checksum"));
+    }
+    let (version, sealing) = (u16_at(header, 8), header[10]);
+    if version == 0 || version > VERSION || sealing != 0 {
+        return Err(Error::new(
+            ErrorKind::Format,
+            format!("the segment is of format {version}, sealing {sealing}: this version reads format {VERSION}, not sealed"),
+        )
+        .with_hint("use the newest stillpoint"));
+    }
+    let unused = header[11..16].iter().chain(&header[32..SEGMENT_HEADER - 4]);
+    if unused.into_iter().any(|byte| *byte != 0) {
+        return Err(damaged("segment's header has bytes set that mean nothing"));
+    }
+    Ok(())
 }
 
 /// One chunk in a segment.
@@ -216,7 +226,12 @@ impl Footer {
                 "segment's footer does not match the segment's name",
             ));
         }
-        let entries = &tail[..tail.len() - TRAILER];
+        let header: [u8; SEGMENT_HEADER] = array(tail, tail.len() - TRAILER + 32);
+        check_known(&header)?;
+        let (entries, end) = tail.split_at(tail.len() - TRAILER);
+        if end[12..16] != [0; 4] || end[24..32] != [0; 8] {
+            return Err(damaged("segment's trailer has bytes set that mean nothing"));
+        }
         let mut next = SEGMENT_HEADER as u64;
         let mut slots = Vec::with_capacity(entries.len() / ENTRY);
         for entry in entries.chunks_exact(ENTRY) {
@@ -229,7 +244,9 @@ impl Footer {
             if u64::from(slot.offset) != next
                 || slot.plain_len == 0
                 || u64::from(slot.plain_len) > BLOCK_SIZE
+                || slot.length as usize <= CHUNK_HEADER
                 || slot.length as usize > CHUNK_HEADER + BLOCK_SIZE as usize
+                || entry[12..16] != [0; 4]
             {
                 return Err(damaged("segment's footer describes an impossible chunk"));
             }
@@ -239,7 +256,6 @@ impl Footer {
         if next != trailer.footer_offset {
             return Err(damaged("segment's chunks do not reach its footer"));
         }
-        let header = array(tail, tail.len() - TRAILER + 32);
         Ok(Self {
             slots,
             footer_offset: trailer.footer_offset,

@@ -52,6 +52,7 @@ struct File<'a> {
 #[derive(Deserialize)]
 struct AnyVersion {
     format: u64,
+    encryption: Option<serde_json::Value>,
 }
 
 impl VaultInfo {
@@ -90,11 +91,22 @@ impl VaultInfo {
             )
             .with_hint("use the newest stillpoint; nothing was changed"));
         }
-        let info: Self = serde_json::from_str(file.vault.get()).map_err(wrong)?;
-        if info.block_size != crate::model::BLOCK_SIZE || info.encryption.is_some() {
+        if version.format == 0 {
+            return Err(damaged("vault.json is of format 0, which there is not"));
+        }
+        // Before the fields that this version knows: an encrypted vault may have others.
+        if version.encryption.is_some() {
             return Err(Error::new(
                 ErrorKind::Format,
-                "the vault has a block size or an encryption that this version cannot read",
+                "the vault is encrypted, which this version cannot read",
+            )
+            .with_hint("use the newest stillpoint; nothing was changed"));
+        }
+        let info: Self = serde_json::from_str(file.vault.get()).map_err(wrong)?;
+        if info.block_size != crate::model::BLOCK_SIZE {
+            return Err(Error::new(
+                ErrorKind::Format,
+                "the vault has a block size that this version cannot read",
             )
             .with_hint("use the newest stillpoint; nothing was changed"));
         }

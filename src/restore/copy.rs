@@ -201,6 +201,7 @@ impl Shared<'_> {
 
     fn copy_chunks(&self, piece: Piece) -> Result<()> {
         let place = |slot: u32| BlockIndex(piece.start.0 + u64::from(slot - piece.slot));
+        let mut done = 0;
         self.vault
             .read_chunks(
                 piece.segment,
@@ -217,6 +218,7 @@ impl Shared<'_> {
                     let before = self
                         .written
                         .fetch_add(plain.len() as u64, Ordering::Relaxed);
+                    done += plain.len() as u64;
                     (self.options.progress)(Bytes(before + plain.len() as u64));
                     Ok(())
                 },
@@ -225,6 +227,8 @@ impl Shared<'_> {
                 if error.kind() != ErrorKind::Damaged {
                     return error;
                 }
+                // What was good of the piece is written, and counted, again on its own.
+                self.written.fetch_sub(done, Ordering::Relaxed);
                 let end = piece.start.0 + u64::from(piece.count);
                 let bytes = Extent::of_blocks(piece.start.0..end, self.size);
                 error.context(format!("bytes {bytes} of the disk"))

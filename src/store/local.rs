@@ -83,6 +83,10 @@ impl LocalStore {
                 ErrorKind::NotFound,
                 format!("{name} is not in the vault"),
             )),
+            Err(Errno::ELOOP) => Err(Error::new(
+                ErrorKind::Damaged,
+                format!("{name} is a symlink, or below one: none is followed in a vault"),
+            )),
             Err(errno) => Err(Error::io("open", &self.full_path(name), errno.into())),
         }
     }
@@ -185,7 +189,11 @@ impl LocalStore {
                         size: metadata.len(),
                     });
                 }
-                Ok(_) => {}
+                // A fifo, a symlink: listed, so that it is found to be damage and not absence.
+                Ok(_) => found.push(ObjectInfo {
+                    name: below,
+                    size: 0,
+                }),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 Err(error) => return Err(Error::io("look at", &path, error)),
             }

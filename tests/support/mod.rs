@@ -4,5 +4,7 @@ pub mod cli;
 pub mod disks;
 pub mod freezable;
 pub mod loops;
+pub mod model;
 pub mod recorded;
 pub mod tracked;
+pub mod vaults;

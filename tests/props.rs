@@ -1,0 +1,272 @@
+//! The whole cycle against a model: whatever is written, and whenever, every snapshot that is made
+//! restores to exactly what its disks held at its cut.
+
+use crate::support::model::ModelDisk;
+use crate::support::vaults::{Take, Taken, check, check_all, restore, rounds, take, vault_options};
+use proptest::prelude::*;
+use std::sync::Arc;
+use stillpoint::engine::diff;
+use stillpoint::model::{BLOCK_SIZE, Bytes, Extent, Level, Mode};
+use stillpoint::store::{MemoryStore, Vault};
+use stillpoint::{Error, ErrorKind};
+
+/// What happens between two snapshots, and how the next one is taken.
+#[derive(Clone, Debug)]
+struct Step {
+    scribbles: u64,
+    restless: u64,
+    rude: u32,
+    full: bool,
+    all_blocks: bool,
+    reboot: bool,
+    resize: Option<u64>,
+    delete: Option<usize>,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    (
+        0..30_u64,
+        prop_oneof![Just(0_u64), 1..40_u64],
+        prop::bool::weighted(0.1).prop_map(u32::from),
+        prop::bool::weighted(0.1),
+        prop::bool::weighted(0.2),
+        prop::bool::weighted(0.25),
+        prop::option::weighted(0.1, 1..5000_u64),
+        prop::option::weighted(0.3, 0..8_usize),
+    )
+        .prop_map(
+            |(scribbles, restless, rude, full, all_blocks, reboot, resize, delete)| Step {
+                scribbles,
+                restless,
+                rude,
+                full,
+                all_blocks,
+                reboot,
+                resize,
+                delete,
+            },
+        )
+}
+
+#[derive(Clone, Debug)]
+struct Case {
+    sectors: Vec<u64>,
+    seed: u64,
+    grain: u64,
+    disorder: u64,
+    on_disk: bool,
+    steps: Vec<Step>,
+}
+
+fn case() -> impl Strategy<Value = Case> {
+    (
+        prop::collection::vec(1..5000_u64, 1..3),
+        any::<u64>(),
+        prop_oneof![3 => Just(1_u64), 1 => Just(4)],
+        prop_oneof![Just(0_u64), any::<u64>()],
+        prop::bool::weighted(0.25),
+        prop::collection::vec(step(), 1..8),
+    )
+        .prop_map(|(sectors, seed, grain, disorder, on_disk, steps)| Case {
+            sectors,
+            seed,
+            grain,
+            disorder,
+            on_disk,
+            steps,
+        })
+}
+
+fn play(case: &Case) {
+    let folder = tempfile::tempdir().unwrap();
+    let vault = Arc::new(if case.on_disk {
+        Vault::create_local(&folder.path().join("vault"), vault_options()).unwrap()
+    } else {
+        Vault::create(Arc::new(MemoryStore::new()), vault_options()).unwrap()
+    });
+    let disks: Vec<ModelDisk> = (0..)
+        .zip(&case.sectors)
+        .map(|(number, sectors)| {
+            let seed = case.seed ^ (u64::from(number) << 32);
+            let disk = ModelDisk::new(number, 512 * sectors, seed);
+            disk.grain(case.grain);
+            disk.disorder(case.disorder);
+            disk
+        })
+        .collect();
+    let mut taken: Vec<Taken> = Vec::new();
+    for step in &case.steps {
+        one_step(&vault, &disks, &mut taken, step);
+    }
+    check_all(&vault, &taken);
+    for pair in taken.windows(2) {
+        check_diff(&vault, &pair[0], &pair[1]);
+    }
+}
+
+fn one_step(vault: &Arc<Vault>, disks: &[ModelDisk], taken: &mut Vec<Taken>, step: &Step) {
+    for disk in disks {
+        if step.reboot {
+            disk.reboot();
+        }
+        if let (Some(sectors), 0) = (step.resize, disk.identity().dev.minor) {
+            disk.resize(512 * sectors);
+        }
+        disk.scribble(step.scribbles);
+        disk.restless(step.restless);
+    }
+    disks[0].rude(step.rude);
+    let options = Take {
+        full: step.full,
+        all_blocks: step.all_blocks,
+        ..Take::default()
+    };
+    let made = take(vault, disks, options).unwrap();
+    for disk in disks {
+        disk.restless(0);
+    }
+    disks[0].rude(0);
+    check(vault, &made);
+    for record in made.manifest.disks.iter().filter(|_| step.reboot) {
+        assert_ne!(record.mode, Mode::Incremental, "nothing is proven");
+    }
+    taken.push(made);
+    if let Some(which) = step.delete {
+        let gone = taken.remove(which % taken.len());
+        let found = vault.find(&gone.manifest.snapshot.to_string()).unwrap();
+        vault.delete(&found).unwrap();
+    }
+}
+
+/// `diff` names just the blocks in which two restores differ.
+fn check_diff(vault: &Vault, one: &Taken, two: &Taken) {
+    for (old, new) in one.manifest.disks.iter().zip(&two.manifest.disks) {
+        let (was, _) = restore(vault, old, false).unwrap();
+        let (is, _) = restore(vault, new, false).unwrap();
+        let found = diff(vault, old, new).unwrap();
+        let block = |bytes: &'_ [u8], n: usize| {
+            let chunk = bytes.chunks(BLOCK_SIZE as usize).nth(n);
+            chunk.map(<[u8]>::to_vec)
+        };
+        if was.len() != is.len() {
+            continue;
+        }
+        for n in 0..was.len().div_ceil(BLOCK_SIZE as usize) {
+            let place = Extent::of_blocks(n as u64..n as u64 + 1, Bytes(u64::MAX));
+            let told = found
+                .iter()
+                .any(|extent| extent.offset <= place.offset && place.offset < extent.end());
+            assert_eq!(
+                told,
+                block(&was, n) != block(&is, n),
+                "block {n}: {found:?}"
+            );
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 64 * rounds(),
+        max_shrink_iters: 400,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn every_snapshot_restores_to_its_instant(case in case()) {
+        play(&case);
+    }
+}
+
+fn one_disk(sectors: u64) -> (Arc<Vault>, Vec<ModelDisk>) {
+    let store = Arc::new(MemoryStore::new());
+    let vault = Arc::new(Vault::create(store, vault_options()).unwrap());
+    let disk = ModelDisk::new(0, 512 * sectors, 7);
+    disk.scribble(40);
+    (vault, vec![disk])
+}
+
+fn refused(result: stillpoint::Result<Taken>) -> Error {
+    match result {
+        Ok(_) => panic!("a snapshot was made"),
+        Err(error) => error,
+    }
+}
+
+#[test]
+fn a_disk_that_is_never_quiet_gives_no_snapshot_or_one_that_says_fuzzy() {
+    let (vault, disks) = one_disk(2000);
+    disks[0].rude(u32::MAX);
+    std::thread::scope(|scope| {
+        let refusing = scope.spawn(|| {
+            let (vault, disks) = one_disk(2000);
+            disks[0].rude(u32::MAX);
+            let error = refused(take(&vault, &disks, Take::default()));
+            assert_eq!(error.kind(), ErrorKind::Inconsistent);
+            assert!(vault.snapshots().unwrap().is_empty());
+        });
+        let options = Take {
+            allow_fuzzy: true,
+            ..Take::default()
+        };
+        let fuzzy = take(&vault, &disks, options).unwrap();
+        assert_eq!(fuzzy.manifest.level, Level::Fuzzy);
+        assert_eq!(fuzzy.manifest.disks[0].cut, None, "nothing to build on");
+        refusing.join().unwrap();
+    });
+}
+
+#[test]
+fn more_than_the_window_takes_is_never_cut_short() {
+    let (vault, disks) = one_disk(40_000);
+    let mut bursts = 2;
+    let options = Take {
+        before: Box::new(move |disks| {
+            // Far more than the 8 MiB that there is room for at first.
+            if bursts > 0 {
+                bursts -= 1;
+                disks[0].write(512 * 3, &vec![bursts + 1; 12 << 20]);
+            }
+        }),
+        ..Take::default()
+    };
+    let made = take(&vault, &disks, options).unwrap();
+    check_all(&vault, &[made]);
+}
+
+#[test]
+fn tracking_that_lies_is_found_out_by_the_sample_and_costs_no_bytes() {
+    let (vault, disks) = one_disk(4000);
+    let first = take(&vault, &disks, Take::default()).unwrap();
+    disks[0].deaf(true);
+    // So much is changed unseen that the sample cannot miss it.
+    disks[0].write(0, &vec![0x5a; 4000 * 512]);
+    disks[0].deaf(false);
+    let second = take(&vault, &disks, Take::default()).unwrap();
+    assert_eq!(second.manifest.disks[0].mode, Mode::Compare);
+    assert!(
+        second
+            .manifest
+            .warnings
+            .iter()
+            .any(|line| line.contains("tracking called"))
+    );
+    check_all(&vault, &[first, second]);
+}
+
+#[test]
+fn an_incremental_reads_and_stores_only_what_changed() {
+    let (vault, disks) = one_disk(40_000);
+    disks[0].write(0, &vec![0x5a; 40_000 * 512]);
+    let first = take(&vault, &disks, Take::default()).unwrap();
+    disks[0].write(5 * BLOCK_SIZE + 512, &[1; 512]);
+    disks[0].write(200 * BLOCK_SIZE - 1, &[2; 2]);
+    let second = take(&vault, &disks, Take::default()).unwrap();
+    let record = &second.manifest.disks[0];
+    assert_eq!(record.mode, Mode::Incremental);
+    assert_eq!(record.changed_bytes.0, 3 * BLOCK_SIZE);
+    // The sample is read beside them: at most 32 blocks with bytes and 8 of zeros.
+    assert!(record.read_bytes.0 <= (3 + 40) * BLOCK_SIZE, "{record:?}");
+    assert!(record.stored_bytes.0 < 3 * BLOCK_SIZE);
+    check_all(&vault, &[first, second]);
+}

@@ -1,0 +1,303 @@
+//! Snapshots of model disks: taking, restoring and judging them.
+
+use super::model::{ModelDisk, ModelQuiesce, Still};
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use stillpoint::capture::Baseline;
+use stillpoint::device::read::BufferPool;
+use stillpoint::engine::{
+    OnBusy, Parent, RecordOptions, RunOptions, Silent, SubjectOptions, VerifyOptions, VerifyReport,
+    plan, record, run, verify,
+};
+use stillpoint::format::{DiskRecord, Manifest};
+use stillpoint::model::{
+    BLOCK_SIZE, BlockSet, Bytes, Content, Extent, Level, SnapshotId, block_count,
+};
+use stillpoint::restore::{CopyOptions, CopyReport, Target, copy};
+use stillpoint::store::{Draft, SnapshotRef, Vault, VaultOptions};
+use stillpoint::{ErrorKind, Result};
+
+/// How many times more a test shall do, from `STILLPOINT_TEST_ROUNDS`.
+pub fn rounds() -> u32 {
+    let rounds = std::env::var("STILLPOINT_TEST_ROUNDS").ok();
+    rounds.and_then(|text| text.parse().ok()).unwrap_or(1)
+}
+
+/// What a vault in a test is called.
+pub fn vault_options() -> VaultOptions {
+    VaultOptions {
+        name: "test".into(),
+        description: None,
+    }
+}
+
+/// How to take a snapshot of model disks.
+pub struct Take {
+    /// The host's name.
+    pub host: String,
+    /// Read and store everything.
+    pub full: bool,
+    /// Copy free space too.
+    pub all_blocks: bool,
+    /// Take a copy of no one instant when there is no other.
+    pub allow_fuzzy: bool,
+    /// What happens right before all is held.
+    pub before: Box<dyn FnMut(&[ModelDisk])>,
+}
+
+impl Default for Take {
+    fn default() -> Self {
+        Self {
+            host: "host".into(),
+            full: false,
+            all_blocks: false,
+            allow_fuzzy: false,
+            before: Box::new(|_| {}),
+        }
+    }
+}
+
+/// A snapshot and what it must hold.
+pub struct Taken {
+    /// The snapshot.
+    pub manifest: Manifest,
+    /// What each of its disks held at the cut; one of these, if it was disturbed then.
+    pub truth: Vec<Vec<Still>>,
+}
+
+/// Names in the order in which they are asked for, also within a millisecond.
+fn next_id() -> SnapshotId {
+    static NEXT: AtomicU64 = AtomicU64::new(1_800_000_000_000);
+    SnapshotId::generate(NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Takes a snapshot of all `disks` as the engine does of live ones.
+pub fn take(vault: &Arc<Vault>, disks: &[ModelDisk], options: Take) -> Result<Taken> {
+    let started = Timestamp::UNIX_EPOCH;
+    let pool = BufferPool::new(4, Bytes(1 << 20))?;
+    let subjects = disks
+        .iter()
+        .map(|disk| subject(vault, disk, &pool, &options))
+        .collect::<Result<Vec<_>>>()?;
+    let oracle = Arc::new(Mutex::new(Vec::new()));
+    let mut quiesce = ModelQuiesce {
+        disks: disks.to_vec(),
+        oracle: Arc::clone(&oracle),
+        before: options.before,
+    };
+    let how = RunOptions {
+        max_freeze: Duration::from_secs(60),
+        on_busy: OnBusy::Freeze,
+        allow_fuzzy: options.allow_fuzzy,
+        workers: 2,
+        pool,
+    };
+    let draft = Arc::new(Draft::begin(vault));
+    let mut result = run(subjects, &draft, &mut quiesce, &how, &Silent)?;
+    let said = RecordOptions {
+        snapshot: next_id(),
+        vault: vault.info().id,
+        started,
+        host: options.host,
+        requested: Level::Crash,
+        frozen: false,
+        warnings: std::mem::take(&mut result.warnings),
+        tags: BTreeMap::new(),
+    };
+    let manifest = record(result, &draft, said)?;
+    let draft = Arc::into_inner(draft).expect("all threads of the run have ended");
+    draft.commit(&manifest)?;
+    let truth = std::mem::take(&mut *oracle.lock().unwrap());
+    Ok(Taken { manifest, truth })
+}
+
+fn subject(
+    vault: &Arc<Vault>,
+    disk: &ModelDisk,
+    pool: &BufferPool,
+    options: &Take,
+) -> Result<SubjectOptions> {
+    let identity = disk.identity();
+    let newest = newest(vault, &options.host, identity.key())?;
+    let known = newest.as_ref().map(|(snapshot, record)| Parent {
+        snapshot: *snapshot,
+        identity: record.identity.clone(),
+        cut: record.cut.clone(),
+    });
+    let mut changes = disk.changes();
+    let mut parent = None;
+    let mut chosen = plan(known.as_ref(), &identity, &changes.witness()?, options.full);
+    if let Some((_, record)) = newest.filter(|_| chosen.parent.is_some()) {
+        match vault.load_index(&record.index, block_count(record.identity.size)) {
+            Ok(map) => parent = Some((record, Arc::new(Baseline::new(Arc::clone(vault), map)))),
+            Err(error) if error.kind() == ErrorKind::Damaged => {
+                chosen = plan(None, &identity, &changes.witness()?, false);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let asked = disk.clone();
+    Ok(SubjectOptions {
+        reader: disk.reader(pool),
+        changes,
+        ask_free: Box::new(move || Ok(asked.free_now())),
+        swap: BlockSet::new(),
+        plan: chosen,
+        parent,
+        all_blocks: options.all_blocks,
+        filesystems: Vec::new(),
+        identity,
+    })
+}
+
+fn newest(vault: &Vault, host: &str, key: &str) -> Result<Option<(SnapshotId, DiskRecord)>> {
+    for snapshot in vault.snapshots_of(host)?.iter().rev() {
+        let manifest = match vault.manifest(snapshot) {
+            Err(error) if error.kind() == ErrorKind::Damaged => continue,
+            other => other?,
+        };
+        let mut disks = manifest.disks.into_iter();
+        if let Some(record) = disks.find(|record| record.identity.key() == key) {
+            return Ok(Some((snapshot.id, record)));
+        }
+    }
+    Ok(None)
+}
+
+/// A target in memory that is full of rubbish at first and notices what a disk would not forgive.
+pub struct MemoryTarget {
+    state: Mutex<(Vec<u8>, Vec<bool>)>,
+}
+
+impl MemoryTarget {
+    /// A target of `size` bytes.
+    pub fn new(size: Bytes) -> Self {
+        let size = size.0 as usize;
+        Self {
+            state: Mutex::new((vec![0xee; size], vec![false; size.div_ceil(512)])),
+        }
+    }
+
+    /// What was put onto it; every byte of it was.
+    pub fn contents(self) -> Vec<u8> {
+        let (contents, touched) = self.state.into_inner().unwrap();
+        assert!(
+            touched.iter().all(|touched| *touched),
+            "a part of the target was left as it was"
+        );
+        contents
+    }
+
+    fn put(&self, offset: Bytes, length: usize, fill: impl FnOnce(&mut [u8])) {
+        let mut state = self.state.lock().unwrap();
+        let start = offset.0 as usize;
+        let (contents, touched) = &mut *state;
+        let place = contents.get_mut(start..start + length);
+        fill(place.expect("nothing is written past the end of the target"));
+        touched[start / 512..(start + length).div_ceil(512)].fill(true);
+    }
+}
+
+impl Target for MemoryTarget {
+    fn write(&self, offset: Bytes, bytes: &[u8]) -> Result<()> {
+        self.put(offset, bytes.len(), |place| place.copy_from_slice(bytes));
+        Ok(())
+    }
+
+    fn hole(&self, extent: Extent) -> Result<()> {
+        self.put(extent.offset, extent.length.0 as usize, |place| {
+            place.fill(0);
+        });
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Restores one disk into memory.
+pub fn restore(
+    vault: &Vault,
+    record: &DiskRecord,
+    keep_going: bool,
+) -> Result<(Vec<u8>, CopyReport)> {
+    let size = record.identity.size;
+    let map = vault.load_index(&record.index, block_count(size))?;
+    let target = MemoryTarget::new(size);
+    let options = CopyOptions {
+        workers: 2,
+        keep_going,
+        stop: &|| Ok(()),
+        progress: &|_| {},
+    };
+    let report = copy(vault, &map, size, &target, options)?;
+    Ok((target.contents(), report))
+}
+
+/// What a restore of a disk must give: what it held, but zeros where it says that nothing mattered.
+/// `None` if it says so of what did matter.
+pub fn expected(vault: &Vault, record: &DiskRecord, truth: &Still) -> Option<Vec<u8>> {
+    let blocks = block_count(record.identity.size);
+    let map = vault.load_index(&record.index, blocks).unwrap();
+    let mut contents = truth.contents.clone();
+    for run in map.iter().filter(|run| run.content == Content::Free) {
+        for block in run.start.0..run.end() {
+            if !truth.free.contains(&block) {
+                return None;
+            }
+            let start = (block * BLOCK_SIZE) as usize;
+            let end = contents.len().min(start + BLOCK_SIZE as usize);
+            contents[start..end].fill(0);
+        }
+    }
+    Some(contents)
+}
+
+/// Whether a snapshot, as it stands in the vault, is what its disks held.
+pub fn check(vault: &Vault, taken: &Taken) {
+    let id = taken.manifest.snapshot;
+    let found = vault.find(&id.to_string()).unwrap();
+    let manifest = vault.manifest(&found).unwrap();
+    assert_eq!(manifest, taken.manifest);
+    for (record, truths) in manifest.disks.iter().zip(&taken.truth) {
+        let (contents, report) = restore(vault, record, false).unwrap();
+        assert!(report.damaged.is_empty());
+        let right = |truth: &Still| expected(vault, record, truth).as_ref() == Some(&contents);
+        if truths.iter().any(right) {
+            continue;
+        }
+        let truth = &truths[0];
+        let wrong = (0..contents.len()).find(|at| contents[*at] != truth.contents[*at]);
+        panic!(
+            "{id}, {}: byte {wrong:?} is wrong; {} snapshot, {}; one of {} contents in the window",
+            record.identity.name,
+            record.mode,
+            record.reason,
+            truths.len()
+        );
+    }
+}
+
+/// Verifies all snapshots, or says why that cannot be done.
+pub fn verify_all(vault: &Vault) -> Result<VerifyReport> {
+    let snapshots: Vec<SnapshotRef> = vault.snapshots()?;
+    let options = VerifyOptions {
+        sample: 100.0,
+        workers: 2,
+    };
+    verify(vault, &snapshots, &options, &Silent)
+}
+
+/// All is well with the vault, and it has just these snapshots.
+pub fn check_all(vault: &Vault, taken: &[Taken]) {
+    let report = verify_all(vault).unwrap();
+    assert!(report.broken.is_empty(), "{:?}", report.broken);
+    assert_eq!(report.snapshots, taken.len());
+    for snapshot in taken {
+        check(vault, snapshot);
+    }
+}
