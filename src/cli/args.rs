@@ -114,6 +114,7 @@ pub enum Command {
 #[command(after_help = "Example:\n  stillpoint init /backup/vault --name production")]
 pub struct InitArgs {
     /// An empty directory, or one that is not there yet
+    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub directory: String,
     /// The vault's name, 1 to 64 characters
     #[arg(long, default_value = "vault")]
@@ -153,7 +154,7 @@ pub struct SnapshotArgs {
     #[arg(long)]
     pub all: bool,
     /// With --all: leave this disk out
-    #[arg(long, value_name = "DISK", requires = "all")]
+    #[arg(long, value_name = "DISK", requires = "all", conflicts_with = "disks")]
     pub exclude: Vec<String>,
     /// How consistent it shall be
     #[arg(long, value_enum, default_value = "filesystem")]
@@ -338,13 +339,11 @@ pub fn tag(text: &str) -> Result<(String, String)> {
     }
 }
 
-/// What clap has to say, in its own words; `--help` and `--version` end well.
+/// What clap has to say; `--help` and `--version` end well.
 pub fn refused(error: &clap::Error) -> ExitCode {
     if error.use_stderr() && std::env::args_os().any(|arg| arg == "--json") {
-        let message = error.to_string();
-        let first = message.lines().next().unwrap_or_default();
-        let message = first.strip_prefix("error: ").unwrap_or(first);
-        let error = Error::new(ErrorKind::Usage, message).with_hint("see stillpoint --help");
+        let error = Error::new(ErrorKind::Usage, sentence(&error.to_string()))
+            .with_hint("see stillpoint --help");
         return super::output::conclude_error(&error, true);
     }
     // It can fail only when nobody listens.
@@ -354,4 +353,13 @@ pub fn refused(error: &clap::Error) -> ExitCode {
     } else {
         ExitCode::SUCCESS
     }
+}
+
+/// The first paragraph of what clap says, as one line.
+fn sentence(text: &str) -> String {
+    let paragraph = text.lines().take_while(|line| !line.trim().is_empty());
+    let words: Vec<&str> = paragraph.flat_map(str::split_whitespace).collect();
+    let line = words.join(" ");
+    let line = line.strip_prefix("error: ").unwrap_or(&line);
+    line.trim_end_matches(['.', ':']).to_owned()
 }
