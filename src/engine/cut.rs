@@ -170,17 +170,13 @@ fn read_rest(
     deadline: Instant,
     held: &mut Vec<Held>,
 ) -> Result<Window> {
-    let before: Vec<_> = subjects.iter().map(|subject| subject.epoch).collect();
     let mut total = 0;
     for subject in subjects.iter_mut() {
         subject.want_rest()?;
         total += subject.wanted.len();
     }
     if total > blocks as u64 {
-        // As if it had not been looked: the next pass wants all of it.
-        for (subject, epoch) in subjects.iter_mut().zip(before) {
-            subject.epoch = epoch;
-        }
+        // It stays wanted: the next pass reads it.
         return Ok(Window::TooMuch(Bytes(total * BLOCK_SIZE)));
     }
     let limits = Limits {

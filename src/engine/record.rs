@@ -115,11 +115,6 @@ fn disk_record(
     delta.overlay(&captured.map);
     let mode = subject.options.plan.mode;
     let parent = subject.options.parent.filter(|_| mode != Mode::Full);
-    let free: u64 = subject
-        .free
-        .ranges(u64::MAX)
-        .map(|range| range.end - range.start)
-        .sum();
     let mut changed = Bytes(captured.map.iter().map(|run| run.count * BLOCK_SIZE).sum());
     let index = match &parent {
         None => base(&delta, blocks, draft)?,
@@ -155,7 +150,7 @@ fn disk_record(
         changed_bytes: changed,
         stored_bytes: captured.stored,
         frozen_bytes: subject.frozen,
-        free_skipped_bytes: Bytes(free * BLOCK_SIZE),
+        free_skipped_bytes: Bytes(subject.free.len() * BLOCK_SIZE),
         filesystems: subject.options.filesystems,
         index,
         cut: subject.cut.filter(|_| level > Level::Fuzzy),

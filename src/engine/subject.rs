@@ -163,7 +163,8 @@ impl Subject {
         Ok(read.bytes)
     }
 
-    /// Starts an epoch and wants what changed since the last one; answers how much that is.
+    /// Starts an epoch and wants what changed since the last one too, beside what is wanted already;
+    /// answers how much that is together.
     pub fn want_changed(&mut self) -> Result<Bytes> {
         let next = self.options.changes.advance()?;
         self.want_until(next)
@@ -178,7 +179,8 @@ impl Subject {
     }
 
     fn want_until(&mut self, next: Epoch) -> Result<Bytes> {
-        self.wanted = self.changed()?;
+        let changed = self.changed()?;
+        self.wanted.add(&changed);
         self.epoch = next;
         Ok(Bytes(self.wanted.len() * BLOCK_SIZE))
     }

@@ -102,23 +102,42 @@ impl BlockSet {
         self.0.iter().map(|block| BlockIndex(block.into()))
     }
 
-    /// Maximal ranges of neighbouring blocks, ascending, none longer than `limit` blocks.
+    /// Maximal ranges of neighbouring blocks, ascending, none longer than `limit` blocks. Takes time
+    /// by ranges, not by blocks.
     pub fn ranges(&self, limit: u64) -> impl Iterator<Item = Range<u64>> + '_ {
-        let mut blocks = self.0.iter().map(u64::from).peekable();
+        let mut runs = self.0.iter();
+        let mut ahead = next_run(&mut runs);
         std::iter::from_fn(move || {
-            let start = blocks.next()?;
-            let mut end = start + 1;
-            while end - start < limit && blocks.next_if_eq(&end).is_some() {
-                end += 1;
+            let whole = ahead.as_mut()?;
+            // A run may end where the bitmap's own containers do, and go on after.
+            while whole.end - whole.start < limit {
+                match next_run(&mut runs) {
+                    Some(more) if more.start == whole.end => whole.end = more.end,
+                    more => {
+                        return std::mem::replace(&mut ahead, more);
+                    }
+                }
             }
-            Some(start..end)
+            let part = whole.start..whole.start + limit;
+            if part.end == whole.end {
+                ahead = next_run(&mut runs);
+            } else {
+                whole.start = part.end;
+            }
+            Some(part)
         })
     }
+}
+
+fn next_run(runs: &mut roaring::bitmap::Iter<'_>) -> Option<Range<u64>> {
+    let run = runs.next_range()?;
+    Some(u64::from(*run.start())..u64::from(*run.end()) + 1)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn inside_and_touched_differ_at_ragged_ends() {
@@ -136,6 +155,28 @@ mod tests {
             size,
         );
         assert_eq!(tail, BlockSet::from_range(9..11));
+    }
+
+    proptest! {
+        /// Against the slow truth: one block after another.
+        #[test]
+        fn ranges_are_the_blocks(
+            parts in prop::collection::vec((0..200_000_u64, 1..70_000_u64), 0..8),
+            limit in prop_oneof![1..40_u64, Just(65536), Just(u64::MAX)],
+        ) {
+            let mut set = BlockSet::new();
+            for (start, count) in parts {
+                set.insert_range(start..start + count);
+            }
+            let mut expected: Vec<Range<u64>> = Vec::new();
+            for block in set.iter() {
+                match expected.last_mut() {
+                    Some(last) if last.end == block.0 && last.end - last.start < limit => last.end += 1,
+                    _ => expected.push(block.0..block.0 + 1),
+                }
+            }
+            prop_assert_eq!(set.ranges(limit).collect::<Vec<_>>(), expected);
+        }
     }
 
     #[test]

@@ -57,6 +57,15 @@ impl LoopDisk {
         }
     }
 
+    /// A loop device on a file that is there.
+    pub fn of_file(image: &Path, options: &[&str]) -> Self {
+        Self {
+            path: attach(image, options),
+            image: image.to_owned(),
+            _folder: TempDir::new().unwrap(),
+        }
+    }
+
     /// The kernel's name: `loop3`.
     pub fn name(&self) -> String {
         self.path.file_name().unwrap().to_str().unwrap().to_owned()

@@ -1,5 +1,6 @@
 //! What several test areas need. It must never leave anything behind.
 
+pub mod cli;
 pub mod disks;
 pub mod freezable;
 pub mod loops;
