@@ -3,6 +3,7 @@
 // Helpers of tests are test code too: `cfg(test)` is what tells the lints so.
 #[cfg(test)]
 mod cli;
+#[cfg(test)]
 mod cost;
 #[cfg(test)]
 mod device;
