@@ -86,9 +86,8 @@ pub enum Command {
     /// List the disks of this host
     #[command(after_help = "Example:\n  stillpoint disks")]
     Disks,
-    /// Say what this host can and cannot do; changes and freezes nothing
-    #[command(after_help = "Example:\n  stillpoint doctor")]
-    Doctor,
+    /// Say what this host can and cannot do; freezes nothing unless asked to
+    Doctor(DoctorArgs),
     /// Start, stop or show the tracking of changed blocks
     Track(TrackArgs),
     /// Take a snapshot of disks, all at one instant
@@ -122,6 +121,14 @@ pub struct InitArgs {
     /// What it is for
     #[arg(long)]
     pub description: Option<String>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  stillpoint doctor\n  stillpoint doctor --freeze-test vda")]
+pub struct DoctorArgs {
+    /// Freeze and thaw, for an instant, everything mounted from these disks
+    #[arg(long, value_name = "DISK", num_args = 1..)]
+    pub freeze_test: Vec<String>,
 }
 
 #[derive(Args, Debug)]

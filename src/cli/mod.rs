@@ -53,7 +53,7 @@ fn dispatch(command: &Command, common: &Common, progress: &Progress) -> Result<O
     match command {
         Command::Init(args) => init::run(args),
         Command::Disks => disks::run(common),
-        Command::Doctor => doctor::run(common),
+        Command::Doctor(args) => doctor::run(args, common),
         Command::Track(args) => track::run(args, common, progress),
         Command::Snapshot(args) => snapshot::run(args, common, progress),
         Command::List(args) => list::run(args, common),

@@ -25,7 +25,7 @@ fn to_the_last_sector(test: &str, size: u64, options: &[&str]) {
         return;
     };
     let disk = lab.disk_with("disk", size, options);
-    write(&disk, 0, &noise(70_000 / 4096 * 4096, 1));
+    write(&disk, 0, &noise(size.min(70_000) as usize / 4096 * 4096, 1));
     write(&disk, size - 4096, &noise(4096, 2));
     let first = contents(&disk);
     lab.run(&["snapshot", &disk.device, "--all-blocks"])
