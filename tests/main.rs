@@ -12,6 +12,8 @@ mod freeze;
 #[cfg(test)]
 mod read;
 #[cfg(test)]
+mod signals;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod track;

@@ -153,7 +153,9 @@ fn without_ids(text: &str) -> String {
 
 /// What happened, and what to do, as people are told it: one line each.
 pub fn two_sentences(name: &str, stderr: &str) -> (String, String) {
-    let lines: Vec<&str> = stderr.lines().collect();
+    // On a busy machine a run may have told how far it is.
+    let begin = stderr.find("stillpoint: ").unwrap_or_default();
+    let lines: Vec<&str> = stderr[begin..].lines().collect();
     let [first, second] = lines[..] else {
         panic!("{name}: not a message and a hint: {stderr:?}");
     };
