@@ -83,6 +83,9 @@ fn a_missing_bpf_filesystem_is_mounted_or_named() {
     lab.run(&["verify", "--all"]).expect(0);
 }
 
+/// What is wrong with a run directory, and how it is made so.
+type OddPlace = (&'static str, fn(&Path));
+
 #[test]
 fn a_run_directory_that_others_could_write_is_refused() {
     let Some(lab) = Lab::with_vault("cli: run directories") else {
@@ -90,7 +93,7 @@ fn a_run_directory_that_others_could_write_is_refused() {
     };
     let mut disk = lab.disk("disk", 24 << 20);
     let place = disk.mount("ext4");
-    let setups: [(&str, fn(&Path)); 5] = [
+    let setups: [OddPlace; 5] = [
         ("another's", |path| {
             std::fs::create_dir(path).unwrap();
             chown(path, Some(65534), Some(65534)).unwrap();
