@@ -10,8 +10,9 @@
 //! ext4:
 //! - The answer comes from the allocator's in-memory bitmap (`ext4_mballoc_query_range` reads
 //!   `bd_bitmap`). In it, preallocated blocks and blocks freed by a transaction that has not
-//!   committed are in use (`ext4_mb_generate_from_pa`, `ext4_mb_generate_from_freelist`); they
-//!   become free in the commit's callback. So a crash cannot bring a free block's owner back.
+//!   committed are in use (`ext4_mb_generate_from_pa`, `ext4_mb_generate_from_freelist`; newer
+//!   kernels pin the bitmap instead of making it again). They become free in the commit's
+//!   callback, so a crash cannot bring a free block's owner back.
 //! - Journalled blocks (metadata, `data=journal`) that are still to be written to their place were
 //!   allocated before and are in use; freed ones are revoked and never replayed.
 //! - Groups whose bitmap was never initialised (`BLOCK_UNINIT`) get one when loaded, in which the

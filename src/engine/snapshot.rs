@@ -8,7 +8,7 @@ use super::record::{RecordOptions, record};
 use super::run::{OnBusy, RunOptions, RunResult, run};
 use super::still::Still;
 use crate::device::read::BufferPool;
-use crate::device::{Filesystem, Freezable, FreezeSet, freezable};
+use crate::device::{Disk, Filesystem, Freezable, FreezeSet, freezable};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Manifest, SessionRecord};
 use crate::freeze::{FreezeTarget, GuardianOptions};
@@ -84,6 +84,7 @@ pub fn snapshot_through(
     let scene = Scene::look()?;
     let disks = scene.resolve(&options.disks)?;
     refuse_vault_on(vault, &scene, &disks)?;
+    refuse_twins(&disks)?;
     let _locks = disks
         .iter()
         .map(|disk| DiskLock::take(&places.run_dir, disk.dev(), disk.name()))
@@ -158,6 +159,27 @@ fn refuse_application(level: Level) -> Result<()> {
         "this version runs no prescript or postscript: level application cannot be had yet",
     )
     .with_hint("take --level filesystem; databases recover from it as after a power cut"))
+}
+
+/// Disks that a vault could not tell apart: two paths to one, or clones with one serial number.
+fn refuse_twins(disks: &[Disk]) -> Result<()> {
+    let mut seen = BTreeMap::new();
+    for disk in disks {
+        if let Some(other) = seen.insert(disk.identity.key(), disk.name()) {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                format!(
+                    "{other} and {} both say that they are {:?}; nothing was done",
+                    disk.name(),
+                    disk.identity.key()
+                ),
+            )
+            .with_hint(
+                "if they are two paths to one disk, name one; else give each its own vault",
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn session(host: &str, started: Timestamp) -> SessionRecord {

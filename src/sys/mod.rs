@@ -1,7 +1,6 @@
 //! System calls: the only room with unsafe code, each call behind a typed function.
 
 pub mod block;
-pub mod block_device;
 pub mod bpf;
 pub mod bpf_scratch;
 pub mod buffer;

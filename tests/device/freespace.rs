@@ -2,7 +2,7 @@
 //! there, and the checker content.
 
 use super::dev;
-use crate::support::disks::{LoopDisk, Mounted, attach, available, detach, run};
+use crate::support::disks::{LoopDisk, Mounted, attach, available, detach, partition, run};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
@@ -31,7 +31,8 @@ impl Drop for Frozen<'_> {
     }
 }
 
-/// Many files of all sizes, half of which are deleted again, and some written over and cut short.
+/// Many files of all sizes, half of which are deleted again, some cut short. So many small ones that
+/// the map has more records than are asked for at a time.
 fn churn(folder: &Path) {
     let content = |number: u32, length: usize| -> Vec<u8> {
         let words = (0..length.div_ceil(8)).map(|at| {
@@ -50,6 +51,14 @@ fn churn(folder: &Path) {
         if number % 50 == 0 {
             sync(folder);
         }
+    }
+    let small = |number: u32| folder.join(format!("folder0/small{number}"));
+    for number in 0..3000 {
+        fs::write(small(number), content(number, 5000)).unwrap();
+    }
+    sync(folder);
+    for number in (0..3000).step_by(2) {
+        fs::remove_file(small(number)).unwrap();
     }
     for number in (0..400).step_by(2) {
         fs::remove_file(name(number)).unwrap();
@@ -144,9 +153,7 @@ fn throw_free_space_away(variant: &Variant) {
     let path = disk.path.to_str().unwrap().to_owned();
     let device = if variant.partitioned {
         // An odd start, so that no block of the filesystem is aligned to one of the disk.
-        let make = format!("echo 'start=2049, size=790000' | sfdisk -q --label gpt {path}");
-        run("sh", &["-c", &make]);
-        run("partx", &["-a", &path]);
+        partition(&disk.path, &[(2049, 790_000)]);
         format!("{path}p1")
     } else {
         path

@@ -1,7 +1,9 @@
 //! The same questions asked of real loop disks, with real filesystems on them.
 
 use super::{dev, names};
-use crate::support::disks::{LoopDisk, Mounted, attach, available, detach, run, skipped};
+use crate::support::disks::{
+    LoopDisk, Mounted, attach, available, detach, partition, run, skipped,
+};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::os::fd::AsFd;
@@ -44,17 +46,15 @@ fn a_partitioned_disk_is_seen_as_the_system_tools_see_it() {
     if !available("partitioned disk") {
         return;
     }
-    for (sector, first) in [("512", 2048 * 512), ("4096", 256 * 4096)] {
-        let disk = LoopDisk::with_options(64 * MIB, &["--sector-size", sector]);
+    for (sector, first) in [(512_u32, 2048 * 512), (4096, 256 * 4096)] {
+        let disk = LoopDisk::with_options(64 * MIB, &["--sector-size", &sector.to_string()]);
         let path = disk.path.to_str().unwrap();
-        let table = disk.image.with_file_name("table");
-        fs::write(&table, "label: gpt\nsize=16MiB\nsize=16MiB\n").unwrap();
-        let make = format!("sfdisk -q {path} < {}", table.display());
-        run("sh", &["-c", &make]);
-        run("partx", &["-a", path]);
-        let partition = PathBuf::from(format!("{path}p2"));
-        mkfs("ext4", &partition);
-        let mounted = Mounted::new(&partition, "rw");
+        let sectors = 16 * MIB / u64::from(sector);
+        let begin = first / u64::from(sector);
+        partition(&disk.path, &[(begin, sectors), (begin + sectors, sectors)]);
+        let second = PathBuf::from(format!("{path}p2"));
+        mkfs("ext4", &second);
+        let mounted = Mounted::new(&second, "rw");
 
         let Now { topology, mounts } = look();
         let host = Host::here();
@@ -62,7 +62,7 @@ fn a_partitioned_disk_is_seen_as_the_system_tools_see_it() {
         let blkid = run("blkid", &["-p", "-o", "value", "-s", "PTUUID", path]);
         assert_eq!(found.identity.table_id.as_deref(), Some(blkid.trim()));
         assert_eq!(found.identity.size, Bytes(64 * MIB));
-        assert_eq!(found.identity.logical_block.to_string(), sector);
+        assert_eq!(found.identity.logical_block, sector);
         assert_eq!((found.kind, found.request_based), (Kind::Loop, true));
         assert_eq!(found.backing_file.as_deref(), Some(disk.image.as_path()));
         let starts: Vec<u64> = found.partitions.iter().map(|part| part.start.0).collect();
@@ -70,10 +70,7 @@ fn a_partitioned_disk_is_seen_as_the_system_tools_see_it() {
 
         let file = File::open(path).unwrap();
         assert_eq!(block::size_in_bytes(file.as_fd()).unwrap(), 64 * MIB);
-        assert_eq!(
-            block::logical_block_size(file.as_fd()).unwrap().to_string(),
-            sector
-        );
+        assert_eq!(block::logical_block_size(file.as_fd()).unwrap(), sector);
         assert_eq!(
             block::disk_sequence(file.as_fd()).ok(),
             found.identity.diskseq
@@ -89,7 +86,7 @@ fn a_partitioned_disk_is_seen_as_the_system_tools_see_it() {
         let uses = in_use(&topology, &mounts, &[], found.dev());
         let target = mounted.target.to_string_lossy().into_owned();
         assert_eq!(uses, [Use::Mounted(target)]);
-        let of_partition = topology.resolve_disk(&host, partition.to_str().unwrap());
+        let of_partition = topology.resolve_disk(&host, second.to_str().unwrap());
         assert_eq!(of_partition.unwrap_err().kind(), ErrorKind::Usage);
         let of_file = topology.resolve_disk(&host, disk.image.to_str().unwrap());
         assert_eq!(of_file.unwrap_err().kind(), ErrorKind::Usage);

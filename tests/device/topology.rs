@@ -125,6 +125,11 @@ fn raid_and_loops() {
     );
     let file = Path::new("/var/lib/images/disk one.img");
     assert_eq!(disk(&topology, "loop0").backing_file.as_deref(), Some(file));
+    let deleted = Path::new("/mnt/outer/inner.img");
+    assert_eq!(
+        disk(&topology, "loop1").backing_file.as_deref(),
+        Some(deleted)
+    );
     assert_eq!(topology.named("zram0").unwrap().kind, Kind::Zram);
     let over_disk = topology.bottom(dev(&topology, "loop3"));
     assert_eq!(names(&topology, &over_disk), ["vdb"]);

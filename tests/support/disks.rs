@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use tempfile::TempDir;
@@ -72,6 +73,31 @@ impl LoopDisk {
     }
 }
 
+/// Writes a GPT of partitions, each from a sector on and so many sectors long, and tells the kernel.
+/// Not by `sfdisk`, which ends with a `sync` of all the host's filesystems: one that another test
+/// holds frozen would stop it.
+pub fn partition(disk: &Path, parts: &[(u64, u64)]) {
+    let mut file = File::options().read(true).write(true).open(disk).unwrap();
+    let sector = stillpoint::sys::block::logical_block_size(file.as_fd()).unwrap();
+    let size = stillpoint::sys::block::size_in_bytes(file.as_fd()).unwrap();
+    let last = u32::try_from(size / u64::from(sector) - 1).unwrap();
+    let mbr = gpt::mbr::ProtectiveMBR::with_lb_size(last);
+    mbr.overwrite_lba0(&mut file).unwrap();
+    let sector = gpt::disk::LogicalBlockSize::try_from(u64::from(sector)).unwrap();
+    let table = gpt::GptConfig::new()
+        .writable(true)
+        .logical_block_size(sector);
+    let mut table = table.create_from_device(file, None).unwrap();
+    for (number, (first, length)) in (1..).zip(parts) {
+        let kind = gpt::partition_types::LINUX_FS;
+        table
+            .add_partition_at("", number, *first, *length, kind, 0)
+            .unwrap();
+    }
+    table.write().unwrap().sync_all().unwrap();
+    run("partx", &["-a", disk.to_str().unwrap()]);
+}
+
 impl Drop for LoopDisk {
     fn drop(&mut self) {
         detach(&self.path);
@@ -119,6 +145,11 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-R").arg(&self.target).output();
+        let unmount = |how: &str| {
+            let done = Command::new("umount").arg(how).arg(&self.target).output();
+            done.is_ok_and(|output| output.status.success())
+        };
+        // Lazily if it is still busy: what is left behind would be in the way of other tests.
+        let _ = unmount("-R") || unmount("-Rl");
     }
 }

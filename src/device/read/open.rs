@@ -8,10 +8,11 @@ use super::uring::UringQueue;
 use super::{BufferPool, DiskReader, ReadCounter};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::model::Bytes;
-use crate::sys::block_device;
+use crate::sys::block::{logical_block_size, size_of};
 use crate::sys::ring::{MAX_DEPTH, Ring};
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
@@ -86,7 +87,7 @@ impl OpenDisk {
         check_kind(path, &metadata, regular_file)?;
         let logical_block = match regular_file {
             Some(block) if metadata.is_file() => block,
-            _ => block_device::logical_block(&file).io_context("ask the block size of", path)?,
+            _ => logical_block_size(file.as_fd()).io_context("ask the block size of", path)?,
         };
         let mut disk = Self {
             geometry: Geometry {
@@ -107,7 +108,7 @@ impl OpenDisk {
         if metadata.is_file() {
             return Ok(Bytes(metadata.len()));
         }
-        block_device::size(&*self.file)
+        size_of(&*self.file)
     }
 }
 
