@@ -2,6 +2,8 @@
 
 // Helpers of tests are test code too: `cfg(test)` is what tells the lints so.
 #[cfg(test)]
+mod cli;
+#[cfg(test)]
 mod cost;
 #[cfg(test)]
 mod damage;
@@ -17,6 +19,8 @@ mod old_formats;
 mod props;
 #[cfg(test)]
 mod read;
+#[cfg(test)]
+mod signals;
 #[cfg(test)]
 mod support;
 #[cfg(test)]

@@ -86,9 +86,8 @@ pub enum Command {
     /// List the disks of this host
     #[command(after_help = "Example:\n  stillpoint disks")]
     Disks,
-    /// Say what this host can and cannot do; changes and freezes nothing
-    #[command(after_help = "Example:\n  stillpoint doctor")]
-    Doctor,
+    /// Say what this host can and cannot do; freezes nothing unless asked to
+    Doctor(DoctorArgs),
     /// Start, stop or show the tracking of changed blocks
     Track(TrackArgs),
     /// Take a snapshot of disks, all at one instant
@@ -114,6 +113,7 @@ pub enum Command {
 #[command(after_help = "Example:\n  stillpoint init /backup/vault --name production")]
 pub struct InitArgs {
     /// An empty directory, or one that is not there yet
+    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub directory: String,
     /// The vault's name, 1 to 64 characters
     #[arg(long, default_value = "vault")]
@@ -121,6 +121,14 @@ pub struct InitArgs {
     /// What it is for
     #[arg(long)]
     pub description: Option<String>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  stillpoint doctor\n  stillpoint doctor --freeze-test vda")]
+pub struct DoctorArgs {
+    /// Freeze and thaw, for an instant, everything mounted from these disks
+    #[arg(long, value_name = "DISK", num_args = 1..)]
+    pub freeze_test: Vec<String>,
 }
 
 #[derive(Args, Debug)]
@@ -153,7 +161,7 @@ pub struct SnapshotArgs {
     #[arg(long)]
     pub all: bool,
     /// With --all: leave this disk out
-    #[arg(long, value_name = "DISK", requires = "all")]
+    #[arg(long, value_name = "DISK", requires = "all", conflicts_with = "disks")]
     pub exclude: Vec<String>,
     /// How consistent it shall be
     #[arg(long, value_enum, default_value = "filesystem")]
@@ -338,13 +346,11 @@ pub fn tag(text: &str) -> Result<(String, String)> {
     }
 }
 
-/// What clap has to say, in its own words; `--help` and `--version` end well.
+/// What clap has to say; `--help` and `--version` end well.
 pub fn refused(error: &clap::Error) -> ExitCode {
     if error.use_stderr() && std::env::args_os().any(|arg| arg == "--json") {
-        let message = error.to_string();
-        let first = message.lines().next().unwrap_or_default();
-        let message = first.strip_prefix("error: ").unwrap_or(first);
-        let error = Error::new(ErrorKind::Usage, message).with_hint("see stillpoint --help");
+        let error = Error::new(ErrorKind::Usage, sentence(&error.to_string()))
+            .with_hint("see stillpoint --help");
         return super::output::conclude_error(&error, true);
     }
     // It can fail only when nobody listens.
@@ -354,4 +360,13 @@ pub fn refused(error: &clap::Error) -> ExitCode {
     } else {
         ExitCode::SUCCESS
     }
+}
+
+/// The first paragraph of what clap says, as one line.
+fn sentence(text: &str) -> String {
+    let paragraph = text.lines().take_while(|line| !line.trim().is_empty());
+    let words: Vec<&str> = paragraph.flat_map(str::split_whitespace).collect();
+    let line = words.join(" ");
+    let line = line.strip_prefix("error: ").unwrap_or(&line);
+    line.trim_end_matches(['.', ':']).to_owned()
 }

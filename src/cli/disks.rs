@@ -53,7 +53,7 @@ pub fn run(common: &Common) -> Result<Outcome> {
 /// The newest snapshot of each disk of this host, when a vault is named.
 fn last_snapshots(common: &Common) -> Result<HashMap<String, SnapshotId>> {
     let mut last = HashMap::new();
-    if common.vault.is_none() {
+    if common.vault.as_deref().is_none_or(str::is_empty) {
         return Ok(last);
     }
     let vault = super::open_vault(common)?;

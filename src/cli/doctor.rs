@@ -1,44 +1,134 @@
-//! `doctor`: what this host can and cannot do, and the remedy. It changes and freezes nothing.
+//! `doctor`: what this host can and cannot do, and the remedy. It changes nothing, and freezes
+//! nothing unless `--freeze-test` asks for it.
 
-use super::args::Common;
+use super::args::{Common, DoctorArgs};
 use super::outcome::Outcome;
 use crate::device::read::io_uring_available;
 use crate::device::{Facts, Host};
+use crate::engine::{FreezeTest, freeze_test};
 use crate::error::Result;
+use crate::track::obstacles;
 use serde_json::{Value, json};
 use std::fmt::Write;
+use std::time::Duration;
 
-pub fn run(_: &Common) -> Result<Outcome> {
-    let mut text = String::new();
-    let mut documents: Vec<Value> = Vec::new();
-    let mut amiss = 0;
-    let mut add = |name: &str, value: &str, ok: bool, remedy: Option<&str>| {
+/// What was found so far, for people and for programs.
+#[derive(Default)]
+struct Findings {
+    text: String,
+    documents: Vec<Value>,
+    amiss: usize,
+}
+
+impl Findings {
+    fn add(&mut self, name: &str, value: &str, ok: bool, remedy: Option<&str>) {
         let mark = if ok { "ok" } else { "!!" };
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "{mark}  {name}: {value}");
+        let _ = writeln!(self.text, "{mark}  {name}: {value}");
         if let Some(remedy) = remedy {
-            let _ = writeln!(text, "      {remedy}");
+            let _ = writeln!(self.text, "      {remedy}");
         }
-        amiss += usize::from(!ok);
-        documents.push(json!({"name": name, "value": value, "ok": ok, "remedy": remedy}));
-    };
-    for finding in Facts::gather(&Host::here())?.findings() {
-        add(finding.name, &finding.value, finding.ok, finding.remedy);
+        self.amiss += usize::from(!ok);
+        let document = json!({"name": name, "value": value, "ok": ok, "remedy": remedy});
+        self.documents.push(document);
     }
+}
+
+pub fn run(args: &DoctorArgs, common: &Common) -> Result<Outcome> {
+    let mut found = Findings::default();
+    for finding in Facts::gather(&Host::here())?.findings() {
+        // Snapshots mount it where it is missing.
+        let ok = finding.ok || finding.name == "bpf filesystem";
+        found.add(finding.name, &finding.value, ok, finding.remedy);
+    }
+    add_tracking(&mut found);
     match io_uring_available() {
-        Ok(()) => add("io_uring at work", "yes", true, None),
-        Err(error) => add(
+        Ok(()) => found.add("io_uring at work", "yes", true, None),
+        Err(error) => found.add(
             "io_uring at work",
             &error.to_string(),
             false,
             Some("disks are read by threads instead, which is slower and safe"),
         ),
     }
-    let verdict = match amiss {
-        0 => "this host can do everything".to_owned(),
-        count => format!("{count} things are amiss"),
+    let test = if args.freeze_test.is_empty() {
+        Value::Null
+    } else {
+        super::need_root()?;
+        let test = freeze_test(&args.freeze_test, &common.places()?)?;
+        add_test(&mut found, &test);
+        document(&test)
     };
-    text.push_str(&verdict);
-    let json = json!({"findings": documents, "amiss": amiss});
-    Ok(Outcome::done(json, text).below(amiss > 0))
+    found.text.push_str(&match found.amiss {
+        0 => "nothing is amiss".to_owned(),
+        count => format!("{count} things are amiss"),
+    });
+    let json = json!({
+        "findings": found.documents,
+        "amiss": found.amiss,
+        "freeze_test": test,
+    });
+    Ok(Outcome::done(json, found.text).below(found.amiss > 0))
+}
+
+fn add_tracking(found: &mut Findings) {
+    let fatal: Vec<_> = obstacles().into_iter().filter(|one| one.fatal).collect();
+    for obstacle in &fatal {
+        let remedy = format!("{}; until then snapshots are refused", obstacle.remedy);
+        found.add("tracking", &obstacle.what, false, Some(&remedy));
+    }
+    if fatal.is_empty() {
+        found.add("tracking", "can be started", true, None);
+    }
+}
+
+fn ms(time: Duration) -> f64 {
+    time.as_micros() as f64 / 1000.0
+}
+
+fn add_test(found: &mut Findings, test: &FreezeTest) {
+    for one in &test.filesystems {
+        let value = format!("{:.1} ms, thawed in {:.1} ms", ms(one.freeze), ms(one.thaw));
+        let name = format!("freezing {} ({})", one.target, one.fstype);
+        found.add(&name, &value, true, None);
+    }
+    for (target, why) in &test.left_out {
+        found.add(&format!("freezing {target}"), why, true, None);
+    }
+    for weakness in &test.weaknesses {
+        found.add("guardian", weakness, true, None);
+    }
+    let value = if test.filesystems.is_empty() {
+        "nothing is mounted that could be frozen".to_owned()
+    } else {
+        format!("{:.1} ms", ms(test.held))
+    };
+    found.add("frozen in all", &value, true, None);
+}
+
+fn document(test: &FreezeTest) -> Value {
+    let filesystems: Vec<Value> = test
+        .filesystems
+        .iter()
+        .map(|one| {
+            json!({
+                "target": one.target,
+                "source": one.source,
+                "type": one.fstype,
+                "freeze_ms": ms(one.freeze),
+                "thaw_ms": ms(one.thaw),
+            })
+        })
+        .collect();
+    let left_out: Vec<Value> = test
+        .left_out
+        .iter()
+        .map(|(target, why)| json!({"target": target, "reason": why}))
+        .collect();
+    json!({
+        "freeze_ms": ms(test.held),
+        "filesystems": filesystems,
+        "left_out": left_out,
+        "weaknesses": test.weaknesses,
+    })
 }

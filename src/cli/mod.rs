@@ -53,7 +53,7 @@ fn dispatch(command: &Command, common: &Common, progress: &Progress) -> Result<O
     match command {
         Command::Init(args) => init::run(args),
         Command::Disks => disks::run(common),
-        Command::Doctor => doctor::run(common),
+        Command::Doctor(args) => doctor::run(args, common),
         Command::Track(args) => track::run(args, common, progress),
         Command::Snapshot(args) => snapshot::run(args, common, progress),
         Command::List(args) => list::run(args, common),
@@ -68,7 +68,8 @@ fn dispatch(command: &Command, common: &Common, progress: &Progress) -> Result<O
 
 /// The vault that `--vault` or `STILLPOINT_VAULT` names.
 fn open_vault(common: &Common) -> Result<Arc<Vault>> {
-    let vault = common.vault.as_deref().ok_or_else(|| {
+    let named = common.vault.as_deref().filter(|name| !name.is_empty());
+    let vault = named.ok_or_else(|| {
         Error::new(ErrorKind::Usage, "no vault was named")
             .with_hint("give --vault DIRECTORY, or set STILLPOINT_VAULT")
     })?;

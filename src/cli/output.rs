@@ -4,7 +4,7 @@
 use super::args::Common;
 use super::exit::code;
 use super::outcome::Outcome;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::json;
@@ -42,20 +42,40 @@ pub fn conclude_error(error: &Error, as_json: bool) -> ExitCode {
         let mut document = json!({"error": {
             "kind": error.kind().name(),
             "message": error.to_string(),
-            "hint": error.hint(),
+            "hint": advice(error),
         }})
         .to_string();
         document.push('\n');
         write_patiently(std::io::stdout().as_fd(), document.as_bytes(), PATIENCE);
     } else {
-        let hint = error
-            .hint()
-            .map(|hint| format!("  {hint}\n"))
-            .unwrap_or_default();
-        let text = format!("stillpoint: {error}\n{hint}");
+        let text = format!("stillpoint: {error}\n  {}\n", advice(error));
         write_patiently(std::io::stderr().as_fd(), text.as_bytes(), PATIENCE);
     }
     ExitCode::from(code(error.kind()))
+}
+
+/// What to do next: as the error says, or what fits all of its kind.
+fn advice(error: &Error) -> &str {
+    let root = nix::unistd::Uid::effective().is_root();
+    error.hint().unwrap_or(match error.kind() {
+        ErrorKind::Usage => "see stillpoint --help",
+        ErrorKind::NotFound => "check the name; `stillpoint disks` and `stillpoint list` tell them",
+        ErrorKind::Exists => "name another, or remove what is there if nobody needs it",
+        ErrorKind::NoSpace => "make room there, or name another place, and run it again",
+        ErrorKind::Io => "look at the kernel's log (dmesg) for what the device says, and try again",
+        ErrorKind::Damaged => {
+            "`stillpoint verify --all` says what is damaged and which snapshots are whole"
+        }
+        ErrorKind::Format => "name a vault that this version knows, or use the newest stillpoint",
+        ErrorKind::Unsupported if !root => "run it as root, with sudo for example",
+        ErrorKind::Unsupported => "`stillpoint doctor` says what this host cannot do, and why",
+        ErrorKind::Busy => "wait until it is free, and run it again",
+        ErrorKind::Inconsistent => "nothing was stored; run it again, at a quieter time if need be",
+        ErrorKind::Interrupted(_) => "run it again when it suits",
+        ErrorKind::Failed => {
+            "run it again with -v; if it stays, please report it with what it says"
+        }
+    })
 }
 
 /// Writes, but waits for a reader no longer than that; what is left then is lost.

@@ -103,11 +103,6 @@ impl Facts {
             1 => "for the privileged",
             _ => "switched off",
         };
-        let cgroups = match self.cgroups {
-            Cgroups::V2 => "v2",
-            Cgroups::V1 => "v1",
-            Cgroups::None => "none",
-        };
         vec![
             finding("kernel", &self.kernel, !self.kernel.is_empty(), KERNEL),
             finding("root", yes(self.root), self.root, ROOT),
@@ -125,7 +120,6 @@ impl Facts {
                 LOCKDOWN,
             ),
             finding("io_uring", io_uring, self.io_uring_disabled < 2, IO_URING),
-            finding("cgroups", cgroups, self.cgroups == Cgroups::V2, CGROUPS),
             finding(
                 "/run writable",
                 yes(self.run_writable),
@@ -142,11 +136,9 @@ const BTF: &str = "use a kernel built with CONFIG_DEBUG_INFO_BTF, as distributio
                    then changes cannot be tracked and every snapshot reads the whole disk";
 const BPF: &str = "mount -t bpf bpf /sys/fs/bpf; until then tracking ends with the process";
 const LOCKDOWN: &str = "boot with lockdown=integrity: confidentiality forbids tracing, so changes \
-                        cannot be tracked and every snapshot reads the whole disk";
+                        cannot be tracked and snapshots are refused";
 const IO_URING: &str = "sysctl kernel.io_uring_disabled=1; until then disks are read one request \
                         at a time, which is slower";
-const CGROUPS: &str = "boot with systemd.unified_cgroup_hierarchy=1; until then --on-busy throttle \
-                       does not work";
 const RUN: &str = "make /run writable: locks and job records are kept there";
 
 /// The word in brackets of `none [integrity] confidentiality`.

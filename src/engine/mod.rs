@@ -3,6 +3,7 @@
 
 mod cut;
 mod diff;
+mod freeze_test;
 mod lock;
 mod monitor;
 mod plan;
@@ -19,6 +20,7 @@ mod verify;
 
 pub use cut::Cut;
 pub use diff::diff;
+pub use freeze_test::{FreezeTest, FrozenFor, freeze_test};
 pub use monitor::{Event, Monitor, Silent};
 pub use plan::{Parent, Plan, plan};
 pub use prepare::{Scene, protectable};

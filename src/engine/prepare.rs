@@ -144,6 +144,15 @@ pub fn prepare_disk(
     wishes: Wishes,
     monitor: &dyn Monitor,
 ) -> Result<SubjectOptions> {
+    // First: a disk that cannot be read must not end up tracked.
+    let reader: Box<dyn DiskReader> = open_reader(&disk.path, &ReaderOptions::new(pool.clone()))?;
+    if reader.size() != disk.identity.size {
+        return Err(Error::new(
+            ErrorKind::Inconsistent,
+            format!("{} has changed its size this very moment", disk.name()),
+        )
+        .with_hint("nothing was done; run it again"));
+    }
     let tracked = TrackedDisk {
         dev: disk.dev(),
         size: disk.identity.size,
@@ -174,14 +183,6 @@ pub fn prepare_disk(
             }
             Err(error) => return Err(error),
         }
-    }
-    let reader: Box<dyn DiskReader> = open_reader(&disk.path, &ReaderOptions::new(pool.clone()))?;
-    if reader.size() != disk.identity.size {
-        return Err(Error::new(
-            ErrorKind::Inconsistent,
-            format!("{} has changed its size this very moment", disk.name()),
-        )
-        .with_hint("nothing was done; run it again"));
     }
     let mut swap = BlockSet::new();
     for extent in swapped_extents(

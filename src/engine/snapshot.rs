@@ -208,7 +208,12 @@ fn what_is_outside(set: &FreezeSet) -> Vec<String> {
     set.filesystems.iter().filter(outside).map(name).collect()
 }
 
-fn targets(set: &FreezeSet, freeze: bool, warnings: &mut Vec<String>) -> Result<Vec<FreezeTarget>> {
+/// What the guardian has to freeze.
+pub(super) fn targets(
+    set: &FreezeSet,
+    freeze: bool,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<FreezeTarget>> {
     let mut targets = Vec::new();
     for filesystem in set.filesystems.iter().filter(|_| freeze) {
         match freezable(filesystem) {

@@ -96,7 +96,9 @@ impl PinDir {
             nix::mount::mount(Some("bpf"), root, Some("bpf"), MsFlags::empty(), nothing)
                 .io_context("mount the BPF filesystem on", root)
                 .map_err(|error| {
-                    error.with_hint("mount it (mount -t bpf bpf /sys/fs/bpf) and try again")
+                    error
+                        .with_kind(ErrorKind::Unsupported)
+                        .with_hint("mount it (mount -t bpf bpf /sys/fs/bpf) and try again")
                 })?;
             // Other programs expect it as systemd mounts it.
             let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);

@@ -283,7 +283,6 @@ fn facts_are_told_with_their_remedies() {
         "lockdown",
         "io_uring",
         "bpf filesystem",
-        "cgroups",
     ] {
         assert!(amiss.contains(&name), "{name}");
     }

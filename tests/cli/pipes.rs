@@ -1,0 +1,82 @@
+//! Nobody listens, or nobody reads: the run is done all the same, with the right exit code.
+
+use super::lab::{Lab, code_of, finish, noise, wait};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use std::io::{PipeReader, PipeWriter, Write};
+use std::process::{Command, Stdio};
+
+/// A pipe that takes not one byte more.
+fn full_pipe() -> (PipeReader, PipeWriter) {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let blocking = fcntl(&writer, FcntlArg::F_GETFL).unwrap();
+    let flags = OFlag::from_bits_retain(blocking) | OFlag::O_NONBLOCK;
+    fcntl(&writer, FcntlArg::F_SETFL(flags)).unwrap();
+    while writer.write(&[b'x'; 4096]).is_ok() {}
+    while writer.write(b"x").is_ok() {}
+    fcntl(
+        &writer,
+        FcntlArg::F_SETFL(OFlag::from_bits_retain(blocking)),
+    )
+    .unwrap();
+    (reader, writer)
+}
+
+fn code(command: &mut Command) -> i32 {
+    let shown = format!("{command:?}");
+    let mut child = command.spawn().unwrap();
+    code_of(wait(&mut child, &shown))
+}
+
+#[test]
+fn a_snapshot_is_made_whoever_listens() {
+    let Some(lab) = Lab::with_vault("cli: pipes") else {
+        return;
+    };
+    let mut disk = lab.disk("disk", 24 << 20);
+    let place = disk.mount("ext4");
+    std::fs::write(place.join("file"), noise(1 << 20, 1)).unwrap();
+    let args = ["snapshot", &disk.device, "-v", "--json"];
+    // The output closed before it begins.
+    let script = ["sh", "-c", "exec \"$@\" >&- 2>&- <&-", "sh"];
+    finish(&mut lab.command_with(&script, &args)).expect(0);
+    // Its reader gone.
+    for which in ["stdout", "stderr", "both"] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = lab.command(&args);
+        let other = || Stdio::null();
+        let broken = || Stdio::from(writer.try_clone().unwrap());
+        command.stdout(if which == "stderr" { other() } else { broken() });
+        command.stderr(if which == "stdout" { other() } else { broken() });
+        assert_eq!(code(&mut command), 0, "{which}");
+    }
+    // A reader that does not read.
+    let (_reader, writer) = full_pipe();
+    let mut command = lab.command(&args);
+    command
+        .stdout(writer.try_clone().unwrap())
+        .stderr(writer.try_clone().unwrap());
+    assert_eq!(code(&mut command), 0);
+    let list = lab.json(&["list"]);
+    assert_eq!(list["snapshots"].as_array().unwrap().len(), 5);
+    // Failures keep their codes too.
+    let mut command = lab.command(&["snapshot", "no-such"]);
+    command.stdout(writer.try_clone().unwrap()).stderr(writer);
+    assert_eq!(code(&mut command), 1);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    for args in [
+        &["list", "--json"][..],
+        &["snapshot"],
+        &["--help"],
+        &["snapshot", "no-such"],
+    ] {
+        let mut command = lab.command(args);
+        command
+            .stdout(writer.try_clone().unwrap())
+            .stderr(writer.try_clone().unwrap());
+        let expected = lab.run(args).code;
+        assert_eq!(code(&mut command), expected, "{args:?}");
+    }
+    lab.run(&["verify", "--all"]).expect(0);
+}
