@@ -163,7 +163,7 @@ impl Subject {
         Ok(read.bytes)
     }
 
-    /// Starts an epoch and wants what changed since the last one; answers how much that is.
+    /// Starts an epoch and wants what changed since the last one too; answers how much is wanted.
     pub fn want_changed(&mut self) -> Result<Bytes> {
         let next = self.options.changes.advance()?;
         self.want_until(next)
@@ -178,7 +178,9 @@ impl Subject {
     }
 
     fn want_until(&mut self, next: Epoch) -> Result<Bytes> {
-        self.wanted = self.changed()?;
+        // Added: what was wanted already and has not been read has no marks of this epoch.
+        let changed = self.changed()?;
+        self.wanted.add(&changed);
         self.epoch = next;
         Ok(Bytes(self.wanted.len() * BLOCK_SIZE))
     }
