@@ -6,6 +6,8 @@ mod device;
 #[cfg(test)]
 mod freeze;
 #[cfg(test)]
+mod instant;
+#[cfg(test)]
 mod read;
 #[cfg(test)]
 mod support;

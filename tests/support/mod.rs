@@ -4,4 +4,5 @@ pub mod disks;
 pub mod freezable;
 pub mod loops;
 pub mod recorded;
+pub mod rig;
 pub mod tracked;
