@@ -162,10 +162,8 @@ fn judge(
     for place in &places {
         judge::churn(&place.join("churn"))?;
     }
-    // The loop device goes after what is mounted from it.
-    for (attached, mount) in mounted {
-        drop(mount);
-        drop(attached);
+    for (kind, mounted) in kinds.iter().zip(mounted) {
+        judge::unmount(kind, mounted);
     }
     for n in 0..2 {
         judge::clean(kinds[n], &images[n], &places[n])?;

@@ -92,6 +92,14 @@ pub fn mount(fstype: &str, image: &Path, place: &Path) -> (Attached, Mount) {
     (attached, mount)
 }
 
+/// Undoes it. The kernel must not take the device for a part of the live btrfs later on.
+pub fn unmount(fstype: &str, (attached, mount): (Attached, Mount)) {
+    drop(mount);
+    if fstype == "btrfs" {
+        attempt("btrfs", &["device", "scan", "--forget", &attached.0]);
+    }
+}
+
 /// Whether the filesystem's own checker finds it clean.
 pub fn clean(fstype: &str, image: &Path, place: &Path) -> Result<(), String> {
     let path = image.to_str().unwrap();
