@@ -1,7 +1,7 @@
 //! What is done to the disks while they are copied: everything that changes a disk. It must never
 //! write to a raw disk while the gate is shut, so that the disk can be looked at.
 
-use crate::support::tracked::attempt;
+use crate::support::tracked::run;
 use nix::fcntl::{FallocateFlags, fallocate};
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
@@ -107,6 +107,15 @@ impl Drop for Load {
     }
 }
 
+/// Discards all free space, a moment later.
+pub fn trim(place: &Path) -> JoinHandle<()> {
+    let place = place.to_str().unwrap().to_owned();
+    std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(40));
+        run("fstrim", &[&place]);
+    })
+}
+
 /// Random bytes; sometimes zeros, sometimes what compresses.
 fn bytes(random: &mut SmallRng, length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];
@@ -161,10 +170,6 @@ fn one_on_files(place: &Path, random: &mut SmallRng) {
             );
             // Not every filesystem knows every way.
             let _ = fallocate(open().unwrap(), way, at, length);
-        }
-        // All free space counts as changed then.
-        58 if random.random_range(0..12) == 0 => {
-            attempt("fstrim", &[place.to_str().unwrap()]);
         }
         _ => {
             let file = File::open(place).unwrap();

@@ -3,7 +3,7 @@
 
 use super::writers::{Chain, KEPT, RECORD, Record, churned};
 use crate::support::rig::{Attached, Mount};
-use crate::support::tracked::attempt;
+use crate::support::tracked::{attempt, run};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -80,24 +80,19 @@ pub fn churn(folder: &Path) -> Result<u64, String> {
     Ok(next)
 }
 
-/// Mounts a copy so that nothing is repaired or replayed.
-pub fn mount(fstype: &str, image: &Path, place: &Path) -> (Attached, Mount) {
+/// Mounts a copy so that nothing is repaired or replayed. The mount goes away first.
+pub fn mount(fstype: &str, image: &Path, place: &Path) -> (Mount, Attached) {
     let options = match fstype {
         "ext4" => "ro,noload",
         "xfs" => "ro,norecovery,nouuid",
         _ => "ro,rescue=nologreplay",
     };
-    let attached = Attached::new(image);
-    let mount = Mount::new(&attached.0, place, options);
-    (attached, mount)
-}
-
-/// Undoes it. The kernel must not take the device for a part of the live btrfs later on.
-pub fn unmount(fstype: &str, (attached, mount): (Attached, Mount)) {
-    drop(mount);
     if fstype == "btrfs" {
-        attempt("btrfs", &["device", "scan", "--forget", &attached.0]);
+        // Or the kernel takes it for the live one. Its blocks stay as they are.
+        run("btrfstune", &["-f", "-m", image.to_str().unwrap()]);
     }
+    let attached = Attached::new(image);
+    (Mount::new(&attached.0, place, options), attached)
 }
 
 /// Whether the filesystem's own checker finds it clean.
