@@ -6,6 +6,8 @@ mod cli;
 #[cfg(test)]
 mod cost;
 #[cfg(test)]
+mod cycle;
+#[cfg(test)]
 mod damage;
 #[cfg(test)]
 mod device;
@@ -13,6 +15,8 @@ mod device;
 mod faults;
 #[cfg(test)]
 mod freeze;
+#[cfg(test)]
+mod instant;
 #[cfg(test)]
 mod old_formats;
 #[cfg(test)]

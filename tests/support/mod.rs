@@ -6,5 +6,6 @@ pub mod freezable;
 pub mod loops;
 pub mod model;
 pub mod recorded;
+pub mod rig;
 pub mod tracked;
 pub mod vaults;

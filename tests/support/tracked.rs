@@ -58,7 +58,7 @@ impl Drop for PrivateTracker {
 }
 
 /// Takes all pins away, whatever state they are in.
-fn stop(pins: &PinDir) {
+pub fn stop(pins: &PinDir) {
     for version in std::fs::read_dir(pins.path())
         .into_iter()
         .flatten()
@@ -97,6 +97,18 @@ pub fn private_pins() -> PinDir {
     PinDir::named(&format!("{PREFIX}{}-{count}", std::process::id())).unwrap()
 }
 
+/// Two tests may find the same free device at once: the slower one tries again.
+fn losetup(args: &[&str]) -> String {
+    for _ in 0..50 {
+        let output = attempt("losetup", args);
+        if output.status.success() {
+            return String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    run("losetup", args)
+}
+
 /// A loop disk on a sparse file.
 pub struct LoopDisk {
     pub device: String,
@@ -117,7 +129,7 @@ impl LoopDisk {
         let mut args = vec!["--find", "--show"];
         args.extend(options);
         args.push(file.to_str().unwrap());
-        let device = run("losetup", &args);
+        let device = losetup(&args);
         Self {
             device,
             file,
