@@ -39,6 +39,7 @@ fn target(place: &Path) -> FreezeTarget {
             major: major.parse().unwrap(),
             minor: minor.parse().unwrap(),
         },
+        wave: 0,
         source: fields[1].to_owned(),
         fstype: fields[2].to_owned(),
     }
@@ -47,6 +48,31 @@ fn target(place: &Path) -> FreezeTarget {
 /// A directory for records, in memory as /run is.
 fn memory_dir() -> TempDir {
     tempfile::tempdir_in("/dev/shm").unwrap()
+}
+
+/// A freeze by somebody else, undone when dropped. To be made after the mounts that lie on it, so
+/// that it is dropped before they are unmounted.
+struct Stranger<'a>(&'a Mounted);
+
+impl<'a> Stranger<'a> {
+    fn freezes(mount: &'a Mounted) -> Self {
+        run("fsfreeze", &["--freeze", mount.path()]);
+        Self(mount)
+    }
+}
+
+impl Drop for Stranger<'_> {
+    fn drop(&mut self) {
+        attempt("fsfreeze", &["--unfreeze", self.0.path()]);
+    }
+}
+
+/// Targets in the order given, one after the other.
+fn in_turn(mut options: GuardianOptions) -> GuardianOptions {
+    for (wave, target) in options.targets.iter_mut().enumerate() {
+        target.wave = wave.try_into().unwrap();
+    }
+    options
 }
 
 fn options(run_dir: &Path, mounts: &[&Mounted], deadline: Duration) -> GuardianOptions {
@@ -200,7 +226,7 @@ fn a_foreign_freeze_is_named_and_left_alone() {
     let run_dir = memory_dir();
     let mounts = ["ext4", "xfs", "ext4"].map(Mounted::new);
     let all: Vec<&Mounted> = mounts.iter().collect();
-    run("fsfreeze", &["--freeze", mounts[1].path()]);
+    let _stranger = Stranger::freezes(&mounts[1]);
     let mut guardian = Guardian::start(options(run_dir.path(), &all, FAR)).unwrap();
     let error = guardian.freeze().unwrap_err();
     drop(guardian);
@@ -408,7 +434,7 @@ fn a_guardian_killed_before_the_freeze_freezes_nothing() {
     let run_dir = memory_dir();
     let mounts = ["ext4", "xfs"].map(Mounted::new);
     // A foreign freeze must survive the engine's own thaw: the record says what was not reached.
-    run("fsfreeze", &["--freeze", mounts[1].path()]);
+    let _stranger = Stranger::freezes(&mounts[1]);
     let all: Vec<&Mounted> = mounts.iter().collect();
     let mut options = options(run_dir.path(), &all, FAR);
     // Writing out a frozen filesystem is no work: it must not block.
