@@ -67,6 +67,24 @@ impl Drop for Stranger<'_> {
     }
 }
 
+/// A bind mount, undone when dropped.
+struct Bind<'a>(&'a Path);
+
+impl<'a> Bind<'a> {
+    fn new(from: &Path, to: &'a Path) -> Self {
+        let (from, place) = (from.to_str().unwrap(), to.to_str().unwrap());
+        run("mount", &["--bind", from, place]);
+        Self(to)
+    }
+}
+
+impl Drop for Bind<'_> {
+    fn drop(&mut self) {
+        // Whoever looks at all mounts of this machine just now keeps it busy for a moment.
+        attempt("umount", &["--lazy", self.0.to_str().unwrap()]);
+    }
+}
+
 /// Targets in the order given, one after the other.
 fn in_turn(mut options: GuardianOptions) -> GuardianOptions {
     for (wave, target) in options.targets.iter_mut().enumerate() {
@@ -329,17 +347,14 @@ fn a_bind_mount_is_as_good_a_way_in() {
         } else {
             std::fs::write(&to, "").unwrap();
         }
-        let (from, to) = (from.to_str().unwrap(), to.to_str().unwrap());
-        run("mount", &["--bind", from, to]);
+        let bound = Bind::new(from, &to);
         let mut options = options(run_dir.path(), &[], FAR);
-        options.targets.push(target(Path::new(to)));
-        let result = Guardian::start(options).and_then(|mut guardian| {
-            guardian.freeze()?;
-            assert!(is_frozen(&mount.place));
-            guardian.thaw()
-        });
-        run("umount", &[to]);
-        result.unwrap();
+        options.targets.push(target(&to));
+        let mut guardian = Guardian::start(options).unwrap();
+        guardian.freeze().unwrap();
+        assert!(is_frozen(&mount.place));
+        guardian.thaw().unwrap();
+        drop(bound);
         assert_thawed(&[&mount]);
     }
 }
