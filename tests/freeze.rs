@@ -39,6 +39,7 @@ fn target(place: &Path) -> FreezeTarget {
             major: major.parse().unwrap(),
             minor: minor.parse().unwrap(),
         },
+        wave: 0,
         source: fields[1].to_owned(),
         fstype: fields[2].to_owned(),
     }
@@ -47,6 +48,49 @@ fn target(place: &Path) -> FreezeTarget {
 /// A directory for records, in memory as /run is.
 fn memory_dir() -> TempDir {
     tempfile::tempdir_in("/dev/shm").unwrap()
+}
+
+/// A freeze by somebody else, undone when dropped. To be made after the mounts that lie on it, so
+/// that it is dropped before they are unmounted.
+struct Stranger<'a>(&'a Mounted);
+
+impl<'a> Stranger<'a> {
+    fn freezes(mount: &'a Mounted) -> Self {
+        run("fsfreeze", &["--freeze", mount.path()]);
+        Self(mount)
+    }
+}
+
+impl Drop for Stranger<'_> {
+    fn drop(&mut self) {
+        attempt("fsfreeze", &["--unfreeze", self.0.path()]);
+    }
+}
+
+/// A bind mount, undone when dropped.
+struct Bind<'a>(&'a Path);
+
+impl<'a> Bind<'a> {
+    fn new(from: &Path, to: &'a Path) -> Self {
+        let (from, place) = (from.to_str().unwrap(), to.to_str().unwrap());
+        run("mount", &["--bind", from, place]);
+        Self(to)
+    }
+}
+
+impl Drop for Bind<'_> {
+    fn drop(&mut self) {
+        // Whoever looks at all mounts of this machine just now keeps it busy for a moment.
+        attempt("umount", &["--lazy", self.0.to_str().unwrap()]);
+    }
+}
+
+/// Targets in the order given, one after the other.
+fn in_turn(mut options: GuardianOptions) -> GuardianOptions {
+    for (wave, target) in options.targets.iter_mut().enumerate() {
+        target.wave = wave.try_into().unwrap();
+    }
+    options
 }
 
 fn options(run_dir: &Path, mounts: &[&Mounted], deadline: Duration) -> GuardianOptions {
@@ -200,7 +244,7 @@ fn a_foreign_freeze_is_named_and_left_alone() {
     let run_dir = memory_dir();
     let mounts = ["ext4", "xfs", "ext4"].map(Mounted::new);
     let all: Vec<&Mounted> = mounts.iter().collect();
-    run("fsfreeze", &["--freeze", mounts[1].path()]);
+    let _stranger = Stranger::freezes(&mounts[1]);
     let mut guardian = Guardian::start(options(run_dir.path(), &all, FAR)).unwrap();
     let error = guardian.freeze().unwrap_err();
     drop(guardian);
@@ -303,17 +347,14 @@ fn a_bind_mount_is_as_good_a_way_in() {
         } else {
             std::fs::write(&to, "").unwrap();
         }
-        let (from, to) = (from.to_str().unwrap(), to.to_str().unwrap());
-        run("mount", &["--bind", from, to]);
+        let bound = Bind::new(from, &to);
         let mut options = options(run_dir.path(), &[], FAR);
-        options.targets.push(target(Path::new(to)));
-        let result = Guardian::start(options).and_then(|mut guardian| {
-            guardian.freeze()?;
-            assert!(is_frozen(&mount.place));
-            guardian.thaw()
-        });
-        run("umount", &[to]);
-        result.unwrap();
+        options.targets.push(target(&to));
+        let mut guardian = Guardian::start(options).unwrap();
+        guardian.freeze().unwrap();
+        assert!(is_frozen(&mount.place));
+        guardian.thaw().unwrap();
+        drop(bound);
         assert_thawed(&[&mount]);
     }
 }
@@ -408,7 +449,7 @@ fn a_guardian_killed_before_the_freeze_freezes_nothing() {
     let run_dir = memory_dir();
     let mounts = ["ext4", "xfs"].map(Mounted::new);
     // A foreign freeze must survive the engine's own thaw: the record says what was not reached.
-    run("fsfreeze", &["--freeze", mounts[1].path()]);
+    let _stranger = Stranger::freezes(&mounts[1]);
     let all: Vec<&Mounted> = mounts.iter().collect();
     let mut options = options(run_dir.path(), &all, FAR);
     // Writing out a frozen filesystem is no work: it must not block.

@@ -263,7 +263,7 @@ impl Guardian {
     }
 
     /// Whether, as far as can be known at once and without allocating, all is still frozen: false
-    /// when the deadline has passed or the guardian has anything to say, as it never says good things.
+    /// when the deadline has passed or the guardian has anything to say: it has no good news now.
     pub fn is_holding(&self) -> bool {
         let in_time = self.watch().is_some_and(|w| !w.remaining().is_zero());
         let Some(socket) = &self.socket else {
@@ -277,8 +277,8 @@ impl Guardian {
     /// from the end of [`Guardian::freeze`] until now.
     ///
     /// # Errors
-    /// `Inconsistent`: the deadline passed, someone else thawed a target, or the guardian died: what
-    /// was read must be thrown away. `Failed`: a target could not be thawed.
+    /// `Inconsistent`: the deadline passed, someone else thawed a target, or the guardian died:
+    /// what was read must be thrown away. `Failed`: a target could not be thawed.
     pub fn thaw(mut self) -> Result<ThawTimes> {
         self.release()
     }

@@ -3,7 +3,7 @@
 
 use super::clock::Clock;
 use super::isolation::Isolation;
-use super::ledger::{Ledger, State, THAWERS};
+use super::ledger::{FREEZERS, Ledger, State, THAWERS};
 use super::record::Journal;
 use super::wire::{Hello, MAX_HELLO};
 use crate::sys::process::{close_from, receive_with_fds};
@@ -63,14 +63,15 @@ fn receive_orders() -> Option<(OwnedFd, Hello, Vec<OwnedFd>)> {
     let mut buffer = vec![0; MAX_HELLO];
     let (len, mut fds) = receive(&socket, &mut buffer)?;
     let hello = Hello::decode(buffer.get(..len)?)?;
-    while fds.len() < hello.targets + 1 {
+    let expected = hello.waves.len() + 1;
+    while fds.len() < expected {
         let (len, more) = receive(&socket, &mut buffer)?;
         if len == 0 || more.is_empty() {
             return None;
         }
         fds.extend(more);
     }
-    (fds.len() == hello.targets + 1).then_some((socket, hello, fds))
+    (fds.len() == expected).then_some((socket, hello, fds))
 }
 
 fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> Option<(usize, Vec<OwnedFd>)> {
@@ -86,10 +87,14 @@ fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> Option<(usize, Vec<OwnedFd>)>
 fn prepare(socket: OwnedFd, hello: &Hello, mut fds: Vec<OwnedFd>) -> Option<(Clock, Arc<Ledger>)> {
     let journal = Journal::new(File::from(fds.remove(0)));
     let (bell, ring) = std::io::pipe().ok()?;
-    let ledger = Ledger::new(Arc::new(fds), |_| State::Planned, Some(journal), ring);
+    let plan = hello.waves.iter().map(|&wave| (wave, State::Planned));
+    let ledger = Ledger::new(Arc::new(fds), plan, Some(journal), ring);
     let ledger = Arc::new(ledger);
-    spawn(&ledger, "freezer", Ledger::run_freezer)?;
-    for _ in 0..hello.targets.min(THAWERS) {
+    let targets = hello.waves.len();
+    for _ in 0..targets.clamp(1, FREEZERS) {
+        spawn(&ledger, "freezer", Ledger::run_freezer)?;
+    }
+    for _ in 0..targets.min(THAWERS) {
         spawn(&ledger, "thawer", Ledger::run_thawer)?;
     }
     let clock = Clock::new(socket, bell, Arc::clone(&ledger), hello.deadline);

@@ -33,6 +33,10 @@ pub(super) fn check(targets: &[FreezeTarget], deadline: Duration) -> Result<()> 
         let message = format!("a freeze deadline of {deadline:?}: more than 0, at most 10 minutes");
         return Err(Error::new(ErrorKind::Usage, message));
     }
+    if !targets.is_sorted_by_key(|target| target.wave) {
+        let message = "the filesystems to freeze are not in the order of their waves";
+        return Err(Error::new(ErrorKind::Failed, message));
+    }
     let mut seen = BTreeSet::new();
     for target in targets {
         // Its second freeze would say "frozen already", as if a stranger had done it.
@@ -86,7 +90,7 @@ pub(super) fn hand_over(
     let absolute = std::path::absolute(&file.path).io_context("name", &file.path)?;
     let hello = Hello {
         deadline,
-        targets: fds.len(),
+        waves: targets.iter().map(|target| target.wave).collect(),
         record: std::os::unix::ffi::OsStringExt::into_vec(absolute.into_os_string()),
     };
     let journal = [file.journal.as_fd().as_raw_fd()];

@@ -8,10 +8,13 @@ use crate::sys;
 use nix::errno::Errno;
 use std::io::{PipeWriter, Write};
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, Ordering::SeqCst};
+use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+/// How many targets are frozen at a time, at most. Nearly all of a freeze is waiting for grace
+/// periods of RCU, which those that wait at the same time share.
+pub(super) const FREEZERS: usize = 16;
 /// How many targets are thawed at a time, at most: so many may be stuck before the rest waits.
 pub(super) const THAWERS: usize = 8;
 /// How often a thaw that failed is tried.
@@ -92,6 +95,7 @@ enum Stage {
 /// One target's line. Its fields are written by whoever moved its state.
 #[derive(Debug)]
 struct Line {
+    wave: u16,
     state: AtomicU8,
     freeze_micros: AtomicU32,
     thaw_micros: AtomicU32,
@@ -102,6 +106,8 @@ struct Line {
 pub(super) struct Ledger {
     fds: Arc<Vec<OwnedFd>>,
     lines: Vec<Line>,
+    /// The first target that no freezer has taken.
+    next: AtomicUsize,
     stage: Mutex<Stage>,
     bell: Condvar,
     journal: Option<Journal>,
@@ -110,21 +116,23 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    /// All targets in `state`, in freeze order.
+    /// All targets in freeze order, each with its wave and the state it is in.
     pub(super) fn new(
         fds: Arc<Vec<OwnedFd>>,
-        states: impl Fn(usize) -> State,
+        plan: impl Iterator<Item = (u16, State)>,
         journal: Option<Journal>,
         ring: PipeWriter,
     ) -> Self {
-        let lines = (0..fds.len()).map(|i| Line {
-            state: AtomicU8::new(states(i) as u8),
+        let lines = plan.map(|(wave, state)| Line {
+            wave,
+            state: AtomicU8::new(state as u8),
             freeze_micros: AtomicU32::new(0),
             thaw_micros: AtomicU32::new(0),
             errno: AtomicI32::new(0),
         });
         Self {
             lines: lines.collect(),
+            next: AtomicUsize::new(0),
             fds,
             stage: Mutex::new(Stage::Wait),
             bell: Condvar::new(),
@@ -164,31 +172,70 @@ impl Ledger {
         *stage
     }
 
-    /// The life of the one thread that freezes: all targets in order, until one refuses or the
-    /// order to thaw comes; then it thaws like the others.
+    /// The life of a thread that freezes: takes one target after the other, until one refuses or
+    /// the order to thaw comes; then it thaws like the others.
     pub(super) fn run_freezer(&self) {
         if self.wait_for(Stage::Freeze) == Stage::Freeze {
-            for (index, (line, fd)) in self.lines.iter().zip(self.fds.iter()).enumerate() {
-                // Said before it is asked: whoever orders the thaw and then finds nothing in the
-                // works may rely on it.
-                self.enter(index, line, State::Freezing);
-                if self.stage() == Stage::Thaw {
-                    self.enter(index, line, State::Planned);
+            loop {
+                let index = self.next.fetch_add(1, SeqCst);
+                let (Some(line), Some(fd)) = (self.lines.get(index), self.fds.get(index)) else {
+                    break;
+                };
+                if !self.await_turn(line.wave) || !self.freeze_one(index, line, fd) {
                     break;
                 }
-                let begun = Instant::now();
-                let result = sys::freeze::freeze(fd);
-                line.freeze_micros.store(micros(begun), SeqCst);
-                if let Err(errno) = result {
-                    line.errno.store(errno as i32, SeqCst);
-                    self.enter(index, line, State::Refused);
-                    break;
-                }
-                self.enter(index, line, State::Frozen);
             }
             self.ring();
         }
         self.run_thawer();
+    }
+
+    /// Waits until all earlier waves are frozen; false when that will not be.
+    fn await_turn(&self, wave: u16) -> bool {
+        let mut stage = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if *stage == Stage::Thaw || self.refused().is_some() {
+                return false;
+            }
+            let mut earlier = self.lines.iter().take_while(|line| line.wave < wave);
+            if earlier.all(|line| line.state.load(SeqCst) == State::Frozen as u8) {
+                return true;
+            }
+            stage = self
+                .bell
+                .wait(stage)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Freezes one target; false when it or another refused, or the order to thaw has come.
+    fn freeze_one(&self, index: usize, line: &Line, fd: &OwnedFd) -> bool {
+        // Said before it is asked: whoever orders the thaw and then finds nothing in the works may
+        // rely on it.
+        self.enter(index, line, State::Freezing);
+        if self.stage() == Stage::Thaw {
+            self.enter(index, line, State::Planned);
+            return false;
+        }
+        let begun = Instant::now();
+        let result = sys::freeze::freeze(fd);
+        line.freeze_micros.store(micros(begun), SeqCst);
+        if let Err(errno) = result {
+            line.errno.store(errno as i32, SeqCst);
+        }
+        let frozen = result.is_ok();
+        self.enter(
+            index,
+            line,
+            if frozen {
+                State::Frozen
+            } else {
+                State::Refused
+            },
+        );
+        // For those that wait for their turn.
+        self.advance(Stage::Freeze);
+        frozen
     }
 
     /// The life of a thread that thaws: waits for the order, then takes what is frozen, last

@@ -6,8 +6,8 @@
 //! descriptors of its own; should both be killed, [`thaw`] finds their record.
 //!
 //! # What the engine must do
-//! Between [`Guardian::freeze`] and [`Guardian::thaw`] the engine must not write to any file, pipe or
-//! terminal, log, open a path, start a process, wait for anything without a deadline, or touch
+//! Between [`Guardian::freeze`] and [`Guardian::thaw`] the engine must not write to any file, pipe
+//! or terminal, log, open a path, start a process, wait for anything without a deadline, or touch
 //! memory that is not there yet: whatever it waits for may itself wait for a frozen filesystem. So
 //! it allocates and locks its buffers before, and only reads devices in between. If it errs, the
 //! deadline ends it, and the snapshot is lost.

@@ -140,6 +140,7 @@ impl Record {
                 mount_point: unescape(target.mount_point.as_bytes()),
                 namespace_pid: target.namespace_pid,
                 dev: target.dev,
+                wave: 0,
                 source: target.source.clone(),
                 fstype: target.fstype.clone(),
             };
@@ -363,6 +364,7 @@ mod tests {
             mount_point: PathBuf::from(OsString::from_vec(path.to_vec())),
             namespace_pid: Some(7),
             dev: DevNumber { major: 7, minor: 1 },
+            wave: 0,
             source: "/dev/loop1".into(),
             fstype: "ext4".into(),
         };

@@ -25,14 +25,11 @@ pub(super) fn thaw_all(
     let failed = |error| Error::new(ErrorKind::Failed, "cannot prepare to thaw").with_source(error);
     let until = Instant::now() + within;
     let (mut bell, ring) = std::io::pipe().map_err(failed)?;
-    let states = |index| {
-        if suspect(index) {
-            State::Frozen
-        } else {
-            State::Planned
-        }
-    };
-    let ledger = Arc::new(Ledger::new(Arc::clone(fds), states, None, ring));
+    let plan = (0..fds.len()).map(|index| match suspect(index) {
+        true => (0, State::Frozen),
+        false => (0, State::Planned),
+    });
+    let ledger = Arc::new(Ledger::new(Arc::clone(fds), plan, None, ring));
     ledger.order_thaw();
     for _ in 0..fds.len().min(THAWERS) {
         let ledger = Arc::clone(&ledger);

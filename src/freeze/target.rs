@@ -22,9 +22,12 @@ pub struct FreezeTarget {
     pub mount_point: PathBuf,
     /// A process in whose mount namespace it is mounted; `None` for our own.
     pub namespace_pid: Option<u32>,
-    /// Its device number in `mountinfo`. For btrfs, whose every subvolume has another `st_dev`, this
-    /// is the only number that they share.
+    /// Its device number in `mountinfo`. For btrfs, whose every subvolume has another `st_dev`,
+    /// this is the only number that they share.
     pub dev: DevNumber,
+    /// Targets of one wave are frozen at the same time, waves one after the other, in rising order.
+    /// One that lies on another (its loop device's file does) belongs in an earlier wave.
+    pub wave: u16,
     /// What is mounted there (`/dev/vda1`), for messages.
     pub source: String,
     /// Its type (`ext4`), for messages.
@@ -208,6 +211,7 @@ mod tests {
             mount_point: path.into(),
             namespace_pid: None,
             dev,
+            wave: 0,
             source: "none".into(),
             fstype: "proc".into(),
         }

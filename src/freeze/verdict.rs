@@ -48,8 +48,8 @@ pub(super) fn expired(deadline: Duration, stuck: Option<String>) -> Error {
     let (message, hint) = match stuck {
         Some(name) => (
             format!(
-                "{begin}, with {name} not done yet; all others are thawed, and it will be as soon as \
-                 the kernel lets go of it; the snapshot must be thrown away"
+                "{begin}, with {name} not done yet; all others are thawed, and it will be as soon \
+                 as the kernel lets go of it; the snapshot must be thrown away"
             ),
             "a writer in that filesystem is stuck, most likely on a slow or frozen device",
         ),

@@ -10,12 +10,14 @@ const ENTRY_LEN: usize = 8;
 const HEAD_LEN: usize = 32;
 /// No reply is longer.
 pub(super) const MAX_REPLY: usize = HEAD_LEN + MAX_TARGETS * ENTRY_LEN;
-/// Bytes of the greeting before the record's path.
+/// Bytes of the greeting before the waves and the record's path.
 const HELLO_LEN: usize = 24;
+/// Bytes of one wave.
+const WAVE_LEN: usize = 2;
 /// The greeting's longest path, `PATH_MAX`.
 const MAX_PATH: usize = 4096;
 /// No greeting is longer.
-pub(super) const MAX_HELLO: usize = HELLO_LEN + MAX_PATH;
+pub(super) const MAX_HELLO: usize = HELLO_LEN + MAX_TARGETS * WAVE_LEN + MAX_PATH;
 
 const MAGIC: &[u8; 8] = b"stillgd1";
 
@@ -48,18 +50,22 @@ impl Order {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Hello {
     pub(super) deadline: Duration,
-    pub(super) targets: usize,
+    /// Each target's wave.
+    pub(super) waves: Vec<u16>,
     /// The record to remove when nothing is frozen any more.
     pub(super) record: Vec<u8>,
 }
 
 impl Hello {
     pub(super) fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(HELLO_LEN + self.record.len());
+        let mut out = Vec::with_capacity(MAX_HELLO);
         out.extend_from_slice(MAGIC);
         let micros = u64::try_from(self.deadline.as_micros()).unwrap_or(u64::MAX);
-        for word in [micros, self.targets as u64] {
+        for word in [micros, self.waves.len() as u64] {
             out.extend_from_slice(&word.to_le_bytes());
+        }
+        for wave in &self.waves {
+            out.extend_from_slice(&wave.to_le_bytes());
         }
         out.extend_from_slice(&self.record);
         out
@@ -68,14 +74,20 @@ impl Hello {
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let rest = bytes.strip_prefix(MAGIC.as_slice())?;
         let (micros, rest) = take_u64(rest)?;
-        let (targets, record) = take_u64(rest)?;
+        let (targets, rest) = take_u64(rest)?;
         let targets = usize::try_from(targets).ok()?;
-        if targets > MAX_TARGETS || record.len() > MAX_PATH || record.contains(&0) {
+        if targets > MAX_TARGETS {
             return None;
         }
+        let (waves, record) = rest.split_at_checked(targets * WAVE_LEN)?;
+        if record.len() > MAX_PATH || record.contains(&0) {
+            return None;
+        }
+        let waves = waves.chunks_exact(WAVE_LEN);
+        let waves = waves.filter_map(|wave| wave.try_into().ok().map(u16::from_le_bytes));
         Some(Self {
             deadline: Duration::from_micros(micros),
-            targets,
+            waves: waves.collect(),
             record: record.to_vec(),
         })
     }
@@ -229,12 +241,12 @@ mod tests {
     fn a_greeting_is_refused_when_it_asks_for_too_much() {
         let hello = Hello {
             deadline: Duration::from_millis(2500),
-            targets: MAX_TARGETS,
+            waves: (0..MAX_TARGETS as u16).collect(),
             record: b"/run/stillpoint/freeze-1-2.json".to_vec(),
         };
         assert_eq!(Hello::decode(&hello.encode()), Some(hello.clone()));
         let greedy = Hello {
-            targets: MAX_TARGETS + 1,
+            waves: vec![0; MAX_TARGETS + 1],
             ..hello.clone()
         };
         assert_eq!(Hello::decode(&greedy.encode()), None);

@@ -167,7 +167,7 @@ fn the_emergency_thaw_finds_what_two_dead_processes_left() {
     for run_dir in [memory_dir(), tempfile::tempdir_in("/tmp").unwrap()] {
         let mounts = ["ext4", "xfs", "ext4"].map(Mounted::new);
         let ours = [&mounts[0], &mounts[1]];
-        run("fsfreeze", &["--freeze", mounts[2].path()]);
+        let _stranger = Stranger::freezes(&mounts[2]);
         let mut engine = Engine::start(run_dir.path(), &ours, FAR);
         engine.tell("freeze");
         engine.hear("frozen");

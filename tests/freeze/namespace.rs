@@ -55,6 +55,7 @@ impl Hidden {
                 major: major.parse().unwrap(),
                 minor: minor.parse().unwrap(),
             },
+            wave: 0,
             source: self._disk.device.clone(),
             fstype: "ext4".into(),
         }

@@ -18,7 +18,7 @@ fn the_deadline_thaws_the_rest_while_one_freeze_is_stuck_on_a_stranger() {
     // The inner one's blocks lie on what a stranger freezes just before its turn. Synced now, as
     // its sync could not come to an end later.
     guardian.sync(LONG).unwrap();
-    run("fsfreeze", &["--freeze", outer.path()]);
+    let stranger = Stranger::freezes(&outer);
     let error = guardian.freeze().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Inconsistent, "{error}");
     assert!(error.to_string().contains(inner.path()), "{error}");
@@ -29,7 +29,7 @@ fn the_deadline_thaws_the_rest_while_one_freeze_is_stuck_on_a_stranger() {
     assert_eq!(report.verdict().unwrap_err().kind(), ErrorKind::Busy);
     drop(guardian);
     assert!(is_frozen(&outer.place), "thawed what it had not frozen");
-    run("fsfreeze", &["--unfreeze", outer.path()]);
+    drop(stranger);
     wait_until("the end of the guardian", || !runs(pid));
     assert_thawed(&[&inner, &outer]);
     assert!(records(run_dir.path()).is_empty());
@@ -45,7 +45,7 @@ fn a_wrong_order_ends_at_the_deadline_and_leaves_nothing_frozen() {
     let inner = Mounted::within("ext4", &outer.place, 64);
     let all = [&outer, &inner];
     let short = Duration::from_secs(1);
-    let mut guardian = Guardian::start(options(run_dir.path(), &all, short)).unwrap();
+    let mut guardian = Guardian::start(in_turn(options(run_dir.path(), &all, short))).unwrap();
     let pid = guardian.pid().unwrap();
     let error = guardian.freeze().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Inconsistent, "{error}");
@@ -68,13 +68,13 @@ fn writing_out_is_bounded_and_comes_before_the_freeze() {
     options.sync_within = Duration::from_millis(500);
     let mut guardian = Guardian::start(options).unwrap();
     std::fs::write(inner.place.join("dirty"), vec![1; 8 << 20]).unwrap();
-    run("fsfreeze", &["--freeze", outer.path()]);
+    let stranger = Stranger::freezes(&outer);
     let error = guardian.freeze().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Inconsistent, "{error}");
     assert!(error.to_string().contains("write out"), "{error}");
     assert_thawed(&[&other]);
     drop(guardian);
-    run("fsfreeze", &["--unfreeze", outer.path()]);
+    drop(stranger);
     assert_thawed(&[&inner, &outer, &other]);
     assert!(records(run_dir.path()).is_empty());
 }
@@ -88,7 +88,7 @@ fn a_loop_disk_is_frozen_before_what_it_lies_on() {
     let outer = Mounted::new("xfs");
     let inner = Mounted::within("ext4", &outer.place, 64);
     let all = [&inner, &outer];
-    let mut guardian = Guardian::start(options(run_dir.path(), &all, FAR)).unwrap();
+    let mut guardian = Guardian::start(in_turn(options(run_dir.path(), &all, FAR))).unwrap();
     guardian.freeze().unwrap();
     guardian.thaw().unwrap();
     assert_thawed(&all);
@@ -103,13 +103,18 @@ fn a_guardian_killed_in_a_stuck_freeze_is_outlived_by_its_engine() {
     let outer = Mounted::new("ext4");
     let inner = Mounted::within("ext4", &outer.place, 64);
     let other = Mounted::new("xfs");
-    let short = Duration::from_millis(500);
+    // Long enough for the killer to come first.
+    let short = Duration::from_secs(5);
     let mut guardian = Guardian::start(options(run_dir.path(), &[&other, &inner], short)).unwrap();
     let pid = guardian.pid().unwrap();
-    run("fsfreeze", &["--freeze", outer.path()]);
+    let stranger = Stranger::freezes(&outer);
     std::thread::scope(|scope| {
         let killer = scope.spawn(|| {
-            wait_until("the stuck freeze", || is_frozen(&other.place));
+            // Not by trying to freeze, which could come between.
+            wait_until("the stuck freeze", || {
+                let told = std::fs::read_to_string(&records(run_dir.path())[0]).unwrap();
+                told.starts_with("{\"progress\":\"Ff\"")
+            });
             signal(pid, Signal::SIGKILL);
         });
         let error = guardian.freeze().unwrap_err();
@@ -124,7 +129,7 @@ fn a_guardian_killed_in_a_stuck_freeze_is_outlived_by_its_engine() {
     );
     let report = thaw(&run_dir.path().join("run")).unwrap();
     assert_eq!(report.verdict().unwrap_err().kind(), ErrorKind::Failed);
-    run("fsfreeze", &["--unfreeze", outer.path()]);
+    drop(stranger);
     wait_until("the late thaw", || records(run_dir.path()).is_empty());
     assert_thawed(&[&inner, &outer, &other]);
     assert!(!runs(pid));

@@ -117,6 +117,10 @@ impl Drop for Mounted {
         // Fails when it is not frozen, as it should be.
         attempt("fsfreeze", &["--unfreeze", self.path()]);
         if !attempt("umount", &[self.path()]).status.success() {
+            println!(
+                "LEFT BUSY: {} is unmounted as soon as it is free",
+                self.path()
+            );
             attempt("umount", &["--lazy", self.path()]);
         }
     }
