@@ -215,9 +215,17 @@ pub(super) fn targets(
     warnings: &mut Vec<String>,
 ) -> Result<Vec<FreezeTarget>> {
     let mut targets = Vec::new();
+    // What lies in a file of another is frozen before that other.
+    let deepest = set
+        .filesystems
+        .iter()
+        .map(|filesystem| filesystem.depth)
+        .max()
+        .unwrap_or(0);
     for filesystem in set.filesystems.iter().filter(|_| freeze) {
+        let wave = u16::try_from(deepest - filesystem.depth).unwrap_or(u16::MAX);
         match freezable(filesystem) {
-            Freezable::Yes => targets.push(target(filesystem)?),
+            Freezable::Yes => targets.push(target(filesystem, wave)?),
             // Read-only: nothing to hold still. Not freezable: the tracker must see no write.
             Freezable::ReadOnly | Freezable::No(_) => {}
         }
@@ -228,10 +236,11 @@ pub(super) fn targets(
             ));
         }
     }
+    targets.sort_by_key(|target| target.wave);
     Ok(targets)
 }
 
-fn target(filesystem: &Filesystem) -> Result<FreezeTarget> {
+fn target(filesystem: &Filesystem, wave: u16) -> Result<FreezeTarget> {
     let mut visible: Vec<_> = filesystem
         .mounts
         .iter()
@@ -253,6 +262,7 @@ fn target(filesystem: &Filesystem) -> Result<FreezeTarget> {
         mount_point: mount.target.clone(),
         namespace_pid: mount.pid,
         dev: filesystem.dev,
+        wave,
         source: filesystem.source.clone(),
         fstype: filesystem.fstype.clone(),
     })
