@@ -175,4 +175,8 @@ fn copying_what_is_marked_gives_the_disk() {
         after.unseen
     );
     assert_eq!(before.voids, after.voids);
+    if after.misses == [0, 0] {
+        // Copy B knew every single event of copy A again.
+        assert_eq!(after.unseen, Some(0));
+    }
 }
