@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use stillpoint::model::{BLOCK_SIZE, BlockSet, Bytes, Extent};
-use stillpoint::track::{ChangeSource, DiskTracker, Epoch};
+use stillpoint::track::{ChangeSource, DiskTracker, Epoch, Moment, Void, changes_since};
 
 const SIZE: u64 = 192 << 20;
 
@@ -112,6 +112,7 @@ fn copying_what_is_marked_gives_the_disk() {
     let disk = LoopDisk::new("/dev/shm", SIZE, &[]);
     let mut often = Chain::new(disk.track(&mut tracker));
     let mut seldom = Chain::new(disk.track(&mut tracker));
+    let identity = disk.identity();
     let before = often.changes.witness().unwrap();
     for round in 0..6 {
         let mut writer = start_writer(&disk);
@@ -128,7 +129,25 @@ fn copying_what_is_marked_gives_the_disk() {
         // be in the file already while nobody has been told of its end, nor the tracker.)
         often.until_quiet(&disk);
         let now = disk.contents();
-        assert_eq!(differing(&often.copy, &now), BlockSet::new(), "{round}");
+        let witness = often.changes.witness().unwrap();
+        let differ = differing(&often.copy, &now);
+        if witness.unaccounted == before.unaccounted {
+            assert_eq!(differ, BlockSet::new(), "round {round}");
+        } else {
+            // This kernel keeps programs away from some contexts. The tracker has to know it.
+            println!(
+                "round {round}: the kernel hid events from its programs, {} blocks differ: \
+                 {before:?} {witness:?}",
+                differ.len()
+            );
+            let moment = |witness| Moment {
+                disk: &identity,
+                witness,
+            };
+            let proof = changes_since(moment(&before), moment(&witness));
+            assert_eq!(proof, Err(Void::Missed));
+            return;
+        }
         if round % 2 == 1 {
             seldom.until_quiet(&disk);
             assert_eq!(differing(&seldom.copy, &now), BlockSet::new(), "{round}");
@@ -141,17 +160,12 @@ fn copying_what_is_marked_gives_the_disk() {
         often.copied
     );
     println!(
-        "{} MiB copied by the one chain, {} by the other; misses {:?} -> {:?}, unseen {:?} -> {:?}",
+        "{} MiB copied by the one chain, {} by the other; misses {:?} -> {:?}",
         (often.copied * BLOCK_SIZE) >> 20,
         (seldom.copied * BLOCK_SIZE) >> 20,
         before.misses,
-        after.misses,
-        before.unseen,
-        after.unseen
+        after.misses
     );
     assert_eq!(before.voids, after.voids);
-    if after.misses == [0, 0] {
-        // Copy B knew every single event of copy A again.
-        assert_eq!(after.unseen, Some(0));
-    }
+    assert_eq!(before.unaccounted, after.unaccounted);
 }
