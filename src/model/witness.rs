@@ -19,11 +19,13 @@ pub struct Witness {
     pub programs: [u32; 2],
     /// Kernel id of the map that holds this disk's marks.
     pub map: u32,
-    /// How often the kernel skipped each copy of the program (`recursion_misses`).
+    /// How often the kernel skipped each copy of the program (`recursion_misses`): for people.
     pub misses: [u64; 2],
-    /// How many events neither copy saw, up to a constant: compare it, do not read it. `None` when
-    /// the counters never stood still while they were read.
-    pub unseen: Option<i64>,
+    /// How many sectors the kernel's statistics of this disk count as written or discarded beyond
+    /// what the programs saw, up to a constant: compare it, do not read it. Whatever makes an event
+    /// escape both programs shows here. `None` when the disk was too busy to tell, or keeps no
+    /// statistics.
+    pub unaccounted: Option<i64>,
     /// How often something happened to this disk that marks cannot express (passthrough commands,
     /// requests with too many ranges, sectors past the end).
     pub voids: u64,

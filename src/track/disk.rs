@@ -64,6 +64,11 @@ impl Marks {
         self.header.u64_at(at::VOIDS).load(Ordering::SeqCst)
     }
 
+    /// How many sectors the programs saw written or discarded.
+    fn seen(&self) -> u64 {
+        self.header.u64_at(at::SEEN).load(Ordering::SeqCst)
+    }
+
     /// Begins the next epoch; programs that are running may still mark with the last one.
     fn begin_epoch(&self) -> Result<Epoch> {
         let next = self.header.increment(at::EPOCH, LAST_EPOCH);
@@ -101,6 +106,9 @@ fn read(pages: &Array<MapData, Page>, index: u64) -> Result<Page> {
     let index = u32::try_from(index).map_err(failed("read marks that far out"))?;
     pages.get(&index, 0).map_err(failed("read a disk's marks"))
 }
+
+/// How often a busy disk's counters are read again until they stand still: a few milliseconds.
+const SETTLE_TRIES: usize = 200;
 
 const _: () = assert!(PAGE == SharedPage::USABLE);
 
@@ -145,6 +153,24 @@ impl DiskTracker {
         self.marks.layout.grain()
     }
 
+    /// See [`Witness::unaccounted`]. The kernel counts an event just after the programs have: the
+    /// difference holds when nothing moved while both were read, twice in a row.
+    fn unaccounted(&self) -> Result<Option<i64>> {
+        let mut last = None;
+        for _ in 0..SETTLE_TRIES {
+            let before = self.marks.seen();
+            let Some(counted) = sysfs::changed_sectors(self.dev)? else {
+                return Ok(None);
+            };
+            let now = (self.marks.seen() == before).then_some((before, counted));
+            if now.is_some() && now == last {
+                return Ok(Some(counted.wrapping_sub(before) as i64));
+            }
+            last = now;
+        }
+        Ok(None)
+    }
+
     /// Fails unless the programs still mark in the map that we read, and the disk behind the device
     /// number is still the same one.
     fn check(&self) -> Result<()> {
@@ -181,13 +207,12 @@ impl fmt::Debug for DiskTracker {
 
 impl ChangeSource for DiskTracker {
     fn witness(&mut self) -> Result<Witness> {
-        let (misses, unseen) = self.programs.misses()?;
         let witness = Witness {
             boot_id: self.boot_id.clone(),
             programs: self.programs.ids,
             map: self.marks.id,
-            misses,
-            unseen,
+            misses: self.programs.recursion_misses()?,
+            unaccounted: self.unaccounted()?,
             voids: self.marks.voids(),
             epoch: self.marks.epoch(),
         };

@@ -41,6 +41,7 @@ pub(super) mod at {
     pub const MAGIC: usize = 32;
     pub const SIZE: usize = 40;
     pub const DISKSEQ: usize = 48;
+    pub const SEEN: usize = 128;
 }
 
 /// `SPcbt` and the version of this layout.

@@ -30,7 +30,6 @@ pub(super) mod pin {
     pub const LINKS: [&str; 2] = ["link_a", "link_b"];
     pub const DISKS: &str = "disks";
     pub const FENCE: &str = "fence";
-    pub const RESCUED: &str = "rescued";
 }
 
 /// A directory on the BPF filesystem that belongs to one installation of the tracker.

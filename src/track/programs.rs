@@ -5,7 +5,7 @@ use super::layout::PAGE;
 use super::pins::{PinDir, PinLock, pin};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::bpf::LoadedProgram;
-use aya::maps::{Array, ArrayOfMaps, HashOfMaps, Map, MapData, MapError};
+use aya::maps::{ArrayOfMaps, HashOfMaps, Map, MapData, MapError};
 use aya::programs::BtfTracePoint;
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::{Btf, Ebpf};
@@ -27,9 +27,6 @@ const BPF_MAP_TYPE_ARRAY: u32 = 2;
 /// The flags of a map of marks: `BPF_F_INNER_MAP | BPF_F_MMAPABLE`.
 const MARKS_FLAGS: u32 = 1 << 12 | 1 << 10;
 
-/// How often the counters are read again until they stand still.
-const SETTLE_TRIES: usize = 8;
-
 /// An error of the loader's crate, with what was tried.
 pub(super) fn failed<E>(what: impl std::fmt::Display) -> impl FnOnce(E) -> Error
 where
@@ -48,7 +45,6 @@ pub(super) struct Programs {
     /// Marks of every tracked disk, by device number.
     pub disks: HashOfMaps<MapData, u32, MapData>,
     fence: ArrayOfMaps<MapData, MapData>,
-    rescued: Array<MapData, u64>,
 }
 
 /// What was found where the pins should be.
@@ -77,24 +73,22 @@ impl Programs {
         let map = |name: &str| {
             MapData::from_pin(directory.join(name)).map_err(failed(format_args!("open {name}")))
         };
-        let (disks, fence, rescued) = (map(pin::DISKS)?, map(pin::FENCE)?, map(pin::RESCUED)?);
-        let ids = [map_id(&disks)?, map_id(&rescued)?];
+        let (disks, fence) = (map(pin::DISKS)?, map(pin::FENCE)?);
+        let id = map_id(&disks)?;
         let link = |copy: usize| {
             let path = directory.join(pin::LINKS[copy]);
             let link = PinnedLink::from_pin(&path).map_err(failed("open a link"))?;
             Ok::<_, Error>(FdLink::from(link))
         };
         let links = [link(0)?, link(1)?];
-        // Copy A does not touch the second one.
-        let first = checked_program(&links[0], COPIES[0], &ids[..1])?;
-        let second = checked_program(&links[1], COPIES[1], &ids)?;
+        let first = checked_program(&links[0], COPIES[0], id)?;
+        let second = checked_program(&links[1], COPIES[1], id)?;
         Ok(Self {
             ids: [first.1, second.1],
             copies: [first.0, second.0],
             links,
             disks: typed(Map::HashOfMaps(disks))?,
             fence: typed(Map::ArrayOfMaps(fence))?,
-            rescued: typed(Map::Array(rescued))?,
         })
     }
 
@@ -103,8 +97,7 @@ impl Programs {
         let btf = Btf::from_sys_fs().map_err(no_types)?;
         let mut object = Ebpf::load(OBJECT).map_err(failed("load the tracking programs"))?;
         let directory = pins.begin(lock)?;
-        let maps = [pin::DISKS, pin::FENCE, pin::RESCUED];
-        for name in maps {
+        for name in [pin::DISKS, pin::FENCE] {
             let map = object.map(name).ok_or_else(|| missing(name))?;
             map.pin(directory.join(name))
                 .map_err(failed(format_args!("pin {name}")))?;
@@ -138,26 +131,8 @@ impl Programs {
             .map_err(failed("wait for running programs"))
     }
 
-    /// How often each copy was skipped, and how many events neither saw, as [`super::Witness`] has it.
-    pub fn misses(&mut self) -> Result<([u64; 2], Option<i64>)> {
-        for _ in 0..SETTLE_TRIES {
-            let before = self.recursion_misses()?;
-            if before[0] > 0 {
-                // Copy B may be making up for a miss at this moment.
-                self.wait()?;
-            }
-            let rescued = self
-                .rescued
-                .get(&0, 0)
-                .map_err(failed("read the counters"))?;
-            if self.recursion_misses()? == before {
-                return Ok((before, Some(before[0].wrapping_sub(rescued) as i64)));
-            }
-        }
-        Ok((self.recursion_misses()?, None))
-    }
-
-    fn recursion_misses(&self) -> Result<[u64; 2]> {
+    /// How often the kernel skipped each copy.
+    pub fn recursion_misses(&self) -> Result<[u64; 2]> {
         let of = |copy: usize| {
             self.copies[copy]
                 .recursion_misses()
@@ -193,12 +168,11 @@ fn typed<T: TryFrom<Map, Error = MapError>>(map: Map) -> Result<T> {
 }
 
 /// The program behind a link and its id, if it is the one that it should be.
-fn checked_program(link: &FdLink, name: &str, needed: &[u32]) -> Result<(LoadedProgram, u32)> {
+fn checked_program(link: &FdLink, name: &str, disks: u32) -> Result<(LoadedProgram, u32)> {
     let info = link.info().map_err(failed("ask what a link is"))?;
     let program = LoadedProgram::by_id(info.program_id()).map_err(failed("open a program"))?;
     let facts = program.facts().map_err(failed("ask what a program is"))?;
-    let ours =
-        facts.is_tracing && facts.name == name && needed.iter().all(|map| facts.maps.contains(map));
+    let ours = facts.is_tracing && facts.name == name && facts.maps.contains(&disks);
     if !ours {
         let message = format!("the pinned program {:?} is not {name}", facts.name);
         return Err(Error::new(ErrorKind::Failed, message));

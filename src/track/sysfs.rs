@@ -44,6 +44,26 @@ pub(super) fn size(dev: DevNumber) -> Result<Option<Bytes>> {
     Ok(sectors.map(|sectors| Bytes(sectors.saturating_mul(SECTOR_SIZE))))
 }
 
+/// How many sectors the kernel counts as written or discarded on the disk since it appeared. `None`
+/// when it does not count (`queue/iostats` is off) or there is no such disk.
+pub(super) fn changed_sectors(dev: DevNumber) -> Result<Option<u64>> {
+    let directory = directory(dev);
+    if number(&directory.join("queue/iostats"))? != Some(1) {
+        return Ok(None);
+    }
+    let path = directory.join("stat");
+    Ok(read(&path)?.and_then(|text| parse_stat(&text)))
+}
+
+/// Documentation/block/stat.rst: sectors written are the seventh number, sectors discarded (4.18 on)
+/// the fourteenth.
+fn parse_stat(text: &str) -> Option<u64> {
+    let mut numbers = text.split_whitespace().map(str::parse::<u64>);
+    let written = numbers.nth(6)?.ok()?;
+    let discarded = numbers.nth(6)?.ok()?;
+    written.checked_add(discarded)
+}
+
 /// Fails with the reason when the block layer does not tell of every change to such a disk.
 pub(super) fn check_trackable(dev: DevNumber) -> Result<()> {
     check_trackable_in(&directory(dev), dev)
@@ -80,6 +100,13 @@ fn check_trackable_in(directory: &Path, dev: DevNumber) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn statistics_are_read_from_their_columns() {
+        let text = "1 2 3 4 5 6 700 8 9 10 11 12 13 1400 15 16 17";
+        assert_eq!(parse_stat(text), Some(2100));
+        assert_eq!(parse_stat("1 2 3 4 5 6 700 8 9 10 11"), None);
+    }
 
     #[test]
     fn only_whole_ordinary_request_based_disks_are_tracked() {

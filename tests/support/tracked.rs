@@ -28,7 +28,7 @@ pub fn attempt(program: &str, args: &[&str]) -> Output {
 
 /// A tracker of this test alone, stopped at the end.
 pub struct PrivateTracker {
-    pub pins: PinDir,
+    pub pins: Pins,
     pub tracker: Tracker,
 }
 
@@ -44,16 +44,29 @@ impl PrivateTracker {
         } else {
             let pins = private_pins();
             let (tracker, _) = Tracker::start(&pins).expect("the tracker starts");
-            return Some(Self { pins, tracker });
+            return Some(Self {
+                pins: Pins(pins),
+                tracker,
+            });
         };
         println!("SKIPPED: {test}: {reason}");
         None
     }
 }
 
-impl Drop for PrivateTracker {
+impl PrivateTracker {
+    /// Lets go of the tracker, as a process does that ends; the pins stay until they are dropped.
+    pub fn let_go(self) -> Pins {
+        self.pins
+    }
+}
+
+/// A private pin directory; everything in it goes when it is dropped.
+pub struct Pins(pub PinDir);
+
+impl Drop for Pins {
     fn drop(&mut self) {
-        stop(&self.pins);
+        stop(&self.0);
     }
 }
 

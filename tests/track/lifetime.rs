@@ -1,9 +1,11 @@
 //! Marks outlive processes, and nothing that ended is taken for going on.
 
 use crate::support::tracked::{LoopDisk, PrivateTracker, private_pins, run};
+use aya::maps::{Array, HashOfMaps, Map, MapData};
 use std::os::unix::process::ExitStatusExt;
 use stillpoint::ErrorKind;
 use stillpoint::model::{BLOCK_SIZE, Bytes, DevNumber};
+use stillpoint::sys::bpf::LoadedProgram;
 use stillpoint::track::{
     ChangeSource, Moment, PinDir, SelfTest, TrackedDisk, Tracker, Void, changes_since,
 };
@@ -15,7 +17,7 @@ fn a_fresh_tracker_tries_itself_and_a_running_one_is_found() {
     let Some(tracker) = PrivateTracker::start("a_fresh_tracker") else {
         return;
     };
-    let (_, again) = Tracker::start(&tracker.pins).unwrap();
+    let (_, again) = Tracker::start(&tracker.pins.0).unwrap();
     assert!(!again.loaded && again.replaced.is_none() && again.self_test.is_none());
     let (tracker, pins) = {
         let pins = private_pins();
@@ -37,14 +39,14 @@ fn racing_starters_share_one_tracker() {
     let Some(tracker) = PrivateTracker::start("racing_starters") else {
         return;
     };
-    Tracker::open(&tracker.pins)
+    Tracker::open(&tracker.pins.0)
         .unwrap()
         .unwrap()
         .stop()
         .unwrap();
     let disk = LoopDisk::new("/tmp", SIZE, &[]);
     let race = || {
-        let (mut tracker, started) = Tracker::start(&tracker.pins).unwrap();
+        let (mut tracker, started) = Tracker::start(&tracker.pins.0).unwrap();
         let witness = tracker
             .attach(&disk.described())
             .unwrap()
@@ -99,7 +101,7 @@ fn marks_outlive_a_killed_process() {
         println!("SKIPPED: marks_outlive: no disk sequence numbers");
         return;
     };
-    let pins = tracker.pins.path().file_name().unwrap();
+    let pins = tracker.pins.0.path().file_name().unwrap();
     let status = std::process::Command::new(std::env::current_exe().unwrap())
         .args([
             "--ignored",
@@ -165,14 +167,14 @@ fn an_undisturbed_disk_has_a_proof_and_a_restarted_tracker_has_none() {
         "the old marks get no more marks"
     );
 
-    Tracker::open(&tracker.pins)
+    Tracker::open(&tracker.pins.0)
         .unwrap()
         .unwrap()
         .stop()
         .unwrap();
     let refused = tracker.tracker.attach(&disk.described()).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Inconsistent);
-    let (mut restarted, _) = Tracker::start(&tracker.pins).unwrap();
+    let (mut restarted, _) = Tracker::start(&tracker.pins.0).unwrap();
     let mut changes = restarted.attach(&disk.described()).unwrap();
     assert_eq!(prove(&changes.cut().unwrap()), Err(Void::Restarted));
 }
@@ -209,8 +211,8 @@ fn half_of_the_pins_is_not_a_tracker() {
     let Some(tracker) = PrivateTracker::start("half_of_the_pins") else {
         return;
     };
-    let pins = &tracker.pins;
-    for lost in ["link_a", "link_b", "disks", "rescued"] {
+    let pins = &tracker.pins.0;
+    for lost in ["link_a", "link_b", "disks", "fence"] {
         std::fs::remove_file(pins.path().join("v1").join(lost)).unwrap();
         assert!(Tracker::open(pins).unwrap().is_none(), "without {lost}");
         let (_, started) = Tracker::start(pins).unwrap();
@@ -227,6 +229,57 @@ fn half_of_the_pins_is_not_a_tracker() {
         std::fs::rename(from, to).unwrap();
     }
     assert!(Tracker::open(pins).unwrap().is_none());
+}
+
+/// A page of the disk's marks, read past the tracker.
+fn page(pins: &PinDir, disk: &LoopDisk, index: u32) -> [u8; 4096] {
+    let disks = MapData::from_pin(pins.path().join("v1/disks")).unwrap();
+    let disks: HashOfMaps<_, u32, MapData> = Map::HashOfMaps(disks).try_into().unwrap();
+    let key = disk.dev().major << 20 | disk.dev().minor;
+    let marks = Map::Array(disks.get(&key, 0).unwrap());
+    let marks: Array<_, [u8; 4096]> = marks.try_into().unwrap();
+    marks.get(&index, 0).unwrap()
+}
+
+/// The mark of a block, behind the header and one page of summaries. A small epoch's lower byte.
+fn mark_of(pins: &PinDir, disk: &LoopDisk, block: usize) -> u8 {
+    page(pins, disk, 2)[block * 2]
+}
+
+/// How many sectors the programs saw written.
+fn seen(pins: &PinDir, disk: &LoopDisk) -> u64 {
+    let header = page(pins, disk, 0);
+    u64::from_ne_bytes(header[128..136].try_into().unwrap())
+}
+
+#[test]
+fn either_copy_marks_and_accounts_alone() {
+    for (copy, lost) in ["link_a", "link_b"].into_iter().enumerate() {
+        let Some(mut private) = PrivateTracker::start("either_copy") else {
+            return;
+        };
+        let disk = LoopDisk::new("/tmp", SIZE, &[]);
+        let mut changes = disk.track(&mut private);
+        changes.advance().unwrap();
+        disk.write(2 * BLOCK_SIZE, 4096, 1);
+        let witness = changes.witness().unwrap();
+        // Whoever has the links open keeps the programs attached.
+        drop(changes);
+        let pins = private.let_go();
+        assert_eq!(mark_of(&pins.0, &disk, 2), 2, "without {lost}");
+        std::fs::remove_file(pins.0.path().join("v1").join(lost)).unwrap();
+        // The kernel detaches it in its own time.
+        for _ in 0..500 {
+            if LoadedProgram::by_id(witness.programs[copy]).is_err() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        let before = seen(&pins.0, &disk);
+        disk.write(5 * BLOCK_SIZE, 4096, 1);
+        assert_eq!(mark_of(&pins.0, &disk, 5), 2, "without {lost}");
+        assert_eq!(seen(&pins.0, &disk), before + 8, "without {lost}");
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use stillpoint::model::{BLOCK_SIZE, BlockSet, Bytes, Extent};
-use stillpoint::track::{ChangeSource, DiskTracker, Epoch};
+use stillpoint::track::{ChangeSource, DiskTracker, Epoch, Moment, Void, changes_since};
 
 const SIZE: u64 = 192 << 20;
 
@@ -13,42 +13,16 @@ const SIZE: u64 = 192 << 20;
 struct Writer(Child);
 
 impl Writer {
-    fn signal(&self, signal: nix::sys::signal::Signal) {
-        let pid = nix::unistd::Pid::from_raw(self.0.id() as i32);
-        nix::sys::signal::kill(pid, signal).unwrap();
-    }
-
-    /// Returns when none of its threads runs any more and the disk has nothing left to do.
-    fn stop(&self, disk: &LoopDisk) {
-        self.signal(nix::sys::signal::Signal::SIGSTOP);
-        let name = disk.device.trim_start_matches("/dev/");
-        let inflight = format!("/sys/block/{name}/inflight");
-        for _ in 0..500 {
-            let queued = std::fs::read_to_string(&inflight).unwrap();
-            let idle = queued.split_whitespace().all(|count| count == "0");
-            // Twice, for a thread could have sent something between the two looks.
-            if idle && self.all_stopped() && std::fs::read_to_string(&inflight).unwrap() == queued {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        panic!("the writer does not stop");
-    }
-
-    fn all_stopped(&self) -> bool {
-        let threads = std::fs::read_dir(format!("/proc/{}/task", self.0.id()));
-        let mut states = threads.unwrap().flatten().filter_map(|entry| {
-            let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
-            stat.rsplit_once(") ")?.1.chars().next()
-        });
-        states.all(|state| state == 'T' || state == 'Z')
+    fn is_done(&mut self) -> bool {
+        let status = self.0.try_wait().unwrap();
+        assert!(status.is_none_or(|status| status.success()), "fio failed");
+        status.is_some()
     }
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        let pid = nix::unistd::Pid::from_raw(self.0.id() as i32);
-        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+        let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
@@ -71,7 +45,7 @@ fn start_writer(disk: &LoopDisk) -> Writer {
         .args([
             "--blockalign=512",
             "--time_based",
-            "--runtime=60",
+            "--runtime=1",
             "--rate=20m",
         ])
         .args(["--refill_buffers", "--randrepeat=0"])
@@ -122,7 +96,7 @@ impl Chain {
 
     fn until_quiet(&mut self, disk: &LoopDisk) {
         self.pass(disk);
-        assert_eq!(self.pass(disk), 0, "the stopped writer still writes");
+        assert_eq!(self.pass(disk), 0, "something still writes");
     }
 }
 
@@ -138,27 +112,47 @@ fn copying_what_is_marked_gives_the_disk() {
     let disk = LoopDisk::new("/dev/shm", SIZE, &[]);
     let mut often = Chain::new(disk.track(&mut tracker));
     let mut seldom = Chain::new(disk.track(&mut tracker));
+    let identity = disk.identity();
     let before = often.changes.witness().unwrap();
-    let writer = start_writer(&disk);
-    for cut in 0..6 {
-        for pass in 0..8 {
+    for round in 0..6 {
+        let mut writer = start_writer(&disk);
+        let mut passes = 0;
+        while !writer.is_done() {
             often.pass(&disk);
-            if pass == 3 {
+            passes += 1;
+            if passes == 5 {
                 seldom.pass(&disk);
             }
-            std::thread::sleep(Duration::from_millis(100));
+            std::thread::sleep(Duration::from_millis(50));
         }
-        writer.stop(&disk);
+        // Every write has been reported to the writer. (To stop it instead would not do: a write can
+        // be in the file already while nobody has been told of its end, nor the tracker.)
         often.until_quiet(&disk);
         let now = disk.contents();
-        assert_eq!(differing(&often.copy, &now), BlockSet::new(), "cut {cut}");
-        if cut % 2 == 1 {
-            seldom.until_quiet(&disk);
-            assert_eq!(differing(&seldom.copy, &now), BlockSet::new(), "cut {cut}");
+        let witness = often.changes.witness().unwrap();
+        let differ = differing(&often.copy, &now);
+        if witness.unaccounted == before.unaccounted {
+            assert_eq!(differ, BlockSet::new(), "round {round}");
+        } else {
+            // This kernel keeps programs away from some contexts. The tracker has to know it.
+            println!(
+                "round {round}: the kernel hid events from its programs, {} blocks differ: \
+                 {before:?} {witness:?}",
+                differ.len()
+            );
+            let moment = |witness| Moment {
+                disk: &identity,
+                witness,
+            };
+            let proof = changes_since(moment(&before), moment(&witness));
+            assert_eq!(proof, Err(Void::Missed));
+            return;
         }
-        writer.signal(nix::sys::signal::Signal::SIGCONT);
+        if round % 2 == 1 {
+            seldom.until_quiet(&disk);
+            assert_eq!(differing(&seldom.copy, &now), BlockSet::new(), "{round}");
+        }
     }
-    drop(writer);
     let after = often.changes.witness().unwrap();
     assert!(
         often.copied > 1000,
@@ -166,13 +160,12 @@ fn copying_what_is_marked_gives_the_disk() {
         often.copied
     );
     println!(
-        "{} MiB copied by the one chain, {} by the other; misses {:?} -> {:?}, unseen {:?} -> {:?}",
+        "{} MiB copied by the one chain, {} by the other; misses {:?} -> {:?}",
         (often.copied * BLOCK_SIZE) >> 20,
         (seldom.copied * BLOCK_SIZE) >> 20,
         before.misses,
-        after.misses,
-        before.unseen,
-        after.unseen
+        after.misses
     );
     assert_eq!(before.voids, after.voids);
+    assert_eq!(before.unaccounted, after.unaccounted);
 }

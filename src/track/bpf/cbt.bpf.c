@@ -72,6 +72,7 @@ enum {
 	OP_DISCARD = 3,
 	OP_SECURE_ERASE = 5,
 	OP_WRITE_ZEROES = 9,
+	OP_FIRST_PASSTHROUGH = 32,
 	OP_SCSI_IN = 32, // until 5.13
 	OP_DRV_IN = 34,
 };
@@ -91,14 +92,17 @@ enum {
 };
 
 // Page 0 of a disk's marks. Userspace writes all of it before the programs see the map, and only
-// `epoch` afterwards; the programs write `voids` alone.
+// `epoch` afterwards; the programs write `voids` and `seen` alone.
 struct header {
 	u32 epoch;
 	u32 grain_shift; // a grain has 1 << grain_shift sectors
 	u64 grains;
 	u64 voids;
 	u32 first_marks; // number of the first page of marks
+	u64 for_userspace[12];
+	u64 seen; // sectors that writes and discards covered; in a cache line of its own
 };
+_Static_assert(__builtin_offsetof(struct header, seen) == 128, "as layout.rs has it");
 
 // One for each page of marks.
 struct summary {
@@ -148,14 +152,6 @@ struct {
 	struct trail *value;
 } trails SEC(".maps");
 
-// How many events copy B saw that copy A had been skipped for.
-struct {
-	int (*type)[BPF_MAP_TYPE_ARRAY];
-	int (*max_entries)[1];
-	u32 *key;
-	u64 *value;
-} rescued SEC(".maps");
-
 // ---- Marking. The two functions are global so that the verifier looks at each of them once,
 // whatever loop they are called from; such functions take numbers only, hence the repeated lookups.
 
@@ -172,6 +168,17 @@ FUNCTION int stillpoint_void(u32 dev)
 	struct header *header = page_of(map, 0);
 	if (header)
 		__sync_fetch_and_add(&header->voids, 1);
+	return 0;
+}
+
+FUNCTION int stillpoint_account(u32 dev, u32 sectors)
+{
+	void *map = bpf_map_lookup_elem(&disks, &dev);
+	if (!map)
+		return 0;
+	struct header *header = page_of(map, 0);
+	if (header)
+		__sync_fetch_and_add(&header->seen, sectors);
 	return 0;
 }
 
@@ -311,15 +318,28 @@ INLINE void note(struct request *rq, u32 bytes)
 	}
 }
 
-// ---- The two copies. The kernel skips a program that is already running on this CPU and counts
-// that in the program's `recursion_misses`; it calls the copies in the order of their attachment, A
-// first. A leaves the request's address in the CPU's trail and B takes it out again: where B does not
-// find it, A was skipped, and B has made up for that. So A's misses minus `rescued` is the number of
-// events that nobody saw, and it can only be wrong upwards. Where B was skipped, an entry is left over
-// until B finds one below it, or until the trail is full and its older half is dropped (contexts that
-// can still want theirs are three at most: task, soft and hard interrupt). Should a request at the
-// same address come by before that and A be skipped for it, B takes the old entry for it and does
-// not count. B marks whatever it finds: the trail only ever decides what is counted.
+// Counts what the block layer counts for the disk's statistics right after this tracepoint, by the
+// same rule (block/blk-mq.c: blk_account_io_completion): if an event was lost, for whatever reason,
+// the two sums part.
+INLINE void account(struct request *rq, u32 bytes)
+{
+	u32 op = rq->cmd_flags & OP_MASK;
+	u32 dev;
+
+	if ((op & 1) && op < OP_FIRST_PASSTHROUGH && rq->bio && device_of(rq, &dev))
+		stillpoint_account(dev, bytes >> 9);
+}
+
+// ---- The two copies. The kernel skips a program that is already running on this CPU; what it skips
+// one copy for, the other still marks. The kernel calls the copies in the order of their attachment,
+// A first. A leaves the request's address in the CPU's trail and B takes it out again: where B does
+// not find it, A was skipped, and B accounts for the request in its place.
+//
+// Where B was skipped, an entry is left over until B finds one below it, or until the trail is full
+// and its older half is dropped (contexts that can still want theirs are three at most: task, soft
+// and hard interrupt). Should a request at the same address come by before that, and A be skipped
+// for it, B takes the old entry for it and does not account: that looks like a loss, though B marks
+// whatever it finds. The trail only ever decides what is counted.
 
 SEC("tp_btf/block_rq_complete")
 int stillpoint_a(u64 *ctx)
@@ -339,6 +359,7 @@ int stillpoint_a(u64 *ctx)
 		*(volatile u64 *)&trail->depth = depth + 1;
 	}
 	note(rq, ctx[2]);
+	account(rq, ctx[2]);
 	return 0;
 }
 
@@ -360,9 +381,7 @@ int stillpoint_b(u64 *ctx)
 			return 0;
 		}
 	}
-	u64 *count = bpf_map_lookup_elem(&rescued, &zero);
-	if (count)
-		__sync_fetch_and_add(count, 1);
+	account(rq, ctx[2]);
 	return 0;
 }
 
