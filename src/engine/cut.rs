@@ -206,6 +206,7 @@ fn read_rest(
     }
     for (number, subject) in subjects.iter_mut().enumerate() {
         let since = subject.changed()?;
+        subject.end = Some(subject.options.changes.witness()?);
         if !since.is_empty() {
             return Ok(Window::Written(number, since));
         }

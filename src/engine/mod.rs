@@ -16,6 +16,7 @@ mod sample;
 mod snapshot;
 mod still;
 mod subject;
+mod trust;
 mod verify;
 
 pub use cut::Cut;

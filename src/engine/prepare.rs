@@ -4,6 +4,7 @@
 use super::monitor::{Event, Monitor};
 use super::plan::{Parent, plan};
 use super::subject::{AskFree, SubjectOptions};
+use super::trust;
 use crate::capture::Baseline;
 use crate::device::read::{BufferPool, DiskReader, ReaderOptions, open_reader};
 use crate::device::{
@@ -159,7 +160,12 @@ pub fn prepare_disk(
         diskseq: disk.identity.diskseq,
     };
     let mut changes = tracker.attach(&tracked)?;
-    let witness = crate::track::ChangeSource::witness(&mut changes)?;
+    let mut witness = trust::steady(&mut changes)?;
+    if witness.unaccounted.is_none() {
+        // Too busy to tell. What counts is what is told at the cut, where nothing is written.
+        let cut = parent.as_ref().and_then(|(_, record)| record.cut.as_ref());
+        witness.unaccounted = cut.and_then(|cut| cut.unaccounted);
+    }
     let known = parent.as_ref().map(|(snapshot, record)| Parent {
         snapshot: *snapshot,
         identity: record.identity.clone(),

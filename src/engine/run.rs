@@ -6,12 +6,12 @@ use super::monitor::{Event, Monitor};
 use super::quiesce::Quiesce;
 use super::sample;
 use super::subject::{Subject, SubjectOptions};
+use super::trust;
 use crate::capture::{Budget, Captured, Next, PassLog, Pipeline, PipelineOptions};
 use crate::device::read::{BufferPool, Limits};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{BLOCK_SIZE, Bytes};
 use crate::store::Draft;
-use crate::track::{Moment, changes_since};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -41,6 +41,8 @@ pub struct RunOptions {
 
 /// Most memory for what is read in the window.
 pub const WINDOW_MEMORY: Bytes = Bytes(64 << 20);
+/// Most times that a copy is made before giving up: marks that prove nothing are rare.
+const MAX_ATTEMPTS: u32 = 3;
 /// The window has room for this much at least.
 const WINDOW_LEAST: u64 = 8 << 20;
 
@@ -74,21 +76,24 @@ pub fn run(
         .map(Subject::begin)
         .collect::<Result<Vec<_>>>()?;
     let mut warnings = Vec::new();
-    let left = pre_copy(&mut subjects, &mut pipeline, options, monitor)?;
-    if check_tracking(&mut subjects, &mut warnings, monitor)? {
-        pre_copy(&mut subjects, &mut pipeline, options, monitor)?;
-    }
-    let blocks = (4 * left.0).clamp(WINDOW_LEAST, WINDOW_MEMORY.0) / BLOCK_SIZE;
-    let how = CutOptions {
-        allow_fuzzy: options.allow_fuzzy,
-        blocks: blocks as usize,
-        most_blocks: WINDOW_MEMORY.block().0 as usize,
-        pool: options.pool.clone(),
+    let mut attempt = 1;
+    let cut = loop {
+        let mut left = pre_copy(&mut subjects, &mut pipeline, options, monitor)?;
+        if check_tracking(&mut subjects, &mut warnings, monitor)? {
+            left = pre_copy(&mut subjects, &mut pipeline, options, monitor)?;
+        }
+        let cut = cut_all(
+            &mut subjects,
+            &mut pipeline,
+            quiesce,
+            (options, left),
+            monitor,
+        )?;
+        if !start_over_doubtful(&mut subjects, (options, attempt), monitor)? {
+            break cut;
+        }
+        attempt += 1;
     };
-    let cut = cut(&mut subjects, &mut pipeline, quiesce, &how, monitor)?;
-    for subject in &mut subjects {
-        prove(subject)?;
-    }
     monitor.tell(Event::Phase("storing the rest".into()));
     let captured = pipeline.finish()?;
     Ok(RunResult {
@@ -97,6 +102,57 @@ pub fn run(
         cut,
         warnings,
     })
+}
+
+fn cut_all(
+    subjects: &mut [Subject],
+    pipeline: &mut Pipeline,
+    quiesce: &mut dyn Quiesce,
+    (options, left): (&RunOptions, Bytes),
+    monitor: &dyn Monitor,
+) -> Result<Cut> {
+    let blocks = (4 * left.0).clamp(WINDOW_LEAST, WINDOW_MEMORY.0) / BLOCK_SIZE;
+    let how = CutOptions {
+        allow_fuzzy: options.allow_fuzzy,
+        blocks: blocks as usize,
+        most_blocks: WINDOW_MEMORY.block().0 as usize,
+        pool: options.pool.clone(),
+    };
+    cut(subjects, pipeline, quiesce, &how, monitor)
+}
+
+/// Every copy rests on marks, of this run at least. Where they prove nothing, it is made anew;
+/// answers whether one is.
+fn start_over_doubtful(
+    subjects: &mut [Subject],
+    (options, attempt): (&RunOptions, u32),
+    monitor: &dyn Monitor,
+) -> Result<bool> {
+    let mut any = false;
+    for subject in subjects.iter_mut() {
+        let Some(void) = trust::doubt(subject) else {
+            continue;
+        };
+        if attempt == MAX_ATTEMPTS {
+            return Err(Error::new(
+                ErrorKind::Inconsistent,
+                format!(
+                    "{}: changes could not be tracked during the run: {void}",
+                    subject.name()
+                ),
+            )
+            .with_hint("nothing was stored; run it again, at a quieter time if this repeats"));
+        }
+        let why = format!("tracking lost its proof at the cut: {void}");
+        monitor.tell(Event::Note(format!(
+            "{}: {why}: reading everything",
+            subject.name()
+        )));
+        subject.start_over(&why)?;
+        subject.options.reader.set_pool(&options.pool)?;
+        any = true;
+    }
+    Ok(any)
 }
 
 /// Copies while the disks are in use, until what is left fits the window; answers how much that is.
@@ -198,36 +254,8 @@ fn check_tracking(
         let warning = format!("{why}: {what}");
         monitor.tell(Event::Warning(warning.clone()));
         warnings.push(warning);
-        subject.turn_to_compare(why)?;
+        subject.start_over(&why)?;
         again = true;
     }
     Ok(again)
-}
-
-/// The passes of this run rest on tracking too: it must have been sound until the cut.
-fn prove(subject: &mut Subject) -> Result<()> {
-    let now = subject.options.changes.witness()?;
-    let disk = &subject.options.identity;
-    let then = Moment {
-        disk,
-        witness: &subject.witness,
-    };
-    changes_since(
-        then,
-        Moment {
-            disk,
-            witness: &now,
-        },
-    )
-    .map(drop)
-    .map_err(|void| {
-        Error::new(
-            ErrorKind::Inconsistent,
-            format!(
-                "{}: tracking was lost during the snapshot: {void}",
-                disk.name
-            ),
-        )
-        .with_hint("nothing was stored; run it again")
-    })
 }

@@ -1,6 +1,7 @@
 //! One disk of a run: how it is read, who tells what changed on it, and what has been copied so far.
 
 use super::plan::Plan;
+use super::trust;
 use crate::capture::{Baseline, Pipeline};
 use crate::device::read::{DiskReader, Limits, ReadStats};
 use crate::error::Result;
@@ -58,15 +59,21 @@ pub struct Subject {
     pub read: ReadStats,
     /// What of it was read in the window.
     pub frozen: Bytes,
-    /// What the tracker said at the cut.
+    /// What the tracker said at the cut, before the window's blocks were read.
     pub cut: Option<Witness>,
+    /// What it said when they had been read.
+    pub end: Option<Witness>,
 }
 
 impl Subject {
     /// Begins: from here on every write is seen.
     pub fn begin(options: SubjectOptions) -> Result<Self> {
         let mut options = options;
-        let witness = options.changes.witness()?;
+        // Of an incremental the parent's witness counts; there a busy disk need not stand still yet.
+        let witness = match options.plan.mode {
+            Mode::Incremental => options.changes.witness()?,
+            _ => trust::beginning(options.changes.as_mut(), &options.identity)?,
+        };
         let epoch = options.changes.advance()?;
         let mut subject = Self {
             options,
@@ -78,6 +85,7 @@ impl Subject {
             read: ReadStats::default(),
             frozen: Bytes(0),
             cut: None,
+            end: None,
         };
         subject.choose()?;
         Ok(subject)
@@ -109,11 +117,18 @@ impl Subject {
         Ok(())
     }
 
-    /// Tracking cannot be trusted: everything is read and compared with the parent.
-    pub fn turn_to_compare(&mut self, why: String) -> Result<()> {
-        self.options.plan.mode = Mode::Compare;
-        self.options.plan.since = None;
-        self.options.plan.reason = why;
+    /// What was marked so far proves nothing: everything is read anew, and compared with the parent
+    /// where there is one.
+    pub fn start_over(&mut self, why: &str) -> Result<()> {
+        let plan = &mut self.options.plan;
+        if plan.mode == Mode::Incremental {
+            plan.mode = Mode::Compare;
+            plan.since = None;
+        }
+        plan.reason = why.to_owned();
+        self.witness = trust::beginning(self.options.changes.as_mut(), &self.options.identity)?;
+        self.epoch = self.options.changes.advance()?;
+        self.free = BlockSet::new();
         self.choose()
     }
 

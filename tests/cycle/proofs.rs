@@ -182,13 +182,9 @@ fn a_parent_whose_witness_differs_proves_nothing() {
         ("not before", |cut| cut.epoch = Epoch(cut.epoch.0 + 1000)),
         ("not before", |cut| cut.epoch = Epoch(0)),
         ("cannot be tracked", |cut| cut.voids += 1),
-        ("skipped both", |cut| {
-            cut.misses = cut.misses.map(|misses| misses + 1);
-            cut.unseen = None;
-        }),
-        ("skipped both", |cut| {
-            cut.misses = cut.misses.map(|misses| misses + 1);
-            cut.unseen = cut.unseen.map(|unseen| unseen - 1);
+        ("could not be compared", |cut| cut.unaccounted = None),
+        ("did not see", |cut| {
+            cut.unaccounted = cut.unaccounted.map(|sectors| sectors - 8);
         }),
     ];
     for (words, change) in cases {

@@ -325,7 +325,7 @@ impl ChangeSource for ModelChanges {
             programs: [1, 2],
             map: 3,
             misses: [0, 0],
-            unseen: Some(0),
+            unaccounted: Some(0),
             voids: 0,
             epoch: Epoch(state.epoch),
         })
