@@ -28,4 +28,6 @@ mod signals;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
+mod tidy;
+#[cfg(test)]
 mod track;
