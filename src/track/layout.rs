@@ -1,5 +1,6 @@
 //! How a disk's marks lie in its map: page 0 is the header, then summaries, then marks. The other
-//! half of this is `bpf/cbt.bpf.c`. Arithmetic only; it must never trust a header it has not checked.
+//! half of this is `bpf/cbt.bpf.c`. Arithmetic only; it must never trust a header it has not
+//! checked.
 
 use super::source::Epoch;
 use crate::error::{Error, ErrorKind, Result};
@@ -30,8 +31,8 @@ const MOST_MEMORY: u64 = 256 << 20;
 /// At most this part of the machine's memory for one disk's marks.
 const MEMORY_SHARE: u64 = 64;
 
-/// Where things are in the header page (`struct header` in `cbt.bpf.c`, and more behind it that only
-/// userspace reads).
+/// Where things are in the header page (`struct header` in `cbt.bpf.c`, and more behind it that
+/// only userspace reads).
 pub(super) mod at {
     pub const EPOCH: usize = 0;
     pub const GRAIN_SHIFT: usize = 4;
@@ -69,8 +70,8 @@ fn short_field(page: &Page, offset: usize) -> u32 {
 }
 
 impl Layout {
-    /// For a disk, on a machine with `memory`: 64 KiB grains unless their marks would take more than
-    /// 256 MiB or a 64th of the memory.
+    /// For a disk, on a machine with `memory`: 64 KiB grains unless their marks would take more
+    /// than 256 MiB or a 64th of the memory.
     ///
     /// # Errors
     /// The disk is empty, or larger than a set of blocks can describe.

@@ -1,5 +1,5 @@
-//! Which blocks of a disk changed since when, and whether that answer can be trusted. Programs in the
-//! kernel (`bpf/cbt.bpf.c`) mark what changes; no process need run for that.
+//! Which blocks of a disk changed since when, and whether that answer can be trusted. Programs in
+//! the kernel (`bpf/cbt.bpf.c`) mark what changes; no process need run for that.
 
 mod disk;
 mod layout;

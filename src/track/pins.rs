@@ -1,6 +1,6 @@
-//! Where the tracker's programs and maps are pinned, so that tracking goes on with no process at all.
-//! It must never use a directory that someone other than root can write to, nor remove anything
-//! outside its own.
+//! Where the tracker's programs and maps are pinned, so that tracking goes on with no process at
+//! all. It must never use a directory that someone other than root can write to, nor remove
+//! anything outside its own.
 
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use nix::fcntl::{Flock, FlockArg};
@@ -86,7 +86,8 @@ impl PinDir {
         Ok(true)
     }
 
-    /// Makes the directory, and mounts the BPF filesystem if that is missing. Returns whether it was.
+    /// Makes the directory, and mounts the BPF filesystem if that is missing. Returns whether it
+    /// was.
     pub(super) fn create(&self) -> Result<bool> {
         let root = Path::new(BPFFS);
         let mounted = !is_bpffs(root)?;

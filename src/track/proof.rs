@@ -71,8 +71,8 @@ impl fmt::Display for Void {
 }
 
 /// The epoch whose marks, and later ones, are all that changed on the disk since the parent's cut.
-/// `now.witness` must have been taken after the last [`super::ChangeSource::advance`] that the marks
-/// are read for, or it vouches for less than is read.
+/// `now.witness` must have been taken after the last [`super::ChangeSource::advance`] that the
+/// marks are read for, or it vouches for less than is read.
 ///
 /// # Errors
 /// The first reason why the marks prove nothing: the disk must be compared block by block.

@@ -10,11 +10,12 @@ pub trait ChangeSource: Send {
     fn witness(&mut self) -> Result<Witness>;
 
     /// Starts the next epoch. When it returns, every write that completed before the call is marked
-    /// with an earlier or the returned epoch, and no mark of an earlier epoch will be made any more.
+    /// with an earlier or the returned epoch, and no mark of an earlier epoch will be made any
+    /// more.
     fn advance(&mut self) -> Result<Epoch>;
 
-    /// The blocks whose mark is `since` or later. Proves something only of epochs that `advance` has
-    /// ended: first advance, then ask, then read the blocks.
+    /// The blocks whose mark is `since` or later. Proves something only of epochs that `advance`
+    /// has ended: first advance, then ask, then read the blocks.
     fn changed_since(&mut self, since: Epoch) -> Result<BlockSet>;
 
     /// Starts the next epoch and returns what a manifest records of a cut. What the tracker said

@@ -55,8 +55,8 @@ pub(super) fn changed_sectors(dev: DevNumber) -> Result<Option<u64>> {
     Ok(read(&path)?.and_then(|text| parse_stat(&text)))
 }
 
-/// Documentation/block/stat.rst: sectors written are the seventh number, sectors discarded (4.18 on)
-/// the fourteenth.
+/// Documentation/block/stat.rst: sectors written are the seventh number, sectors discarded (4.18
+/// on) the fourteenth.
 fn parse_stat(text: &str) -> Option<u64> {
     let mut numbers = text.split_whitespace().map(str::parse::<u64>);
     let written = numbers.nth(6)?.ok()?;

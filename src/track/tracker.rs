@@ -139,8 +139,8 @@ impl Tracker {
     /// epochs left; otherwise they are begun anew.
     ///
     /// # Errors
-    /// `Unsupported` for a disk whose changes the block layer does not tell; `Inconsistent` when the
-    /// disk is not (any more) as described; not enough kernel memory.
+    /// `Unsupported` for a disk whose changes the block layer does not tell; `Inconsistent` when
+    /// the disk is not (any more) as described; not enough kernel memory.
     pub fn attach(&mut self, disk: &TrackedDisk) -> Result<DiskTracker> {
         sysfs::check_trackable(disk.dev)?;
         let lock = self.pins.lock()?;

@@ -125,8 +125,8 @@ fn copying_what_is_marked_gives_the_disk() {
             }
             std::thread::sleep(Duration::from_millis(50));
         }
-        // Every write has been reported to the writer. (To stop it instead would not do: a write can
-        // be in the file already while nobody has been told of its end, nor the tracker.)
+        // Every write has been reported to the writer. (To stop it instead would not do: a write
+        // can be in the file already while nobody has been told of its end, nor the tracker.)
         often.until_quiet(&disk);
         let now = disk.contents();
         let witness = often.changes.witness().unwrap();

@@ -8,7 +8,8 @@
 // the same maps to the reader; change both together, and the version in `src/track/pins.rs`.
 //
 // The kernel's structs below name only the fields that are used; the loader finds their true places
-// in the running kernel's type information (CO-RE), so that one object serves every kernel from 5.10.
+// in the running kernel's type information (CO-RE), so that one object serves every kernel from
+// 5.10.
 
 typedef unsigned char u8;
 typedef unsigned short u16;
@@ -277,8 +278,8 @@ INLINE int device_of(struct request *rq, u32 *dev)
 	return 1;
 }
 
-// A discard's ranges, each a bio of its own: merged discards need not be neighbours. After a partial
-// completion the bios that are left have moved on, and what came before was marked then.
+// A discard's ranges, each a bio of its own: merged discards need not be neighbours. After a
+// partial completion the bios that are left have moved on, and what came before was marked then.
 INLINE void mark_discard(u32 dev, struct request *rq, u32 bytes)
 {
 	struct bio *bio = rq->bio;
@@ -330,10 +331,10 @@ INLINE void account(struct request *rq, u32 bytes)
 		stillpoint_account(dev, bytes >> 9);
 }
 
-// ---- The two copies. The kernel skips a program that is already running on this CPU; what it skips
-// one copy for, the other still marks. The kernel calls the copies in the order of their attachment,
-// A first. A leaves the request's address in the CPU's trail and B takes it out again: where B does
-// not find it, A was skipped, and B accounts for the request in its place.
+// ---- The two copies. The kernel skips a program that is already running on this CPU; what it
+// skips one copy for, the other still marks. The kernel calls the copies in the order of their
+// attachment, A first. A leaves the request's address in the CPU's trail and B takes it out again:
+// where B does not find it, A was skipped, and B accounts for the request in its place.
 //
 // Where B was skipped, an entry is left over until B finds one below it, or until the trail is full
 // and its older half is dropped (contexts that can still want theirs are three at most: task, soft
