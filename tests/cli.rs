@@ -8,4 +8,5 @@ pub mod lab;
 mod output;
 mod pipes;
 mod refused;
+mod table;
 mod whole;

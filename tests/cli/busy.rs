@@ -2,7 +2,7 @@
 //! freeze that does not come back.
 
 use super::lab::{Disk, Lab, finish, is_frozen, noise, tool, try_tool, wait};
-use super::refused::two_sentences;
+use super::table::two_sentences;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::path::PathBuf;

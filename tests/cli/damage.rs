@@ -2,7 +2,7 @@
 //! the place, and nothing half-done stays.
 
 use super::lab::{Lab, Run, noise, tool, try_tool};
-use super::refused::two_sentences;
+use super::table::two_sentences;
 use std::path::PathBuf;
 
 #[test]

@@ -2,7 +2,7 @@
 //! that is not to be trusted. Each is made by a mount namespace or by strace for one run alone.
 
 use super::lab::{Lab, Run, finish, is_frozen, noise, tool, try_tool};
-use super::refused::two_sentences;
+use super::table::two_sentences;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::Path;
 

@@ -1,273 +1,112 @@
-//! One table of what must be refused: the exit code, one sentence that says what happened, one that
-//! says what to do, and nothing left behind. Each row runs twice, for people and with `--json`.
+//! What must be refused: disks, vaults, snapshots and targets, a table each.
 
-use super::lab::{Disk, Lab, Run, finish, is_frozen, noise, tool};
-use std::any::Any;
+use super::lab::{Lab, tool};
+use super::table::{Held, Row, Stage, row};
 use std::os::unix::fs::symlink;
 use stillpoint::format::{VERSION, VaultInfo};
 
-/// What a row's setting up leaves, undone when dropped.
-type Held = Box<dyn Any>;
-
-fn nothing(_: &Stage) -> Held {
-    Box::new(())
-}
-
-/// What the rows share: a mounted disk with two snapshots in the vault.
-struct Stage {
-    disk: Disk,
-    lab: Lab,
-}
-
-struct Row {
-    name: &'static str,
-    set_up: fn(&Stage) -> Held,
-    /// `{disk}`, `{name}`, `{dir}` and `{prefix}` (of all IDs) are filled in.
-    command: &'static str,
-    code: i32,
-    message: &'static str,
-    hint: &'static str,
-}
-
-const fn row(
-    name: &'static str,
-    command: &'static str,
-    code: i32,
-    message: &'static str,
-    hint: &'static str,
-) -> Row {
-    Row {
-        name,
-        set_up: nothing,
-        command,
-        code,
-        message,
-        hint,
-    }
-}
-
-impl Row {
-    const fn after(self, set_up: fn(&Stage) -> Held) -> Self {
-        Self { set_up, ..self }
-    }
-}
-
-impl Stage {
-    fn new(test: &str) -> Option<Self> {
-        let lab = Lab::with_vault(test)?;
-        let mut disk = lab.disk("disk", 24 << 20);
-        let place = disk.mount("ext4");
-        std::fs::write(place.join("file"), noise(1 << 20, 1)).unwrap();
-        for _ in 0..2 {
-            lab.run(&["snapshot", &disk.device]).expect(0);
-        }
-        Some(Self { disk, lab })
-    }
-
-    fn fill_in(&self, command: &str) -> Vec<String> {
-        let listed = self.lab.vault_files();
-        let snapshots = self.lab.path("vault/snapshots");
-        let mut names = listed
-            .iter()
-            .filter(|(path, _)| path.starts_with(&snapshots));
-        let prefix = names.next().map_or(String::new(), |(path, _)| {
-            path.file_name().unwrap().to_str().unwrap()[..6].to_owned()
-        });
-        let text = command
-            .replace("{disk}", &self.disk.device)
-            .replace("{name}", self.disk.name())
-            .replace("{dir}", &self.lab.at(""))
-            .replace("{prefix}", &prefix);
-        let words = text.split_whitespace();
-        words.map(|word| word.replace("''", "")).collect()
-    }
-
-    fn run(&self, row: &Row, json: bool) -> Run {
-        let mut args = self.fill_in(row.command);
-        if json {
-            args.push("--json".into());
-        }
-        let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        match args.strip_prefix(&["NOBODY"]) {
-            None => self.lab.run(&args),
-            Some(args) => {
-                let prefix = [
-                    "setpriv",
-                    "--reuid=65534",
-                    "--regid=65534",
-                    "--clear-groups",
-                ];
-                finish(&mut self.lab.command_with(&prefix, args))
-            }
-        }
-    }
-
-    fn check(&self, row: &Row) {
-        let _held = (row.set_up)(self);
-        let before = self.lab.files();
-        let run = self.run(row, false).expect(row.code);
-        assert_eq!(run.stdout, "", "{}", row.name);
-        let (message, hint) = two_sentences(row.name, &run.stderr);
-        let run = self.run(row, true).expect(row.code);
-        assert_eq!(run.stderr, "", "{}: --json", row.name);
-        let error = run.json()["error"].clone();
-        let keys: Vec<_> = error.as_object().unwrap().keys().cloned().collect();
-        assert_eq!(keys, ["hint", "kind", "message"], "{}", row.name);
-        let again = error["message"].as_str().unwrap();
-        assert_eq!(without_ids(again), without_ids(&message), "{}", row.name);
-        assert_eq!(error["hint"], hint.as_str(), "{}", row.name);
-        for (text, words) in [(&message, row.message), (&hint, row.hint)] {
-            let words = self.fill_in(words).join(" ");
-            assert!(text.contains(&words), "{}: {text:?}: {words:?}", row.name);
-        }
-        assert_eq!(self.lab.files(), before, "{}: files", row.name);
-        assert!(self.lab.freeze_records().is_empty(), "{}", row.name);
-        assert!(
-            self.disk
-                .mounted
-                .as_ref()
-                .is_none_or(|place| !is_frozen(place))
-        );
-    }
-
-    fn check_all(&self, rows: &[Row]) {
-        // All that is wrong is told at once.
-        let failed = rows.iter().filter(|row| {
-            let checked = std::panic::AssertUnwindSafe(|| self.check(row));
-            let failed = std::panic::catch_unwind(checked).is_err();
-            if failed {
-                eprintln!("FAILED: {}", row.name);
-            }
-            failed
-        });
-        let failed: Vec<&str> = failed.map(|row| row.name).collect();
-        assert!(failed.is_empty(), "{failed:?}");
-    }
-}
-
-/// Each run has another ID.
-fn without_ids(text: &str) -> String {
-    let words = text.split_inclusive(['/', ' ']);
-    words.filter(|word| !word.starts_with("01")).collect()
-}
-
-/// What happened, and what to do, as people are told it: one line each.
-pub fn two_sentences(name: &str, stderr: &str) -> (String, String) {
-    // On a busy machine a run may have told how far it is.
-    let begin = stderr.find("stillpoint: ").unwrap_or_default();
-    let lines: Vec<&str> = stderr[begin..].lines().collect();
-    let [first, second] = lines[..] else {
-        panic!("{name}: not a message and a hint: {stderr:?}");
-    };
-    let message = first.strip_prefix("stillpoint: ").expect(stderr);
-    let hint = second.strip_prefix("  ").expect(stderr);
-    for text in [message, hint] {
-        let one = text.len() > 8 && !text.contains(". ") && !text.ends_with(['.', ':']);
-        assert!(one, "{name}: not one sentence: {text:?}");
-    }
-    (message.to_owned(), hint.to_owned())
-}
+const DISKS: &[Row] = &[
+    row("not root", "NOBODY snapshot {disk}", 5, "only root", "sudo"),
+    row(
+        "a file",
+        "snapshot {dir}disk",
+        2,
+        "is not a block device",
+        "stillpoint disks",
+    ),
+    row(
+        "a character device",
+        "snapshot /dev/null",
+        2,
+        "not a block device",
+        "disks",
+    ),
+    row(
+        "no such path",
+        "snapshot /dev/no-such",
+        1,
+        "/dev/no-such",
+        "stillpoint disks",
+    ),
+    row(
+        "no such name",
+        "snapshot no-such",
+        1,
+        "\"no-such\"",
+        "stillpoint disks",
+    ),
+    row("no name", "snapshot ''", 1, "\"\"", "stillpoint disks"),
+    row(
+        "a folder",
+        "snapshot {dir}",
+        2,
+        "is not a block device",
+        "disks",
+    ),
+    row(
+        "one of two",
+        "snapshot {disk} no-such",
+        1,
+        "no-such",
+        "stillpoint disks",
+    ),
+    row("a partition", "snapshot {dir}part1", 2, "partition", "").after(partition),
+    row(
+        "an empty drive",
+        "snapshot {dir}empty",
+        5,
+        "has no size",
+        "",
+    )
+    .after(|stage| {
+        let disk = stage.lab.disk_with("nothing", 0, &[]);
+        let link = Link::new(&stage.lab, &disk.device, "empty");
+        Box::new((disk, link))
+    }),
+    row(
+        "tracking nothing",
+        "track start no-such",
+        1,
+        "no-such",
+        "disks",
+    ),
+    row("thaw, not root", "NOBODY thaw", 5, "only root", "sudo"),
+    row(
+        "track, not root",
+        "NOBODY track status",
+        5,
+        "only root",
+        "sudo",
+    ),
+    row(
+        "a level not there yet",
+        "snapshot {disk} --level application",
+        5,
+        "application",
+        "",
+    ),
+    row(
+        "throttle",
+        "snapshot {disk} --on-busy throttle",
+        5,
+        "slow down",
+        "--on-busy freeze",
+    ),
+    row(
+        "a bad label",
+        "snapshot {disk} --tag why",
+        2,
+        "\"why\" is not",
+        "why=upgrade",
+    ),
+];
 
 #[test]
 fn disks_that_are_none() {
     let Some(stage) = Stage::new("cli: disks that are none") else {
         return;
     };
-    stage.check_all(&[
-        row("not root", "NOBODY snapshot {disk}", 5, "only root", "sudo"),
-        row(
-            "a file",
-            "snapshot {dir}disk",
-            2,
-            "is not a block device",
-            "stillpoint disks",
-        ),
-        row(
-            "a character device",
-            "snapshot /dev/null",
-            2,
-            "not a block device",
-            "disks",
-        ),
-        row(
-            "no such path",
-            "snapshot /dev/no-such",
-            1,
-            "/dev/no-such",
-            "stillpoint disks",
-        ),
-        row(
-            "no such name",
-            "snapshot no-such",
-            1,
-            "\"no-such\"",
-            "stillpoint disks",
-        ),
-        row("no name", "snapshot ''", 1, "\"\"", "stillpoint disks"),
-        row(
-            "a folder",
-            "snapshot {dir}",
-            2,
-            "is not a block device",
-            "disks",
-        ),
-        row(
-            "one of two",
-            "snapshot {disk} no-such",
-            1,
-            "no-such",
-            "stillpoint disks",
-        ),
-        row("a partition", "snapshot {dir}part1", 2, "partition", "").after(partition),
-        row(
-            "an empty drive",
-            "snapshot {dir}empty",
-            5,
-            "has no size",
-            "",
-        )
-        .after(|stage| {
-            let disk = stage.lab.disk_with("nothing", 0, &[]);
-            let link = Link::new(&stage.lab, &disk.device, "empty");
-            Box::new((disk, link))
-        }),
-        row(
-            "tracking nothing",
-            "track start no-such",
-            1,
-            "no-such",
-            "disks",
-        ),
-        row("thaw, not root", "NOBODY thaw", 5, "only root", "sudo"),
-        row(
-            "track, not root",
-            "NOBODY track status",
-            5,
-            "only root",
-            "sudo",
-        ),
-        row(
-            "a level not there yet",
-            "snapshot {disk} --level application",
-            5,
-            "application",
-            "",
-        ),
-        row(
-            "throttle",
-            "snapshot {disk} --on-busy throttle",
-            5,
-            "slow down",
-            "--on-busy freeze",
-        ),
-        row(
-            "a bad label",
-            "snapshot {disk} --tag why",
-            2,
-            "\"why\" is not",
-            "why=upgrade",
-        ),
-    ]);
+    stage.check_all(DISKS);
 }
 
 /// A link to a device whose name a row cannot know.
@@ -293,131 +132,134 @@ fn partition(stage: &Stage) -> Held {
     Box::new((link, disk))
 }
 
+const MISSING: &str = "no-such: No such file";
+const INIT: &str = "stillpoint init";
+
+const VAULTS: &[Row] = &[
+    row(
+        "missing",
+        "snapshot {disk} --vault {dir}no-such",
+        1,
+        MISSING,
+        INIT,
+    ),
+    row(
+        "missing, list",
+        "list --vault {dir}no-such",
+        1,
+        MISSING,
+        INIT,
+    ),
+    row(
+        "missing, verify",
+        "verify --all --vault {dir}no-such",
+        1,
+        MISSING,
+        INIT,
+    ),
+    row(
+        "a file",
+        "list --vault {dir}disk",
+        2,
+        "Not a directory",
+        "a vault is a directory",
+    ),
+    row(
+        "no vault",
+        "snapshot {disk} --vault {dir}",
+        1,
+        "is not a vault",
+        INIT,
+    ),
+    row(
+        "newer",
+        "snapshot {disk} --vault {dir}newer",
+        1,
+        "newer than format",
+        "newest",
+    )
+    .after(newer),
+    row(
+        "newer, list",
+        "list --vault {dir}newer",
+        1,
+        "newer than format",
+        "newest",
+    )
+    .after(newer),
+    row(
+        "init, not empty",
+        "init {dir}vault",
+        1,
+        "is not empty",
+        "empty directory",
+    ),
+    row(
+        "init, on a file",
+        "init {dir}disk",
+        2,
+        "{dir}disk",
+        "directory",
+    ),
+    row(
+        "init, no parent",
+        "init {dir}no/such",
+        1,
+        "{dir}no/such",
+        "",
+    ),
+    row(
+        "no name",
+        "list --vault ''",
+        2,
+        "no vault was named",
+        "STILLPOINT_VAULT",
+    ),
+    row(
+        "init, no letters",
+        "init {dir}new --name ''",
+        2,
+        "1 to 64 characters",
+        "",
+    ),
+    row("another's vault", "NOBODY list", 5, "Permission denied", ""),
+    row(
+        "in a bucket",
+        "list --vault s3://bucket/x",
+        5,
+        "directories only",
+        "directory",
+    ),
+    row(
+        "on the disk",
+        "snapshot {disk} --vault {dir}disk.mnt/vault",
+        2,
+        "lies on {name}",
+        "another",
+    )
+    .after(|stage| {
+        let vault = stage.lab.at("disk.mnt/vault");
+        if !std::path::Path::new(&vault).exists() {
+            stage.lab.run(&["init", &vault]).expect(0);
+        }
+        Box::new(())
+    }),
+    row(
+        "read-only",
+        "snapshot {disk} --vault {dir}ro",
+        1,
+        "Read-only file system",
+        "writable",
+    )
+    .after(read_only),
+];
+
 #[test]
 fn vaults_that_are_none() {
     let Some(stage) = Stage::new("cli: vaults that are none") else {
         return;
     };
-    let missing = "no-such: No such file";
-    let init = "stillpoint init";
-    stage.check_all(&[
-        row(
-            "missing",
-            "snapshot {disk} --vault {dir}no-such",
-            1,
-            missing,
-            init,
-        ),
-        row(
-            "missing, list",
-            "list --vault {dir}no-such",
-            1,
-            missing,
-            init,
-        ),
-        row(
-            "missing, verify",
-            "verify --all --vault {dir}no-such",
-            1,
-            missing,
-            init,
-        ),
-        row(
-            "a file",
-            "list --vault {dir}disk",
-            2,
-            "Not a directory",
-            "a vault is a directory",
-        ),
-        row(
-            "no vault",
-            "snapshot {disk} --vault {dir}",
-            1,
-            "is not a vault",
-            init,
-        ),
-        row(
-            "newer",
-            "snapshot {disk} --vault {dir}newer",
-            1,
-            "newer than format",
-            "newest",
-        )
-        .after(newer),
-        row(
-            "newer, list",
-            "list --vault {dir}newer",
-            1,
-            "newer than format",
-            "newest",
-        )
-        .after(newer),
-        row(
-            "init, not empty",
-            "init {dir}vault",
-            1,
-            "is not empty",
-            "empty directory",
-        ),
-        row(
-            "init, on a file",
-            "init {dir}disk",
-            2,
-            "{dir}disk",
-            "directory",
-        ),
-        row(
-            "init, no parent",
-            "init {dir}no/such",
-            1,
-            "{dir}no/such",
-            "",
-        ),
-        row(
-            "no name",
-            "list --vault ''",
-            2,
-            "no vault was named",
-            "STILLPOINT_VAULT",
-        ),
-        row(
-            "init, no letters",
-            "init {dir}new --name ''",
-            2,
-            "1 to 64 characters",
-            "",
-        ),
-        row("another's vault", "NOBODY list", 5, "Permission denied", ""),
-        row(
-            "in a bucket",
-            "list --vault s3://bucket/x",
-            5,
-            "directories only",
-            "directory",
-        ),
-        row(
-            "on the disk",
-            "snapshot {disk} --vault {dir}disk.mnt/vault",
-            2,
-            "lies on {name}",
-            "another",
-        )
-        .after(|stage| {
-            let vault = stage.lab.at("disk.mnt/vault");
-            if !std::path::Path::new(&vault).exists() {
-                stage.lab.run(&["init", &vault]).expect(0);
-            }
-            Box::new(())
-        }),
-        row(
-            "read-only",
-            "snapshot {disk} --vault {dir}ro",
-            1,
-            "Read-only file system",
-            "writable",
-        )
-        .after(read_only),
-    ]);
+    stage.check_all(VAULTS);
 }
 
 fn newer(stage: &Stage) -> Held {
@@ -450,72 +292,75 @@ fn read_only(stage: &Stage) -> Held {
     Box::new(mount)
 }
 
+const SEE: &str = "stillpoint list";
+
+const SNAPSHOTS: &[Row] = &[
+    row("unknown", "show 00", 1, "no snapshot \"00\"", SEE),
+    row(
+        "unknown, restore",
+        "restore 00 {dir}x",
+        1,
+        "no snapshot \"00\"",
+        SEE,
+    ),
+    row(
+        "unknown, delete",
+        "delete latest 00",
+        1,
+        "no snapshot \"00\"",
+        SEE,
+    ),
+    row("unknown, verify", "verify 00", 1, "no snapshot \"00\"", SEE),
+    row(
+        "unknown, diff",
+        "diff latest 00",
+        1,
+        "no snapshot \"00\"",
+        SEE,
+    ),
+    row(
+        "ambiguous",
+        "show {prefix}",
+        2,
+        "could be",
+        "more of the ID",
+    ),
+    row(
+        "ambiguous, delete",
+        "delete {prefix}",
+        2,
+        "could be",
+        "more of the ID",
+    ),
+    row("empty", "show ''", 2, "empty ID", SEE),
+    row(
+        "no such disk",
+        "restore latest {dir}x --disk sdx",
+        1,
+        "no disk \"sdx\"",
+        "{name}",
+    ),
+    row(
+        "latest of none",
+        "show latest --vault {dir}none",
+        1,
+        "no snapshot yet",
+        SEE,
+    )
+    .after(|stage| {
+        let vault = stage.lab.at("none");
+        let _ = std::fs::remove_dir_all(&vault);
+        stage.lab.run(&["init", &vault]).expect(0);
+        Box::new(())
+    }),
+];
+
 #[test]
 fn snapshots_that_are_none() {
     let Some(stage) = Stage::new("cli: snapshots that are none") else {
         return;
     };
-    let see = "stillpoint list";
-    stage.check_all(&[
-        row("unknown", "show 00", 1, "no snapshot \"00\"", see),
-        row(
-            "unknown, restore",
-            "restore 00 {dir}x",
-            1,
-            "no snapshot \"00\"",
-            see,
-        ),
-        row(
-            "unknown, delete",
-            "delete latest 00",
-            1,
-            "no snapshot \"00\"",
-            see,
-        ),
-        row("unknown, verify", "verify 00", 1, "no snapshot \"00\"", see),
-        row(
-            "unknown, diff",
-            "diff latest 00",
-            1,
-            "no snapshot \"00\"",
-            see,
-        ),
-        row(
-            "ambiguous",
-            "show {prefix}",
-            2,
-            "could be",
-            "more of the ID",
-        ),
-        row(
-            "ambiguous, delete",
-            "delete {prefix}",
-            2,
-            "could be",
-            "more of the ID",
-        ),
-        row("empty", "show ''", 2, "empty ID", see),
-        row(
-            "no such disk",
-            "restore latest {dir}x --disk sdx",
-            1,
-            "no disk \"sdx\"",
-            "{name}",
-        ),
-        row(
-            "latest of none",
-            "show latest --vault {dir}none",
-            1,
-            "no snapshot yet",
-            see,
-        )
-        .after(|stage| {
-            let vault = stage.lab.at("none");
-            let _ = std::fs::remove_dir_all(&vault);
-            stage.lab.run(&["init", &vault]).expect(0);
-            Box::new(())
-        }),
-    ]);
+    stage.check_all(SNAPSHOTS);
     // What was deleted is as if it had never been; the others are whole.
     let list = stage.lab.json(&["list"]);
     let id = list["snapshots"][0]["snapshot"].as_str().unwrap();
@@ -527,6 +372,89 @@ fn snapshots_that_are_none() {
         .expect(1);
     stage.lab.run(&["verify", "--all"]).expect(0);
 }
+
+const TARGETS: &[Row] = &[
+    row("mounted", "restore latest {disk}", 6, "{disk}", "unmount"),
+    row(
+        "a partition is mounted",
+        "restore latest {dir}to-parted",
+        6,
+        "to-parted",
+        "unmount",
+    ),
+    row(
+        "the vault",
+        "restore latest {dir}vault",
+        2,
+        "inside the vault",
+        "outside",
+    ),
+    row(
+        "in the vault",
+        "restore latest {dir}vault/x",
+        2,
+        "inside the vault",
+        "outside",
+    ),
+    row(
+        "too small",
+        "restore latest {dir}to-small",
+        5,
+        "16777216 bytes",
+        "at least as large",
+    ),
+    row(
+        "sectors",
+        "restore latest {dir}to-coarse",
+        5,
+        "sectors have 4096",
+        "to a file",
+    ),
+    row("a file", "restore latest {dir}disk", 1, "exists", "--force"),
+    row(
+        "a folder",
+        "restore latest {dir}folder",
+        1,
+        "is a directory",
+        "name a file",
+    ),
+    row(
+        "a fifo",
+        "restore latest {dir}fifo --force",
+        1,
+        "neither a file",
+        "another target",
+    ),
+    row(
+        "a link",
+        "restore latest {dir}to-a-file --force",
+        1,
+        "neither a file",
+        "another",
+    ),
+    row(
+        "a loose link",
+        "restore latest {dir}to-nothing",
+        1,
+        "neither a file",
+        "another",
+    ),
+    row(
+        "a character device",
+        "restore latest /dev/null",
+        1,
+        "neither a file",
+        "another",
+    ),
+    row("no folder", "restore latest {dir}no/such", 1, "{dir}no", ""),
+    row(
+        "a format not there yet",
+        "restore latest {dir}x --format qcow2",
+        5,
+        "raw",
+        "qemu-img",
+    ),
+];
 
 #[test]
 fn targets_that_are_refused() {
@@ -552,88 +480,7 @@ fn targets_that_are_refused() {
     std::fs::create_dir(lab.path("folder")).unwrap();
     tool("mkfifo", &[&lab.at("fifo")]);
     let before = [&small, &coarse, &parted].map(|disk| std::fs::read(&disk.image).unwrap());
-    stage.check_all(&[
-        row("mounted", "restore latest {disk}", 6, "{disk}", "unmount"),
-        row(
-            "a partition is mounted",
-            "restore latest {dir}to-parted",
-            6,
-            "to-parted",
-            "unmount",
-        ),
-        row(
-            "the vault",
-            "restore latest {dir}vault",
-            2,
-            "inside the vault",
-            "outside",
-        ),
-        row(
-            "in the vault",
-            "restore latest {dir}vault/x",
-            2,
-            "inside the vault",
-            "outside",
-        ),
-        row(
-            "too small",
-            "restore latest {dir}to-small",
-            5,
-            "16777216 bytes",
-            "at least as large",
-        ),
-        row(
-            "sectors",
-            "restore latest {dir}to-coarse",
-            5,
-            "sectors have 4096",
-            "to a file",
-        ),
-        row("a file", "restore latest {dir}disk", 1, "exists", "--force"),
-        row(
-            "a folder",
-            "restore latest {dir}folder",
-            1,
-            "is a directory",
-            "name a file",
-        ),
-        row(
-            "a fifo",
-            "restore latest {dir}fifo --force",
-            1,
-            "neither a file",
-            "another target",
-        ),
-        row(
-            "a link",
-            "restore latest {dir}to-a-file --force",
-            1,
-            "neither a file",
-            "another",
-        ),
-        row(
-            "a loose link",
-            "restore latest {dir}to-nothing",
-            1,
-            "neither a file",
-            "another",
-        ),
-        row(
-            "a character device",
-            "restore latest /dev/null",
-            1,
-            "neither a file",
-            "another",
-        ),
-        row("no folder", "restore latest {dir}no/such", 1, "{dir}no", ""),
-        row(
-            "a format not there yet",
-            "restore latest {dir}x --format qcow2",
-            5,
-            "raw",
-            "qemu-img",
-        ),
-    ]);
+    stage.check_all(TARGETS);
     let after = [&small, &coarse, &parted].map(|disk| std::fs::read(&disk.image).unwrap());
     assert!(before == after, "a refused target was written to");
 }
