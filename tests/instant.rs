@@ -33,7 +33,7 @@ impl Pair {
             let disk = LoopDisk::new(parent(), 320 << 20, &["--direct-io=on"]);
             format(kinds[n], &disk.device);
             let place = rig.dir.path().join(format!("live-{n}"));
-            mounts.push(Mount::new(&disk.device, &place, "noatime"));
+            mounts.push(Mount::new(&disk.device, &place, "noatime,nodiscard"));
             places.push(place);
             disk
         });

@@ -142,6 +142,8 @@ impl Chain {
                     file.sync_data().unwrap();
                 }
                 chain.done.store(sequence + 1, Ordering::SeqCst);
+                // Or it changes more than one window takes.
+                std::thread::sleep(std::time::Duration::from_micros(500));
             }
         })
     }
