@@ -181,7 +181,8 @@ fn check_known(header: &[u8; SEGMENT_HEADER]) -> Result<()> {
     if version == 0 || version > VERSION || sealing != 0 {
         return Err(Error::new(
             ErrorKind::Format,
-            format!("the segment is of format {version}, sealing {sealing}: this version reads format {VERSION}, not sealed"),
+            format!("the segment is of format {version}, sealing {sealing}: this version reads \
+                 format {VERSION}, not sealed"),
         )
         .with_hint("use the newest stillpoint"));
     }
