@@ -1,5 +1,5 @@
-//! Damage of every sort to every part of a vault: it is found or it is harmless, what is called lost
-//! is what is lost, and a restore never succeeds with wrong bytes.
+//! Damage of every sort to every part of a vault: it is found or it is harmless, what is called
+//! lost is what is lost, and a restore never succeeds with wrong bytes.
 
 mod hostile;
 mod kinds;
@@ -55,7 +55,7 @@ fn store_of(objects: &[Object]) -> Arc<MemoryStore> {
     Arc::new(store)
 }
 
-/// The disks of a sample: a few blocks each, of odd size, with packable bytes and some that are not.
+/// The disks of a sample: a few blocks each, of odd size, with bytes that can be packed and not.
 fn sample_disks() -> Vec<ModelDisk> {
     let disks = vec![
         ModelDisk::new(0, 3 * BLOCK_SIZE + 1536, 1),
