@@ -1,5 +1,5 @@
-//! Damage of every sort to every part of a vault: it is found or it is harmless, what is called lost
-//! is what is lost, and a restore never succeeds with wrong bytes.
+//! Damage of every sort to every part of a vault: it is found or it is harmless, what is called
+//! lost is what is lost, and a restore never succeeds with wrong bytes.
 
 mod hostile;
 mod kinds;
@@ -55,7 +55,7 @@ fn store_of(objects: &[Object]) -> Arc<MemoryStore> {
     Arc::new(store)
 }
 
-/// The disks of a sample: a few blocks each, of odd size, with packable bytes and some that are not.
+/// The disks of a sample: a few blocks each, of odd size, with bytes that can be packed and not.
 fn sample_disks() -> Vec<ModelDisk> {
     let disks = vec![
         ModelDisk::new(0, 3 * BLOCK_SIZE + 1536, 1),
@@ -328,4 +328,27 @@ fn a_manifest_of_another_host_or_vault_is_no_snapshot_of_this_one() {
 
 fn sample_of_another_vault() -> Vec<Object> {
     sample().objects
+}
+
+/// A checksum of 32 bits is no proof: the hash in the footer is.
+#[test]
+fn a_chunk_that_matches_its_crc_but_not_its_hash_is_found() {
+    let sample = sample();
+    let is_segment = |object: &Object| object.0.as_str().starts_with("segments/");
+    let at = sample.objects.iter().position(is_segment).unwrap();
+    let u32_at =
+        |bytes: &[u8], at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+    let (head, stored) = (128, 128 + 24);
+    let length = u32_at(&sample.objects[at].1, head + 12) as usize;
+    for byte in (0..length).step_by(7) {
+        let change = |bytes: &mut Vec<u8>| {
+            bytes[stored + byte] ^= 1;
+            let mut crc = crc32fast::Hasher::new();
+            crc.update(&bytes[head..head + 20]);
+            crc.update(&bytes[stored..stored + length]);
+            bytes[head + 20..head + 24].copy_from_slice(&crc.finalize().to_le_bytes());
+        };
+        let verdict = judge_changed(&sample, at, change, &format!("stored byte {byte}"));
+        assert_eq!(verdict, Verdict::Found, "stored byte {byte}");
+    }
 }

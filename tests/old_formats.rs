@@ -80,7 +80,7 @@ fn fill(path: &Path) -> Arc<Vault> {
     vault
 }
 
-/// Makes the fixture of the present version. Run it once for each version, and commit what it makes:
+/// Makes the fixture of the present version. Run it once for each version, and commit it:
 /// `cargo test --test stillpoint make_the_fixture -- --ignored`
 #[test]
 #[ignore = "makes a new fixture, which is done once for each version of the format"]

@@ -15,8 +15,8 @@ const MOST: u64 = 256;
 /// How long a write may be under way that has reached the disk and is not completed yet.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Reads the sample. Answers a block that differs though tracking says it did not change. An error of
-/// kind `Damaged`: the parent cannot be read and should not be built on.
+/// Reads the sample. Answers a block that differs though tracking says it did not change.
+/// An error of kind `Damaged`: the parent cannot be read and should not be built on.
 pub fn check(subject: &mut Subject, limits: &Limits<'_>) -> Result<Option<BlockIndex>> {
     if subject.options.plan.mode != Mode::Incremental {
         return Ok(None);

@@ -104,7 +104,10 @@ pub fn open_object(kind: Kind, id: Option<ObjectId>, bytes: &[u8]) -> Result<Vec
         let sealing = bytes[11];
         return Err(Error::new(
             ErrorKind::Format,
-            format!("the object is of format {version}, sealing {sealing}: this version reads format {VERSION}, not sealed"),
+            format!(
+                "the object is of format {version}, sealing {sealing}: this version reads \
+                 format {VERSION}, not sealed"
+            ),
         )
         .with_hint("use the newest stillpoint"));
     }

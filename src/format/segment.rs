@@ -170,8 +170,8 @@ impl Trailer {
     }
 }
 
-/// A header whose hash was right: of a format that is read here, not sealed, nothing set that has no
-/// meaning yet.
+/// A header whose hash was right: of a format that is read here, not sealed, nothing set that has
+/// no meaning yet.
 fn check_known(header: &[u8; SEGMENT_HEADER]) -> Result<()> {
     let crc = crc32fast::hash(&header[..SEGMENT_HEADER - 4]);
     if !header.starts_with(MAGIC) || u32_at(header, SEGMENT_HEADER - 4) != crc {
@@ -181,7 +181,10 @@ fn check_known(header: &[u8; SEGMENT_HEADER]) -> Result<()> {
     if version == 0 || version > VERSION || sealing != 0 {
         return Err(Error::new(
             ErrorKind::Format,
-            format!("the segment is of format {version}, sealing {sealing}: this version reads format {VERSION}, not sealed"),
+            format!(
+                "the segment is of format {version}, sealing {sealing}: this version reads \
+                 format {VERSION}, not sealed"
+            ),
         )
         .with_hint("use the newest stillpoint"));
     }

@@ -61,7 +61,7 @@ fn pieces() -> Pieces {
 }
 
 /// Makes all checksums of a segment right again; answers its name.
-fn mend_segment(bytes: &mut Vec<u8>) -> ObjectId {
+fn mend_segment(bytes: &mut [u8]) -> ObjectId {
     let end = bytes.len().saturating_sub(TRAILER);
     if end < SEGMENT_HEADER {
         return ObjectId([0; 16]);

@@ -364,6 +364,9 @@ impl ChangeSource for ModelChanges {
 /// For each disk what it held when all was held last: one thing, or several if it was disturbed.
 pub type Oracle = Arc<Mutex<Vec<Vec<Still>>>>;
 
+/// What a test does with the disks right before all is held.
+pub type Before = Box<dyn FnMut(&[ModelDisk])>;
+
 /// Holds the model's disks still and notes what they hold.
 pub struct ModelQuiesce {
     /// The disks.
@@ -371,7 +374,7 @@ pub struct ModelQuiesce {
     /// What they held.
     pub oracle: Oracle,
     /// What happens right before all is held.
-    pub before: Box<dyn FnMut(&[ModelDisk])>,
+    pub before: Before,
 }
 
 impl Quiesce for ModelQuiesce {

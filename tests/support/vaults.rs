@@ -1,6 +1,6 @@
 //! Snapshots of model disks: taking, restoring and judging them.
 
-use super::model::{ModelDisk, ModelQuiesce, Still};
+use super::model::{Before, ModelDisk, ModelQuiesce, Still};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -45,7 +45,7 @@ pub struct Take {
     /// Take a copy of no one instant when there is no other.
     pub allow_fuzzy: bool,
     /// What happens right before all is held.
-    pub before: Box<dyn FnMut(&[ModelDisk])>,
+    pub before: Before,
 }
 
 impl Default for Take {
