@@ -1,5 +1,5 @@
-//! A snapshot is of one instant: writers that write in a known order to two disks at once are copied
-//! while they write, and no copy may hold a write without those that came before it.
+//! A snapshot is of one instant: writers that write in a known order to two disks at once are
+//! copied while they write, and no copy may hold a write without those that came before it.
 
 mod judge;
 mod writers;

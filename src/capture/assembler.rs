@@ -128,7 +128,7 @@ impl Assembler {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::encode_chunk;
+    use crate::format::{Footer, Trailer, encode_chunk};
     use proptest::prelude::*;
 
     fn chunk(n: u8) -> Outcome {
@@ -139,7 +139,10 @@ mod tests {
         /// Batches may come in any order, and blocks again and again: the last by sequence counts.
         #[test]
         fn the_last_batch_of_a_block_counts(
-            batches in prop::collection::vec((0..30_u64, prop::collection::vec(0..4_u8, 1..6)), 1..40),
+            batches in prop::collection::vec(
+                (0..30_u64, prop::collection::vec(0..4_u8, 1..6)),
+                1..40,
+            ),
             shuffle in any::<u64>(),
         ) {
             let mut truth = BTreeMap::new();
@@ -171,9 +174,9 @@ mod tests {
                     Some(Content::Free) => unreachable!("nothing is free here"),
                     Some(Content::Data { segment, slot }) => {
                         let bytes = &segments[&segment];
-                        let trailer = crate::format::Trailer::decode(bytes, bytes.len() as u64).unwrap();
+                        let trailer = Trailer::decode(bytes, bytes.len() as u64).unwrap();
                         let at = trailer.footer_offset as usize;
-                        let footer = crate::format::Footer::decode(&bytes[at..], trailer, segment);
+                        let footer = Footer::decode(&bytes[at..], trailer, segment);
                         let mut plain = Vec::new();
                         let offset = footer.unwrap().slot(slot).unwrap().offset as usize;
                         crate::format::decode_chunk(&bytes[offset..], &mut plain).unwrap();

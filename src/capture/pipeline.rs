@@ -87,8 +87,8 @@ impl Pipeline {
         })
     }
 
-    /// Gives neighbouring blocks of one disk to the threads; waits while they have enough. Of a block
-    /// that is given twice the later bytes count.
+    /// Gives neighbouring blocks of one disk to the threads; waits while they have enough. Of a
+    /// block that is given twice the later bytes count.
     pub fn submit(
         &mut self,
         disk: usize,

@@ -1,5 +1,5 @@
-//! Progress on stderr: a bar on a terminal, a short line every few seconds elsewhere. A thread of its
-//! own writes it, so that a reader who does not read never holds up the engine.
+//! Progress on stderr: a bar on a terminal, a short line every few seconds elsewhere. A thread of
+//! its own writes it, so that a reader who does not read never holds up the engine.
 
 use super::args::Common;
 use super::output::write_patiently;

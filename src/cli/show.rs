@@ -43,8 +43,8 @@ fn head(manifest: &Manifest) -> String {
         format!("frozen for {:.1} ms", time as f64 / 1000.0)
     });
     format!(
-        "snapshot {}\n  of {} at {} (kernel {}, stillpoint {})\n  level {} (asked for {}), {frozen}\n  \
-         tags: {}\n",
+        "snapshot {}\n  of {} at {} (kernel {}, stillpoint {})\n  level {} (asked for {}), \
+         {frozen}\n  tags: {}\n",
         manifest.snapshot,
         manifest.host,
         manifest.time,

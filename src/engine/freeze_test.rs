@@ -1,5 +1,5 @@
-//! `doctor --freeze-test`: freezes and thaws for an instant, to see whether it works and how long it
-//! takes. Nothing is read, tracked or stored.
+//! `doctor --freeze-test`: freezes and thaws for an instant, to see whether it works and how long
+//! it takes. Nothing is read, tracked or stored.
 
 use super::lock::DiskLock;
 use super::prepare::Scene;

@@ -39,7 +39,8 @@ impl DiskLock {
     }
 }
 
-/// Makes a folder that only its owner can look into, and refuses one that others own or can write to.
+/// Makes a folder that only its owner can look into, and refuses one that others own or can write
+/// to.
 pub fn make_private(folder: &Path) -> Result<()> {
     let made = fs::DirBuilder::new()
         .recursive(true)

@@ -2,7 +2,7 @@
 //! them, what lives on them, who tracks them. Nothing is frozen or written here.
 
 use super::monitor::{Event, Monitor};
-use super::plan::{Parent, plan};
+use super::plan::{Parent, Plan, plan};
 use super::subject::{AskFree, SubjectOptions};
 use super::trust;
 use crate::capture::Baseline;
@@ -13,9 +13,9 @@ use crate::device::{
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{DiskRecord, FilesystemRecord, Manifest};
-use crate::model::{BlockSet, Bytes, DevNumber, SnapshotId, block_count};
+use crate::model::{BlockSet, Bytes, DevNumber, Mode, SnapshotId, block_count};
 use crate::store::Vault;
-use crate::track::{PinDir, TrackedDisk, Tracker};
+use crate::track::{ChangeSource, PinDir, TrackedDisk, Tracker};
 use std::sync::Arc;
 
 /// What this host is like now.
@@ -137,6 +137,9 @@ pub struct Wishes {
     pub freeze: bool,
 }
 
+/// A parent's record, and its map with the hashes of its chunks.
+type Base = (DiskRecord, Arc<Baseline>);
+
 /// Starts to track the disk where it is not tracked yet, and plans how to capture it.
 pub fn prepare_disk(
     (vault, scene): (&Arc<Vault>, &Scene),
@@ -146,7 +149,28 @@ pub fn prepare_disk(
     monitor: &dyn Monitor,
 ) -> Result<SubjectOptions> {
     // First: a disk that cannot be read must not end up tracked.
-    let reader: Box<dyn DiskReader> = open_reader(&disk.path, &ReaderOptions::new(pool.clone()))?;
+    let reader = open_disk(disk, pool)?;
+    let (changes, plan) = plan_disk(disk, parent.as_ref(), tracker, wishes)?;
+    let (plan, parent) = load_base(vault, plan, parent, monitor)?;
+    let mounted = filesystems_of(scene, disk);
+    Ok(SubjectOptions {
+        identity: disk.identity.clone(),
+        reader,
+        changes,
+        ask_free: ask_free(scene.host.clone(), mounted.clone(), disk.identity.size),
+        swap: swap_of(scene, disk),
+        plan,
+        parent,
+        all_blocks: wishes.all_blocks,
+        filesystems: mounted
+            .iter()
+            .map(|filesystem| describe(filesystem, wishes))
+            .collect(),
+    })
+}
+
+fn open_disk(disk: &Disk, pool: &BufferPool) -> Result<Box<dyn DiskReader>> {
+    let reader = open_reader(&disk.path, &ReaderOptions::new(pool.clone()))?;
     if reader.size() != disk.identity.size {
         return Err(Error::new(
             ErrorKind::Inconsistent,
@@ -154,6 +178,15 @@ pub fn prepare_disk(
         )
         .with_hint("nothing was done; run it again"));
     }
+    Ok(reader)
+}
+
+fn plan_disk(
+    disk: &Disk,
+    parent: Option<&(SnapshotId, DiskRecord)>,
+    tracker: &mut Tracker,
+    wishes: Wishes,
+) -> Result<(Box<dyn ChangeSource>, Plan)> {
     let tracked = TrackedDisk {
         dev: disk.dev(),
         size: disk.identity.size,
@@ -163,64 +196,70 @@ pub fn prepare_disk(
     let mut witness = trust::steady(&mut changes)?;
     if witness.unaccounted.is_none() {
         // Too busy to tell. What counts is what is told at the cut, where nothing is written.
-        let cut = parent.as_ref().and_then(|(_, record)| record.cut.as_ref());
+        let cut = parent.and_then(|(_, record)| record.cut.as_ref());
         witness.unaccounted = cut.and_then(|cut| cut.unaccounted);
     }
-    let known = parent.as_ref().map(|(snapshot, record)| Parent {
+    let known = parent.map(|(snapshot, record)| Parent {
         snapshot: *snapshot,
         identity: record.identity.clone(),
         cut: record.cut.clone(),
     });
-    let mut plan = plan(known.as_ref(), &disk.identity, &witness, wishes.full);
-    let mut parent = parent.filter(|_| plan.parent.is_some());
-    let mut baseline = None;
-    if let Some((snapshot, record)) = &parent {
-        match vault.load_index(&record.index, block_count(record.identity.size)) {
-            Ok(map) => baseline = Some(Arc::new(Baseline::new(Arc::clone(vault), map))),
-            Err(error) if error.kind() == ErrorKind::Damaged => {
-                monitor.tell(Event::Warning(format!(
-                    "{error}: taking a full snapshot instead"
-                )));
-                plan.mode = crate::model::Mode::Full;
-                plan.reason = format!("the index of {snapshot} is damaged");
-                plan.parent = None;
-                plan.since = None;
-                parent = None;
-            }
-            Err(error) => return Err(error),
+    let plan = plan(known.as_ref(), &disk.identity, &witness, wishes.full);
+    Ok((Box::new(changes), plan))
+}
+
+/// Reads the map of the parent, if the plan has one. Where it is damaged, everything is stored
+/// anew.
+fn load_base(
+    vault: &Arc<Vault>,
+    plan: Plan,
+    parent: Option<(SnapshotId, DiskRecord)>,
+    monitor: &dyn Monitor,
+) -> Result<(Plan, Option<Base>)> {
+    let Some((snapshot, record)) = parent.filter(|_| plan.parent.is_some()) else {
+        return Ok((plan, None));
+    };
+    match vault.load_index(&record.index, block_count(record.identity.size)) {
+        Ok(map) => {
+            let baseline = Arc::new(Baseline::new(Arc::clone(vault), map));
+            Ok((plan, Some((record, baseline))))
         }
+        Err(error) if error.kind() == ErrorKind::Damaged => {
+            monitor.tell(Event::Warning(format!(
+                "{error}: taking a full snapshot instead"
+            )));
+            let reason = format!("the index of {snapshot} is damaged");
+            Ok((
+                Plan {
+                    mode: Mode::Full,
+                    reason,
+                    parent: None,
+                    since: None,
+                },
+                None,
+            ))
+        }
+        Err(error) => Err(error),
     }
-    let mut swap = BlockSet::new();
-    for extent in swapped_extents(
-        &scene.topology,
-        &swaps(&scene.host, &scene.topology),
-        disk.dev(),
-    ) {
-        swap.insert_inside(extent, disk.identity.size);
+}
+
+fn swap_of(scene: &Scene, disk: &Disk) -> BlockSet {
+    let swaps = swaps(&scene.host, &scene.topology);
+    let mut blocks = BlockSet::new();
+    for extent in swapped_extents(&scene.topology, &swaps, disk.dev()) {
+        blocks.insert_inside(extent, disk.identity.size);
     }
-    let mounted = filesystems_of(scene, disk);
-    Ok(SubjectOptions {
-        identity: disk.identity.clone(),
-        reader,
-        changes: Box::new(changes),
-        ask_free: ask_free(scene.host.clone(), mounted.clone(), disk.identity.size),
-        swap,
-        plan,
-        parent: parent
-            .zip(baseline)
-            .map(|((_, record), baseline)| (record, baseline)),
-        all_blocks: wishes.all_blocks,
-        filesystems: mounted
-            .iter()
-            .map(|filesystem| FilesystemRecord {
-                source: filesystem.source.clone(),
-                target: filesystem.target().display().to_string(),
-                fstype: filesystem.fstype.clone(),
-                frozen: wishes.freeze && freezable(filesystem) == Freezable::Yes,
-                read_only: freezable(filesystem) == Freezable::ReadOnly,
-            })
-            .collect(),
-    })
+    blocks
+}
+
+fn describe(filesystem: &Filesystem, wishes: Wishes) -> FilesystemRecord {
+    FilesystemRecord {
+        source: filesystem.source.clone(),
+        target: filesystem.target().display().to_string(),
+        fstype: filesystem.fstype.clone(),
+        frozen: wishes.freeze && freezable(filesystem) == Freezable::Yes,
+        read_only: freezable(filesystem) == Freezable::ReadOnly,
+    }
 }
 
 fn filesystems_of(scene: &Scene, disk: &Disk) -> Vec<Filesystem> {

@@ -26,7 +26,8 @@ pub struct RestoreOptions {
     pub workers: usize,
 }
 
-/// Restores; answers what was restored. With damage and `keep_going` the report says what is missing.
+/// Restores; answers what was restored. With damage and `keep_going` the report says what is
+/// missing.
 pub fn restore<'m>(
     vault: &Vault,
     manifest: &'m Manifest,

@@ -1,5 +1,5 @@
-//! The sequence of a snapshot, from the first block read to the cut: the same for live disks and for
-//! disks in memory.
+//! The sequence of a snapshot, from the first block read to the cut: the same for live disks and
+//! for disks in memory.
 
 use super::cut::{Cut, CutOptions, cut};
 use super::monitor::{Event, Monitor};

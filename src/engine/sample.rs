@@ -1,5 +1,6 @@
 //! Trust but check: a few blocks that tracking calls unchanged are read and compared with the
-//! parent. One that differs, and that tracking still does not know of, means that tracking is wrong.
+//! parent. One that differs, and that tracking still does not know of, means that tracking is
+//! wrong.
 
 use super::subject::Subject;
 use crate::capture::Baseline;

@@ -7,6 +7,7 @@ use super::quiesce::{Quiesce, Unfrozen};
 use super::record::{RecordOptions, record};
 use super::run::{OnBusy, RunOptions, RunResult, run};
 use super::still::Still;
+use super::subject::SubjectOptions;
 use crate::device::read::BufferPool;
 use crate::device::{Disk, Filesystem, Freezable, FreezeSet, freezable};
 use crate::error::{Error, ErrorKind, Result};
@@ -96,27 +97,17 @@ pub fn snapshot_through(
         .to_string_lossy()
         .into_owned();
     let id = SnapshotId::generate(u64::try_from(started.as_millisecond()).unwrap_or_default());
-    let parents = find_parents(vault, &host, &disks, monitor)?;
-    let _session = vault.begin_session(id, session(&host, started))?;
-    let mut tracker = start_tracking(&places.pins, monitor)?;
+    let session = vault.begin_session(id, session(&host, started))?;
     let pool = BufferPool::new(BUFFERS, BUFFER)?;
-    let wishes = Wishes {
-        full: options.full,
-        all_blocks: options.all_blocks,
-        freeze: options.level >= Level::Filesystem,
-    };
-    let mut subjects = Vec::new();
-    for (disk, parent) in disks.iter().zip(parents) {
-        let subject = prepare_disk(
-            (vault, &scene),
-            (disk, parent),
-            (&mut tracker, &pool),
-            wishes,
-            monitor,
-        )?;
-        subjects.push(subject);
-    }
-    let targets = targets(&freeze_set, wishes.freeze, &mut warnings)?;
+    let freeze = options.level >= Level::Filesystem;
+    let subjects = prepare_all(
+        (vault, &scene, &host),
+        &disks,
+        (options, places),
+        &pool,
+        monitor,
+    )?;
+    let targets = targets(&freeze_set, freeze, &mut warnings)?;
     let mut quiesce = around(quiesce(targets, options, places));
     let how = RunOptions {
         max_freeze: options.max_freeze,
@@ -125,29 +116,46 @@ pub fn snapshot_through(
         workers: options.workers,
         pool,
     };
-    let draft = Arc::new(Draft::begin(vault));
+    let draft = Arc::new(Draft::begin_in(vault, session));
     let mut result: RunResult = run(subjects, &draft, quiesce.as_mut(), &how, monitor)?;
     monitor.check()?;
     warnings.append(&mut result.warnings);
-    let manifest = record(
-        result,
-        &draft,
-        RecordOptions {
-            snapshot: id,
-            vault: vault.info().id,
-            started,
-            host,
-            requested: options.level,
-            frozen: quiesce.freezes(),
-            warnings,
-            tags: options.tags.clone(),
-        },
-    )?;
+    let record_options = RecordOptions {
+        snapshot: id,
+        vault: vault.info().id,
+        started,
+        host,
+        requested: options.level,
+        frozen: quiesce.freezes(),
+        warnings,
+        tags: options.tags.clone(),
+    };
+    let manifest = record(result, &draft, record_options)?;
     monitor.tell(Event::Phase("committing".into()));
     let draft = Arc::into_inner(draft)
         .ok_or_else(|| Error::new(ErrorKind::Failed, "a thread still writes to the vault"))?;
     draft.commit(&manifest)?;
     Ok(manifest)
+}
+
+/// Tracks, plans and opens every disk of the run.
+fn prepare_all(
+    (vault, scene, host): (&Arc<Vault>, &Scene, &str),
+    disks: &[Disk],
+    (options, places): (&SnapshotOptions, &Places),
+    pool: &BufferPool,
+    monitor: &dyn Monitor,
+) -> Result<Vec<SubjectOptions>> {
+    let parents = find_parents(vault, host, disks, monitor)?;
+    let mut tracker = start_tracking(&places.pins, monitor)?;
+    let wishes = Wishes {
+        full: options.full,
+        all_blocks: options.all_blocks,
+        freeze: options.level >= Level::Filesystem,
+    };
+    let each = disks.iter().zip(parents);
+    each.map(|disk| prepare_disk((vault, scene), disk, (&mut tracker, pool), wishes, monitor))
+        .collect()
 }
 
 fn refuse_application(level: Level) -> Result<()> {

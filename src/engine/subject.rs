@@ -1,4 +1,5 @@
-//! One disk of a run: how it is read, who tells what changed on it, and what has been copied so far.
+//! One disk of a run: how it is read, who tells what changed on it, and what has been copied so
+//! far.
 
 use super::plan::Plan;
 use super::trust;
@@ -69,7 +70,8 @@ impl Subject {
     /// Begins: from here on every write is seen.
     pub fn begin(options: SubjectOptions) -> Result<Self> {
         let mut options = options;
-        // Of an incremental the parent's witness counts; there a busy disk need not stand still yet.
+        // Of an incremental the parent's witness counts; there a busy disk need not stand still
+        // yet.
         let witness = match options.plan.mode {
             Mode::Incremental => options.changes.witness()?,
             _ => trust::beginning(options.changes.as_mut(), &options.identity)?,

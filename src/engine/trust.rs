@@ -33,11 +33,13 @@ pub fn beginning(changes: &mut dyn ChangeSource, disk: &DiskIdentity) -> Result<
     Err(Error::new(
         ErrorKind::Inconsistent,
         format!(
-            "{name}: the kernel's count of what is written could not be read: it is switched off, or \
-             the disk was never still for an instant; nothing was stored"
+            "{name}: the kernel's count of what is written could not be read: it is switched off, \
+             or the disk was never still for an instant; nothing was stored"
         ),
     )
-    .with_hint(format!("echo 1 > /sys/block/{name}/queue/iostats, or try at a quieter time")))
+    .with_hint(format!(
+        "echo 1 > /sys/block/{name}/queue/iostats, or try at a quieter time"
+    )))
 }
 
 /// Why the marks that this subject's copy rests on prove nothing; `None` when they do.

@@ -124,7 +124,8 @@ fn keep_damage(
     Ok(())
 }
 
-/// A part of the vault that is of a newer format, or not there any more, is lost to this version too.
+/// A part of the vault that is of a newer format, or not there any more, is lost to this version
+/// too.
 fn is_damage(error: &Error) -> bool {
     matches!(
         error.kind(),

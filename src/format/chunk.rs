@@ -205,7 +205,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_chunk_comes_back(noise in prop::collection::vec(any::<u8>(), 1..5000), repeat in 1..13_usize) {
+        fn a_chunk_comes_back(
+            noise in prop::collection::vec(any::<u8>(), 1..5000),
+            repeat in 1..13_usize,
+        ) {
             let plain = noise.repeat(repeat);
             prop_assume!(plain.len() <= MAX_PLAIN && plain.iter().any(|byte| *byte != 0));
             let bytes = stored(&plain);

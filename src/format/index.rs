@@ -162,7 +162,10 @@ mod tests {
         }
 
         #[test]
-        fn garbage_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..300), runs in 0..14_u32) {
+        fn garbage_never_panics(
+            bytes in prop::collection::vec(any::<u8>(), 0..300),
+            runs in 0..14_u32,
+        ) {
             let mut bytes = bytes;
             if bytes.len() >= HEADER {
                 bytes[..8].copy_from_slice(&1000_u64.to_le_bytes());

@@ -1,5 +1,6 @@
-//! What the bytes in a vault mean: `FORMAT.md` in code. No files here and no store: bytes in, values
-//! out. Every length that comes from outside is checked against a limit before it is believed.
+//! What the bytes in a vault mean: `FORMAT.md` in code. No files here and no store: bytes in,
+//! values out. Every length that comes from outside is checked against a limit before it is
+//! believed.
 
 mod chunk;
 mod envelope;

@@ -27,8 +27,8 @@
 //!  160  32  BLAKE3 of the footer and trailer bytes 0..160
 //! ```
 //!
-//! A segment's name is the first 16 bytes of that last hash: whoever knows the name can tell whether
-//! footer and header are the true ones, and the footer tells it of each chunk.
+//! A segment's name is the first 16 bytes of that last hash: whoever knows the name can tell
+//! whether footer and header are the true ones, and the footer tells it of each chunk.
 
 use super::chunk::{CHUNK_HEADER, ChunkHash, EncodedChunk, append_chunk};
 use super::wire::{array, u16_at, u32_at, u64_at};

@@ -1,7 +1,7 @@
 //! `vault.json`: what a vault is. Written once, when the vault is made.
 //!
-//! One line of JSON: `{"vault":{…},"blake3":"<hex>"}`, the hash being that of the exact bytes of the
-//! value of `vault`.
+//! One line of JSON: `{"vault":{…},"blake3":"<hex>"}`, the hash being that of the exact bytes of
+//! the value of `vault`.
 
 use super::{VERSION, damaged};
 use crate::error::{Error, ErrorKind, Result};

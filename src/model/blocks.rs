@@ -102,8 +102,8 @@ impl BlockSet {
         self.0.iter().map(|block| BlockIndex(block.into()))
     }
 
-    /// Maximal ranges of neighbouring blocks, ascending, none longer than `limit` blocks. Takes time
-    /// by ranges, not by blocks.
+    /// Maximal ranges of neighbouring blocks, ascending, none longer than `limit` blocks. Takes
+    /// time by ranges, not by blocks.
     pub fn ranges(&self, limit: u64) -> impl Iterator<Item = Range<u64>> + '_ {
         let mut runs = self.0.iter();
         let mut ahead = next_run(&mut runs);
@@ -171,7 +171,9 @@ mod tests {
             let mut expected: Vec<Range<u64>> = Vec::new();
             for block in set.iter() {
                 match expected.last_mut() {
-                    Some(last) if last.end == block.0 && last.end - last.start < limit => last.end += 1,
+                    Some(last) if last.end == block.0 && last.end - last.start < limit => {
+                        last.end += 1;
+                    }
                     _ => expected.push(block.0..block.0 + 1),
                 }
             }

@@ -1,4 +1,5 @@
-//! What a disk holds, as runs of blocks: where each run's bytes are stored, or that they need not be.
+//! What a disk holds, as runs of blocks: where each run's bytes are stored, or that they need not
+//! be.
 
 use super::id::ObjectId;
 use super::units::BlockIndex;

@@ -33,8 +33,8 @@ pub struct RawFile {
 }
 
 impl RawFile {
-    /// Starts an image of `size` bytes; it gets its name when it is finished. `force`: what is there
-    /// may be replaced, if it is a file.
+    /// Starts an image of `size` bytes; it gets its name when it is finished. `force`: what is
+    /// there may be replaced, if it is a file.
     pub fn create(path: &Path, size: Bytes, force: bool) -> Result<Self> {
         refuse_what_is_there(path, force)?;
         let folder = match path.parent() {

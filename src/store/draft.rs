@@ -3,6 +3,7 @@
 
 use super::name::ObjectName;
 use super::object_store::Blob;
+use super::session::Session;
 use super::vault::Vault;
 use crate::error::Result;
 use crate::format::{IndexRef, Manifest, decode_index, encode_index, seal_index};
@@ -12,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Objects that belong to no snapshot yet.
 pub struct Draft {
     vault: Arc<Vault>,
+    session: Option<Mutex<Session>>,
     put: Mutex<Vec<ObjectName>>,
 }
 
@@ -20,8 +22,16 @@ impl Draft {
     pub fn begin(vault: &Arc<Vault>) -> Self {
         Self {
             vault: Arc::clone(vault),
+            session: None,
             put: Mutex::default(),
         }
+    }
+
+    /// An empty draft of a run that has said that it is there, and goes on saying so as it puts.
+    pub fn begin_in(vault: &Arc<Vault>, session: Session) -> Self {
+        let mut draft = Self::begin(vault);
+        draft.session = Some(Mutex::new(session));
+        draft
     }
 
     fn put(&self, name: &ObjectName, bytes: Blob) -> Result<()> {
@@ -29,6 +39,12 @@ impl Draft {
         let mut put = self.put.lock().unwrap_or_else(PoisonError::into_inner);
         put.push(name.clone());
         drop(put);
+        if let Some(session) = &self.session {
+            session
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .heartbeat()?;
+        }
         self.vault.store.put(name, bytes)
     }
 

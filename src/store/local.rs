@@ -206,8 +206,8 @@ fn fd_path(fd: &OwnedFd) -> String {
     format!("/proc/self/fd/{}", fd.as_raw_fd())
 }
 
-/// For filesystems without unnamed files: a temporary name first. Where `RENAME_NOREPLACE` is not to
-/// be had either, names that are random by 128 bits have to do.
+/// For filesystems without unnamed files: a temporary name first. Where `RENAME_NOREPLACE` is not
+/// to be had either, names that are random by 128 bits have to do.
 fn put_by_rename(folder: &OwnedFd, last: &str, bytes: &[u8]) -> std::io::Result<()> {
     let temporary = format!("{TEMPORARY}{}", crate::model::ObjectId::generate());
     let flags =
@@ -298,7 +298,7 @@ impl LocalStore {
         let error = Error::io("write", &self.full_path(name), source);
         match error.kind() {
             ErrorKind::NoSpace => error.with_hint(
-                "the vault's disk is full: make room or delete snapshots; those already there are whole",
+                "the vault's disk is full: make room on it; the snapshots that are there are whole",
             ),
             ErrorKind::Exists => error.with_hint("names are never used twice; start the run again"),
             _ => error.with_hint("is the vault's disk writable, and mounted?"),

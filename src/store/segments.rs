@@ -1,5 +1,5 @@
-//! Reading chunks out of segments. Footers are kept in a bounded cache; every chunk that leaves here
-//! was checked against its hash.
+//! Reading chunks out of segments. Footers are kept in a bounded cache; every chunk that leaves
+//! here was checked against its hash.
 
 use super::name::ObjectName;
 use super::object_store::{Blob, ObjectStore};

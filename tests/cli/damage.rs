@@ -1,5 +1,5 @@
-//! Disks that cannot be read, vaults that are full, lose an object or have a byte flipped: said with
-//! the place, and nothing half-done stays.
+//! Disks that cannot be read, vaults that are full, lose an object or have a byte flipped: said
+//! with the place, and nothing half-done stays.
 
 use super::lab::{Lab, Run, noise, tool, try_tool};
 use super::table::two_sentences;

@@ -1,6 +1,6 @@
-//! Rows of what must be refused, and how each is checked: the exit code, one sentence that says what
-//! happened, one that says what to do, and nothing left behind. Each row runs twice, for people and
-//! with `--json`.
+//! Rows of what must be refused, and how each is checked: the exit code, one sentence that says
+//! what happened, one that says what to do, and nothing left behind. Each row runs twice, for
+//! people and with `--json`.
 
 use super::lab::{Disk, Lab, Run, finish, is_frozen, noise};
 use std::any::Any;

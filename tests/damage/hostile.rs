@@ -1,6 +1,6 @@
-//! Vaults made by someone who means harm: fields are changed and every checksum, hash and name is made
-//! right again, so that the deepest decoders are reached. Nothing may panic, take memory without
-//! bound, or write outside of the target; `verify` and `restore` must agree.
+//! Vaults made by someone who means harm: fields are changed and every checksum, hash and name is
+//! made right again, so that the deepest decoders are reached. Nothing may panic, take memory
+//! without bound, or write outside of the target; `verify` and `restore` must agree.
 
 use super::{noise, objects, sample_disks, sample_step};
 use crate::support::model::Chance;

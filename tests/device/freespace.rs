@@ -31,8 +31,8 @@ impl Drop for Frozen<'_> {
     }
 }
 
-/// Many files of all sizes, half of which are deleted again, some cut short. So many small ones that
-/// the map has more records than are asked for at a time.
+/// Many files of all sizes, half of which are deleted again, some cut short. So many small ones
+/// that the map has more records than are asked for at a time.
 fn churn(folder: &Path) {
     let content = |number: u32, length: usize| -> Vec<u8> {
         let words = (0..length.div_ceil(8)).map(|at| {

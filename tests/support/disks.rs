@@ -73,9 +73,9 @@ impl LoopDisk {
     }
 }
 
-/// Writes a GPT of partitions, each from a sector on and so many sectors long, and tells the kernel.
-/// Not by `sfdisk`, which ends with a `sync` of all the host's filesystems: one that another test
-/// holds frozen would stop it.
+/// Writes a GPT of partitions, each from a sector on and so many sectors long, and tells the
+/// kernel. Not by `sfdisk`, which ends with a `sync` of all the host's filesystems: one that
+/// another test holds frozen would stop it.
 pub fn partition(disk: &Path, parts: &[(u64, u64)]) {
     let mut file = File::options().read(true).write(true).open(disk).unwrap();
     let sector = stillpoint::sys::block::logical_block_size(file.as_fd()).unwrap();

@@ -1,5 +1,5 @@
-//! What it takes to snapshot loop disks from within a test: a vault, a tracker and a run directory of
-//! its own, and an eye on the disks while they stand still. It must never leave anything behind.
+//! What it takes to snapshot loop disks from within a test: a vault, a tracker and a run directory
+//! of its own, and an eye on the disks while they stand still. It must never leave anything behind.
 
 use super::tracked::{LoopDisk, attempt, private_pins, run, stop};
 use std::collections::BTreeMap;
