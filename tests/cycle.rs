@@ -7,7 +7,8 @@ mod proofs;
 
 use crate::support::freezable::format;
 use crate::support::rig::{
-    Hashes, Mount, Rig, Sight, Watched, Watching, differing, hashes, parent, rounds, told,
+    Hashes, Mount, Rig, Sight, Watched, Watching, assert_mode, differing, hashes, parent, rounds,
+    told,
 };
 use crate::support::tracked::{LoopDisk, attempt, run};
 use load::{Gate, Load};
@@ -124,7 +125,7 @@ fn under_load(test: &str, shape: &Shape) {
             } else {
                 Mode::Incremental
             };
-            assert_eq!(record.mode, expected, "{}", record.reason);
+            assert_mode(record, expected);
             assert!(
                 n == 1 || sight.before == sight.after,
                 "frozen, but it changed"

@@ -3,7 +3,7 @@
 
 use super::RAW_PARENT;
 use super::load::Raw;
-use crate::support::rig::{Hashes, Rig, hashes, told};
+use crate::support::rig::{Hashes, Rig, assert_mode, hashes, told};
 use crate::support::tracked::LoopDisk;
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
@@ -47,7 +47,7 @@ fn every_snapshot_of_a_long_chain_is_whole() {
         } else {
             Mode::Incremental
         };
-        assert_eq!(manifest.disks[0].mode, mode);
+        assert_mode(&manifest.disks[0], mode);
         folded += usize::from(n > 0 && parts(&manifest) == 1);
         kept.push((manifest, hashes(&disk.file)));
     }
@@ -65,7 +65,7 @@ fn every_snapshot_of_a_long_chain_is_whole() {
     }
     raw.one(&mut random);
     let manifest = rig.snapshot(&[&disk], |_| {}).unwrap();
-    assert_eq!(manifest.disks[0].mode, Mode::Incremental);
+    assert_mode(&manifest.disks[0], Mode::Incremental);
     check(&rig, &disk, &(manifest, hashes(&disk.file)));
 }
 

@@ -3,7 +3,7 @@
 
 use super::RAW_PARENT;
 use super::load::Raw;
-use crate::support::rig::{Rig, hashes, new_vault};
+use crate::support::rig::{Rig, assert_mode, hashes, new_vault, was_hidden};
 use crate::support::tracked::{LoopDisk, attempt, run, stop};
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
@@ -66,9 +66,16 @@ impl Bench {
 
     /// The same into the usual vault, in this mode, for a reason in which these words are.
     fn taken(&mut self, mode: Mode, words: &str) -> Manifest {
-        self.change();
         let vault = Arc::clone(&self.rig.vault);
-        let (manifest, record) = self.taken_to(&vault, false);
+        self.change();
+        let (mut manifest, mut record) = self.taken_to(&vault, false);
+        // The kernel hid a write: not what this test is of. The next one tells.
+        for _ in 0..3 {
+            if mode == Mode::Incremental && was_hidden(&record) {
+                self.change();
+                (manifest, record) = self.taken_to(&vault, false);
+            }
+        }
         assert_eq!(record.mode, mode, "{}", record.reason);
         assert!(record.reason.contains(words), "{}", record.reason);
         manifest
@@ -235,7 +242,7 @@ fn each_vault_has_a_chain_of_its_own() {
         let (manifest, record) = bench.taken_to(vault, false);
         assert_eq!(record.parent, parents[which]);
         let mode = parents[which].map_or(Mode::Full, |_| Mode::Incremental);
-        assert_eq!(record.mode, mode, "{}", record.reason);
+        assert_mode(&record, mode);
         parents[which] = Some(manifest.snapshot);
     }
     assert!(parents.iter().all(Option::is_some));

@@ -13,8 +13,8 @@ use stillpoint::engine::{
     Event, Monitor, OnBusy, Places, Quiesce, RestoreOptions, SnapshotOptions, restore,
     snapshot_through,
 };
-use stillpoint::format::Manifest;
-use stillpoint::model::{BLOCK_SIZE, BlockSet, Epoch, Level};
+use stillpoint::format::{DiskRecord, Manifest};
+use stillpoint::model::{BLOCK_SIZE, BlockSet, Epoch, Level, Mode};
 use stillpoint::store::{Vault, VaultOptions};
 use stillpoint::track::{ChangeSource, DiskTracker, Tracker};
 use tempfile::TempDir;
@@ -316,4 +316,28 @@ impl Drop for Attached {
     fn drop(&mut self) {
         attempt("losetup", &["--detach", &self.0]);
     }
+}
+
+/// The disk was captured in this way. Some kernels now and then hide a write from the programs that
+/// track; it is found out, and the disk is compared: that is right, too, and no mode to insist on.
+#[track_caller]
+pub fn assert_mode(record: &DiskRecord, mode: Mode) {
+    let found_out = record.mode == Mode::Compare && was_hidden(record);
+    assert!(
+        record.mode == mode || found_out,
+        "{:?}: {}",
+        record.mode,
+        record.reason
+    );
+    if record.mode != mode {
+        told(&format!(
+            "a write was hidden from tracking: {}",
+            record.reason
+        ));
+    }
+}
+
+/// Whether the kernel hid a write from tracking, which was found out.
+pub fn was_hidden(record: &DiskRecord) -> bool {
+    record.reason.contains("did not see")
 }
