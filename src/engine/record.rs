@@ -170,8 +170,10 @@ fn base(map: &RunMap, blocks: u64, draft: &Draft) -> Result<Vec<IndexRef>> {
 
 /// Whether the deltas have outgrown a quarter of the base.
 fn fold(parts: &[IndexRef], delta: &RunMap) -> bool {
-    let base_end = parts.iter().rposition(|part| part.base).unwrap_or(0) + 1;
-    // The parts of a base after its first are not marked; they hold as many runs as fit.
+    let base_end = parts
+        .iter()
+        .rposition(|part| part.base)
+        .map_or(0, |last| last + 1);
     let base: u64 = parts.iter().take(base_end).map(|part| part.runs).sum();
     let deltas: u64 = parts.iter().skip(base_end).map(|part| part.runs).sum();
     let deltas = deltas + delta.len() as u64;

@@ -137,7 +137,7 @@ pub struct IndexRef {
     pub id: ObjectId,
     /// Its number of runs.
     pub runs: u64,
-    /// Whether it starts afresh (a base) rather than changes what comes before.
+    /// Whether it is a part of the base, rather than a change to what comes before.
     pub base: bool,
 }
 

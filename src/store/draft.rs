@@ -53,18 +53,14 @@ impl Draft {
         self.put(&ObjectName::segment(id), bytes.into())
     }
 
-    /// Stores a map as one or more index objects; the first of a base is marked so.
+    /// Stores a map as one or more index objects; those of a base are marked so.
     pub fn put_index(&self, map: &RunMap, blocks: u64, base: bool) -> Result<Vec<IndexRef>> {
         let mut refs = Vec::new();
         for part in encode_index(map, blocks) {
             let (id, bytes) = seal_index(&part)?;
             self.put(&ObjectName::index(id), bytes.into())?;
             let runs = decode_index(&part, blocks, &mut RunMap::new())?;
-            refs.push(IndexRef {
-                id,
-                runs,
-                base: base && refs.is_empty(),
-            });
+            refs.push(IndexRef { id, runs, base });
         }
         Ok(refs)
     }
