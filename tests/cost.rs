@@ -45,8 +45,8 @@ fn a_huge_disk_costs_what_is_used_and_then_what_changed() {
     fill("second", 100);
     let mut incremental = cli.run(&["snapshot", device, "--json"]).expect(0);
     for _ in 0..3 {
-        // Some kernels hide a write from tracking now and then, and the disk is compared: right, but
-        // not what this test is of.
+        // Some kernels hide a write from tracking now and then, and the disk is compared: right,
+        // but not what this test is of.
         let reason = incremental.json()["disks"][0]["reason"].to_string();
         if reason.contains("did not see") {
             fill("second", 100);

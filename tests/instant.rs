@@ -132,8 +132,8 @@ fn snapshot(rig: &Rig, pair: &Pair, writers: &Writers, counts: &Counts) -> Manif
     };
     let disks = [&pair.disks[0], &pair.disks[1]];
     let as_it_is = |_: &mut SnapshotOptions| {};
-    // On a machine that has other things to do, writers may be faster than the copying: the run then
-    // says so and ends, as it should, and the next may fare better.
+    // On a machine that has other things to do, writers may be faster than the copying: the run
+    // then says so and ends, as it should, and the next may fare better.
     for _ in 0..20 {
         let taken = try_snapshot(rig, &disks, as_it_is, &note);
         match taken {
