@@ -47,11 +47,14 @@ impl Assembler {
         }
     }
 
-    /// Takes a batch; segments that get full go to `put`.
-    pub(super) fn take(&mut self, encoded: Encoded, put: &mut Put<'_>) -> Result<()> {
+    /// Takes a batch; segments that get full go to `put`. Answers how many batches are done with:
+    /// one that came early waits for those before it.
+    pub(super) fn take(&mut self, encoded: Encoded, put: &mut Put<'_>) -> Result<usize> {
+        let mut done = 0;
         self.early.insert(encoded.sequence, encoded);
         while let Some(batch) = self.early.remove(&self.next) {
             self.next += 1;
+            done += 1;
             for (block, outcome) in (batch.first.0..).zip(batch.outcomes) {
                 let content = match outcome {
                     Outcome::Zero => Content::Zero,
@@ -66,7 +69,7 @@ impl Assembler {
                 self.disks[batch.disk].map.insert(run);
             }
         }
-        Ok(())
+        Ok(done)
     }
 
     fn store(

@@ -186,9 +186,10 @@ fn assemble(
     };
     let mut assembler = Assembler::new(disks);
     for batch in encoded {
-        assembler.take(batch?, &mut put)?;
-        // A batch is done; another may be submitted.
-        let _ = tickets.try_recv();
+        for _ in 0..assembler.take(batch?, &mut put)? {
+            // A batch is done; another may be submitted.
+            let _ = tickets.try_recv();
+        }
     }
     assembler.finish(&mut put)
 }

@@ -11,7 +11,7 @@ pub fn run(args: &DeleteArgs, common: &Common) -> Result<Outcome> {
     let snapshots = args
         .ids
         .iter()
-        .map(|id| vault.find(id))
+        .map(|id| super::find(&vault, id))
         .collect::<Result<Vec<_>>>()?;
     let mut deleted = Vec::new();
     for snapshot in &snapshots {

@@ -13,8 +13,8 @@ const SHOWN: usize = 50;
 
 pub fn run(args: &DiffArgs, common: &Common) -> Result<Outcome> {
     let vault = super::open_vault(common)?;
-    let one = vault.manifest(&vault.find(&args.one)?)?;
-    let two = vault.manifest(&vault.find(&args.two)?)?;
+    let one = vault.manifest(&super::find(&vault, &args.one)?)?;
+    let two = vault.manifest(&super::find(&vault, &args.two)?)?;
     let disk = args.disk.as_deref();
     let places = diff(&vault, choose_disk(&one, disk)?, choose_disk(&two, disk)?)?;
     let sum = Bytes(places.iter().map(|place| place.length.0).sum());

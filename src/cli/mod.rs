@@ -22,7 +22,7 @@ mod verify;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::freeze::{GUARDIAN_COMMAND, guardian_main};
-use crate::store::Vault;
+use crate::store::{SnapshotRef, Vault};
 use args::{Command, Common, Line};
 use clap::Parser;
 use outcome::Outcome;
@@ -106,4 +106,10 @@ fn workers() -> usize {
     std::thread::available_parallelism()
         .map_or(2, usize::from)
         .clamp(1, 8)
+}
+
+/// The snapshot that a user means.
+fn find(vault: &Vault, text: &str) -> Result<SnapshotRef> {
+    let home = nix::unistd::gethostname().unwrap_or_default();
+    vault.find_from(&home.to_string_lossy(), text)
 }

@@ -19,7 +19,7 @@ pub fn run(args: &RestoreArgs, common: &Common, progress: &Progress) -> Result<O
         .with_hint("restore to a raw file, then: qemu-img convert -O qcow2 FILE.raw FILE.qcow2"));
     }
     let vault = super::open_vault(common)?;
-    let manifest = vault.manifest(&vault.find(&args.id)?)?;
+    let manifest = vault.manifest(&super::find(&vault, &args.id)?)?;
     let begun = Instant::now();
     let options = RestoreOptions {
         disk: args.disk.clone(),
@@ -32,6 +32,7 @@ pub fn run(args: &RestoreArgs, common: &Common, progress: &Progress) -> Result<O
     let target = args.target.display();
     let json = json!({
         "snapshot": manifest.snapshot.to_string(),
+        "host": manifest.host,
         "disk": disk.identity.name,
         "target": target.to_string(),
         "size_bytes": disk.identity.size,
@@ -51,9 +52,10 @@ pub fn run(args: &RestoreArgs, common: &Common, progress: &Progress) -> Result<O
     }
     let _ = write!(
         text,
-        "restored {} of {} to {target}: {} of data, {} of holes, in {:.1} s",
+        "restored {} of {} (host {}) to {target}: {} of data, {} of holes, in {:.1} s",
         disk.identity.name,
         manifest.snapshot,
+        manifest.host,
         report.data,
         report.holes,
         begun.elapsed().as_secs_f64()

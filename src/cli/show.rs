@@ -12,7 +12,7 @@ use std::fmt::Write;
 
 pub fn run(args: &ShowArgs, common: &Common) -> Result<Outcome> {
     let vault = super::open_vault(common)?;
-    let manifest = vault.manifest(&vault.find(&args.id)?)?;
+    let manifest = vault.manifest(&super::find(&vault, &args.id)?)?;
     let mut json = document(&manifest);
     let mut text = head(&manifest);
     for (number, disk) in manifest.disks.iter().enumerate() {

@@ -16,7 +16,7 @@ pub fn run(args: &VerifyArgs, common: &Common, progress: &Progress) -> Result<Ou
     } else {
         args.ids
             .iter()
-            .map(|id| vault.find(id))
+            .map(|id| super::find(&vault, id))
             .collect::<Result<Vec<_>>>()?
     };
     let options = VerifyOptions {

@@ -204,12 +204,13 @@ fn read_rest(
         subject.read.bytes.0 += read.bytes.0;
         subject.frozen.0 += read.bytes.0;
     }
+    let mut quiet = Window::Quiet;
     for (number, subject) in subjects.iter_mut().enumerate() {
         let since = subject.changed()?;
         subject.end = Some(subject.options.changes.witness()?);
         if !since.is_empty() {
-            return Ok(Window::Written(number, since));
+            quiet = Window::Written(number, since);
         }
     }
-    Ok(Window::Quiet)
+    Ok(quiet)
 }

@@ -67,7 +67,7 @@ pub fn freeze_test(names: &[String], places: &Places) -> Result<FreezeTest> {
         held: Duration::ZERO,
         weaknesses: Vec::new(),
     };
-    let targets = targets(&set, true, &mut Vec::new())?;
+    let targets = targets(&set)?;
     if targets.is_empty() {
         return Ok(test);
     }

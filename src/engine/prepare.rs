@@ -8,14 +8,18 @@ use super::trust;
 use crate::capture::Baseline;
 use crate::device::read::{BufferPool, DiskReader, ReaderOptions, open_reader};
 use crate::device::{
-    Disk, Filesystem, Freezable, FreezeSet, Host, Mounts, Topology, filesystems_on, free_blocks,
-    freezable, swapped_extents, swaps,
+    Disk, Filesystem, Freezable, FreezeSet, Host, Mounts, NoTables, Topology, filesystems_on,
+    free_blocks, freezable, swapped_extents, swaps,
 };
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::format::{DiskRecord, FilesystemRecord, Manifest};
+use crate::freeze::mounted_device;
 use crate::model::{BlockSet, Bytes, DevNumber, Mode, SnapshotId, block_count};
 use crate::store::Vault;
 use crate::track::{ChangeSource, PinDir, TrackedDisk, Tracker};
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::slice;
 use std::sync::Arc;
 
 /// What this host is like now.
@@ -33,6 +37,18 @@ impl Scene {
     pub fn look() -> Result<Self> {
         let host = Host::here();
         let topology = Topology::scan(&host, &host)?;
+        let mounts = Mounts::read(&host, &topology)?;
+        Ok(Self {
+            host,
+            topology,
+            mounts,
+        })
+    }
+
+    /// The same without opening any disk: what is mounted and swapped to, and on what.
+    pub fn look_at_mounts() -> Result<Self> {
+        let host = Host::here();
+        let topology = Topology::scan(&host, &NoTables)?;
         let mounts = Mounts::read(&host, &topology)?;
         Ok(Self {
             host,
@@ -65,7 +81,8 @@ pub fn refuse_vault_on(vault: &Vault, scene: &Scene, disks: &[Disk]) -> Result<(
     let Some(path) = vault.local_path() else {
         return Ok(());
     };
-    let Some(device) = vault.device()? else {
+    let folder = File::open(path).io_context("open", path)?;
+    let Some(device) = mounted_device(&OwnedFd::from(folder), None)? else {
         return Ok(());
     };
     let holds = |filesystem: &&Filesystem| filesystem.dev == device;
@@ -158,14 +175,15 @@ pub fn prepare_disk(
         reader,
         changes,
         ask_free: ask_free(scene.host.clone(), mounted.clone(), disk.identity.size),
-        swap: swap_of(scene, disk),
+        ask_swap: ask_swap(disk),
         plan,
         parent,
         all_blocks: wishes.all_blocks,
-        filesystems: mounted
-            .iter()
-            .map(|filesystem| describe(filesystem, wishes))
-            .collect(),
+        filesystems: records_of(
+            &scene.freeze_set(slice::from_ref(disk)),
+            disk.dev(),
+            wishes.freeze,
+        ),
     })
 }
 
@@ -243,23 +261,34 @@ fn load_base(
     }
 }
 
-fn swap_of(scene: &Scene, disk: &Disk) -> BlockSet {
-    let swaps = swaps(&scene.host, &scene.topology);
-    let mut blocks = BlockSet::new();
-    for extent in swapped_extents(&scene.topology, &swaps, disk.dev()) {
-        blocks.insert_inside(extent, disk.identity.size);
-    }
-    blocks
+/// Looks anew each time: a partition that was swapped to may hold files when a long copy ends.
+fn ask_swap(disk: &Disk) -> AskFree {
+    let (dev, size) = (disk.dev(), disk.identity.size);
+    Box::new(move || {
+        let host = Host::here();
+        let topology = Topology::scan(&host, &NoTables)?;
+        let mut blocks = BlockSet::new();
+        for extent in swapped_extents(&topology, &swaps(&host, &topology), dev) {
+            blocks.insert_inside(extent, size);
+        }
+        Ok(blocks)
+    })
 }
 
-fn describe(filesystem: &Filesystem, wishes: Wishes) -> FilesystemRecord {
-    FilesystemRecord {
+/// The filesystems of a set that live on a disk, as the manifest names them.
+pub fn records_of(set: &FreezeSet, disk: DevNumber, freeze: bool) -> Vec<FilesystemRecord> {
+    let here = set
+        .filesystems
+        .iter()
+        .filter(|filesystem| filesystem.disks.contains(&disk));
+    here.map(|filesystem| FilesystemRecord {
         source: filesystem.source.clone(),
         target: filesystem.target().display().to_string(),
         fstype: filesystem.fstype.clone(),
-        frozen: wishes.freeze && freezable(filesystem) == Freezable::Yes,
+        frozen: freeze && freezable(filesystem) == Freezable::Yes,
         read_only: freezable(filesystem) == Freezable::ReadOnly,
-    }
+    })
+    .collect()
 }
 
 fn filesystems_of(scene: &Scene, disk: &Disk) -> Vec<Filesystem> {
@@ -285,7 +314,7 @@ fn ask_free(host: Host, filesystems: Vec<Filesystem>, size: Bytes) -> AskFree {
 pub fn start_tracking(pins: &PinDir, monitor: &dyn Monitor) -> Result<Tracker> {
     let (tracker, started) = Tracker::start(pins)?;
     if let Some(why) = started.replaced {
-        monitor.tell(Event::Warning(format!("tracking was started anew: {why}")));
+        monitor.tell(Event::Note(format!("tracking was started anew: {why}")));
     }
     Ok(tracker)
 }
@@ -309,7 +338,7 @@ pub fn protectable(vault: &Vault, exclude: &[String]) -> Result<Choice> {
             Some("read-only")
         } else if !disk.request_based {
             Some("its changes cannot be tracked")
-        } else if refuse_vault_on(vault, &scene, std::slice::from_ref(disk)).is_err() {
+        } else if refuse_vault_on(vault, &scene, slice::from_ref(disk)).is_err() {
             Some("the vault lies on it")
         } else {
             None

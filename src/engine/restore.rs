@@ -42,6 +42,7 @@ pub fn restore<'m>(
         disk.identity.name
     )));
     let map = vault.load_index(&disk.index, size.0.div_ceil(BLOCK_SIZE))?;
+    refuse_planted_link(&options.target)?;
     let is_device =
         fs::metadata(&options.target).is_ok_and(|found| found.file_type().is_block_device());
     let target: Box<dyn Target> = if is_device {
@@ -135,6 +136,22 @@ pub fn choose_disk<'m>(manifest: &'m Manifest, name: Option<&str>) -> Result<&'m
             })
         }
     }
+}
+
+/// A link to a device counts only where root alone makes links: below `/dev`.
+fn refuse_planted_link(target: &Path) -> Result<()> {
+    let is_link = fs::symlink_metadata(target).is_ok_and(|found| found.file_type().is_symlink());
+    if !is_link || target.starts_with("/dev") {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Exists,
+        format!(
+            "{} is a symbolic link; nothing was written",
+            target.display()
+        ),
+    )
+    .with_hint("name the device itself, or a file"))
 }
 
 fn refuse_the_vault(vault: &Vault, target: &Path) -> Result<()> {

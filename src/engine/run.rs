@@ -130,27 +130,31 @@ fn start_over_doubtful(
 ) -> Result<bool> {
     let mut any = false;
     for subject in subjects.iter_mut() {
-        let Some(void) = trust::doubt(subject) else {
-            continue;
+        let doubt = match trust::doubt(subject) {
+            Some(void) => void.to_string(),
+            None if !subject.swap_is_the_same()? => "what is swapped to has changed".into(),
+            None => continue,
         };
         if attempt == MAX_ATTEMPTS {
             return Err(Error::new(
                 ErrorKind::Inconsistent,
                 format!(
-                    "{}: changes could not be tracked during the run: {void}",
+                    "{}: changes could not be tracked during the run: {doubt}",
                     subject.name()
                 ),
             )
             .with_hint("nothing was stored; run it again, at a quieter time if this repeats"));
         }
-        let why = format!("tracking lost its proof at the cut: {void}");
+        let why = format!("tracking lost its proof at the cut: {doubt}");
         monitor.tell(Event::Note(format!(
             "{}: {why}: reading everything",
             subject.name()
         )));
         subject.start_over(&why)?;
-        subject.options.reader.set_pool(&options.pool)?;
         any = true;
+    }
+    for subject in subjects.iter_mut().filter(|_| any) {
+        subject.options.reader.set_pool(&options.pool)?;
     }
     Ok(any)
 }
@@ -214,7 +218,7 @@ fn busy(left: Bytes, log: &PassLog, budget: Budget, on_busy: OnBusy) -> Error {
         ErrorKind::Inconsistent,
         format!(
             "the disks change faster than they are copied: after {} passes {left} are left, and {} \
-             fit into a freeze of {:?}; nothing was frozen or stored",
+             fit into a freeze of {:?}; nothing was stored",
             log.count(),
             log.fits(budget),
             budget.max_freeze
@@ -247,7 +251,7 @@ fn check_tracking(
                     "{}: the parent snapshot is damaged: {error}",
                     subject.name()
                 ),
-                "comparing everything, what is damaged is stored anew; run `stillpoint verify`",
+                "comparing everything; run `stillpoint verify`, and if need be `snapshot --full`",
             ),
             Err(error) => return Err(error),
         };

@@ -27,7 +27,7 @@ pub fn check(subject: &mut Subject, limits: &Limits<'_>) -> Result<Option<BlockI
     };
     let since = subject.options.plan.since.unwrap_or_default();
     let mut known = subject.options.changes.changed_since(since)?;
-    known.add(&subject.options.swap);
+    known.add(&subject.swap);
     let mut suspects = differing(subject, &baseline, &draw(&baseline, &known), limits)?;
     let until = Instant::now() + PATIENCE;
     while !suspects.is_empty() {

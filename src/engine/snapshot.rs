@@ -2,24 +2,26 @@
 
 use super::lock::DiskLock;
 use super::monitor::{Event, Monitor};
-use super::prepare::{Scene, Wishes, find_parents, prepare_disk, refuse_vault_on, start_tracking};
+use super::prepare::{
+    Scene, Wishes, find_parents, prepare_disk, records_of, refuse_vault_on, start_tracking,
+};
 use super::quiesce::{Quiesce, Unfrozen};
 use super::record::{RecordOptions, record};
 use super::run::{OnBusy, RunOptions, RunResult, run};
-use super::still::Still;
+use super::still::{Seen, Still, StillOptions};
 use super::subject::SubjectOptions;
 use crate::device::read::BufferPool;
 use crate::device::{Disk, Filesystem, Freezable, FreezeSet, freezable};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Manifest, SessionRecord};
-use crate::freeze::{FreezeTarget, GuardianOptions};
+use crate::freeze::FreezeTarget;
 use crate::model::{Bytes, Level, SnapshotId};
 use crate::store::{Draft, Vault};
 use crate::track::PinDir;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Where a run keeps what it needs on the host.
@@ -90,8 +92,8 @@ pub fn snapshot_through(
         .iter()
         .map(|disk| DiskLock::take(&places.run_dir, disk.dev(), disk.name()))
         .collect::<Result<Vec<_>>>()?;
-    let freeze_set = scene.freeze_set(&disks);
-    let mut warnings = what_is_outside(&freeze_set);
+    let heard = Heard::new(monitor);
+    let monitor: &dyn Monitor = &heard;
     let host = nix::unistd::gethostname()
         .unwrap_or_default()
         .to_string_lossy()
@@ -99,7 +101,6 @@ pub fn snapshot_through(
     let id = SnapshotId::generate(u64::try_from(started.as_millisecond()).unwrap_or_default());
     let session = vault.begin_session(id, session(&host, started))?;
     let pool = BufferPool::new(BUFFERS, BUFFER)?;
-    let freeze = options.level >= Level::Filesystem;
     let subjects = prepare_all(
         (vault, &scene, &host),
         &disks,
@@ -107,8 +108,12 @@ pub fn snapshot_through(
         &pool,
         monitor,
     )?;
-    let targets = targets(&freeze_set, freeze, &mut warnings)?;
-    let mut quiesce = around(quiesce(targets, options, places));
+    let seen = Seen::new(Mutex::new(scene.freeze_set(&disks)));
+    if options.level >= Level::Filesystem {
+        // What cannot be frozen is told before everything is copied.
+        targets(&scene.freeze_set(&disks))?;
+    }
+    let mut quiesce = around(quiesce(&disks, &seen, options, places));
     let how = RunOptions {
         max_freeze: options.max_freeze,
         on_busy: options.on_busy,
@@ -119,7 +124,13 @@ pub fn snapshot_through(
     let draft = Arc::new(Draft::begin_in(vault, session));
     let mut result: RunResult = run(subjects, &draft, quiesce.as_mut(), &how, monitor)?;
     monitor.check()?;
-    warnings.append(&mut result.warnings);
+    let set = seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let freeze = options.level >= Level::Filesystem;
+    for subject in &mut result.subjects {
+        subject.options.filesystems = records_of(&set, subject.options.identity.dev, freeze);
+    }
+    let mut warnings = what_is_outside(&set);
+    warnings.append(&mut heard.warnings());
     let record_options = RecordOptions {
         snapshot: id,
         vault: vault.info().id,
@@ -202,48 +213,85 @@ fn session(host: &str, started: Timestamp) -> SessionRecord {
     }
 }
 
-/// Filesystems that the snapshot holds only a part of.
+/// Filesystems that the snapshot holds only a part of, or may.
 fn what_is_outside(set: &FreezeSet) -> Vec<String> {
-    let outside = |filesystem: &&Filesystem| set.partly_outside.contains(&filesystem.dev);
     let name = |filesystem: &Filesystem| {
-        format!(
-            "{} ({} at {}) also lives on disks outside this snapshot: it is incomplete here",
-            filesystem.source,
-            filesystem.fstype,
-            filesystem.target().display()
-        )
+        let target = filesystem.target().display();
+        format!("{} ({} at {target})", filesystem.source, filesystem.fstype)
     };
-    set.filesystems.iter().filter(outside).map(name).collect()
+    let outside = set
+        .filesystems
+        .iter()
+        .filter(|one| set.partly_outside.contains(&one.dev));
+    let outside = outside.map(|one| {
+        format!(
+            "{} also lives on disks outside this snapshot: it is incomplete here",
+            name(one)
+        )
+    });
+    let unknown = set
+        .undetermined
+        .iter()
+        .filter(|one| !one.read_only)
+        .map(|one| {
+            format!(
+                "{}: it cannot be told which disks it lives on; it was not frozen",
+                name(one)
+            )
+        });
+    outside.chain(unknown).collect()
+}
+
+/// Passes everything on, and keeps the warnings for the manifest.
+struct Heard<'a> {
+    monitor: &'a dyn Monitor,
+    warnings: Mutex<Vec<String>>,
+}
+
+impl<'a> Heard<'a> {
+    fn new(monitor: &'a dyn Monitor) -> Self {
+        Self {
+            monitor,
+            warnings: Mutex::default(),
+        }
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        std::mem::take(&mut *self.warnings.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Monitor for Heard<'_> {
+    fn tell(&self, event: Event) {
+        if let Event::Warning(warning) = &event {
+            let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+            warnings.push(warning.clone());
+        }
+        self.monitor.tell(event);
+    }
+
+    fn check(&self) -> Result<()> {
+        self.monitor.check()
+    }
 }
 
 /// What the guardian has to freeze.
-pub(super) fn targets(
-    set: &FreezeSet,
-    freeze: bool,
-    warnings: &mut Vec<String>,
-) -> Result<Vec<FreezeTarget>> {
-    let mut targets = Vec::new();
-    // What lies in a file of another is frozen before that other.
+pub(super) fn targets(set: &FreezeSet) -> Result<Vec<FreezeTarget>> {
+    // What lies in a file of another is frozen before that other. Read-only ones need nothing; of
+    // those that cannot be frozen the tracker must see no write.
     let deepest = set
         .filesystems
         .iter()
         .map(|filesystem| filesystem.depth)
         .max()
         .unwrap_or(0);
-    for filesystem in set.filesystems.iter().filter(|_| freeze) {
-        let wave = u16::try_from(deepest - filesystem.depth).unwrap_or(u16::MAX);
-        match freezable(filesystem) {
-            Freezable::Yes => targets.push(target(filesystem, wave)?),
-            // Read-only: nothing to hold still. Not freezable: the tracker must see no write.
-            Freezable::ReadOnly | Freezable::No(_) => {}
-        }
-        if !filesystem.members_known {
-            warnings.push(format!(
-                "{}: it cannot be told which disks it lives on",
-                filesystem.target().display()
-            ));
-        }
-    }
+    let wave =
+        |filesystem: &Filesystem| u16::try_from(deepest - filesystem.depth).unwrap_or(u16::MAX);
+    let can = |filesystem: &&Filesystem| freezable(filesystem) == Freezable::Yes;
+    let each = set.filesystems.iter().filter(can);
+    let mut targets = each
+        .map(|filesystem| target(filesystem, wave(filesystem)))
+        .collect::<Result<Vec<_>>>()?;
     targets.sort_by_key(|target| target.wave);
     Ok(targets)
 }
@@ -277,15 +325,19 @@ fn target(filesystem: &Filesystem, wave: u16) -> Result<FreezeTarget> {
 }
 
 fn quiesce(
-    targets: Vec<FreezeTarget>,
+    disks: &[Disk],
+    seen: &Seen,
     options: &SnapshotOptions,
     places: &Places,
 ) -> Box<dyn Quiesce> {
-    if targets.is_empty() {
+    if options.level < Level::Filesystem {
         return Box::new(Unfrozen::new(options.max_freeze));
     }
-    let mut guardian = GuardianOptions::new(targets, options.max_freeze);
-    guardian.program.clone_from(&places.program);
-    guardian.run_dir.clone_from(&places.run_dir);
-    Box::new(Still::new(guardian))
+    let still = StillOptions {
+        disks: disks.to_vec(),
+        program: places.program.clone(),
+        run_dir: places.run_dir.clone(),
+        deadline: options.max_freeze,
+    };
+    Box::new(Still::new(still, Arc::clone(seen)))
 }

@@ -30,8 +30,8 @@ pub struct SubjectOptions {
     /// Which blocks hold nothing that matters. Asked after an epoch has begun, so that a block that
     /// is put to use later is seen as changed.
     pub ask_free: AskFree,
-    /// Blocks that never matter and that may be written at any time: swap.
-    pub swap: BlockSet,
+    /// Which blocks never matter and may be written at any time: swap.
+    pub ask_swap: AskFree,
     /// Full, incremental or compare.
     pub plan: Plan,
     /// The parent's record and map, when the plan has a parent.
@@ -52,6 +52,8 @@ pub struct Subject {
     pub epoch: Epoch,
     /// Blocks that hold nothing that matters and are recorded so.
     pub free: BlockSet,
+    /// Swap when this copy began: its writes do not count.
+    pub swap: BlockSet,
     /// Blocks still to be read in the coming pass.
     pub wanted: BlockSet,
     /// Passes so far.
@@ -82,6 +84,7 @@ impl Subject {
             witness,
             epoch,
             free: BlockSet::new(),
+            swap: BlockSet::new(),
             wanted: BlockSet::new(),
             passes: 0,
             read: ReadStats::default(),
@@ -96,6 +99,7 @@ impl Subject {
     /// Which blocks the plan wants read, and which it need not.
     fn choose(&mut self) -> Result<()> {
         let options = &mut self.options;
+        self.swap = (options.ask_swap)()?;
         let all = BlockSet::from_range(0..block_count(options.identity.size));
         self.wanted = match options.plan.since {
             None => all,
@@ -111,7 +115,7 @@ impl Subject {
         };
         if !options.all_blocks {
             let mut free = (options.ask_free)()?;
-            free.add(&options.swap);
+            free.add(&self.swap);
             free.intersect(&self.wanted);
             self.wanted.remove(&free);
             self.free = free;
@@ -122,6 +126,7 @@ impl Subject {
     /// What was marked so far proves nothing: everything is read anew, and compared with the parent
     /// where there is one.
     pub fn start_over(&mut self, why: &str) -> Result<()> {
+        (self.cut, self.end) = (None, None);
         let plan = &mut self.options.plan;
         if plan.mode == Mode::Incremental {
             plan.mode = Mode::Compare;
@@ -132,6 +137,11 @@ impl Subject {
         self.epoch = self.options.changes.advance()?;
         self.free = BlockSet::new();
         self.choose()
+    }
+
+    /// Whether what was swapped to when this copy began still is: if not, it may hold files now.
+    pub fn swap_is_the_same(&mut self) -> Result<bool> {
+        Ok((self.options.ask_swap)()? == self.swap)
     }
 
     /// Disk size.
@@ -205,7 +215,7 @@ impl Subject {
     /// What changed since blocks were read last, but for what never matters.
     pub fn changed(&mut self) -> Result<BlockSet> {
         let mut changed = self.options.changes.changed_since(self.epoch)?;
-        changed.remove(&self.options.swap);
+        changed.remove(&self.swap);
         Ok(changed)
     }
 }

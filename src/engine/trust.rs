@@ -56,6 +56,8 @@ pub fn doubt(subject: &Subject) -> Option<Void> {
             witness: &subject.witness,
         },
     };
-    let witness = subject.end.as_ref()?;
+    let Some(witness) = subject.end.as_ref() else {
+        return Some(Void::Untold);
+    };
     changes_since(then, Moment { disk, witness }).err()
 }

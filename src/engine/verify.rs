@@ -74,6 +74,11 @@ pub fn verify(
         )));
         let manifest = match vault.manifest(snapshot) {
             Ok(manifest) => manifest,
+            // Deleted since they were listed.
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                report.snapshots -= 1;
+                continue;
+            }
             Err(error) => {
                 keep_damage(error, (snapshot.id, None), &mut report)?;
                 continue;

@@ -28,7 +28,7 @@ mod wire;
 pub use emergency::{LiveGuardian, MountOutcome, ThawReport, ThawedMount, thaw};
 pub use guardian::{FreezeTimes, Guardian, GuardianOptions, ThawTimes, Watch};
 pub use keeper::guardian_main;
-pub use target::FreezeTarget;
+pub use target::{FreezeTarget, mounted_device};
 
 /// The most filesystems that can be frozen together.
 pub const MAX_TARGETS: usize = 4096;

@@ -117,7 +117,7 @@ fn open_place(path: &Path, namespace_pid: Option<u32>) -> Result<OwnedFd> {
 }
 
 /// The device number that the mount of `handle` has in `mountinfo`, in the namespace it is from.
-fn mounted_device(handle: &OwnedFd, namespace_pid: Option<u32>) -> Result<Option<DevNumber>> {
+pub fn mounted_device(handle: &OwnedFd, namespace_pid: Option<u32>) -> Result<Option<DevNumber>> {
     let path = PathBuf::from(format!("/proc/self/fdinfo/{}", handle.as_raw_fd()));
     let info = fs::read_to_string(&path).io_context("read", &path)?;
     let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:"));

@@ -2,9 +2,9 @@
 //! appears under its name only when it is whole.
 
 use crate::error::{Error, ErrorKind, IoContext, Result};
-use crate::model::{Bytes, Extent, SECTOR_SIZE};
+use crate::model::{Bytes, Extent, ObjectId, SECTOR_SIZE};
 use crate::sys::block::{logical_block_size, size_of, zero_out};
-use nix::fcntl::AT_FDCWD;
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use nix::unistd::{LinkatFlags, linkat};
 use std::fs::{self, File, OpenOptions};
 use std::os::fd::{AsFd, AsRawFd};
@@ -37,10 +37,7 @@ impl RawFile {
     /// there may be replaced, if it is a file.
     pub fn create(path: &Path, size: Bytes, force: bool) -> Result<Self> {
         refuse_what_is_there(path, force)?;
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
+        let folder = folder_of(path);
         let mut options = OpenOptions::new();
         options.write(true).mode(0o600);
         let unnamed = options.clone().custom_flags(libc::O_TMPFILE).open(folder);
@@ -120,30 +117,58 @@ impl Target for RawFile {
 
     fn finish(mut self: Box<Self>) -> Result<()> {
         self.file.sync_all().io_context("write", &self.path)?;
-        let path = &self.path;
-        let partial = if let Some(partial) = self.partial.take() {
-            partial
+        if self.partial.is_none() && !self.force {
+            self.link(&self.path)
+                .io_context("give its name to", &self.path)?;
         } else {
-            let unnamed = format!("/proc/self/fd/{}", self.file.as_raw_fd());
-            let link = |to: &Path| {
-                linkat(
-                    AT_FDCWD,
-                    unnamed.as_str(),
-                    AT_FDCWD,
-                    to,
-                    LinkatFlags::AT_SYMLINK_FOLLOW,
-                )
-            };
-            if !self.force {
-                return link(path).io_context("give its name to", path);
+            if self.partial.is_none() {
+                let mut name = self.path.as_os_str().to_owned();
+                name.push(format!(".{}", ObjectId::generate()));
+                let aside = PathBuf::from(name);
+                self.link(&aside).io_context("make", &aside)?;
+                // Removed with the target if it does not get its true name.
+                self.partial = Some(aside);
             }
-            let mut name = path.as_os_str().to_owned();
-            name.push(format!(".{}", std::process::id()));
-            let aside = PathBuf::from(name);
-            link(&aside).io_context("give its name to", path)?;
-            aside
+            self.rename()?;
+        }
+        let folder = folder_of(&self.path);
+        let opened = File::open(folder).io_context("open", folder)?;
+        opened.sync_all().io_context("write the folder", folder)
+    }
+}
+
+impl RawFile {
+    fn link(&self, to: &Path) -> nix::Result<()> {
+        let unnamed = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        linkat(
+            AT_FDCWD,
+            unnamed.as_str(),
+            AT_FDCWD,
+            to,
+            LinkatFlags::AT_SYMLINK_FOLLOW,
+        )
+    }
+
+    fn rename(&mut self) -> Result<()> {
+        let Some(partial) = &self.partial else {
+            return Ok(());
         };
-        fs::rename(&partial, path).io_context("give its name to", path)
+        let flags = if self.force {
+            RenameFlags::empty()
+        } else {
+            RenameFlags::RENAME_NOREPLACE
+        };
+        renameat2(AT_FDCWD, partial, AT_FDCWD, &self.path, flags)
+            .io_context("give its name to", &self.path)?;
+        self.partial = None;
+        Ok(())
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
     }
 }
 

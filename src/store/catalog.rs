@@ -92,6 +92,34 @@ impl Vault {
         }
     }
 
+    /// The same for someone on the host `home`: there `latest` means the newest of that host, where
+    /// it has any; of several other hosts it means none.
+    pub fn find_from(&self, home: &str, text: &str) -> Result<SnapshotRef> {
+        if text != "latest" {
+            return self.find(text);
+        }
+        if let Some(own) = self.snapshots_of(home)?.pop() {
+            return Ok(own);
+        }
+        let newest = self.find(text)?;
+        let host = |snapshot: &SnapshotRef| snapshot.manifest.components().nth(1).map(String::from);
+        if self
+            .snapshots()?
+            .iter()
+            .all(|one| host(one) == host(&newest))
+        {
+            return Ok(newest);
+        }
+        Err(Error::new(
+            ErrorKind::Usage,
+            format!(
+                "{} has snapshots of several hosts, and none of {home}",
+                self.location()
+            ),
+        )
+        .with_hint("name one by its ID: stillpoint list --host HOST shows those of a host"))
+    }
+
     /// Makes a snapshot cease to exist. Its blocks stay until nothing else needs them and they are
     /// collected.
     pub fn delete(&self, snapshot: &SnapshotRef) -> Result<()> {

@@ -106,8 +106,16 @@ impl LocalStore {
 
     fn read(&self, file: &File, name: &ObjectName, offset: u64, length: u64) -> Result<Blob> {
         let mut bytes = vec![0; length as usize];
-        file.read_exact_at(&mut bytes, offset)
-            .io_context("read", &self.full_path(name))?;
+        file.read_exact_at(&mut bytes, offset).map_err(|error| {
+            // A bad sector under the vault is damage of what it holds.
+            let bad = error.raw_os_error() == Some(libc::EIO);
+            let error = Error::io("read", &self.full_path(name), error);
+            if bad {
+                error.with_kind(ErrorKind::Damaged)
+            } else {
+                error
+            }
+        })?;
         Ok(bytes.into())
     }
 

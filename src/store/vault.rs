@@ -5,14 +5,13 @@ use super::name::ObjectName;
 use super::object_store::ObjectStore;
 use super::segments::{SegmentCache, StoredChunk, check_segment, read_chunks};
 use super::session::Session;
-use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::{
     BlockDedup, IndexRef, Kind, MAX_OBJECT, SessionRecord, VERSION, VaultInfo, decode_index,
     open_object,
 };
-use crate::model::{DevNumber, ObjectId, RunMap, SnapshotId};
+use crate::model::{ObjectId, RunMap, SnapshotId};
 use jiff::Timestamp;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -112,16 +111,6 @@ impl Vault {
     /// The directory it is in, if it is in one.
     pub fn local_path(&self) -> Option<&Path> {
         self.local.as_deref()
-    }
-
-    /// The device of the filesystem that the directory is on, if it is in one.
-    pub fn device(&self) -> Result<Option<DevNumber>> {
-        let Some(path) = &self.local else {
-            return Ok(None);
-        };
-        let dev = std::fs::metadata(path).io_context("look at", path)?.dev();
-        let (major, minor) = (libc::major(dev), libc::minor(dev));
-        Ok(Some(DevNumber { major, minor }))
     }
 
     /// What it is.

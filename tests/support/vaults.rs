@@ -144,7 +144,7 @@ fn subject(
         reader: disk.reader(pool),
         changes,
         ask_free: Box::new(move || Ok(asked.free_now())),
-        swap: BlockSet::new(),
+        ask_swap: Box::new(|| Ok(BlockSet::new())),
         plan: chosen,
         parent,
         all_blocks: options.all_blocks,

@@ -128,7 +128,10 @@ fn open_direct(path: &Path) -> io::Result<(File, bool)> {
         options.read(true).custom_flags(flags).open(path)
     };
     match open(libc::O_DIRECT) {
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok((open(0)?, false)),
+        // Never for a device: its cache may be older than what was written to its partitions.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) && path.is_file() => {
+            Ok((open(0)?, false))
+        }
         file => Ok((file?, true)),
     }
 }
