@@ -4,6 +4,7 @@
 mod chains;
 mod load;
 mod proofs;
+mod stress;
 
 use crate::support::freezable::format;
 use crate::support::rig::{
