@@ -1,5 +1,5 @@
-//! Snapshot after snapshot: each, when it is restored, is the disk as it was, byte by byte, whatever
-//! was done to the disk meanwhile and whatever became of the tracking.
+//! Snapshot after snapshot: each, when it is restored, is the disk as it was, byte by byte,
+//! whatever was done to the disk meanwhile and whatever became of the tracking.
 
 mod chains;
 mod load;
@@ -221,7 +221,7 @@ fn compare(rig: &Rig, record: &DiskRecord, image: &Hashes, sight: &Sight) -> Res
     match wrong.nth(0) {
         None => Ok(free.len()),
         Some(BlockIndex(first)) => Err(format!(
-            "{} of {blocks} blocks are not what was on the disk, the first is {first}, which is {:?}",
+            "{} of {blocks} blocks are not what was on the disk; the first is {first}, {:?}",
             wrong.len(),
             map.get(BlockIndex(first))
         )),
