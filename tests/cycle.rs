@@ -4,6 +4,7 @@
 mod chains;
 mod load;
 mod proofs;
+mod stress;
 
 use crate::support::freezable::format;
 use crate::support::rig::{
@@ -221,7 +222,7 @@ fn compare(rig: &Rig, record: &DiskRecord, image: &Hashes, sight: &Sight) -> Res
     match wrong.nth(0) {
         None => Ok(free.len()),
         Some(BlockIndex(first)) => Err(format!(
-            "{} of {blocks} blocks are not what was on the disk; the first is {first}: {:?}",
+            "{} of {blocks} blocks are not what was on the disk; the first is {first}, {:?}",
             wrong.len(),
             map.get(BlockIndex(first))
         )),

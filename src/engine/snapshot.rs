@@ -124,13 +124,7 @@ pub fn snapshot_through(
     let draft = Arc::new(Draft::begin_in(vault, session));
     let mut result: RunResult = run(subjects, &draft, quiesce.as_mut(), &how, monitor)?;
     monitor.check()?;
-    let set = seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let freeze = options.level >= Level::Filesystem;
-    for subject in &mut result.subjects {
-        subject.options.filesystems = records_of(&set, subject.options.identity.dev, freeze);
-    }
-    let mut warnings = what_is_outside(&set);
-    warnings.append(&mut heard.warnings());
+    let warnings = what_was_seen(&mut result, &seen, options, &heard);
     let record_options = RecordOptions {
         snapshot: id,
         vault: vault.info().id,
@@ -147,6 +141,23 @@ pub fn snapshot_through(
         .ok_or_else(|| Error::new(ErrorKind::Failed, "a thread still writes to the vault"))?;
     draft.commit(&manifest)?;
     Ok(manifest)
+}
+
+/// Names the filesystems that were there at the cut; answers all that the user should know.
+fn what_was_seen(
+    result: &mut RunResult,
+    seen: &Seen,
+    options: &SnapshotOptions,
+    heard: &Heard<'_>,
+) -> Vec<String> {
+    let set = seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let freeze = options.level >= Level::Filesystem;
+    for subject in &mut result.subjects {
+        subject.options.filesystems = records_of(&set, subject.options.identity.dev, freeze);
+    }
+    let mut warnings = what_is_outside(&set);
+    warnings.append(&mut heard.warnings());
+    warnings
 }
 
 /// Tracks, plans and opens every disk of the run.

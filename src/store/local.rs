@@ -87,6 +87,11 @@ impl LocalStore {
                 ErrorKind::Damaged,
                 format!("{name} is a symlink, or below one: none is followed in a vault"),
             )),
+            // `open(2)`: a socket, or a device that is not there.
+            Err(Errno::ENXIO | Errno::ENODEV) => Err(Error::new(
+                ErrorKind::Damaged,
+                format!("{name} is not a file"),
+            )),
             Err(errno) => Err(Error::io("open", &self.full_path(name), errno.into())),
         }
     }

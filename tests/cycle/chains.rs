@@ -81,8 +81,8 @@ fn scattered_changes_are_folded_into_a_new_base() {
     let raw = Raw::open(&disk.device, size);
     let mut kept: Kept = Vec::new();
     let mut shapes = Vec::new();
-    // Every so many blocks one sector is written. 5,000 runs beside a base of one: folded. 1,000
-    // and 2,000 more: not yet, as few deltas never are. The next makes them too many.
+    // Every so many blocks one sector is written. 5,000 runs beside a base of one: folded. 1000 and
+    // 2,000 more: not yet, as few deltas never are. The next makes them too many.
     for step in [0, 2, 10, 5, 4, 3] {
         let blocks = (0..BLOCKS).filter(|block| step > 0 && block % step == 0);
         for block in blocks {

@@ -1,5 +1,5 @@
-//! Whatever breaks the proof that tracking has seen every change, the next snapshot says so,
-//! compares everything, and is right; the one after is incremental again.
+//! Whatever breaks the proof that tracking saw every change, the next snapshot says so, compares
+//! everything, and is right; the one after is incremental again.
 
 use super::RAW_PARENT;
 use super::load::Raw;
