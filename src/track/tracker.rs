@@ -84,8 +84,8 @@ impl Tracker {
     /// Finds the running tracker, or loads it and tries it on a scratch disk.
     ///
     /// # Errors
-    /// This host cannot ([`super::obstacles()`] says why in advance), or the programs were tried and
-    /// did not see a write.
+    /// This host cannot ([`super::obstacles()`] says why in advance), or the programs were tried
+    /// and did not see a write.
     pub fn start(pins: &PinDir) -> Result<(Self, Started)> {
         let mut report = Started::default();
         let lock = loop {
