@@ -37,6 +37,21 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
+    /// All but [`Self::Interrupted`], which has a number besides.
+    pub const PLAIN: [Self; 11] = [
+        Self::Usage,
+        Self::NotFound,
+        Self::Exists,
+        Self::NoSpace,
+        Self::Io,
+        Self::Damaged,
+        Self::Format,
+        Self::Unsupported,
+        Self::Busy,
+        Self::Inconsistent,
+        Self::Failed,
+    ];
+
     /// The name used in JSON output.
     pub fn name(self) -> &'static str {
         match self {
@@ -62,6 +77,7 @@ pub struct Error {
     kind: ErrorKind,
     message: String,
     hint: Option<String>,
+    disk: Option<String>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -72,6 +88,7 @@ impl Error {
             kind,
             message: message.into(),
             hint: None,
+            disk: None,
             source: None,
         }
     }
@@ -111,6 +128,18 @@ impl Error {
     pub fn with_kind(mut self, kind: ErrorKind) -> Self {
         self.kind = kind;
         self
+    }
+
+    /// Lays it at the door of one disk of several, unless somebody has done so before.
+    #[must_use]
+    pub fn on_disk(mut self, disk: &str) -> Self {
+        self.disk.get_or_insert_with(|| disk.to_owned());
+        self
+    }
+
+    /// The disk without which it would not have happened, as far as is known.
+    pub fn disk(&self) -> Option<&str> {
+        self.disk.as_deref()
     }
 
     /// What sort of failure it was.

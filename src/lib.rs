@@ -10,6 +10,7 @@ pub mod engine;
 pub mod error;
 pub mod format;
 pub mod freeze;
+pub mod job;
 pub mod model;
 pub mod restore;
 pub mod store;

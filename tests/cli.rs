@@ -1,12 +1,21 @@
 //! The program as its users meet it: real runs on real loop disks, with everything that can be
 //! wrong about disks, vaults, targets and hosts.
 
+mod all;
 mod busy;
+mod claims;
 mod damage;
+mod ground;
 mod hosts;
 pub mod lab;
 mod output;
+mod partial;
+mod pins;
 mod pipes;
 mod refused;
+mod schema;
+mod swap;
 mod table;
+mod twins;
 mod whole;
+mod words;

@@ -1,6 +1,7 @@
 //! Snapshot after snapshot: each, when it is restored, is the disk as it was, byte by byte,
 //! whatever was done to the disk meanwhile and whatever became of the tracking.
 
+mod anew;
 mod chains;
 mod load;
 mod proofs;
@@ -87,7 +88,7 @@ fn under_load(test: &str, shape: &Shape) {
             files.device
         );
         run("sh", &["-c", &script]);
-        attempt("partx", &["-a", &files.device]);
+        attempt("partx", &["-u", &files.device]);
         format!("{}p1", files.device)
     } else {
         files.device.clone()

@@ -134,7 +134,7 @@ fn snapshot(rig: &Rig, pair: &Pair, writers: &Writers, counts: &Counts) -> Manif
     let as_it_is = |_: &mut SnapshotOptions| {};
     // On a machine that has other things to do, writers may be faster than the copying: the run
     // then says so and ends, as it should, and the next may fare better.
-    for _ in 0..20 {
+    for _ in 0..3 {
         let taken = try_snapshot(rig, &disks, as_it_is, &note);
         match taken {
             Err(error) if error.kind() == ErrorKind::Inconsistent => {

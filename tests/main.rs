@@ -10,19 +10,29 @@ mod cycle;
 #[cfg(test)]
 mod damage;
 #[cfg(test)]
+mod databases;
+#[cfg(test)]
 mod device;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod freeze;
 #[cfg(test)]
+mod hooks;
+#[cfg(test)]
 mod instant;
+#[cfg(test)]
+mod job;
 #[cfg(test)]
 mod old_formats;
 #[cfg(test)]
 mod props;
 #[cfg(test)]
 mod read;
+#[cfg(test)]
+mod restore;
+#[cfg(test)]
+mod runner;
 #[cfg(test)]
 mod signals;
 #[cfg(test)]

@@ -5,7 +5,7 @@ use crate::support::model::ModelDisk;
 use crate::support::vaults::{Take, Taken, check, check_all, restore, rounds, take, vault_options};
 use proptest::prelude::*;
 use std::sync::Arc;
-use stillpoint::engine::diff;
+use stillpoint::engine::{Silent, diff};
 use stillpoint::model::{BLOCK_SIZE, Bytes, Extent, Level, Mode};
 use stillpoint::store::{MemoryStore, Vault};
 use stillpoint::{Error, ErrorKind};
@@ -143,7 +143,7 @@ fn check_diff(vault: &Vault, one: &Taken, two: &Taken) {
     for (old, new) in one.manifest.disks.iter().zip(&two.manifest.disks) {
         let (was, _) = restore(vault, old, false).unwrap();
         let (is, _) = restore(vault, new, false).unwrap();
-        let found = diff(vault, old, new).unwrap();
+        let found = diff(vault, old, new, &Silent).unwrap();
         let block = |bytes: &'_ [u8], n: usize| {
             let chunk = bytes.chunks(BLOCK_SIZE as usize).nth(n);
             chunk.map(<[u8]>::to_vec)
@@ -269,4 +269,30 @@ fn an_incremental_reads_and_stores_only_what_changed() {
     assert!(record.read_bytes.0 <= (3 + 40) * BLOCK_SIZE, "{record:?}");
     assert!(record.stored_bytes.0 < 3 * BLOCK_SIZE);
     check_all(&vault, &[first, second]);
+}
+
+/// A block is read ahead, written again, and copied because there is no room for the rest: the
+/// newest bytes are stored.
+#[test]
+fn what_was_read_ahead_never_replaces_what_was_copied_later() {
+    let (vault, disks) = one_disk(40_000);
+    let block = |n: u64| n * BLOCK_SIZE;
+    let filled = |from: u64, to: u64, byte: u8| {
+        let bytes = vec![byte; (block(to) - block(from)) as usize];
+        (block(from), bytes)
+    };
+    // More than little, so that there is a second pass; and then more than the window takes.
+    disks[0].once_held(vec![
+        vec![filled(0, 70, 1)],
+        vec![filled(3, 4, 2), filled(100, 160, 2)],
+    ]);
+    let options = Take {
+        holds: true,
+        window: Bytes(block(100)),
+        ..Take::default()
+    };
+    let made = take(&vault, &disks, options).unwrap();
+    let truth = &made.truth[0][0].contents;
+    assert_eq!(truth[block(3) as usize], 2, "the model did as it was told");
+    check_all(&vault, &[made]);
 }

@@ -193,6 +193,7 @@ fn killed_at_any_moment() {
         if round % 4 == 0 {
             lab.run(&["verify", "--all"]).expect(0);
             lab.run(&["snapshot", &disk.device]).expect(0);
+            assert_eq!(leftovers(&lab), Vec::<PathBuf>::new(), "{moment:?}");
             assert_restores(&lab, &bytes);
         }
     }

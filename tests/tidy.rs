@@ -9,7 +9,7 @@ const FLOORS: &[&[&str]] = &[
     &["cli"],
     &["engine"],
     &["capture", "restore"],
-    &["track", "freeze", "store"],
+    &["track", "freeze", "store", "job"],
     &["device", "format"],
     &["sys", "model", "error"],
 ];

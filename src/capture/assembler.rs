@@ -1,10 +1,12 @@
 //! Puts encoded batches in order and packs their chunks into segments, so that neighbouring blocks
 //! become long runs.
 
+use super::spare::{Lent, Spare};
 use super::worker::{Encoded, Outcome};
 use crate::error::Result;
-use crate::format::{CHUNK_HEADER, EncodedChunk, SegmentWriter};
+use crate::format::{EncodedChunk, Packed, SegmentWriter};
 use crate::model::{BlockIndex, Bytes, Content, ObjectId, Run, RunMap};
+use crate::store::Blob;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -18,7 +20,10 @@ pub struct Captured {
 }
 
 /// A finished segment on its way to the vault.
-pub(super) type Finished = (ObjectId, Vec<u8>);
+pub(super) type Finished = (ObjectId, Blob);
+
+/// Segments whose memory is kept: one in the making, one on its way to the vault.
+const SEGMENTS: usize = 2;
 
 /// Where finished segments go.
 pub(super) type Put<'a> = dyn FnMut(Finished) -> Result<()> + 'a;
@@ -28,20 +33,26 @@ pub(super) struct Assembler {
     disks: Vec<Captured>,
     next: u64,
     early: BTreeMap<u64, Encoded>,
-    segment: SegmentWriter,
+    /// The open segment. There is none before its first chunk: by then the one before the last is
+    /// put, and its memory is free again.
+    segment: Option<SegmentWriter>,
     /// Stands in the maps for the open segment, which gets its name when it is finished.
     stand_in: ObjectId,
     /// Blocks that went into the open segment, by disk; a later batch may have laid others over.
     inside: Vec<(usize, Range<u64>)>,
+    /// Memory for batches, and for segments.
+    spare: (Spare<Packed>, Spare<Vec<u8>>),
 }
 
 impl Assembler {
-    pub(super) fn new(disks: usize) -> Self {
+    /// `spare`: where the memory of batches goes that are done with.
+    pub(super) fn new(disks: usize, spare: Spare<Packed>) -> Self {
         Self {
             disks: vec![Captured::default(); disks],
             next: 0,
             early: BTreeMap::new(),
-            segment: SegmentWriter::create(),
+            segment: None,
+            spare: (spare, Spare::new(SEGMENTS)),
             stand_in: ObjectId::generate(),
             inside: Vec::new(),
         }
@@ -59,7 +70,10 @@ impl Assembler {
                 let content = match outcome {
                     Outcome::Zero => Content::Zero,
                     Outcome::Known(content) => content,
-                    Outcome::Chunk(chunk) => self.store(batch.disk, block, &chunk, put)?,
+                    Outcome::Chunk(chunk) => {
+                        let chunk = (&chunk, &batch.packed);
+                        self.store(batch.disk, block, chunk, put)?
+                    }
                 };
                 let run = Run {
                     start: BlockIndex(block),
@@ -68,6 +82,7 @@ impl Assembler {
                 };
                 self.disks[batch.disk].map.insert(run);
             }
+            self.spare.0.give(batch.packed);
         }
         Ok(done)
     }
@@ -76,14 +91,16 @@ impl Assembler {
         &mut self,
         disk: usize,
         block: u64,
-        chunk: &EncodedChunk,
+        (chunk, packed): (&EncodedChunk, &Packed),
         put: &mut Put<'_>,
     ) -> Result<Content> {
-        if self.segment.is_full() {
+        if self.segment.as_ref().is_some_and(SegmentWriter::is_full) {
             self.finish_segment(put)?;
         }
-        let slot = self.segment.push(chunk);
-        self.disks[disk].stored.0 += (chunk.stored.len() + CHUNK_HEADER) as u64;
+        let memory = &self.spare.1;
+        let open = || SegmentWriter::create(memory.take());
+        let slot = self.segment.get_or_insert_with(open).push(chunk, packed);
+        self.disks[disk].stored.0 += chunk.stored_len() as u64;
         match self.inside.last_mut() {
             Some((last, range)) if *last == disk && range.end == block => range.end += 1,
             _ => self.inside.push((disk, block..block + 1)),
@@ -95,10 +112,9 @@ impl Assembler {
     }
 
     fn finish_segment(&mut self, put: &mut Put<'_>) -> Result<()> {
-        if self.segment.slots() == 0 {
+        let Some(segment) = self.segment.take() else {
             return Ok(());
-        }
-        let segment = std::mem::replace(&mut self.segment, SegmentWriter::create());
+        };
         let stand_in = std::mem::replace(&mut self.stand_in, ObjectId::generate());
         let (id, bytes) = segment.finish();
         for (disk, range) in self.inside.drain(..) {
@@ -114,7 +130,7 @@ impl Assembler {
                 }
             }
         }
-        put((id, bytes))
+        put((id, Blob::from_owner(Lent::new(bytes, &self.spare.1))))
     }
 
     /// The last segment, and what was captured of each disk.
@@ -134,8 +150,8 @@ mod tests {
     use crate::format::{Footer, Trailer, encode_chunk};
     use proptest::prelude::*;
 
-    fn chunk(n: u8) -> Outcome {
-        Outcome::Chunk(encode_chunk(&[n; 100]).unwrap())
+    fn chunk(n: u8, packed: &mut Packed) -> Outcome {
+        Outcome::Chunk(encode_chunk(&[n; 100], packed).unwrap())
     }
 
     proptest! {
@@ -151,18 +167,19 @@ mod tests {
             let mut truth = BTreeMap::new();
             let mut encoded = Vec::new();
             for (sequence, (first, values)) in (0..).zip(&batches) {
+                let mut packed = Packed::default();
                 let outcomes = values.iter().zip(*first..).map(|(value, block)| {
                     truth.insert(block, *value);
-                    if *value == 0 { Outcome::Zero } else { chunk(*value) }
+                    if *value == 0 { Outcome::Zero } else { chunk(*value, &mut packed) }
                 });
-                let outcomes = outcomes.collect();
-                encoded.push(Encoded { sequence, disk: 0, first: BlockIndex(*first), outcomes });
+                let (outcomes, first) = (outcomes.collect(), BlockIndex(*first));
+                encoded.push(Encoded { sequence, disk: 0, first, outcomes, packed });
             }
             let shift = (shuffle % encoded.len() as u64) as usize;
             encoded.rotate_left(shift);
             let mut segments = BTreeMap::new();
             let mut put = |(id, bytes): Finished| { segments.insert(id, bytes); Ok(()) };
-            let mut assembler = Assembler::new(1);
+            let mut assembler = Assembler::new(1, Spare::new(2));
             for (n, batch) in encoded.into_iter().enumerate() {
                 assembler.take(batch, &mut put).unwrap();
                 if n % 7 == 3 {
@@ -180,10 +197,10 @@ mod tests {
                         let trailer = Trailer::decode(bytes, bytes.len() as u64).unwrap();
                         let at = trailer.footer_offset as usize;
                         let footer = Footer::decode(&bytes[at..], trailer, segment);
-                        let mut plain = Vec::new();
+                        let mut room = Vec::new();
                         let offset = footer.unwrap().slot(slot).unwrap().offset as usize;
-                        crate::format::decode_chunk(&bytes[offset..], &mut plain).unwrap();
-                        Some(plain[0])
+                        let chunk = crate::format::decode_chunk(&bytes[offset..], &mut room);
+                        Some(chunk.unwrap().plain[0])
                     }
                 };
                 prop_assert_eq!(value, truth.get(&block).copied());

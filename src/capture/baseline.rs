@@ -1,26 +1,64 @@
 //! What an earlier snapshot holds, for telling whether a block differs from it.
 
 use crate::error::{ErrorKind, Result};
-use crate::format::{ChunkHash, hash_of};
-use crate::model::{BlockIndex, BlockSet, Content, RunMap};
+use crate::format::{ChunkHash, DiskRecord, hash_of};
+use crate::model::{BlockIndex, BlockSet, Content, ObjectId, RunMap, block_count};
 use crate::store::Vault;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The map of an earlier snapshot of the disk, and the vault with the hashes of its chunks.
 pub struct Baseline {
     vault: Arc<Vault>,
     map: RunMap,
+    lost: Lost,
+}
+
+/// What an earlier snapshot needs and the vault has no more.
+#[derive(Debug)]
+pub struct Lost {
+    /// The segments that are missing or cut short.
+    pub segments: BTreeSet<ObjectId>,
+    /// The blocks whose bytes stood in them.
+    pub blocks: BlockSet,
 }
 
 impl Baseline {
-    /// The earlier snapshot's map in its vault.
-    pub fn new(vault: Arc<Vault>, map: RunMap) -> Self {
-        Self { vault, map }
+    /// Reads an earlier snapshot's map, and looks which of its segments are there. `check` is asked
+    /// now and then, and its error is returned.
+    pub fn load(
+        vault: &Arc<Vault>,
+        record: &DiskRecord,
+        check: &dyn Fn() -> Result<()>,
+    ) -> Result<Self> {
+        let mut map = vault.read_index(&record.index, block_count(record.identity.size), check)?;
+        let segments = vault.lost_segments(&map, check)?;
+        let mut blocks = BlockSet::new();
+        for run in map.iter().filter(|_| !segments.is_empty()) {
+            if let Content::Data { segment, .. } = run.content
+                && segments.contains(&segment)
+            {
+                blocks.insert_range(run.start.0..run.end());
+            }
+        }
+        for range in blocks.ranges(u64::MAX) {
+            map.remove(range);
+        }
+        Ok(Self {
+            vault: Arc::clone(vault),
+            map,
+            lost: Lost { segments, blocks },
+        })
     }
 
-    /// Its map.
+    /// Its map, without what is lost.
     pub fn map(&self) -> &RunMap {
         &self.map
+    }
+
+    /// What is lost: to be captured anew.
+    pub fn lost(&self) -> &Lost {
+        &self.lost
     }
 
     /// The blocks that were free then.

@@ -2,19 +2,20 @@
 //! never decide which blocks to read.
 //!
 //! ```text
-//! reader → [batches] → workers (zero? hash, compress) → assembler (order, segments) → [1] → putter
+//! reader → [batches] → workers (zero? hash, compress) → assembler (order, segments) → putter
 //! ```
 //!
-//! At most [`Pipeline::MAX_BATCHES`] batches are between reader and assembler, and three segments
-//! after them.
+//! At most [`Pipeline::MAX_BATCHES`] batches are between reader and assembler, and two segments
+//! after them: one that is being made, one that is being put.
 
 mod assembler;
 mod baseline;
 mod passes;
 mod pipeline;
+mod spare;
 mod worker;
 
 pub use assembler::Captured;
-pub use baseline::Baseline;
-pub use passes::{Budget, Next, PassLog};
+pub use baseline::{Baseline, Lost};
+pub use passes::{Budget, LITTLE, Next, PassLog};
 pub use pipeline::{Pipeline, PipelineOptions};

@@ -33,7 +33,7 @@ pub struct PassLog {
 }
 
 /// So little is read in the window without a thought.
-const LITTLE: u64 = 4 << 20;
+pub const LITTLE: Bytes = Bytes(4 << 20);
 /// Most passes before giving up.
 const MAX_PASSES: usize = 16;
 /// A pass that leaves more than this share of what the one before left does not pay.
@@ -57,10 +57,10 @@ impl PassLog {
     pub fn fits(&self, budget: Budget) -> Bytes {
         let seconds = self.took.as_secs_f64();
         // Nothing read yet says nothing about the speed.
-        let by_time = if seconds > 0.0 && self.read.0 > LITTLE {
+        let by_time = if seconds > 0.0 && self.read > LITTLE {
             (self.read.0 as f64 / seconds * budget.max_freeze.as_secs_f64() / 4.0) as u64
         } else {
-            LITTLE
+            LITTLE.0
         };
         Bytes(by_time.max(BLOCK_SIZE).min(budget.memory.0))
     }
@@ -71,7 +71,7 @@ impl PassLog {
             return Next::Again;
         };
         let fits = self.fits(budget);
-        if left.0 <= fits.0.min(LITTLE) {
+        if left.0 <= fits.0.min(LITTLE.0) {
             return Next::Cut;
         }
         let shrinking = match self.passes.len() {

@@ -2,14 +2,20 @@
 
 use super::assembler::{Assembler, Captured, Finished};
 use super::baseline::Baseline;
+use super::spare::Spare;
 use super::worker::{Batch, Encoded, encode};
 use crate::device::read::Buffer;
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::Packed;
 use crate::model::Extent;
 use crate::store::Draft;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How often is looked whether all is encoded.
+const DRAIN_LOOK: Duration = Duration::from_millis(1);
 
 /// How a pipeline is made.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +34,7 @@ pub struct Pipeline {
     sequence: u64,
     threads: Vec<JoinHandle<()>>,
     assembled: Option<JoinHandle<Option<Vec<Captured>>>>,
+    spare: Spare<Packed>,
     failure: Failure,
 }
 
@@ -49,19 +56,23 @@ impl Failure {
 
 impl Pipeline {
     /// Most batches between reader and assembler.
-    pub const MAX_BATCHES: usize = 64;
+    pub const MAX_BATCHES: usize = 32;
 
     /// Starts the threads.
     pub fn start(draft: &Arc<Draft>, options: PipelineOptions) -> Result<Self> {
         let (batches, batches_out) = bounded::<Batch>(Self::MAX_BATCHES);
         let (encoded, encoded_out) = bounded::<Result<Encoded>>(Self::MAX_BATCHES);
         let (tickets, tickets_out) = bounded::<()>(Self::MAX_BATCHES);
-        let (segments, segments_out) = bounded(1);
+        // None waits: one is filled while one is put.
+        let (segments, segments_out) = bounded(0);
+        let spare = Spare::new(Self::MAX_BATCHES);
         let failure = Failure::default();
         let mut threads = Vec::new();
         for _ in 0..options.workers.max(1) {
             let (batches, encoded) = (batches_out.clone(), encoded.clone());
-            threads.push(spawn("encode", move || encode_all(&batches, &encoded))?);
+            let spare = spare.clone();
+            let work = move || encode_all(&batches, &encoded, &spare);
+            threads.push(spawn("encode", work)?);
         }
         let draft = Arc::clone(draft);
         // An error is kept before the channels go, whose end the other threads take for a sign.
@@ -73,8 +84,9 @@ impl Pipeline {
             }
         })?);
         let kept = failure.clone();
+        let assembler = Assembler::new(options.disks, spare.clone());
         let assembled = spawn("assemble", move || {
-            let assembled = assemble(&encoded_out, &tickets_out, &segments, options.disks);
+            let assembled = assemble(&encoded_out, &tickets_out, &segments, assembler);
             assembled.map_err(|error| kept.keep(error)).ok()
         })?;
         Ok(Self {
@@ -83,6 +95,7 @@ impl Pipeline {
             sequence: 0,
             threads,
             assembled: Some(assembled),
+            spare,
             failure,
         })
     }
@@ -111,6 +124,21 @@ impl Pipeline {
         if self.tickets.send(()).is_err() || sender.send(batch).is_err() {
             return Err(self.failure.take());
         }
+        Ok(())
+    }
+
+    /// Waits until all that was submitted has been encoded, so that no thread of ours is busy.
+    /// Memory that waits for more is given back. `stop` is asked again and again; its error is
+    /// returned.
+    pub fn drain(&self, stop: &dyn Fn() -> Result<()>) -> Result<()> {
+        while !self.tickets.is_empty() {
+            stop()?;
+            if self.assembled.as_ref().is_none_or(JoinHandle::is_finished) {
+                return Err(self.failure.take());
+            }
+            std::thread::sleep(DRAIN_LOOK);
+        }
+        self.spare.clear();
         Ok(())
     }
 
@@ -164,9 +192,9 @@ fn spawn<T: Send + 'static>(
         .map_err(|error| Error::new(ErrorKind::Failed, "cannot start a thread").with_source(error))
 }
 
-fn encode_all(batches: &Receiver<Batch>, encoded: &Sender<Result<Encoded>>) {
+fn encode_all(batches: &Receiver<Batch>, encoded: &Sender<Result<Encoded>>, spare: &Spare<Packed>) {
     for batch in batches {
-        if encoded.send(encode(&batch)).is_err() {
+        if encoded.send(encode(&batch, spare.take())).is_err() {
             // The assembler has failed and has said why.
             break;
         }
@@ -177,14 +205,13 @@ fn assemble(
     encoded: &Receiver<Result<Encoded>>,
     tickets: &Receiver<()>,
     segments: &Sender<Finished>,
-    disks: usize,
+    mut assembler: Assembler,
 ) -> Result<Vec<Captured>> {
     let mut put = |finished| {
         segments
             .send(finished)
             .map_err(|_| Error::new(ErrorKind::Failed, "the thread that puts segments has ended"))
     };
-    let mut assembler = Assembler::new(disks);
     for batch in encoded {
         for _ in 0..assembler.take(batch?, &mut put)? {
             // A batch is done; another may be submitted.

@@ -3,7 +3,7 @@
 use super::baseline::Baseline;
 use crate::device::read::Buffer;
 use crate::error::Result;
-use crate::format::{EncodedChunk, encode_chunk, hash_of};
+use crate::format::{EncodedChunk, Packed, encode_chunk, hash_of};
 use crate::model::{BLOCK_SIZE, BlockIndex, Content, Extent};
 use std::sync::Arc;
 
@@ -37,30 +37,40 @@ pub(super) struct Encoded {
     pub disk: usize,
     pub first: BlockIndex,
     pub outcomes: Vec<Outcome>,
+    /// The bytes of its chunks.
+    pub packed: Packed,
 }
 
-/// Encodes a batch, whose buffer the caller gives back then.
-pub(super) fn encode(batch: &Batch) -> Result<Encoded> {
+/// Encodes a batch into `packed`, whatever is in there. The caller gives the batch's buffer back.
+pub(super) fn encode(batch: &Batch, mut packed: Packed) -> Result<Encoded> {
     let first = batch.extent.offset.block();
+    packed.clear();
     let mut outcomes = Vec::with_capacity(batch.bytes.len().div_ceil(BLOCK_SIZE as usize));
     for (n, plain) in batch.bytes.chunks(BLOCK_SIZE as usize).enumerate() {
         let block = BlockIndex(first.0 + n as u64);
-        outcomes.push(encode_block(block, plain, batch.baseline.as_deref())?);
+        let baseline = batch.baseline.as_deref();
+        outcomes.push(encode_block(block, plain, baseline, &mut packed)?);
     }
     Ok(Encoded {
         sequence: batch.sequence,
         disk: batch.disk,
         first,
         outcomes,
+        packed,
     })
 }
 
-fn encode_block(block: BlockIndex, plain: &[u8], baseline: Option<&Baseline>) -> Result<Outcome> {
+fn encode_block(
+    block: BlockIndex,
+    plain: &[u8],
+    baseline: Option<&Baseline>,
+    packed: &mut Packed,
+) -> Result<Outcome> {
     if let Some(baseline) = baseline
         && matches!(baseline.map().get(block), Some(Content::Data { .. }))
         && let Some(content) = baseline.holds(block, plain.len(), &hash_of(plain))?
     {
         return Ok(Outcome::Known(content));
     }
-    Ok(encode_chunk(plain).map_or(Outcome::Zero, Outcome::Chunk))
+    Ok(encode_chunk(plain, packed).map_or(Outcome::Zero, Outcome::Chunk))
 }

@@ -1,11 +1,15 @@
 //! What can be said on the command line.
 
-use super::exit::USAGE;
+use super::exit::{DONE, USAGE, exit};
+use super::hooks::HookArgs;
+use super::job::JobArgs;
 use crate::engine::{OnBusy, Places};
 use crate::error::{Error, ErrorKind, Result};
+use crate::job::JobId;
 use crate::model::Level;
 use crate::track::PinDir;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -57,6 +61,10 @@ pub struct Common {
     )]
     #[arg(value_name = "DIRECTORY", hide_env = true, hide_short_help = true)]
     pub run_dir: PathBuf,
+    /// The configuration file [default: /etc/stillpoint/config.toml, if it is there]
+    #[arg(long, global = true, env = "STILLPOINT_CONFIG")]
+    #[arg(value_name = "FILE", hide_env = true, hide_short_help = true)]
+    pub config: Option<PathBuf>,
     /// The name below /sys/fs/bpf under which tracking is pinned
     #[arg(
         long,
@@ -66,6 +74,13 @@ pub struct Common {
     )]
     #[arg(value_name = "NAME", hide_env = true, hide_short_help = true)]
     pub pin_name: String,
+    /// Where the records of jobs are kept [usually: /var/lib/stillpoint/jobs]
+    #[arg(long, global = true, env = "STILLPOINT_JOB_DIR")]
+    #[arg(value_name = "DIRECTORY", hide_env = true, hide_short_help = true)]
+    pub job_dir: Option<PathBuf>,
+    /// Set by --detach for the process that it starts
+    #[arg(long, global = true, hide = true, value_name = "ID")]
+    pub as_job: Option<JobId>,
 }
 
 impl Common {
@@ -100,13 +115,37 @@ pub enum Command {
     Diff(DiffArgs),
     /// Check that what the vault holds is whole
     Verify(VerifyArgs),
-    /// Restore a disk of a snapshot to a block device or an image file
+    /// Restore disks of a snapshot to block devices or image files
     Restore(RestoreArgs),
     /// Delete snapshots; other snapshots never need them
     Delete(DeleteArgs),
     /// Emergency: thaw what a run that died left frozen
     #[command(after_help = "Example:\n  stillpoint thaw")]
     Thaw,
+    /// List, wait for, stop or show runs of snapshot, restore and verify
+    Job(JobArgs),
+    /// Print what the documents of --json look like, as JSON Schema
+    Schema(super::schema::SchemaArgs),
+}
+
+impl Command {
+    /// The word of a command whose runs are jobs, and whether it shall go on without its starter.
+    pub fn job(&self) -> Option<(&'static str, bool)> {
+        match self {
+            Self::Snapshot(args) => Some(("snapshot", args.detach)),
+            Self::Verify(args) => Some(("verify", args.detach)),
+            Self::Restore(args) => Some(("restore", args.detach)),
+            _ => None,
+        }
+    }
+
+    /// What is wrong with the arguments and can be told without asking any disk.
+    pub fn check(&self, common: &Common) -> Result<()> {
+        match self {
+            Self::Snapshot(args) => super::snapshot::check(args, common).map(drop),
+            _ => Ok(()),
+        }
+    }
 }
 
 #[derive(Args, Debug)]
@@ -139,7 +178,7 @@ pub struct TrackArgs {
     pub disks: Vec<String>,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum TrackAction {
     /// Begin to note what changes
     Start,
@@ -163,6 +202,9 @@ pub struct SnapshotArgs {
     /// With --all: leave this disk out
     #[arg(long, value_name = "DISK", requires = "all", conflicts_with = "disks")]
     pub exclude: Vec<String>,
+    /// Go on with the rest when a disk cannot be snapshotted; those left out are named
+    #[arg(long)]
+    pub partial: bool,
     /// How consistent it shall be
     #[arg(long, value_enum, default_value = "filesystem")]
     pub level: LevelArg,
@@ -184,6 +226,11 @@ pub struct SnapshotArgs {
     /// Take a copy that is of no one instant when there is no other
     #[arg(long)]
     pub allow_fuzzy: bool,
+    /// Answer with a job's ID at once and go on without the starter
+    #[arg(long)]
+    pub detach: bool,
+    #[command(flatten)]
+    pub hooks: HookArgs,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -275,30 +322,55 @@ pub struct VerifyArgs {
     /// Read only this part of the segments, chosen at random
     #[arg(long, default_value = "100%", value_parser = percent, value_name = "PERCENT")]
     pub sample: f64,
+    /// Answer with a job's ID at once and go on without the starter
+    #[arg(long)]
+    pub detach: bool,
 }
 
 #[derive(Args, Debug)]
 #[command(
     after_help = "Example:\n  stillpoint restore latest /dev/vdb --disk vda\n  \
-    stillpoint restore 01KA disk.raw"
+    stillpoint restore 01KA disk.qcow2 --format qcow2\n  \
+    stillpoint restore latest /images/empty-folder\n  \
+    stillpoint restore latest --map vda=/dev/vdx,vdb=/dev/vdy --yes\n\n\
+    A device that holds anything is overwritten only with --yes, or when you say so on a terminal. \
+    While a restore to a device is not finished, the device has no partition table and its first \
+    sector says that it is not whole; the same command again starts over. A file appears under its \
+    name only when it is whole."
 )]
 pub struct RestoreArgs {
     /// A snapshot: its ID, the start of it, or latest
     pub id: String,
-    /// A block device, or a file that is made
-    pub target: PathBuf,
+    /// A block device, a file that is made, or an empty directory for all disks
+    #[arg(required_unless_present = "map", conflicts_with = "map")]
+    pub target: Option<PathBuf>,
     /// Which disk, if the snapshot has several
-    #[arg(long)]
+    #[arg(long, conflicts_with = "map")]
     pub disk: Option<String>,
-    /// The format of a file
+    /// Several disks, each to a device or file of its own
+    #[arg(long, value_name = "DISK=TARGET", value_delimiter = ',', value_parser = assignment)]
+    pub map: Vec<(String, PathBuf)>,
+    /// The format of files
     #[arg(long, value_enum, default_value = "raw")]
     pub format: FormatArg,
+    /// Overwrite devices that hold something, without asking
+    #[arg(short, long)]
+    pub yes: bool,
     /// Replace a file that exists
     #[arg(long)]
     pub force: bool,
     /// Restore what can be restored of a damaged snapshot: what is damaged comes back as zeros
     #[arg(long)]
     pub keep_going: bool,
+    /// Extend the last partition to the end of a larger device
+    #[arg(long, conflicts_with = "no_move_gpt")]
+    pub grow: bool,
+    /// Leave the backup partition table where it was, also on a larger device
+    #[arg(long)]
+    pub no_move_gpt: bool,
+    /// Answer with a job's ID at once and go on without the starter
+    #[arg(long)]
+    pub detach: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -323,6 +395,15 @@ fn freeze_time(text: &str) -> Result<Duration, String> {
         Ok(time)
     } else {
         Err("a freeze may last from 100ms to 60s".into())
+    }
+}
+
+fn assignment(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((disk, target)) if !disk.is_empty() && !target.is_empty() => {
+            Ok((disk.into(), target.into()))
+        }
+        _ => Err("give DISK=TARGET, as in vda=/dev/vdx".into()),
     }
 }
 
@@ -355,11 +436,12 @@ pub fn refused(error: &clap::Error) -> ExitCode {
     }
     // It can fail only when nobody listens.
     let _ = error.print();
-    if error.use_stderr() {
-        ExitCode::from(USAGE)
-    } else {
-        ExitCode::SUCCESS
+    if !error.use_stderr() {
+        return exit(DONE);
     }
+    let verdict = super::output::verdict(&sentence(&error.to_string()));
+    let _ = writeln!(std::io::stderr(), "{verdict}");
+    exit(USAGE)
 }
 
 /// The first paragraph of what clap says, as one line.

@@ -2,7 +2,9 @@
 
 use super::args::{Common, DiffArgs};
 use super::outcome::Outcome;
-use crate::engine::{choose_disk, diff};
+use super::pick::pick;
+use super::progress::Progress;
+use crate::engine::diff;
 use crate::error::Result;
 use crate::model::Bytes;
 use serde_json::json;
@@ -11,12 +13,13 @@ use std::fmt::Write;
 /// Most places that are printed for people.
 const SHOWN: usize = 50;
 
-pub fn run(args: &DiffArgs, common: &Common) -> Result<Outcome> {
+pub fn run(args: &DiffArgs, common: &Common, progress: &Progress) -> Result<Outcome> {
     let vault = super::open_vault(common)?;
     let one = vault.manifest(&super::find(&vault, &args.one)?)?;
     let two = vault.manifest(&super::find(&vault, &args.two)?)?;
     let disk = args.disk.as_deref();
-    let places = diff(&vault, choose_disk(&one, disk)?, choose_disk(&two, disk)?)?;
+    let (from, to) = (pick(&vault, &one, disk)?, pick(&vault, &two, disk)?);
+    let places = diff(&vault, from, to, progress)?;
     let sum = Bytes(places.iter().map(|place| place.length.0).sum());
     let mut text = String::new();
     for place in places.iter().take(SHOWN) {

@@ -10,6 +10,7 @@ use crate::track::Tracker;
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 use std::collections::HashMap;
+use std::fmt::Write;
 
 pub fn run(common: &Common) -> Result<Outcome> {
     let scene = Scene::look()?;
@@ -18,7 +19,11 @@ pub fn run(common: &Common) -> Result<Outcome> {
         // Not root, or no BPF: nothing is tracked that could be shown.
         Ok(None) | Err(_) => Vec::new(),
     };
-    let last = last_snapshots(common)?;
+    // A vault that is not mounted does not keep the disks from being listed.
+    let (last, unknown) = match last_snapshots(common) {
+        Ok(last) => (last, None),
+        Err(error) => (HashMap::new(), Some(error)),
+    };
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header([
@@ -44,10 +49,12 @@ pub fn run(common: &Common) -> Result<Outcome> {
         ]);
         documents.push(document);
     }
-    Ok(Outcome::done(
-        json!({"disks": documents}),
-        table.to_string(),
-    ))
+    let mut text = table.to_string();
+    if let Some(error) = unknown {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "\nthe last snapshots are not known: {error}");
+    }
+    Ok(Outcome::done(json!({"disks": documents}), text))
 }
 
 /// The newest snapshot of each disk of this host, when a vault is named.

@@ -7,7 +7,7 @@ use crate::device::read::io_uring_available;
 use crate::device::{Facts, Host};
 use crate::engine::{FreezeTest, freeze_test};
 use crate::error::Result;
-use crate::track::obstacles;
+use crate::track::{obstacles, uncounted};
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::time::Duration;
@@ -73,7 +73,7 @@ pub fn run(args: &DoctorArgs, common: &Common) -> Result<Outcome> {
 
 fn add_tracking(found: &mut Findings) {
     let fatal: Vec<_> = obstacles().into_iter().filter(|one| one.fatal).collect();
-    for obstacle in &fatal {
+    for obstacle in fatal.iter().chain(&uncounted()) {
         let remedy = format!("{}; until then snapshots are refused", obstacle.remedy);
         found.add("tracking", &obstacle.what, false, Some(&remedy));
     }
@@ -96,7 +96,9 @@ fn add_test(found: &mut Findings, test: &FreezeTest) {
         found.add(&format!("freezing {target}"), why, true, None);
     }
     for weakness in &test.weaknesses {
-        found.add("guardian", weakness, true, None);
+        let remedy = "snapshots are taken all the same: where the guardian is ended, the engine \
+                      thaws, and what both leave frozen `stillpoint thaw` thaws";
+        found.add("guardian", weakness, false, Some(remedy));
     }
     let value = if test.filesystems.is_empty() {
         "nothing is mounted that could be frozen".to_owned()

@@ -1,6 +1,7 @@
 //! Exit codes, as users' scripts know them.
 
 use crate::error::ErrorKind;
+use std::process::ExitCode;
 
 /// Done as asked.
 pub const DONE: u8 = 0;
@@ -11,7 +12,26 @@ pub const BELOW: u8 = 3;
 /// The vault's data is damaged.
 pub const DAMAGED: u8 = 4;
 
-/// The code for a failure. Never 193 or 194: to some runners they mean power off and reboot.
+/// Failed.
+const FAILED: u8 = 1;
+/// To some runners these mean power off and reboot.
+const FORBIDDEN: [u8; 2] = [193, 194];
+
+/// The only way to end with an exit code: never with one of those, wherever it comes from.
+pub fn exit(code: u8) -> ExitCode {
+    ExitCode::from(allowed(code))
+}
+
+/// A code that does no harm.
+pub fn allowed(code: u8) -> u8 {
+    if FORBIDDEN.contains(&code) {
+        FAILED
+    } else {
+        code
+    }
+}
+
+/// The code for a failure.
 pub fn code(kind: ErrorKind) -> u8 {
     match kind {
         ErrorKind::Usage => USAGE,
@@ -20,7 +40,7 @@ pub fn code(kind: ErrorKind) -> u8 {
         ErrorKind::Busy => 6,
         ErrorKind::Interrupted(signal) => match signal {
             libc::SIGINT => 130,
-            libc::SIGHUP => 129,
+            // Scripts know two codes of a run that was stopped.
             _ => 143,
         },
         ErrorKind::NotFound
@@ -29,6 +49,27 @@ pub fn code(kind: ErrorKind) -> u8 {
         | ErrorKind::Io
         | ErrorKind::Format
         | ErrorKind::Inconsistent
-        | ErrorKind::Failed => 1,
+        | ErrorKind::Failed => FAILED,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_failure_and_no_foreign_code_turns_the_host_off() {
+        let signals = (i32::from(i16::MIN)..=i32::from(i16::MAX)).map(ErrorKind::Interrupted);
+        for kind in ErrorKind::PLAIN.into_iter().chain(signals) {
+            let code = code(kind);
+            assert!(code != 0 && !FORBIDDEN.contains(&code), "{kind:?}");
+            assert_eq!(allowed(code), code);
+        }
+        for code in 0..=u8::MAX {
+            let given = allowed(code);
+            assert!(!FORBIDDEN.contains(&given));
+            assert!(given == code || given == FAILED);
+        }
+        assert_eq!(format!("{:?}", exit(194)), format!("{:?}", exit(FAILED)));
     }
 }

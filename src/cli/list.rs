@@ -2,7 +2,7 @@
 
 use super::args::{Common, ListArgs, tag};
 use super::exit::DAMAGED;
-use super::outcome::Outcome;
+use super::outcome::{Outcome, counted};
 use super::snapshot::document;
 use crate::error::{ErrorKind, Result};
 use crate::format::Manifest;
@@ -43,7 +43,12 @@ pub fn run(args: &ListArgs, common: &Common) -> Result<Outcome> {
     for (id, error) in &damaged {
         let _ = writeln!(text, "damaged: {id}: {error}");
     }
-    let _ = write!(text, "{} snapshots in {}", shown.len(), vault.location());
+    let _ = write!(
+        text,
+        "{} in {}",
+        counted(shown.len(), "snapshot"),
+        vault.location()
+    );
     let json = json!({
         "snapshots": shown.iter().map(document).collect::<Vec<_>>(),
         "damaged": damaged.iter().map(|(id, error)| json!({
@@ -81,6 +86,7 @@ fn table(manifests: &[Manifest]) -> Table {
         "TIME (UTC)",
         "HOST",
         "DISKS",
+        "SIZE",
         "LEVEL",
         "MODE",
         "STORED",
@@ -92,6 +98,7 @@ fn table(manifests: &[Manifest]) -> Table {
             all.dedup();
             all.join(",")
         };
+        let size = Bytes(manifest.disks.iter().map(|disk| disk.identity.size.0).sum());
         let stored = Bytes(manifest.disks.iter().map(|disk| disk.stored_bytes.0).sum());
         let tags: Vec<String> = manifest
             .tags
@@ -103,6 +110,7 @@ fn table(manifests: &[Manifest]) -> Table {
             manifest.time.strftime("%Y-%m-%d %H:%M:%S").to_string(),
             manifest.host.clone(),
             each(&|disk| disk.identity.name.clone()),
+            size.to_string(),
             manifest.level.to_string(),
             each(&|disk| disk.mode.to_string()),
             stored.to_string(),

@@ -2,17 +2,23 @@
 //! command a file; it must never do the engine's work.
 
 mod args;
+mod config;
+mod confirm;
 mod delete;
 mod diff;
 mod disks;
 mod doctor;
 mod exit;
+mod hooks;
 mod init;
+mod job;
 mod list;
 mod outcome;
 mod output;
+mod pick;
 mod progress;
 mod restore;
+mod schema;
 mod show;
 mod signals;
 mod snapshot;
@@ -21,7 +27,7 @@ mod track;
 mod verify;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::freeze::{GUARDIAN_COMMAND, guardian_main};
+use crate::freeze::{GUARDIAN_COMMAND, HOOK_KEEPER_COMMAND, guardian_main, hook_keeper_main};
 use crate::store::{SnapshotRef, Vault};
 use args::{Command, Common, Line};
 use clap::Parser;
@@ -29,24 +35,73 @@ use outcome::Outcome;
 use progress::Progress;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
     // Not for users, and before anything else is set up: see there.
-    if std::env::args_os()
-        .nth(1)
-        .is_some_and(|arg| arg == GUARDIAN_COMMAND)
-    {
+    let hidden = std::env::args_os().nth(1).unwrap_or_default();
+    if hidden == GUARDIAN_COMMAND {
         return guardian_main();
+    }
+    if hidden == HOOK_KEEPER_COMMAND {
+        return hook_keeper_main();
+    }
+    if hidden == job::RECORD_KEEPER_COMMAND {
+        return job::record_keeper_main(std::env::args_os().nth(2).as_deref());
     }
     let line = match Line::try_parse() {
         Ok(line) => line,
         Err(error) => return args::refused(&error),
     };
+    // Before any thread, which would keep what was inherited.
+    let watched = signals::watch(line.common.as_job.is_some());
+    let settle = |id| job::settle(id, &line.command, &line.common);
+    let settled = match line.common.as_job.map(settle).transpose() {
+        Ok(settled) => settled,
+        Err(error) => return output::conclude_error(&error, line.common.json),
+    };
     let progress = Progress::start(&line.common);
-    let result = signals::watch().and_then(|()| dispatch(&line.command, &line.common, &progress));
+    let warnings = settled.as_ref().map_or(&[][..], |job| &job.warnings);
+    let result = watched.and_then(|()| work(&line, warnings, &progress));
     progress.finish();
-    output::conclude(result, &line.common)
+    let code = output::conclude(result, &line.common, patience(&line));
+    if let Some(settled) = settled {
+        settled.leave();
+    }
+    code
+}
+
+/// How long the answer waits for a reader. What is started by `--detach` goes on without it.
+fn patience(line: &Line) -> Duration {
+    match line.command.job() {
+        Some((_, true)) => Duration::from_secs(1),
+        _ => output::PATIENCE,
+    }
+}
+
+/// Runs the command: as a job, if it is of that sort.
+fn work(line: &Line, warnings: &[String], progress: &Progress) -> Result<Outcome> {
+    // Of a job that goes on by itself, that is for the job: a thaw may wait in the kernel.
+    let only_starts = line.common.as_job.is_none() && line.command.job().is_some_and(|job| job.1);
+    let thawed = match line.command {
+        Command::Snapshot(_) if !only_starts => thaw::before_a_run(&line.common, progress),
+        _ => Vec::new(),
+    };
+    let mut outcome = attend(line, warnings, progress)?;
+    thawed.iter().for_each(|warning| outcome.warn(warning));
+    Ok(outcome)
+}
+
+fn attend(line: &Line, warnings: &[String], progress: &Progress) -> Result<Outcome> {
+    let Line { command, common } = line;
+    match command.job() {
+        Some((word, true)) if common.as_job.is_none() => job::detach(word, command, common),
+        Some((word, _)) => job::attend(word, common, progress, warnings, || {
+            dispatch(command, common, progress)
+        }),
+        None => dispatch(command, common, progress),
+    }
 }
 
 fn dispatch(command: &Command, common: &Common, progress: &Progress) -> Result<Outcome> {
@@ -58,17 +113,23 @@ fn dispatch(command: &Command, common: &Common, progress: &Progress) -> Result<O
         Command::Snapshot(args) => snapshot::run(args, common, progress),
         Command::List(args) => list::run(args, common),
         Command::Show(args) => show::run(args, common),
-        Command::Diff(args) => diff::run(args, common),
+        Command::Diff(args) => diff::run(args, common, progress),
         Command::Verify(args) => verify::run(args, common, progress),
         Command::Restore(args) => restore::run(args, common, progress),
         Command::Delete(args) => delete::run(args, common),
         Command::Thaw => thaw::run(common),
+        Command::Job(args) => job::run(args, common),
+        Command::Schema(args) => schema::run(args),
     }
 }
 
 /// The vault that `--vault` or `STILLPOINT_VAULT` names.
 fn open_vault(common: &Common) -> Result<Arc<Vault>> {
-    let named = common.vault.as_deref().filter(|name| !name.is_empty());
+    open_named(common.vault.as_deref())
+}
+
+fn open_named(name: Option<&str>) -> Result<Arc<Vault>> {
+    let named = name.filter(|name| !name.is_empty());
     let vault = named.ok_or_else(|| {
         Error::new(ErrorKind::Usage, "no vault was named")
             .with_hint("give --vault DIRECTORY, or set STILLPOINT_VAULT")
@@ -112,4 +173,19 @@ fn workers() -> usize {
 fn find(vault: &Vault, text: &str) -> Result<SnapshotRef> {
     let home = nix::unistd::gethostname().unwrap_or_default();
     vault.find_from(&home.to_string_lossy(), text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_detaches_waits_for_no_reader_for_long() {
+        let patience = |args: &[&str]| {
+            let all = ["stillpoint"].iter().chain(args);
+            patience(&Line::try_parse_from(all).unwrap())
+        };
+        assert_eq!(patience(&["verify", "--all"]), output::PATIENCE);
+        assert!(patience(&["verify", "--all", "--detach"]) <= Duration::from_secs(1));
+    }
 }

@@ -1,7 +1,14 @@
 //! What a command answers: the same in JSON and in text.
 
 use super::exit::{BELOW, DONE};
-use serde_json::Value;
+use crate::job::clip;
+use serde_json::{Value, json};
+use std::fmt::Write;
+
+/// Most bytes of one line of a list.
+const MOST_LINE: usize = 1000;
+/// Most bytes of the warnings in a document.
+const MOST_WARNINGS: usize = 4000;
 
 /// What a command answers.
 pub struct Outcome {
@@ -23,6 +30,22 @@ impl Outcome {
         }
     }
 
+    /// Adds a warning, to the document and before the verdict: it is not done as asked any more.
+    pub fn warn(&mut self, warning: &str) {
+        if let Value::Object(document) = &mut self.json {
+            let warnings = document.entry("warnings").or_insert_with(|| json!([]));
+            if let Value::Array(warnings) = warnings {
+                warnings.push(json!(warning));
+            }
+        }
+        let verdict = self.text.trim_end().rfind('\n').map_or(0, |end| end + 1);
+        self.text
+            .insert_str(verdict, &format!("warning: {warning}\n"));
+        if self.code == DONE {
+            self.code = BELOW;
+        }
+    }
+
     /// Done, but below what was asked, when `below`.
     #[must_use]
     pub fn below(mut self, below: bool) -> Self {
@@ -30,5 +53,127 @@ impl Outcome {
             self.code = BELOW;
         }
         self
+    }
+}
+
+/// `1 disk`, `2 disks`.
+pub fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+/// The lines of a list, in at most about so many bytes, and how many more there are: runners keep
+/// but the end of what is said, and the verdict comes after this.
+pub fn listed(lines: impl IntoIterator<Item = String>, most: usize, where_else: &str) -> String {
+    let (mut text, mut left_out) = (String::new(), 0);
+    for line in lines {
+        let line = clip(&line, MOST_LINE);
+        if left_out > 0 || text.len() + line.len() >= most {
+            left_out += 1;
+        } else {
+            text.push_str(&line);
+            text.push('\n');
+        }
+    }
+    if left_out > 0 {
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "... and {left_out} more lines like these: {where_else}"
+        );
+    }
+    text
+}
+
+/// The end of a text for a document, in at most so many bytes of JSON; what is cut off is told by
+/// an ellipsis.
+pub fn end_of(text: &str, most: usize) -> String {
+    let mut room = most;
+    let mut fits = |c: char| {
+        let takes = match c {
+            '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
+            '\0'..' ' => 6,
+            c => c.len_utf8(),
+        };
+        let left = room.checked_sub(takes);
+        room = left.unwrap_or_default();
+        left.is_some()
+    };
+    let kept = text.chars().rev().take_while(|c| fits(*c));
+    let kept: usize = kept.map(char::len_utf8).sum();
+    match text.len() - kept {
+        0 => text.into(),
+        cut => format!("…{}", text.get(cut..).unwrap_or_default()),
+    }
+}
+
+/// The first warnings of a document, and how many more there are.
+pub fn first_warnings(warnings: &[String], where_else: &str) -> Vec<String> {
+    let mut room = MOST_WARNINGS;
+    let mut shown: Vec<String> = Vec::new();
+    for warning in warnings {
+        let warning = clip(warning, MOST_LINE);
+        let Some(rest) = room.checked_sub(warning.len()) else {
+            break;
+        };
+        room = rest;
+        shown.push(warning);
+    }
+    if shown.len() < warnings.len() {
+        let more = warnings.len() - shown.len();
+        shown.push(format!("... and {more} more: {where_else}"));
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_cut_and_say_so() {
+        let lines = |count| (0..count).map(|n| format!("warning: number {n}"));
+        let all = listed(lines(10), 3000, "ask");
+        assert_eq!(all.lines().count(), 10);
+        let cut = listed(lines(5000), 3000, "ask");
+        assert!(cut.len() < 3100, "{}", cut.len());
+        let shown = cut.lines().count() - 1;
+        let end = format!("... and {} more lines like these: ask", 5000 - shown);
+        assert_eq!(cut.lines().last(), Some(end.as_str()));
+        assert!(listed(["x".repeat(50_000)], 3000, "ask").len() < 1100);
+        let warnings: Vec<String> = lines(5000).collect();
+        let first = first_warnings(&warnings, "ask");
+        assert!(first.iter().map(String::len).sum::<usize>() < MOST_WARNINGS + 100);
+        let end = format!("... and {} more: ask", 5001 - first.len());
+        assert_eq!(first.last(), Some(&end));
+        assert_eq!(first_warnings(&warnings[..3], "ask"), warnings[..3]);
+    }
+
+    #[test]
+    fn of_what_is_long_the_end_is_kept() {
+        let json = |text: &str| json!(text).to_string().len() - 2;
+        let texts = ["x", "\0", "ä", "\n", "\"", "\u{1b}[31m", "a\tb\u{fffd}"];
+        for text in texts.map(|text| text.repeat(3000)) {
+            let kept = end_of(&text, 1000);
+            assert!(kept.starts_with('…') && text.ends_with(&kept['…'.len_utf8()..]));
+            assert!((990..=1003).contains(&json(&kept)), "{}", json(&kept));
+        }
+        for text in ["", "short\n", &"x".repeat(1000)] {
+            assert_eq!(end_of(text, 1000), text);
+        }
+    }
+
+    #[test]
+    fn a_late_warning_stands_before_the_verdict() {
+        let mut outcome = Outcome::done(json!({"a": 1}), "first\nverdict\n");
+        outcome.warn("w");
+        assert_eq!(outcome.text, "first\nwarning: w\nverdict\n");
+        assert_eq!(outcome.json, json!({"a": 1, "warnings": ["w"]}));
+        assert_eq!(outcome.code, BELOW);
+        let mut damaged = Outcome::done(json!({"warnings": ["v"]}), "verdict");
+        damaged.code = 4;
+        damaged.warn("w");
+        assert_eq!(damaged.text, "warning: w\nverdict");
+        assert_eq!(damaged.json, json!({"warnings": ["v", "w"]}));
+        assert_eq!(damaged.code, 4);
     }
 }

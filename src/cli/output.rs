@@ -2,23 +2,26 @@
 //! done, nor of its exit code.
 
 use super::args::Common;
-use super::exit::code;
+use super::exit::{code, exit};
 use super::outcome::Outcome;
 use crate::error::{Error, ErrorKind, Result};
+use crate::job::clip;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 /// How long a reader may keep the last words waiting.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(10);
+/// Most bytes of an error's message, and of its hint: runners keep but the end of what is said.
+const MOST_WORDS: usize = 4000;
 /// What a pipe that is ready takes without blocking (`PIPE_BUF`).
 const ATOM: usize = 4096;
 
 /// Prints a command's answer, or why there is none, and gives its exit code.
-pub fn conclude(result: Result<Outcome>, common: &Common) -> ExitCode {
+pub fn conclude(result: Result<Outcome>, common: &Common, patience: Duration) -> ExitCode {
     match result {
         Ok(outcome) => {
             let mut text = if common.json {
@@ -29,8 +32,8 @@ pub fn conclude(result: Result<Outcome>, common: &Common) -> ExitCode {
             if !text.is_empty() && !text.ends_with('\n') {
                 text.push('\n');
             }
-            write_patiently(std::io::stdout().as_fd(), text.as_bytes(), PATIENCE);
-            ExitCode::from(outcome.code)
+            write_patiently(std::io::stdout().as_fd(), text.as_bytes(), patience);
+            exit(outcome.code)
         }
         Err(error) => conclude_error(&error, common.json),
     }
@@ -39,19 +42,33 @@ pub fn conclude(result: Result<Outcome>, common: &Common) -> ExitCode {
 /// Prints why there is no answer, and gives the exit code.
 pub fn conclude_error(error: &Error, as_json: bool) -> ExitCode {
     if as_json {
-        let mut document = json!({"error": {
-            "kind": error.kind().name(),
-            "message": error.to_string(),
-            "hint": advice(error),
-        }})
-        .to_string();
+        let mut document = json!({"error": error_document(error)}).to_string();
         document.push('\n');
         write_patiently(std::io::stdout().as_fd(), document.as_bytes(), PATIENCE);
     } else {
-        let text = format!("stillpoint: {error}\n  {}\n", advice(error));
+        let text = format!(
+            "hint: {}\n{}\n",
+            clip(advice(error), MOST_WORDS),
+            verdict(&error.to_string())
+        );
         write_patiently(std::io::stderr().as_fd(), text.as_bytes(), PATIENCE);
     }
-    ExitCode::from(code(error.kind()))
+    exit(code(error.kind()))
+}
+
+/// Why there is no answer, in the one line that all that is said ends with: runners keep but the
+/// end.
+pub fn verdict(said: &str) -> String {
+    format!("stillpoint: {}", clip(said, MOST_WORDS).replace('\n', " "))
+}
+
+/// An error as users' scripts know it.
+pub fn error_document(error: &Error) -> Value {
+    json!({
+        "kind": error.kind().name(),
+        "message": clip(&error.to_string(), MOST_WORDS),
+        "hint": clip(advice(error), MOST_WORDS),
+    })
 }
 
 /// What to do next: as the error says, or what fits all of its kind.

@@ -1,7 +1,9 @@
 //! Progress on stderr: a bar on a terminal, a short line every few seconds elsewhere. A thread of
-//! its own writes it, so that a reader who does not read never holds up the engine.
+//! its own writes it, so that a reader who does not read never holds up the engine; and whoever
+//! keeps the job's record is told too.
 
 use super::args::Common;
+use super::job::Mail;
 use super::output::write_patiently;
 use super::signals;
 use crate::engine::{Event, Monitor};
@@ -9,9 +11,11 @@ use crate::error::Result;
 use crate::model::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use nix::sched::{CloneFlags, unshare};
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -24,6 +28,16 @@ const QUEUE: usize = 64;
 pub struct Progress {
     events: Mutex<Option<Sender<Event>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    record: OnceLock<Arc<Mail>>,
+    over: Arc<AtomicBool>,
+}
+
+/// Gives the calling thread a table of descriptors of its own. One that writes to a file may stand
+/// still with the filesystem that this very run has frozen; should the run be killed then, what
+/// the other threads hold is closed all the same, and so the guardian learns of it at once.
+fn have_own_files() {
+    // Where it is forbidden, the guardian's deadline is what is left.
+    let _ = unshare(CloneFlags::CLONE_FILES);
 }
 
 impl Progress {
@@ -31,14 +45,34 @@ impl Progress {
     pub fn start(common: &Common) -> Self {
         let (events, shown) = bounded(QUEUE);
         let (quiet, verbose) = (common.quiet, common.verbose);
+        let over = Arc::<AtomicBool>::default();
+        let (alone, is_alone) = bounded::<()>(0);
         let thread = std::thread::Builder::new()
             .name("progress".into())
-            .spawn(move || show(&shown, quiet, verbose))
+            .spawn({
+                let over = Arc::clone(&over);
+                move || {
+                    have_own_files();
+                    drop(alone);
+                    show(&shown, (quiet, verbose), &over);
+                }
+            })
             .ok();
+        // What is opened from here on is not among what it has: a copy that it kept of the end of a
+        // pipe would have whoever reads from that wait for ever. The answer is that it hangs up.
+        let _ = is_alone.recv();
         Self {
             events: Mutex::new(thread.is_some().then_some(events)),
             thread: Mutex::new(thread),
+            record: OnceLock::new(),
+            over,
         }
+    }
+
+    /// From here on the record of the job hears everything too.
+    pub fn attach(&self, record: Arc<Mail>) {
+        // A run is one job: there is no second.
+        let _ = self.record.set(record);
     }
 
     /// Stops showing; waits a moment for what is still to be written.
@@ -52,11 +86,16 @@ impl Progress {
         {
             std::thread::sleep(Duration::from_millis(2));
         }
+        // Whatever still waits would stand behind the verdict.
+        self.over.store(true, Ordering::Relaxed);
     }
 }
 
 impl Monitor for Progress {
     fn tell(&self, event: Event) {
+        if let Some(record) = self.record.get() {
+            record.hear(&event);
+        }
         if let Ok(events) = self.events.lock()
             && let Some(events) = events.as_ref()
         {
@@ -70,11 +109,11 @@ impl Monitor for Progress {
     }
 }
 
-fn show(events: &Receiver<Event>, quiet: bool, verbose: bool) {
+fn show(events: &Receiver<Event>, (quiet, verbose): (bool, bool), over: &AtomicBool) {
     if std::io::stderr().is_terminal() && !quiet {
         on_terminal(events);
     } else {
-        as_lines(events, quiet, verbose);
+        as_lines(events, (quiet, verbose), over);
     }
 }
 
@@ -96,17 +135,21 @@ fn on_terminal(events: &Receiver<Event>) {
                 bar.set_position(done.0);
             }
             Event::Warning(warning) => bar.println(format!("warning: {warning}")),
+            Event::Said(said) => bar.println(said),
             Event::Note(_) => {}
         }
     }
     bar.finish_and_clear();
 }
 
-fn as_lines(events: &Receiver<Event>, quiet: bool, verbose: bool) {
+fn as_lines(events: &Receiver<Event>, (quiet, verbose): (bool, bool), over: &AtomicBool) {
     let mut last = Instant::now();
     let mut begun = Instant::now();
     let mut phase = String::new();
     for event in events {
+        if over.load(Ordering::Relaxed) {
+            return;
+        }
         match event {
             Event::Warning(warning) => line(&format!("warning: {warning}")),
             Event::Phase(next) => {
@@ -116,12 +159,13 @@ fn as_lines(events: &Receiver<Event>, quiet: bool, verbose: bool) {
                     line(&phase);
                 }
             }
+            Event::Said(said) if !quiet => line(&said),
             Event::Note(note) if verbose => line(&note),
             Event::Progress { done, total } if !quiet && last.elapsed() >= EVERY => {
                 last = Instant::now();
                 line(&format!("{phase}: {}", rate(done, total, begun.elapsed())));
             }
-            Event::Note(_) | Event::Progress { .. } => {}
+            Event::Said(_) | Event::Note(_) | Event::Progress { .. } => {}
         }
     }
 }
@@ -143,4 +187,36 @@ fn line(text: &str) {
         line.as_bytes(),
         Duration::from_millis(500),
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::args::Line;
+    use super::*;
+    use clap::Parser;
+    use std::os::fd::AsRawFd;
+
+    #[test]
+    fn what_is_opened_after_the_start_is_not_copied() {
+        let line = Line::try_parse_from(["stillpoint", "disks"]).unwrap();
+        for _ in 0..100 {
+            let progress = Progress::start(&line.common);
+            let (reader, _writer) = std::io::pipe().unwrap();
+            let here = format!("/proc/self/fd/{}", reader.as_raw_fd());
+            let here = std::fs::read_link(here).unwrap();
+            let mut seen = 0;
+            for task in std::fs::read_dir("/proc/self/task").unwrap() {
+                let task = task.unwrap().path();
+                let name = std::fs::read_to_string(task.join("comm")).unwrap_or_default();
+                if name.trim() == "progress" {
+                    let fds = std::fs::read_dir(task.join("fd")).unwrap();
+                    let links = fds.filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok());
+                    assert!(!links.into_iter().any(|link| link == here));
+                    seen += 1;
+                }
+            }
+            assert_eq!(seen, 1);
+            progress.finish();
+        }
+    }
 }

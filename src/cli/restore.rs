@@ -1,41 +1,109 @@
-//! `restore`: a disk comes back.
+//! `restore`: disks come back.
 
 use super::args::{Common, FormatArg, RestoreArgs};
+use super::confirm::Asking;
 use super::exit::DAMAGED;
-use super::outcome::Outcome;
+use super::outcome::{Outcome, listed};
+use super::pick::pick;
 use super::progress::Progress;
-use crate::engine::{RestoreOptions, restore};
-use crate::error::{Error, ErrorKind, Result};
-use serde_json::json;
+use crate::engine::{Goal, ImageFormat, RestoreOptions, Restored, restore};
+use crate::error::Result;
+use crate::format::Manifest;
+use crate::model::Bytes;
+use crate::restore::{TableChange, TableKind};
+use serde_json::{Value, json};
 use std::fmt::Write;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// Most bytes of the list of what is lost.
+const MOST_LOST: usize = 8000;
 
 pub fn run(args: &RestoreArgs, common: &Common, progress: &Progress) -> Result<Outcome> {
-    if matches!(args.format, FormatArg::Qcow2) {
-        return Err(Error::new(
-            ErrorKind::Unsupported,
-            "this version restores to block devices and raw files only; nothing was written",
-        )
-        .with_hint("restore to a raw file, then: qemu-img convert -O qcow2 FILE.raw FILE.qcow2"));
-    }
     let vault = super::open_vault(common)?;
     let manifest = vault.manifest(&super::find(&vault, &args.id)?)?;
+    let wanted = args.map.iter().map(|(disk, _)| disk).chain(&args.disk);
+    for name in wanted {
+        pick(&vault, &manifest, Some(name))?;
+    }
     let begun = Instant::now();
+    let goal = match &args.target {
+        Some(target) => Goal::To {
+            disk: args.disk.clone(),
+            target: target.clone(),
+        },
+        None => Goal::Map(args.map.clone()),
+    };
     let options = RestoreOptions {
-        disk: args.disk.clone(),
-        target: args.target.clone(),
+        goal,
+        format: args.format.format(),
         force: args.force,
         keep_going: args.keep_going,
+        move_gpt: !args.no_move_gpt,
+        grow: args.grow,
         workers: super::workers(),
     };
-    let (disk, report) = restore(&vault, &manifest, &options, progress)?;
-    let target = args.target.display();
-    let json = json!({
+    let asking = Asking {
+        progress,
+        yes: args.yes,
+    };
+    let restored = restore(&vault, &manifest, &options, &asking)?;
+    Ok(answer(
+        &manifest,
+        &restored,
+        options.format,
+        begun.elapsed(),
+    ))
+}
+
+impl FormatArg {
+    fn format(self) -> ImageFormat {
+        match self {
+            Self::Raw => ImageFormat::Raw,
+            Self::Qcow2 => ImageFormat::Qcow2,
+        }
+    }
+}
+
+fn answer(
+    manifest: &Manifest,
+    restored: &[Restored<'_>],
+    format: ImageFormat,
+    took: Duration,
+) -> Outcome {
+    let mut disks: Vec<Value> = restored
+        .iter()
+        .map(|one| document(manifest, one, format))
+        .collect();
+    let json = match disks.as_slice() {
+        // One disk's keys are also those of the whole.
+        [only] => {
+            let mut whole = only.clone();
+            whole["disks"] = json!([only]);
+            whole
+        }
+        _ => json!({
+            "snapshot": manifest.snapshot.to_string(),
+            "host": manifest.host,
+            "disks": std::mem::take(&mut disks),
+        }),
+    };
+    let damaged: Bytes = restored.iter().map(|one| one.report.damaged_bytes).sum();
+    let mut outcome = Outcome::done(json, text(manifest, restored, took, damaged));
+    if damaged.0 > 0 {
+        outcome.code = DAMAGED;
+    }
+    outcome
+}
+
+fn document(manifest: &Manifest, one: &Restored<'_>, format: ImageFormat) -> Value {
+    let report = &one.report;
+    json!({
         "snapshot": manifest.snapshot.to_string(),
         "host": manifest.host,
-        "disk": disk.identity.name,
-        "target": target.to_string(),
-        "size_bytes": disk.identity.size,
+        "disk": one.disk.identity.name,
+        "target": one.target.display().to_string(),
+        "format": if one.is_device { "device" } else { format.name() },
+        "size_bytes": one.disk.identity.size,
         "data_bytes": report.data,
         "hole_bytes": report.holes,
         "damaged_bytes": report.damaged_bytes,
@@ -44,30 +112,71 @@ pub fn run(args: &RestoreArgs, common: &Common, progress: &Progress) -> Result<O
             "length": damage.place.length,
             "what": damage.what,
         })).collect::<Vec<_>>(),
-    });
-    let mut text = String::new();
-    for damage in &report.damaged {
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "lost: bytes {}: {}", damage.place, damage.what);
+        "table": one.table.as_ref().map(table),
+        "notes": one.notes,
+    })
+}
+
+fn table(change: &TableChange) -> Value {
+    json!({
+        "type": match change.kind {
+            TableKind::Gpt => "gpt",
+            TableKind::Mbr => "mbr",
+            TableKind::None => "none",
+        },
+        "backup_moved": change.moved,
+        "grown": change.grown.map(|grown| json!({
+            "partition": grown.number,
+            "offset": grown.place.offset,
+            "length": grown.place.length,
+            "length_before": grown.before,
+        })),
+    })
+}
+
+fn text(manifest: &Manifest, restored: &[Restored<'_>], took: Duration, damaged: Bytes) -> String {
+    let damages = restored.iter().flat_map(|one| &one.report.damaged);
+    let lost = damages.map(|damage| format!("lost: bytes {}: {}", damage.place, damage.what));
+    let mut text = listed(lost, MOST_LOST, "--json tells all");
+    // Writing to a string cannot fail.
+    for one in restored {
+        if one.table.as_ref().is_some_and(|change| change.moved) {
+            let target = one.target.display();
+            let _ = writeln!(text, "moved: the backup GPT, to the end of {target}");
+        }
+        if let Some(grown) = one.table.as_ref().and_then(|change| change.grown) {
+            let (number, size) = (grown.number, grown.place.length);
+            let before = grown.before;
+            let _ = writeln!(text, "grown: partition {number}, from {before} to {size}");
+        }
+        for note in &one.notes {
+            let _ = writeln!(text, "note: {note}");
+        }
+        if restored.len() > 1 {
+            let (name, target) = (&one.disk.identity.name, one.target.display());
+            let report = &one.report;
+            let (data, holes) = (report.data, report.holes);
+            let _ = writeln!(text, "{name} to {target}: {data} of data, {holes} of holes");
+        }
     }
+    let what = match restored {
+        [one] => format!("restored {}", one.disk.identity.name),
+        several => format!("restored {} disks", several.len()),
+    };
+    let data: Bytes = restored.iter().map(|one| one.report.data).sum();
+    let holes: Bytes = restored.iter().map(|one| one.report.holes).sum();
+    let (snapshot, host) = (manifest.snapshot, &manifest.host);
+    let _ = write!(text, "{what} of {snapshot} (host {host})");
+    if let [one] = restored {
+        let _ = write!(text, " to {}", one.target.display());
+    }
+    let seconds = took.as_secs_f64();
     let _ = write!(
         text,
-        "restored {} of {} (host {}) to {target}: {} of data, {} of holes, in {:.1} s",
-        disk.identity.name,
-        manifest.snapshot,
-        manifest.host,
-        report.data,
-        report.holes,
-        begun.elapsed().as_secs_f64()
+        ": {data} of data, {holes} of holes, in {seconds:.1} s"
     );
-    let mut outcome = Outcome::done(json, text);
-    if report.damaged_bytes.0 > 0 {
-        let _ = write!(
-            outcome.text,
-            "; {} could not be restored",
-            report.damaged_bytes
-        );
-        outcome.code = DAMAGED;
+    if damaged.0 > 0 {
+        let _ = write!(text, "; {damaged} could not be restored");
     }
-    Ok(outcome)
+    text
 }

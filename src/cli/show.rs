@@ -2,6 +2,7 @@
 
 use super::args::{Common, ShowArgs};
 use super::outcome::Outcome;
+use super::signals;
 use super::snapshot::document;
 use crate::error::Result;
 use crate::format::{DiskRecord, Manifest};
@@ -16,7 +17,8 @@ pub fn run(args: &ShowArgs, common: &Common) -> Result<Outcome> {
     let mut json = document(&manifest);
     let mut text = head(&manifest);
     for (number, disk) in manifest.disks.iter().enumerate() {
-        let map = vault.load_index(&disk.index, block_count(disk.identity.size))?;
+        let count = block_count(disk.identity.size);
+        let map = vault.read_index(&disk.index, count, &signals::check)?;
         let blocks = blocks(&map, disk);
         text.push_str(&disk_text(disk, &blocks));
         if let Some(entry) = json

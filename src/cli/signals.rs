@@ -1,15 +1,23 @@
 //! Signals that ask to stop. They are noted; the engine asks at places where it can stop cleanly.
+//! One that the starter has had ignored (`nohup`, `trap ''`) asks for nothing.
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::sys::process::ignores;
+use nix::sys::signal::Signal;
 use std::sync::Arc;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 static SIGNAL: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
 
-/// Notes SIGINT, SIGTERM and SIGHUP from here on.
-pub fn watch() -> Result<()> {
-    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+/// Notes SIGINT, SIGTERM and SIGHUP from here on, but for those that are ignored. `all`: those too;
+/// what was to be ignored was what comes with the starter's session, and this process has its own.
+pub fn watch(all: bool) -> Result<()> {
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        if !all && ignores(signal) {
+            continue;
+        }
+        let signal = signal as libc::c_int;
         let number = usize::try_from(signal).expect("signals are positive");
         signal_hook::flag::register_usize(signal, Arc::clone(&SIGNAL), number).map_err(
             |error| Error::new(ErrorKind::Failed, "cannot watch for signals").with_source(error),

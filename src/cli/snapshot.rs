@@ -1,34 +1,71 @@
 //! `snapshot`: the main job.
 
 use super::args::{Common, SnapshotArgs, tag};
-use super::outcome::Outcome;
+use super::config::Config;
+use super::outcome::{Outcome, end_of, first_warnings, listed};
 use super::progress::Progress;
-use crate::engine::{SnapshotOptions, protectable, snapshot};
-use crate::error::Result;
-use crate::format::{DiskRecord, Manifest};
-use crate::model::Bytes;
+use crate::engine::{
+    Choice, HookWishes, OnBusy, SnapshotOptions, protectable, snapshot, snapshot_of_what_can_be,
+};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{DiskRecord, HookRecord, Manifest};
+use crate::model::{Bytes, Level, Mode};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Instant;
 
-pub fn run(args: &SnapshotArgs, common: &Common, progress: &Progress) -> Result<Outcome> {
+/// Most bytes of each list that stands before the verdict; together they leave it its place within
+/// the last 12,000.
+const MOST_LEFT_OUT: usize = 2000;
+const MOST_DISKS: usize = 3000;
+const MOST_WARNINGS: usize = 4000;
+/// Most bytes of what each hook said; `show` tells all that was kept.
+const MOST_OUTPUT: usize = 1000;
+/// Most disks that the verdict names.
+const MOST_NAMES: usize = 16;
+
+/// What the arguments mean.
+pub struct Checked {
+    tags: BTreeMap<String, String>,
+    on_busy: OnBusy,
+    hooks: HookWishes,
+}
+
+/// What can be refused without looking at any disk; and what the arguments mean.
+pub fn check(args: &SnapshotArgs, common: &Common) -> Result<Checked> {
     super::need_root()?;
+    let config = common.config.as_deref();
+    if args.hooks.any() && args.level.level() < Level::Application {
+        let message = "hooks were named, and no --level application: they would not be run";
+        return Err(Error::new(ErrorKind::Usage, message).with_hint("add --level application"));
+    }
+    let tags = args.tags.iter().map(|text| tag(text));
+    Ok(Checked {
+        tags: tags.collect::<Result<_>>()?,
+        on_busy: args.on_busy.choice()?,
+        hooks: Config::read(config)?.hooks(&args.hooks, config)?,
+    })
+}
+
+pub fn run(args: &SnapshotArgs, common: &Common, progress: &Progress) -> Result<Outcome> {
     let begun = Instant::now();
-    let tags: BTreeMap<String, String> = args
-        .tags
-        .iter()
-        .map(|text| tag(text))
-        .collect::<Result<_>>()?;
-    let on_busy = args.on_busy.choice()?;
+    let Checked {
+        tags,
+        on_busy,
+        hooks,
+    } = check(args, common)?;
     let vault = super::open_vault(common)?;
-    let (disks, left_out) = if args.all {
+    let choice = if args.all {
         protectable(&vault, &args.exclude)?
     } else {
-        (args.disks.clone(), Vec::new())
+        Choice {
+            disks: args.disks.clone(),
+            left_out: Vec::new(),
+        }
     };
     let options = SnapshotOptions {
-        disks,
+        disks: choice.disks,
         level: args.level.level(),
         full: args.full,
         all_blocks: args.all_blocks,
@@ -37,20 +74,33 @@ pub fn run(args: &SnapshotArgs, common: &Common, progress: &Progress) -> Result<
         on_busy,
         allow_fuzzy: args.allow_fuzzy,
         workers: super::workers(),
+        hooks,
     };
-    let manifest = snapshot(&vault, &options, &common.places()?, progress)?;
+    let places = common.places()?;
+    let (manifest, failed) = if args.partial {
+        snapshot_of_what_can_be(&vault, &options, &places, progress)?
+    } else {
+        (snapshot(&vault, &options, &places, progress)?, Vec::new())
+    };
+    let amiss = choice.left_out.iter().any(|one| one.amiss);
+    let below = is_below(&manifest) || !failed.is_empty() || amiss;
+    let not_taken = choice.left_out.into_iter().map(|one| (one.disk, one.why));
+    let failed = failed.into_iter();
+    let failed = failed.map(|(disk, error)| (disk, error.to_string()));
+    let left_out: Vec<(String, String)> = not_taken.chain(failed).collect();
     let mut json = document(&manifest);
+    let more = format!("stillpoint show {}", manifest.snapshot);
+    clip_outputs(&mut json["hooks"]);
+    json["warnings"] = first_warnings(&manifest.warnings, &more).into();
     json["left_out"] = left_out
         .iter()
         .map(|(disk, why)| json!({"disk": disk, "reason": why}))
         .collect();
-    let mut text = String::new();
-    for (disk, why) in &left_out {
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "left out: {disk}: {why}");
-    }
+    let lines = left_out.iter();
+    let lines = lines.map(|(disk, why)| format!("left out: {disk}: {why}"));
+    let mut text = listed(lines, MOST_LEFT_OUT, "stillpoint disks");
     text.push_str(&summary(&manifest, begun.elapsed().as_secs_f64()));
-    Ok(Outcome::done(json, text).below(is_below(&manifest)))
+    Ok(Outcome::done(json, text).below(below))
 }
 
 /// Whether it is less than was asked for.
@@ -59,41 +109,50 @@ fn is_below(manifest: &Manifest) -> bool {
         .disks
         .iter()
         .any(|disk| !disk.filesystems.is_empty());
-    let nothing_to_freeze = !mounted && manifest.level == crate::model::Level::Crash;
+    // Whoever asks for hooks expects something to be mounted.
+    let nothing_to_freeze =
+        !mounted && manifest.level == Level::Crash && manifest.requested_level < Level::Application;
     !manifest.warnings.is_empty()
         || (manifest.level < manifest.requested_level && !nothing_to_freeze)
 }
 
 fn summary(manifest: &Manifest, seconds: f64) -> String {
-    let mut text = String::new();
-    for disk in &manifest.disks {
-        // Writing to a string cannot fail.
-        let _ = writeln!(
-            text,
-            "{}: {} ({}); read {}, changed {}, stored {}",
-            disk.identity.name,
-            disk.mode,
-            disk.reason,
-            disk.read_bytes,
-            disk.changed_bytes,
-            disk.stored_bytes
-        );
-    }
-    for warning in &manifest.warnings {
-        let _ = writeln!(text, "warning: {warning}");
-    }
-    let names: Vec<&str> = manifest
+    let more = format!("stillpoint show {}", manifest.snapshot);
+    let disks = manifest.disks.iter().map(|disk| {
+        // A full copy has nothing that it could have changed since.
+        let changed = match disk.mode {
+            Mode::Full => String::new(),
+            Mode::Incremental | Mode::Compare => format!(", changed {}", disk.changed_bytes),
+        };
+        format!(
+            "{}: {} ({}); read {}{changed}, stored {}",
+            disk.identity.name, disk.mode, disk.reason, disk.read_bytes, disk.stored_bytes
+        )
+    });
+    let mut text = listed(disks, MOST_DISKS, &more);
+    let warnings = manifest.warnings.iter();
+    let warnings = warnings.map(|warning| format!("warning: {warning}"));
+    text.push_str(&listed(warnings, MOST_WARNINGS, &more));
+    let names = manifest
         .disks
         .iter()
-        .map(|disk| disk.identity.name.as_str())
-        .collect();
+        .map(|disk| disk.identity.name.as_str());
+    let mut names: Vec<&str> = names.take(MOST_NAMES + 1).collect();
+    if names.len() > MOST_NAMES {
+        names[MOST_NAMES] = "...";
+    }
     let stored = Bytes(manifest.disks.iter().map(|disk| disk.stored_bytes.0).sum());
     let frozen = manifest.freeze_us.map_or("nothing frozen".into(), |time| {
         format!("frozen for {:.1} ms", time as f64 / 1000.0)
     });
+    let held = manifest.hooks.as_ref().and_then(|hooks| hooks.held_us);
+    let held = held.map_or(String::new(), |time| {
+        format!(", applications held for {:.1} ms", milliseconds(time))
+    });
+    // Writing to a string cannot fail.
     let _ = write!(
         text,
-        "snapshot {} of {}: level {}, {frozen}, {stored} stored, {seconds:.1} s",
+        "snapshot {} of {}: level {}, {frozen}{held}, {stored} stored, {seconds:.1} s",
         manifest.snapshot,
         names.join(", "),
         manifest.level
@@ -103,10 +162,14 @@ fn summary(manifest: &Manifest, seconds: f64) -> String {
 
 /// A snapshot as users' scripts know it.
 pub fn document(manifest: &Manifest) -> Value {
-    let not_run = json!({"status": "not_run"});
+    let not_run = json!({"status": "not_run", "reason": null, "output": null, "took_ms": null});
     let hooks = match &manifest.hooks {
-        Some(hooks) => json!(hooks),
-        None => json!({"prescript": not_run, "postscript": not_run}),
+        Some(hooks) => json!({
+            "prescript": hook_document(&hooks.prescript),
+            "postscript": hook_document(&hooks.postscript),
+            "held_ms": hooks.held_us.map(milliseconds),
+        }),
+        None => json!({"prescript": not_run, "postscript": not_run, "held_ms": null}),
     };
     json!({
         "snapshot": manifest.snapshot.to_string(),
@@ -114,12 +177,35 @@ pub fn document(manifest: &Manifest) -> Value {
         "host": manifest.host,
         "level": manifest.level,
         "requested_level": manifest.requested_level,
-        "freeze_ms": manifest.freeze_us.map(|time| time as f64 / 1000.0),
+        "freeze_ms": manifest.freeze_us.map(milliseconds),
         "warnings": manifest.warnings,
         "tags": manifest.tags,
         "hooks": hooks,
         "disks": manifest.disks.iter().map(disk_document).collect::<Vec<_>>(),
     })
+}
+
+/// What hooks have said is not to push the rest out of the end that runners keep.
+fn clip_outputs(hooks: &mut Value) {
+    for hook in ["prescript", "postscript"] {
+        let output = &mut hooks[hook]["output"];
+        if let Some(text) = output.as_str() {
+            *output = end_of(text, MOST_OUTPUT).into();
+        }
+    }
+}
+
+fn hook_document(hook: &HookRecord) -> Value {
+    json!({
+        "status": hook.status,
+        "reason": hook.reason,
+        "output": hook.output,
+        "took_ms": hook.took_us.map(milliseconds),
+    })
+}
+
+fn milliseconds(microseconds: u64) -> f64 {
+    microseconds as f64 / 1000.0
 }
 
 fn disk_document(disk: &DiskRecord) -> Value {
@@ -140,4 +226,55 @@ fn disk_document(disk: &DiskRecord) -> Value {
         "free_skipped_bytes": disk.free_skipped_bytes,
         "filesystems": disk.filesystems,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ObjectId;
+
+    fn manifest(disks: usize, warnings: usize) -> Manifest {
+        let id = ObjectId([7; 16]).to_string();
+        let disk = |number: usize| {
+            json!({
+                "identity": {"name": format!("vd{number}"), "dev": {"major": 1, "minor": 2},
+                    "size": 1 << 20, "logical_block": 512},
+                "level": "filesystem", "mode": "full", "reason": "r".repeat(3000),
+                "all_blocks": false, "passes": 1, "read_bytes": 1, "changed_bytes": 1,
+                "stored_bytes": 1, "frozen_bytes": 1, "free_skipped_bytes": 1,
+                "filesystems": [], "index": [],
+            })
+        };
+        let manifest = json!({
+            "format": 1, "snapshot": "01ARZ3NDEKTSV4RRFFQ69G5FAV", "vault": id,
+            "time": "2026-01-01T00:00:00Z", "started": "2026-01-01T00:00:00Z", "host": "h",
+            "kernel": "k", "writer": "w", "level": "filesystem", "requested_level": "filesystem",
+            "freeze_us": 1000, "tags": {},
+            "warnings": (0..warnings).map(|n| format!("{n}: {}", "w".repeat(3000)))
+                .collect::<Vec<_>>(),
+            "disks": (0..disks).map(disk).collect::<Vec<_>>(),
+        });
+        serde_json::from_value(manifest).unwrap()
+    }
+
+    #[test]
+    fn the_verdict_and_the_reasons_fit_the_end_that_runners_keep() {
+        let manifest = manifest(3000, 5000);
+        let left_out = "x".repeat(MOST_LEFT_OUT + 100);
+        let text = format!("{left_out}{}", summary(&manifest, 1.0));
+        assert!(text.len() < 12_000, "{}", text.len());
+        let verdict = text.lines().last().unwrap();
+        assert!(
+            verdict.starts_with("snapshot 01ARZ3NDEKTSV4RRFFQ69G5FAV of vd0"),
+            "{verdict}"
+        );
+        assert!(verdict.contains("vd15, ...: level filesystem"), "{verdict}");
+        assert!(
+            text.contains("more lines like these: stillpoint show 01ARZ3NDEK"),
+            "{text}"
+        );
+        assert!(text.contains("warning: 0: www"));
+        let few = summary(&super::tests::manifest(2, 2), 1.0);
+        assert!(!few.contains("more lines"), "{few}");
+    }
 }

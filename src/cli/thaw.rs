@@ -2,15 +2,21 @@
 
 use super::args::Common;
 use super::outcome::Outcome;
-use crate::error::Result;
-use crate::freeze::{MountOutcome, thaw};
-use serde_json::json;
+use super::progress::Progress;
+use crate::engine::{Event, Monitor};
+use crate::error::{Error, ErrorKind, Result};
+use crate::freeze::{MountOutcome, OwedReport, run_owed, thaw};
+use serde_json::{Value, json};
 use std::fmt::Write;
+use std::path::Path;
 
 pub fn run(common: &Common) -> Result<Outcome> {
     super::need_root()?;
     let report = thaw(&common.run_dir)?;
+    // Applications may wait for the filesystems; none may wait for the verdict.
+    let owed = run_owed(&common.run_dir, Path::new("/proc/self/exe"))?;
     report.verdict()?;
+    verdict(&owed)?;
     let mut text = String::new();
     let mut mounts = Vec::new();
     for mount in &report.mounts {
@@ -20,12 +26,49 @@ pub fn run(common: &Common) -> Result<Outcome> {
             other => format!("{other:?}").to_lowercase(),
         };
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "{target}: {outcome}");
+        let _ = writeln!(text, "{}", mount.told());
         mounts.push(json!({"target": target, "outcome": outcome}));
     }
-    text.push_str(match report.mounts.len() {
-        0 => "no run has left anything frozen",
-        _ => "nothing of ours is frozen any more",
+    let mut postscripts = Vec::new();
+    for one in &owed.postscripts {
+        let _ = writeln!(text, "{}", one.told());
+        let path = one.path.display().to_string();
+        postscripts.push(json!({"postscript": path, "status": one.record.status}));
+    }
+    text.push_str(match (report.mounts.len(), owed.postscripts.len()) {
+        (0, 0) => "no run has left anything frozen, or applications held",
+        _ => "nothing of ours is frozen any more, and no application held",
     });
-    Ok(Outcome::done(json!({"mounts": mounts}), text))
+    let json: Value = json!({"mounts": mounts, "postscripts": postscripts});
+    Ok(Outcome::done(json, text))
+}
+
+/// A failure when applications may still be held.
+fn verdict(owed: &OwedReport) -> Result<()> {
+    if let Some(one) = owed.postscripts.iter().find(|one| !one.is_paid()) {
+        return Err(Error::new(ErrorKind::Failed, one.told())
+            .with_hint("look at the applications: the databases' own tools say what holds them"));
+    }
+    match owed.unreadable.first() {
+        Some(why) => Err(Error::new(ErrorKind::Failed, why.clone())),
+        None => Ok(()),
+    }
+}
+
+/// Thaws what dead runs have left before anything of a new one is written: what it writes first,
+/// the record of its job, may lie on what is frozen. Answers what is to be told.
+pub fn before_a_run(common: &Common, progress: &Progress) -> Vec<String> {
+    if super::need_root().is_err() {
+        // Which is refused soon.
+        return Vec::new();
+    }
+    // What cannot be looked at here stops the run later, in words.
+    let report = thaw(&common.run_dir).unwrap_or_default();
+    let thawed = report.mounts.iter();
+    let thawed = thawed.filter(|mount| mount.outcome == MountOutcome::Thawed);
+    let told: Vec<String> = thawed.map(|mount| mount.told()).collect();
+    for warning in &told {
+        progress.tell(Event::Warning(warning.clone()));
+    }
+    told
 }

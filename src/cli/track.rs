@@ -3,54 +3,28 @@
 use super::args::{Common, TrackAction, TrackArgs};
 use super::outcome::Outcome;
 use super::progress::Progress;
-use crate::engine::Scene;
+use crate::engine::{Scene, start_tracking, stop_tracking};
 use crate::error::Result;
-use crate::track::{TrackedDisk, TrackedStatus, Tracker};
+use crate::track::{TrackedStatus, Tracker};
 use serde_json::{Value, json};
 use std::fmt::Write;
 
-pub fn run(args: &TrackArgs, common: &Common, _: &Progress) -> Result<Outcome> {
+pub fn run(args: &TrackArgs, common: &Common, progress: &Progress) -> Result<Outcome> {
     super::need_root()?;
-    let pins = common.places()?.pins;
+    let places = common.places()?;
     let scene = Scene::look()?;
     let disks = scene.resolve(&args.disks)?;
-    let mut tracker = match args.action {
-        TrackAction::Start => Some(Tracker::start(&pins)?.0),
-        TrackAction::Stop | TrackAction::Status => Tracker::open(&pins)?,
-    };
-    match args.action {
+    let before = match args.action {
         TrackAction::Start => {
-            for disk in &disks {
-                let disk = TrackedDisk {
-                    dev: disk.dev(),
-                    size: disk.identity.size,
-                    diskseq: disk.identity.diskseq,
-                };
-                if let Some(tracker) = &mut tracker {
-                    tracker.attach(&disk)?;
-                }
-            }
+            start_tracking(&disks, &places, progress)?;
+            Vec::new()
         }
-        TrackAction::Stop if disks.is_empty() => {
-            if let Some(tracker) = tracker.take() {
-                tracker.stop()?;
-            }
-        }
-        TrackAction::Stop => {
-            for disk in &disks {
-                if let Some(tracker) = &mut tracker {
-                    tracker.detach(disk.dev())?;
-                }
-            }
-        }
-        TrackAction::Status => {}
-    }
-    let tracked = tracker
-        .as_ref()
-        .map(Tracker::disks)
-        .transpose()?
-        .unwrap_or_default();
-    let mut text = String::new();
+        TrackAction::Stop => stop_tracking(&disks, &places)?,
+        TrackAction::Status => Vec::new(),
+    };
+    let tracker = Tracker::open(&places.pins)?;
+    let tracked = tracked(tracker.as_ref())?;
+    let mut text = stopped(&scene, &before, &tracked);
     let mut documents: Vec<Value> = Vec::new();
     for status in &tracked {
         let (name, document) = describe(&scene, status);
@@ -62,8 +36,26 @@ pub fn run(args: &TrackArgs, common: &Common, _: &Progress) -> Result<Outcome> {
         );
         documents.push(document);
     }
-    let _ = write!(text, "{} disks are tracked", tracked.len());
+    let _ = match tracked.len() {
+        1 => write!(text, "1 disk is tracked"),
+        count => write!(text, "{count} disks are tracked"),
+    };
     Ok(Outcome::done(json!({"tracked": documents}), text))
+}
+
+fn tracked(tracker: Option<&Tracker>) -> Result<Vec<TrackedStatus>> {
+    tracker.map_or(Ok(Vec::new()), Tracker::disks)
+}
+
+/// Which disks are tracked no more, a line each.
+fn stopped(scene: &Scene, before: &[TrackedStatus], now: &[TrackedStatus]) -> String {
+    let is_tracked = |one: &&TrackedStatus| now.iter().any(|now| now.disk.dev == one.disk.dev);
+    let gone = before.iter().filter(|one| !is_tracked(one));
+    let line = |one: &TrackedStatus| {
+        let name = describe(scene, one).0;
+        format!("{name}: tracked no more; its next snapshot cannot be incremental\n")
+    };
+    gone.map(line).collect()
 }
 
 fn describe(scene: &Scene, status: &TrackedStatus) -> (String, Value) {

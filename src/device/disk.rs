@@ -2,6 +2,7 @@
 
 use super::host::Host;
 use super::topology::{Device, Kind, Topology, head_of_path};
+use super::twin::ONE_PATH;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{BlockSet, Bytes, DevNumber, DiskIdentity, Extent, block_count};
 use serde::Serialize;
@@ -142,8 +143,12 @@ impl Topology {
             let (one, other) = (one.name(), other.name());
             return Err(Error::new(
                 ErrorKind::Usage,
-                format!("{one} and {other} both have the serial {text}: give one by its name"),
-            ));
+                format!("{one} and {other} both have the serial {text}"),
+            )
+            .with_hint(format!(
+                "if they are two disks, give one by its name; if they are two paths to one: \
+                 {ONE_PATH}"
+            )));
         }
         Ok(found)
     }
@@ -156,26 +161,21 @@ impl Topology {
             .filter_map(|dev| Some(self.device(dev)?.name.as_str()))
             .collect();
         let below = below.join(", ");
-        let what = match device.kind {
-            Kind::Partition => {
-                let message = format!("{text} is a partition: give its disk, {below}");
-                return Error::new(ErrorKind::Usage, message);
-            }
-            Kind::Lvm => "a logical volume",
-            Kind::Crypt => "an opened encrypted device",
-            Kind::Multipath => "a multipath device",
-            Kind::Raid => "a software RAID",
-            Kind::Zram => "compressed memory",
-            Kind::Memory => "memory, whose writes cannot be watched",
-            Kind::Optical => "a drive for discs",
-            Kind::Mapper | Kind::Stacked => "a device on top of others",
-            Kind::Disk | Kind::NvmeHead | Kind::Loop => "an empty drive",
-        };
+        if device.kind == Kind::Partition {
+            let message = format!("{text} is a partition: give its disk, {below}");
+            return Error::new(ErrorKind::Usage, message);
+        }
+        let what = device.kind.in_words();
         let error = Error::new(
             ErrorKind::Unsupported,
             format!("{text} is {what}, not a disk of its own"),
         );
-        if below.is_empty() {
+        if self.has_paths(device.dev) {
+            error.with_hint(format!(
+                "it lies on several paths to one disk ({below}), of which none sees what is \
+                 written through another: {ONE_PATH}"
+            ))
+        } else if below.is_empty() {
             error.with_hint(SEE_DISKS)
         } else {
             error.with_hint(format!("give what it lies on: {below}"))

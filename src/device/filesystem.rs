@@ -97,6 +97,8 @@ pub(super) fn as_text<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Err
 pub struct Mounts {
     filesystems: Vec<Filesystem>,
     pub(super) lineage: Lineage,
+    /// Everything mounted in our own namespace.
+    pub(super) own: Vec<Entry>,
 }
 
 impl Mounts {
@@ -119,8 +121,9 @@ impl Mounts {
                 }
             }
         }
-        let own = namespaces.first();
-        let lineage = Lineage::new(topology, &found, own.map_or(&[], |own| &own.entries));
+        let own = namespaces.into_iter().next();
+        let own = own.map_or(Vec::new(), |own| own.entries);
+        let lineage = Lineage::new(topology, &found, &own);
         for filesystem in &mut found {
             filesystem.disks = lineage.disks(topology, &filesystem.members);
             filesystem.below = lineage.below(topology, &filesystem.members);
@@ -129,6 +132,7 @@ impl Mounts {
         Ok(Self {
             filesystems: found,
             lineage,
+            own,
         })
     }
 

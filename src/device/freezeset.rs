@@ -1,6 +1,7 @@
 //! Which filesystems must stand still for a snapshot of some disks, and in which order they are
 //! stopped. It only decides; the freeze is done elsewhere.
 
+use super::claim::Claim;
 use super::filesystem::{Filesystem, Mounts};
 use super::topology::Topology;
 use crate::model::DevNumber;
@@ -56,6 +57,9 @@ pub struct FreezeSet {
     /// Mounted filesystems that may or may not be on those disks: their members could not be found
     /// out (ZFS, a btrfs whose device was renamed).
     pub undetermined: Vec<Filesystem>,
+    /// What is in use on those disks by something that no mount table shows, as far as it was
+    /// looked for: see [`claims`](super::claims).
+    pub claims: Vec<Claim>,
 }
 
 /// The filesystems that live on the given whole disks.

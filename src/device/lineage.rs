@@ -1,12 +1,13 @@
 //! What rests on what, through loop devices too: a loop device's file lies on a filesystem, which
-//! lies on devices. Decided by the names of mounts alone, so that nothing is opened.
+//! lies on devices. Decided by what the loop device says of its file; by the names of mounts only
+//! where it does not tell, so that nothing is opened.
 
 use super::filesystem::Filesystem;
+use super::ground::{filesystem_of, mount_of};
 use super::mountinfo::Entry;
 use super::topology::{Kind, Topology};
 use crate::model::DevNumber;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 /// Deepest stack of loop devices on files on loop devices that is followed.
 const DEPTH_LIMIT: usize = 64;
@@ -21,18 +22,30 @@ pub(super) struct Lineage {
 impl Lineage {
     /// `own` is our namespace's mounts, in which the kernel names the files.
     pub(super) fn new(topology: &Topology, found: &[Filesystem], own: &[Entry]) -> Self {
-        let members: BTreeMap<_, _> = found
+        let mut members: BTreeMap<_, _> = found
             .iter()
             .map(|filesystem| (filesystem.dev, filesystem.members.clone()))
             .collect();
-        let files = topology
+        let mut files = BTreeMap::new();
+        let loops = topology
             .devices()
-            .filter(|device| device.kind == Kind::Loop && device.parents.is_empty())
-            .filter_map(|device| {
-                let dev = mount_of(own, device.backing_file.as_deref()?)?;
-                members.contains_key(&dev).then_some((device.dev, dev))
-            })
-            .collect();
+            .filter(|device| device.kind == Kind::Loop && device.parents.is_empty());
+        for device in loops {
+            let told = device.loop_file.map(|file| file.device);
+            if let Some(told) = told.filter(|dev| dev.major != 0 && !members.contains_key(dev)) {
+                // A filesystem that no mount table shows (any more): of its device all is known.
+                members.insert(told, vec![told]);
+            }
+            let on = told.filter(|dev| members.contains_key(dev)).or_else(|| {
+                // A file of btrfs or overlay has the number of a part that no table shows.
+                let name = device.backing_file.as_deref()?;
+                let apart = mount_of(own, name)?.dev.major == 0;
+                (told.is_none() || apart).then(|| filesystem_of(own, name))?
+            });
+            if let Some(on) = on.filter(|on| members.contains_key(on)) {
+                files.insert(device.dev, on);
+            }
+        }
         Self { files, members }
     }
 
@@ -118,12 +131,4 @@ impl Lineage {
 struct Ancestors {
     devices: BTreeSet<DevNumber>,
     filesystems: BTreeSet<DevNumber>,
-}
-
-/// The filesystem that holds the file: the mount with the longest path that leads to it.
-fn mount_of(own: &[Entry], file: &Path) -> Option<DevNumber> {
-    own.iter()
-        .filter(|entry| entry.visible && file.starts_with(&entry.target))
-        .max_by_key(|entry| entry.target.components().count())
-        .map(|entry| entry.dev)
 }

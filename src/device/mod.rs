@@ -1,25 +1,35 @@
 //! The disks of this host: which there are, what lives on them, how their blocks are read.
 
+mod claim;
 mod disk;
 mod facts;
 mod filesystem;
 mod freespace;
 mod freezeset;
+mod ground;
 mod host;
 mod identity;
 mod lineage;
 mod mountinfo;
 pub mod read;
+mod signature;
+mod swap;
 mod table;
 mod topology;
+mod twin;
 mod usage;
 
+pub use claim::{Claim, claims};
 pub use disk::{Disk, Partition};
 pub use facts::{Cgroups, Facts, Finding};
 pub use filesystem::{Direct, Filesystem, Mount, Mounts};
 pub use freespace::free_blocks;
 pub use freezeset::{Freezable, FreezeSet, filesystems_on, freezable};
+pub use ground::Ground;
 pub use host::Host;
-pub use table::{NoTables, OpenDisk, ReadSeek, table_id};
+pub use signature::{Contents, Signature, contents, signature};
+pub use swap::{Swap, swapped_extents, swapped_now, swaps, untold_swaps};
+pub use table::{NoTables, OpenDisk, ReadSeek, has_mbr, table_id};
 pub use topology::{Device, Kind, Topology};
-pub use usage::{Swap, Use, in_use, swapped_extents, swaps};
+pub use twin::OtherWay;
+pub use usage::{Use, in_use};

@@ -105,16 +105,18 @@ fn partitions(mbr: &[u8; 512]) -> impl Iterator<Item = &[u8]> {
     mbr[446..510].chunks_exact(16)
 }
 
-/// The signature at 440, of what is truly a partition table: a FAT boot sector ends in 55 AA too.
+/// Whether a first sector truly holds a partition table: a FAT boot sector ends in 55 AA too.
+pub fn has_mbr(sector: &[u8; 512]) -> bool {
+    let fat = |at: usize| sector.get(at..at + 3) == Some(b"FAT");
+    let boots = partitions(sector).all(|entry| matches!(entry.first(), Some(0 | 0x80)));
+    let used = partitions(sector).any(|entry| entry.get(4).is_some_and(|kind| *kind != 0));
+    let boot_sector = fat(54) || fat(82) || sector.get(3..7) == Some(b"NTFS");
+    sector.ends_with(&[0x55, 0xAA]) && boots && used && !boot_sector
+}
+
+/// The signature at 440 of a partition table.
 fn mbr_signature(mbr: &[u8; 512]) -> Option<String> {
-    let fat = |at: usize| mbr.get(at..at + 3) == Some(b"FAT");
-    let boots = partitions(mbr).all(|entry| matches!(entry.first(), Some(0 | 0x80)));
-    let used = partitions(mbr).any(|entry| entry.get(4).is_some_and(|kind| *kind != 0));
-    let boot_sector = fat(54) || fat(82) || mbr.get(3..7) == Some(b"NTFS");
-    if !mbr.ends_with(&[0x55, 0xAA]) || !boots || !used || boot_sector {
-        return None;
-    }
-    let signature = le32(mbr, 440)?;
+    let signature = le32(mbr, 440).filter(|_| has_mbr(mbr))?;
     (signature != 0).then(|| format!("{signature:08x}"))
 }
 

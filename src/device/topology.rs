@@ -1,15 +1,16 @@
 //! Every block device of this host and what lies on what, read from sysfs. It opens no device
-//! except for a look at a disk's partition table.
+//! except for a look at a disk's partition table, and to ask a loop device for its file.
 
 use super::disk::{Disk, Partition};
 use super::host::Host;
 use super::identity::{self, Basics};
 use super::table::OpenDisk;
 use crate::error::Result;
-use crate::model::{Bytes, DevNumber, Extent, Sectors};
+use crate::model::{Bytes, DevNumber, DiskIdentity, Extent, Sectors};
+use crate::sys::loop_file::{LoopFile, loop_file};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 /// What sort of block device it is.
@@ -49,6 +50,22 @@ impl Kind {
     pub fn is_disk(self) -> bool {
         matches!(self, Self::Disk | Self::NvmeHead | Self::Loop)
     }
+
+    /// What it is, for people.
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Self::Disk | Self::NvmeHead | Self::Loop => "an empty drive",
+            Self::Partition => "a partition",
+            Self::Lvm => "a logical volume",
+            Self::Crypt => "an opened encrypted device",
+            Self::Multipath => "a multipath device",
+            Self::Raid => "a software RAID",
+            Self::Zram => "compressed memory",
+            Self::Memory => "memory, whose writes cannot be watched",
+            Self::Optical => "a drive for discs",
+            Self::Mapper | Self::Stacked => "a device on top of others",
+        }
+    }
 }
 
 /// One block device.
@@ -70,6 +87,8 @@ pub struct Device {
     pub mapper_name: Option<String>,
     /// What a loop device shows, as the kernel names it.
     pub backing_file: Option<PathBuf>,
+    /// The same file, told by the device itself; `None` where it may not be asked.
+    pub loop_file: Option<LoopFile>,
 }
 
 /// All block devices of a host at one moment.
@@ -99,7 +118,13 @@ impl Topology {
             let Some(dev) = number_of(&folder) else {
                 continue;
             };
-            let device = whole_device(&folder, name, dev);
+            let device = whole_device(host, name, dev);
+            if device.kind == Kind::Loop && device.backing_file.is_none() && device.size.0 == 0 {
+                // Hosts have dozens of them, and nothing of them matters until they are bound.
+                found.disks.push(unbound(&device));
+                found.insert(device);
+                continue;
+            }
             slaves.push((dev, Host::names_if_any(&folder.join("slaves"))));
             let partitions = partitions(&folder, name);
             if device.kind.is_disk() {
@@ -262,22 +287,29 @@ fn sectors(path: &Path) -> Bytes {
     Sectors(Host::number(path).unwrap_or(0)).bytes()
 }
 
-fn whole_device(folder: &Path, name: &str, dev: DevNumber) -> Device {
+fn whole_device(host: &Host, name: &str, dev: DevNumber) -> Device {
+    let folder = host.sys.join("block").join(name);
     let backing = Host::text(&folder.join("loop/backing_file"));
     Device {
         name: name.to_owned(),
         dev,
-        kind: kind(folder, name),
+        kind: kind(&folder, name),
         size: sectors(&folder.join("size")),
         parents: Vec::new(),
         place: None,
         mapper_name: Host::text(&folder.join("dm/name")),
+        loop_file: backing.as_ref().and_then(|_| ask_loop(host, name)),
         // A file that was deleted while in use still lies where it lay.
         backing_file: backing.map(|path| {
             let path = path.strip_suffix(" (deleted)").unwrap_or(&path);
             PathBuf::from(path)
         }),
     }
+}
+
+/// What a loop device says of its file. Its name in sysfs may lead to another one by now.
+fn ask_loop(host: &Host, name: &str) -> Option<LoopFile> {
+    loop_file(File::open(host.dev.join(name)).ok()?).ok()
 }
 
 /// Told by what the driver puts into the folder, by the name only where it puts nothing there.
@@ -336,6 +368,7 @@ fn partition_device(partition: &Partition, disk: DevNumber) -> Device {
         place: Some(Extent::new(partition.start, partition.size)),
         mapper_name: None,
         backing_file: None,
+        loop_file: None,
     }
 }
 
@@ -366,6 +399,32 @@ fn disk(
         partitions: partitions.to_vec(),
         backing_file: device.backing_file.clone(),
         nvme_paths: nvme_paths(device, names),
+    }
+}
+
+/// A loop device that shows nothing: of its names none is looked up.
+fn unbound(device: &Device) -> Disk {
+    Disk {
+        identity: DiskIdentity {
+            name: device.name.clone(),
+            dev: device.dev,
+            size: device.size,
+            logical_block: 512,
+            serial: None,
+            wwn: None,
+            diskseq: None,
+            table_id: None,
+        },
+        kind: device.kind,
+        path: Path::new("/dev").join(node_name(&device.name)),
+        model: None,
+        read_only: false,
+        removable: false,
+        request_based: true,
+        zoned: false,
+        partitions: Vec::new(),
+        backing_file: None,
+        nvme_paths: Vec::new(),
     }
 }
 

@@ -4,15 +4,25 @@
 use super::monitor::{Event, Monitor};
 use super::quiesce::Quiesce;
 use super::subject::Subject;
-use crate::capture::Pipeline;
-use crate::device::read::{Buffer, BufferPool, Limits};
+use super::window::{Filled, Window};
+use crate::capture::{LITTLE, Pipeline};
+use crate::device::read::{BufferPool, Limits};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{BLOCK_SIZE, BlockSet, Bytes, Extent};
+use crate::model::{BLOCK_SIZE, BlockSet, Bytes};
 use jiff::Timestamp;
 use std::time::{Duration, Instant};
 
 /// Most times that all is held still before giving up.
 const MAX_ATTEMPTS: u32 = 8;
+/// Most times that all is written out and copied before each: what is written to the filesystems
+/// while one pass copies is what the next has to copy.
+const MAX_SETTLES: u32 = 5;
+/// A pass that copies less than this share of the one before pays for another.
+const SHRINK: f64 = 0.7;
+/// Most passes into the window before all is held still.
+const MAX_FILLS: u32 = 10;
+/// The same share for them: each shortens the freeze, and costs little.
+const FILL_SHRINK: f64 = 0.85;
 
 /// How to cut.
 #[derive(Clone)]
@@ -40,12 +50,12 @@ pub struct Cut {
     pub attempts: u32,
     /// Whether something was written in the window: the copy is of no one instant.
     pub fuzzy: bool,
+    /// Whether applications were held by their hooks.
+    pub applications: bool,
 }
 
-/// A block read in the window.
-type Held = (usize, Extent, Buffer);
-
-enum Window {
+/// What was seen of the disks while they were to stand still.
+enum Sight {
     /// Nothing was written meanwhile.
     Quiet,
     /// More had changed than there is memory for; nothing was read.
@@ -66,45 +76,29 @@ pub fn cut(
     let mut seen = String::new();
     let mut blocks = options.blocks;
     for attempt in 1..=MAX_ATTEMPTS {
-        for subject in subjects.iter_mut() {
-            subject.options.reader.set_pool(&options.pool)?;
-        }
-        copy_the_latest(subjects, pipeline, quiesce, monitor)?;
-        let pool = BufferPool::new(blocks, Bytes(BLOCK_SIZE))?;
-        // Without the privilege to lock, it is memory that could be swapped out: the deadline
-        // still holds.
-        let _ = pool.lock();
-        for subject in subjects.iter_mut() {
-            subject.options.reader.set_pool(&pool)?;
-        }
-        let mut held: Vec<Held> = Vec::with_capacity(blocks);
-        monitor.tell(Event::Phase("cutting".into()));
-        monitor.check()?;
-        let deadline = quiesce.freeze()?;
-        let time = Timestamp::now();
-        let window = read_rest(subjects, blocks, deadline, &mut held);
-        let thawed = quiesce.thaw();
-        let frozen = thawed?;
+        let (applications, tried) =
+            attempt_once(subjects, pipeline, quiesce, (options, &mut blocks), monitor)?;
+        let Tried {
+            time,
+            held: frozen,
+            sight,
+        } = tried;
         longest = longest.max(frozen);
-        let window = window?;
-        for (number, extent, buffer) in held {
-            let baseline = subjects[number].baseline();
-            pipeline.submit(number, extent, buffer, baseline)?;
-        }
         let done = |fuzzy| Cut {
             time,
             held: frozen,
             longest,
             attempts: attempt,
             fuzzy,
+            applications,
         };
-        match window {
-            Window::Quiet => return Ok(done(false)),
-            Window::TooMuch(much) => {
+        match sight {
+            Sight::Quiet => return Ok(done(false)),
+            Sight::TooMuch(much) => {
                 blocks = (2 * much.block().0 as usize).min(options.most_blocks);
                 seen = format!("{much} had changed at once, more than the window takes");
             }
-            Window::Written(number, blocks) => {
+            Sight::Written(number, blocks) => {
                 seen = written(&subjects[number], &blocks);
                 if attempt == MAX_ATTEMPTS && options.allow_fuzzy {
                     return Ok(done(true));
@@ -112,6 +106,7 @@ pub fn cut(
             }
         }
         if attempt < MAX_ATTEMPTS {
+            monitor.tell(Event::Phase("waiting for a quiet moment".into()));
             wait(attempt, monitor)?;
         }
     }
@@ -123,6 +118,58 @@ pub fn cut(
         "take --level filesystem, which freezes what is mounted; stop what writes to the disk \
          directly; or take it with --allow-fuzzy for what it is worth",
     ))
+}
+
+/// Everything from the last copying to the last block, once; answers whether applications were
+/// held, and what came of it. `blocks`: how many are expected in the window.
+fn attempt_once(
+    subjects: &mut [Subject],
+    pipeline: &mut Pipeline,
+    quiesce: &mut dyn Quiesce,
+    (options, blocks): (&CutOptions, &mut usize),
+    monitor: &dyn Monitor,
+) -> Result<(bool, Tried)> {
+    take_over(subjects, &options.pool)?;
+    let last = copy_the_latest(subjects, pipeline, quiesce, options, monitor)?;
+    let expected = 2 * last.block().0 as usize;
+    *blocks = expected.max(*blocks).min(options.most_blocks);
+    let mut window = Window::new(*blocks)?;
+    window.take_over(subjects)?;
+    // Encoding would take the processors from what is held.
+    pipeline.drain(&|| monitor.check())?;
+    let mut held = false;
+    let tried = quiesce.hold(monitor).and_then(|applications| {
+        held = applications;
+        quiesce.settle()?;
+        let mut much = fill_early(subjects, &mut window, monitor)?;
+        if applications && much.is_some() {
+            // What the prescript had written out. Now that applications stand still, it will not
+            // be more.
+            window.hand_over(subjects, pipeline)?;
+            take_over(subjects, &options.pool)?;
+            copy_the_latest(subjects, pipeline, quiesce, options, monitor)?;
+            pipeline.drain(&|| monitor.check())?;
+            window.take_over(subjects)?;
+            much = fill_early(subjects, &mut window, monitor)?;
+        }
+        let tried = match much {
+            Some(much) => Tried::too_much(much),
+            None => hold_and_read(subjects, &mut window, quiesce, monitor)?,
+        };
+        Ok((applications, tried))
+    });
+    if held {
+        monitor.tell(Event::Phase("letting applications go".into()));
+    }
+    let quiet = |(_, tried): &(bool, Tried)| matches!(tried.sight, Sight::Quiet);
+    let released = quiesce.release(tried.as_ref().is_ok_and(quiet), monitor);
+    let (applications, tried) = match (tried, &released) {
+        (Err(error), Err(held)) => return Err(error.context(held)),
+        (tried, _) => tried?,
+    };
+    let applications = released? && applications;
+    window.hand_over(subjects, pipeline)?;
+    Ok((applications, tried))
 }
 
 fn written(subject: &Subject, blocks: &BlockSet) -> String {
@@ -144,72 +191,142 @@ fn wait(attempt: u32, monitor: &dyn Monitor) -> Result<()> {
     Ok(())
 }
 
-/// One more pass while nothing is frozen, so that the window has little to read.
+/// Writes out and copies while nothing is frozen, until what is left fits the window twice or
+/// shrinks no more; answers how much the last pass had to copy.
 fn copy_the_latest(
     subjects: &mut [Subject],
     pipeline: &mut Pipeline,
     quiesce: &mut dyn Quiesce,
+    options: &CutOptions,
     monitor: &dyn Monitor,
-) -> Result<()> {
-    quiesce.settle()?;
+) -> Result<Bytes> {
+    let enough = Bytes(options.most_blocks as u64 * BLOCK_SIZE / 2);
     let stop = || monitor.check();
     let limits = Limits {
         deadline: None,
         stop: Some(&stop),
     };
-    for (number, subject) in subjects.iter_mut().enumerate() {
-        if subject.want_changed()?.0 > 0 {
+    let mut before = Bytes(u64::MAX);
+    for _ in 0..MAX_SETTLES {
+        let begun = Instant::now();
+        quiesce.settle()?;
+        let mut copied = Bytes(0);
+        for (number, subject) in subjects.iter_mut().enumerate() {
+            copied.0 += subject.want_changed()?.0;
             subject.copy_wanted(number, pipeline, &limits, &mut |_| {})?;
         }
+        monitor.tell(Event::Note(format!(
+            "wrote out what was dirty and copied {copied} in {:.0?}",
+            begun.elapsed()
+        )));
+        let shrinks = (copied.0 as f64) < SHRINK * before.0 as f64;
+        before = copied;
+        if copied <= enough || !shrinks {
+            break;
+        }
     }
-    Ok(())
+    Ok(before)
+}
+
+/// Has all disks read into these buffers from now on.
+fn take_over(subjects: &mut [Subject], pool: &BufferPool) -> Result<()> {
+    subjects
+        .iter_mut()
+        .try_for_each(|subject| subject.options.reader.set_pool(pool))
+}
+
+/// What an attempt came to.
+struct Tried {
+    time: Timestamp,
+    held: Duration,
+    sight: Sight,
+}
+
+impl Tried {
+    /// Nothing was held still: there is no room for what has changed.
+    fn too_much(much: Bytes) -> Self {
+        Self {
+            time: Timestamp::now(),
+            held: Duration::ZERO,
+            sight: Sight::TooMuch(much),
+        }
+    }
+}
+
+/// Holds everything still and reads the rest.
+fn hold_and_read(
+    subjects: &mut [Subject],
+    window: &mut Window,
+    quiesce: &mut dyn Quiesce,
+    monitor: &dyn Monitor,
+) -> Result<Tried> {
+    monitor.tell(Event::Phase("cutting".into()));
+    monitor.check()?;
+    let deadline = quiesce.freeze()?;
+    let time = Timestamp::now();
+    let sight = read_rest(subjects, window, deadline);
+    let held = quiesce.thaw()?;
+    Ok(Tried {
+        time,
+        held,
+        sight: sight?,
+    })
+}
+
+/// Passes into the window while nothing is frozen yet: no encoding holds them up, so that less is
+/// left than pre-copying leaves. Answers how much there is if it is too much.
+fn fill_early(
+    subjects: &mut [Subject],
+    window: &mut Window,
+    monitor: &dyn Monitor,
+) -> Result<Option<Bytes>> {
+    let stop = || monitor.check();
+    let limits = Limits {
+        deadline: None,
+        stop: Some(&stop),
+    };
+    let mut before = Bytes(u64::MAX);
+    for _ in 0..MAX_FILLS {
+        let begun = Instant::now();
+        for subject in subjects.iter_mut() {
+            subject.want_changed()?;
+        }
+        let read = match window.fill(subjects, &limits, false)? {
+            Filled::Read(read) => read,
+            Filled::TooMuch(much) => return Ok(Some(much)),
+        };
+        monitor.tell(Event::Note(format!(
+            "read {read} ahead in {:.0?}",
+            begun.elapsed()
+        )));
+        let shrinks = (read.0 as f64) < FILL_SHRINK * before.0 as f64;
+        before = read;
+        if read <= LITTLE || !shrinks {
+            break;
+        }
+    }
+    Ok(None)
 }
 
 /// What happens while all is held. It must not log, print, or wait without the deadline.
-fn read_rest(
-    subjects: &mut [Subject],
-    blocks: usize,
-    deadline: Instant,
-    held: &mut Vec<Held>,
-) -> Result<Window> {
-    let mut total = 0;
+fn read_rest(subjects: &mut [Subject], window: &mut Window, deadline: Instant) -> Result<Sight> {
     for subject in subjects.iter_mut() {
         subject.want_rest()?;
-        total += subject.wanted.len();
-    }
-    if total > blocks as u64 {
-        // It stays wanted: the next pass reads it.
-        return Ok(Window::TooMuch(Bytes(total * BLOCK_SIZE)));
     }
     let limits = Limits {
         deadline: Some(deadline),
         stop: None,
     };
-    for (number, subject) in subjects.iter_mut().enumerate() {
-        let wanted = std::mem::take(&mut subject.wanted);
-        if wanted.is_empty() {
-            continue;
-        }
-        let size = subject.size();
-        let mut extents = wanted.ranges(1).map(|range| Extent::of_blocks(range, size));
-        let read = subject
-            .options
-            .reader
-            .read(&mut extents, &limits, &mut |extent, buffer| {
-                held.push((number, extent, buffer));
-                Ok(())
-            })?;
-        subject.passes += 1;
-        subject.read.reads += read.reads;
-        subject.read.bytes.0 += read.bytes.0;
-        subject.frozen.0 += read.bytes.0;
+    if let Filled::TooMuch(much) = window.fill(subjects, &limits, true)? {
+        // It stays wanted: the next pass reads it.
+        return Ok(Sight::TooMuch(much));
     }
-    let mut quiet = Window::Quiet;
+    let mut quiet = Sight::Quiet;
     for (number, subject) in subjects.iter_mut().enumerate() {
         let since = subject.changed()?;
         subject.end = Some(subject.options.changes.witness()?);
         if !since.is_empty() {
-            quiet = Window::Written(number, since);
+            quiet = Sight::Written(number, since);
         }
     }
     Ok(quiet)

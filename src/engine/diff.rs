@@ -1,5 +1,6 @@
 //! `diff`: which places differ between two snapshots of one disk.
 
+use super::monitor::Monitor;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::DiskRecord;
 use crate::model::{Bytes, Content, Extent, Run, RunMap, block_count};
@@ -7,7 +8,12 @@ use crate::store::Vault;
 
 /// The places that differ, ascending, neighbours joined. Blocks are told apart by where they stand
 /// and, where that differs, by their hashes; free space counts as zeros.
-pub fn diff(vault: &Vault, one: &DiskRecord, two: &DiskRecord) -> Result<Vec<Extent>> {
+pub fn diff(
+    vault: &Vault,
+    one: &DiskRecord,
+    two: &DiskRecord,
+    monitor: &dyn Monitor,
+) -> Result<Vec<Extent>> {
     if one.identity.key() != two.identity.key() {
         return Err(Error::new(
             ErrorKind::Usage,
@@ -19,8 +25,9 @@ pub fn diff(vault: &Vault, one: &DiskRecord, two: &DiskRecord) -> Result<Vec<Ext
         .with_hint("compare snapshots of one disk; name it with --disk"));
     }
     let blocks_of = |disk: &DiskRecord| block_count(disk.identity.size);
-    let old = vault.load_index(&one.index, blocks_of(one))?;
-    let new = vault.load_index(&two.index, blocks_of(two))?;
+    let map_of =
+        |disk: &DiskRecord| vault.read_index(&disk.index, blocks_of(disk), &|| monitor.check());
+    let (old, new) = (map_of(one)?, map_of(two)?);
     let size = Bytes(one.identity.size.0.max(two.identity.size.0));
     let mut found: Vec<Extent> = Vec::new();
     let mut add = |place: Extent| match found.last_mut() {
@@ -30,6 +37,7 @@ pub fn diff(vault: &Vault, one: &DiskRecord, two: &DiskRecord) -> Result<Vec<Ext
     for run in new.iter() {
         let mut at = run.start.0;
         for other in old.iter_range(run.start.0..run.end()) {
+            monitor.check()?;
             let here = part(&new, other);
             let mut differ = differing(vault, here, other)?.into_iter().peekable();
             for block in differ.by_ref() {

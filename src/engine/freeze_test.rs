@@ -3,7 +3,8 @@
 
 use super::lock::DiskLock;
 use super::prepare::Scene;
-use super::snapshot::{Places, targets};
+use super::snapshot::Places;
+use super::standstill::targets;
 use crate::device::{Freezable, freezable};
 use crate::error::Result;
 use crate::freeze::{Guardian, GuardianOptions};

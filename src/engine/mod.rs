@@ -1,34 +1,44 @@
 //! The sequences: what happens, in which order, for each command. The engine never prints, exits,
 //! changes directory or reads the environment; it reports through a [`Monitor`].
 
+mod choose;
 mod cut;
 mod diff;
 mod freeze_test;
+mod hold;
 mod lock;
 mod monitor;
 mod plan;
 mod prepare;
 mod quiesce;
 mod record;
+mod recover;
 mod restore;
 mod run;
 mod sample;
 mod snapshot;
+mod standstill;
 mod still;
 mod subject;
+mod tracking;
 mod trust;
 mod verify;
+mod window;
 
+pub use choose::{Choice, LeftOut, VaultPlace, choose, protectable};
 pub use cut::Cut;
 pub use diff::diff;
 pub use freeze_test::{FreezeTest, FrozenFor, freeze_test};
-pub use monitor::{Event, Monitor, Silent};
+pub use hold::{HookWishes, OnHookFailure};
+pub use monitor::{Event, Monitor, Silent, refused_to_overwrite};
 pub use plan::{Parent, Plan, plan};
-pub use prepare::{Scene, protectable};
+pub use prepare::Scene;
 pub use quiesce::{Quiesce, Unfrozen};
 pub use record::{RecordOptions, record};
-pub use restore::{RestoreOptions, choose_disk, restore};
+pub use recover::recover;
+pub use restore::{Goal, ImageFormat, Overwritten, RestoreOptions, Restored, choose_disk, restore};
 pub use run::{OnBusy, RunOptions, RunResult, run};
-pub use snapshot::{Places, SnapshotOptions, snapshot, snapshot_through};
+pub use snapshot::{Places, SnapshotOptions, snapshot, snapshot_of_what_can_be, snapshot_through};
 pub use subject::{AskFree, Subject, SubjectOptions};
+pub use tracking::{start_tracking, stop_tracking};
 pub use verify::{Broken, VerifyOptions, VerifyReport, verify};

@@ -1,6 +1,7 @@
 //! How the engine tells what it does, and learns that it shall stop. It never prints by itself.
 
-use crate::error::Result;
+use super::restore::Overwritten;
+use crate::error::{Error, ErrorKind, Result};
 use crate::model::Bytes;
 
 /// Something worth telling. Never told while anything is frozen.
@@ -17,6 +18,8 @@ pub enum Event {
     },
     /// Something that the user should know.
     Warning(String),
+    /// What a program of the operator's has said, a line or several.
+    Said(String),
     /// Something for those who want to know more.
     Note(String),
 }
@@ -28,6 +31,25 @@ pub trait Monitor: Sync {
 
     /// An error of kind `Interrupted` once the run shall stop.
     fn check(&self) -> Result<()>;
+
+    /// Whether what is on these devices may be overwritten; an error when not.
+    fn confirm(&self, lost: &[Overwritten]) -> Result<()> {
+        Err(refused_to_overwrite(lost))
+    }
+}
+
+/// Says what would have been lost.
+pub fn refused_to_overwrite(lost: &[Overwritten]) -> Error {
+    let each = lost.iter().map(|one| {
+        let (target, device) = (one.target.display(), &one.device);
+        format!("{target} ({device}) holds {}", one.holds.join("; "))
+    });
+    let each: Vec<String> = each.collect();
+    let what = format!(
+        "{}: this would be lost; nothing was written",
+        each.join(" | ")
+    );
+    Error::new(ErrorKind::Usage, what).with_hint("add --yes if it may be overwritten")
 }
 
 /// Listens to nothing, never stops.

@@ -4,21 +4,19 @@
 use super::monitor::{Event, Monitor};
 use super::plan::{Parent, Plan, plan};
 use super::subject::{AskFree, SubjectOptions};
+use super::tracking::Tracking;
 use super::trust;
 use crate::capture::Baseline;
 use crate::device::read::{BufferPool, DiskReader, ReaderOptions, open_reader};
 use crate::device::{
-    Disk, Filesystem, Freezable, FreezeSet, Host, Mounts, NoTables, Topology, filesystems_on,
-    free_blocks, freezable, swapped_extents, swaps,
+    Claim, Disk, Filesystem, Freezable, FreezeSet, Host, Mounts, NoTables, Topology, claims,
+    filesystems_on, free_blocks, freezable, swapped_now, swaps, untold_swaps,
 };
-use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::{DiskRecord, FilesystemRecord, Manifest};
-use crate::freeze::mounted_device;
-use crate::model::{BlockSet, Bytes, DevNumber, Mode, SnapshotId, block_count};
+use crate::model::{BlockSet, Bytes, DevNumber, Likeness, Mode, SnapshotId};
 use crate::store::Vault;
-use crate::track::{ChangeSource, PinDir, TrackedDisk, Tracker};
-use std::fs::File;
-use std::os::fd::OwnedFd;
+use crate::track::ChangeSource;
 use std::slice;
 use std::sync::Arc;
 
@@ -74,73 +72,86 @@ impl Scene {
         let devs: Vec<DevNumber> = disks.iter().map(Disk::dev).collect();
         filesystems_on(&self.topology, &self.mounts, &devs)
     }
-}
 
-/// Refuses a vault that lies on a disk of the run: what is written to it would change the disk.
-pub fn refuse_vault_on(vault: &Vault, scene: &Scene, disks: &[Disk]) -> Result<()> {
-    let Some(path) = vault.local_path() else {
-        return Ok(());
-    };
-    let folder = File::open(path).io_context("open", path)?;
-    let Some(device) = mounted_device(&OwnedFd::from(folder), None)? else {
-        return Ok(());
-    };
-    let holds = |filesystem: &&Filesystem| filesystem.dev == device;
-    let Some(filesystem) = scene.mounts.filesystems().iter().find(holds) else {
-        return Ok(());
-    };
-    match disks
-        .iter()
-        .find(|disk| filesystem.disks.contains(&disk.dev()))
-    {
-        None => Ok(()),
-        Some(disk) => Err(Error::new(
-            ErrorKind::Usage,
-            format!(
-                "the vault {} lies on {}, which is to be snapshotted; nothing was done",
-                path.display(),
-                disk.name()
-            ),
-        )
-        .with_hint("put the vault on another disk, or leave that disk out")),
+    /// What is swapped to on these disks in places that cannot be told, so that it is no different
+    /// from files being written.
+    pub fn untold_swaps(&self, disks: &[Disk]) -> Vec<String> {
+        let here = (&self.topology, &self.mounts);
+        let each = disks
+            .iter()
+            .map(|disk| untold_swaps(&self.host, here, disk.dev()));
+        each.flatten().collect()
+    }
+
+    /// What is in use on these disks by something that no mount table shows.
+    pub fn claims(&self, disks: &[Disk]) -> Vec<Claim> {
+        let swaps = swaps(&self.host, &self.topology);
+        let here = (&self.topology, &self.mounts);
+        let each = disks
+            .iter()
+            .map(|disk| claims(&self.host, here, &swaps, disk.dev()));
+        each.flatten().collect()
     }
 }
+
+/// A disk's record in a snapshot, and how sure it is that it is of this disk.
+type Candidate = (Likeness, SnapshotId, DiskRecord);
 
 /// The newest snapshot of each disk in the vault.
 pub fn find_parents(
     vault: &Vault,
-    host: &str,
+    (host, topology): (&str, &Topology),
     disks: &[Disk],
     monitor: &dyn Monitor,
 ) -> Result<Vec<Option<(SnapshotId, DiskRecord)>>> {
-    let mut parents: Vec<Option<(SnapshotId, DiskRecord)>> = vec![None; disks.len()];
+    let mut parents: Vec<Option<Candidate>> = vec![None; disks.len()];
+    let sure = |parent: &Option<Candidate>| matches!(parent, Some((Likeness::Same, ..)));
     for snapshot in vault.snapshots_of(host)?.iter().rev() {
-        if parents.iter().all(Option::is_some) {
+        if parents.iter().all(sure) {
             break;
         }
         monitor.check()?;
         let manifest: Manifest = match vault.manifest(snapshot) {
             Ok(manifest) => manifest,
-            Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::NotFound) => {
-                // Damaged, or deleted meanwhile: an older one will do as a parent.
+            Err(error) if is_not_for_us(&error) => {
                 monitor.tell(Event::Warning(format!("{error}: not used as a parent")));
                 continue;
             }
             Err(error) => return Err(error),
         };
         for (disk, parent) in disks.iter().zip(&mut parents) {
-            let same = |record: &&DiskRecord| record.identity.key() == disk.identity.key();
-            if parent.is_none() {
-                *parent = manifest
-                    .disks
-                    .iter()
-                    .find(same)
-                    .cloned()
-                    .map(|disk| (snapshot.id, disk));
+            let best = parent.as_ref().map_or(Likeness::Other, |parent| parent.0);
+            for record in &manifest.disks {
+                let likeness = likeness(topology, disk, record);
+                if likeness > best {
+                    *parent = Some((likeness, snapshot.id, record.clone()));
+                }
             }
         }
     }
-    Ok(parents)
+    let found = |(_, snapshot, record): Candidate| (snapshot, record);
+    Ok(parents
+        .into_iter()
+        .map(|parent| parent.map(found))
+        .collect())
+}
+
+/// Damaged, deleted meanwhile, or written by a newer version: an older one will do as a parent.
+fn is_not_for_us(error: &Error) -> bool {
+    use ErrorKind::{Damaged, Format, NotFound};
+    matches!(error.kind(), Damaged | Format | NotFound)
+}
+
+/// Whether a record is of this disk, and not of a copy that is here too.
+fn likeness(topology: &Topology, disk: &Disk, record: &DiskRecord) -> Likeness {
+    let is_anothers = || {
+        let mut others = topology.disks().filter(|other| other.dev() != disk.dev());
+        others.any(|other| other.identity.likeness(&record.identity) == Likeness::Same)
+    };
+    match disk.identity.likeness(&record.identity) {
+        Likeness::Maybe if is_anothers() => Likeness::Other,
+        likeness => likeness,
+    }
 }
 
 /// What the user wants of each disk.
@@ -161,13 +172,13 @@ type Base = (DiskRecord, Arc<Baseline>);
 pub fn prepare_disk(
     (vault, scene): (&Arc<Vault>, &Scene),
     (disk, parent): (&Disk, Option<(SnapshotId, DiskRecord)>),
-    (tracker, pool): (&mut Tracker, &BufferPool),
+    (tracking, pool): (&mut Tracking<'_>, &BufferPool),
     wishes: Wishes,
     monitor: &dyn Monitor,
 ) -> Result<SubjectOptions> {
     // First: a disk that cannot be read must not end up tracked.
     let reader = open_disk(disk, pool)?;
-    let (changes, plan) = plan_disk(disk, parent.as_ref(), tracker, wishes)?;
+    let (changes, plan) = plan_disk(disk, parent.as_ref(), tracking, wishes)?;
     let (plan, parent) = load_base(vault, plan, parent, monitor)?;
     let mounted = filesystems_of(scene, disk);
     Ok(SubjectOptions {
@@ -202,15 +213,10 @@ fn open_disk(disk: &Disk, pool: &BufferPool) -> Result<Box<dyn DiskReader>> {
 fn plan_disk(
     disk: &Disk,
     parent: Option<&(SnapshotId, DiskRecord)>,
-    tracker: &mut Tracker,
+    tracking: &mut Tracking<'_>,
     wishes: Wishes,
 ) -> Result<(Box<dyn ChangeSource>, Plan)> {
-    let tracked = TrackedDisk {
-        dev: disk.dev(),
-        size: disk.identity.size,
-        diskseq: disk.identity.diskseq,
-    };
-    let mut changes = tracker.attach(&tracked)?;
+    let mut changes = tracking.attach(disk)?;
     let mut witness = trust::steady(&mut changes)?;
     if witness.unaccounted.is_none() {
         // Too busy to tell. What counts is what is told at the cut, where nothing is written.
@@ -237,12 +243,9 @@ fn load_base(
     let Some((snapshot, record)) = parent.filter(|_| plan.parent.is_some()) else {
         return Ok((plan, None));
     };
-    match vault.load_index(&record.index, block_count(record.identity.size)) {
-        Ok(map) => {
-            let baseline = Arc::new(Baseline::new(Arc::clone(vault), map));
-            Ok((plan, Some((record, baseline))))
-        }
-        Err(error) if error.kind() == ErrorKind::Damaged => {
+    match Baseline::load(vault, &record, &|| monitor.check()) {
+        Ok(baseline) => Ok((plan, Some((record, Arc::new(baseline))))),
+        Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Format) => {
             monitor.tell(Event::Warning(format!(
                 "{error}: taking a full snapshot instead"
             )));
@@ -265,10 +268,8 @@ fn load_base(
 fn ask_swap(disk: &Disk) -> AskFree {
     let (dev, size) = (disk.dev(), disk.identity.size);
     Box::new(move || {
-        let host = Host::here();
-        let topology = Topology::scan(&host, &NoTables)?;
         let mut blocks = BlockSet::new();
-        for extent in swapped_extents(&topology, &swaps(&host, &topology), dev) {
+        for extent in swapped_now(&Host::here(), dev)? {
             blocks.insert_inside(extent, size);
         }
         Ok(blocks)
@@ -308,59 +309,4 @@ fn ask_free(host: Host, filesystems: Vec<Filesystem>, size: Bytes) -> AskFree {
         }
         Ok(free)
     })
-}
-
-/// Tracking, started where it is not running.
-pub fn start_tracking(pins: &PinDir, monitor: &dyn Monitor) -> Result<Tracker> {
-    let (tracker, started) = Tracker::start(pins)?;
-    if let Some(why) = started.replaced {
-        monitor.tell(Event::Note(format!("tracking was started anew: {why}")));
-    }
-    Ok(tracker)
-}
-
-/// Names of disks, and of those left out with the reason.
-pub type Choice = (Vec<String>, Vec<(String, String)>);
-
-/// The disks of `--all`, and those left out with the reason.
-pub fn protectable(vault: &Vault, exclude: &[String]) -> Result<Choice> {
-    let scene = Scene::look()?;
-    let excluded: Vec<DevNumber> = scene.resolve(exclude)?.iter().map(Disk::dev).collect();
-    let (mut chosen, mut left_out) = (Vec::new(), Vec::new());
-    for disk in scene.topology.disks() {
-        let why = if excluded.contains(&disk.dev()) {
-            Some("excluded")
-        } else if disk.identity.size.0 == 0 {
-            Some("it has no medium")
-        } else if disk.backing_file.is_some() || disk.name().starts_with("loop") {
-            Some("a loop device: its file is on another disk")
-        } else if disk.read_only {
-            Some("read-only")
-        } else if !disk.request_based {
-            Some("its changes cannot be tracked")
-        } else if refuse_vault_on(vault, &scene, slice::from_ref(disk)).is_err() {
-            Some("the vault lies on it")
-        } else {
-            None
-        };
-        match why {
-            None => chosen.push(disk.name().to_owned()),
-            Some(why) => left_out.push((disk.name().to_owned(), why.to_owned())),
-        }
-    }
-    if chosen.is_empty() {
-        let all: Vec<String> = left_out
-            .iter()
-            .map(|(disk, why)| format!("{disk}: {why}"))
-            .collect();
-        return Err(Error::new(
-            ErrorKind::Unsupported,
-            format!(
-                "no disk of this host can be snapshotted ({})",
-                all.join("; ")
-            ),
-        )
-        .with_hint("name disks instead of --all"));
-    }
-    Ok((chosen, left_out))
 }

@@ -1,5 +1,6 @@
 //! Holding the filesystems still for the cut: what the sequence needs of the freeze room.
 
+use super::monitor::Monitor;
 use crate::error::Result;
 use std::time::{Duration, Instant};
 
@@ -7,6 +8,14 @@ use std::time::{Duration, Instant};
 pub trait Quiesce {
     /// Writes out what is dirty, so that little is left for the freeze. Nothing is frozen yet.
     fn settle(&mut self) -> Result<()>;
+
+    /// Has applications stand still, as far as that was asked for; answers whether they do. Nothing
+    /// is frozen yet. `release` is called after it in any case.
+    fn hold(&mut self, monitor: &dyn Monitor) -> Result<bool>;
+
+    /// Lets applications go on. `cut`: the instant has been had. Answers whether they stood still
+    /// until now, as far as what lets them go can tell.
+    fn release(&mut self, cut: bool, monitor: &dyn Monitor) -> Result<bool>;
 
     /// Freezes. From here until `thaw` nothing may log, print or wait without a deadline; after the
     /// returned moment the freeze ends by itself.
@@ -41,6 +50,14 @@ impl Unfrozen {
 impl Quiesce for Unfrozen {
     fn settle(&mut self) -> Result<()> {
         Ok(())
+    }
+
+    fn hold(&mut self, _: &dyn Monitor) -> Result<bool> {
+        Ok(false)
+    }
+
+    fn release(&mut self, _: bool, _: &dyn Monitor) -> Result<bool> {
+        Ok(false)
     }
 
     fn freeze(&mut self) -> Result<Instant> {

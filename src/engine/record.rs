@@ -1,18 +1,19 @@
 //! From what a run captured to the manifest: index objects, levels, sums. It claims nothing that
 //! the run has not seen.
 
+use super::cut::Cut;
 use super::run::RunResult;
 use super::subject::Subject;
 use crate::capture::Captured;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{DiskRecord, IndexRef, Manifest, VERSION};
+use crate::format::{DiskRecord, HookRecords, IndexRef, Manifest, VERSION};
 use crate::model::{
-    BLOCK_SIZE, BlockIndex, Bytes, Content, Level, Mode, ObjectId, Run, RunMap, SnapshotId,
-    block_count,
+    BLOCK_SIZE, BlockIndex, Bytes, Content, DevNumber, Level, Mode, ObjectId, Run, RunMap,
+    SnapshotId, block_count,
 };
 use crate::store::Draft;
 use jiff::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Most index objects before they are folded into a new base.
 const MAX_PARTS: usize = 32;
@@ -33,6 +34,10 @@ pub struct RecordOptions {
     pub requested: Level,
     /// Whether filesystems were frozen.
     pub frozen: bool,
+    /// Disks of which not all that uses them is known: what is unknown was not frozen.
+    pub doubted: BTreeSet<DevNumber>,
+    /// What became of the hooks, if any were asked for.
+    pub hooks: Option<HookRecords>,
     /// What the user should know.
     pub warnings: Vec<String>,
     /// Labels.
@@ -49,19 +54,21 @@ pub fn record(result: RunResult, draft: &Draft, options: RecordOptions) -> Resul
     } = result;
     let mut disks = Vec::new();
     for (subject, captured) in subjects.into_iter().zip(captured) {
-        let level = level_of(&subject, options.frozen, cut.fuzzy);
+        let doubted = options.doubted.contains(&subject.options.identity.dev);
+        let level = level_of(&subject, options.frozen, &cut);
+        let level = if doubted {
+            level.min(Level::Crash)
+        } else {
+            level
+        };
         disks.push(disk_record(subject, &captured, level, draft)?);
     }
-    // A disk on which nothing is mounted has nothing to freeze: it does not lower the whole.
-    let counted = disks
-        .iter()
-        .filter(|disk| !disk.filesystems.is_empty() || disk.level < Level::Crash);
+    // A disk that nothing uses has nothing to freeze: it does not lower the whole.
+    let counted = disks.iter().filter(|disk| {
+        let used = options.doubted.contains(&disk.identity.dev) || !disk.filesystems.is_empty();
+        used || disk.level < Level::Crash
+    });
     let level = counted.map(|disk| disk.level).min().unwrap_or(Level::Crash);
-    let level = if disks.iter().all(|disk| disk.filesystems.is_empty()) && !cut.fuzzy {
-        Level::Crash
-    } else {
-        level
-    };
     let held = u64::try_from(cut.held.as_micros()).unwrap_or(u64::MAX);
     Ok(Manifest {
         format: VERSION,
@@ -79,18 +86,19 @@ pub fn record(result: RunResult, draft: &Draft, options: RecordOptions) -> Resul
         freeze_us: options.frozen.then_some(held),
         warnings: options.warnings,
         tags: options.tags,
-        hooks: None,
+        hooks: options.hooks,
         disks,
     })
 }
 
-fn level_of(subject: &Subject, frozen: bool, fuzzy: bool) -> Level {
+fn level_of(subject: &Subject, frozen: bool, cut: &Cut) -> Level {
     let all = &subject.options.filesystems;
     // What cannot be frozen beside what can (an EFI system partition) was seen not to change.
     let any = frozen && all.iter().any(|filesystem| filesystem.frozen);
     let still = any || (!all.is_empty() && all.iter().all(|filesystem| filesystem.read_only));
-    match (fuzzy, still) {
+    match (cut.fuzzy, still) {
         (true, _) => Level::Fuzzy,
+        (false, true) if cut.applications => Level::Application,
         (false, true) => Level::Filesystem,
         (false, false) => Level::Crash,
     }
@@ -103,7 +111,8 @@ fn disk_record(
     draft: &Draft,
 ) -> Result<DiskRecord> {
     let blocks = block_count(subject.size());
-    let mut delta = RunMap::new();
+    let mut delta = captured.map.clone();
+    // Over what a first attempt captured: what is free now was not read again, and changed maybe.
     for range in subject.free.ranges(u64::MAX) {
         let (start, count) = (BlockIndex(range.start), range.end - range.start);
         delta.insert(Run {
@@ -112,7 +121,6 @@ fn disk_record(
             content: Content::Free,
         });
     }
-    delta.overlay(&captured.map);
     let mode = subject.options.plan.mode;
     let parent = subject.options.parent.filter(|_| mode != Mode::Full);
     let mut changed = Bytes(captured.map.iter().map(|run| run.count * BLOCK_SIZE).sum());

@@ -35,16 +35,25 @@ pub struct RunOptions {
     pub allow_fuzzy: bool,
     /// How many threads encode.
     pub workers: usize,
+    /// Most memory for what is read in the window.
+    pub window_memory: Bytes,
     /// What the disks are read into while nothing is frozen: buffers of 1 MiB.
     pub pool: BufferPool,
 }
 
-/// Most memory for what is read in the window.
-pub const WINDOW_MEMORY: Bytes = Bytes(64 << 20);
+/// Most memory for what is read in the window: see [`window_memory`].
+const WINDOW_MOST: u64 = 256 << 20;
 /// Most times that a copy is made before giving up: marks that prove nothing are rare.
 const MAX_ATTEMPTS: u32 = 3;
 /// The window has room for this much at least.
 const WINDOW_LEAST: u64 = 8 << 20;
+/// The window takes this share of the machine's memory at most.
+const WINDOW_SHARE: u64 = 32;
+
+/// How much memory the window may take, on a machine with this much: it is locked.
+pub fn window_memory(machine: Bytes) -> Bytes {
+    Bytes((machine.0 / WINDOW_SHARE).clamp(WINDOW_LEAST, WINDOW_MOST))
+}
 
 /// What a run has captured; nothing of it is a snapshot yet.
 pub struct RunResult {
@@ -75,7 +84,10 @@ pub fn run(
         .into_iter()
         .map(Subject::begin)
         .collect::<Result<Vec<_>>>()?;
-    let mut warnings = Vec::new();
+    let mut warnings: Vec<String> = subjects.iter().filter_map(sample::loss).collect();
+    for warning in &warnings {
+        monitor.tell(Event::Warning(warning.clone()));
+    }
     let mut attempt = 1;
     let cut = loop {
         let mut left = pre_copy(&mut subjects, &mut pipeline, options, monitor)?;
@@ -111,11 +123,12 @@ fn cut_all(
     (options, left): (&RunOptions, Bytes),
     monitor: &dyn Monitor,
 ) -> Result<Cut> {
-    let blocks = (4 * left.0).clamp(WINDOW_LEAST, WINDOW_MEMORY.0) / BLOCK_SIZE;
+    let most = options.window_memory;
+    let blocks = (4 * left.0).max(WINDOW_LEAST).min(most.0) / BLOCK_SIZE;
     let how = CutOptions {
         allow_fuzzy: options.allow_fuzzy,
         blocks: blocks as usize,
-        most_blocks: WINDOW_MEMORY.block().0 as usize,
+        most_blocks: most.block().0 as usize,
         pool: options.pool.clone(),
     };
     cut(subjects, pipeline, quiesce, &how, monitor)
@@ -168,7 +181,7 @@ fn pre_copy(
 ) -> Result<Bytes> {
     let budget = Budget {
         max_freeze: options.max_freeze,
-        memory: WINDOW_MEMORY,
+        memory: options.window_memory,
     };
     let mut log = PassLog::default();
     let stop = || monitor.check();
@@ -203,7 +216,7 @@ fn pre_copy(
         match (log.next(budget), options.on_busy) {
             (Next::Again, _) => {}
             (Next::Cut, _) => return Ok(left),
-            (Next::Busy, OnBusy::Freeze) if left <= WINDOW_MEMORY => return Ok(left),
+            (Next::Busy, OnBusy::Freeze) if left <= options.window_memory => return Ok(left),
             (Next::Busy, on_busy) => return Err(busy(left, &log, budget, on_busy)),
         }
     }

@@ -6,7 +6,7 @@ use super::subject::Subject;
 use crate::capture::Baseline;
 use crate::device::read::Limits;
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{BlockIndex, BlockSet, Content, Extent, Mode, ObjectId};
+use crate::model::{BLOCK_SIZE, BlockIndex, BlockSet, Bytes, Content, Extent, Mode, ObjectId};
 use std::time::{Duration, Instant};
 
 /// Blocks that are looked at, at least.
@@ -123,4 +123,19 @@ pub fn alarm(subject: &Subject, block: BlockIndex) -> Error {
             block.offset().0
         ),
     )
+}
+
+/// What is said when the parent has lost segments: what stood in them is read and stored anew.
+pub fn loss(subject: &Subject) -> Option<String> {
+    let (_, baseline) = subject.options.parent.as_ref()?;
+    let lost = baseline.lost();
+    let first = lost.segments.first()?;
+    Some(format!(
+        "{}: {} segments that the parent snapshot needs are missing in the vault or cut short, the \
+         first is {first}: {} of the disk are read and stored anew, but older snapshots stay \
+         damaged; run `stillpoint verify --all`",
+        subject.name(),
+        lost.segments.len(),
+        Bytes(lost.blocks.len() * BLOCK_SIZE)
+    ))
 }

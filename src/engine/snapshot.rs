@@ -1,25 +1,29 @@
 //! `snapshot`: from the names of disks to a manifest in the vault.
 
+use super::choose::{VaultPlace, refuse_twins};
+use super::hold::{HookWishes, SharedHookLog};
 use super::lock::DiskLock;
 use super::monitor::{Event, Monitor};
-use super::prepare::{
-    Scene, Wishes, find_parents, prepare_disk, records_of, refuse_vault_on, start_tracking,
-};
-use super::quiesce::{Quiesce, Unfrozen};
+use super::prepare::{Scene, Wishes, find_parents, prepare_disk, records_of};
+use super::quiesce::Quiesce;
 use super::record::{RecordOptions, record};
-use super::run::{OnBusy, RunOptions, RunResult, run};
-use super::still::{Seen, Still, StillOptions};
-use super::subject::SubjectOptions;
+use super::recover::recover;
+use super::run::{OnBusy, RunOptions, RunResult, run, window_memory};
+use super::standstill::standstill;
+use super::still::Seen;
+use super::subject::{Subject, SubjectOptions};
+use super::tracking::Tracking;
 use crate::device::read::BufferPool;
-use crate::device::{Disk, Filesystem, Freezable, FreezeSet, freezable};
+use crate::device::{Disk, Filesystem, FreezeSet};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Manifest, SessionRecord};
-use crate::freeze::FreezeTarget;
-use crate::model::{Bytes, Level, SnapshotId};
+use crate::job::clip;
+use crate::model::{Bytes, DevNumber, Level, SnapshotId};
 use crate::store::{Draft, Vault};
+use crate::sys::memory;
 use crate::track::PinDir;
 use jiff::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -56,6 +60,8 @@ pub struct SnapshotOptions {
     pub allow_fuzzy: bool,
     /// How many threads encode.
     pub workers: usize,
+    /// For the level `application`.
+    pub hooks: HookWishes,
 }
 
 /// Buffers for reading while nothing is frozen.
@@ -73,6 +79,40 @@ pub fn snapshot(
     snapshot_through(vault, options, places, monitor, |quiesce| quiesce)
 }
 
+/// The same, but a disk that cannot be read, opened or locked is left out; answers which, and why.
+/// What went before is done anew without it, so that the rest is of one instant.
+pub fn snapshot_of_what_can_be(
+    vault: &Arc<Vault>,
+    options: &SnapshotOptions,
+    places: &Places,
+    monitor: &dyn Monitor,
+) -> Result<(Manifest, Vec<(String, Error)>)> {
+    let names = Scene::look()?;
+    let mut disks = names.resolve(&options.disks)?;
+    let mut left_out = Vec::new();
+    loop {
+        let options = SnapshotOptions {
+            disks: disks.iter().map(|disk| disk.name().to_owned()).collect(),
+            ..options.clone()
+        };
+        let error = match snapshot(vault, &options, places, monitor) {
+            Ok(manifest) => return Ok((manifest, left_out)),
+            Err(error) => error,
+        };
+        let guilty = error.disk().map(str::to_owned);
+        let Some(guilty) = guilty.filter(|name| disks.iter().any(|disk| disk.name() == name))
+        else {
+            return Err(error);
+        };
+        if disks.len() == 1 {
+            return Err(error);
+        }
+        monitor.tell(Event::Warning(format!("{guilty} is left out: {error}")));
+        disks.retain(|disk| disk.name() != guilty);
+        left_out.push((guilty, error));
+    }
+}
+
 /// The same with something laid around the freeze, so that a test can look at the disks while
 /// they stand still.
 pub fn snapshot_through(
@@ -82,26 +122,18 @@ pub fn snapshot_through(
     monitor: &dyn Monitor,
     around: impl FnOnce(Box<dyn Quiesce>) -> Box<dyn Quiesce>,
 ) -> Result<Manifest> {
-    refuse_application(options.level)?;
     let started = Timestamp::now();
     let scene = Scene::look()?;
-    let disks = scene.resolve(&options.disks)?;
-    refuse_vault_on(vault, &scene, &disks)?;
-    refuse_twins(&disks)?;
-    let _locks = disks
-        .iter()
-        .map(|disk| DiskLock::take(&places.run_dir, disk.dev(), disk.name()))
-        .collect::<Result<Vec<_>>>()?;
     let heard = Heard::new(monitor);
     let monitor: &dyn Monitor = &heard;
-    let host = nix::unistd::gethostname()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
+    let disks = acceptable(vault, &scene, &options.disks, monitor)?;
+    let _locks = lock_all(&disks, places)?;
+    recover(places, monitor)?;
+    let host = host_name();
     let id = SnapshotId::generate(u64::try_from(started.as_millisecond()).unwrap_or_default());
     let session = vault.begin_session(id, session(&host, started))?;
     let pool = BufferPool::new(BUFFERS, BUFFER)?;
-    let subjects = prepare_all(
+    let (subjects, tracking) = prepare_all(
         (vault, &scene, &host),
         &disks,
         (options, places),
@@ -109,22 +141,28 @@ pub fn snapshot_through(
         monitor,
     )?;
     let seen = Seen::new(Mutex::new(scene.freeze_set(&disks)));
-    if options.level >= Level::Filesystem {
-        // What cannot be frozen is told before everything is copied.
-        targets(&scene.freeze_set(&disks))?;
-    }
-    let mut quiesce = around(quiesce(&disks, &seen, options, places));
+    let hook_log = SharedHookLog::default();
+    let mut quiesce = around(standstill(
+        (id, &disks),
+        (options, places),
+        &seen,
+        &hook_log,
+    )?);
     let how = RunOptions {
         max_freeze: options.max_freeze,
         on_busy: options.on_busy,
         allow_fuzzy: options.allow_fuzzy,
         workers: options.workers,
+        window_memory: window_memory(memory::total()?),
         pool,
     };
     let draft = Arc::new(Draft::begin_in(vault, session));
-    let mut result: RunResult = run(subjects, &draft, quiesce.as_mut(), &how, monitor)?;
+    let result = run(subjects, &draft, quiesce.as_mut(), &how, monitor);
+    let hook_log = std::mem::take(&mut *hook_log.lock().unwrap_or_else(PoisonError::into_inner));
+    let mut result = result.map_err(|error| explained(error, &disks, &hook_log.warnings))?;
     monitor.check()?;
-    let warnings = what_was_seen(&mut result, &seen, options, &heard);
+    let mut warnings = what_was_seen(&mut result, &seen, options, &heard);
+    warnings.extend(hook_log.warnings);
     let record_options = RecordOptions {
         snapshot: id,
         vault: vault.info().id,
@@ -132,6 +170,8 @@ pub fn snapshot_through(
         host,
         requested: options.level,
         frozen: quiesce.freezes(),
+        doubted: doubted(&seen),
+        hooks: hook_log.records,
         warnings,
         tags: options.tags.clone(),
     };
@@ -140,7 +180,58 @@ pub fn snapshot_through(
     let draft = Arc::into_inner(draft)
         .ok_or_else(|| Error::new(ErrorKind::Failed, "a thread still writes to the vault"))?;
     draft.commit(&manifest)?;
+    tracking.keep();
     Ok(manifest)
+}
+
+/// The disks that were named, of each of which a snapshot can be right.
+fn acceptable(
+    vault: &Vault,
+    scene: &Scene,
+    names: &[String],
+    monitor: &dyn Monitor,
+) -> Result<Vec<Disk>> {
+    let disks = scene.resolve(names)?;
+    let vault = VaultPlace::find(vault, scene)?;
+    vault.refuse_on(&disks)?;
+    refuse_twins(scene, &disks)?;
+    if let Some(warning) = vault.warning() {
+        monitor.tell(Event::Warning(warning));
+    }
+    Ok(disks)
+}
+
+/// Why a run failed, with what nothing else tells: applications may still be held.
+fn explained(error: Error, disks: &[Disk], hook_warnings: &[String]) -> Error {
+    let error = with_swaps(error, disks);
+    match hook_warnings.is_empty() {
+        true => error,
+        false => error.context(hook_warnings.join("; ")),
+    }
+}
+
+/// Names what is swapped to where no quiet instant was found: no freeze stops that.
+fn with_swaps(error: Error, disks: &[Disk]) -> Error {
+    let untold = || Some(Scene::look_at_mounts().ok()?.untold_swaps(disks));
+    match untold().filter(|untold| error.kind() == ErrorKind::Inconsistent && !untold.is_empty()) {
+        None => error,
+        Some(untold) => {
+            let names = untold.join(", ");
+            error.with_hint(format!(
+                "no freeze stops the kernel from swapping to {names}: swapoff it for the time of \
+                 the snapshot, or swap to a partition or to a file on ext4 or xfs"
+            ))
+        }
+    }
+}
+
+/// Keeps other runs away from all disks, as long as the locks are held.
+fn lock_all(disks: &[Disk], places: &Places) -> Result<Vec<DiskLock>> {
+    let take = |disk: &Disk| {
+        let lock = DiskLock::take(&places.run_dir, disk.dev(), disk.name());
+        lock.map_err(|error| error.on_disk(disk.name()))
+    };
+    disks.iter().map(take).collect()
 }
 
 /// Names the filesystems that were there at the cut; answers all that the user should know.
@@ -156,60 +247,74 @@ fn what_was_seen(
         subject.options.filesystems = records_of(&set, subject.options.identity.dev, freeze);
     }
     let mut warnings = what_is_outside(&set);
+    if options.level == Level::Application && set.filesystems.is_empty() {
+        let names: Vec<&str> = result.subjects.iter().map(Subject::name).collect();
+        warnings.push(format!(
+            "nothing is mounted on {}: there was nothing to freeze, and no application's \
+             files on a filesystem",
+            names.join(", ")
+        ));
+    }
     warnings.append(&mut heard.warnings());
+    bounded(warnings)
+}
+
+/// The disks on which something was in use that no mount table shows.
+fn doubted(seen: &Seen) -> BTreeSet<DevNumber> {
+    let set = seen.lock().unwrap_or_else(PoisonError::into_inner);
+    set.claims.iter().map(|claim| claim.disk).collect()
+}
+
+/// Most warnings that a manifest keeps.
+const MAX_WARNINGS: usize = 256;
+/// Most bytes of one.
+const MAX_WARNING: usize = 1000;
+
+/// The first of them, none too long, and how many more there were.
+fn bounded(mut warnings: Vec<String>) -> Vec<String> {
+    let left_out = warnings.len().saturating_sub(MAX_WARNINGS);
+    warnings.truncate(MAX_WARNINGS);
+    for warning in &mut warnings {
+        *warning = clip(warning, MAX_WARNING);
+    }
+    if left_out > 0 {
+        warnings.push(format!("{left_out} more warnings were left out"));
+    }
     warnings
 }
 
 /// Tracks, plans and opens every disk of the run.
-fn prepare_all(
+fn prepare_all<'a>(
     (vault, scene, host): (&Arc<Vault>, &Scene, &str),
     disks: &[Disk],
-    (options, places): (&SnapshotOptions, &Places),
+    (options, places): (&SnapshotOptions, &'a Places),
     pool: &BufferPool,
-    monitor: &dyn Monitor,
-) -> Result<Vec<SubjectOptions>> {
-    let parents = find_parents(vault, host, disks, monitor)?;
-    let mut tracker = start_tracking(&places.pins, monitor)?;
+    monitor: &'a dyn Monitor,
+) -> Result<(Vec<SubjectOptions>, Tracking<'a>)> {
+    let parents = find_parents(vault, (host, &scene.topology), disks, monitor)?;
+    let mut tracking = Tracking::start(&places.pins, monitor)?;
     let wishes = Wishes {
         full: options.full,
         all_blocks: options.all_blocks,
         freeze: options.level >= Level::Filesystem,
     };
     let each = disks.iter().zip(parents);
-    each.map(|disk| prepare_disk((vault, scene), disk, (&mut tracker, pool), wishes, monitor))
-        .collect()
+    let each = each.map(|disk| {
+        let name = disk.0.name();
+        prepare_disk((vault, scene), disk, (&mut tracking, pool), wishes, monitor).map_err(
+            |error| match error.kind() {
+                ErrorKind::Interrupted(_) | ErrorKind::Damaged => error,
+                _ => error.on_disk(name),
+            },
+        )
+    });
+    let subjects = each.collect::<Result<_>>()?;
+    Ok((subjects, tracking))
 }
 
-fn refuse_application(level: Level) -> Result<()> {
-    if level <= Level::Filesystem {
-        return Ok(());
-    }
-    Err(Error::new(
-        ErrorKind::Unsupported,
-        "this version runs no prescript or postscript: level application cannot be had yet",
-    )
-    .with_hint("take --level filesystem; databases recover from it as after a power cut"))
-}
-
-/// Disks that a vault could not tell apart: two paths to one, or clones with one serial number.
-fn refuse_twins(disks: &[Disk]) -> Result<()> {
-    let mut seen = BTreeMap::new();
-    for disk in disks {
-        if let Some(other) = seen.insert(disk.identity.key(), disk.name()) {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                format!(
-                    "{other} and {} both say that they are {:?}; nothing was done",
-                    disk.name(),
-                    disk.identity.key()
-                ),
-            )
-            .with_hint(
-                "if they are two paths to one disk, name one; else give each its own vault",
-            ));
-        }
-    }
-    Ok(())
+fn host_name() -> String {
+    let name = nix::unistd::gethostname().unwrap_or_default();
+    name.to_string_lossy().into_owned()
 }
 
 fn session(host: &str, started: Timestamp) -> SessionRecord {
@@ -250,7 +355,14 @@ fn what_is_outside(set: &FreezeSet) -> Vec<String> {
                 name(one)
             )
         });
-    outside.chain(unknown).collect()
+    let claimed = set.claims.iter().map(|claim| {
+        format!(
+            "{} is in use, and no mount table tells by what (a filesystem unmounted lazily, or \
+             mounted where no process looks): it was not frozen",
+            claim.name
+        )
+    });
+    outside.chain(unknown).chain(claimed).collect()
 }
 
 /// Passes everything on, and keeps the warnings for the manifest.
@@ -285,70 +397,20 @@ impl Monitor for Heard<'_> {
         self.monitor.check()
     }
 }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// What the guardian has to freeze.
-pub(super) fn targets(set: &FreezeSet) -> Result<Vec<FreezeTarget>> {
-    // What lies in a file of another is frozen before that other. Read-only ones need nothing; of
-    // those that cannot be frozen the tracker must see no write.
-    let deepest = set
-        .filesystems
-        .iter()
-        .map(|filesystem| filesystem.depth)
-        .max()
-        .unwrap_or(0);
-    let wave =
-        |filesystem: &Filesystem| u16::try_from(deepest - filesystem.depth).unwrap_or(u16::MAX);
-    let can = |filesystem: &&Filesystem| freezable(filesystem) == Freezable::Yes;
-    let each = set.filesystems.iter().filter(can);
-    let mut targets = each
-        .map(|filesystem| target(filesystem, wave(filesystem)))
-        .collect::<Result<Vec<_>>>()?;
-    targets.sort_by_key(|target| target.wave);
-    Ok(targets)
-}
-
-fn target(filesystem: &Filesystem, wave: u16) -> Result<FreezeTarget> {
-    let mut visible: Vec<_> = filesystem
-        .mounts
-        .iter()
-        .filter(|mount| mount.visible)
-        .collect();
-    visible.sort_by_key(|mount| mount.pid);
-    let mount = visible.first().ok_or_else(|| {
-        Error::new(
-            ErrorKind::Unsupported,
-            format!(
-                "{} at {} is hidden under other mounts and cannot be frozen; nothing was done",
-                filesystem.source,
-                filesystem.target().display()
-            ),
-        )
-        .with_hint("unmount what hides it, or take --level crash")
-    })?;
-    Ok(FreezeTarget {
-        mount_point: mount.target.clone(),
-        namespace_pid: mount.pid,
-        dev: filesystem.dev,
-        wave,
-        source: filesystem.source.clone(),
-        fstype: filesystem.fstype.clone(),
-    })
-}
-
-fn quiesce(
-    disks: &[Disk],
-    seen: &Seen,
-    options: &SnapshotOptions,
-    places: &Places,
-) -> Box<dyn Quiesce> {
-    if options.level < Level::Filesystem {
-        return Box::new(Unfrozen::new(options.max_freeze));
+    #[test]
+    fn a_manifest_keeps_a_bounded_number_of_warnings() {
+        let many: Vec<String> = (0..5000)
+            .map(|n| format!("{n} {}", "x".repeat(5000)))
+            .collect();
+        let kept = bounded(many);
+        assert_eq!(kept.len(), MAX_WARNINGS + 1);
+        assert!(kept.iter().all(|warning| warning.len() <= MAX_WARNING));
+        assert_eq!(kept.last().unwrap(), "4744 more warnings were left out");
+        assert!(kept[0].starts_with("0 xxx"));
+        assert_eq!(bounded(vec!["one".into()]), ["one"]);
     }
-    let still = StillOptions {
-        disks: disks.to_vec(),
-        program: places.program.clone(),
-        run_dir: places.run_dir.clone(),
-        deadline: options.max_freeze,
-    };
-    Box::new(Still::new(still, Arc::clone(seen)))
 }

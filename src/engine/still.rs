@@ -1,9 +1,10 @@
 //! Holding mounted filesystems still with a guardian: one for each attempt, as each freezes once.
 //! What is mounted is looked up for each attempt anew, as copying may have taken hours.
 
+use super::monitor::{Event, Monitor};
 use super::prepare::Scene;
 use super::quiesce::Quiesce;
-use super::snapshot::targets;
+use super::standstill::targets;
 use crate::device::{Disk, Filesystem, Freezable, FreezeSet, Host, freezable};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::freeze::{Guardian, GuardianOptions};
@@ -13,6 +14,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+/// Most times that what is mounted is looked for before each attempt.
+const MAX_LOOKS: u32 = 3;
 
 /// What to hold still.
 #[derive(Clone, Debug)]
@@ -37,6 +41,8 @@ pub struct Still {
     guardian: Option<Guardian>,
     /// When the window began.
     begun: Option<Instant>,
+    /// What guardians lack on this host has been told.
+    told: bool,
 }
 
 impl Still {
@@ -47,6 +53,7 @@ impl Still {
             seen,
             guardian: None,
             begun: None,
+            told: false,
         }
     }
 
@@ -54,6 +61,16 @@ impl Still {
         let scene = Scene::look_at_mounts()?;
         let set = scene.freeze_set(&self.options.disks);
         Ok((scene, set))
+    }
+
+    /// The disk of the run on which a filesystem lives, the first of several.
+    fn disk_of(&self, filesystem: DevNumber) -> Option<String> {
+        let seen = self.last_seen();
+        let mut all = seen.filesystems.iter();
+        let filesystem = all.find(|one| one.dev == filesystem)?;
+        let mut disks = self.options.disks.iter();
+        let disk = disks.find(|disk| filesystem.disks.contains(&disk.dev()))?;
+        Some(disk.name().to_owned())
     }
 
     fn last_seen(&self) -> FreezeSet {
@@ -92,9 +109,10 @@ fn write_out(filesystem: &Filesystem, host: &Host) -> Result<()> {
     nix::unistd::syncfs(&root).io_context("write out", &path)
 }
 
-impl Quiesce for Still {
-    fn settle(&mut self) -> Result<()> {
-        let (scene, set) = self.look()?;
+impl Still {
+    fn settle_what_is_there(&mut self) -> Result<()> {
+        let (scene, mut set) = self.look()?;
+        set.claims = scene.claims(&self.options.disks);
         for filesystem in &set.filesystems {
             if let Freezable::No(_) = freezable(filesystem) {
                 write_out(filesystem, &scene.host)?;
@@ -102,6 +120,11 @@ impl Quiesce for Still {
         }
         let targets = targets(&set)?;
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = set;
+        if let Some(guardian) = &mut self.guardian
+            && guardian.is_ready_for(&targets)
+        {
+            return guardian.sync().map(drop);
+        }
         self.guardian = None;
         if targets.is_empty() {
             return Ok(());
@@ -109,20 +132,51 @@ impl Quiesce for Still {
         let mut options = GuardianOptions::new(targets, self.options.deadline);
         options.program.clone_from(&self.options.program);
         options.run_dir.clone_from(&self.options.run_dir);
-        let sync_within = options.sync_within;
-        let guardian = Guardian::start(options)?;
-        guardian.sync(sync_within)?;
+        let mut guardian = Guardian::start(options)?;
+        guardian.sync()?;
         self.guardian = Some(guardian);
         Ok(())
+    }
+}
+
+impl Quiesce for Still {
+    fn settle(&mut self) -> Result<()> {
+        for _ in 1..MAX_LOOKS {
+            match self.settle_what_is_there() {
+                // A mount namespace has gone since it was looked for.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                other => return other,
+            }
+        }
+        self.settle_what_is_there()
+    }
+
+    fn hold(&mut self, monitor: &dyn Monitor) -> Result<bool> {
+        if let Some(guardian) = self.guardian.as_ref().filter(|_| !self.told) {
+            let notes = guardian.weaknesses().iter().cloned().map(Event::Note);
+            let warning = guardian.exposure().map(Event::Warning);
+            notes.chain(warning).for_each(|event| monitor.tell(event));
+            self.told = true;
+        }
+        Ok(false)
+    }
+
+    fn release(&mut self, _: bool, _: &dyn Monitor) -> Result<bool> {
+        Ok(false)
     }
 
     fn freeze(&mut self) -> Result<Instant> {
         if let Some(guardian) = &mut self.guardian {
-            guardian.freeze()?;
-            let left = guardian
-                .watch()
-                .map_or(Duration::ZERO, |watch| watch.remaining());
-            return Ok(Instant::now() + left);
+            let frozen = guardian.freeze();
+            let (watch, blamed) = (guardian.watch(), guardian.blamed());
+            let left = watch.map_or(Duration::ZERO, |watch| watch.remaining());
+            return match frozen {
+                Ok(_) => Ok(Instant::now() + left),
+                Err(error) => Err(match blamed.and_then(|dev| self.disk_of(dev)) {
+                    Some(disk) => error.on_disk(&disk),
+                    None => error,
+                }),
+            };
         }
         let now = Instant::now();
         self.begun = Some(now);

@@ -5,7 +5,7 @@ use super::plan::Plan;
 use super::trust;
 use crate::capture::{Baseline, Pipeline};
 use crate::device::read::{DiskReader, Limits, ReadStats};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::format::{DiskRecord, FilesystemRecord};
 use crate::model::{
     BLOCK_SIZE, BlockSet, Bytes, DiskIdentity, Epoch, Extent, Mode, Witness, block_count,
@@ -105,10 +105,11 @@ impl Subject {
             None => all,
             Some(since) => {
                 let mut changed = options.changes.changed_since(since)?;
-                if options.all_blocks
-                    && let Some((_, baseline)) = &options.parent
-                {
-                    changed.add(&baseline.free());
+                if let Some((_, baseline)) = &options.parent {
+                    changed.add(&baseline.lost().blocks);
+                    if options.all_blocks {
+                        changed.add(&baseline.free());
+                    }
                 }
                 changed
             }
@@ -177,13 +178,22 @@ impl Subject {
         let mut extents = wanted
             .ranges(BLOCKS_PER_READ)
             .map(|range| Extent::of_blocks(range, size));
+        let mut sink_failed = false;
+        let name = &self.options.identity.name;
         let read = self
             .options
             .reader
             .read(&mut extents, limits, &mut |extent, buffer| {
                 told(extent.length);
-                pipeline.submit(number, extent, buffer, baseline.clone())
-            })?;
+                let taken = pipeline.submit(number, extent, buffer, baseline.clone());
+                sink_failed |= taken.is_err();
+                taken
+            });
+        let read = read.map_err(|error| match (sink_failed, error.kind()) {
+            // The vault's fault, or the user's wish.
+            (true, _) | (_, ErrorKind::Interrupted(_)) => error,
+            (false, _) => error.on_disk(name),
+        })?;
         self.passes += 1;
         self.read.reads += read.reads;
         self.read.bytes.0 += read.bytes.0;
@@ -208,6 +218,8 @@ impl Subject {
         // Added: what was wanted already and has not been read has no marks of this epoch.
         let changed = self.changed()?;
         self.wanted.add(&changed);
+        // Put to use since it was asked for.
+        self.free.remove(&changed);
         self.epoch = next;
         Ok(Bytes(self.wanted.len() * BLOCK_SIZE))
     }

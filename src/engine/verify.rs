@@ -46,6 +46,8 @@ pub struct VerifyReport {
     pub snapshots: usize,
     /// How many segments were read.
     pub segments: usize,
+    /// How many were not: it was to be a sample.
+    pub unread: usize,
     /// How many bytes were read of them.
     pub bytes: Bytes,
     /// What is wrong; empty: all is well.
@@ -85,12 +87,14 @@ pub fn verify(
             }
         };
         for disk in &manifest.disks {
-            if let Err(error) = check_disk(vault, disk, &mut segments, &mut bad) {
+            if let Err(error) = check_disk(vault, disk, (&mut segments, &mut bad), monitor) {
                 keep_damage(error, (snapshot.id, Some(disk)), &mut report)?;
             }
         }
     }
+    let all = segments.len();
     let sample = sample(segments, options.sample);
+    report.unread = all - sample.len();
     bad.append(&mut read_segments(
         vault,
         &sample,
@@ -98,7 +102,7 @@ pub fn verify(
         &mut report,
     )?);
     if !bad.is_empty() {
-        name_the_lost(vault, snapshots, &bad, &mut report)?;
+        name_the_lost(vault, snapshots, (&bad, &mut report), monitor)?;
     }
     Ok(report)
 }
@@ -142,12 +146,13 @@ fn is_damage(error: &Error) -> bool {
 fn check_disk(
     vault: &Vault,
     disk: &DiskRecord,
-    segments: &mut BTreeSet<ObjectId>,
-    bad: &mut Bad,
+    (segments, bad): (&mut BTreeSet<ObjectId>, &mut Bad),
+    monitor: &dyn Monitor,
 ) -> Result<()> {
     let size = disk.identity.size;
-    let map = vault.load_index(&disk.index, block_count(size))?;
+    let map = vault.read_index(&disk.index, block_count(size), &|| monitor.check())?;
     for run in map.iter() {
+        monitor.check()?;
         let Content::Data { segment, slot } = run.content else {
             continue;
         };
@@ -240,9 +245,10 @@ fn read_segments(
 fn name_the_lost(
     vault: &Vault,
     snapshots: &[SnapshotRef],
-    bad: &Bad,
-    report: &mut VerifyReport,
+    (bad, report): (&Bad, &mut VerifyReport),
+    monitor: &dyn Monitor,
 ) -> Result<()> {
+    monitor.tell(Event::Phase("looking for what is lost".into()));
     let mut blamed = BTreeSet::new();
     let mut harmless = BTreeMap::new();
     for snapshot in snapshots {
@@ -251,8 +257,11 @@ fn name_the_lost(
             continue;
         };
         for disk in &manifest.disks {
-            let Ok(map) = vault.load_index(&disk.index, block_count(disk.identity.size)) else {
-                continue;
+            let blocks = block_count(disk.identity.size);
+            let map = match vault.read_index(&disk.index, blocks, &|| monitor.check()) {
+                Ok(map) => map,
+                Err(error) if is_damage(&error) => continue,
+                Err(error) => return Err(error),
             };
             let mut broken = Broken {
                 snapshot: snapshot.id,
@@ -272,7 +281,8 @@ fn name_the_lost(
                 harmless
                     .entry(segment)
                     .or_insert_with(|| (snapshot.id, broken.disk.clone()));
-                if lost_of(vault, run, (segment, slot), disk.identity.size, &mut broken)? {
+                let stands = (run, segment, slot);
+                if lost_of(vault, stands, disk.identity.size, &mut broken, monitor)? {
                     here.insert(segment);
                 }
             }
@@ -301,13 +311,14 @@ fn name_the_lost(
 /// Adds what cannot be read of a run; answers whether there was any.
 fn lost_of(
     vault: &Vault,
-    run: Run,
-    (segment, slot): (ObjectId, u32),
+    (run, segment, slot): (Run, ObjectId, u32),
     size: Bytes,
     broken: &mut Broken,
+    monitor: &dyn Monitor,
 ) -> Result<bool> {
     let before = broken.lost;
     for n in 0..run.count {
+        monitor.check()?;
         let place = Extent::of_blocks(run.start.0 + n..run.start.0 + n + 1, size);
         let mut fits = false;
         let look = &mut |_: u32, plain: &[u8]| {

@@ -14,6 +14,7 @@ use super::damaged;
 use super::wire::u32_at;
 use crate::error::Result;
 use crate::model::BLOCK_SIZE;
+use std::ops::Range;
 
 /// Length of a chunk's header in bytes.
 pub const CHUNK_HEADER: usize = 24;
@@ -52,17 +53,49 @@ impl Codec {
     }
 }
 
-/// A chunk ready to be put into a segment.
+/// A chunk ready to be put into a segment; its bytes are in the [`Packed`] it was encoded into.
 #[derive(Clone, Debug)]
 pub struct EncodedChunk {
     /// Of the plain bytes.
     pub hash: ChunkHash,
-    /// How `stored` is to be read.
+    /// How the stored bytes are to be read.
     pub codec: Codec,
     /// Length of the plain bytes.
     pub plain_len: u32,
-    /// What goes after the header.
-    pub stored: Vec<u8>,
+    /// Where in the [`Packed`] the bytes are that go after the header.
+    stored: Range<usize>,
+}
+
+impl EncodedChunk {
+    /// Bytes that it takes in a segment, its header included.
+    pub fn stored_len(&self) -> usize {
+        CHUNK_HEADER + self.stored.len()
+    }
+}
+
+/// Where chunks are encoded to, one after another. Meant to be used again: memory that is new each
+/// time costs about a tenth of encoding, for the kernel has to clear it.
+#[derive(Default)]
+pub struct Packed {
+    /// All of it has been written to once, so that there is somewhere to unpack to.
+    bytes: Vec<u8>,
+    used: usize,
+}
+
+impl Packed {
+    /// Forgets the chunks, not the memory.
+    pub fn clear(&mut self) {
+        self.used = 0;
+    }
+
+    /// Room for one chunk more, however badly it packs.
+    fn room(&mut self, plain_len: usize) -> &mut [u8] {
+        let needed = lz4_flex::block::get_maximum_output_size(plain_len);
+        if self.bytes.len() < self.used + needed {
+            self.bytes.resize(self.used + needed, 0);
+        }
+        &mut self.bytes[self.used..]
+    }
 }
 
 /// The name of plain bytes.
@@ -71,7 +104,7 @@ pub fn hash_of(plain: &[u8]) -> ChunkHash {
 }
 
 /// Encodes one block of at most 64 KiB; `None` when all its bytes are zero, which is not stored.
-pub fn encode_chunk(plain: &[u8]) -> Option<EncodedChunk> {
+pub fn encode_chunk(plain: &[u8], packed: &mut Packed) -> Option<EncodedChunk> {
     assert!(
         !plain.is_empty() && plain.len() <= MAX_PLAIN,
         "a chunk is one block"
@@ -80,25 +113,22 @@ pub fn encode_chunk(plain: &[u8]) -> Option<EncodedChunk> {
         return None;
     }
     let hash = hash_of(plain);
-    let mut stored = vec![0; lz4_flex::block::get_maximum_output_size(plain.len())];
-    let packed = lz4_flex::block::compress_into(plain, &mut stored);
+    let room = packed.room(plain.len());
     // Less than 1/32 won does not pay for the unpacking.
-    let codec = match packed {
-        Ok(length) if length <= plain.len() - plain.len() / 32 => {
-            stored.truncate(length);
-            Codec::Lz4
-        }
+    let (codec, length) = match lz4_flex::block::compress_into(plain, room) {
+        Ok(length) if length <= plain.len() - plain.len() / 32 => (Codec::Lz4, length),
         _ => {
-            stored.clear();
-            stored.extend_from_slice(plain);
-            Codec::Raw
+            room[..plain.len()].copy_from_slice(plain);
+            (Codec::Raw, plain.len())
         }
     };
+    let start = packed.used;
+    packed.used += length;
     Some(EncodedChunk {
         hash,
         codec,
         plain_len: plain.len() as u32,
-        stored,
+        stored: start..packed.used,
     })
 }
 
@@ -109,25 +139,41 @@ fn is_zero(bytes: &[u8]) -> bool {
         .all(|part| part.iter().fold(0, |all, byte| all | byte) == 0)
 }
 
-/// Appends the chunk, header first, to a segment in the making.
-pub(super) fn append_chunk(segment: &mut Vec<u8>, slot: u32, chunk: &EncodedChunk) {
+/// Appends the chunk, header first, to a segment in the making. `packed`: what it was encoded into.
+pub(super) fn append_chunk(
+    segment: &mut Vec<u8>,
+    slot: u32,
+    (chunk, packed): (&EncodedChunk, &Packed),
+) {
+    let stored = &packed.bytes[chunk.stored.clone()];
     let start = segment.len();
     segment.extend_from_slice(MAGIC);
     segment.extend_from_slice(&[chunk.codec.byte(), 0, 0, 0]);
     segment.extend_from_slice(&chunk.plain_len.to_le_bytes());
-    let stored_len = u32::try_from(chunk.stored.len()).expect("a stored chunk is at most 64 KiB");
+    let stored_len = u32::try_from(stored.len()).expect("a stored chunk is at most 64 KiB");
     segment.extend_from_slice(&stored_len.to_le_bytes());
     segment.extend_from_slice(&slot.to_le_bytes());
     let mut crc = crc32fast::Hasher::new();
     crc.update(&segment[start..]);
-    crc.update(&chunk.stored);
+    crc.update(stored);
     segment.extend_from_slice(&crc.finalize().to_le_bytes());
-    segment.extend_from_slice(&chunk.stored);
+    segment.extend_from_slice(stored);
 }
 
-/// Reads the chunk that starts at the beginning of `bytes` into `plain`, and answers its slot and
-/// how many bytes of `bytes` it took. `plain` is replaced.
-pub fn decode_chunk(bytes: &[u8], plain: &mut Vec<u8>) -> Result<(u32, usize)> {
+/// A chunk that was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DecodedChunk<'a> {
+    /// Its ordinal in its segment.
+    pub slot: u32,
+    /// Bytes that it took, its header included.
+    pub stored_len: usize,
+    /// Its plain bytes.
+    pub plain: &'a [u8],
+}
+
+/// Reads the chunk that starts at the beginning of `bytes`; `room` is where it is unpacked to, if
+/// it is packed.
+pub fn decode_chunk<'a>(bytes: &'a [u8], room: &'a mut Vec<u8>) -> Result<DecodedChunk<'a>> {
     if bytes.len() < CHUNK_HEADER || !bytes.starts_with(MAGIC) {
         return Err(damaged("no chunk starts here"));
     }
@@ -149,22 +195,26 @@ pub fn decode_chunk(bytes: &[u8], plain: &mut Vec<u8>) -> Result<(u32, usize)> {
     if crc.finalize() != u32_at(bytes, 20) || bytes[5..8] != [0; 3] {
         return Err(damaged("chunk does not match its checksum"));
     }
-    plain.resize(plain_len, 0);
-    let got = match codec {
-        Codec::Raw if stored_len == plain_len => {
-            plain.copy_from_slice(stored);
-            plain_len
-        }
+    let plain = match codec {
+        Codec::Raw if stored_len == plain_len => stored,
         Codec::Raw => return Err(damaged("raw chunk of two lengths")),
-        Codec::Lz4 => lz4_flex::block::decompress_into(stored, plain)
-            .map_err(|error| damaged("chunk cannot be unpacked").with_source(error))?,
+        Codec::Lz4 => {
+            room.resize(plain_len, 0);
+            let got = lz4_flex::block::decompress_into(stored, room)
+                .map_err(|error| damaged("chunk cannot be unpacked").with_source(error))?;
+            if got != plain_len {
+                return Err(damaged(format!(
+                    "chunk unpacks to {got} bytes instead of {plain_len}"
+                )));
+            }
+            room
+        }
     };
-    if got != plain_len {
-        return Err(damaged(format!(
-            "chunk unpacks to {got} bytes instead of {plain_len}"
-        )));
-    }
-    Ok((u32_at(bytes, 16), end))
+    Ok(DecodedChunk {
+        slot: u32_at(bytes, 16),
+        stored_len: end,
+        plain,
+    })
 }
 
 #[cfg(test)]
@@ -173,24 +223,27 @@ mod tests {
     use proptest::prelude::*;
 
     fn stored(plain: &[u8]) -> Vec<u8> {
-        let mut segment = Vec::new();
-        append_chunk(&mut segment, 7, &encode_chunk(plain).unwrap());
+        let (mut segment, mut packed) = (Vec::new(), Packed::default());
+        let chunk = encode_chunk(plain, &mut packed).unwrap();
+        append_chunk(&mut segment, 7, (&chunk, &packed));
         segment
     }
 
     #[test]
     fn zeros_are_not_stored() {
-        assert!(encode_chunk(&[0; MAX_PLAIN]).is_none());
+        let mut packed = Packed::default();
+        assert!(encode_chunk(&[0; MAX_PLAIN], &mut packed).is_none());
         let mut almost = vec![0; MAX_PLAIN];
         almost[MAX_PLAIN - 1] = 1;
-        assert!(encode_chunk(&almost).is_some());
+        assert!(encode_chunk(&almost, &mut packed).is_some());
     }
 
     #[test]
     fn any_flipped_bit_is_seen() {
         let mut bytes = stored(&b"stillpoint ".repeat(40));
         let mut plain = Vec::new();
-        assert_eq!(decode_chunk(&bytes, &mut plain).unwrap(), (7, bytes.len()));
+        let chunk = decode_chunk(&bytes, &mut plain).unwrap();
+        assert_eq!((chunk.slot, chunk.stored_len), (7, bytes.len()));
         for byte in 0..bytes.len() {
             for bit in 0..8 {
                 bytes[byte] ^= 1 << bit;
@@ -212,10 +265,11 @@ mod tests {
             let plain = noise.repeat(repeat);
             prop_assume!(plain.len() <= MAX_PLAIN && plain.iter().any(|byte| *byte != 0));
             let bytes = stored(&plain);
-            let mut back = Vec::new();
-            prop_assert_eq!(decode_chunk(&bytes, &mut back).unwrap(), (7, bytes.len()));
-            prop_assert_eq!(hash_of(&back), hash_of(&plain));
-            prop_assert_eq!(back, plain);
+            let mut room = Vec::new();
+            let back = decode_chunk(&bytes, &mut room).unwrap();
+            prop_assert_eq!((back.slot, back.stored_len), (7, bytes.len()));
+            prop_assert_eq!(hash_of(back.plain), hash_of(&plain));
+            prop_assert_eq!(back.plain, plain);
         }
 
         #[test]

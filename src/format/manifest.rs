@@ -12,6 +12,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// Most index objects of one disk. A disk of 2^32 blocks, each a run of its own, has 4096 of them
+/// as a base, and may get as many again as a difference.
+const MAX_INDEX_PARTS: usize = 8192;
+
 /// One snapshot: the disks of one run, cut at one instant.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -54,6 +58,10 @@ pub struct HookRecords {
     pub prescript: HookRecord,
     /// After it.
     pub postscript: HookRecord,
+    /// How long applications were held, from the prescript's start to the postscript's end,
+    /// microseconds; absent when the cut was without hooks.
+    #[serde(default)]
+    pub held_us: Option<u64>,
 }
 
 /// What became of one hook.
@@ -63,6 +71,24 @@ pub struct HookRecord {
     pub status: HookStatus,
     /// In a sentence.
     pub reason: Option<String>,
+    /// The end of what it said, if it said anything.
+    #[serde(default)]
+    pub output: Option<String>,
+    /// How long it ran, microseconds.
+    #[serde(default)]
+    pub took_us: Option<u64>,
+}
+
+impl HookRecord {
+    /// Of a hook that was not run, or of which nothing more is known.
+    pub fn new(status: HookStatus, reason: Option<String>) -> Self {
+        Self {
+            status,
+            reason,
+            output: None,
+            took_us: None,
+        }
+    }
 }
 
 /// What became of a hook, in a word.
@@ -163,6 +189,11 @@ impl Manifest {
             ));
         }
         for disk in &manifest.disks {
+            if disk.index.len() > MAX_INDEX_PARTS {
+                return Err(damaged(
+                    "the manifest names more index objects than there can be",
+                ));
+            }
             let blocks = disk.identity.size.0.div_ceil(BLOCK_SIZE);
             let whole = disk.identity.size.0.is_multiple_of(SECTOR_SIZE);
             if !whole || blocks == 0 || blocks >= BlockSet::MAX_BLOCKS || disk.index.is_empty() {

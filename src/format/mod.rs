@@ -10,7 +10,8 @@ mod segment;
 mod vault_info;
 
 pub use chunk::{
-    CHUNK_HEADER, ChunkHash, Codec, EncodedChunk, decode_chunk, encode_chunk, hash_of,
+    CHUNK_HEADER, ChunkHash, Codec, DecodedChunk, EncodedChunk, Packed, decode_chunk, encode_chunk,
+    hash_of,
 };
 pub use envelope::{Kind, MAX_OBJECT, open_object, seal_index, seal_object};
 pub use index::{MAX_RUNS, decode_index, encode_index};
@@ -20,7 +21,7 @@ pub use manifest::{
 };
 pub use segment::{
     Footer, MAX_SEGMENT, SEGMENT_HEADER, SEGMENT_TARGET, SLOTS_MAX, SegmentWriter, Slot, TRAILER,
-    Trailer,
+    Trailer, can_hold,
 };
 pub use vault_info::{BlockDedup, VaultInfo};
 

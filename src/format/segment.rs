@@ -30,7 +30,7 @@
 //! A segment's name is the first 16 bytes of that last hash: whoever knows the name can tell
 //! whether footer and header are the true ones, and the footer tells it of each chunk.
 
-use super::chunk::{CHUNK_HEADER, ChunkHash, EncodedChunk, append_chunk};
+use super::chunk::{CHUNK_HEADER, ChunkHash, EncodedChunk, Packed, append_chunk};
 use super::wire::{array, u16_at, u32_at, u64_at};
 use super::{VERSION, damaged};
 use crate::error::{Error, ErrorKind, Result};
@@ -52,6 +52,13 @@ pub const MAX_SEGMENT: u64 = (SEGMENT_TARGET
     + TRAILER) as u64;
 
 const ENTRY: usize = 48;
+
+/// Whether a segment of this length can have so many slots: each holds a byte at least.
+pub fn can_hold(length: u64, slots: u32) -> bool {
+    let least = SEGMENT_HEADER + TRAILER + slots as usize * (CHUNK_HEADER + 1 + ENTRY);
+    (least as u64..=MAX_SEGMENT).contains(&length)
+}
+
 const MAGIC: &[u8; 8] = b"SPSEGMNT";
 const TRAILER_MAGIC: &[u8; 8] = b"SPSEGEND";
 
@@ -63,9 +70,10 @@ pub struct SegmentWriter {
 }
 
 impl SegmentWriter {
-    /// An empty segment with a salt of its own.
-    pub fn create() -> Self {
-        let mut bytes = Vec::with_capacity(SEGMENT_TARGET + SEGMENT_TARGET / 32);
+    /// An empty segment with a salt of its own. `bytes`: memory to make it in, whatever is there.
+    pub fn create(mut bytes: Vec<u8>) -> Self {
+        bytes.clear();
+        bytes.reserve_exact(MAX_SEGMENT as usize);
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&VERSION.to_le_bytes());
         bytes.extend_from_slice(&[0; 6]);
@@ -80,12 +88,12 @@ impl SegmentWriter {
         }
     }
 
-    /// Appends a chunk and answers its slot.
-    pub fn push(&mut self, chunk: &EncodedChunk) -> u32 {
+    /// Appends a chunk and answers its slot. `packed`: what it was encoded into.
+    pub fn push(&mut self, chunk: &EncodedChunk, packed: &Packed) -> u32 {
         assert!(!self.is_full(), "a full segment is finished, not added to");
         let slot = self.slots;
         let start = self.bytes.len();
-        append_chunk(&mut self.bytes, slot, chunk);
+        append_chunk(&mut self.bytes, slot, (chunk, packed));
         let length = self.bytes.len() - start;
         self.footer.extend_from_slice(&(start as u32).to_le_bytes());
         self.footer
@@ -101,11 +109,6 @@ impl SegmentWriter {
     /// Whether it should be finished before the next chunk.
     pub fn is_full(&self) -> bool {
         self.bytes.len() >= SEGMENT_TARGET || self.slots >= SLOTS_MAX
-    }
-
-    /// How many slots it has.
-    pub fn slots(&self) -> u32 {
-        self.slots
     }
 
     /// Adds footer and trailer and answers the segment's name and bytes.
@@ -302,7 +305,9 @@ mod tests {
     use crate::format::{decode_chunk, encode_chunk, hash_of};
 
     fn segment(count: u32) -> (ObjectId, Vec<u8>) {
-        let mut writer = SegmentWriter::create();
+        // Memory that was used before.
+        let mut writer = SegmentWriter::create(vec![9; 100]);
+        let mut packed = Packed::default();
         for n in 0..count {
             let plain = n
                 .to_le_bytes()
@@ -310,7 +315,9 @@ mod tests {
                 .map(|b| b | 1)
                 .collect::<Vec<_>>()
                 .repeat(50);
-            assert_eq!(writer.push(&encode_chunk(&plain).unwrap()), n);
+            packed.clear();
+            let chunk = encode_chunk(&plain, &mut packed).unwrap();
+            assert_eq!(writer.push(&chunk, &packed), n);
         }
         writer.finish()
     }
@@ -322,8 +329,9 @@ mod tests {
         let mut plain = Vec::new();
         for (n, slot) in footer.slots().iter().enumerate() {
             let chunk = &bytes[slot.offset as usize..][..slot.length as usize];
-            let (number, length) = decode_chunk(chunk, &mut plain)?;
-            if (number, length) != (n as u32, chunk.len()) || hash_of(&plain) != slot.hash {
+            let got = decode_chunk(chunk, &mut plain)?;
+            let place = (got.slot, got.stored_len);
+            if place != (n as u32, chunk.len()) || hash_of(got.plain) != slot.hash {
                 return Err(damaged("chunk"));
             }
         }
@@ -356,14 +364,17 @@ mod tests {
 
     #[test]
     fn a_segment_is_bounded() {
-        let mut writer = SegmentWriter::create();
+        let mut writer = SegmentWriter::create(Vec::new());
         let mut noise = vec![0_u8; BLOCK_SIZE as usize];
         getrandom::fill(&mut noise).unwrap();
-        let chunk = encode_chunk(&noise).unwrap();
+        let mut packed = Packed::default();
+        let chunk = encode_chunk(&noise, &mut packed).unwrap();
+        let room = writer.bytes.capacity();
         while !writer.is_full() {
-            writer.push(&chunk);
+            writer.push(&chunk, &packed);
         }
         let (id, bytes) = writer.finish();
+        assert_eq!(bytes.capacity(), room, "it never moves to larger memory");
         assert!(bytes.len() as u64 <= MAX_SEGMENT);
         read(id, &bytes).unwrap();
     }

@@ -3,6 +3,7 @@
 
 use super::ledger::Ledger;
 use super::wire::{Entry, Head, MAX_REPLY, Order, Word};
+use super::writeout::WriteOut;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, recv, send};
@@ -45,6 +46,7 @@ pub(super) struct Clock {
     socket: OwnedFd,
     bell: PipeReader,
     ledger: Arc<Ledger>,
+    write_out: Arc<WriteOut>,
     deadline: Duration,
     phase: Phase,
     ordered: Option<Instant>,
@@ -58,13 +60,14 @@ impl Clock {
     pub(super) fn new(
         socket: OwnedFd,
         bell: PipeReader,
-        ledger: Arc<Ledger>,
+        (ledger, write_out): (Arc<Ledger>, Arc<WriteOut>),
         deadline: Duration,
     ) -> Self {
         Self {
             socket,
             bell,
             ledger,
+            write_out,
             deadline,
             phase: Phase::Idle,
             ordered: None,
@@ -148,6 +151,8 @@ impl Clock {
             self.listening = false;
         }
         match (self.phase, event) {
+            (Phase::Idle, Event::Order(Order::WriteOut)) => self.write_out.order(),
+            (Phase::Idle, Event::Rung) => self.look_at_writer(),
             (Phase::Idle, Event::Order(Order::Freeze)) => {
                 let now = Instant::now();
                 self.ordered = Some(now);
@@ -174,6 +179,17 @@ impl Clock {
             self.report_end();
         }
         over
+    }
+
+    fn look_at_writer(&mut self) {
+        if let Some(outcome) = self.write_out.take() {
+            let (index, errno) = outcome.err().map_or((0, 0), |(i, errno)| (i, errno as i32));
+            let head = head(Word::WrittenOut, index, errno, 0, Duration::ZERO);
+            deliver(
+                &self.socket,
+                head.encode(std::iter::empty(), &mut self.buffer),
+            );
+        }
     }
 
     fn look_at_freezer(&mut self) {

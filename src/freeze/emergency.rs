@@ -1,7 +1,7 @@
 //! Thawing what a dead run left frozen. It touches nothing that no record of ours names, and
 //! nothing whose guardian is alive.
 
-use super::ledger::Outcome;
+use super::ledger::{Outcome, State};
 use super::record::{self, ProcessStamp, Record};
 use super::rescue::{bounded, thaw_all};
 use super::target::{FreezeTarget, other_places};
@@ -35,6 +35,38 @@ pub struct ThawedMount {
     pub target: FreezeTarget,
     /// What became of it.
     pub outcome: MountOutcome,
+    /// The process, now dead, that froze it or was about to.
+    pub guardian_pid: u32,
+    /// Whether that process had noted that it was frozen; else, that it was about to be.
+    pub was_frozen: bool,
+}
+
+impl ThawedMount {
+    /// What happened, in a sentence. The kernel tells that a filesystem is frozen, but not by whom.
+    pub fn told(&self) -> String {
+        let name = self.target.name();
+        let by = match self.was_frozen {
+            true => format!(
+                "a run that died (its guardian was process {})",
+                self.guardian_pid
+            ),
+            false => format!(
+                "a run that died while it froze (its guardian was process {})",
+                self.guardian_pid
+            ),
+        };
+        match &self.outcome {
+            MountOutcome::Thawed => format!(
+                "{name} was still frozen, as the record of {by} says: thawed; if another program \
+                 had frozen it since, which the kernel does not tell, that is undone too"
+            ),
+            MountOutcome::NotFrozen => format!("{name}: not frozen any more by {by}"),
+            MountOutcome::Gone(why) => format!("{name}: gone since {by}: {why}"),
+            MountOutcome::Failed(why) => {
+                format!("{name} may still be frozen by {by}: {why}; stillpoint thaw tries again")
+            }
+        }
+    }
 }
 
 /// A guardian that still runs, and was left to its work.
@@ -94,14 +126,17 @@ impl ThawReport {
 }
 
 /// Thaws what the records in `run_dir` name and whose guardian is dead, and removes the records
-/// that have nothing more to tell.
+/// that have nothing more to tell; those of an earlier boot are removed unread, as a reboot thaws
+/// everything. As long as a filesystem stays frozen by a dead run nobody else can freeze it; one
+/// that was thawed by hand and frozen again by a stranger cannot be told from it. So a record must
+/// not grow old: each run begins with this.
 ///
 /// # Errors
 /// Only when the records cannot be looked at; all else is in the report ([`ThawReport::verdict`]).
 pub fn thaw(run_dir: &Path) -> Result<ThawReport> {
     let boot_id = record::boot_id()?;
     let mut report = ThawReport::default();
-    for path in record::list(run_dir)? {
+    for path in record::list(run_dir, record::FREEZES)? {
         let record = match Record::read(&path) {
             Ok(record) => record,
             // Its run has just ended.
@@ -136,15 +171,11 @@ pub fn thaw(run_dir: &Path) -> Result<ThawReport> {
 }
 
 fn thaw_record(record: &Record) -> Result<Vec<ThawedMount>> {
-    let suspects: Vec<FreezeTarget> = record
-        .targets()
-        .filter(|(_, state)| state.may_be_frozen())
-        .map(|(target, _)| target)
-        .collect();
+    let suspects = record.targets().filter(|(_, state)| state.may_be_frozen());
     let stuck = record.guardian.has_threads();
     let mut mounts = Vec::new();
     let mut opened = Vec::new();
-    for target in suspects {
+    for (target, state) in suspects {
         let wanted = target.clone();
         let outcome = match bounded(WITHIN, move || open_anywhere(&wanted))? {
             Some(Ok(fd)) => {
@@ -155,7 +186,12 @@ fn thaw_record(record: &Record) -> Result<Vec<ThawedMount>> {
             Some(Err(error)) => MountOutcome::Gone(error.to_string()),
             None => MountOutcome::Failed("opening it takes too long".into()),
         };
-        mounts.push(ThawedMount { target, outcome });
+        mounts.push(ThawedMount {
+            target,
+            outcome,
+            guardian_pid: record.guardian.pid,
+            was_frozen: matches!(state, State::Frozen | State::Thawing | State::Lost),
+        });
     }
     let (places, fds): (Vec<usize>, Vec<OwnedFd>) = opened.into_iter().unzip();
     let outcomes = thaw_all(&Arc::new(fds), |_| true, WITHIN)?;

@@ -2,19 +2,21 @@
 //! has been killed. Nothing is left frozen when a [`Guardian`] is gone.
 
 use super::clock::THAW_GRACE;
-use super::isolation::MEASURES;
+use super::helper::{Helper, Role};
+use super::isolation::{MEASURES, shared_group};
 use super::record::RecordFile;
 use super::rescue::{Leftovers, bounded};
 use super::target::FreezeTarget;
 use super::wire::{Head, MAX_REPLY, Order, Word};
-use super::{DEFAULT_RUN_DIR, launch, verdict};
+use super::{DEFAULT_RUN_DIR, GUARDIAN_COMMAND, launch, verdict};
 use crate::error::{Error, ErrorKind, Result};
+use crate::model::DevNumber;
+use crate::sys::process::parent;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, recv, send};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
-use std::process::Child;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -25,6 +27,11 @@ const READY_WITHIN: Duration = Duration::from_secs(15);
 const SLACK: Duration = Duration::from_secs(3);
 /// How long a guardian may take to end; after that a thread waits for it.
 const END_WITHIN: Duration = Duration::from_secs(2);
+
+const ROLE: Role = Role {
+    command: GUARDIAN_COMMAND,
+    name: "freeze-guardian",
+};
 
 /// What a guardian needs to know.
 #[derive(Clone, Debug)]
@@ -108,7 +115,7 @@ pub struct Guardian {
     fds: Arc<Vec<OwnedFd>>,
     /// Closing it makes the guardian thaw and end.
     socket: Option<OwnedFd>,
-    child: Option<Child>,
+    helper: Option<Helper>,
     record: Arc<RecordFile>,
     deadline: Duration,
     sync_within: Duration,
@@ -116,6 +123,8 @@ pub struct Guardian {
     /// Whether the record has nothing more to tell.
     clean: bool,
     weaknesses: Vec<String>,
+    /// The target that kept the others from being frozen.
+    blamed: Option<DevNumber>,
     buffer: Box<[u8; MAX_REPLY]>,
     freeze_times: FreezeTimes,
     thaw_times: ThawTimes,
@@ -138,24 +147,21 @@ impl Guardian {
         let (to_open, count) = (targets.clone(), targets.len());
         let opened = bounded(sync_within, move || launch::open_all(&to_open))?;
         let fds = opened.ok_or_else(|| verdict::too_slow("open", sync_within))??;
-        let (mut child, socket) = launch::spawn(&program)?;
-        let handed = launch::hand_over(&socket, child.id(), &run_dir, deadline, &targets, &fds);
-        let record = handed.inspect_err(|_| {
-            // It has frozen nothing, and without its orders it never will.
-            let _ = child.kill();
-            let _ = child.wait();
-        })?;
+        let (helper, socket) = Helper::start(&program, ROLE)?;
+        // Without its orders it ends with the socket, having frozen nothing.
+        let record = launch::hand_over(&socket, helper.pid(), &run_dir, deadline, &targets, &fds)?;
         let mut guardian = Self {
             targets,
             fds: Arc::new(fds),
             socket: Some(socket),
-            child: Some(child),
+            helper: Some(helper),
             record: Arc::new(record),
             deadline,
             sync_within,
             phase: Phase::Idle,
             clean: true,
             weaknesses: Vec::new(),
+            blamed: None,
             buffer: Box::new([0; MAX_REPLY]),
             freeze_times: FreezeTimes::default(),
             thaw_times: ThawTimes::default(),
@@ -183,6 +189,14 @@ impl Guardian {
                 self.weaknesses.push(weakness);
             }
         }
+        let parent = self.pid().and_then(parent);
+        if let Some(parent) = parent.filter(|parent| *parent != 1) {
+            let weakness = format!(
+                "the guardian was adopted by process {parent} instead of init: whoever kills all \
+                 below that kills it too"
+            );
+            self.weaknesses.push(weakness);
+        }
         Ok(())
     }
 
@@ -191,30 +205,55 @@ impl Guardian {
         &self.weaknesses
     }
 
-    /// The guardian's process id.
-    pub fn pid(&self) -> Option<u32> {
-        self.child.as_ref().map(Child::id)
+    /// The filesystem, by its device, for which a freeze failed, when it was one of them.
+    pub fn blamed(&self) -> Option<DevNumber> {
+        self.blamed
     }
 
-    /// Writes out what the targets hold in memory, so that the freeze need not; how long it took.
+    /// Why what ends the engine may end the guardian with it: `stillpoint thaw` is what is left
+    /// then. `None` when it stands apart.
+    pub fn exposure(&self) -> Option<String> {
+        let group = shared_group(self.pid()?)?;
+        Some(format!(
+            "the guardian could not leave the control group {group}: whoever kills that group \
+             while filesystems are frozen leaves them so, until `stillpoint thaw` or the next run"
+        ))
+    }
+
+    /// The guardian's process id.
+    pub fn pid(&self) -> Option<u32> {
+        self.helper.as_ref().map(Helper::pid)
+    }
+
+    /// Has the guardian write out what the targets hold in memory, so that the freeze need not; how
+    /// long it took.
     ///
     /// # Errors
-    /// `Inconsistent` when it is not done `within`; what a filesystem failed to write.
-    pub fn sync(&self, within: Duration) -> Result<Duration> {
-        let begun = Instant::now();
-        let fds = Arc::clone(&self.fds);
-        let synced = bounded(within, move || {
-            let sync = |(index, fd)| nix::unistd::syncfs(fd).map_err(|errno| (index, errno));
-            fds.iter().enumerate().try_for_each(sync)
-        })?;
-        match synced {
-            Some(Ok(())) => Ok(begun.elapsed()),
-            Some(Err((index, errno))) => {
-                let message = format!("cannot write out {}", self.name(index));
+    /// `Inconsistent` when it is not done in the time of the options, and then nothing more can be
+    /// done with this guardian; what a filesystem failed to write.
+    pub fn sync(&mut self) -> Result<Duration> {
+        let (begun, within) = (Instant::now(), self.sync_within);
+        self.tell(Order::WriteOut);
+        match self.hear(begun + within) {
+            Heard::Reply(head, _) if head.word == Word::WrittenOut => {
+                if head.errno == 0 {
+                    return Ok(begun.elapsed());
+                }
+                let message = format!("cannot write out {}", self.name(head.index));
+                let errno = Errno::from_raw(head.errno);
                 Err(Error::new(ErrorKind::Io, message).with_source(errno))
             }
-            None => Err(verdict::too_slow("write out", within)),
+            Heard::Silence => Err(verdict::too_slow("write out", within)),
+            Heard::Reply(..) | Heard::Gone => Err(self.rescue()),
         }
+    }
+
+    /// Whether it is there, has frozen nothing yet, and would freeze these.
+    pub fn is_ready_for(&self, targets: &[FreezeTarget]) -> bool {
+        let there = |helper: &Helper| !helper.has_ended(Duration::ZERO);
+        self.phase == Phase::Idle
+            && self.targets == targets
+            && self.helper.as_ref().is_some_and(there)
     }
 
     /// Writes everything out, twice, then has all targets frozen, in order. When it fails, nothing
@@ -230,8 +269,8 @@ impl Guardian {
         }
         // What was written during the first pass is little, so the second is short, and FIFREEZE
         // finds next to nothing to write.
-        self.sync(self.sync_within)?;
-        self.sync(self.sync_within)?;
+        self.sync()?;
+        self.sync()?;
         self.record.suspect_all(self.fds.len())?;
         let now = Instant::now();
         self.phase = Phase::Armed(now);
@@ -297,7 +336,7 @@ impl Guardian {
                     Word::Expired => return Err(self.expired(head)),
                     Word::Failed => return Err(self.refused(head)),
                     // Said before it had heard of the thaw.
-                    Word::Frozen | Word::Ready => {}
+                    Word::Frozen | Word::Ready | Word::WrittenOut => {}
                 },
                 Heard::Silence | Heard::Gone => return Err(self.rescue()),
             }
@@ -336,13 +375,17 @@ impl Guardian {
         if head.left > 0 {
             return self.still_at_it(head);
         }
-        verdict::refused(self.targets.get(head.index), Errno::from_raw(head.errno))
+        let target = self.targets.get(head.index);
+        self.blamed = target.map(|target| target.dev);
+        verdict::refused(target, Errno::from_raw(head.errno))
     }
 
     fn expired(&mut self, head: Head) -> Error {
         self.phase = Phase::Over;
         self.clean = head.left == 0;
         let stuck = (head.left > 0).then(|| self.name(head.index));
+        let target = self.targets.get(head.index).filter(|_| head.left > 0);
+        self.blamed = target.map(|target| target.dev);
         verdict::expired(self.deadline, stuck)
     }
 
@@ -417,29 +460,20 @@ impl Guardian {
 
     /// Kills the guardian; false when it does not end, as one of its threads is stuck.
     fn end_guardian(&mut self, within: Duration) -> bool {
-        if let Some(child) = &mut self.child {
-            // Already ended is as good.
-            let _ = child.kill();
+        if let Some(helper) = &self.helper {
+            helper.kill();
         }
         self.await_end(within)
     }
 
     fn await_end(&mut self, within: Duration) -> bool {
-        let until = Instant::now() + within;
-        while let Some(child) = &mut self.child {
-            match child.try_wait() {
-                Ok(None) if Instant::now() < until => thread::sleep(Duration::from_millis(1)),
-                Ok(None) => return false,
-                // Reaped, by us or by someone who should not have.
-                Ok(Some(_)) | Err(_) => self.child = None,
-            }
-        }
-        true
+        self.helper.take_if(|helper| helper.has_ended(within));
+        self.helper.is_none()
     }
 }
 
 impl Drop for Guardian {
-    /// Thaws what is still frozen, lets the guardian end, and reaps it.
+    /// Thaws what is still frozen, and lets the guardian end.
     fn drop(&mut self) {
         if matches!(self.phase, Phase::Armed(_)) {
             // Nobody is left to hear of an error.
@@ -451,11 +485,11 @@ impl Drop for Guardian {
             // Usually the guardian has done so.
             let _ = std::fs::remove_file(&self.record.path);
         }
-        if let Some(child) = self.child.take() {
-            // It goes on with what is stuck. Its end must not leave a zombie, and if it was killed,
-            // what comes unstuck then is frozen and still ours to thaw.
+        if let Some(helper) = self.helper.take() {
+            // It goes on with what is stuck. If it was killed, what comes unstuck then is frozen
+            // and still ours to thaw.
             let leftovers = self.leftovers();
-            let _ = thread::Builder::new().spawn(move || leftovers.outlive(child));
+            let _ = thread::Builder::new().spawn(move || leftovers.outlive(&helper));
         }
     }
 }

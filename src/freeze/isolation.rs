@@ -3,24 +3,15 @@
 
 use super::wire::Entry;
 use crate::sys;
+use crate::sys::cgroup::OwnGroup;
 use nix::errno::Errno;
 use nix::sys::mman::{MlockAllFlags, mlockall};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
-use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, statfs};
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
 
-/// Where control groups may be mounted: v2 alone, v2 beside v1, and the hierarchies of v1 by which
-/// a service manager kills and a container is paused.
-const HIERARCHIES: [&str; 4] = [
-    "/sys/fs/cgroup",
-    "/sys/fs/cgroup/unified",
-    "/sys/fs/cgroup/systemd",
-    "/sys/fs/cgroup/freezer",
-];
 /// The group that all guardians share.
 const GROUP: &str = "stillpoint-guardian";
 
@@ -37,7 +28,7 @@ pub(super) const MEASURES: [&str; 5] = [
 #[derive(Debug, Default)]
 pub(super) struct Isolation {
     results: [i32; MEASURES.len()],
-    groups: Vec<PathBuf>,
+    groups: OwnGroup,
 }
 
 impl Isolation {
@@ -45,17 +36,16 @@ impl Isolation {
     pub(super) fn begin() -> Self {
         let session = nix::unistd::setsid().map(drop).map_err(io::Error::from);
         let deaf = sys::process::ignore_signals(&deaf_to()).map_err(io::Error::from);
+        let _ = sys::process::hear_signals();
         // Its number of descriptors is bounded by the number of targets, not by a habit of 1024.
         if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
             let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
         }
-        let _ = prctl::set_name(c"stillpoint-grd");
+        let _ = prctl::set_name(c"freeze-guardian");
         let oom = fs::write("/proc/self/oom_score_adj", "-1000");
-        let mut isolation = Self::default();
-        let group = isolation.join_groups();
+        let (groups, group) = OwnGroup::join(GROUP);
         let results = [errno(session), errno(deaf), errno(oom), errno(group), 0];
-        isolation.results = results;
-        isolation
+        Self { results, groups }
     }
 
     /// Locks everything that is mapped now or later.
@@ -72,56 +62,23 @@ impl Isolation {
         self.results.iter().map(entry)
     }
 
-    fn join_groups(&mut self) -> io::Result<()> {
-        let mut last = Err(Errno::ENOENT.into());
-        for top in HIERARCHIES.map(Path::new) {
-            if !is_hierarchy(top) {
-                continue;
-            }
-            match join(top) {
-                Ok(()) => {
-                    self.groups.push(top.to_owned());
-                    last = Ok(());
-                }
-                Err(error) if last.is_err() => last = Err(error),
-                Err(_) => {}
-            }
-        }
-        last
-    }
-
     /// Leaves the control groups and removes them, unless another guardian is in them.
     pub(super) fn leave_groups(&self) {
-        for top in &self.groups {
-            // What cannot be removed is empty, harmless, and used again by the next guardian.
-            let _ = fs::write(top.join("cgroup.procs"), "0");
-            let _ = fs::remove_dir(top.join(GROUP));
-        }
+        self.groups.leave();
     }
 }
 
-fn is_hierarchy(top: &Path) -> bool {
-    statfs(top).is_ok_and(|stat| {
-        let kind = stat.filesystem_type();
-        kind == CGROUP2_SUPER_MAGIC || kind == CGROUP_SUPER_MAGIC
-    })
-}
-
-/// Another guardian may remove the group between our making it and entering it.
-fn join(top: &Path) -> io::Result<()> {
-    let group = top.join(GROUP);
-    let mut last = Ok(());
-    for _ in 0..5 {
-        match fs::create_dir(&group) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
-        }
-        last = fs::write(group.join("cgroup.procs"), "0");
-        if last.is_ok() {
-            break;
-        }
+/// A control group, other than the top one, that a process is in as this one is, when they share
+/// those of all hierarchies: whatever ends or pauses that group hits both.
+pub(super) fn shared_group(pid: u32) -> Option<String> {
+    let ours = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let theirs = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    if ours != theirs {
+        return None;
     }
-    last
+    // proc_pid_cgroup(5): hierarchy-ID:controller-list:cgroup-path
+    let paths = ours.lines().filter_map(|line| line.splitn(3, ':').nth(2));
+    paths.filter(|path| *path != "/").map(str::to_owned).next()
 }
 
 /// All that can be ignored and would end or stop it.

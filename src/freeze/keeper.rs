@@ -2,13 +2,15 @@
 //! never runs for a user, and it never writes, logs or opens anything while something is frozen.
 
 use super::clock::Clock;
+use super::helper;
 use super::isolation::Isolation;
 use super::ledger::{FREEZERS, Ledger, State, THAWERS};
 use super::record::Journal;
 use super::wire::{Hello, MAX_HELLO};
-use crate::sys::process::{close_from, receive_with_fds};
+use super::writeout::WriteOut;
+use crate::sys::process::receive_with_fds;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
@@ -24,8 +26,11 @@ const WORKER_STACK: usize = 128 << 10;
 /// Runs as the guardian, to the end. Exit code 0: nothing is frozen; 1: something may be, and the
 /// record tells what; 2: nobody asked for a guardian.
 pub fn guardian_main() -> ExitCode {
+    let Some(socket) = helper::begin() else {
+        return ExitCode::from(2);
+    };
     let mut isolation = Isolation::begin();
-    let Some((socket, hello, fds)) = receive_orders() else {
+    let Some((hello, fds)) = receive_orders(&socket) else {
         isolation.leave_groups();
         return ExitCode::from(2);
     };
@@ -48,30 +53,19 @@ pub fn guardian_main() -> ExitCode {
 }
 
 /// Everything that the engine hands over: the greeting, then its descriptors, the journal's first.
-fn receive_orders() -> Option<(OwnedFd, Hello, Vec<OwnedFd>)> {
-    close_from(3).ok()?;
-    let socket = std::io::stdin().as_fd().try_clone_to_owned().ok()?;
-    let null = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open("/dev/null")
-        .ok()?;
-    nix::unistd::dup2_stdin(&null).ok()?;
-    nix::unistd::dup2_stdout(&null).ok()?;
-    nix::unistd::dup2_stderr(&null).ok()?;
-    std::env::set_current_dir("/").ok()?;
+fn receive_orders(socket: &OwnedFd) -> Option<(Hello, Vec<OwnedFd>)> {
     let mut buffer = vec![0; MAX_HELLO];
-    let (len, mut fds) = receive(&socket, &mut buffer)?;
+    let (len, mut fds) = receive(socket, &mut buffer)?;
     let hello = Hello::decode(buffer.get(..len)?)?;
     let expected = hello.waves.len() + 1;
     while fds.len() < expected {
-        let (len, more) = receive(&socket, &mut buffer)?;
+        let (len, more) = receive(socket, &mut buffer)?;
         if len == 0 || more.is_empty() {
             return None;
         }
         fds.extend(more);
     }
-    (fds.len() == expected).then_some((socket, hello, fds))
+    (fds.len() == expected).then_some((hello, fds))
 }
 
 fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> Option<(usize, Vec<OwnedFd>)> {
@@ -88,8 +82,10 @@ fn prepare(socket: OwnedFd, hello: &Hello, mut fds: Vec<OwnedFd>) -> Option<(Clo
     let journal = Journal::new(File::from(fds.remove(0)));
     let (bell, ring) = std::io::pipe().ok()?;
     let plan = hello.waves.iter().map(|&wave| (wave, State::Planned));
-    let ledger = Ledger::new(Arc::new(fds), plan, Some(journal), ring);
-    let ledger = Arc::new(ledger);
+    let fds = Arc::new(fds);
+    let write_out = Arc::new(WriteOut::new(Arc::clone(&fds), ring.try_clone().ok()?));
+    let ledger = Arc::new(Ledger::new(fds, plan, Some(journal), ring));
+    spawn(&write_out, "writer", WriteOut::run)?;
     let targets = hello.waves.len();
     for _ in 0..targets.clamp(1, FREEZERS) {
         spawn(&ledger, "freezer", Ledger::run_freezer)?;
@@ -97,14 +93,18 @@ fn prepare(socket: OwnedFd, hello: &Hello, mut fds: Vec<OwnedFd>) -> Option<(Clo
     for _ in 0..targets.min(THAWERS) {
         spawn(&ledger, "thawer", Ledger::run_thawer)?;
     }
-    let clock = Clock::new(socket, bell, Arc::clone(&ledger), hello.deadline);
+    let works = (Arc::clone(&ledger), write_out);
+    let clock = Clock::new(socket, bell, works, hello.deadline);
     Some((clock, ledger))
 }
 
-fn spawn(ledger: &Arc<Ledger>, name: &str, life: fn(&Ledger)) -> Option<()> {
-    let ledger = Arc::clone(ledger);
+fn spawn<T>(work: &Arc<T>, name: &str, life: fn(&T)) -> Option<()>
+where
+    T: Send + Sync + 'static,
+{
+    let work = Arc::clone(work);
     let builder = std::thread::Builder::new()
         .name(name.to_owned())
         .stack_size(WORKER_STACK);
-    builder.spawn(move || life(&ledger)).ok().map(drop)
+    builder.spawn(move || life(&work)).ok().map(drop)
 }

@@ -1,20 +1,17 @@
-//! Starting the guardian: a fresh process of the same program, its standard input a socket over
-//! which it gets its targets. Nothing is frozen here.
+//! What a guardian is given: targets that can be frozen as asked, each open, and a record. Nothing
+//! is frozen here.
 
+use super::MAX_TARGETS;
 use super::record::{Record, RecordFile};
 use super::target::FreezeTarget;
 use super::wire::Hello;
-use super::{GUARDIAN_COMMAND, MAX_TARGETS};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::sys::process::MAX_FDS_PER_MESSAGE;
-use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair,
-};
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use std::collections::BTreeSet;
 use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 /// The longest deadline that is accepted.
@@ -51,29 +48,6 @@ pub(super) fn check(targets: &[FreezeTarget], deadline: Duration) -> Result<()> 
 /// Opens all targets, in order.
 pub(super) fn open_all(targets: &[FreezeTarget]) -> Result<Vec<OwnedFd>> {
     targets.iter().map(FreezeTarget::open).collect()
-}
-
-/// Starts the process; gives it and our end of the socket.
-pub(super) fn spawn(program: &Path) -> Result<(Child, OwnedFd)> {
-    let pair = socketpair(
-        AddressFamily::Unix,
-        SockType::SeqPacket,
-        None,
-        SockFlag::SOCK_CLOEXEC,
-    );
-    let (ours, theirs) = pair.map_err(|errno| {
-        Error::new(ErrorKind::Failed, "cannot make a socket pair").with_source(errno)
-    })?;
-    let child = Command::new(program)
-        .arg(GUARDIAN_COMMAND)
-        .env_clear()
-        .current_dir("/")
-        .stdin(Stdio::from(theirs))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .io_context("start the guardian", program)?;
-    Ok((child, ours))
 }
 
 /// Writes the record and hands everything over.

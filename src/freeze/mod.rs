@@ -15,6 +15,8 @@
 mod clock;
 mod emergency;
 mod guardian;
+mod helper;
+mod hook;
 mod isolation;
 mod keeper;
 mod launch;
@@ -24,9 +26,14 @@ mod rescue;
 mod target;
 mod verdict;
 mod wire;
+mod writeout;
 
 pub use emergency::{LiveGuardian, MountOutcome, ThawReport, ThawedMount, thaw};
 pub use guardian::{FreezeTimes, Guardian, GuardianOptions, ThawTimes, Watch};
+pub use hook::{
+    HOOK_KEEPER_COMMAND, HookOptions, HookOutcome, Hooks, OwedPostscript, OwedReport, check_hooks,
+    hook_keeper_main, run_owed,
+};
 pub use keeper::guardian_main;
 pub use target::{FreezeTarget, mounted_device};
 

@@ -12,6 +12,7 @@ use super::ledger::State;
 use super::target::FreezeTarget;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::model::DevNumber;
+use crate::sys::process::start_time;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::statfs::{FsType, TMPFS_MAGIC, fstatfs};
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const VERSION: u32 = 1;
+/// How the names of these records begin.
+pub(super) const FREEZES: &str = "freeze-";
 const PREFIX: &str = "{\"progress\":\"";
 /// No record is longer: 4096 targets with paths of 4096 bytes, each written as four.
 const MAX_RECORD: u64 = 80 << 20;
@@ -66,20 +69,10 @@ impl ProcessStamp {
     }
 }
 
-/// Field 22 of `/proc/PID/stat` (proc_pid_stat(5)), and whether the process is a zombie.
-fn start_time(pid: u32) -> Option<(u64, bool)> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (_, rest) = stat.rsplit_once(')')?;
-    let mut fields = rest.split_ascii_whitespace();
-    let dead = matches!(fields.next()?, "Z" | "X" | "x");
-    Some((fields.nth(18)?.parse().ok()?, dead))
-}
-
 /// What names this boot of this machine.
 pub(super) fn boot_id() -> Result<String> {
     let path = Path::new("/proc/sys/kernel/random/boot_id");
-    let text = fs::read_to_string(path).io_context("read", path)?;
-    Ok(text.trim().to_owned())
+    crate::sys::process::boot_id().io_context("read", path)
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -187,11 +180,7 @@ impl RecordFile {
     /// Writes `record` into `run_dir`, under a name used by nobody else.
     pub(super) fn create(run_dir: &Path, record: &Record) -> Result<Self> {
         open_run_dir(run_dir)?;
-        let mut random = [0; 8];
-        getrandom::fill(&mut random)
-            .map_err(|error| Error::new(ErrorKind::Failed, error.to_string()))?;
-        let pid = record.engine.pid;
-        let path = run_dir.join(format!("freeze-{pid}-{}.json", hex::encode(random)));
+        let path = new_name(run_dir, FREEZES)?;
         let text = serde_json::to_string(record)
             .map_err(|error| Error::new(ErrorKind::Failed, error.to_string()))?;
         let mut file = OpenOptions::new()
@@ -273,7 +262,7 @@ impl AsFd for Journal {
 }
 
 /// Makes the directory of the records, or checks that nobody else could have put one there.
-fn open_run_dir(run_dir: &Path) -> Result<()> {
+pub(super) fn open_run_dir(run_dir: &Path) -> Result<()> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -298,8 +287,17 @@ fn check_run_dir(run_dir: &Path) -> Result<()> {
     )))
 }
 
-/// All records in `run_dir`; none when it does not exist.
-pub(super) fn list(run_dir: &Path) -> Result<Vec<PathBuf>> {
+/// A name for a record of this process that nobody else uses.
+pub(super) fn new_name(run_dir: &Path, kind: &str) -> Result<PathBuf> {
+    let mut random = [0; 8];
+    getrandom::fill(&mut random)
+        .map_err(|error| Error::new(ErrorKind::Failed, error.to_string()))?;
+    let (pid, random) = (std::process::id(), hex::encode(random));
+    Ok(run_dir.join(format!("{kind}{pid}-{random}.json")))
+}
+
+/// All records in `run_dir` whose names begin so; none when it does not exist.
+pub(super) fn list(run_dir: &Path, kind: &str) -> Result<Vec<PathBuf>> {
     if fs::symlink_metadata(run_dir).is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
         return Ok(Vec::new());
     }
@@ -308,7 +306,7 @@ pub(super) fn list(run_dir: &Path) -> Result<Vec<PathBuf>> {
     for entry in fs::read_dir(run_dir).io_context("list", run_dir)? {
         let path = entry.io_context("list", run_dir)?.path();
         let name = path.file_name().and_then(|name| name.to_str());
-        if name.is_some_and(|name| name.starts_with("freeze-") && name.ends_with(".json")) {
+        if name.is_some_and(|name| name.starts_with(kind) && name.ends_with(".json")) {
             found.push(path);
         }
         if found.len() > MAX_RECORDS {
@@ -395,7 +393,7 @@ mod tests {
         assert_eq!(target.mount_point.as_os_str().as_bytes(), odd);
         assert_eq!(state, State::Planned);
         assert!(back.is_of_boot(&boot_id().unwrap()));
-        assert_eq!(list(&dir.path().join("run")).unwrap(), [file.path]);
+        assert_eq!(list(&dir.path().join("run"), FREEZES).unwrap(), [file.path]);
     }
 
     #[test]
@@ -425,7 +423,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
         assert!(RecordFile::create(dir.path(), &sample(b"/x")).is_err());
-        assert!(list(dir.path()).is_err());
+        assert!(list(dir.path(), FREEZES).is_err());
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
         assert!(RecordFile::create(dir.path(), &sample(b"/x")).is_ok());
     }

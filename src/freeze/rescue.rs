@@ -1,13 +1,13 @@
 //! Thawing without a guardian, and calls that may never come back made in threads that nobody waits
 //! for without bound.
 
+use super::helper::Helper;
 use super::ledger::{Ledger, Outcome, State, THAWERS};
 use super::record::RecordFile;
 use crate::error::{Error, ErrorKind, Result};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
-use std::process::Child;
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -71,10 +71,10 @@ impl Leftovers {
     }
 
     /// Waits for the end of a guardian that could not end yet. If it did not end well, a freeze of
-    /// it may have come unstuck only now.
-    pub(super) fn outlive(self, mut guardian: Child) {
-        let well = guardian.wait().is_ok_and(|status| status.success());
-        if well || matches!(self.thaw(), Ok(None)) {
+    /// it may have come unstuck only now; if it did, the journal names nothing.
+    pub(super) fn outlive(self, guardian: &Helper) {
+        guardian.await_end();
+        if matches!(self.thaw(), Ok(None)) {
             // Usually the guardian has done so.
             let _ = std::fs::remove_file(&self.record.path);
         }

@@ -26,7 +26,7 @@ pub(super) fn refused(target: Option<&FreezeTarget>, errno: Errno) -> Error {
         )
         .with_hint(format!(
             "find out who did it (another backup, fsfreeze, a hypervisor's agent) and let it end; \
-             if it is dead: fsfreeze --unfreeze {place}"
+             if it is dead: fsfreeze --unfreeze {place}, or stillpoint thaw if it was a run of ours"
         )),
         Errno::EOPNOTSUPP => Error::new(
             ErrorKind::Unsupported,

@@ -24,6 +24,7 @@ const MAGIC: &[u8; 8] = b"stillgd1";
 /// What the engine says when everything has been handed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Order {
+    WriteOut,
     Freeze,
     Thaw,
 }
@@ -31,6 +32,7 @@ pub(super) enum Order {
 impl Order {
     pub(super) fn encode(self) -> [u8; 1] {
         match self {
+            Self::WriteOut => *b"W",
             Self::Freeze => *b"F",
             Self::Thaw => *b"T",
         }
@@ -38,6 +40,7 @@ impl Order {
 
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         match bytes {
+            b"W" => Some(Self::WriteOut),
             b"F" => Some(Self::Freeze),
             b"T" => Some(Self::Thaw),
             _ => None,
@@ -103,6 +106,8 @@ fn take_u64(bytes: &[u8]) -> Option<(u64, &[u8])> {
 pub(super) enum Word {
     /// It may be asked to freeze. Entries: what it could not arrange for itself.
     Ready,
+    /// All targets are written out, or one could not be.
+    WrittenOut,
     /// All targets are frozen. Entries: what each took.
     Frozen,
     /// One target could not be frozen; the others are thawed again.
@@ -114,12 +119,13 @@ pub(super) enum Word {
 }
 
 impl Word {
-    const ALL: [(Self, u32); 5] = [
+    const ALL: [(Self, u32); 6] = [
         (Self::Ready, 1),
         (Self::Frozen, 2),
         (Self::Failed, 3),
         (Self::Thawed, 4),
         (Self::Expired, 5),
+        (Self::WrittenOut, 6),
     ];
 }
 
@@ -136,9 +142,10 @@ pub(super) struct Entry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Head {
     pub(super) word: Word,
-    /// `Failed`: which target; `Expired`: which one is still stuck, if [`Head::left`] is not 0.
+    /// `Failed`, `WrittenOut`: which target; `Expired`: which one is still stuck, if
+    /// [`Head::left`] is not 0.
     pub(super) index: usize,
-    /// `Failed`: why.
+    /// `Failed`, `WrittenOut`: why, or 0.
     pub(super) errno: i32,
     /// How many targets are not thawed yet; the guardian stays with them.
     pub(super) left: u32,

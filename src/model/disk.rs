@@ -49,4 +49,31 @@ impl DiskIdentity {
             .or(self.table_id.as_deref())
             .unwrap_or(&self.name)
     }
+
+    /// Whether a disk of that identity is this one, as far as can be told.
+    pub fn likeness(&self, other: &Self) -> Likeness {
+        let (one, two) = (self.wwn.as_deref(), other.wwn.as_deref());
+        let apart = one.is_some() && two.is_some() && one != two;
+        if self.key() != other.key() || apart {
+            return Likeness::Other;
+        }
+        let by_device = self.serial.is_some() || self.wwn.is_some();
+        if by_device || self.name == other.name {
+            Likeness::Same
+        } else {
+            Likeness::Maybe
+        }
+    }
+}
+
+/// How surely two identities are of one disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Likeness {
+    /// They are of two disks.
+    Other,
+    /// Their partition tables have the same name and the kernel calls them differently: renamed, or
+    /// a copy.
+    Maybe,
+    /// They are of one disk.
+    Same,
 }

@@ -9,7 +9,7 @@ mod units;
 mod witness;
 
 pub use blocks::BlockSet;
-pub use disk::{DevNumber, DiskIdentity};
+pub use disk::{DevNumber, DiskIdentity, Likeness};
 pub use id::{ObjectId, SnapshotId};
 pub use level::{Level, Mode};
 pub use runs::{Content, Run, RunMap};

@@ -10,15 +10,18 @@ use crossbeam_channel::bounded;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// Most chunks read with one request: 4 MiB of plain bytes.
-const MAX_CHUNKS: u64 = 64;
+/// Most chunks read with one request: 1 MiB of plain bytes, which stay in the processor's cache.
+const MAX_CHUNKS: u64 = 16;
+/// Most bytes that are zeroed at once. The kernel writes them, where a device cannot zero by
+/// itself, and hears no signal meanwhile.
+const MAX_HOLE: u64 = 64 << 20;
 /// Most places of damage that are listed.
 const MAX_DAMAGE: usize = 256;
 
 /// How to copy.
 #[derive(Clone, Copy)]
 pub struct CopyOptions<'a> {
-    /// How many threads; at least one.
+    /// How many threads unpack at once; at least one.
     pub workers: usize,
     /// Go on after damage: what is damaged stays a hole, and the report lists it.
     pub keep_going: bool,
@@ -91,7 +94,8 @@ pub fn copy(
     let mut holes = Bytes(0);
     std::thread::scope(|scope| {
         let (pieces, work) = bounded::<Piece>(2 * options.workers.max(1));
-        for _ in 0..options.workers.max(1) {
+        // One more than unpack at once: one writes, or waits for the vault.
+        for _ in 0..=options.workers {
             let work = work.clone();
             let shared = &shared;
             scope.spawn(move || {
@@ -109,7 +113,7 @@ pub fn copy(
             match run.content {
                 Content::Zero | Content::Free => {
                     holes.0 += extent.length.0;
-                    shared.keep_first(target.hole(extent).and_then(|()| (options.stop)()));
+                    shared.keep_first(shared.make_hole(extent));
                 }
                 Content::Data { segment, slot } => {
                     for piece in pieces_of(run, segment, slot) {
@@ -160,6 +164,19 @@ impl Shared<'_> {
             failure.get_or_insert(error);
             self.ended.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// Piece by piece, so that a stop is heard also where a device takes hours to write zeros, and
+    /// a worker's failure ends it.
+    fn make_hole(&self, extent: Extent) -> Result<()> {
+        let mut at = extent.offset;
+        while at < extent.end() && !self.ended.load(Ordering::Relaxed) {
+            (self.options.stop)()?;
+            let length = Bytes((extent.end().0 - at.0).min(MAX_HOLE));
+            self.target.hole(Extent::new(at, length))?;
+            at = at + length;
+        }
+        Ok(())
     }
 
     fn copy_piece(&self, piece: Piece) -> Result<()> {
@@ -237,4 +254,4 @@ impl Shared<'_> {
 }
 
 /// Blocks in one request are neighbours on the disk too.
-const _: () = assert!(MAX_CHUNKS * BLOCK_SIZE == 4 << 20);
+const _: () = assert!(MAX_CHUNKS * BLOCK_SIZE == 1 << 20);

@@ -2,7 +2,18 @@
 //! Nothing is written to a target before it has been found fit for it.
 
 mod copy;
+mod device;
+mod ends;
+mod held;
+mod named_file;
+mod qcow2;
+mod table;
 mod target;
 
 pub use copy::{CopyOptions, CopyReport, Damage, copy};
-pub use target::{RawFile, Target, TargetDisk};
+pub use device::{FreeDevice, TargetDevice};
+pub use held::{HEAD, Held};
+pub use named_file::{NamedFile, refuse_what_is_there};
+pub use qcow2::Qcow2File;
+pub use table::{Grown, TableChange, TableFit, TableKind, fit_table};
+pub use target::{RawFile, Target};

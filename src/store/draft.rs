@@ -49,8 +49,8 @@ impl Draft {
     }
 
     /// Puts a finished segment.
-    pub fn put_segment(&self, id: ObjectId, bytes: Vec<u8>) -> Result<()> {
-        self.put(&ObjectName::segment(id), bytes.into())
+    pub fn put_segment(&self, id: ObjectId, bytes: Blob) -> Result<()> {
+        self.put(&ObjectName::segment(id), bytes)
     }
 
     /// Stores a map as one or more index objects; those of a base are marked so.

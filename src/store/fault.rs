@@ -1,7 +1,7 @@
 //! A store that does what another does, and lets a test step in before and after every operation.
 
 use super::name::ObjectName;
-use super::object_store::{Blob, ObjectInfo, ObjectStore};
+use super::object_store::{Blob, ObjectInfo, ObjectLock, ObjectStore};
 use crate::error::Result;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -95,5 +95,13 @@ impl ObjectStore for FaultStore {
 
     fn delete(&self, name: &ObjectName) -> Result<()> {
         self.around("delete", name, || self.inner.delete(name))
+    }
+
+    fn lock(&self, name: &ObjectName) -> Result<Option<ObjectLock>> {
+        self.inner.lock(name)
+    }
+
+    fn clear_unfinished(&self) {
+        self.inner.clear_unfinished();
     }
 }

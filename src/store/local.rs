@@ -2,16 +2,17 @@
 //! symlink; an object appears under its name only when it is whole and on the disk.
 
 use super::name::ObjectName;
-use super::object_store::{Blob, ObjectInfo, ObjectStore};
+use super::object_store::{Blob, ObjectInfo, ObjectLock, ObjectStore};
+use super::unfinished::{self, put_by_rename};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, RenameFlags, ResolveFlag, openat2, renameat2};
+use nix::fcntl::{AT_FDCWD, Flock, FlockArg, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{LinkatFlags, UnlinkatFlags, linkat, unlinkat};
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, FileExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// A vault in a directory.
@@ -22,7 +23,6 @@ pub struct LocalStore {
 
 const FILE_MODE: Mode = Mode::from_bits_truncate(0o600);
 const FOLDER_MODE: Mode = Mode::from_bits_truncate(0o700);
-const TEMPORARY: &str = ".tmp-";
 
 impl LocalStore {
     /// Opens the directory, which must exist.
@@ -31,7 +31,9 @@ impl LocalStore {
         let root = nix::fcntl::open(path, flags, Mode::empty()).map_err(|errno| {
             let error = Error::io("open the vault", path, errno.into());
             match errno {
-                Errno::ENOENT => error.with_hint("make one with: stillpoint init DIRECTORY"),
+                Errno::ENOENT => error.with_hint(
+                    "mount the disk it is on, if it is not; a new one: stillpoint init DIRECTORY",
+                ),
                 Errno::ENOTDIR => error
                     .with_kind(ErrorKind::Usage)
                     .with_hint("a vault is a directory"),
@@ -54,10 +56,22 @@ impl LocalStore {
         }
     }
 
-    /// Whether nothing at all is in the directory.
+    /// The numbers of the filesystem and of the directory itself, by which it is known under
+    /// whatever path.
+    pub fn root(&self) -> Result<(u64, u64)> {
+        let found = nix::sys::stat::fstat(&self.root).io_context("look at", &self.path)?;
+        Ok((found.st_dev, found.st_ino))
+    }
+
+    /// Whether nothing is in the directory but what making a filesystem leaves there.
     pub fn is_empty(&self) -> Result<bool> {
-        let mut entries = std::fs::read_dir(fd_path(&self.root)).io_context("list", &self.path)?;
-        Ok(entries.next().is_none())
+        for entry in std::fs::read_dir(fd_path(&self.root)).io_context("list", &self.path)? {
+            let entry = entry.io_context("list", &self.path)?;
+            if entry.file_name() != "lost+found" {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn full_path(&self, name: &ObjectName) -> PathBuf {
@@ -76,8 +90,8 @@ impl LocalStore {
         openat2(&self.root, relative, how)
     }
 
-    fn open_object(&self, name: &ObjectName) -> Result<File> {
-        match self.open_at(name.as_str(), OFlag::O_RDONLY | OFlag::O_NONBLOCK) {
+    fn open_object(&self, name: &ObjectName, access: OFlag) -> Result<File> {
+        match self.open_at(name.as_str(), access | OFlag::O_NONBLOCK) {
             Ok(fd) => Ok(fd.into()),
             Err(Errno::ENOENT | Errno::ENOTDIR) => Err(Error::new(
                 ErrorKind::NotFound,
@@ -111,17 +125,33 @@ impl LocalStore {
 
     fn read(&self, file: &File, name: &ObjectName, offset: u64, length: u64) -> Result<Blob> {
         let mut bytes = vec![0; length as usize];
-        file.read_exact_at(&mut bytes, offset).map_err(|error| {
-            // A bad sector under the vault is damage of what it holds.
-            let bad = error.raw_os_error() == Some(libc::EIO);
-            let error = Error::io("read", &self.full_path(name), error);
-            if bad {
-                error.with_kind(ErrorKind::Damaged)
-            } else {
-                error
-            }
-        })?;
+        file.read_exact_at(&mut bytes, offset)
+            .map_err(|error| self.unreadable(name, error))?;
         Ok(bytes.into())
+    }
+
+    fn unreadable(&self, name: &ObjectName, error: std::io::Error) -> Error {
+        // A bad sector under the vault is damage of what it holds.
+        let bad = error.raw_os_error() == Some(libc::EIO);
+        let error = Error::io("read", &self.full_path(name), error);
+        if bad {
+            error.with_kind(ErrorKind::Damaged)
+        } else {
+            error
+        }
+    }
+
+    /// Opens an object that has so many bytes from `offset` on.
+    fn open_range(&self, name: &ObjectName, offset: u64, length: u64) -> Result<File> {
+        let file = self.open_object(name, OFlag::O_RDONLY)?;
+        let whole = self.length(&file, name)?;
+        if offset.checked_add(length).is_none_or(|end| end > whole) {
+            return Err(Error::new(
+                ErrorKind::Damaged,
+                format!("{name} is cut short"),
+            ));
+        }
+        Ok(file)
     }
 
     /// The folder that an object goes into, made where it is missing.
@@ -153,8 +183,7 @@ impl LocalStore {
     }
 
     fn put_in(&self, folder: &OwnedFd, last: &str, bytes: &[u8]) -> std::io::Result<()> {
-        let flags = OFlag::O_TMPFILE | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
-        match nix::fcntl::openat(folder, ".", flags, FILE_MODE) {
+        match open_unnamed(folder) {
             Ok(fd) => {
                 // Without a name until it is whole: a killed run leaves nothing behind.
                 let mut file = File::from(fd);
@@ -169,8 +198,8 @@ impl LocalStore {
                     LinkatFlags::AT_SYMLINK_FOLLOW,
                 )?;
             }
-            Err(Errno::EOPNOTSUPP | Errno::EISDIR | Errno::ENOENT | Errno::EINVAL) => {
-                put_by_rename(folder, last, bytes)?;
+            Err(errno) if no_unnamed_files(errno) => {
+                put_by_rename(folder, last, bytes, FILE_MODE)?;
             }
             Err(errno) => return Err(errno.into()),
         }
@@ -215,33 +244,22 @@ impl LocalStore {
     }
 }
 
-fn fd_path(fd: &OwnedFd) -> String {
-    format!("/proc/self/fd/{}", fd.as_raw_fd())
+/// A file without a name in a folder.
+fn open_unnamed(folder: &OwnedFd) -> nix::Result<OwnedFd> {
+    let flags = OFlag::O_TMPFILE | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+    nix::fcntl::openat(folder, ".", flags, FILE_MODE)
 }
 
-/// For filesystems without unnamed files: a temporary name first. Where `RENAME_NOREPLACE` is not
-/// to be had either, names that are random by 128 bits have to do.
-fn put_by_rename(folder: &OwnedFd, last: &str, bytes: &[u8]) -> std::io::Result<()> {
-    let temporary = format!("{TEMPORARY}{}", crate::model::ObjectId::generate());
-    let flags =
-        OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-    let fd = nix::fcntl::openat(folder, temporary.as_str(), flags, FILE_MODE)?;
-    let mut file = File::from(fd);
-    let written = file
-        .write_all(bytes)
-        .and_then(|()| file.sync_all())
-        .and_then(|()| {
-            let to = |flags| renameat2(folder, temporary.as_str(), folder, last, flags);
-            match to(RenameFlags::RENAME_NOREPLACE) {
-                Err(Errno::EINVAL | Errno::ENOSYS) => Ok(to(RenameFlags::empty())?),
-                other => Ok(other?),
-            }
-        });
-    if written.is_err() {
-        // Best effort: the error that matters is the one above.
-        let _ = unlinkat(folder, temporary.as_str(), UnlinkatFlags::NoRemoveDir);
-    }
-    written
+/// Whether the filesystem has none.
+fn no_unnamed_files(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::EOPNOTSUPP | Errno::EISDIR | Errno::ENOENT | Errno::EINVAL
+    )
+}
+
+fn fd_path(fd: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
 }
 
 impl ObjectStore for LocalStore {
@@ -258,7 +276,7 @@ impl ObjectStore for LocalStore {
     }
 
     fn get(&self, name: &ObjectName, limit: u64) -> Result<Blob> {
-        let file = self.open_object(name)?;
+        let file = self.open_object(name, OFlag::O_RDONLY)?;
         let length = self.length(&file, name)?;
         if length > limit {
             let what =
@@ -269,19 +287,26 @@ impl ObjectStore for LocalStore {
     }
 
     fn get_range(&self, name: &ObjectName, offset: u64, length: u64) -> Result<Blob> {
-        let file = self.open_object(name)?;
-        let whole = self.length(&file, name)?;
-        if offset.checked_add(length).is_none_or(|end| end > whole) {
-            return Err(Error::new(
-                ErrorKind::Damaged,
-                format!("{name} is cut short"),
-            ));
-        }
+        let file = self.open_range(name, offset, length)?;
         self.read(&file, name, offset, length)
     }
 
+    fn get_range_into(
+        &self,
+        name: &ObjectName,
+        offset: u64,
+        length: u64,
+        into: &mut Vec<u8>,
+    ) -> Result<()> {
+        let file = self.open_range(name, offset, length)?;
+        // What is longer than before is cleared once, the rest is written over.
+        into.resize(length as usize, 0);
+        file.read_exact_at(into, offset)
+            .map_err(|error| self.unreadable(name, error))
+    }
+
     fn get_tail(&self, name: &ObjectName, length: u64) -> Result<(Blob, u64)> {
-        let file = self.open_object(name)?;
+        let file = self.open_object(name, OFlag::O_RDONLY)?;
         let whole = self.length(&file, name)?;
         let length = length.min(whole);
         Ok((self.read(&file, name, whole - length, length)?, whole))
@@ -304,6 +329,35 @@ impl ObjectStore for LocalStore {
             Err(errno) => Err(Error::io("delete", &path, errno.into())),
         }
     }
+
+    fn lock(&self, name: &ObjectName) -> Result<Option<ObjectLock>> {
+        // Over NFS a lock needs a file that may be written to.
+        let file = self.open_object(name, OFlag::O_RDWR)?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(held) => {
+                let links = held
+                    .metadata()
+                    .io_context("look at", &self.full_path(name))?;
+                if links.nlink() == 0 {
+                    let what = format!("{name} was deleted this very moment");
+                    return Err(Error::new(ErrorKind::NotFound, what));
+                }
+                Ok(Some(ObjectLock::new(held)))
+            }
+            Err((_, Errno::EWOULDBLOCK)) => {
+                let what = format!("{name} is locked by another run");
+                Err(Error::new(ErrorKind::Busy, what))
+            }
+            // This filesystem has no locks.
+            Err(_) => Ok(None),
+        }
+    }
+
+    fn clear_unfinished(&self) {
+        if open_unnamed(&self.root).is_err_and(no_unnamed_files) {
+            unfinished::clear(&self.root);
+        }
+    }
 }
 
 impl LocalStore {
@@ -322,10 +376,19 @@ impl LocalStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::MetadataExt;
 
     fn name(text: &str) -> ObjectName {
         ObjectName::parse(text).unwrap()
+    }
+
+    #[test]
+    fn what_mkfs_leaves_is_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = LocalStore::open(folder.path()).unwrap();
+        std::fs::create_dir(folder.path().join("lost+found")).unwrap();
+        assert!(store.is_empty().unwrap());
+        std::fs::write(folder.path().join("file"), b"").unwrap();
+        assert!(!store.is_empty().unwrap());
     }
 
     #[test]
@@ -361,20 +424,6 @@ mod tests {
         store.delete(&at).unwrap();
         assert_eq!(store.get(&at, 10).unwrap_err().kind(), ErrorKind::NotFound);
         assert!(store.list(&name("snapshots")).unwrap().is_empty());
-    }
-
-    #[test]
-    fn the_way_by_rename_keeps_the_same_promises() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = LocalStore::open(folder.path()).unwrap();
-        put_by_rename(&store.root, "x", b"1").unwrap();
-        assert!(put_by_rename(&store.root, "x", b"2").is_err());
-        assert_eq!(std::fs::read(folder.path().join("x")).unwrap(), b"1");
-        assert_eq!(
-            std::fs::read_dir(folder.path()).unwrap().count(),
-            1,
-            "no temporary file stays"
-        );
     }
 
     #[test]

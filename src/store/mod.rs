@@ -10,6 +10,7 @@ mod name;
 mod object_store;
 mod segments;
 mod session;
+mod unfinished;
 mod vault;
 
 pub use catalog::SnapshotRef;
@@ -18,7 +19,7 @@ pub use fault::{FaultStore, Operation};
 pub use local::LocalStore;
 pub use memory::MemoryStore;
 pub use name::ObjectName;
-pub use object_store::{Blob, ObjectInfo, ObjectStore};
+pub use object_store::{Blob, ObjectInfo, ObjectLock, ObjectStore};
 pub use segments::{SegmentCache, StoredChunk};
 pub use session::Session;
 pub use vault::{Vault, VaultOptions};

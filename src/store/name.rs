@@ -43,9 +43,9 @@ impl ObjectName {
         Self(format!("segments/{}/{text}", &text[..2]))
     }
 
-    /// `segments`.
-    pub fn segments() -> Self {
-        Self("segments".into())
+    /// `segments/ab`: where this segment and all with the same first byte are.
+    pub fn segments_beside(id: ObjectId) -> Self {
+        Self(format!("segments/{}", &id.to_string()[..2]))
     }
 
     /// `index/<id>`.

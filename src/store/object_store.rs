@@ -3,6 +3,7 @@
 
 use super::name::ObjectName;
 use crate::error::Result;
+use std::any::Any;
 
 /// An object's bytes, shared without copying.
 pub type Blob = bytes::Bytes;
@@ -14,6 +15,20 @@ pub struct ObjectInfo {
     pub name: ObjectName,
     /// Its length in bytes.
     pub size: u64,
+}
+
+/// A lock on an object, until it is dropped or the process has ended, however it ends.
+pub struct ObjectLock {
+    _held: Box<dyn Any + Send>,
+}
+
+impl ObjectLock {
+    /// Held as long as this is.
+    pub(super) fn new(held: impl Any + Send) -> Self {
+        Self {
+            _held: Box::new(held),
+        }
+    }
 }
 
 /// A place that keeps objects.
@@ -32,6 +47,20 @@ pub trait ObjectStore: Send + Sync {
     /// Exactly `length` bytes from `offset` on; an error of kind `Damaged` if they are not there.
     fn get_range(&self, name: &ObjectName, offset: u64, length: u64) -> Result<Blob>;
 
+    /// The same into memory that was used before: fresh memory costs as much as reading does. What
+    /// was in it is gone, also when it fails.
+    fn get_range_into(
+        &self,
+        name: &ObjectName,
+        offset: u64,
+        length: u64,
+        into: &mut Vec<u8>,
+    ) -> Result<()> {
+        into.clear();
+        into.extend_from_slice(&self.get_range(name, offset, length)?);
+        Ok(())
+    }
+
     /// The last bytes of an object, `length` at most, and the object's whole length.
     fn get_tail(&self, name: &ObjectName, length: u64) -> Result<(Blob, u64)>;
 
@@ -40,4 +69,13 @@ pub trait ObjectStore: Send + Sync {
 
     /// Deletes an object; one that is not there is no error.
     fn delete(&self, name: &ObjectName) -> Result<()>;
+
+    /// Locks an object. `None`: there are no locks here. An error of kind `Busy` when it is locked,
+    /// `NotFound` when it is gone.
+    fn lock(&self, _name: &ObjectName) -> Result<Option<ObjectLock>> {
+        Ok(None)
+    }
+
+    /// Takes away what killed runs of this host have put in part. Best effort.
+    fn clear_unfinished(&self) {}
 }

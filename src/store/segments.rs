@@ -5,10 +5,12 @@ use super::name::ObjectName;
 use super::object_store::{Blob, ObjectStore};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{
-    ChunkHash, Footer, MAX_SEGMENT, SLOTS_MAX, TRAILER, Trailer, decode_chunk, hash_of,
+    ChunkHash, Footer, MAX_SEGMENT, SLOTS_MAX, Slot, TRAILER, Trailer, can_hold, decode_chunk,
+    hash_of,
 };
-use crate::model::ObjectId;
-use std::collections::{HashMap, VecDeque};
+use crate::model::{Content, ObjectId, RunMap};
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Most slots that the footers in the cache may have together: 56 bytes each, so 14 MiB.
@@ -109,28 +111,94 @@ pub(super) fn read_chunks(
     };
     let start = u64::from(first.offset);
     let length = u64::from(last.offset) + u64::from(last.length) - start;
-    let bytes = store
-        .get_range(&ObjectName::segment(id), start, length)
-        .map_err(|error| of_segment(error, id))?;
-    let mut plain = Vec::new();
-    for (n, entry) in slots.iter().enumerate() {
-        let at = (u64::from(entry.offset) - start) as usize;
-        let number = slot + n as u32;
-        let (stored_slot, stored_len) =
-            decode_chunk(&bytes[at..at + entry.length as usize], &mut plain)
-                .map_err(|error| of_segment(error.context(format!("slot {number}")), id))?;
-        if stored_slot != number
-            || stored_len != entry.length as usize
-            || plain.len() != entry.plain_len as usize
-            || hash_of(&plain) != entry.hash
-        {
-            return Err(damaged(format!(
-                "slot {number} does not hold the bytes it should"
-            )));
+    let Scratch {
+        mut bytes,
+        mut room,
+    } = SCRATCH.take();
+    let mut read = || {
+        store
+            .get_range_into(&ObjectName::segment(id), start, length, &mut bytes)
+            .map_err(|error| of_segment(error, id))?;
+        for (number, entry) in (slot..).zip(slots) {
+            let at = (u64::from(entry.offset) - start) as usize;
+            let plain = checked(&bytes[at..], (number, entry), &mut room)
+                .map_err(|error| of_segment(error, id))?;
+            take(number, plain)?;
         }
-        take(number, &plain)?;
+        Ok(())
+    };
+    let done = read();
+    if bytes.capacity() <= SCRATCH_MOST {
+        SCRATCH.set(Scratch { bytes, room });
     }
-    Ok(())
+    done
+}
+
+/// Memory that is used again by the next read of the same thread.
+#[derive(Default)]
+struct Scratch {
+    bytes: Vec<u8>,
+    room: Vec<u8>,
+}
+
+/// Most bytes that a thread keeps between two reads.
+const SCRATCH_MOST: usize = 2 << 20;
+
+thread_local! {
+    static SCRATCH: Cell<Scratch> = Cell::default();
+}
+
+/// The plain bytes of the chunk at the beginning of `bytes`, which are what the footer says.
+fn checked<'a>(
+    bytes: &'a [u8],
+    (number, entry): (u32, &Slot),
+    room: &'a mut Vec<u8>,
+) -> Result<&'a [u8]> {
+    let of_slot = |error: Error| error.context(format!("slot {number}"));
+    let chunk = decode_chunk(&bytes[..entry.length as usize], room).map_err(of_slot)?;
+    if chunk.slot == number
+        && chunk.stored_len == entry.length as usize
+        && chunk.plain.len() == entry.plain_len as usize
+        && hash_of(chunk.plain) == entry.hash
+    {
+        return Ok(chunk.plain);
+    }
+    let what = format!("slot {number} does not hold the bytes it should");
+    Err(Error::new(ErrorKind::Damaged, what))
+}
+
+/// The segments of `map` that are not in the store, or cannot hold what the map says is in them.
+/// It takes a list of names and lengths, folder by folder, so that the list of the whole vault is
+/// never in memory; nothing is read. `check` is asked between folders.
+pub(super) fn lost_segments(
+    store: &dyn ObjectStore,
+    map: &RunMap,
+    check: &dyn Fn() -> Result<()>,
+) -> Result<BTreeSet<ObjectId>> {
+    let mut needed: BTreeMap<ObjectId, u32> = BTreeMap::new();
+    for run in map.iter() {
+        if let Content::Data { segment, slot } = run.content {
+            let slots = needed.entry(segment).or_default();
+            // A run of data is within the slots of one segment.
+            *slots = (*slots).max(slot + run.count as u32);
+        }
+    }
+    let mut folders: Vec<ObjectId> = needed.keys().copied().collect();
+    folders.dedup_by_key(|id| id.0[0]);
+    for first in folders {
+        check()?;
+        for object in store.list(&ObjectName::segments_beside(first))? {
+            let last = object.name.components().last();
+            let Some(id) = last.and_then(|text| text.parse::<ObjectId>().ok()) else {
+                continue;
+            };
+            let holds = |slots: &u32| can_hold(object.size, *slots);
+            if object.name == ObjectName::segment(id) && needed.get(&id).is_some_and(holds) {
+                needed.remove(&id);
+            }
+        }
+    }
+    Ok(needed.into_keys().collect())
 }
 
 /// Reads a whole segment and checks every byte of it; answers its length.
@@ -140,19 +208,9 @@ pub(super) fn check_segment(store: &dyn ObjectStore, id: ObjectId) -> Result<u64
         let trailer = Trailer::decode(&bytes, bytes.len() as u64)?;
         let footer = Footer::decode(&bytes[trailer.footer_offset as usize..], trailer, id)?;
         footer.check_header(&bytes)?;
-        let mut plain = Vec::new();
+        let mut room = Vec::new();
         for (number, entry) in (0..SLOTS_MAX).zip(footer.slots()) {
-            let at = entry.offset as usize;
-            let of_slot = |error: Error| error.context(format!("slot {number}"));
-            let got = decode_chunk(&bytes[at..at + entry.length as usize], &mut plain)
-                .map_err(of_slot)?;
-            if got != (number, entry.length as usize)
-                || plain.len() != entry.plain_len as usize
-                || hash_of(&plain) != entry.hash
-            {
-                let what = format!("slot {number} does not hold the bytes it should");
-                return Err(Error::new(ErrorKind::Damaged, what));
-            }
+            checked(&bytes[entry.offset as usize..], (number, entry), &mut room)?;
         }
         Ok(bytes.len() as u64)
     };

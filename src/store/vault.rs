@@ -3,7 +3,7 @@
 use super::local::LocalStore;
 use super::name::ObjectName;
 use super::object_store::ObjectStore;
-use super::segments::{SegmentCache, StoredChunk, check_segment, read_chunks};
+use super::segments::{SegmentCache, StoredChunk, check_segment, lost_segments, read_chunks};
 use super::session::Session;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{
@@ -12,6 +12,7 @@ use crate::format::{
 };
 use crate::model::{ObjectId, RunMap, SnapshotId};
 use jiff::Timestamp;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -29,7 +30,13 @@ pub struct Vault {
     pub(super) store: Arc<dyn ObjectStore>,
     info: VaultInfo,
     cache: SegmentCache,
-    local: Option<PathBuf>,
+    local: Option<Local>,
+}
+
+/// Where a vault in a directory is.
+struct Local {
+    path: PathBuf,
+    root: (u64, u64),
 }
 
 impl Vault {
@@ -92,25 +99,35 @@ impl Vault {
             )
             .with_hint("name an empty directory, or one that is not there yet"));
         }
+        let root = store.root()?;
         let vault = Self::create(Arc::new(store), options)?;
-        Ok(Self {
-            local: Some(path.into()),
-            ..vault
-        })
+        Ok(vault.in_directory(path, root))
     }
 
     /// Opens the vault in a directory.
     pub fn open_local(path: &Path) -> Result<Self> {
-        let vault = Self::open(Arc::new(LocalStore::open(path)?))?;
-        Ok(Self {
-            local: Some(path.into()),
-            ..vault
-        })
+        let store = LocalStore::open(path)?;
+        let root = store.root()?;
+        Ok(Self::open(Arc::new(store))?.in_directory(path, root))
+    }
+
+    fn in_directory(self, path: &Path, root: (u64, u64)) -> Self {
+        let path = path.to_owned();
+        Self {
+            local: Some(Local { path, root }),
+            ..self
+        }
     }
 
     /// The directory it is in, if it is in one.
     pub fn local_path(&self) -> Option<&Path> {
-        self.local.as_deref()
+        self.local.as_ref().map(|local| local.path.as_path())
+    }
+
+    /// The numbers of that directory's filesystem and of itself: whoever meets them again, under
+    /// whatever path, is in the vault.
+    pub fn local_root(&self) -> Option<(u64, u64)> {
+        self.local.as_ref().map(|local| local.root)
     }
 
     /// What it is.
@@ -125,8 +142,19 @@ impl Vault {
 
     /// Reads the map of a disk of `blocks` blocks: its index objects laid over one another.
     pub fn load_index(&self, refs: &[IndexRef], blocks: u64) -> Result<RunMap> {
+        self.read_index(refs, blocks, &|| Ok(()))
+    }
+
+    /// The same; `check` is asked before each object, and its error is returned.
+    pub fn read_index(
+        &self,
+        refs: &[IndexRef],
+        blocks: u64,
+        check: &dyn Fn() -> Result<()>,
+    ) -> Result<RunMap> {
         let mut map = RunMap::new();
         for part in refs {
+            check()?;
             let mut read = || {
                 let bytes = self.store.get(&ObjectName::index(part.id), MAX_OBJECT)?;
                 let plain = open_object(Kind::Index, Some(part.id), &bytes)?;
@@ -141,6 +169,16 @@ impl Vault {
             ));
         }
         Ok(map)
+    }
+
+    /// The segments that a map needs and that the vault has lost, as far as names and lengths tell.
+    /// `check` is asked now and then, and its error is returned.
+    pub fn lost_segments(
+        &self,
+        map: &RunMap,
+        check: &dyn Fn() -> Result<()>,
+    ) -> Result<BTreeSet<ObjectId>> {
+        lost_segments(self.store.as_ref(), map, check)
     }
 
     /// What stands in a slot, without reading its bytes.

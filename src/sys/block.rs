@@ -8,14 +8,17 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 /// `include/uapi/linux/fs.h`:
 /// ```c
 /// #define BLKROGET      _IO(0x12,94)          /* get read-only status (0 = read_write) */
+/// #define BLKRRPART     _IO(0x12,95)          /* re-read partition table */
 /// #define BLKSSZGET     _IO(0x12,104)         /* get block device sector size */
 /// #define BLKGETSIZE64  _IOR(0x12,114,size_t) /* return device size in bytes (u64 *arg) */
 /// #define BLKZEROOUT    _IO(0x12,127)
 /// #define BLKGETDISKSEQ _IOR(0x12,128,__u64)
 /// ```
-/// `block/ioctl.c` stores an `int` for the first two, a `u64` for the others.
+/// `block/ioctl.c` stores an `int` for the first and for
+/// BLKSSZGET, a `u64` for BLKGETSIZE64 and BLKGETDISKSEQ.
 mod raw {
     nix::ioctl_read_bad!(blkroget, nix::request_code_none!(0x12, 94), libc::c_int);
+    nix::ioctl_none_bad!(blkrrpart, nix::request_code_none!(0x12, 95));
     nix::ioctl_read_bad!(blksszget, nix::request_code_none!(0x12, 104), libc::c_int);
     nix::ioctl_read!(blkgetsize64, 0x12, 114, libc::size_t);
     nix::ioctl_write_ptr_bad!(blkzeroout, nix::request_code_none!(0x12, 127), [u64; 2]);
@@ -67,5 +70,13 @@ pub fn zero_out(device: impl AsFd, extent: Extent) -> io::Result<()> {
     // SAFETY: the kernel reads two `u64` (start, length in bytes) from `range`, which lives across
     // the call.
     unsafe { raw::blkzeroout(device.as_fd().as_raw_fd(), &raw const range) }?;
+    Ok(())
+}
+
+/// Lets the kernel read the partition table anew. `EBUSY` while a partition is in use; `EINVAL` on
+/// a device that has no partitions, as loop devices made without `--partscan`.
+pub fn reread_partitions(device: impl AsFd) -> io::Result<()> {
+    // SAFETY: it takes no argument.
+    unsafe { raw::blkrrpart(device.as_fd().as_raw_fd()) }?;
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 #![expect(unsafe_code, reason = "loop device ioctls")]
 
+use super::loop_file::LoopInfo;
 use crate::error::{Error, IoContext, Result};
 use crate::model::{Bytes, DevNumber};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -17,24 +18,6 @@ const LOOP_CONFIGURE: libc::c_ulong = 0x4C0A;
 const LOOP_CTL_GET_FREE: libc::c_ulong = 0x4C82;
 /// `include/uapi/linux/loop.h`: the device goes away when the last one closes it.
 const LO_FLAGS_AUTOCLEAR: u32 = 4;
-
-/// `include/uapi/linux/loop.h`, `struct loop_info64`.
-#[repr(C)]
-struct LoopInfo {
-    device: u64,
-    inode: u64,
-    rdevice: u64,
-    offset: u64,
-    sizelimit: u64,
-    number: u32,
-    encrypt_type: u32,
-    encrypt_key_size: u32,
-    flags: u32,
-    file_name: [u8; 64],
-    crypt_name: [u8; 64],
-    encrypt_key: [u8; 32],
-    init: [u64; 2],
-}
 
 /// `include/uapi/linux/loop.h`, `struct loop_config` (5.8 on).
 #[repr(C)]
@@ -75,19 +58,8 @@ fn configure(device: &File, backing: &OwnedFd) -> io::Result<()> {
         fd: u32::try_from(backing.as_raw_fd()).map_err(io::Error::other)?,
         block_size: 512,
         info: LoopInfo {
-            device: 0,
-            inode: 0,
-            rdevice: 0,
-            offset: 0,
-            sizelimit: 0,
-            number: 0,
-            encrypt_type: 0,
-            encrypt_key_size: 0,
             flags: LO_FLAGS_AUTOCLEAR,
-            file_name: [0; 64],
-            crypt_name: [0; 64],
-            encrypt_key: [0; 32],
-            init: [0; 2],
+            ..LoopInfo::EMPTY
         },
         reserved: [0; 8],
     };

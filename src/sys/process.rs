@@ -1,5 +1,6 @@
 //! What a process does to itself and to the descriptors it was given: signals it no longer hears,
-//! descriptors it closes or receives. It must never touch another process.
+//! descriptors it closes or receives, the session it begins in; and how processes are told apart.
+//! It must never touch another process.
 #![expect(
     unsafe_code,
     reason = "signal dispositions and raw descriptors have no safe wrapper"
@@ -7,13 +8,116 @@
 
 use nix::cmsg_space;
 use nix::errno::Errno;
-use nix::sys::signal::{SigHandler, Signal, signal};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use nix::unistd::{ForkResult, fork};
 use std::io::IoSliceMut;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command};
 
 /// The most descriptors that one message can carry: `SCM_MAX_FD` in `include/net/scm.h`.
 pub const MAX_FDS_PER_MESSAGE: usize = 253;
+
+/// When a process began, in clock ticks since boot: field 22 of `/proc/PID/stat`
+/// (proc_pid_stat(5)); and whether it is dead and only not waited for yet. `None` when it is gone.
+pub fn start_time(pid: u32) -> Option<(u64, bool)> {
+    let stat = stat_fields(pid)?;
+    let mut fields = stat.split_ascii_whitespace();
+    let dead = matches!(fields.next()?, "Z" | "X" | "x");
+    Some((fields.nth(18)?.parse().ok()?, dead))
+}
+
+/// The parent of a process: field 4 of `/proc/PID/stat`. `None` when it is gone.
+pub fn parent(pid: u32) -> Option<u32> {
+    let stat = stat_fields(pid)?;
+    stat.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
+/// The fields of `/proc/PID/stat` from the third on.
+fn stat_fields(pid: u32) -> Option<String> {
+    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    // Its name may be anything, parentheses and broken letters among it.
+    let after = stat.iter().rposition(|&byte| byte == b')')?;
+    String::from_utf8(stat.get(after + 1..)?.to_vec()).ok()
+}
+
+/// What names this boot of this machine.
+///
+/// # Errors
+/// `/proc` is not mounted.
+pub fn boot_id() -> std::io::Result<String> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    Ok(text.trim().to_owned())
+}
+
+/// Lets the process that `command` will start begin in a session of its own: what is sent to the
+/// starter's process group, or comes with the end of its terminal, does not reach it.
+pub fn in_own_session(command: &mut Command) {
+    let begin = || {
+        nix::unistd::setsid()
+            .map(drop)
+            .map_err(std::io::Error::from)
+    };
+    // SAFETY: between fork and exec it makes one system call, which is async-signal-safe, and
+    // takes no lock and no memory.
+    unsafe { command.pre_exec(begin) };
+}
+
+/// Has the process that `command` will start killed when this one, or rather this thread, is dead
+/// (PR_SET_PDEATHSIG(2const)). What it starts itself is not.
+pub fn die_with_starter(command: &mut Command) {
+    let starter = nix::unistd::getpid();
+    let begin = move || {
+        set_pdeathsig(Signal::SIGKILL)?;
+        // Dead already: no signal will come.
+        match nix::unistd::getppid() == starter {
+            true => Ok(()),
+            false => Err(Errno::ESRCH.into()),
+        }
+    };
+    // SAFETY: between fork and exec it makes two system calls, which are async-signal-safe, and
+    // takes no lock and no memory.
+    unsafe { command.pre_exec(begin) };
+}
+
+/// Starts `command` with all signals blocked: what is sent to the starter's process group before
+/// the new process has left it (`setsid`) waits until that process has said what is to become of
+/// such signals. It has to unblock them then: [`hear_signals`].
+///
+/// # Errors
+/// As fork(2) and execve(2).
+pub fn spawn_deaf(command: &mut Command) -> std::io::Result<Child> {
+    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
+    let child = command.spawn();
+    before.thread_set_mask()?;
+    child
+}
+
+/// Unblocks all signals in this thread: what came in the meantime is delivered now.
+///
+/// # Errors
+/// None that is documented.
+pub fn hear_signals() -> Result<(), Errno> {
+    SigSet::empty().thread_set_mask()
+}
+
+/// Ends this process and goes on in a child of it, which is init's from then on, or that of the
+/// nearest subreaper above: whoever walks a tree of processes from the starter down does not find
+/// it. To be called before any thread is started.
+///
+/// # Errors
+/// As fork(2): nothing has changed then.
+pub fn leave_starter() -> Result<(), Errno> {
+    // SAFETY: by the contract above no other thread is there, so the child finds no lock taken and
+    // may do all that its parent could.
+    match unsafe { fork() }? {
+        ForkResult::Child => Ok(()),
+        // SAFETY: it ends at once, and runs nothing that the child will run too.
+        ForkResult::Parent { .. } => unsafe { nix::libc::_exit(0) },
+    }
+}
 
 /// Makes the process deaf to `signals`.
 ///
@@ -25,6 +129,19 @@ pub fn ignore_signals(signals: &[Signal]) -> Result<(), Errno> {
         unsafe { signal(one, SigHandler::SigIgn) }?;
     }
     Ok(())
+}
+
+/// Whether the process is deaf to a signal.
+pub fn ignores(signal: Signal) -> bool {
+    let mut now = std::mem::MaybeUninit::<nix::libc::sigaction>::zeroed();
+    let number = signal as nix::libc::c_int;
+    // SAFETY: with no new action it changes nothing, and writes the present one to `now`, which is
+    // all zeros, a valid action, should it fail.
+    let now = unsafe {
+        nix::libc::sigaction(number, std::ptr::null(), now.as_mut_ptr());
+        now.assume_init()
+    };
+    now.sa_sigaction == nix::libc::SIG_IGN
 }
 
 /// Closes every descriptor from `first` on. To be called by a process that has just started and
@@ -86,4 +203,39 @@ pub fn receive_with_fds(
         return Err(Errno::EMSGSIZE);
     }
     Ok((message.bytes, fds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Stdio;
+
+    /// The blocked signals in the text of a `/proc/PID/status`.
+    fn blocked(status: &str) -> u64 {
+        let line = status.lines().find_map(|line| line.strip_prefix("SigBlk:"));
+        u64::from_str_radix(line.unwrap().trim(), 16).unwrap()
+    }
+
+    #[test]
+    fn what_is_started_deaf_has_all_signals_blocked_and_its_starter_none() {
+        let mut command = Command::new("/bin/cat");
+        command.arg("/proc/self/status").stdout(Stdio::piped());
+        let before = blocked(&std::fs::read_to_string("/proc/thread-self/status").unwrap());
+        let child = spawn_deaf(&mut command).unwrap();
+        let status = child.wait_with_output().unwrap().stdout;
+        let theirs = blocked(&String::from_utf8(status).unwrap());
+        for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+            assert_ne!(theirs & (1 << (signal as u32 - 1)), 0, "{signal}");
+        }
+        let after = blocked(&std::fs::read_to_string("/proc/thread-self/status").unwrap());
+        assert_eq!(before, after);
+        std::thread::spawn(|| {
+            SigSet::all().thread_set_mask().unwrap();
+            hear_signals().unwrap();
+            let now = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+            assert_eq!(blocked(&now), 0);
+        })
+        .join()
+        .unwrap();
+    }
 }

@@ -13,9 +13,9 @@ mod sysfs;
 mod tracker;
 
 pub use disk::DiskTracker;
-pub use obstacles::{Obstacle, obstacles};
+pub use obstacles::{Obstacle, obstacles, uncounted};
 pub use pins::PinDir;
 pub use proof::{Moment, Void, changes_since};
 pub use self_test::SelfTest;
 pub use source::{ChangeSource, Epoch, Witness};
-pub use tracker::{Started, TrackedDisk, TrackedStatus, Tracker};
+pub use tracker::{MarksId, Started, TrackedDisk, TrackedStatus, Tracker};

@@ -3,7 +3,7 @@
 use super::pins::{BPFFS, is_bpffs};
 use super::programs::{TRACEPOINT, new_marks};
 use aya::Btf;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// One thing that stands in the way of tracking.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +62,22 @@ pub fn obstacles() -> Vec<Obstacle> {
             .then(|| new_marks(1).err().map(|error| error.to_string()))
             .flatten(),
     })
+}
+
+/// Disks that cannot be tracked as they are set up, and how to mend that.
+pub fn uncounted() -> Vec<Obstacle> {
+    let obstacle = |disk: PathBuf| {
+        let name = disk.file_name().unwrap_or_default().to_string_lossy();
+        Obstacle {
+            what: format!("{name}: the kernel does not count what is written to it"),
+            remedy: format!("echo 1 > {}/queue/iostats", disk.display()),
+            fatal: false,
+        }
+    };
+    super::sysfs::uncounted()
+        .into_iter()
+        .map(obstacle)
+        .collect()
 }
 
 fn tracepoint_is_known() -> bool {

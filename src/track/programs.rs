@@ -9,6 +9,7 @@ use aya::maps::{ArrayOfMaps, HashOfMaps, Map, MapData, MapError};
 use aya::programs::BtfTracePoint;
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::{Btf, Ebpf};
+use nix::sys::signal::SigSet;
 use std::io;
 use std::path::Path;
 
@@ -94,6 +95,10 @@ impl Programs {
 
     /// Loads the programs, attaches them and pins everything.
     pub fn load(pins: &PinDir, lock: &PinLock) -> Result<Self> {
+        undisturbed(|| Self::load_all(pins, lock))
+    }
+
+    fn load_all(pins: &PinDir, lock: &PinLock) -> Result<Self> {
         let btf = Btf::from_sys_fs().map_err(no_types)?;
         let mut object = Ebpf::load(OBJECT).map_err(failed("load the tracking programs"))?;
         let directory = pins.begin(lock)?;
@@ -154,6 +159,27 @@ impl Programs {
             Err(error) => Err(failed("look a disk's marks up")(error)),
         }
     }
+}
+
+/// Does `work` on a thread that no signal reaches: the verifier gives up with EAGAIN as soon as one
+/// is pending, be it io_uring's own way to wake a thread (kernel/bpf/verifier.c: do_check()).
+fn undisturbed<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let quiet = || {
+        SigSet::all()
+            .thread_block()
+            .map_err(failed("block signals"))?;
+        work()
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .name("load".into())
+            .spawn_scoped(scope, quiet)
+            .map_err(failed("start a thread"))?;
+        // A panic goes on where it would have gone on without the thread.
+        thread
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 /// The kernel's id of a map, never used twice within one boot.

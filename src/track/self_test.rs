@@ -62,6 +62,7 @@ fn try_on(tracker: &mut Tracker, described: &TrackedDisk, disk: &ScratchDisk) ->
         );
     }
     let message = format!("tracking does not work on this kernel: {said}");
-    Err(Error::new(ErrorKind::Unsupported, message)
-        .with_hint("snapshots still work, by comparing; please report the kernel's version"))
+    Err(Error::new(ErrorKind::Unsupported, message).with_hint(
+        "this version takes no snapshots without it; please report the kernel's version",
+    ))
 }

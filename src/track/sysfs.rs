@@ -64,6 +64,17 @@ fn parse_stat(text: &str) -> Option<u64> {
     written.checked_add(discarded)
 }
 
+/// Disks of which the kernel does not count what is written to them.
+pub(super) fn uncounted() -> Vec<PathBuf> {
+    let disks = std::fs::read_dir("/sys/block").into_iter().flatten();
+    let disks = disks.flatten().map(|disk| disk.path());
+    let is = |disk: &PathBuf, name: &str, value| number(&disk.join(name)).ok().flatten() == value;
+    disks
+        .filter(|disk| disk.join("mq").exists() && !is(disk, "size", Some(0)))
+        .filter(|disk| is(disk, "queue/iostats", Some(0)))
+        .collect()
+}
+
 /// Fails with the reason when the block layer does not tell of every change to such a disk.
 pub(super) fn check_trackable(dev: DevNumber) -> Result<()> {
     check_trackable_in(&directory(dev), dev)
@@ -81,20 +92,41 @@ fn check_trackable_in(directory: &Path, dev: DevNumber) -> Result<()> {
     if directory.join("partition").exists() {
         return refuse("it is a partition", "track the whole disk it lies on");
     }
+    if !directory.join("mq").exists() && is_nvme(directory) {
+        return refuse(
+            "it is the head of an NVMe multipath, whose requests complete on paths that are hidden",
+            "boot with nvme_core.multipath=N on the kernel's command line, unless several paths \
+             lead to it",
+        );
+    }
     if !directory.join("mq").exists() {
         return refuse(
-            "its driver completes no requests that could be seen (device-mapper, md, zram, pmem, \
-             NVMe multipath)",
-            "track the disks below it, or take snapshots of it by comparing",
+            "its driver completes no requests that could be seen (device-mapper, md, zram, pmem)",
+            "of LVM, RAID and encryption, name the disks they lie on; of the others no snapshot \
+             can be taken",
+        );
+    }
+    let iostats = directory.join("queue/iostats");
+    if number(&iostats)? == Some(0) {
+        return refuse(
+            "the kernel does not count what is written to it, and could not tell lost marks",
+            &format!("echo 1 > {}", iostats.display()),
         );
     }
     match read(&directory.join("queue/zoned"))?.as_deref() {
         None | Some("none") => Ok(()),
         Some(_) => refuse(
             "it is a zoned disk, whose requests do not say what they change",
-            "take snapshots of it by comparing",
+            "leave it out: this version cannot take a snapshot of it",
         ),
     }
+}
+
+/// Whether its driver is NVMe's, which names it: the directory is a link to one of that name.
+fn is_nvme(directory: &Path) -> bool {
+    let at = directory.canonicalize().unwrap_or_default();
+    let name = at.file_name().unwrap_or_default().to_string_lossy();
+    name.starts_with("nvme")
 }
 
 #[cfg(test)]
@@ -124,7 +156,30 @@ mod tests {
         std::fs::write(disk.join("queue/zoned"), "host-managed\n").unwrap();
         assert_eq!(kind(), Err(ErrorKind::Unsupported));
         std::fs::remove_file(disk.join("queue/zoned")).unwrap();
+        std::fs::write(disk.join("queue/iostats"), "0\n").unwrap();
+        assert_eq!(kind(), Err(ErrorKind::Unsupported));
+        std::fs::write(disk.join("queue/iostats"), "1\n").unwrap();
+        assert_eq!(kind(), Ok(()));
         std::fs::write(disk.join("partition"), "1\n").unwrap();
         assert_eq!(kind(), Err(ErrorKind::Unsupported));
+    }
+
+    #[test]
+    fn the_head_of_a_multipath_is_refused_with_the_remedy() {
+        let dev = DevNumber {
+            major: 259,
+            minor: 1,
+        };
+        let root = tempfile::tempdir().unwrap();
+        let (head, link) = (root.path().join("nvme0n1"), root.path().join("259:1"));
+        std::fs::create_dir_all(head.join("queue")).unwrap();
+        std::os::unix::fs::symlink(&head, &link).unwrap();
+        let error = check_trackable_in(&link, dev).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        let hint = error.hint().unwrap();
+        assert!(hint.contains("nvme_core.multipath=N"), "{hint}");
+        // A disk of one path completes its requests itself.
+        std::fs::create_dir(head.join("mq")).unwrap();
+        assert_eq!(check_trackable_in(&link, dev).map_err(|e| e.kind()), Ok(()));
     }
 }

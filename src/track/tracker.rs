@@ -4,7 +4,7 @@
 use super::disk::{DiskTracker, Marks, dev_of, key};
 use super::layout::{Layout, Page, RENEW_FROM};
 use super::pins::PinDir;
-use super::programs::{Found, Programs, failed, new_marks};
+use super::programs::{Found, Programs, failed, map_id, new_marks};
 use super::self_test::{self, SelfTest};
 use super::source::Epoch;
 use super::sysfs;
@@ -39,6 +39,10 @@ pub struct TrackedStatus {
     /// Kernel memory that its marks take.
     pub memory: Bytes,
 }
+
+/// Names a disk's marks: the kernel's id of their map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MarksId(u32);
 
 /// What starting the tracker did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -128,6 +132,30 @@ impl Tracker {
         Ok(())
     }
 
+    /// The same where no disk is tracked; otherwise nothing is done.
+    ///
+    /// # Errors
+    /// Not permitted, or another process changes what is pinned for longer than is waited for.
+    pub fn stop_if_idle(self) -> Result<()> {
+        if let Some(lock) = self.pins.lock()?
+            && self.is_current()?
+            && self.keys()?.is_empty()
+        {
+            self.pins.clear(&lock)?;
+            self.pins.remove(&lock)?;
+        }
+        Ok(())
+    }
+
+    /// Whether these programs are those that are pinned now. It says nothing about the moment after
+    /// unless the pins are locked.
+    fn is_current(&self) -> Result<bool> {
+        Ok(match Programs::find(&self.pins)? {
+            Found::Running(programs) => programs.ids == self.programs.ids,
+            Found::Absent | Found::Broken(_) => false,
+        })
+    }
+
     fn with(pins: &PinDir, programs: Programs) -> Self {
         Self {
             pins: pins.clone(),
@@ -182,9 +210,9 @@ impl Tracker {
 
     fn begin_marks(&mut self, disk: &TrackedDisk) -> Result<Marks> {
         self.forget_vanished()?;
-        let layout = Layout::plan(disk.size, disk.diskseq, memory()?)?;
+        let layout = Layout::plan(disk.size, disk.diskseq, crate::sys::memory::total()?)?;
         let map = new_marks(layout.pages())?;
-        let id = super::programs::map_id(&map)?;
+        let id = map_id(&map)?;
         let mut pages: Array<MapData, Page> = Map::Array(map)
             .try_into()
             .map_err(failed("use new marks"))?;
@@ -232,6 +260,30 @@ impl Tracker {
         keys.map_err(failed("list the tracked disks"))
     }
 
+    /// What names the marks of a disk of this number, of whatever worth: no others of this boot
+    /// have the same. `None` when there are none.
+    ///
+    /// # Errors
+    /// The programs' map cannot be read.
+    pub fn marks_of(&self, dev: DevNumber) -> Result<Option<MarksId>> {
+        let marks = self.programs.marks(key(dev))?;
+        marks.map(|map| Ok(MarksId(map_id(&map)?))).transpose()
+    }
+
+    /// Stops tracking a disk if its marks are these; others, that somebody has begun since, are
+    /// left as they are.
+    ///
+    /// # Errors
+    /// As [`Self::detach`]; another process changes what is pinned for longer than is waited for.
+    pub fn detach_if(&mut self, dev: DevNumber, marks: MarksId) -> Result<()> {
+        if let Some(_lock) = self.pins.lock()?
+            && self.marks_of(dev)? == Some(marks)
+        {
+            self.detach(dev)?;
+        }
+        Ok(())
+    }
+
     /// All tracked disks, by device number.
     pub fn disks(&self) -> Result<Vec<TrackedStatus>> {
         let mut all = Vec::new();
@@ -270,17 +322,4 @@ fn boot_id() -> Result<String> {
     let path = Path::new("/proc/sys/kernel/random/boot_id");
     let text = std::fs::read_to_string(path).io_context("read", path)?;
     Ok(text.trim().to_owned())
-}
-
-fn memory() -> Result<Bytes> {
-    let path = Path::new("/proc/meminfo");
-    let text = std::fs::read_to_string(path).io_context("read", path)?;
-    let kibibytes = text
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:"))
-        .and_then(|rest| rest.trim().strip_suffix("kB"))
-        .and_then(|number| number.trim().parse::<u64>().ok());
-    kibibytes
-        .map(|number| Bytes(number.saturating_mul(1024)))
-        .ok_or_else(|| Error::new(ErrorKind::Failed, "/proc/meminfo does not tell MemTotal"))
 }

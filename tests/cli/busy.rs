@@ -10,10 +10,10 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 /// Frozen by a stranger until it is dropped.
-struct Frozen(PathBuf);
+pub struct Frozen(PathBuf);
 
 impl Frozen {
-    fn new(place: &std::path::Path) -> Self {
+    pub fn new(place: &std::path::Path) -> Self {
         tool("fsfreeze", &["--freeze", place.to_str().unwrap()]);
         Self(place.to_owned())
     }

@@ -91,6 +91,11 @@ impl Lab {
         Some(lab)
     }
 
+    /// The name of the folder of its pins.
+    pub fn pins(&self) -> &str {
+        &self.pins
+    }
+
     /// A path in its folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
@@ -115,6 +120,7 @@ impl Lab {
             .args(args)
             .env("STILLPOINT_VAULT", self.path("vault"))
             .env("STILLPOINT_RUN_DIR", self.path("run"))
+            .env("STILLPOINT_JOB_DIR", self.path("jobs"))
             .env("STILLPOINT_PIN_NAME", &self.pins)
             .stdin(Stdio::null());
         command
@@ -137,7 +143,9 @@ impl Lab {
         let mut found = Vec::new();
         let device = self.dir.path().metadata().unwrap().dev();
         list(self.dir.path(), device, &mut found);
-        found.retain(|(path, _)| !path.components().any(|part| part.as_os_str() == "run"));
+        let of_runs = |path: &Path| path.starts_with(self.path("run"));
+        let of_jobs = |path: &Path| path.starts_with(self.path("jobs"));
+        found.retain(|(path, _)| !of_runs(path) && !of_jobs(path));
         found.sort();
         found
     }
@@ -180,7 +188,7 @@ impl Lab {
 impl Drop for Lab {
     fn drop(&mut self) {
         // The verdict is given already; what can be undone is undone.
-        let _ = finish(&mut self.command(&["track", "stop"]));
+        let _ = self.command(&["track", "stop"]).output();
         let pins = Path::new("/sys/fs/bpf").join(&self.pins);
         let _ = std::fs::remove_dir_all(pins);
     }

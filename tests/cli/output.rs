@@ -138,7 +138,7 @@ fn documents_have_the_promised_keys() {
     std::fs::write(place.join("file"), noise(1 << 20, 1)).unwrap();
     let snapshot = lab.json(&["snapshot", &disk.device, "--tag", "why=test"]);
     // Keys are gained only: those of the contract, and those added since.
-    let gained = ["tags", "left_out"];
+    let gained = ["tags", "left_out", "job"];
     assert_eq!(
         keys(&snapshot),
         sorted(&[&SNAPSHOT_KEYS[..], &gained].concat())
@@ -148,7 +148,8 @@ fn documents_have_the_promised_keys() {
     let expected = ["source", "target", "type", "frozen", "read_only"];
     assert_eq!(keys(filesystem), sorted(&expected));
     assert_eq!(filesystem["frozen"], true);
-    assert_eq!(keys(&snapshot["hooks"]), ["postscript", "prescript"]);
+    let hooks = ["held_ms", "postscript", "prescript"];
+    assert_eq!(keys(&snapshot["hooks"]), hooks);
     assert_eq!(snapshot["hooks"]["prescript"]["status"], "not_run");
     assert_eq!(snapshot["level"], "filesystem");
     assert!(snapshot["freeze_ms"].as_f64().unwrap() > 0.0);

@@ -60,9 +60,16 @@ fn a_snapshot_is_made_whoever_listens() {
     let list = lab.json(&["list"]);
     assert_eq!(list["snapshots"].as_array().unwrap().len(), 5);
     // Failures keep their codes too.
-    let mut command = lab.command(&["snapshot", "no-such"]);
-    command.stdout(writer.try_clone().unwrap()).stderr(writer);
-    assert_eq!(code(&mut command), 1);
+    for (args, expected) in [
+        (&["snapshot", "no-such"][..], 1),
+        (&["verify", "--all", "--detach"], 0),
+    ] {
+        let mut command = lab.command(args);
+        command.stdout(writer.try_clone().unwrap());
+        command.stderr(writer.try_clone().unwrap());
+        assert_eq!(code(&mut command), expected);
+    }
+    lab.run(&["job", "wait", "latest"]).expect(0);
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     for args in [

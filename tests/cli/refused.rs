@@ -79,13 +79,6 @@ const DISKS: &[Row] = &[
         "sudo",
     ),
     row(
-        "a level not there yet",
-        "snapshot {disk} --level application",
-        5,
-        "application",
-        "",
-    ),
-    row(
         "throttle",
         "snapshot {disk} --on-busy throttle",
         5,
@@ -376,6 +369,13 @@ fn snapshots_that_are_none() {
 const TARGETS: &[Row] = &[
     row("mounted", "restore latest {disk}", 6, "{disk}", "unmount"),
     row(
+        "a device that is not there",
+        "restore latest /dev/no-such-disk --force",
+        1,
+        "no block device /dev/no-such-disk",
+        "stillpoint disks",
+    ),
+    row(
         "a partition is mounted",
         "restore latest {dir}to-parted",
         6,
@@ -448,11 +448,11 @@ const TARGETS: &[Row] = &[
     ),
     row("no folder", "restore latest {dir}no/such", 1, "{dir}no", ""),
     row(
-        "a format not there yet",
-        "restore latest {dir}x --format qcow2",
-        5,
-        "raw",
-        "qemu-img",
+        "an image on a device",
+        "restore latest {dir}to-parted --format qcow2",
+        2,
+        "not an image",
+        "leave --format out",
     ),
 ];
 
@@ -478,6 +478,7 @@ fn targets_that_are_refused() {
     tool("mount", &[&part, &lab.at("mounted part")]);
     let _mount = Mount(lab.at("mounted part"));
     std::fs::create_dir(lab.path("folder")).unwrap();
+    std::fs::write(lab.path("folder/x"), "").unwrap();
     tool("mkfifo", &[&lab.at("fifo")]);
     let before = [&small, &coarse, &parted].map(|disk| std::fs::read(&disk.image).unwrap());
     stage.check_all(TARGETS);

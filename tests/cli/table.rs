@@ -156,13 +156,14 @@ fn without_ids(text: &str) -> String {
 /// What happened, and what to do, as people are told it: one line each.
 pub fn two_sentences(name: &str, stderr: &str) -> (String, String) {
     // On a busy machine a run may have told how far it is.
-    let begin = stderr.find("stillpoint: ").unwrap_or_default();
+    let begin = stderr.find("hint: ").unwrap_or_default();
     let lines: Vec<&str> = stderr[begin..].lines().collect();
-    let [first, second] = lines[..] else {
-        panic!("{name}: not a message and a hint: {stderr:?}");
+    let [first, last] = lines[..] else {
+        panic!("{name}: not a hint and a verdict: {stderr:?}");
     };
-    let message = first.strip_prefix("stillpoint: ").expect(stderr);
-    let hint = second.strip_prefix("  ").expect(stderr);
+    let hint = first.strip_prefix("hint: ").expect(stderr);
+    // The verdict is last: what a runner keeps is the end.
+    let message = last.strip_prefix("stillpoint: ").expect(stderr);
     for text in [message, hint] {
         let one = text.len() > 8 && !text.contains(". ") && !text.ends_with(['.', ':']);
         assert!(one, "{name}: not one sentence: {text:?}");

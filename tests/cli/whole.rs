@@ -50,7 +50,7 @@ fn to_the_last_sector(test: &str, size: u64, options: &[&str]) {
         assert!(&std::fs::read(&target).unwrap() == expected, "to a file");
         let device = lab.disk_with(&format!("target{number}"), size, options);
         write(&device, 0, &noise(size as usize / 4096 * 4096, 9));
-        lab.run(&["restore", id, &device.device]).expect(0);
+        lab.run(&["restore", id, &device.device, "--yes"]).expect(0);
         assert!(
             &contents(&device) == expected,
             "to a device full of garbage"
@@ -94,12 +94,16 @@ fn holes_become_zeros_and_what_is_beyond_stays() {
     let target = lab.disk("target", 2 * size);
     let garbage = noise(2 * size as usize, 9);
     write(&target, 0, &garbage);
-    lab.run(&["restore", "latest", &target.device]).expect(0);
+    lab.run(&["restore", "latest", &target.device, "--yes"])
+        .expect(0);
     let restored = contents(&target);
+    // But for the last MiB, where labels of what the device was part of would stand.
+    let last = restored.len() - (1 << 20);
     assert!(
-        restored[size as usize..] == garbage[size as usize..],
+        restored[size as usize..last] == garbage[size as usize..last],
         "beyond"
     );
+    assert!(restored[last..].iter().all(|byte| *byte == 0), "old labels");
     lab.run(&["restore", "latest", &lab.at("out")]).expect(0);
     let file = std::fs::read(lab.path("out")).unwrap();
     assert!(

@@ -11,7 +11,7 @@ use stillpoint::track::ChangeSource;
 /// is not shown voids the proof by the kernel's statistics, so nothing is lost, but everything is
 /// read.
 #[test]
-#[ignore = "for hosts whose kernel may hide requests from tracing programs; 15 s a round"]
+#[ignore = "for hosts whose kernel may hide requests from tracing programs; 4 s a round"]
 fn every_single_write_is_marked() {
     let Some(rig) = Rig::new("every_single_write_is_marked") else {
         return;
@@ -21,7 +21,7 @@ fn every_single_write_is_marked() {
     let disk = LoopDisk::new(RAW_PARENT, size, &["--direct-io=on"]);
     let mut marks = rig.marks(&disk);
     let raw = Raw::open(&disk.device, size);
-    let (mut lost, rounds) = (0, rounds(60));
+    let (mut lost, rounds) = (0, rounds(15));
     for _ in 0..rounds {
         let since = marks.advance().unwrap();
         for block in 0..blocks {

@@ -162,6 +162,51 @@ fn a_user_may_name_a_disk_in_several_ways() {
     assert_eq!(head.unwrap().name(), "nvme1n1");
 }
 
+#[test]
+fn a_disk_with_another_way_to_it_is_known() {
+    let topology = Recorded::open("multipath").topology();
+    let way = |name: &str| {
+        topology
+            .other_way(disk(&topology, name))
+            .map(|way| way.what)
+    };
+    for member in ["sda", "sdb"] {
+        let what = way(member).unwrap();
+        assert!(what.contains("the multipath disk mpatha"), "{what}");
+    }
+    let what = way("sdc").unwrap();
+    assert!(
+        what.contains("and sdd say that they are the same"),
+        "{what}"
+    );
+    assert!(way("sdd").is_some());
+    // The serial number of an array, and other names or sizes.
+    assert_eq!(["sde", "sdf", "sdg"].map(way), [None, None, None]);
+    let refusal = topology
+        .other_way(disk(&topology, "sda"))
+        .unwrap()
+        .refusal("sda");
+    assert_eq!(
+        (refusal.kind(), refusal.disk()),
+        (ErrorKind::Unsupported, Some("sda"))
+    );
+
+    let host = Recorded::open("virtio");
+    let topology = host.topology();
+    assert!(
+        topology
+            .disks()
+            .all(|disk| topology.other_way(disk).is_none())
+    );
+    let host = Recorded::open("nvme");
+    let topology = host.topology();
+    assert!(
+        topology
+            .disks()
+            .all(|disk| topology.other_way(disk).is_none())
+    );
+}
+
 /// What is refused, how, and with which words in the message or its hint.
 #[test]
 fn what_is_no_disk_is_refused_with_the_way_out() {
@@ -207,6 +252,14 @@ fn what_is_no_disk_is_refused_with_the_way_out() {
         ("loops", "loop7", Unsupported, "no size"),
         ("nvme", "nvme1c2n1", Usage, "give the disk, nvme1n1"),
         ("nvme", "nvme9c2n1", NotFound, "stillpoint disks"),
+        ("multipath", "dm-0", Unsupported, "leave it one path"),
+        (
+            "multipath",
+            "dm-1",
+            Unsupported,
+            "several paths to one disk (sda, sdb)",
+        ),
+        ("multipath", "LUN1", Usage, "if they are two paths to one"),
     ];
     for (case, text, kind, words) in cases {
         let host = Recorded::open(case);

@@ -1,6 +1,7 @@
 //! Processes that die: an engine (this binary again) at each step, its guardian, and both.
 
 use super::*;
+use crate::cli::lab::{Lab, finish};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdout, Stdio};
 
@@ -50,9 +51,14 @@ struct Engine {
 
 impl Engine {
     fn start(run_dir: &Path, mounts: &[&Mounted], deadline: Duration) -> Self {
+        let places = mounts.iter().map(|mount| mount.place.as_path());
+        Self::start_at(run_dir, &places.collect::<Vec<_>>(), deadline)
+    }
+
+    fn start_at(run_dir: &Path, places: &[&Path], deadline: Duration) -> Self {
         let mut told = format!("{}\n{}", run_dir.display(), deadline.as_millis());
-        for mount in mounts {
-            told += &format!("\n{}", mount.path());
+        for place in places {
+            told += &format!("\n{}", place.display());
         }
         // Descriptor 9 is one that a careless starter leaves open.
         let mut child = Command::new("sh")
@@ -89,6 +95,14 @@ impl Engine {
     fn tell(&mut self, step: &str) {
         let stdin = self.child.stdin.as_mut().unwrap();
         stdin.write_all(format!("{step}\n").as_bytes()).unwrap();
+    }
+
+    /// Both, and neither has time to help the other.
+    fn kill_with_guardian(&mut self) {
+        signal(self.child.id(), Signal::SIGSTOP);
+        signal(self.guardian, Signal::SIGKILL);
+        self.kill();
+        wait_until("the end of the guardian", || !runs(self.guardian));
     }
 
     fn kill(&mut self) {
@@ -129,6 +143,35 @@ fn an_engine_killed_at_any_step_leaves_nothing_frozen() {
         }
         engine.kill();
         let guardian = engine.guardian;
+        wait_until("the end of the guardian", || !runs(guardian));
+        assert_thawed(&mounts);
+        assert!(records(run_dir.path()).is_empty(), "killed when {step}");
+    }
+}
+
+/// A runner that ends all that it has started walks from parent to child.
+#[test]
+fn whoever_kills_the_whole_tree_of_the_engine_leaves_nothing_frozen() {
+    if !available("freeze: tree killed") {
+        return;
+    }
+    let run_dir = memory_dir();
+    let mounts = ["ext4", "xfs"].map(Mounted::new);
+    let mounts: Vec<&Mounted> = mounts.iter().collect();
+    for step in ["started", "frozen"] {
+        let mut engine = Engine::start(run_dir.path(), &mounts, FAR);
+        let (root, guardian) = (engine.child.id(), engine.guardian);
+        if step == "frozen" {
+            engine.tell("freeze");
+            engine.hear("frozen");
+        }
+        assert!(!tree::below(root).contains(&guardian), "killed with it");
+        let name = std::fs::read_to_string(format!("/proc/{guardian}/comm")).unwrap();
+        let words = std::fs::read_to_string(format!("/proc/{guardian}/cmdline")).unwrap();
+        assert!(!name.contains("stillpoint"), "{name}: killed by its name");
+        assert!(!words.contains("stillpoint"), "{words}: killed by its name");
+        tree::strike(root, Signal::SIGKILL);
+        engine.child.wait().unwrap();
         wait_until("the end of the guardian", || !runs(guardian));
         assert_thawed(&mounts);
         assert!(records(run_dir.path()).is_empty(), "killed when {step}");
@@ -176,19 +219,102 @@ fn the_emergency_thaw_finds_what_two_dead_processes_left() {
         assert_eq!(busy.verdict().unwrap_err().kind(), ErrorKind::Busy);
         assert_eq!(busy.alive[0].pid, engine.guardian);
         assert!(is_frozen(&mounts[0].place));
-        signal(engine.guardian, Signal::SIGKILL);
-        engine.kill();
-        wait_until("the end of the guardian", || !runs(engine.guardian));
+        engine.kill_with_guardian();
         assert!(ours.iter().all(|mount| is_frozen(&mount.place)));
         let report = thaw(&dir).unwrap();
         report.verdict().unwrap();
         let outcomes: Vec<_> = report.mounts.iter().map(|m| m.outcome.clone()).collect();
         assert_eq!(outcomes, [MountOutcome::Thawed, MountOutcome::Thawed]);
+        let told = report.mounts[0].told();
+        assert!(told.contains(mounts[0].path()), "{told}");
+        assert!(told.contains("the kernel does not tell"), "{told}");
         assert_thawed(&ours);
         assert!(is_frozen(&mounts[2].place), "no record names it");
         assert!(records(run_dir.path()).is_empty());
         assert!(thaw(&dir).unwrap().mounts.is_empty());
     }
+}
+
+/// A reboot thaws everything: what is frozen now, others have frozen.
+#[test]
+fn a_record_of_an_earlier_boot_thaws_nothing() {
+    if !available("freeze: earlier boot") {
+        return;
+    }
+    let run_dir = memory_dir();
+    let mount = Mounted::new("ext4");
+    let mut engine = Engine::start(run_dir.path(), &[&mount], FAR);
+    engine.tell("freeze");
+    engine.hear("frozen");
+    engine.kill_with_guardian();
+    let record = &records(run_dir.path())[0];
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let text = std::fs::read_to_string(record).unwrap();
+    let earlier = "0".repeat(boot.trim().len());
+    std::fs::write(record, text.replace(boot.trim(), &earlier)).unwrap();
+    let report = thaw(&run_dir.path().join("run")).unwrap();
+    assert!(report.mounts.is_empty());
+    assert!(is_frozen(&mount.place));
+    assert!(records(run_dir.path()).is_empty());
+    run("fsfreeze", &["--unfreeze", mount.path()]);
+}
+
+/// Engine and guardian are both gone: the next run finds their record, undoes it, and goes on.
+#[test]
+fn the_next_run_thaws_what_two_dead_processes_left() {
+    let Some(lab) = Lab::with_vault("freeze: next run") else {
+        return;
+    };
+    let mut disk = lab.disk("disk", 160 << 20);
+    let place = disk.mount("ext4");
+    let mut engine = Engine::start_at(lab.dir.path(), &[&place], FAR);
+    engine.tell("freeze");
+    engine.hear("frozen");
+    engine.kill_with_guardian();
+    assert!(is_frozen(&place));
+    assert_eq!(lab.freeze_records().len(), 1);
+    let document = lab.run(&["snapshot", &disk.device, "--json"]);
+    let document = document.expect(3).json();
+    assert_eq!(document["level"], "filesystem");
+    let warning = document["warnings"][0].as_str().unwrap();
+    assert!(warning.contains(place.to_str().unwrap()), "{warning}");
+    assert!(warning.contains("still frozen"), "{warning}");
+    assert!(!is_frozen(&place));
+    assert!(lab.freeze_records().is_empty(), "it would grow old");
+    // So a later freeze of somebody else's is left alone.
+    run("fsfreeze", &["--freeze", place.to_str().unwrap()]);
+    lab.run(&["thaw"]).expect(0);
+    assert!(is_frozen(&place), "no record names it any more");
+    let refused = lab.run(&["snapshot", &disk.device, "--json"]).expect(6);
+    assert!(refused.stdout.contains("someone else"), "{refused:?}");
+    run("fsfreeze", &["--unfreeze", place.to_str().unwrap()]);
+    lab.run(&["snapshot", &disk.device]).expect(0);
+}
+
+/// Where the control groups cannot be changed, what kills the engine's kills the guardian too: told
+/// at each snapshot, as nothing else tells of it until it is too late.
+#[test]
+fn a_guardian_that_cannot_leave_its_starters_control_group_is_told() {
+    let Some(lab) = Lab::with_vault("freeze: shared control group") else {
+        return;
+    };
+    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap();
+    if groups.lines().all(|line| line.ends_with(":/")) {
+        crate::support::disks::skipped("freeze: shared control group", "all run in the top one");
+        return;
+    }
+    let mut disk = lab.disk("disk", 160 << 20);
+    disk.mount("ext4");
+    let hide = "mount -t tmpfs none /sys/fs/cgroup && exec \"$@\"";
+    let prefix = ["unshare", "--mount", "sh", "-c", hide, "sh"];
+    let args = ["snapshot", &disk.device, "--json", "-v"];
+    let mut command = lab.command_with(&prefix, &args);
+    let told = finish(&mut command).expect(3);
+    let warnings = &told.json()["warnings"];
+    assert!(warnings.to_string().contains("could not leave"), "{told:?}");
+    let lacks = "runs without a control group of its own";
+    assert!(told.stderr.contains(lacks), "{told:?}");
+    lab.run(&["snapshot", &disk.device]).expect(0);
 }
 
 #[test]

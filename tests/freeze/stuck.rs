@@ -17,7 +17,7 @@ fn the_deadline_thaws_the_rest_while_one_freeze_is_stuck_on_a_stranger() {
     let pid = guardian.pid().unwrap();
     // The inner one's blocks lie on what a stranger freezes just before its turn. Synced now, as
     // its sync could not come to an end later.
-    guardian.sync(LONG).unwrap();
+    guardian.sync().unwrap();
     let stranger = Stranger::freezes(&outer);
     let error = guardian.freeze().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Inconsistent, "{error}");
@@ -55,6 +55,16 @@ fn a_wrong_order_ends_at_the_deadline_and_leaves_nothing_frozen() {
     assert!(records(run_dir.path()).is_empty());
 }
 
+/// Whether a thread of this name waits in the kernel, whatever signal comes.
+fn hangs(pid: u32, name: &str) -> bool {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let mut stats = tasks.filter_map(|task| {
+        let stat = task.ok()?.path().join("stat");
+        std::fs::read_to_string(stat).ok()
+    });
+    stats.any(|stat| stat.contains(&format!("({name}) D ")))
+}
+
 #[test]
 fn writing_out_is_bounded_and_comes_before_the_freeze() {
     if !available("freeze: stuck sync") {
@@ -67,14 +77,19 @@ fn writing_out_is_bounded_and_comes_before_the_freeze() {
     let mut options = options(run_dir.path(), &[&other, &inner], FAR);
     options.sync_within = Duration::from_millis(500);
     let mut guardian = Guardian::start(options).unwrap();
+    let pid = guardian.pid().unwrap();
     std::fs::write(inner.place.join("dirty"), vec![1; 8 << 20]).unwrap();
     let stranger = Stranger::freezes(&outer);
     let error = guardian.freeze().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Inconsistent, "{error}");
     assert!(error.to_string().contains("write out"), "{error}");
     assert_thawed(&[&other]);
+    // The call that does not come back is not one of ours: this process could not end otherwise.
+    assert!(hangs(pid, "writer"), "the guardian does not write out");
     drop(guardian);
+    assert!(records(run_dir.path()).is_empty(), "nothing was frozen");
     drop(stranger);
+    wait_until("the end of the guardian", || !runs(pid));
     assert_thawed(&[&inner, &outer, &other]);
     assert!(records(run_dir.path()).is_empty());
 }

@@ -78,6 +78,7 @@ impl Cli {
             .env("STILLPOINT_VAULT", &self.vault)
             .env("STILLPOINT_PIN_NAME", &self.pins)
             .env("STILLPOINT_RUN_DIR", self.folder.path().join("run"))
+            .env("STILLPOINT_JOB_DIR", self.folder.path().join("jobs"))
             .stdin(Stdio::null());
         command
     }

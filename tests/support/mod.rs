@@ -8,4 +8,5 @@ pub mod model;
 pub mod recorded;
 pub mod rig;
 pub mod tracked;
+pub mod tree;
 pub mod vaults;

@@ -2,14 +2,14 @@
 //! It obeys the rules of a real disk with a real tracker: a mark is there before a write is
 //! acknowledged, free space may hold anything, nothing is written while all is held.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use stillpoint::Result;
 use stillpoint::device::read::{
     BufferPool, DiskReader, FakeDisk, Limits, ReadStats, ReaderOptions, Sink,
 };
-use stillpoint::engine::Quiesce;
+use stillpoint::engine::{Monitor, Quiesce};
 use stillpoint::model::{
     BLOCK_SIZE, BlockIndex, BlockSet, Bytes, DevNumber, DiskIdentity, Epoch, Extent, Witness,
 };
@@ -60,6 +60,9 @@ struct State {
     /// What it held in the window, one after another: more than one if it was disturbed.
     window: Vec<Still>,
     deaf: bool,
+    /// What is written right before each epoch that begins after applications are held.
+    script: VecDeque<Vec<(u64, Vec<u8>)>>,
+    scripted: bool,
 }
 
 /// A disk in memory. Clones are the same disk.
@@ -89,6 +92,8 @@ impl ModelDisk {
             held: false,
             window: Vec::new(),
             deaf: false,
+            script: VecDeque::new(),
+            scripted: false,
         };
         Self {
             number,
@@ -144,6 +149,11 @@ impl ModelDisk {
     /// While on, writes are not marked: the tracker is broken and does not know it.
     pub fn deaf(&self, on: bool) {
         self.state().deaf = on;
+    }
+
+    /// Writes these, one lot before each epoch, once applications are held.
+    pub fn once_held(&self, lots: Vec<Vec<(u64, Vec<u8>)>>) {
+        self.state().script = lots.into();
     }
 
     /// Takes another size; what is new is zero.
@@ -335,6 +345,11 @@ impl ChangeSource for ModelChanges {
         self.0.stir();
         let epoch = {
             let mut state = self.0.state();
+            if state.scripted {
+                for (offset, bytes) in state.script.pop_front().unwrap_or_default() {
+                    state.write(offset, &bytes);
+                }
+            }
             state.epoch += 1;
             Epoch(state.epoch)
         };
@@ -375,12 +390,26 @@ pub struct ModelQuiesce {
     pub oracle: Oracle,
     /// What happens right before all is held.
     pub before: Before,
+    /// Whether applications are said to be held.
+    pub holds: bool,
 }
 
 impl Quiesce for ModelQuiesce {
     fn settle(&mut self) -> Result<()> {
         self.disks.iter().for_each(ModelDisk::stir);
         Ok(())
+    }
+
+    fn hold(&mut self, _: &dyn Monitor) -> Result<bool> {
+        for disk in &self.disks {
+            disk.stir();
+            disk.state().scripted = self.holds;
+        }
+        Ok(self.holds)
+    }
+
+    fn release(&mut self, _: bool, _: &dyn Monitor) -> Result<bool> {
+        Ok(self.holds)
     }
 
     fn freeze(&mut self) -> Result<Instant> {

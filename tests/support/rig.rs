@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use stillpoint::Result;
 use stillpoint::engine::{
-    Event, Monitor, OnBusy, Places, Quiesce, RestoreOptions, SnapshotOptions, restore,
-    snapshot_through,
+    Event, Goal, HookWishes, Monitor, OnBusy, Places, Quiesce, RestoreOptions, SnapshotOptions,
+    restore, snapshot_through,
 };
 use stillpoint::format::{DiskRecord, Manifest};
 use stillpoint::model::{BLOCK_SIZE, BlockSet, Epoch, Level, Mode};
@@ -126,6 +126,7 @@ impl Rig {
             on_busy: OnBusy::Freeze,
             allow_fuzzy: false,
             workers: 2,
+            hooks: HookWishes::default(),
         };
         change(&mut options);
         snapshot_through(vault, &options, &self.places, &self.ear, around)
@@ -135,13 +136,12 @@ impl Rig {
     pub fn restore(&self, vault: &Vault, manifest: &Manifest, disk: &LoopDisk) -> PathBuf {
         let name = disk.device.trim_start_matches("/dev/");
         let target = self.dir.path().join(format!("{name}.raw"));
-        let options = RestoreOptions {
+        let goal = Goal::To {
             disk: Some(name.to_owned()),
             target: target.clone(),
-            force: true,
-            keep_going: false,
-            workers: 2,
         };
+        let mut options = RestoreOptions::new(goal, 2);
+        options.force = true;
         restore(vault, manifest, &options, &self.ear).unwrap();
         target
     }
@@ -232,6 +232,14 @@ pub struct Watching {
 impl Quiesce for Watching {
     fn settle(&mut self) -> Result<()> {
         self.inner.settle()
+    }
+
+    fn hold(&mut self, monitor: &dyn Monitor) -> Result<bool> {
+        self.inner.hold(monitor)
+    }
+
+    fn release(&mut self, cut: bool, monitor: &dyn Monitor) -> Result<bool> {
+        self.inner.release(cut, monitor)
     }
 
     fn freeze(&mut self) -> Result<Instant> {

@@ -2,7 +2,7 @@
 
 use super::model::{Before, ModelDisk, ModelQuiesce, Still};
 use jiff::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -44,6 +44,10 @@ pub struct Take {
     pub all_blocks: bool,
     /// Take a copy of no one instant when there is no other.
     pub allow_fuzzy: bool,
+    /// Applications are held by hooks that work.
+    pub holds: bool,
+    /// Most memory for what is read last.
+    pub window: Bytes,
     /// What happens right before all is held.
     pub before: Before,
 }
@@ -55,6 +59,8 @@ impl Default for Take {
             full: false,
             all_blocks: false,
             allow_fuzzy: false,
+            holds: false,
+            window: Bytes(64 << 20),
             before: Box::new(|_| {}),
         }
     }
@@ -87,12 +93,14 @@ pub fn take(vault: &Arc<Vault>, disks: &[ModelDisk], options: Take) -> Result<Ta
         disks: disks.to_vec(),
         oracle: Arc::clone(&oracle),
         before: options.before,
+        holds: options.holds,
     };
     let how = RunOptions {
         max_freeze: Duration::from_secs(60),
         on_busy: OnBusy::Freeze,
         allow_fuzzy: options.allow_fuzzy,
         workers: 2,
+        window_memory: options.window,
         pool,
     };
     let draft = Arc::new(Draft::begin(vault));
@@ -104,6 +112,8 @@ pub fn take(vault: &Arc<Vault>, disks: &[ModelDisk], options: Take) -> Result<Ta
         host: options.host,
         requested: Level::Crash,
         frozen: false,
+        doubted: BTreeSet::new(),
+        hooks: None,
         warnings: std::mem::take(&mut result.warnings),
         tags: BTreeMap::new(),
     };
@@ -131,8 +141,8 @@ fn subject(
     let mut parent = None;
     let mut chosen = plan(known.as_ref(), &identity, &changes.witness()?, options.full);
     if let Some((_, record)) = newest.filter(|_| chosen.parent.is_some()) {
-        match vault.load_index(&record.index, block_count(record.identity.size)) {
-            Ok(map) => parent = Some((record, Arc::new(Baseline::new(Arc::clone(vault), map)))),
+        match Baseline::load(vault, &record, &|| Ok(())) {
+            Ok(baseline) => parent = Some((record, Arc::new(baseline))),
             Err(error) if error.kind() == ErrorKind::Damaged => {
                 chosen = plan(None, &identity, &changes.witness()?, false);
             }

@@ -130,17 +130,22 @@ fn a_discard_of_terabytes_is_marked_and_voids_nothing() {
         run("blkdiscard", &[&disk.device]);
     });
     assert_eq!(whole, BlockSet::from_range(0..total));
+    // On a machine with little memory a mark of so large a disk stands for several blocks.
+    let grain = tracker.tracker.disks().unwrap()[0].grain.0 / BLOCK_SIZE;
+    let grains = |first: u64, end: u64| {
+        BlockSet::from_range(first / grain * grain..end.next_multiple_of(grain))
+    };
     let (first, count) = (7_000_000, 3 * 2048 + 100);
     let part = marks_of(&mut changes, || {
         let offset = format!("--offset={}", first * BLOCK_SIZE);
         let length = format!("--length={}", count * BLOCK_SIZE);
         run("blkdiscard", &[&offset, &length, &disk.device]);
     });
-    assert_eq!(part, BlockSet::from_range(first..first + count));
+    assert_eq!(part, grains(first, first + count));
     let one = marks_of(&mut changes, || {
         disk.write((first + 5) * BLOCK_SIZE, 4096, 1)
     });
-    assert_eq!(blocks(&one), [first + 5]);
+    assert_eq!(one, grains(first + 5, first + 6));
     let none = marks_of(&mut changes, || {});
     assert!(none.is_empty());
     assert_eq!(changes.witness().unwrap().voids, 0);

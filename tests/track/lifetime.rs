@@ -312,3 +312,44 @@ fn a_host_that_tracks_has_no_fatal_obstacle() {
     };
     assert_eq!(stillpoint::track::obstacles(), []);
 }
+
+#[test]
+fn only_marks_of_ones_own_are_taken_away() {
+    let Some(mut tracker) = PrivateTracker::start("only_marks_of_ones_own") else {
+        return;
+    };
+    let disk = LoopDisk::new("/tmp", SIZE, &[]);
+    drop(disk.track(&mut tracker));
+    let tracker = &mut tracker.tracker;
+    let first = tracker.marks_of(disk.dev()).unwrap().unwrap();
+    tracker.detach(disk.dev()).unwrap();
+    assert_eq!(tracker.marks_of(disk.dev()).unwrap(), None);
+    // Somebody else begins anew.
+    drop(tracker.attach(&disk.described()).unwrap());
+    let second = tracker.marks_of(disk.dev()).unwrap();
+    tracker.detach_if(disk.dev(), first).unwrap();
+    assert_eq!(tracker.marks_of(disk.dev()).unwrap(), second);
+    tracker.detach_if(disk.dev(), second.unwrap()).unwrap();
+    assert_eq!(tracker.marks_of(disk.dev()).unwrap(), None);
+}
+
+#[test]
+fn who_holds_programs_that_were_replaced_does_not_stop_their_successors() {
+    let Some(old) = PrivateTracker::start("who_holds_programs_that_were_replaced") else {
+        return;
+    };
+    let disk = LoopDisk::new("/tmp", SIZE, &[]);
+    let PrivateTracker { pins, tracker: old } = old;
+    Tracker::open(&pins.0).unwrap().unwrap().stop().unwrap();
+    let (mut new, _) = Tracker::start(&pins.0).unwrap();
+    drop(new.attach(&disk.described()).unwrap());
+    old.stop_if_idle().unwrap();
+    let found = Tracker::open(&pins.0).unwrap().unwrap();
+    assert!(found.marks_of(disk.dev()).unwrap().is_some());
+    // One that is in use is not idle.
+    found.stop_if_idle().unwrap();
+    let found = Tracker::open(&pins.0).unwrap().unwrap();
+    new.detach(disk.dev()).unwrap();
+    found.stop_if_idle().unwrap();
+    assert!(Tracker::open(&pins.0).unwrap().is_none());
+}

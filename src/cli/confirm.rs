@@ -1,0 +1,74 @@
+//! Before something is overwritten: `--yes`, or a question on the terminal. Where nobody can answer
+//! it is refused.
+
+use super::output::write_patiently;
+use super::progress::Progress;
+use super::signals;
+use crate::engine::{Event, Monitor, Overwritten, refused_to_overwrite};
+use crate::error::Result;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::fmt::Write;
+use std::io::IsTerminal;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+/// How long a terminal that shows nothing is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often a signal is looked for while nobody answers, milliseconds.
+const TICK: u8 = 200;
+
+/// Shows progress, and asks.
+pub struct Asking<'a> {
+    /// Where all else goes.
+    pub progress: &'a Progress,
+    /// The answer was given on the command line.
+    pub yes: bool,
+}
+
+impl Monitor for Asking<'_> {
+    fn tell(&self, event: Event) {
+        self.progress.tell(event);
+    }
+
+    fn check(&self) -> Result<()> {
+        self.progress.check()
+    }
+
+    fn confirm(&self, lost: &[Overwritten]) -> Result<()> {
+        if self.yes {
+            return Ok(());
+        }
+        let (stdin, stderr) = (std::io::stdin(), std::io::stderr());
+        if !stdin.is_terminal() || !stderr.is_terminal() {
+            return Err(refused_to_overwrite(lost));
+        }
+        write_patiently(stderr.as_fd(), question(lost).as_bytes(), PATIENCE);
+        loop {
+            signals::check()?;
+            let mut ready = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
+            if poll(&mut ready, PollTimeout::from(TICK)).is_ok_and(|count| count > 0) {
+                break;
+            }
+        }
+        let mut answer = String::new();
+        let read = stdin.read_line(&mut answer);
+        if read.is_ok() && answer.trim() == "yes" {
+            return Ok(());
+        }
+        Err(refused_to_overwrite(lost))
+    }
+}
+
+fn question(lost: &[Overwritten]) -> String {
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    for one in lost {
+        let (target, device, disk) = (one.target.display(), &one.device, &one.disk);
+        let _ = writeln!(text, "{target} ({device}) is to become {disk}. It holds:");
+        for thing in &one.holds {
+            let _ = writeln!(text, "    {thing}");
+        }
+    }
+    text.push_str("All of this will be lost. Type yes to go on: ");
+    text
+}

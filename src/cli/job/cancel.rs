@@ -1,0 +1,47 @@
+//! `job cancel`: asks a job to stop, which thaws and takes back what it has done.
+
+use super::super::args::Common;
+use super::super::exit::BELOW;
+use super::super::outcome::Outcome;
+use super::args::CancelArgs;
+use super::status::{document, verdict};
+use super::wait::until_it_ends;
+use crate::error::{Error, ErrorKind, Result};
+use crate::job::State;
+use nix::errno::Errno;
+use std::time::Instant;
+
+pub fn run(args: &CancelArgs, common: &Common) -> Result<Outcome> {
+    let folder = super::open(common)?;
+    let id = folder.find(&args.id)?;
+    let before = folder.look(id)?;
+    // Gone between our look and this: the record says how it ended.
+    if let Some(running) = before.process.hold().filter(|_| !before.state.is_end()) {
+        match running.terminate() {
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(errno) => {
+                let what = format!("cannot stop job {id}");
+                return Err(Error::new(ErrorKind::Unsupported, what)
+                    .with_source(errno)
+                    .with_hint("it can be stopped by root, or by the user who started it"));
+            }
+        }
+    }
+    let until = Instant::now().checked_add(args.timeout);
+    let record = until_it_ends(&folder, id, until)?;
+    if !record.state.is_end() {
+        let what = format!("job {id} was asked to stop and has not yet");
+        return Err(Error::new(ErrorKind::Busy, what)
+            .with_hint(format!("wait for it: stillpoint job wait {id}")));
+    }
+    let mut outcome = Outcome::done(document(&record, &folder), verdict(&record));
+    if record.state != State::Cancelled {
+        outcome.code = BELOW;
+        outcome.text = if before.state.is_end() {
+            format!("it had ended before; {}", outcome.text)
+        } else {
+            format!("it ended before it was stopped; {}", outcome.text)
+        };
+    }
+    Ok(outcome)
+}

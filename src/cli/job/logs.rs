@@ -1,0 +1,29 @@
+//! `job logs`: the end of what a detached job has said.
+
+use super::super::args::Common;
+use super::super::outcome::Outcome;
+use super::args::LogsArgs;
+use super::plain;
+use crate::error::{ErrorKind, Result};
+use serde_json::json;
+
+pub fn run(args: &LogsArgs, common: &Common) -> Result<Outcome> {
+    let folder = super::open(common)?;
+    let id = folder.find(&args.id)?;
+    let log = folder
+        .log(id, args.bytes)
+        .map_err(|error| match error.kind() {
+            ErrorKind::NotFound => error
+                .context(format!("job {id} has no log"))
+                .with_hint("only --detach makes one; other jobs speak to whoever started them"),
+            _ => error,
+        })?;
+    let text = plain(&String::from_utf8_lossy(&log.tail));
+    let json = json!({"job": id.to_string(), "log": text, "skipped_bytes": log.skipped});
+    let text = if log.skipped > 0 {
+        format!("({} bytes before this are left out)\n{text}", log.skipped)
+    } else {
+        text
+    };
+    Ok(Outcome::done(json, text))
+}

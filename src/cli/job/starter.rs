@@ -1,0 +1,142 @@
+//! What a job and its starter say to each other until the starter goes: JSON, one line each, over a
+//! socket that is the job's standard input. Neither waits for the other without a bound.
+
+use crate::error::{Error, ErrorKind, Result};
+use serde::{Deserialize, Serialize};
+use std::fs::OpenOptions;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// No line is longer, in bytes.
+const MOST: usize = 64 << 10;
+/// What tells the job that its starter knows it. Its end, without this, tells it to end.
+const GO: &[u8] = b"g";
+
+/// What the job says, in this order.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Word {
+    /// It has not begun, and will not.
+    Refused {
+        /// The name of the sort of failure.
+        kind: String,
+        message: String,
+        hint: Option<String>,
+    },
+    /// Its record is there.
+    Known,
+    /// Nothing that hits the starter hits it too, but for what the warnings say.
+    Runs { warnings: Vec<String> },
+}
+
+/// What the starter has heard.
+#[derive(Debug)]
+pub enum Heard {
+    /// This.
+    Word(Word),
+    /// The job has ended.
+    Gone,
+    /// Nothing yet.
+    Nothing,
+}
+
+/// One end of the socket.
+pub struct Line(UnixStream);
+
+impl Line {
+    /// The starter's end, and what is to be the job's standard input.
+    pub fn pair() -> io::Result<(Self, OwnedFd)> {
+        let (ours, theirs) = UnixStream::pair()?;
+        Ok((Self(ours), theirs.into()))
+    }
+
+    /// The job's end. Its standard input is empty from here on.
+    pub fn of_stdin() -> Result<Self> {
+        let socket = || -> io::Result<UnixStream> {
+            let socket: UnixStream = io::stdin().as_fd().try_clone_to_owned()?.into();
+            // An error of anything but a socket.
+            socket.local_addr()?;
+            let null = OpenOptions::new().read(true).open(Path::new("/dev/null"))?;
+            nix::unistd::dup2_stdin(&null)?;
+            Ok(socket)
+        };
+        socket()
+            .map(Self)
+            .map_err(|error| nobody_waits().with_source(error))
+    }
+
+    /// Says something. Nobody may listen any more: then that is found out when listening.
+    pub fn say(&mut self, word: &Word) {
+        if let Ok(mut line) = serde_json::to_vec(word) {
+            line.push(b'\n');
+            let _ = self.0.write_all(&line);
+        }
+    }
+
+    /// What the job says, if it says something until then.
+    pub fn hear(&mut self, until: Instant) -> Heard {
+        let mut line = Vec::new();
+        let mut byte = [0];
+        while line.len() < MOST {
+            let left = until.saturating_duration_since(Instant::now());
+            // Zero would mean for ever.
+            let left = left.max(Duration::from_millis(1));
+            let read = self.0.set_read_timeout(Some(left));
+            match read.and_then(|()| self.0.read(&mut byte)) {
+                Ok(0) => return Heard::Gone,
+                Ok(_) if byte == *b"\n" => {
+                    return serde_json::from_slice(&line).map_or(Heard::Gone, Heard::Word);
+                }
+                Ok(_) => line.extend(byte),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Heard::Nothing,
+                Err(_) => return Heard::Gone,
+            }
+        }
+        Heard::Gone
+    }
+
+    /// Tells the job that it is known.
+    pub fn go(&mut self) {
+        // If it is gone, that is found out when listening.
+        let _ = self.0.write_all(GO);
+    }
+
+    /// Waits until the starter knows of the job; answers whether it does.
+    pub fn wait_for_go(&mut self) -> bool {
+        let mut word = [0; GO.len()];
+        self.0.read_exact(&mut word).is_ok() && word == *GO
+    }
+}
+
+impl Word {
+    /// Why there is no job.
+    pub fn refused(error: &Error) -> Self {
+        Self::Refused {
+            kind: error.kind().name().into(),
+            message: error.to_string(),
+            hint: error.hint().map(Into::into),
+        }
+    }
+}
+
+/// The same failure on the starter's side.
+pub fn as_error(kind: &str, message: String, hint: Option<String>) -> Error {
+    let known = ErrorKind::PLAIN
+        .into_iter()
+        .find(|known| known.name() == kind);
+    let error = Error::new(known.unwrap_or(ErrorKind::Failed), message);
+    match hint {
+        Some(hint) => error.with_hint(hint),
+        None => error,
+    }
+}
+
+/// The starter was ended, or has given up waiting.
+pub fn nobody_waits() -> Error {
+    let what = "the starter is gone before the job was known; nothing was done";
+    Error::new(ErrorKind::Failed, what).with_hint("start it again")
+}

@@ -1,0 +1,120 @@
+//! `schema`: what the documents of `--json` look like, as JSON Schema. The files beside this one
+//! are written by hand; keys are only ever added to them.
+
+use super::outcome::Outcome;
+use crate::error::{Error, ErrorKind, Result};
+use clap::Args;
+use serde_json::{Map, Value, json};
+
+/// The dialect.
+const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
+/// What the documents share, by name.
+const SHARED: &str = include_str!("shared.json");
+/// How one part refers to a shared one.
+const REFERENCE: &str = "#/$defs/";
+
+/// By what is said to `schema`: the commands, and what is none but is printed too.
+const DOCUMENTS: [(&str, &str); 20] = [
+    ("delete", include_str!("delete.json")),
+    ("detach", include_str!("detach.json")),
+    ("diff", include_str!("diff.json")),
+    ("disks", include_str!("disks.json")),
+    ("doctor", include_str!("doctor.json")),
+    ("error", include_str!("error.json")),
+    ("init", include_str!("init.json")),
+    ("job cancel", include_str!("job-cancel.json")),
+    ("job list", include_str!("job-list.json")),
+    ("job logs", include_str!("job-logs.json")),
+    ("job status", include_str!("job-status.json")),
+    ("job wait", include_str!("job-wait.json")),
+    ("list", include_str!("list.json")),
+    ("restore", include_str!("restore.json")),
+    ("schema", include_str!("schema.json")),
+    ("show", include_str!("show.json")),
+    ("snapshot", include_str!("snapshot.json")),
+    ("thaw", include_str!("thaw.json")),
+    ("track", include_str!("track.json")),
+    ("verify", include_str!("verify.json")),
+];
+
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  stillpoint schema snapshot\n  stillpoint schema job status")]
+pub struct SchemaArgs {
+    /// A command, or error, or detach; none given: all, by command
+    #[arg(num_args = 0..=2)]
+    pub command: Vec<String>,
+}
+
+pub fn run(args: &SchemaArgs) -> Result<Outcome> {
+    let schema = if args.command.is_empty() {
+        all()?
+    } else {
+        one(&args.command.join(" "))?
+    };
+    let text = format!("{schema:#}");
+    Ok(Outcome::done(schema, text))
+}
+
+/// Every document under `$defs`, beside what they share.
+fn all() -> Result<Value> {
+    let mut parts = parsed("what is shared", SHARED)?;
+    for (name, text) in DOCUMENTS {
+        parts.insert(name.into(), parsed(name, text)?.into());
+    }
+    Ok(json!({
+        "$schema": DIALECT,
+        "title": "stillpoint",
+        "description": "The documents that stillpoint prints with --json, by command. \
+            Keys are only ever added.",
+        "$defs": parts,
+    }))
+}
+
+/// One document, with what it needs of the shared.
+fn one(name: &str) -> Result<Value> {
+    let found = DOCUMENTS.iter().find(|(known, _)| *known == name);
+    let (_, text) = found.ok_or_else(|| {
+        let known = DOCUMENTS.map(|(known, _)| known).join(", ");
+        Error::new(
+            ErrorKind::Usage,
+            format!("{name:?} is no command that prints a document"),
+        )
+        .with_hint(format!("name one of these: {known}"))
+    })?;
+    let shared = parsed("what is shared", SHARED)?;
+    let mut schema = parsed(name, text)?;
+    let mut needed = Map::new();
+    let mut left = Vec::new();
+    references(&Value::Object(schema.clone()), &mut left);
+    while let Some(name) = left.pop() {
+        if let Some(part) = shared.get(&name).filter(|_| !needed.contains_key(&name)) {
+            references(part, &mut left);
+            needed.insert(name, part.clone());
+        }
+    }
+    schema.insert("$schema".into(), DIALECT.into());
+    if !needed.is_empty() {
+        schema.insert("$defs".into(), needed.into());
+    }
+    Ok(schema.into())
+}
+
+fn parsed(name: &str, text: &str) -> Result<Map<String, Value>> {
+    serde_json::from_str(text).map_err(|error| {
+        Error::new(ErrorKind::Failed, format!("the schema of {name} is broken")).with_source(error)
+    })
+}
+
+/// The names of the shared parts that this one refers to.
+fn references(part: &Value, names: &mut Vec<String>) {
+    match part {
+        Value::Object(keys) => {
+            let to = keys.get("$ref").and_then(Value::as_str);
+            let name = to.and_then(|to| to.strip_prefix(REFERENCE));
+            names.extend(name.and_then(|name| name.split('/').next()).map(Into::into));
+            keys.values().for_each(|part| references(part, names));
+        }
+        Value::Array(parts) => parts.iter().for_each(|part| references(part, names)),
+        _ => {}
+    }
+}

@@ -1,0 +1,108 @@
+//! Devices that someone has taken for himself without leaving a trace in any table: a filesystem
+//! unmounted lazily with files open, or mounted where no process looks. Opening with `O_EXCL`, for
+//! reading and for an instant, is the only way to find out.
+
+use super::filesystem::Mounts;
+use super::host::Host;
+use super::swap::Swap;
+use super::topology::{Kind, Topology, node_name};
+
+use crate::model::DevNumber;
+use serde::Serialize;
+use std::collections::BTreeSet;
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::time::Duration;
+
+/// How often a device is tried: others look at it like this too, for an instant.
+const TRIES: u32 = 3;
+/// The pause between.
+const PAUSE: Duration = Duration::from_millis(15);
+
+/// A device in use, of which no table tells by what.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Claim {
+    /// The whole disk below it.
+    pub disk: DevNumber,
+    /// Its name.
+    pub name: String,
+}
+
+/// Everything on a disk that is in use and not known from `mounts`, `swaps` or a holder.
+pub fn claims(
+    host: &Host,
+    (topology, mounts): (&Topology, &Mounts),
+    swaps: &[Swap],
+    disk: DevNumber,
+) -> Vec<Claim> {
+    let members = mounts.filesystems().iter().flat_map(|one| &one.members);
+    let swapped = swaps.iter().map(|swap| &swap.dev);
+    let mut search = Search {
+        host,
+        topology,
+        known: members.chain(swapped).copied().collect(),
+        seen: BTreeSet::new(),
+        found: Vec::new(),
+    };
+    search.is_used(disk);
+    let found = search.found.into_iter();
+    found.map(|name| Claim { disk, name }).collect()
+}
+
+struct Search<'a> {
+    host: &'a Host,
+    topology: &'a Topology,
+    /// Devices of which it is known what uses them.
+    known: BTreeSet<DevNumber>,
+    seen: BTreeSet<DevNumber>,
+    found: Vec<String>,
+}
+
+impl Search<'_> {
+    /// Whether a device is in use, as far as is known now; what lies on it is looked at first.
+    fn is_used(&mut self, dev: DevNumber) -> bool {
+        if !self.seen.insert(dev) {
+            return true;
+        }
+        let mut used = self.known.contains(&dev);
+        for holder in self.topology.holders(dev) {
+            if holder.kind != Kind::Partition {
+                used = true;
+                self.is_used(holder.dev);
+            }
+        }
+        if used {
+            // Whoever has the whole has its partitions: nobody else can.
+            return true;
+        }
+        for part in self.topology.holders(dev) {
+            used |= self.is_used(part.dev);
+        }
+        let Some(device) = self.topology.device(dev).filter(|_| !used) else {
+            return true;
+        };
+        let taken = self.is_taken(&device.name);
+        if taken {
+            self.found.push(device.name.clone());
+        }
+        taken
+    }
+
+    fn is_taken(&self, name: &str) -> bool {
+        let path = self.host.dev.join(node_name(name));
+        let mut options = OpenOptions::new();
+        let options = options
+            .read(true)
+            .custom_flags(libc::O_EXCL | libc::O_NONBLOCK);
+        for attempt in 1..=TRIES {
+            match options.open(&path) {
+                Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {}
+                _ => return false,
+            }
+            if attempt < TRIES {
+                std::thread::sleep(PAUSE);
+            }
+        }
+        true
+    }
+}

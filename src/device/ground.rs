@@ -1,0 +1,185 @@
+//! What a mounted filesystem without a block device of its own lies on in the end: the upper folder
+//! of an overlay, the folder that another one shows again, a server that may be this very host.
+
+use super::filesystem::{Filesystem, Mounts};
+use super::mountinfo::Entry;
+use crate::model::DevNumber;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Deepest stack of such filesystems that is followed.
+const DEPTH_LIMIT: usize = 16;
+
+/// Where what is written to a mounted filesystem ends up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ground<'a> {
+    /// On this one, which has block devices.
+    Filesystem(&'a Filesystem),
+    /// On no disk of this host.
+    Elsewhere,
+    /// It cannot be told, for this reason.
+    Unknown(String),
+}
+
+/// The next step down from a filesystem that has no block device.
+#[derive(Debug, PartialEq, Eq)]
+enum Below {
+    Folder(PathBuf),
+    Elsewhere,
+    Unknown(String),
+}
+
+impl Mounts {
+    /// Where what is written to the filesystem with that superblock ends up. Follows folders by
+    /// their names, so it is for the one filesystem that a user named.
+    pub fn ground(&self, dev: DevNumber) -> Ground<'_> {
+        let mut dev = dev;
+        for _ in 0..DEPTH_LIMIT {
+            if let Some(filesystem) = self.filesystem(dev) {
+                return Ground::Filesystem(filesystem);
+            }
+            let Some(entry) = self.own.iter().find(|entry| entry.dev == dev) else {
+                return Ground::Unknown(format!("no mount table shows the device {dev}"));
+            };
+            let folder = match below(entry, &host_name()) {
+                Below::Folder(folder) => folder,
+                Below::Elsewhere => return Ground::Elsewhere,
+                Below::Unknown(why) => return Ground::Unknown(why),
+            };
+            let real = fs::canonicalize(&folder).ok();
+            match real.and_then(|folder| mount_of(&self.own, &folder)) {
+                Some(next) if next.dev != dev => dev = next.dev,
+                _ => {
+                    let (fstype, folder) = (&entry.fstype, folder.display());
+                    return Ground::Unknown(format!(
+                        "its {fstype} leads to {folder}, not seen here"
+                    ));
+                }
+            }
+        }
+        Ground::Unknown("too many filesystems lie on one another".into())
+    }
+}
+
+fn below(entry: &Entry, this_host: &str) -> Below {
+    let (fstype, source) = (entry.fstype.as_str(), entry.source.as_str());
+    if fstype == "overlay" {
+        return match entry.option("upperdir") {
+            Some(upper) => Below::Folder(upper.into()),
+            // Without one nothing is ever written.
+            None => Below::Elsewhere,
+        };
+    }
+    if let Some(server) = server(source) {
+        return if is_this_host(server, this_host) {
+            Below::Unknown(format!("{source} is served by this host itself"))
+        } else {
+            Below::Elsewhere
+        };
+    }
+    let fuse = fstype == "fuse" || fstype.starts_with("fuse.");
+    let folder = source.starts_with('/') && !source.starts_with("/dev/") && !source.contains(':');
+    match (folder, fuse) {
+        // bindfs, gocryptfs, ecryptfs: the folder that is shown again.
+        (true, _) => Below::Folder(source.into()),
+        (false, true) => Below::Unknown(format!("{source} is served by a process ({fstype})")),
+        // tmpfs, virtiofs, 9p, ...
+        (false, false) => Below::Elsewhere,
+    }
+}
+
+/// `host:/path`, `user@host:`, `//host/share`, `[::1]:/path`.
+fn server(source: &str) -> Option<&str> {
+    if let Some(share) = source.strip_prefix("//") {
+        return share.split('/').next();
+    }
+    let source = source.rsplit_once('@').map_or(source, |(_, rest)| rest);
+    let end = match source.strip_prefix('[') {
+        Some(rest) => return rest.split(']').next(),
+        None => source.find(':')?,
+    };
+    source.get(..end).filter(|name| !name.contains('/'))
+}
+
+fn is_this_host(server: &str, this_host: &str) -> bool {
+    let local = ["localhost", "localhost.localdomain", "::1", this_host];
+    local.contains(&server) || server.starts_with("127.")
+}
+
+fn host_name() -> String {
+    let name = nix::unistd::gethostname().unwrap_or_default();
+    name.to_string_lossy().into_owned()
+}
+
+/// The mount that holds a file: that with the longest path that leads to it.
+pub(super) fn mount_of<'a>(own: &'a [Entry], file: &Path) -> Option<&'a Entry> {
+    own.iter()
+        .filter(|entry| entry.visible && file.starts_with(&entry.target))
+        .max_by_key(|entry| entry.target.components().count())
+}
+
+/// The filesystem that a file lies on, by names alone; of an overlay, that of its upper folder.
+pub(super) fn filesystem_of(own: &[Entry], file: &Path) -> Option<DevNumber> {
+    let mut entry = mount_of(own, file)?;
+    for _ in 0..DEPTH_LIMIT {
+        if entry.fstype != "overlay" {
+            break;
+        }
+        entry = mount_of(own, Path::new(entry.option("upperdir")?))?;
+    }
+    Some(entry.dev)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(fstype: &str, source: &str, options: &str) -> Below {
+        let entry = Entry {
+            id: 1,
+            parent: 0,
+            dev: DevNumber { major: 0, minor: 9 },
+            root: "/".into(),
+            target: "/m".into(),
+            fstype: fstype.into(),
+            source: source.into(),
+            super_options: options.into(),
+            visible: true,
+        };
+        below(&entry, "me")
+    }
+
+    #[test]
+    fn each_kind_of_filesystem_leads_somewhere_or_says_that_it_cannot_be_told() {
+        let folder = |path: &str| Below::Folder(path.into());
+        let upper = "rw,lowerdir=/l,upperdir=/u,workdir=/w";
+        assert_eq!(step("overlay", "overlay", upper), folder("/u"));
+        assert_eq!(step("overlay", "none", "ro,lowerdir=/l"), Below::Elsewhere);
+        assert_eq!(step("fuse.bindfs", "/srv/data", "rw"), folder("/srv/data"));
+        assert_eq!(step("ecryptfs", "/home/.x", "rw"), folder("/home/.x"));
+        for (fstype, source) in [
+            ("tmpfs", "tmpfs"),
+            ("nfs4", "10.0.0.5:/export"),
+            ("nfs", "[fe80::1]:/export"),
+            ("cifs", "//nas/share"),
+            ("fuse.sshfs", "root@far:/srv"),
+            ("virtiofs", "tag"),
+        ] {
+            assert_eq!(step(fstype, source, "rw"), Below::Elsewhere, "{source}");
+        }
+        for (fstype, source) in [
+            ("nfs4", "localhost:/export"),
+            ("nfs4", "127.0.0.1:/export"),
+            ("nfs4", "[::1]:/export"),
+            ("nfs4", "me:/export"),
+            ("cifs", "//me/share"),
+            ("fuse.sshfs", "root@localhost:/srv"),
+            ("fuse.mergerfs", "/mnt/a:/mnt/b"),
+            ("fuse", "/dev/fuse"),
+            ("fuse.s3fs", "s3fs"),
+        ] {
+            let found = step(fstype, source, "rw");
+            assert!(matches!(found, Below::Unknown(_)), "{source}: {found:?}");
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! Which disks a run takes, and which must be left out or refused: the vault's own, those that lead
+//! to the same bytes as another, copies that a vault could not tell apart. It only looks.
+
+use super::prepare::Scene;
+use crate::device::{Device, Disk, Ground, Kind};
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::freeze::mounted_device;
+use crate::model::DevNumber;
+use crate::store::Vault;
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+/// What the vault lies on.
+#[derive(Clone, Debug, Default)]
+pub struct VaultPlace {
+    path: PathBuf,
+    /// Every whole disk of this host.
+    pub disks: BTreeSet<DevNumber>,
+    /// Why it cannot be told whether there are others.
+    pub doubt: Option<String>,
+}
+
+impl VaultPlace {
+    /// Looks where it lies; on no disk, if it is no folder.
+    pub fn find(vault: &Vault, scene: &Scene) -> Result<Self> {
+        let Some(path) = vault.local_path() else {
+            return Ok(Self::default());
+        };
+        let folder = File::open(path).io_context("open", path)?;
+        let number = folder.metadata().io_context("look at", path)?.dev();
+        let number = DevNumber {
+            major: libc::major(number),
+            minor: libc::minor(number),
+        };
+        // Of a folder of btrfs, the mount alone tells the filesystem; of one whose mount is gone,
+        // the folder.
+        let device = mounted_device(&OwnedFd::from(folder), None)?.unwrap_or(number);
+        let mut place = Self {
+            path: path.to_owned(),
+            ..Self::default()
+        };
+        match scene.mounts.ground(device) {
+            Ground::Filesystem(filesystem) => place.disks.clone_from(&filesystem.disks),
+            Ground::Elsewhere => {}
+            Ground::Unknown(why) => place.doubt = Some(why),
+        }
+        Ok(place)
+    }
+
+    /// Refuses a vault on a disk of the run: what is written to it would change the disk.
+    pub fn refuse_on(&self, disks: &[Disk]) -> Result<()> {
+        let Some(disk) = disks.iter().find(|disk| self.disks.contains(&disk.dev())) else {
+            return Ok(());
+        };
+        let (path, disk) = (self.path.display(), disk.name());
+        let message = format!(
+            "the vault {path} lies on {disk}, which is to be snapshotted; nothing was done"
+        );
+        Err(Error::new(ErrorKind::Usage, message)
+            .with_hint("put the vault on another disk, or leave that disk out"))
+    }
+
+    /// What the user should know where it cannot be told.
+    pub fn warning(&self) -> Option<String> {
+        let (path, why) = (self.path.display(), self.doubt.as_ref()?);
+        Some(format!(
+            "it cannot be told on which disks the vault {path} lies: {why}; on one of this \
+             snapshot it would be lost with it"
+        ))
+    }
+}
+
+/// Refuses disks whose tracking would not see all that is written to them, and those that a vault
+/// could not tell apart.
+pub fn refuse_twins(scene: &Scene, disks: &[Disk]) -> Result<()> {
+    for disk in disks {
+        if let Some(way) = scene.topology.other_way(disk) {
+            return Err(way.refusal(disk.name()));
+        }
+    }
+    match copies(scene, disks).first() {
+        None => Ok(()),
+        Some((copy, original)) => Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("{}; nothing was done", told_apart(copy, original)),
+        )
+        .with_hint(format!(
+            "take each by itself, or give the copy an ID of its own: sgdisk --disk-guid=R {}",
+            copy.path.display()
+        ))
+        .on_disk(copy.name())),
+    }
+}
+
+/// Disks that go by the same name in a vault as another of these, and that other. The original is
+/// what is in use, or was there first.
+fn copies<'a>(scene: &Scene, disks: &'a [Disk]) -> Vec<(&'a Disk, &'a Disk)> {
+    let rank = |disk: &&Disk| {
+        let all = scene.mounts.filesystems();
+        let used = all.iter().any(|one| one.disks.contains(&disk.dev()));
+        (!used, disk.identity.diskseq.unwrap_or(u64::MAX), disk.dev())
+    };
+    let copy = |disk: &'a Disk| {
+        let same = |other: &&Disk| other.identity.key() == disk.identity.key();
+        let original = disks.iter().filter(same).min_by_key(rank)?;
+        (original.dev() != disk.dev()).then_some((disk, original))
+    };
+    disks.iter().filter_map(copy).collect()
+}
+
+fn told_apart(copy: &Disk, original: &Disk) -> String {
+    format!(
+        "{} and {} both say that they are {:?}, and the vault could not tell them apart",
+        copy.name(),
+        original.name(),
+        copy.identity.key()
+    )
+}
+
+/// A disk that `--all` does not take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Its name.
+    pub disk: String,
+    /// Why.
+    pub why: String,
+    /// Whether the user would expect it to be taken: the result is below what was asked for.
+    pub amiss: bool,
+}
+
+/// The disks that `--all` takes, and those it does not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Choice {
+    /// Names of those it takes.
+    pub disks: Vec<String>,
+    /// The others.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// The disks of `--all`, and those left out with the reason.
+///
+/// # Errors
+/// `Unsupported` when none is left.
+pub fn protectable(vault: &Vault, exclude: &[String]) -> Result<Choice> {
+    let scene = Scene::look()?;
+    let excluded = scene.resolve(exclude)?;
+    let excluded = excluded.iter().map(Disk::dev).collect();
+    let choice = choose(&scene, &excluded, &VaultPlace::find(vault, &scene)?);
+    if choice.disks.is_empty() {
+        let all = choice.left_out.iter();
+        let all: Vec<String> = all
+            .map(|one| format!("{}: {}", one.disk, one.why))
+            .collect();
+        let message = format!(
+            "no disk of this host can be snapshotted ({})",
+            all.join("; ")
+        );
+        return Err(
+            Error::new(ErrorKind::Unsupported, message).with_hint("name disks instead of --all")
+        );
+    }
+    Ok(choice)
+}
+
+/// Decides over every device that is no partition.
+pub fn choose(scene: &Scene, excluded: &BTreeSet<DevNumber>, vault: &VaultPlace) -> Choice {
+    let mut choice = Choice::default();
+    let mut taken: Vec<Disk> = Vec::new();
+    let mut leave = |disk: &str, why: &str, amiss| {
+        choice.left_out.push(LeftOut {
+            disk: disk.into(),
+            why: why.into(),
+            amiss,
+        });
+    };
+    for disk in scene.topology.disks() {
+        let other = scene.topology.other_way(disk);
+        if excluded.contains(&disk.dev()) {
+            leave(disk.name(), "excluded", false);
+        } else if let Some(why) = unfit(disk, vault) {
+            leave(disk.name(), why, false);
+        } else if let Some(way) = other {
+            let why = format!("it {}; {}", way.what, way.remedy);
+            leave(disk.name(), &why, true);
+        } else {
+            taken.push(disk.clone());
+        }
+    }
+    for device in scene.topology.devices() {
+        if let Some(why) = no_disk(scene, device) {
+            leave(&device.name, &why, false);
+        }
+    }
+    let copies: Vec<_> = copies(scene, &taken)
+        .into_iter()
+        .map(|(copy, original)| (copy.name().to_owned(), told_apart(copy, original)))
+        .collect();
+    for (copy, why) in copies {
+        let why = format!("{why}: name it alone, or give it an ID of its own");
+        leave(&copy, &why, true);
+        taken.retain(|disk| disk.name() != copy);
+    }
+    choice.disks = taken.iter().map(|disk| disk.name().to_owned()).collect();
+    choice
+}
+
+fn unfit(disk: &Disk, vault: &VaultPlace) -> Option<&'static str> {
+    if disk.kind == Kind::Loop {
+        Some("a loop device: its file is on another disk")
+    } else if disk.read_only {
+        Some("read-only")
+    } else if !disk.request_based && disk.kind == Kind::NvmeHead {
+        Some("the head of an NVMe multipath; it can be with nvme_core.multipath=N at boot")
+    } else if !disk.request_based || disk.zoned {
+        Some("its changes cannot be tracked")
+    } else if vault.disks.contains(&disk.dev()) {
+        Some("the vault lies on it")
+    } else {
+        None
+    }
+}
+
+/// Why a device is no disk to be taken; `None` for a partition, and where there is nothing in it
+/// that anyone could miss.
+fn no_disk(scene: &Scene, device: &Device) -> Option<String> {
+    let empty = device.size.0 == 0;
+    match device.kind {
+        Kind::Partition => None,
+        Kind::Disk | Kind::NvmeHead => empty.then(|| "it has no medium".into()),
+        Kind::Loop => None,
+        Kind::Zram if empty => None,
+        kind => {
+            let below = scene.topology.bottom(device.dev).into_iter();
+            let below = below.filter(|dev| *dev != device.dev);
+            let names: Vec<&str> = below
+                .filter_map(|dev| Some(scene.topology.device(dev)?.name.as_str()))
+                .collect();
+            Some(match names.is_empty() {
+                true => kind.in_words().into(),
+                false => format!("{}, on {}", kind.in_words(), names.join(", ")),
+            })
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! Runs one hook under limits: a process group of its own, nothing to read, a time limit, and as
+//! much of its output kept as fits. It must never wait for anything but the script itself: what
+//! the script leaves behind may keep its output open.
+
+use super::script::{Call, Script};
+use crate::sys::process::die_with_starter;
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use std::io::{PipeReader, Read};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// Between asking a process group to end and ending it.
+pub(super) const GRACE: Duration = Duration::from_secs(2);
+/// How long a killed process may take to be gone: it may hang in the kernel.
+pub(super) const GONE_WITHIN: Duration = Duration::from_secs(5);
+/// The end of a hook's output that is kept, in bytes.
+const KEPT: usize = 8 << 10;
+/// How often is looked whether it has ended.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+/// Where programs are looked for.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// How a hook ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// By itself, with this exit code.
+    Exited(i32),
+    /// By this signal, which was not ours.
+    Signalled(i32),
+    /// It took too long and was ended; so many seconds were allowed.
+    TimedOut(u64),
+    /// The run was given up meanwhile, and it was ended.
+    Cancelled,
+    /// It could not be started.
+    NotStarted(String),
+}
+
+/// What running a hook came to.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub end: End,
+    /// The end of what it said.
+    pub output: String,
+    pub took: Duration,
+    /// Where what it has left behind may go on speaking to.
+    pub ear: Option<PipeReader>,
+}
+
+impl Ended {
+    pub(super) fn not_started(why: &str) -> Self {
+        Self {
+            end: End::NotStarted(why.to_owned()),
+            output: String::new(),
+            took: Duration::ZERO,
+            ear: None,
+        }
+    }
+}
+
+/// Runs a script to its end, or to that of its time. `told`: the process group, once it runs.
+/// `dies_along`: whether it is killed when this process dies.
+pub(super) fn execute(
+    script: &Script,
+    environment: &[(String, String)],
+    (timeout, dies_along): (Duration, bool),
+    told: &mut dyn FnMut(u32),
+    cancelled: &mut dyn FnMut() -> bool,
+) -> Ended {
+    let begun = Instant::now();
+    let (mut child, mut reader) = match start(script, environment, dies_along) {
+        Ok(started) => started,
+        Err(error) => return Ended::not_started(&format!("it cannot be started: {error}")),
+    };
+    told(child.id());
+    let mut tail = Tail::default();
+    let end = loop {
+        tail.take_in(&mut reader);
+        match child.try_wait() {
+            Ok(Some(status)) => break end_of(status),
+            Ok(None) => {}
+            Err(error) => break End::NotStarted(format!("it cannot be waited for: {error}")),
+        }
+        let late = begun.elapsed() >= timeout;
+        if late || cancelled() {
+            end_group(&mut child, &mut tail, &mut reader);
+            break match late {
+                true => End::TimedOut(timeout.as_secs()),
+                false => End::Cancelled,
+            };
+        }
+        std::thread::sleep(LOOK_EVERY);
+    };
+    tail.take_in(&mut reader);
+    Ended {
+        end,
+        output: tail.text(),
+        took: begun.elapsed(),
+        ear: Some(reader),
+    }
+}
+
+fn start(
+    script: &Script,
+    environment: &[(String, String)],
+    dies_along: bool,
+) -> std::io::Result<(Child, PipeReader)> {
+    let (reader, writer) = std::io::pipe()?;
+    let flags = fcntl(&reader, FcntlArg::F_GETFL)?;
+    let flags = OFlag::from_bits_retain(flags) | OFlag::O_NONBLOCK;
+    fcntl(&reader, FcntlArg::F_SETFL(flags))?;
+    // The interpreter opens the copy by this descriptor, which it inherits. The keeper has one
+    // thread, so no other process can be started meanwhile.
+    let inherited = script.text.as_fd();
+    let call = &script.call;
+    fcntl(inherited, FcntlArg::F_SETFD(FdFlag::empty()))?;
+    let mut command = Command::new(&call.interpreter);
+    command
+        .args(&call.argument)
+        .arg(format!("/proc/self/fd/{}", inherited.as_raw_fd()))
+        .env_clear()
+        .env("PATH", PATH)
+        .env("HOME", "/root")
+        .env("LANG", "C.UTF-8")
+        .envs(language(call))
+        .env("STILLPOINT_HOOK", &call.path)
+        .envs(environment.iter().map(|(name, value)| (name, value)))
+        .current_dir("/")
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stdout(writer.try_clone()?)
+        .stderr(writer);
+    if dies_along {
+        die_with_starter(&mut command);
+    }
+    let child = command.spawn();
+    fcntl(inherited, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    Ok((child?, reader))
+}
+
+/// What some interpreters are told, so that they neither look for more code around the script nor
+/// insist on a name for it. Not told to others: it would hold for all that the hook starts, too.
+fn language(call: &Call) -> Option<(&'static str, &'static str)> {
+    let words = call.argument.iter().flat_map(|all| all.split_whitespace());
+    let words = words.chain([call.interpreter.as_str()]);
+    words
+        .filter_map(|word| word.rsplit('/').next())
+        .find_map(|program| match program {
+            // The script's folder is not searched for modules.
+            _ if program.starts_with("python") => Some(("PYTHONSAFEPATH", "1")),
+            // Its name is taken as it is given: the name of a copy leads nowhere.
+            _ if program.starts_with("node") => Some(("NODE_PRESERVE_SYMLINKS_MAIN", "1")),
+            _ => None,
+        })
+}
+
+fn end_of(status: ExitStatus) -> End {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => End::Exited(code),
+        (None, Some(signal)) => End::Signalled(signal),
+        (None, None) => End::Exited(-1),
+    }
+}
+
+/// Ends the whole group: asked first, then killed.
+fn end_group(child: &mut Child, tail: &mut Tail, reader: &mut PipeReader) {
+    let Ok(group) = i32::try_from(child.id()).map(Pid::from_raw) else {
+        return;
+    };
+    for (signal, patience) in [(Signal::SIGTERM, GRACE), (Signal::SIGKILL, GONE_WITHIN)] {
+        // Gone already: nothing to do.
+        let _ = killpg(group, signal);
+        let until = Instant::now() + patience;
+        while Instant::now() < until {
+            tail.take_in(reader);
+            if !matches!(child.try_wait(), Ok(None)) {
+                // Those it started may still be there, and deaf.
+                let _ = killpg(group, Signal::SIGKILL);
+                return;
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+}
+
+/// The end of what a hook says.
+#[derive(Default)]
+struct Tail {
+    kept: Vec<u8>,
+    dropped: u64,
+}
+
+impl Tail {
+    /// What there is to read now, but for what comes faster than it can be thrown away.
+    fn take_in(&mut self, reader: &mut PipeReader) {
+        let mut buffer = [0; 16 << 10];
+        for _ in 0..64 {
+            match reader.read(&mut buffer) {
+                Ok(0) | Err(_) => return,
+                Ok(count) => self.kept.extend_from_slice(&buffer[..count]),
+            }
+            let over = self.kept.len().saturating_sub(KEPT);
+            self.kept.drain(..over);
+            self.dropped += over as u64;
+        }
+    }
+
+    /// As text that harms no terminal.
+    fn text(&self) -> String {
+        let text = String::from_utf8_lossy(&self.kept);
+        let clean: String = text
+            .chars()
+            .map(|c| match c {
+                '\n' | '\t' => c,
+                c if c.is_control() => '?',
+                c => c,
+            })
+            .collect();
+        match self.dropped {
+            0 => clean,
+            bytes => format!("({bytes} bytes left out) {clean}"),
+        }
+    }
+}

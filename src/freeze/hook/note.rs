@@ -1,0 +1,137 @@
+//! The note that a postscript is owed: written before the prescript is started, removed when the
+//! postscript has been run. Where engine and keeper have both died between the two, a later run
+//! finds it. It is believed no more than any file: what it names is judged anew.
+
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::freeze::record::{ProcessStamp, boot_id};
+use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
+use serde::{Deserialize, Serialize};
+use std::fs::{self, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// How the names of notes begin.
+pub(super) const NOTES: &str = "hooks-";
+const VERSION: u32 = 1;
+/// No note is longer, in bytes: the keeper hears no longer message either.
+const MAX_NOTE: u64 = 1 << 20;
+
+/// What is owed, and by whom.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Note {
+    version: u32,
+    boot_id: String,
+    /// Who will run it, while that is alive.
+    pub(super) keeper: ProcessStamp,
+    #[serde(with = "super::wire::name")]
+    pub(super) postscript: PathBuf,
+    pub(super) environment: Vec<(String, String)>,
+    pub(super) timeout_ms: u64,
+}
+
+impl Note {
+    /// That this process owes it.
+    pub(super) fn new(
+        postscript: &Path,
+        environment: &[(String, String)],
+        timeout_ms: u64,
+    ) -> Result<Self> {
+        Ok(Self {
+            version: VERSION,
+            boot_id: boot_id()?,
+            keeper: ProcessStamp::of(std::process::id())?,
+            postscript: postscript.to_owned(),
+            environment: environment.to_vec(),
+            timeout_ms,
+        })
+    }
+
+    /// Puts it down at `path`, in place of what may be there, wholly or not at all.
+    pub(super) fn write(&self, path: &Path) -> Result<()> {
+        let text = serde_json::to_vec(self)
+            .map_err(|error| Error::new(ErrorKind::Failed, error.to_string()))?;
+        let draft = path.with_extension("draft");
+        // Left by one that was killed at this very point.
+        let _ = fs::remove_file(&draft);
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&draft)
+            .io_context("create", &draft)?;
+        let written = file.write_all(&text).io_context("write", &draft);
+        let put = written.and_then(|()| fs::rename(&draft, path).io_context("put down", path));
+        put.inspect_err(|_| {
+            let _ = fs::remove_file(&draft);
+        })
+    }
+
+    /// Whether it tells of this boot: a reboot ends whatever held applications.
+    pub(super) fn is_of_this_boot(&self) -> Result<bool> {
+        Ok(self.boot_id == boot_id()?)
+    }
+
+    /// Reads what root alone can have put down at `path`.
+    ///
+    /// # Errors
+    /// `NotFound` when it is gone, `Damaged` when it is none.
+    pub(super) fn read(path: &Path) -> Result<Self> {
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(O_NOFOLLOW | O_NONBLOCK)
+            .open(path)
+            .io_context("open", path)?;
+        let found = file.metadata().io_context("look at", path)?;
+        let owner = nix::unistd::geteuid().as_raw();
+        let private = found.uid() == owner && found.mode() & 0o077 == 0 && found.nlink() == 1;
+        let no = |why: &str| {
+            let message = format!("{} is no note of a postscript: {why}", path.display());
+            let hint = format!("look at it; then: rm {}", path.display());
+            Error::new(ErrorKind::Damaged, message).with_hint(hint)
+        };
+        if !found.is_file() || !private {
+            return Err(no("others than root can have written it"));
+        }
+        let mut text = Vec::new();
+        let mut bounded = file.take(MAX_NOTE);
+        bounded.read_to_end(&mut text).io_context("read", path)?;
+        let note: Self = serde_json::from_slice(&text).map_err(|error| no(&error.to_string()))?;
+        match note.version {
+            VERSION => Ok(note),
+            _ => Err(no("it is of another version")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    #[test]
+    fn a_note_is_believed_only_where_root_alone_can_have_written_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hooks-1.json");
+        let told = [("STILLPOINT_RUN".to_owned(), "x".to_owned())];
+        let note = Note::new(Path::new("/tmp/post"), &told, 5).unwrap();
+        note.write(&path).unwrap();
+        note.write(&path).unwrap();
+        assert_eq!(Note::read(&path).unwrap(), note);
+        assert!(note.is_of_this_boot().unwrap() && note.keeper.is_alive());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+
+        let link = dir.path().join("link");
+        symlink(&path, &link).unwrap();
+        assert!(Note::read(&link).is_err(), "a link was followed");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        let open = Note::read(&path).unwrap_err();
+        assert_eq!(open.kind(), ErrorKind::Damaged, "{open}");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::hard_link(&path, dir.path().join("second")).unwrap();
+        assert!(Note::read(&path).is_err());
+        fs::remove_file(&path).unwrap();
+        let gone = Note::read(&path).unwrap_err();
+        assert_eq!(gone.kind(), ErrorKind::NotFound, "{gone}");
+    }
+}

@@ -1,0 +1,335 @@
+//! The folder that the records stand in. It belongs to its user alone; a record in it is whole at
+//! any moment, also for those who read it while it is written.
+
+use super::record::MAX_RECORD;
+use super::{JobId, JobRecord, State};
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat, renameat};
+use nix::sys::stat::Mode;
+use nix::unistd::{UnlinkatFlags, unlinkat};
+use std::fs::{DirBuilder, File};
+use std::io::{Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+/// Most names in the folder that are looked at.
+const MAX_ENTRIES: usize = 20_000;
+/// Most bytes of a log that are read: from its end.
+pub const MAX_LOG_TAIL: u64 = 4 << 20;
+/// The block by which filesystems give room.
+const ROOM: usize = 4096;
+const FILE_MODE: Mode = Mode::from_bits_truncate(0o600);
+
+/// The folder.
+#[derive(Debug)]
+pub struct JobFolder {
+    fd: OwnedFd,
+    path: PathBuf,
+}
+
+/// What is in it.
+#[derive(Debug, Default)]
+pub(super) struct Entries {
+    /// Those that have a record, oldest first.
+    pub(super) jobs: Vec<JobId>,
+    /// Logs without a record, and records that were never finished.
+    pub(super) leftovers: Vec<String>,
+}
+
+/// The end of a job's log.
+#[derive(Debug)]
+pub struct JobLog {
+    /// The bytes.
+    pub tail: Vec<u8>,
+    /// How many are before them.
+    pub skipped: u64,
+}
+
+impl JobFolder {
+    /// Opens it, and makes it where it is missing.
+    ///
+    /// # Errors
+    /// It cannot be made, or is not of this user alone.
+    pub fn make(path: &Path) -> Result<Self> {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+        match made {
+            // Looked at more closely below.
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            other => other
+                .io_context("make the job folder", path)
+                .map_err(|error| {
+                    error.with_hint("name a folder that can be made with --job-dir")
+                })?,
+        }
+        Self::open(path)
+    }
+
+    /// Opens it.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none; `Unsupported` when it is a symlink, another user's, or others
+    /// can write to it.
+    pub fn open(path: &Path) -> Result<Self> {
+        let refused = |what: &str| {
+            let what = format!("the job folder {} {what}", path.display());
+            Error::new(ErrorKind::Unsupported, what).with_hint(
+                "remove it, make it this user's with mode 0700, or name another with --job-dir",
+            )
+        };
+        let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let fd = nix::fcntl::open(path, flags, Mode::empty()).map_err(|errno| match errno {
+            Errno::ELOOP | Errno::ENOTDIR => refused("is a symlink, or no folder"),
+            _ => elsewhere(Error::io("open the job folder", path, errno.into())),
+        })?;
+        let file = File::from(fd);
+        let metadata = file.metadata().io_context("look at", path)?;
+        if metadata.uid() != nix::unistd::geteuid().as_raw() {
+            return Err(refused("belongs to another user"));
+        }
+        if metadata.mode() & 0o022 != 0 {
+            return Err(refused("can be written to by others"));
+        }
+        Ok(Self {
+            fd: file.into(),
+            path: path.into(),
+        })
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes a record; readers see the one before or this one. `durable`: it shall outlast a power
+    /// cut. One writer a job.
+    ///
+    /// # Errors
+    /// As those of the filesystem; what stood there stays.
+    pub fn write(&self, record: &JobRecord, durable: bool) -> Result<()> {
+        let bytes = record.encode()?;
+        let (name, aside) = (file_name(record.job), format!(".{}.tmp", record.job));
+        let done = self.write_aside(&aside, &bytes, durable).and_then(|()| {
+            renameat(&self.fd, aside.as_str(), &self.fd, name.as_str())?;
+            if durable {
+                nix::unistd::fsync(&self.fd)?;
+            }
+            Ok(())
+        });
+        if done.is_err() {
+            self.remove_file(&aside);
+        }
+        done.io_context("write a job's record in", &self.path)
+            .map_err(elsewhere)
+    }
+
+    fn write_aside(&self, aside: &str, bytes: &[u8], durable: bool) -> std::io::Result<()> {
+        // Left by a writer that was killed.
+        self.remove_file(aside);
+        let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+        let fd = openat(&self.fd, aside, flags | OFlag::O_NOFOLLOW, FILE_MODE)?;
+        let mut file = File::from(fd);
+        file.write_all(bytes)?;
+        if durable {
+            file.sync_all()?;
+        }
+        Ok(())
+    }
+
+    /// Writes how a job ended over its old record, for where there is no room for a new one: the
+    /// short form, into blocks that the file has already.
+    ///
+    /// # Errors
+    /// As those of the filesystem.
+    pub fn write_in_place(&self, record: &JobRecord) -> Result<()> {
+        let flags = OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let done = openat(
+            &self.fd,
+            file_name(record.job).as_str(),
+            flags,
+            Mode::empty(),
+        )
+        .map_err(std::io::Error::from)
+        .and_then(|fd| {
+            let file = File::from(fd);
+            let length = usize::try_from(file.metadata()?.len()).unwrap_or_default();
+            let room = length.next_multiple_of(ROOM).min(MAX_RECORD);
+            let bytes = record.encode_short(room);
+            let bytes = bytes.ok_or(std::io::ErrorKind::StorageFull)?;
+            file.write_all_at(&bytes, 0)?;
+            file.sync_data()
+        });
+        done.io_context("write over a job's record in", &self.path)
+    }
+
+    /// The record of a job as it stands there.
+    ///
+    /// # Errors
+    /// `NotFound`; or it is too long, no file, or cannot be understood.
+    pub fn read(&self, id: JobId) -> Result<JobRecord> {
+        let file = self.open_file(&file_name(id))?;
+        let mut bytes = Vec::new();
+        file.take(MAX_RECORD as u64 + 1)
+            .read_to_end(&mut bytes)
+            .io_context("read a job's record in", &self.path)?;
+        if bytes.len() > MAX_RECORD {
+            let what = format!("the record of job {id} is too long to be one");
+            return Err(Error::new(ErrorKind::Failed, what).with_hint("its file can be removed"));
+        }
+        JobRecord::decode(&bytes, id)
+    }
+
+    /// The same, and [`State::Died`] when its process is gone without having written an end.
+    ///
+    /// # Errors
+    /// As [`JobFolder::read`].
+    pub fn look(&self, id: JobId) -> Result<JobRecord> {
+        let record = self.read(id)?;
+        if record.state.is_end() || record.process.is_alive() {
+            return Ok(record);
+        }
+        // It may have written its end between our reading and its own: read once more.
+        let mut record = self.read(id)?;
+        if !record.state.is_end() {
+            record.state = State::Died;
+        }
+        Ok(record)
+    }
+
+    /// The jobs that have a record, oldest first.
+    ///
+    /// # Errors
+    /// The folder cannot be listed.
+    pub fn jobs(&self) -> Result<Vec<JobId>> {
+        Ok(self.entries()?.jobs)
+    }
+
+    /// The job that `text` means: a name, the start of just one, or `latest`.
+    ///
+    /// # Errors
+    /// `NotFound` for none, `Usage` for several.
+    pub fn find(&self, text: &str) -> Result<JobId> {
+        let jobs = self.jobs()?;
+        let hint = "see what there is with: stillpoint job list";
+        let none = |what: String| Error::new(ErrorKind::NotFound, what).with_hint(hint);
+        if text == "latest" {
+            let newest = jobs.last().copied();
+            return newest.ok_or_else(|| none(format!("no job in {}", self.path.display())));
+        }
+        let wanted = text.to_ascii_uppercase();
+        let mut matching = jobs.iter().filter(|id| id.to_string().starts_with(&wanted));
+        match (matching.next(), matching.next()) {
+            _ if text.is_empty() => {
+                Err(Error::new(ErrorKind::Usage, "an empty ID names no job").with_hint(hint))
+            }
+            (Some(only), None) => Ok(*only),
+            (None, _) => Err(none(format!("no job {text:?} in {}", self.path.display()))),
+            (Some(one), Some(two)) => {
+                let what = format!("{text:?} could be {one} or {two}, and maybe others");
+                Err(Error::new(ErrorKind::Usage, what).with_hint("give more of the ID"))
+            }
+        }
+    }
+
+    /// Makes the log of a job, for its owner alone.
+    ///
+    /// # Errors
+    /// As those of the filesystem.
+    pub fn create_log(&self, id: JobId) -> Result<File> {
+        let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_APPEND;
+        let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        openat(&self.fd, log_name(id).as_str(), flags, FILE_MODE)
+            .map(File::from)
+            .io_context("make a job's log in", &self.path)
+            .map_err(elsewhere)
+    }
+
+    /// The last bytes of a job's log, [`MAX_LOG_TAIL`] at most.
+    ///
+    /// # Errors
+    /// `NotFound` when it has none: its words went to its starter.
+    pub fn log(&self, id: JobId, most: u64) -> Result<JobLog> {
+        let file = self.open_file(&log_name(id))?;
+        let length = file
+            .metadata()
+            .io_context("look at a log in", &self.path)?
+            .len();
+        let skipped = length.saturating_sub(most.min(MAX_LOG_TAIL));
+        let mut tail = vec![0; usize::try_from(length - skipped).unwrap_or_default()];
+        file.read_exact_at(&mut tail, skipped)
+            .io_context("read a log in", &self.path)?;
+        Ok(JobLog { tail, skipped })
+    }
+
+    /// Removes what is known of a job; answers whether its record is gone.
+    pub fn remove(&self, id: JobId) -> bool {
+        self.remove_file(&log_name(id));
+        self.remove_file(&file_name(id))
+    }
+
+    fn open_file(&self, name: &str) -> Result<File> {
+        let path = self.path.join(name);
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let fd = openat(&self.fd, name, flags, Mode::empty()).io_context("open", &path)?;
+        let file = File::from(fd);
+        if !file.metadata().io_context("look at", &path)?.is_file() {
+            let what = format!("{} is not a file", path.display());
+            return Err(Error::new(ErrorKind::Failed, what).with_hint("it can be removed"));
+        }
+        Ok(file)
+    }
+
+    pub(super) fn entries(&self) -> Result<Entries> {
+        let mut found = Entries::default();
+        let mut logs = Vec::new();
+        let here = format!("/proc/self/fd/{}", self.fd.as_raw_fd());
+        let entries = std::fs::read_dir(here).io_context("list", &self.path)?;
+        for entry in entries.take(MAX_ENTRIES) {
+            let name = entry.io_context("list", &self.path)?.file_name();
+            let Some(name) = name.to_str() else { continue };
+            let (stem, ending) = name.rsplit_once('.').unwrap_or((name, ""));
+            let id = stem.strip_prefix('.').unwrap_or(stem).parse::<JobId>();
+            match (id, ending) {
+                (Ok(id), "json") if !stem.starts_with('.') => found.jobs.push(id),
+                (Ok(id), "log") if !stem.starts_with('.') => logs.push(id),
+                (Ok(_), "tmp") => found.leftovers.push(name.into()),
+                _ => {}
+            }
+        }
+        found.jobs.sort_unstable();
+        let alone = logs
+            .iter()
+            .filter(|id| found.jobs.binary_search(id).is_err());
+        found.leftovers.extend(alone.map(|id| log_name(*id)));
+        Ok(found)
+    }
+
+    /// When a file was written last.
+    pub(super) fn changed(&self, stem: &str, ending: &str) -> Option<SystemTime> {
+        let dot = if ending.is_empty() { "" } else { "." };
+        let here = format!("/proc/self/fd/{}/{stem}{dot}{ending}", self.fd.as_raw_fd());
+        std::fs::symlink_metadata(here).ok()?.modified().ok()
+    }
+
+    pub(super) fn remove_file(&self, name: &str) -> bool {
+        unlinkat(&self.fd, name, UnlinkatFlags::NoRemoveDir).is_ok()
+    }
+}
+
+fn file_name(id: JobId) -> String {
+    format!("{id}.json")
+}
+
+fn log_name(id: JobId) -> String {
+    format!("{id}.log")
+}
+
+fn elsewhere(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::NotFound => error,
+        ErrorKind::NoSpace => error.with_hint("make room there, or name another with --job-dir"),
+        _ => error.with_hint("name a folder that can be written to with --job-dir"),
+    }
+}

@@ -1,0 +1,61 @@
+//! Which records go. Never one whose process still runs.
+
+use super::folder::JobFolder;
+use crate::error::Result;
+use std::time::{Duration, SystemTime};
+
+/// What is kept of the jobs that have ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Keep {
+    /// Records that were written to within this time.
+    pub age: Duration,
+    /// At most so many, the newest.
+    pub count: usize,
+}
+
+impl Default for Keep {
+    /// 30 days, 1000 jobs.
+    fn default() -> Self {
+        Self {
+            age: Duration::from_secs(30 * 24 * 3600),
+            count: 1000,
+        }
+    }
+}
+
+impl JobFolder {
+    /// Removes records, with their logs, that are too old or too many; and what writers that were
+    /// killed have left. Answers how many records went.
+    ///
+    /// # Errors
+    /// The folder cannot be listed; what cannot be removed stays.
+    pub fn prune(&self, keep: Keep) -> Result<usize> {
+        let now = SystemTime::now();
+        let old = |changed: SystemTime| now.duration_since(changed).is_ok_and(|age| age > keep.age);
+        let entries = self.entries()?;
+        let mut removed = 0;
+        let many = entries.jobs.len().saturating_sub(keep.count);
+        for (rank, id) in entries.jobs.iter().enumerate() {
+            let Some(changed) = self.changed(&id.to_string(), "json") else {
+                continue;
+            };
+            if !old(changed) && rank >= many {
+                continue;
+            }
+            let gone = match self.look(*id) {
+                Ok(record) => record.state.is_end(),
+                // What cannot be read may be the live record of a newer version.
+                Err(_) => old(changed),
+            };
+            if gone && self.remove(*id) {
+                removed += 1;
+            }
+        }
+        for name in &entries.leftovers {
+            if self.changed(name, "").is_some_and(old) {
+                self.remove_file(name);
+            }
+        }
+        Ok(removed)
+    }
+}

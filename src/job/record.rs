@@ -1,0 +1,313 @@
+//! The record of a job: what it is, how far it is, how it ended. It must never hold a secret, nor
+//! grow without bound.
+
+use super::{JobId, ProcessStamp};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::Bytes;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::fmt;
+
+/// The only version there is.
+const VERSION: u32 = 1;
+/// No record is longer.
+pub(super) const MAX_RECORD: usize = 2 << 20;
+/// A longer result is left out: half of the record's room.
+const MAX_RESULT: usize = 1 << 20;
+/// Most warnings that a record keeps.
+pub const MAX_WARNINGS: usize = 64;
+/// Most bytes of one warning, phase or argument.
+const MAX_LINE: usize = 1000;
+/// Most arguments that are kept.
+const MAX_ARGS: usize = 256;
+/// Most bytes of the answer in words.
+const MAX_TEXT: usize = 16 << 10;
+
+/// How far a job has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// It was asked for; its process has not begun.
+    Starting,
+    /// It is being worked on.
+    Running,
+    /// It ended with an answer: exit code 0, 3 or 4.
+    Done,
+    /// It ended with an error.
+    Failed,
+    /// It was stopped by a signal and has cleaned up.
+    Cancelled,
+    /// Its process is gone and has not said how it ended. Found out by the reader, never written.
+    Died,
+}
+
+impl State {
+    /// Whether nothing more will happen.
+    pub fn is_end(self) -> bool {
+        !matches!(self, Self::Starting | Self::Running)
+    }
+
+    /// The word used in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Died => "died",
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// How much of the present phase is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Bytes done.
+    pub done_bytes: Bytes,
+    /// Bytes there are to do, as far as is known.
+    pub total_bytes: Bytes,
+}
+
+/// What is known of a job.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobRecord {
+    /// Version of the record.
+    pub version: u32,
+    /// Its name.
+    pub job: JobId,
+    /// The command's word: `snapshot`.
+    pub command: String,
+    /// What it was started with, without secrets.
+    pub args: Vec<String>,
+    /// The host's name.
+    pub host: String,
+    /// Whether it goes on without its starter.
+    pub detached: bool,
+    /// How far it is.
+    pub state: State,
+    /// What is being done now, or was last.
+    pub phase: String,
+    /// How much of that is done.
+    pub progress: Option<Progress>,
+    /// Who works on it.
+    #[serde(flatten)]
+    pub process: ProcessStamp,
+    /// When it began.
+    pub started: Timestamp,
+    /// When this was written.
+    pub updated: Timestamp,
+    /// When it ended.
+    pub ended: Option<Timestamp>,
+    /// How its process ended.
+    pub exit_code: Option<u8>,
+    /// The document that the command answered with.
+    pub result: Option<Value>,
+    /// The same in words.
+    pub text: Option<String>,
+    /// Why there is no answer: `kind`, `message`, `hint`.
+    pub error: Option<Value>,
+    /// What was warned of, at most [`MAX_WARNINGS`].
+    pub warnings: Vec<String>,
+}
+
+impl JobRecord {
+    /// Of a job that starts now, worked on by `process`. `args` are those after the program's name.
+    pub fn new(job: JobId, process: ProcessStamp, command: &str, args: &[String]) -> Self {
+        let now = Timestamp::now();
+        let host = nix::unistd::gethostname().unwrap_or_default();
+        Self {
+            version: VERSION,
+            job,
+            command: command.into(),
+            args: args.iter().take(MAX_ARGS).map(|arg| shown(arg)).collect(),
+            host: host.to_string_lossy().into_owned(),
+            detached: false,
+            state: State::Starting,
+            phase: String::new(),
+            progress: None,
+            process,
+            started: now,
+            updated: now,
+            ended: None,
+            exit_code: None,
+            result: None,
+            text: None,
+            error: None,
+            warnings: Vec::new(),
+        }
+    }
+
+    /// The bytes to write. What is too long is cut or left out, and said so.
+    pub(super) fn encode(&self) -> Result<Vec<u8>> {
+        let mut record = self.clone();
+        record.phase = clip(&record.phase, MAX_LINE);
+        record.warnings.truncate(MAX_WARNINGS);
+        for warning in &mut record.warnings {
+            *warning = clip(warning, MAX_LINE);
+        }
+        record.text = record.text.map(|text| clip(&text, MAX_TEXT));
+        for value in [&mut record.result, &mut record.error] {
+            if value
+                .as_ref()
+                .is_some_and(|value| value.to_string().len() > MAX_RESULT)
+            {
+                *value = None;
+                record
+                    .warnings
+                    .push("the answer was too long to be kept here".into());
+            }
+        }
+        serde_json::to_vec(&record).map_err(|error| {
+            Error::new(ErrorKind::Failed, "cannot write a job's record").with_source(error)
+        })
+    }
+
+    /// The end of it alone, in no more than `room` bytes, for where there is no room for more.
+    pub(super) fn encode_short(&self, room: usize) -> Option<Vec<u8>> {
+        let short = Self {
+            args: Vec::new(),
+            phase: clip(&self.phase, 40),
+            text: None,
+            warnings: Vec::new(),
+            ..self.clone()
+        };
+        let bare = Self {
+            result: None,
+            error: None,
+            ..short.clone()
+        };
+        [short, bare].iter().find_map(|record| {
+            let mut bytes = serde_json::to_vec(record).ok()?;
+            (bytes.len() <= room).then(|| {
+                // What stood there before is overwritten to its end.
+                bytes.resize(room, b' ');
+                bytes
+            })
+        })
+    }
+
+    /// Reads the record that stands under the name `job`.
+    pub(super) fn decode(bytes: &[u8], job: JobId) -> Result<Self> {
+        let wrong = |what: &str| {
+            let what = format!("the record of job {job} {what}");
+            Error::new(ErrorKind::Failed, what).with_hint("its file can be removed")
+        };
+        let record: Self = serde_json::from_slice(bytes)
+            .map_err(|error| wrong("cannot be understood").with_source(error))?;
+        if record.version != VERSION {
+            return Err(wrong("is of another version"));
+        }
+        if record.job != job {
+            return Err(wrong("is that of another job"));
+        }
+        Ok(record)
+    }
+}
+
+/// At most `most` bytes of a text; what is cut off is told by an ellipsis.
+pub fn clip(text: &str, most: usize) -> String {
+    if text.len() <= most {
+        return text.into();
+    }
+    let most = most.saturating_sub('…'.len_utf8());
+    let end = (0..=most).rfind(|&end| text.is_char_boundary(end));
+    format!("{}…", text.get(..end.unwrap_or(0)).unwrap_or_default())
+}
+
+/// An argument without what could be a secret: the user part of an address, and what is given to a
+/// flag that sounds like one.
+fn shown(arg: &str) -> String {
+    let flag = arg.split_once('=').filter(|(name, _)| {
+        let words = ["password", "passphrase", "secret", "token"];
+        name.starts_with("--") && !name.ends_with("-file") && words.iter().any(|w| name.contains(w))
+    });
+    if let Some((name, _)) = flag {
+        return format!("{name}=***");
+    }
+    let hidden = arg.split_once("://").and_then(|(scheme, rest)| {
+        let end = rest.find('/').unwrap_or(rest.len());
+        let at = rest.get(..end)?.rfind('@')?;
+        Some(format!("{scheme}://***{}", rest.get(at..)?))
+    });
+    clip(&hidden.unwrap_or_else(|| arg.into()), MAX_LINE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> JobRecord {
+        let id = JobId::generate(Timestamp::now()).unwrap();
+        let me = ProcessStamp::of(std::process::id()).unwrap();
+        JobRecord::new(id, me, "snapshot", &["snapshot".into(), "vda".into()])
+    }
+
+    #[test]
+    fn a_record_comes_back_and_is_of_its_job_alone() {
+        let record = record();
+        let bytes = record.encode().unwrap();
+        assert_eq!(JobRecord::decode(&bytes, record.job).unwrap(), record);
+        let other = JobId::generate(Timestamp::now()).unwrap();
+        assert!(JobRecord::decode(&bytes, other).is_err());
+        let newer = JobRecord {
+            version: VERSION + 1,
+            ..record.clone()
+        };
+        assert!(JobRecord::decode(&newer.encode().unwrap(), record.job).is_err());
+        assert!(JobRecord::decode(&bytes[..bytes.len() / 2], record.job).is_err());
+    }
+
+    #[test]
+    fn whatever_it_is_given_it_stays_short_enough_to_be_read() {
+        let long = "ä".repeat(MAX_RECORD);
+        let mut record = record();
+        record.args = vec![shown(&long); MAX_ARGS];
+        record.command = record.args[0].clone();
+        record.warnings = vec!["w".repeat(5000); 5000];
+        record.phase = long.clone();
+        record.text = Some(long.clone());
+        record.result = Some(Value::String(long.clone()));
+        record.error = Some(Value::String(long));
+        let bytes = record.encode().unwrap();
+        assert!(bytes.len() < MAX_RECORD, "{}", bytes.len());
+        let back = JobRecord::decode(&bytes, record.job).unwrap();
+        assert!(back.warnings.last().unwrap().contains("too long"));
+        assert_eq!(back.result, None);
+    }
+
+    #[test]
+    fn the_short_form_fits_and_says_how_it_ended() {
+        let mut record = record();
+        record.state = State::Failed;
+        record.exit_code = Some(1);
+        record.warnings = vec!["x".repeat(900); 60];
+        record.result = Some(Value::String("y".repeat(3000)));
+        let bytes = record.encode_short(1000).unwrap();
+        assert_eq!(bytes.len(), 1000);
+        let back = JobRecord::decode(&bytes, record.job).unwrap();
+        assert_eq!((back.state, back.exit_code), (State::Failed, Some(1)));
+        assert_eq!(record.encode_short(10), None);
+    }
+
+    #[test]
+    fn secrets_are_not_written_down() {
+        for (given, kept) in [
+            ("vda", "vda"),
+            ("s3://bucket/prefix", "s3://bucket/prefix"),
+            ("s3://key:geheim@host/b@c", "s3://***@host/b@c"),
+            ("--vault=s3://a:geheim@b", "--vault=s3://***@b"),
+            ("--password=geheim", "--password=***"),
+            ("--password-file=/etc/x", "--password-file=/etc/x"),
+        ] {
+            assert_eq!(shown(given), kept);
+        }
+    }
+}

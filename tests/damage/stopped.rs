@@ -1,0 +1,158 @@
+//! Work on a vault that is told to stop: it is heard before the next object is read, wherever it
+//! is. And a manifest cannot make the work endless.
+
+use super::{noise, sample_disks};
+use crate::support::model::ModelDisk;
+use crate::support::vaults::{Take, Taken, take, vault_options};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use stillpoint::engine::{
+    Event, Goal, Monitor, RestoreOptions, VerifyOptions, diff, restore, verify,
+};
+use stillpoint::format::Manifest;
+use stillpoint::model::BLOCK_SIZE;
+use stillpoint::store::{FaultStore, MemoryStore, ObjectStore, Vault};
+use stillpoint::{Error, ErrorKind, Result};
+
+/// Snapshots, each of which adds an index object and a segment.
+const SNAPSHOTS: u64 = 12;
+
+/// Says that the work shall stop when it is asked for the last time of so many.
+struct Stopping {
+    left: AtomicU64,
+    stopped: Arc<AtomicBool>,
+}
+
+impl Monitor for Stopping {
+    fn tell(&self, _: Event) {}
+
+    fn check(&self) -> Result<()> {
+        let left = |left: u64| left.checked_sub(1);
+        let order = Ordering::SeqCst;
+        if self.left.fetch_update(order, order, left).is_ok() {
+            return Ok(());
+        }
+        self.stopped.store(true, order);
+        Err(Error::new(ErrorKind::Interrupted(2), "the test says so"))
+    }
+}
+
+/// A vault whose newest snapshot is made of many objects.
+fn vault() -> (Arc<MemoryStore>, Vec<Taken>) {
+    let store = Arc::new(MemoryStore::new());
+    let vault = Arc::new(Vault::create(store.clone(), vault_options()).unwrap());
+    let disk = ModelDisk::new(0, SNAPSHOTS * BLOCK_SIZE, 1);
+    let mut all = Vec::new();
+    for block in 0..SNAPSHOTS {
+        disk.write(block * BLOCK_SIZE, &noise(3000, block + 1));
+        all.push(take(&vault, std::slice::from_ref(&disk), Take::default()).unwrap());
+    }
+    (store, all)
+}
+
+/// Stops the work at every question that it asks; nothing is read after that. Answers how many
+/// questions there are.
+fn stop_everywhere(
+    store: &Arc<MemoryStore>,
+    work: impl Fn(&Vault, &dyn Monitor) -> Result<()>,
+) -> u64 {
+    for questions in 0.. {
+        let stopped = Arc::<AtomicBool>::default();
+        let late = Arc::<AtomicU64>::default();
+        let inner: Arc<dyn ObjectStore> = store.clone();
+        let heard = (Arc::clone(&stopped), Arc::clone(&late));
+        let store = FaultStore::new(inner, move |_| {
+            let late = u64::from(heard.0.load(Ordering::SeqCst));
+            heard.1.fetch_add(late, Ordering::SeqCst);
+            Ok(())
+        });
+        let vault = Vault::open(Arc::new(store)).unwrap();
+        let monitor = Stopping {
+            left: questions.into(),
+            stopped,
+        };
+        let done = work(&vault, &monitor);
+        assert_eq!(
+            late.load(Ordering::SeqCst),
+            0,
+            "read after question {questions}"
+        );
+        match done {
+            Ok(()) => return questions,
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Interrupted(2), "{error}"),
+        }
+    }
+    unreachable!("it comes to an end")
+}
+
+fn verify_newest(vault: &Vault, monitor: &dyn Monitor) -> Result<()> {
+    let options = VerifyOptions {
+        sample: 100.0,
+        workers: 1,
+    };
+    verify(vault, &[vault.find("latest")?], &options, monitor).map(|_| ())
+}
+
+#[test]
+fn verify_hears_it_at_every_object() {
+    let (store, _) = vault();
+    let questions = stop_everywhere(&store, verify_newest);
+    // Each index object, each run and its segment's footer, each segment.
+    assert!(questions >= 3 * SNAPSHOTS, "only {questions}");
+    // Also while it tells what is lost.
+    for (name, _) in super::objects(store.as_ref()) {
+        if name.as_str().starts_with("segments/") {
+            store.corrupt(&name, |bytes| bytes[160] ^= 1);
+        }
+    }
+    let more = stop_everywhere(&store, verify_newest);
+    assert!(more >= questions + 2 * SNAPSHOTS, "{more}, {questions}");
+}
+
+#[test]
+fn diff_hears_it_at_every_object() {
+    let (store, taken) = vault();
+    let record = |taken: &Taken| taken.manifest.disks[0].clone();
+    let (one, two) = (record(&taken[0]), record(&taken[taken.len() - 1]));
+    let questions = stop_everywhere(&store, |vault, monitor| {
+        diff(vault, &one, &two, monitor).map(|_| ())
+    });
+    assert!(questions >= 2 * SNAPSHOTS, "only {questions}");
+}
+
+#[test]
+fn restore_hears_it_at_every_object() {
+    let (store, taken) = vault();
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().join("image");
+    let questions = stop_everywhere(&store, |vault, monitor| {
+        let goal = Goal::To {
+            disk: None,
+            target: target.clone(),
+        };
+        let manifest = &taken[taken.len() - 1].manifest;
+        let restored = restore(vault, manifest, &RestoreOptions::new(goal, 1), monitor);
+        assert_eq!(target.exists(), restored.is_ok());
+        restored.map(|_| ())
+    });
+    assert!(questions >= 2 * SNAPSHOTS, "only {questions}");
+}
+
+#[test]
+fn a_manifest_that_names_index_objects_without_end_is_damaged() {
+    let store = Arc::new(MemoryStore::new());
+    let vault = Arc::new(Vault::create(store, vault_options()).unwrap());
+    let manifest = take(&vault, &sample_disks(), Take::default())
+        .unwrap()
+        .manifest;
+    let read = |parts: usize| {
+        let mut many = manifest.clone();
+        let part = many.disks[1].index[0];
+        many.disks[1].index = vec![part; parts];
+        let bytes = many.encode().unwrap();
+        Manifest::decode(&bytes, many.snapshot, many.vault)
+    };
+    assert_eq!(read(8192).unwrap().disks[1].index.len(), 8192);
+    let error = read(8193).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Damaged);
+}

@@ -1,0 +1,9 @@
+//! Jobs: records that are whole at any moment, runs that go on without their starter, and what can
+//! be done with them from outside.
+
+pub mod detached;
+mod ended;
+mod folder;
+mod matrix;
+mod records;
+mod short;

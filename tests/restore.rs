@@ -1,0 +1,10 @@
+//! Targets of a restore: images, whole sets, larger devices, devices that hold something, and
+//! restores that do not come to their end.
+
+mod confirm;
+mod holes;
+mod larger;
+mod qcow2;
+mod refused;
+mod set;
+mod unfinished;

@@ -1,0 +1,44 @@
+//! Trees of processes, as runners see them that end everything a command has started.
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// The parent of a process; `None` when it is gone.
+pub fn parent(pid: u32) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, after) = stat.rsplit_once(") ")?;
+    after.split(' ').nth(1)?.parse().ok()
+}
+
+/// A process and all below it, from parent to child.
+pub fn below(root: u32) -> Vec<u32> {
+    let entries = std::fs::read_dir("/proc").unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name());
+    let pids: Vec<u32> = names
+        .filter_map(|name| name.to_str()?.parse().ok())
+        .collect();
+    let pairs: Vec<(u32, u32)> = pids
+        .into_iter()
+        .filter_map(|pid| Some((pid, parent(pid)?)))
+        .collect();
+    let mut tree = vec![root];
+    let mut next = 0;
+    while let Some(&one) = tree.get(next) {
+        let children = pairs.iter().filter(|(_, parent)| *parent == one);
+        tree.extend(children.map(|(pid, _)| *pid));
+        next += 1;
+    }
+    tree
+}
+
+/// Sends a signal to all of them, the root last, which is stopped meanwhile so that it can start
+/// nothing more.
+pub fn strike(root: u32, signal: Signal) {
+    let send = |pid: u32, signal| kill(Pid::from_raw(pid.cast_signed()), signal);
+    let _ = send(root, Signal::SIGSTOP);
+    for pid in below(root).into_iter().rev() {
+        // It may have ended by itself meanwhile.
+        let _ = send(pid, signal);
+    }
+    let _ = send(root, Signal::SIGCONT);
+}
