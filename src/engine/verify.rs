@@ -321,8 +321,10 @@ fn lost_of(
         monitor.check()?;
         let place = Extent::of_blocks(run.start.0 + n..run.start.0 + n + 1, size);
         let mut fits = false;
-        let look = &mut |_: u32, plain: &[u8]| {
-            fits = plain.len() as u64 == place.length.0;
+        let look = &mut |chunks: &[&[u8]]| {
+            fits = chunks
+                .iter()
+                .all(|plain| plain.len() as u64 == place.length.0);
             Ok(())
         };
         match vault.read_chunks(segment, slot + n as u32, 1, look) {

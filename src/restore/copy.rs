@@ -2,9 +2,7 @@
 
 use super::target::Target;
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{
-    BLOCK_SIZE, BlockIndex, Bytes, Content, Extent, ObjectId, Run, RunMap, block_len,
-};
+use crate::model::{BLOCK_SIZE, BlockIndex, Bytes, Content, Extent, ObjectId, Run, RunMap};
 use crate::store::Vault;
 use crossbeam_channel::bounded;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -216,40 +214,36 @@ impl Shared<'_> {
         }
     }
 
+    /// All of a piece, or nothing.
     fn copy_chunks(&self, piece: Piece) -> Result<()> {
-        let place = |slot: u32| BlockIndex(piece.start.0 + u64::from(slot - piece.slot));
-        let mut done = 0;
-        self.vault
-            .read_chunks(
-                piece.segment,
-                piece.slot,
-                piece.count,
-                &mut |slot, plain| {
-                    let block = place(slot);
-                    let expected = block_len(block, self.size);
-                    if plain.len() as u64 != expected.0 {
-                        let what = format!("a block of {expected} is {} bytes long", plain.len());
-                        return Err(Error::new(ErrorKind::Damaged, what));
-                    }
-                    self.target.write(block.offset(), plain)?;
-                    let before = self
-                        .written
-                        .fetch_add(plain.len() as u64, Ordering::Relaxed);
-                    done += plain.len() as u64;
-                    (self.options.progress)(Bytes(before + plain.len() as u64));
-                    Ok(())
-                },
-            )
-            .map_err(|error| {
-                if error.kind() != ErrorKind::Damaged {
-                    return error;
+        let extent = |n: u64, count: u64| {
+            let start = piece.start.0 + n;
+            Extent::of_blocks(start..start + count, self.size)
+        };
+        let write = &mut |chunks: &[&[u8]]| {
+            for (n, plain) in (0..).zip(chunks) {
+                let expected = extent(n, 1).length;
+                if plain.len() as u64 != expected.0 {
+                    let what = format!("a block of {expected} is {} bytes long", plain.len());
+                    return Err(Error::new(ErrorKind::Damaged, what));
                 }
-                // What was good of the piece is written, and counted, again on its own.
-                self.written.fetch_sub(done, Ordering::Relaxed);
-                let end = piece.start.0 + u64::from(piece.count);
-                let bytes = Extent::of_blocks(piece.start.0..end, self.size);
-                error.context(format!("bytes {bytes} of the disk"))
-            })
+            }
+            let whole = extent(0, u64::from(piece.count));
+            self.target.write(whole.offset, chunks)?;
+            let before = self.written.fetch_add(whole.length.0, Ordering::Relaxed);
+            (self.options.progress)(Bytes(before + whole.length.0));
+            Ok(())
+        };
+        let done = self
+            .vault
+            .read_chunks(piece.segment, piece.slot, piece.count, write);
+        done.map_err(|error| {
+            if error.kind() != ErrorKind::Damaged {
+                return error;
+            }
+            let bytes = extent(0, u64::from(piece.count));
+            error.context(format!("bytes {bytes} of the disk"))
+        })
     }
 }
 

@@ -4,7 +4,7 @@
 
 use super::held::{HEAD, Held};
 use super::table::TableChange;
-use super::target::{Target, write_error};
+use super::target::{Target, each_at, write_error};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::model::{BLOCK_SIZE, Bytes, Extent, SECTOR_SIZE};
 use crate::sys::block::{logical_block_size, reread_partitions, size_of, zero_out};
@@ -177,10 +177,12 @@ impl TargetDevice {
 }
 
 impl Target for TargetDevice {
-    fn write(&self, offset: Bytes, bytes: &[u8]) -> Result<()> {
-        let rest = self.held.keep(offset, bytes);
-        let kept = (bytes.len() - rest.len()) as u64;
-        self.put(Bytes(offset.0 + kept), rest)
+    fn write(&self, offset: Bytes, blocks: &[&[u8]]) -> Result<()> {
+        each_at(offset, blocks, |at, bytes| {
+            let rest = self.held.keep(at, bytes);
+            let kept = (bytes.len() - rest.len()) as u64;
+            self.put(Bytes(at.0 + kept), rest)
+        })
     }
 
     fn hole(&self, extent: Extent) -> Result<()> {

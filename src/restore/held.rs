@@ -1,6 +1,6 @@
 //! The first bytes of a disk, kept in memory until the rest is where it belongs.
 
-use super::target::Target;
+use super::target::{Target, each_at};
 use crate::error::Result;
 use crate::model::{Bytes, Extent};
 use std::sync::{Mutex, PoisonError};
@@ -56,9 +56,11 @@ impl Held {
 
 /// For a look at the beginning of a disk before anything is written anywhere.
 impl Target for Held {
-    fn write(&self, offset: Bytes, bytes: &[u8]) -> Result<()> {
-        self.keep(offset, bytes);
-        Ok(())
+    fn write(&self, offset: Bytes, blocks: &[&[u8]]) -> Result<()> {
+        each_at(offset, blocks, |at, bytes| {
+            self.keep(at, bytes);
+            Ok(())
+        })
     }
 
     fn hole(&self, extent: Extent) -> Result<()> {

@@ -37,7 +37,7 @@
 //! ```
 
 use super::named_file::NamedFile;
-use super::target::{Target, write_error};
+use super::target::{Target, each_at, write_error};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::model::{BLOCK_SIZE, Bytes, Content, Extent, RunMap, block_count};
 use std::os::unix::fs::FileExt;
@@ -252,18 +252,19 @@ impl Qcow2File {
 }
 
 impl Target for Qcow2File {
-    /// Bytes of one block, or its beginning.
-    fn write(&self, offset: Bytes, bytes: &[u8]) -> Result<()> {
-        let inside = offset.0 % CLUSTER;
-        let place = self.layout.place(offset.block().0);
-        let place = place.filter(|_| inside + bytes.len() as u64 <= CLUSTER);
-        let place = place.ok_or_else(|| {
-            let what = format!("byte {} has no place in the image", offset.0);
-            Error::new(ErrorKind::Failed, what)
-        })?;
-        let file = self.file.file();
-        file.write_all_at(bytes, place + inside)
-            .map_err(|error| write_error(self.file.path(), offset, error))
+    fn write(&self, offset: Bytes, blocks: &[&[u8]]) -> Result<()> {
+        each_at(offset, blocks, |at, bytes| {
+            let inside = at.0 % CLUSTER;
+            let place = self.layout.place(at.block().0);
+            let place = place.filter(|_| inside + bytes.len() as u64 <= CLUSTER);
+            let place = place.ok_or_else(|| {
+                let what = format!("byte {} has no place in the image", at.0);
+                Error::new(ErrorKind::Failed, what)
+            })?;
+            let file = self.file.file();
+            file.write_all_at(bytes, place + inside)
+                .map_err(|error| write_error(self.file.path(), at, error))
+        })
     }
 
     fn hole(&self, _: Extent) -> Result<()> {

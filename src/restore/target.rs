@@ -9,8 +9,9 @@ use std::sync::{Mutex, PoisonError};
 
 /// Something that takes a disk's bytes.
 pub trait Target: Sync {
-    /// Writes bytes at an offset.
-    fn write(&self, offset: Bytes, bytes: &[u8]) -> Result<()>;
+    /// Writes blocks that are neighbours on the disk, from an offset on. Each is of 64 KiB but for
+    /// the disk's last one.
+    fn write(&self, offset: Bytes, blocks: &[&[u8]]) -> Result<()>;
 
     /// Makes the extent read as zeros. It may take as long as writing them, and hears no stop: ask
     /// for little at once.
@@ -41,11 +42,14 @@ impl RawFile {
 }
 
 impl Target for RawFile {
-    fn write(&self, offset: Bytes, bytes: &[u8]) -> Result<()> {
+    fn write(&self, offset: Bytes, blocks: &[&[u8]]) -> Result<()> {
         let _alone = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let file = self.file.file();
-        file.write_all_at(bytes, offset.0)
-            .map_err(|error| write_error(self.file.path(), offset, error))
+        each_at(offset, blocks, |at, bytes| {
+            self.file
+                .file()
+                .write_all_at(bytes, at.0)
+                .map_err(|error| write_error(self.file.path(), at, error))
+        })
     }
 
     fn hole(&self, _: Extent) -> Result<()> {
@@ -56,6 +60,20 @@ impl Target for RawFile {
     fn finish(self: Box<Self>) -> Result<()> {
         self.file.finish()
     }
+}
+
+/// Calls `put` for each block, with its place; the first is at `offset`.
+pub(super) fn each_at(
+    offset: Bytes,
+    blocks: &[&[u8]],
+    mut put: impl FnMut(Bytes, &[u8]) -> Result<()>,
+) -> Result<()> {
+    let mut at = offset;
+    for bytes in blocks {
+        put(at, bytes)?;
+        at = at + Bytes(bytes.len() as u64);
+    }
+    Ok(())
 }
 
 /// A write that failed; `offset` is the place on the disk that is restored.

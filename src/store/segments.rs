@@ -88,12 +88,12 @@ fn of_segment(error: Error, id: ObjectId) -> Error {
     }
 }
 
-/// Reads `count` chunks from `slot` on with one request and hands each, checked, to `take`.
+/// Reads `count` chunks from `slot` on with one request and hands them, all checked, to `take`.
 pub(super) fn read_chunks(
     cache: &SegmentCache,
     store: &dyn ObjectStore,
     (id, slot, count): (ObjectId, u32, u32),
-    take: &mut dyn FnMut(u32, &[u8]) -> Result<()>,
+    take: &mut dyn FnMut(&[&[u8]]) -> Result<()>,
 ) -> Result<()> {
     let footer = cache.footer(store, id)?;
     let damaged = |what: String| of_segment(Error::new(ErrorKind::Damaged, what), id);
@@ -103,7 +103,7 @@ pub(super) fn read_chunks(
         .ok_or_else(|| {
             damaged(format!(
                 "slots {slot} to {} are not all there",
-                slot + count
+                u64::from(slot) + u64::from(count)
             ))
         })?;
     let (Some(first), Some(last)) = (slots.first(), slots.last()) else {
@@ -111,25 +111,25 @@ pub(super) fn read_chunks(
     };
     let start = u64::from(first.offset);
     let length = u64::from(last.offset) + u64::from(last.length) - start;
-    let Scratch {
-        mut bytes,
-        mut room,
-    } = SCRATCH.take();
-    let mut read = || {
+    let mut scratch = SCRATCH.take();
+    let Scratch { bytes, rooms } = &mut scratch;
+    let read = || {
         store
-            .get_range_into(&ObjectName::segment(id), start, length, &mut bytes)
+            .get_range_into(&ObjectName::segment(id), start, length, bytes)
             .map_err(|error| of_segment(error, id))?;
-        for (number, entry) in (slot..).zip(slots) {
+        rooms.resize_with(slots.len().max(rooms.len()), Vec::new);
+        let mut chunks = Vec::with_capacity(slots.len());
+        for ((number, entry), room) in (slot..).zip(slots).zip(rooms) {
             let at = (u64::from(entry.offset) - start) as usize;
-            let plain = checked(&bytes[at..], (number, entry), &mut room)
+            let plain = checked(&bytes[at..], (number, entry), room)
                 .map_err(|error| of_segment(error, id))?;
-            take(number, plain)?;
+            chunks.push(plain);
         }
-        Ok(())
+        take(&chunks)
     };
     let done = read();
-    if bytes.capacity() <= SCRATCH_MOST {
-        SCRATCH.set(Scratch { bytes, room });
+    if scratch.bytes.capacity() <= SCRATCH_MOST && scratch.rooms.len() <= SCRATCH_ROOMS {
+        SCRATCH.set(scratch);
     }
     done
 }
@@ -137,12 +137,16 @@ pub(super) fn read_chunks(
 /// Memory that is used again by the next read of the same thread.
 #[derive(Default)]
 struct Scratch {
+    /// As they stand in the segment.
     bytes: Vec<u8>,
-    room: Vec<u8>,
+    /// A packed chunk's plain bytes each.
+    rooms: Vec<Vec<u8>>,
 }
 
-/// Most bytes that a thread keeps between two reads.
+/// Most bytes, as they stand in a segment, that a thread keeps between two reads.
 const SCRATCH_MOST: usize = 2 << 20;
+/// Most rooms that it keeps: 1 MiB, of chunks of 64 KiB.
+const SCRATCH_ROOMS: usize = 16;
 
 thread_local! {
     static SCRATCH: Cell<Scratch> = Cell::default();

@@ -194,13 +194,14 @@ impl Vault {
         })
     }
 
-    /// Reads `count` chunks from `slot` on and hands each, checked against its hash, to `take`.
+    /// Reads `count` chunks from `slot` on and hands them to `take`, all checked against their
+    /// hashes. They are in memory together: ask for few.
     pub fn read_chunks(
         &self,
         segment: ObjectId,
         slot: u32,
         count: u32,
-        take: &mut dyn FnMut(u32, &[u8]) -> Result<()>,
+        take: &mut dyn FnMut(&[&[u8]]) -> Result<()>,
     ) -> Result<()> {
         read_chunks(
             &self.cache,

@@ -1,6 +1,7 @@
 //! A place for runs of the real program: loop disks, a vault, and a tracker of its own. Whatever a
 //! test does or breaks, nothing of it stays.
 
+use nix::sys::statfs::TMPFS_MAGIC;
 use serde_json::Value;
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
@@ -66,6 +67,23 @@ pub struct Lab {
 impl Lab {
     /// `None`, and said loudly, where there are no loop disks or no tracking.
     pub fn new(test: &str) -> Option<Self> {
+        Self::in_folder(test, "/dev/shm")
+    }
+
+    /// The same, with disks that are files on a real disk: what is swapped to must not be in
+    /// memory itself, or the kernel waits for itself for ever.
+    pub fn on_disk(test: &str) -> Option<Self> {
+        let folder = "/var/tmp";
+        if nix::sys::statfs::statfs(folder).unwrap().filesystem_type() == TMPFS_MAGIC {
+            crate::support::disks::skipped(test, "/var/tmp is in memory");
+            return None;
+        }
+        let lab = Self::in_folder(test, folder)?;
+        lab.run(&["init", &lab.at("vault")]).expect(0);
+        Some(lab)
+    }
+
+    fn in_folder(test: &str, folder: &str) -> Option<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         if !crate::support::disks::available(test) {
             return None;
@@ -77,7 +95,7 @@ impl Lab {
         }
         let dir = tempfile::Builder::new()
             .prefix("stillpoint-cli-")
-            .tempdir_in("/dev/shm")
+            .tempdir_in(folder)
             .unwrap();
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let pins = format!("stillpoint-cli-{}-{count}", std::process::id());

@@ -1,4 +1,6 @@
-//! A file that is swapped to: the kernel writes to it also while its filesystem is frozen.
+//! A file that is swapped to: the kernel writes to it also while its filesystem is frozen. All of it
+//! is on a real disk: a page of a disk in memory could be sent out to that very disk, whose worker
+//! would then wait for itself, and with it whoever calls sync(2), until the machine is reset.
 
 use super::lab::{Lab, tool, try_tool};
 use crate::support::disks::skipped;
@@ -58,7 +60,7 @@ fn sectors_written(disk: &str) -> u64 {
 
 #[test]
 fn a_swap_file_on_the_disk_is_no_obstacle_and_its_contents_are_not_copied() {
-    let Some(lab) = Lab::with_vault("swap: a file") else {
+    let Some(lab) = Lab::on_disk("swap: a file") else {
         return;
     };
     let mut disk = lab.disk("disk", 160 << 20);

@@ -243,8 +243,8 @@ fn attack(seed: u64) -> Arc<MemoryStore> {
 struct Bounded(Bytes);
 
 impl Target for Bounded {
-    fn write(&self, offset: Bytes, bytes: &[u8]) -> Result<()> {
-        self.hole(Extent::new(offset, Bytes(bytes.len() as u64)))
+    fn write(&self, offset: Bytes, blocks: &[&[u8]]) -> Result<()> {
+        self.hole(Extent::new(offset, Bytes(blocks.concat().len() as u64)))
     }
 
     fn hole(&self, extent: Extent) -> Result<()> {

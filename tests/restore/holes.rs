@@ -17,7 +17,7 @@ const PIECE: u64 = 64 << 20;
 struct Counting(Mutex<Vec<Extent>>);
 
 impl Target for Counting {
-    fn write(&self, _: Bytes, _: &[u8]) -> Result<()> {
+    fn write(&self, _: Bytes, _: &[&[u8]]) -> Result<()> {
         unreachable!("there is nothing to write")
     }
 

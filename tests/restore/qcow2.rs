@@ -59,13 +59,13 @@ fn both(folder: &Path, size: u64, data: &[(u64, u64)], step: usize) -> (String, 
             let at = block * BLOCK_SIZE;
             let length = BLOCK_SIZE.min(size - at) as usize;
             let bytes = noise(length, block);
-            qcow2.write(Bytes(at), &bytes).unwrap();
-            plain.write(Bytes(at), &bytes).unwrap();
+            qcow2.write(Bytes(at), &[&bytes]).unwrap();
+            plain.write(Bytes(at), &[&bytes]).unwrap();
         }
     }
     assert!(
         qcow2
-            .write(Bytes(size / BLOCK_SIZE * BLOCK_SIZE + BLOCK_SIZE), &[1])
+            .write(Bytes(size / BLOCK_SIZE * BLOCK_SIZE + BLOCK_SIZE), &[&[1]])
             .is_err()
     );
     qcow2.finish().unwrap();
@@ -194,7 +194,7 @@ fn that_could_not_be_finished_has_no_name() {
         Bytes(1 << 20),
     )
     .unwrap();
-    image.write(Bytes(0), &[1; 65536]).unwrap();
+    image.write(Bytes(0), &[&[1; 65536]]).unwrap();
     assert!(!path.exists());
     drop(image);
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);

@@ -212,8 +212,9 @@ impl MemoryTarget {
 }
 
 impl Target for MemoryTarget {
-    fn write(&self, offset: Bytes, bytes: &[u8]) -> Result<()> {
-        self.put(offset, bytes.len(), |place| place.copy_from_slice(bytes));
+    fn write(&self, offset: Bytes, blocks: &[&[u8]]) -> Result<()> {
+        let bytes = blocks.concat();
+        self.put(offset, bytes.len(), |place| place.copy_from_slice(&bytes));
         Ok(())
     }
 
