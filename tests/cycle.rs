@@ -7,13 +7,15 @@ mod load;
 mod proofs;
 mod stress;
 
+use crate::support::disks::partition;
 use crate::support::freezable::format;
 use crate::support::rig::{
     Hashes, Mount, Rig, Sight, Watched, Watching, assert_mode, differing, hashes, parent, rounds,
     told,
 };
-use crate::support::tracked::{LoopDisk, attempt, run};
+use crate::support::tracked::LoopDisk;
 use load::{Gate, Load};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use stillpoint::engine::SnapshotOptions;
@@ -81,14 +83,11 @@ fn under_load(test: &str, shape: &Shape) {
     let Some(rig) = Rig::new(test) else { return };
     let sector = ["--sector-size", shape.sector, "--direct-io=on"];
     let files = LoopDisk::new(parent(), shape.size, &sector);
-    // On a machine whose kernel reads tables by itself this says that it is there already.
     let device = if shape.partitioned {
-        let script = format!(
-            "echo ,,L | sfdisk -q --no-reread --label gpt {}",
-            files.device
-        );
-        run("sh", &["-c", &script]);
-        attempt("partx", &["-u", &files.device]);
+        // From the first MiB to the last, in sectors of the disk.
+        let sector: u64 = shape.sector.parse().unwrap();
+        let whole = [(MIB / sector, (shape.size - 2 * MIB) / sector)];
+        partition(Path::new(&files.device), &whole);
         format!("{}p1", files.device)
     } else {
         files.device.clone()

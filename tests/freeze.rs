@@ -434,7 +434,7 @@ fn the_engine_thaws_when_the_guardian_is_stopped() {
     let mut guardian = Guardian::start(options(run_dir.path(), &[&mount], short)).unwrap();
     guardian.freeze().unwrap();
     let pid = guardian.pid().unwrap();
-    signal(pid, Signal::SIGSTOP);
+    assert!(tree::halt(pid));
     let error = guardian.thaw().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Inconsistent, "{error}");
     assert_thawed(&[&mount]);

@@ -14,6 +14,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
 
 /// Size of the disk in use.
 const DISK: u64 = 160 << 20;
@@ -63,6 +64,31 @@ impl Stage {
     pub fn scripts(&self, pre: &str, post: &str) {
         self.write(&self.pre(), pre);
         self.write(&self.post(), post);
+    }
+
+    /// A run that is at work until it is let go, or stopped: its prescript waits.
+    pub fn at_work(&self) -> Child {
+        let go = self.lab.path("go");
+        let wait = format!(
+            "note waits; until [ -e {} ]; do sleep 0.02; done",
+            go.display()
+        );
+        self.scripts(&wait, "note post");
+        let args = self.args(&["--hook-timeout", "120s"]);
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let mut command = self.lab.command(&args);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        killed::wait_for(|| {
+            assert!(child.try_wait().unwrap().is_none(), "it did not wait");
+            !self.noted().is_empty()
+        });
+        child
+    }
+
+    /// The run that is at work goes on.
+    pub fn let_go(&self) {
+        fs::write(self.lab.path("go"), "").unwrap();
     }
 
     pub fn args(&self, more: &[&'static str]) -> Vec<String> {

@@ -1,12 +1,10 @@
 //! What someone else holds: a disk that another run works on, a filesystem frozen by a stranger, a
 //! freeze that does not come back.
 
-use super::lab::{Disk, Lab, finish, is_frozen, noise, tool, try_tool, wait};
+use super::lab::{Disk, Lab, finish, is_frozen, tool, try_tool, wait};
 use super::table::two_sentences;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use crate::hooks::Stage;
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 /// Frozen by a stranger until it is dropped.
@@ -27,24 +25,13 @@ impl Drop for Frozen {
 
 #[test]
 fn two_runs_on_one_disk_are_one_too_many() {
-    let Some(lab) = Lab::with_vault("cli: two runs") else {
+    let Some(stage) = Stage::new("cli: two runs") else {
         return;
     };
-    let mut disk = lab.disk("disk", 24 << 20);
-    let place = disk.mount("ext4");
-    std::fs::write(place.join("file"), noise(1 << 20, 1)).unwrap();
-    let mut first = lab.command(&["snapshot", &disk.device]);
-    first.stdout(Stdio::null()).stderr(Stdio::null());
-    let mut first = first.spawn().unwrap();
-    let pid = Pid::from_raw(first.id().cast_signed());
-    let sessions = lab.path("vault/sessions");
-    let until = Instant::now() + Duration::from_secs(20);
-    while std::fs::read_dir(&sessions).map_or(0, Iterator::count) == 0 {
-        assert!(Instant::now() < until, "the first run does not begin");
-    }
-    kill(pid, Signal::SIGSTOP).unwrap();
+    let (lab, disk) = (&stage.lab, &stage.disk);
+    let mut first = stage.at_work();
     let second = lab.run(&["snapshot", &disk.device]);
-    kill(pid, Signal::SIGCONT).unwrap();
+    stage.let_go();
     let status = wait(&mut first, "the first run");
     assert_eq!(status.code(), Some(0));
     assert_eq!(second.code, 6, "{second:?}");

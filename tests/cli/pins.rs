@@ -1,10 +1,11 @@
 //! What a run that fails leaves of tracking: what was there before it, and nothing else.
 
 use super::lab::{Disk, Lab, noise, tool, try_tool, wait};
+use crate::hooks::Stage;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::Child;
 
 /// A vault with room for very little.
 struct Tiny(PathBuf);
@@ -84,56 +85,37 @@ fn a_run_that_fails_keeps_what_was_tracked_before() {
     assert_eq!(now, all);
 }
 
-#[test]
-fn a_first_run_that_is_stopped_leaves_nothing_pinned() {
-    let Some(lab) = Lab::with_vault("a_first_run_that_is_stopped_leaves_nothing_pinned") else {
-        return;
-    };
-    let disk = filled(&lab, "disk", 4);
-    let mut command = lab.command(&["snapshot", disk.name()]);
-    command.stdout(Stdio::null()).stderr(Stdio::null());
-    let mut child = command.spawn().unwrap();
-    while !pinned(&lab) && child.try_wait().unwrap().is_none() {
-        std::thread::sleep(std::time::Duration::from_millis(1));
-    }
-    // It may have ended this very moment: then the assertion below says so.
-    let _ = kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM);
+fn stop(mut child: Child) {
+    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).unwrap();
     let status = wait(&mut child, "a run that is stopped");
     assert_eq!(status.code(), Some(143));
-    assert!(!pinned(&lab));
+}
+
+#[test]
+fn a_first_run_that_is_stopped_leaves_nothing_pinned() {
+    let Some(stage) = Stage::new("a_first_run_that_is_stopped_leaves_nothing_pinned") else {
+        return;
+    };
+    let child = stage.at_work();
+    assert!(pinned(&stage.lab));
+    stop(child);
+    assert!(!pinned(&stage.lab));
 }
 
 #[test]
 fn what_is_asked_for_is_not_taken_back_by_a_run_that_fails() {
-    let test = "what_is_asked_for_is_not_taken_back_by_a_run_that_fails";
-    let Some(lab) = Lab::with_vault(test) else {
+    let Some(stage) = Stage::new("what_is_asked_for_is_not_taken_back_by_a_run_that_fails") else {
         return;
     };
-    let disk = filled(&lab, "disk", 5);
-    lab.run(&["track", "start", disk.name()]).expect(0);
-    let mut command = lab.command(&["snapshot", disk.name()]);
-    command.stdout(Stdio::null()).stderr(Stdio::null());
-    let mut child = command.spawn().unwrap();
-    // While it is at work, it is busy, and it cannot be asked for what may be taken back.
-    let (mut busy, mut stopped) = (0, false);
-    while child.try_wait().unwrap().is_none() {
-        let start = lab.run(&["track", "start", disk.name()]);
-        assert!([0, 6].contains(&start.code), "{start:?}");
-        if start.code == 6 {
-            assert!(start.stderr.contains("and tracks it"), "{start:?}");
-            // Nor is it robbed of what it needs.
-            for stop in [&["track", "stop"][..], &["track", "stop", disk.name()]] {
-                match lab.run(stop).code {
-                    0 => stopped = true,
-                    code => assert_eq!(code, 6),
-                }
-            }
-            busy += 1;
-            let _ = kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM);
-        }
-    }
-    assert!(busy > 0, "it never met the run at work");
-    if !stopped {
-        assert_eq!(tracked(&lab), [disk.name()]);
-    }
+    let (lab, disk) = (&stage.lab, stage.disk.name());
+    lab.run(&["track", "start", disk]).expect(0);
+    let child = stage.at_work();
+    // While it is at work it is busy: it cannot be asked for what may be taken back.
+    let start = lab.run(&["track", "start", disk]).expect(6);
+    assert!(start.stderr.contains("and tracks it"), "{start:?}");
+    // Nor is it robbed of what it needs.
+    lab.run(&["track", "stop"]).expect(6);
+    lab.run(&["track", "stop", disk]).expect(6);
+    stop(child);
+    assert_eq!(tracked(lab), [disk]);
 }

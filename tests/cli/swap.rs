@@ -1,6 +1,7 @@
-//! A file that is swapped to: the kernel writes to it also while its filesystem is frozen. All of it
-//! is on a real disk: a page of a disk in memory could be sent out to that very disk, whose worker
-//! would then wait for itself, and with it whoever calls sync(2), until the machine is reset.
+//! A file that is swapped to: the kernel writes to it also while its filesystem is frozen. All of
+//! it is on a real disk: a page of a disk in memory could be sent out to that very disk, whose
+//! worker would wait for itself then, and with it whoever calls sync(2), until the machine is
+//! reset.
 
 use super::lab::{Lab, tool, try_tool};
 use crate::support::disks::skipped;

@@ -3,6 +3,7 @@
 
 use super::RAW_PARENT;
 use super::load::Raw;
+use crate::support::disks::losetup;
 use crate::support::rig::{Rig, assert_mode, hashes, new_vault, was_hidden};
 use crate::support::tracked::{LoopDisk, attempt, run, stop};
 use rand::rngs::SmallRng;
@@ -152,7 +153,7 @@ fn another_disk_under_the_same_name_is_compared() {
     // A name that nobody is given by chance while it is free for a moment.
     attempt("losetup", &["--detach", &bench.disk.device]);
     let device = format!("/dev/loop{}", 500 + std::process::id() % 400);
-    let attach = |file: &str| run("losetup", &["--direct-io=on", &device, file]);
+    let attach = |file: &str| losetup(&["--direct-io=on", &device, file]);
     attach(bench.disk.file.to_str().unwrap());
     bench.disk.device.clone_from(&device);
     bench.taken(Mode::Full, "first snapshot");

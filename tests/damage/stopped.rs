@@ -50,10 +50,11 @@ fn vault() -> (Arc<MemoryStore>, Vec<Taken>) {
     (store, all)
 }
 
-/// Stops the work at every question that it asks; nothing is read after that. Answers how many
-/// questions there are.
+/// Stops the work at every question that it asks; nothing is read after that, but for so many
+/// objects that other threads had asked for before. Answers how many questions there are.
 fn stop_everywhere(
     store: &Arc<MemoryStore>,
+    others: u64,
     work: impl Fn(&Vault, &dyn Monitor) -> Result<()>,
 ) -> u64 {
     for questions in 0.. {
@@ -72,11 +73,8 @@ fn stop_everywhere(
             stopped,
         };
         let done = work(&vault, &monitor);
-        assert_eq!(
-            late.load(Ordering::SeqCst),
-            0,
-            "read after question {questions}"
-        );
+        let late = late.load(Ordering::SeqCst);
+        assert!(late <= others, "{late} read after question {questions}");
         match done {
             Ok(()) => return questions,
             Err(error) => assert_eq!(error.kind(), ErrorKind::Interrupted(2), "{error}"),
@@ -96,7 +94,7 @@ fn verify_newest(vault: &Vault, monitor: &dyn Monitor) -> Result<()> {
 #[test]
 fn verify_hears_it_at_every_object() {
     let (store, _) = vault();
-    let questions = stop_everywhere(&store, verify_newest);
+    let questions = stop_everywhere(&store, 0, verify_newest);
     // Each index object, each run and its segment's footer, each segment.
     assert!(questions >= 3 * SNAPSHOTS, "only {questions}");
     // Also while it tells what is lost.
@@ -105,7 +103,7 @@ fn verify_hears_it_at_every_object() {
             store.corrupt(&name, |bytes| bytes[160] ^= 1);
         }
     }
-    let more = stop_everywhere(&store, verify_newest);
+    let more = stop_everywhere(&store, 0, verify_newest);
     assert!(more >= questions + 2 * SNAPSHOTS, "{more}, {questions}");
 }
 
@@ -114,7 +112,7 @@ fn diff_hears_it_at_every_object() {
     let (store, taken) = vault();
     let record = |taken: &Taken| taken.manifest.disks[0].clone();
     let (one, two) = (record(&taken[0]), record(&taken[taken.len() - 1]));
-    let questions = stop_everywhere(&store, |vault, monitor| {
+    let questions = stop_everywhere(&store, 0, |vault, monitor| {
         diff(vault, &one, &two, monitor).map(|_| ())
     });
     assert!(questions >= 2 * SNAPSHOTS, "only {questions}");
@@ -125,7 +123,8 @@ fn restore_hears_it_at_every_object() {
     let (store, taken) = vault();
     let folder = tempfile::tempdir().unwrap();
     let target = folder.path().join("image");
-    let questions = stop_everywhere(&store, |vault, monitor| {
+    // Two threads copy: one has asked, and reads a footer and a chunk, when the other is stopped.
+    let questions = stop_everywhere(&store, 2, |vault, monitor| {
         let goal = Goal::To {
             disk: None,
             target: target.clone(),

@@ -99,7 +99,7 @@ impl Engine {
 
     /// Both, and neither has time to help the other.
     fn kill_with_guardian(&mut self) {
-        signal(self.child.id(), Signal::SIGSTOP);
+        assert!(tree::halt(self.child.id()));
         signal(self.guardian, Signal::SIGKILL);
         self.kill();
         wait_until("the end of the guardian", || !runs(self.guardian));

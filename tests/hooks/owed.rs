@@ -2,6 +2,7 @@
 
 use super::{Stage, warned};
 use crate::cli::lab::wait;
+use crate::support::tree;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::{self, Permissions};
@@ -24,7 +25,7 @@ fn kill_both(stage: &Stage) {
     let engine = Pid::from_raw(child.id().cast_signed());
     let keeper = Pid::from_raw(stage.noted()[1].parse().unwrap());
     // Neither has time to see the other go.
-    kill(engine, Signal::SIGSTOP).unwrap();
+    assert!(tree::halt(child.id()));
     kill(keeper, Signal::SIGKILL).unwrap();
     kill(engine, Signal::SIGKILL).unwrap();
     wait(&mut child, "a killed run");

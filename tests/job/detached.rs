@@ -2,6 +2,7 @@
 //! waited for, looked at, stopped and killed from outside.
 
 use crate::cli::lab::{Disk, Lab, PROGRAM, Run, code_of, finish, is_frozen, noise, wait};
+use crate::support::tree;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -68,7 +69,7 @@ impl Job {
                 return None;
             }
             if record.phase.starts_with(phase) {
-                kill(self.pid(), Signal::SIGSTOP).unwrap();
+                tree::halt(self.pid().as_raw().cast_unsigned());
                 // It may have gone on until it was hit.
                 return (!self.record().state.is_end()).then_some(());
             }

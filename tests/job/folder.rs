@@ -3,6 +3,7 @@
 
 use super::detached::{Job, busy_disk};
 use crate::cli::lab::{Lab, finish, noise, tool, try_tool};
+use crate::support::tree;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::File;
@@ -300,7 +301,7 @@ fn threads_that_may_stand_still_hold_nothing_that_the_guardian_listens_to() {
         while lab.freeze_records().is_empty() && run.try_wait().unwrap().is_none() {
             assert!(Instant::now() < until, "never freezes");
         }
-        let stopped = kill(pid, Signal::SIGSTOP);
+        let stopped = tree::halt(run.id());
         let threads = threads(pid);
         let keeper = sockets_of_keeper(pid);
         let _ = kill(pid, Signal::SIGCONT);
@@ -308,7 +309,7 @@ fn threads_that_may_stand_still_hold_nothing_that_the_guardian_listens_to() {
         let Some((_, engine)) = threads.iter().find(|(name, _)| name == "stillpoint") else {
             continue;
         };
-        if stopped.is_err() || !engine.iter().any(is_socket) {
+        if !stopped || !engine.iter().any(is_socket) {
             // Looked at too late.
             continue;
         }

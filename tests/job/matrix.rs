@@ -5,6 +5,7 @@ use super::detached::Job;
 use crate::cli::lab::{code_of, is_frozen, noise, wait};
 use crate::hooks::Stage;
 use crate::hooks::killed::wait_for;
+use crate::support::tree;
 use nix::sys::signal::{Signal, kill};
 use std::fs;
 use std::process::Stdio;
@@ -41,7 +42,7 @@ const TRIES: u64 = 30;
 
 fn stop(job: &Job) {
     // It may have ended; what then is to be met is not.
-    let _ = kill(job.pid(), Signal::SIGSTOP);
+    tree::halt(job.pid().as_raw().cast_unsigned());
 }
 
 /// Whether something is frozen by a run.

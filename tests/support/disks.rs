@@ -5,6 +5,7 @@ use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// Says that a test cannot run here, past the harness that keeps the output of tests that pass.
@@ -106,18 +107,26 @@ impl Drop for LoopDisk {
     }
 }
 
-/// Binds a file to a free loop device. Two tests may race for the same free one.
+/// Runs losetup until it succeeds; what it says. Two tests may race for the same free device, and
+/// one that somebody has open for a look is let go when they close it.
+pub fn losetup(args: &[&str]) -> String {
+    let until = Instant::now() + Duration::from_secs(60);
+    loop {
+        let output = Command::new("losetup").args(args).output().unwrap();
+        if output.status.success() {
+            return String::from_utf8(output.stdout).unwrap().trim().to_owned();
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(Instant::now() < until, "losetup {args:?}: {said}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Binds a file to a free loop device.
 pub fn attach(image: &Path, options: &[&str]) -> PathBuf {
     let mut args = options.to_vec();
     args.extend(["--find", "--show", image.to_str().unwrap()]);
-    for _ in 0..50 {
-        let output = Command::new("losetup").args(&args).output().unwrap();
-        if output.status.success() {
-            return PathBuf::from(String::from_utf8(output.stdout).unwrap().trim());
-        }
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
-    panic!("no loop device for {}", image.display());
+    PathBuf::from(losetup(&args))
 }
 
 pub fn detach(path: &Path) {

@@ -1,6 +1,7 @@
 //! Real disks for tests: loop devices on scratch files, formatted and mounted. Each is undone when
 //! it is dropped, thawed first; only what was made here is ever thawed or unmounted.
 
+use super::disks::losetup;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
@@ -47,7 +48,7 @@ impl LoopDisk {
         let backing = std::fs::File::create_new(file).unwrap();
         backing.set_len(mib << 20).unwrap();
         let name = file.to_str().unwrap();
-        let device = run("losetup", &["--find", "--show", name]);
+        let device = losetup(&["--find", "--show", name]);
         Self { device }
     }
 }

@@ -1,6 +1,7 @@
 //! Loop disks: real block devices with a file behind them. Each is detached when dropped, also when
 //! a test panics.
 
+use super::disks::losetup;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -81,18 +82,4 @@ impl Drop for LoopDisk {
             .arg(&self.device)
             .status();
     }
-}
-
-fn losetup(arguments: &[&str]) -> String {
-    // Two tests may find the same free device at once.
-    for _ in 0..20 {
-        let output = Command::new("losetup").args(arguments).output().unwrap();
-        if output.status.success() {
-            return String::from_utf8(output.stdout).unwrap();
-        }
-        let error = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(error.contains("busy"), "losetup {arguments:?}: {error}");
-        std::thread::sleep(std::time::Duration::from_millis(50));
-    }
-    panic!("losetup {arguments:?}: always busy");
 }

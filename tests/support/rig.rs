@@ -1,6 +1,7 @@
 //! What it takes to snapshot loop disks from within a test: a vault, a tracker and a run directory
 //! of its own, and an eye on the disks while they stand still. It must never leave anything behind.
 
+use super::disks::losetup;
 use super::tracked::{LoopDisk, attempt, private_pins, run, stop};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -307,16 +308,7 @@ pub struct Attached(pub String);
 
 impl Attached {
     pub fn new(file: &Path) -> Self {
-        let file = file.to_str().unwrap();
-        for _ in 0..50 {
-            let found = attempt("losetup", &["--find", "--show", file]);
-            if found.status.success() {
-                return Self(String::from_utf8(found.stdout).unwrap().trim().to_owned());
-            }
-            // Somebody else was faster.
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        panic!("no loop device for {file}");
+        Self(losetup(&["--find", "--show", file.to_str().unwrap()]))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Loop disks under a private tracker. Everything is undone when it is dropped, also in a panic.
 
+use super::disks::losetup;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -108,18 +109,6 @@ pub fn private_pins() -> PinDir {
     }
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     PinDir::named(&format!("{PREFIX}{}-{count}", std::process::id())).unwrap()
-}
-
-/// Two tests may find the same free device at once: the slower one tries again.
-fn losetup(args: &[&str]) -> String {
-    for _ in 0..50 {
-        let output = attempt("losetup", args);
-        if output.status.success() {
-            return String::from_utf8_lossy(&output.stdout).trim().to_owned();
-        }
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
-    run("losetup", args)
 }
 
 /// A loop disk on a sparse file.

@@ -2,6 +2,7 @@
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use std::time::{Duration, Instant};
 
 /// The parent of a process; `None` when it is gone.
 pub fn parent(pid: u32) -> Option<u32> {
@@ -29,6 +30,39 @@ pub fn below(root: u32) -> Vec<u32> {
         next += 1;
     }
     tree
+}
+
+/// Stops a process, and waits until all its threads stand still: one that is within the kernel goes
+/// on for a while. Answers whether it does; if not, it is gone.
+pub fn halt(pid: u32) -> bool {
+    if kill(Pid::from_raw(pid.cast_signed()), Signal::SIGSTOP).is_err() {
+        return false;
+    }
+    let until = Instant::now() + Duration::from_secs(60);
+    loop {
+        let states = states(pid);
+        if states.is_empty() || states.iter().any(|state| "ZX".contains(*state)) {
+            return false;
+        }
+        if states.iter().all(|state| *state == 'T') {
+            return true;
+        }
+        assert!(Instant::now() < until, "{pid} does not stop: {states:?}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// The states of a process's threads, as in proc_pid_stat(5); none when it is gone.
+fn states(pid: u32) -> Vec<char> {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
+        return Vec::new();
+    };
+    let state = |thread: std::io::Result<std::fs::DirEntry>| {
+        let stat = std::fs::read_to_string(thread.ok()?.path().join("stat")).ok()?;
+        stat.rsplit_once(") ")?.1.chars().next()
+    };
+    // A thread that ends meanwhile has none.
+    threads.filter_map(state).collect()
 }
 
 /// Sends a signal to all of them, the root last, which is stopped meanwhile so that it can start
