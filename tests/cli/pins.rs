@@ -1,6 +1,6 @@
 //! What a run that fails leaves of tracking: what was there before it, and nothing else.
 
-use super::lab::{Disk, Lab, noise, tool, try_tool, wait};
+use super::lab::{Disk, Lab, noise, rounds, tool, try_tool, wait};
 use crate::hooks::Stage;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -118,4 +118,27 @@ fn what_is_asked_for_is_not_taken_back_by_a_run_that_fails() {
     lab.run(&["track", "stop", disk]).expect(6);
     stop(child);
     assert_eq!(tracked(lab), [disk]);
+}
+
+/// Each takes back what it has begun, and with the last disk the programs, which another may have
+/// found running and is about to use.
+#[test]
+fn runs_that_fail_side_by_side_do_not_rob_each_other() {
+    let Some(lab) = Lab::with_vault("runs_that_fail_side_by_side") else {
+        return;
+    };
+    let tiny = Tiny::new(&lab);
+    let disks = [filled(&lab, "one", 6), filled(&lab, "two", 7)];
+    std::thread::scope(|scope| {
+        for disk in &disks {
+            let (lab, tiny) = (&lab, &tiny);
+            scope.spawn(move || {
+                for _ in 0..rounds(10) {
+                    let run = lab.run(&["snapshot", "--vault", tiny.at(), disk.name()]);
+                    assert!(run.stderr.contains("No space left"), "{run:?}");
+                }
+            });
+        }
+    });
+    assert!(!pinned(&lab));
 }
