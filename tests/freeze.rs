@@ -430,7 +430,7 @@ fn the_engine_thaws_when_the_guardian_is_stopped() {
     }
     let run_dir = memory_dir();
     let mount = Mounted::new("ext4");
-    let short = Duration::from_secs(1);
+    let short = Duration::from_secs(5);
     let mut guardian = Guardian::start(options(run_dir.path(), &[&mount], short)).unwrap();
     guardian.freeze().unwrap();
     let pid = guardian.pid().unwrap();

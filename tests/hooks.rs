@@ -68,11 +68,10 @@ impl Stage {
 
     /// A run that is at work until it is let go, or stopped: its prescript waits.
     pub fn at_work(&self) -> Child {
-        let go = self.lab.path("go");
-        let wait = format!(
-            "note waits; until [ -e {} ]; do sleep 0.02; done",
-            go.display()
-        );
+        // Or until all of it is removed, when the test has failed.
+        let (lab, go) = (self.lab.dir.path().display(), self.lab.path("go"));
+        let more = format!("[ -d {lab} ] && [ ! -e {} ]", go.display());
+        let wait = format!("note waits; while {more}; do sleep 0.02; done");
         self.scripts(&wait, "note post");
         let args = self.args(&["--hook-timeout", "120s"]);
         let args: Vec<&str> = args.iter().map(String::as_str).collect();

@@ -322,9 +322,8 @@ fn lost_of(
         let place = Extent::of_blocks(run.start.0 + n..run.start.0 + n + 1, size);
         let mut fits = false;
         let look = &mut |chunks: &[&[u8]]| {
-            fits = chunks
-                .iter()
-                .all(|plain| plain.len() as u64 == place.length.0);
+            let first = chunks.first();
+            fits = first.is_some_and(|plain| plain.len() as u64 == place.length.0);
             Ok(())
         };
         match vault.read_chunks(segment, slot + n as u32, 1, look) {

@@ -8,7 +8,7 @@ use crossbeam_channel::bounded;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// Most chunks read with one request: 1 MiB of plain bytes, which stay in the processor's cache.
+/// Most chunks read with one request and written under one lock: 1 MiB of plain bytes.
 const MAX_CHUNKS: u64 = 16;
 /// Most bytes that are zeroed at once. The kernel writes them, where a device cannot zero by
 /// itself, and hears no signal meanwhile.

@@ -5,14 +5,19 @@ use crate::hooks::Stage;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::path::{Path, PathBuf};
-use std::process::Child;
+use std::process::{Child, Stdio};
+use std::time::Duration;
 
 /// A vault with room for very little.
 struct Tiny(PathBuf);
 
 impl Tiny {
     fn new(lab: &Lab) -> Self {
-        let path = lab.path("tiny");
+        Self::named(lab, "tiny")
+    }
+
+    fn named(lab: &Lab, name: &str) -> Self {
+        let path = lab.path(name);
         std::fs::create_dir(&path).unwrap();
         let at = path.to_str().unwrap();
         tool("mount", &["-t", "tmpfs", "-o", "size=2m", "tmpfs", at]);
@@ -100,6 +105,27 @@ fn a_first_run_that_is_stopped_leaves_nothing_pinned() {
     assert!(pinned(&stage.lab));
     stop(child);
     assert!(!pinned(&stage.lab));
+    // Wherever it is: before it tracks, while it begins to, while it copies.
+    let mut stopped = 0;
+    for late in (0..rounds(40)).map(|round| Duration::from_millis(u64::from(round) * 8)) {
+        let mut command = stage
+            .lab
+            .command(&["snapshot", stage.disk.name(), "--full"]);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        std::thread::sleep(late);
+        let _ = kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM);
+        match wait(&mut child, "a run that is stopped").code() {
+            Some(0) => {
+                stage.lab.run(&["track", "stop"]).expect(0);
+            }
+            // Before it listens, the signal ends it.
+            Some(143) | None => stopped += 1,
+            other => panic!("{other:?} after {late:?}"),
+        }
+        assert!(!pinned(&stage.lab), "stopped after {late:?}");
+    }
+    assert!(stopped > 0, "each was faster");
 }
 
 #[test]
@@ -127,14 +153,18 @@ fn runs_that_fail_side_by_side_do_not_rob_each_other() {
     let Some(lab) = Lab::with_vault("runs_that_fail_side_by_side") else {
         return;
     };
-    let tiny = Tiny::new(&lab);
-    let disks = [filled(&lab, "one", 6), filled(&lab, "two", 7)];
+    // Each with a vault of its own: it has room for the run to begin, and not for the disk.
+    let pairs = [("one", "one vault"), ("two", "another vault")].map(|(disk, vault)| {
+        let disk = filled(&lab, disk, vault.len() as u64);
+        (disk, Tiny::named(&lab, vault))
+    });
     std::thread::scope(|scope| {
-        for disk in &disks {
-            let (lab, tiny) = (&lab, &tiny);
+        for (disk, tiny) in &pairs {
+            let lab = &lab;
             scope.spawn(move || {
                 for _ in 0..rounds(10) {
                     let run = lab.run(&["snapshot", "--vault", tiny.at(), disk.name()]);
+                    let run = run.expect(1);
                     assert!(run.stderr.contains("No space left"), "{run:?}");
                 }
             });

@@ -60,6 +60,7 @@ fn sectors_written(disk: &str) -> u64 {
 }
 
 #[test]
+#[ignore = "has the machine swap to a loop disk: scripts/vm-test runs it in a virtual one"]
 fn a_swap_file_on_the_disk_is_no_obstacle_and_its_contents_are_not_copied() {
     let Some(lab) = Lab::on_disk("swap: a file") else {
         return;

@@ -217,7 +217,7 @@ fn the_original_beside_its_copy_is_named() {
         assert!(note.starts_with(&expected), "{note}");
         // Not of itself: onto the original it is no copy.
         let other = lab.disk(&format!("image-of-{}", disk.name()), 24 * MIB);
-        crate::support::disks::detach(Path::new(&target.device));
+        drop(target);
         let answer = lab.json(&["restore", "latest", &disk.device, "--yes"]);
         assert_eq!(answer["notes"].as_array().unwrap().len(), 0, "{answer}");
         drop(other);

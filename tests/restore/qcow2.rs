@@ -54,13 +54,19 @@ fn both(folder: &Path, size: u64, data: &[(u64, u64)], step: usize) -> (String, 
     let qcow2 = Box::new(Qcow2File::create(open(&image), &map, Bytes(size)).unwrap());
     let plain = Box::new(RawFile::create(open(&raw), Bytes(size)).unwrap());
     for (start, count) in data {
-        // In no order: many threads write.
-        for block in (*start..start + count).rev().step_by(step) {
-            let at = block * BLOCK_SIZE;
-            let length = BLOCK_SIZE.min(size - at) as usize;
-            let bytes = noise(length, block);
-            qcow2.write(Bytes(at), &[&bytes]).unwrap();
-            plain.write(Bytes(at), &[&bytes]).unwrap();
+        let bytes = |block: u64| {
+            let length = BLOCK_SIZE.min(size - block * BLOCK_SIZE);
+            noise(length as usize, block)
+        };
+        // In no order: many threads write. Into one many at once, into the other one by one.
+        let blocks: Vec<u64> = (*start..start + count).step_by(step).collect();
+        for group in blocks.chunks(if step == 1 { 16 } else { 1 }).rev() {
+            let all: Vec<Vec<u8>> = group.iter().map(|block| bytes(*block)).collect();
+            let parts: Vec<&[u8]> = all.iter().map(Vec::as_slice).collect();
+            qcow2.write(Bytes(group[0] * BLOCK_SIZE), &parts).unwrap();
+            for (block, part) in group.iter().zip(&parts) {
+                plain.write(Bytes(block * BLOCK_SIZE), &[part]).unwrap();
+            }
         }
     }
     assert!(

@@ -40,8 +40,10 @@ pub fn halt(pid: u32) -> bool {
     }
     let until = Instant::now() + Duration::from_secs(60);
     loop {
-        let states = states(pid);
-        if states.is_empty() || states.iter().any(|state| "ZX".contains(*state)) {
+        let mut states = states(pid);
+        // A thread that is ending stands still, too.
+        states.retain(|state| !"ZX".contains(*state));
+        if states.is_empty() {
             return false;
         }
         if states.iter().all(|state| *state == 'T') {

@@ -30,6 +30,15 @@ pub fn every_write_is_marked(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
+/// The test that has the machine swap to a file on the disk: nothing for anybody's own machine.
+pub fn a_swap_file_in_use(lab: &Lab) -> Result<()> {
+    let mut guest = lab.guest("guest")?;
+    let said = tests(&mut guest, "--ignored swap::")?;
+    ensure!(!said.contains("SKIPPED"), "{said}");
+    guest.done();
+    Ok(())
+}
+
 /// The tests of the tracker and of the guardian.
 pub fn tracking_and_freezing(lab: &Lab) -> Result<()> {
     let mut guest = lab.guest("guest")?;
