@@ -37,12 +37,18 @@ pub struct RunOptions {
     pub workers: usize,
     /// Most memory for what is read in the window.
     pub window_memory: Bytes,
-    /// What the disks are read into while nothing is frozen: buffers of 1 MiB.
+    /// What the disks are read into while nothing is frozen: buffers of 1 MiB. A larger pool takes
+    /// its place when much is to be read.
     pub pool: BufferPool,
 }
 
 /// Most memory for what is read in the window: see [`window_memory`].
 const WINDOW_MOST: u64 = 256 << 20;
+/// Buffers when much is to be read. Not always: the kernel has all of it in memory before the first
+/// read, which on a virtual machine takes longer than reading little does.
+const MANY_BUFFERS: usize = 32;
+/// More than this is much.
+const MUCH: Bytes = Bytes(64 << 20);
 /// Most times that a copy is made before giving up: marks that prove nothing are rare.
 const MAX_ATTEMPTS: u32 = 3;
 /// The window has room for this much at least.
@@ -88,20 +94,23 @@ pub fn run(
     for warning in &warnings {
         monitor.tell(Event::Warning(warning.clone()));
     }
+    let mut options = options.clone();
     let mut attempt = 1;
     let cut = loop {
-        let mut left = pre_copy(&mut subjects, &mut pipeline, options, monitor)?;
+        enough_buffers(&mut subjects, &mut options.pool)?;
+        let mut left = pre_copy(&mut subjects, &mut pipeline, &options, monitor)?;
         if check_tracking(&mut subjects, &mut warnings, monitor)? {
-            left = pre_copy(&mut subjects, &mut pipeline, options, monitor)?;
+            enough_buffers(&mut subjects, &mut options.pool)?;
+            left = pre_copy(&mut subjects, &mut pipeline, &options, monitor)?;
         }
         let cut = cut_all(
             &mut subjects,
             &mut pipeline,
             quiesce,
-            (options, left),
+            (&options, left),
             monitor,
         )?;
-        if !start_over_doubtful(&mut subjects, (options, attempt), monitor)? {
+        if !start_over_doubtful(&mut subjects, (&options, attempt), monitor)? {
             break cut;
         }
         attempt += 1;
@@ -114,6 +123,18 @@ pub fn run(
         cut,
         warnings,
     })
+}
+
+/// Has the disks read into more buffers, if much is wanted of them.
+fn enough_buffers(subjects: &mut [Subject], pool: &mut BufferPool) -> Result<()> {
+    let wanted: u64 = subjects.iter().map(|subject| subject.wanted.len()).sum();
+    if wanted * BLOCK_SIZE <= MUCH.0 || pool.count() >= MANY_BUFFERS {
+        return Ok(());
+    }
+    *pool = BufferPool::new(MANY_BUFFERS, pool.buffer_size())?;
+    subjects
+        .iter_mut()
+        .try_for_each(|subject| subject.options.reader.set_pool(pool))
 }
 
 fn cut_all(

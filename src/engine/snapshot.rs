@@ -64,8 +64,8 @@ pub struct SnapshotOptions {
     pub hooks: HookWishes,
 }
 
-/// Buffers for reading while nothing is frozen.
-const BUFFERS: usize = 32;
+/// Buffers for reading while nothing is frozen, unless much is to be read.
+const BUFFERS: usize = 8;
 /// Size of each.
 const BUFFER: Bytes = Bytes(1 << 20);
 
