@@ -96,9 +96,13 @@ take_lock() {
     # MariaDB writes all out when told; MySQL when it is idle.
     checkpoint=
     [ -z "$answer" ] || checkpoint='set global innodb_log_checkpoint_now = on;'
+    # A plain select keeps its locks like this, also of a table that is being exported.
+    ask 'set session transaction isolation level serializable; set autocommit = 0;' || return 1
     ask 'flush tables with read lock;' "$((lock_wait + 5))" || return 1
-    # What is deleted goes on being purged, once a second, unless a table is being exported.
+    # What is deleted goes on being purged, once a second, unless a table is being exported; and
+    # statistics of changed tables are written some seconds later, unless theirs are locked.
     ask 'flush tables mysql.innodb_table_stats for export;' || return 1
+    ask 'select count(*) from mysql.innodb_table_stats;' || return 1
     until=$((SECONDS + drain))
     while :; do
         before=${left:-}

@@ -1,12 +1,14 @@
 //! MariaDB: with its hook the copy starts with no crash recovery at all.
 
-use super::cuts::{self, Promise, Recovery};
-use super::hooks::{self, Held};
+use super::cuts::{self, Bank, Promise, Recovery};
+use super::hooks::{self, Held, Hooks};
 use super::ledger::{ACCOUNTS, BALANCE, Ledger, Transfer};
 use super::server::{Database, Piped, Place, Session, found, give, ledger_of, output, succeeds};
 use nix::sys::signal::Signal;
 use std::path::PathBuf;
 use std::process::Command;
+use std::thread::sleep;
+use std::time::Duration;
 
 #[derive(Clone, Copy)]
 pub struct MariaDb;
@@ -154,4 +156,27 @@ fn a_ledger_of_mariadb_on_xfs() {
 #[test]
 fn the_hooks_of_mariadb_hold_writes_and_let_them_go() {
     hooks::by_hand(MariaDb, Held::Yes);
+}
+
+/// Up to ten seconds after much of a table has changed the server writes statistics by itself: not
+/// while it is held.
+#[test]
+fn nothing_is_written_by_mariadb_itself_while_it_is_held() {
+    let Some(bank) = Bank::open(MariaDb, "ext4", "databases: statistics of mariadb") else {
+        return;
+    };
+    let place = bank.server.place.clone();
+    let hooks = Hooks::install(MariaDb, &place, &bank.lab.path("hooks"), "");
+    // The first statistics are written at once; the next have to wait for their time.
+    for first in [1, 501, 1001] {
+        let last = first + 499;
+        let range = format!("seq_{first}_to_{last}");
+        let sql = format!("use bank; insert into transfer select seq, 1, 2, 3 from {range}");
+        output(query(&place, &sql));
+        sleep(Duration::from_millis(500));
+    }
+    hooks.before(bank.disk.mounted.as_deref()).expect(0);
+    sleep(Duration::from_secs(13));
+    let after = hooks.after("cut").expect(0);
+    assert!(after.stdout.contains("; 0 bytes of redo log"), "{after:?}");
 }
