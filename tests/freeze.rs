@@ -7,7 +7,7 @@ mod namespace;
 mod stuck;
 
 use crate::support::freezable::{LoopDisk, Mounted, attempt, available, format, run};
-use crate::support::tree;
+use crate::support::{run_dirs, tree};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::os::unix::fs::PermissionsExt;
@@ -48,7 +48,14 @@ fn target(place: &Path) -> FreezeTarget {
 
 /// A directory for records, in memory as /run is.
 fn memory_dir() -> TempDir {
-    tempfile::tempdir_in("/dev/shm").unwrap()
+    dir_in("/dev/shm")
+}
+
+/// With a folder `run` in it.
+fn dir_in(place: &str) -> TempDir {
+    let dir = tempfile::tempdir_in(place).unwrap();
+    run_dirs::make(&dir.path().join("run"));
+    dir
 }
 
 /// A freeze by somebody else, undone when dropped. To be made after the mounts that lie on it, so
@@ -153,7 +160,9 @@ fn assert_thawed(mounts: &[&Mounted]) {
 fn records(run_dir: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(run_dir.join("run"));
     let entries = entries.into_iter().flatten();
-    entries.map(|entry| entry.unwrap().path()).collect()
+    let paths = entries.map(|entry| entry.unwrap().path());
+    let of_runs = |path: &PathBuf| path.extension().is_some_and(|end| end == "json");
+    paths.filter(of_runs).collect()
 }
 
 /// Whether a process runs (a zombie does not).
@@ -402,65 +411,6 @@ fn signals_that_end_others_do_not_end_the_guardian() {
     assert!(is_frozen(&mount.place));
     guardian.thaw().unwrap();
     assert_thawed(&[&mount]);
-}
-
-#[test]
-fn the_engine_thaws_when_the_guardian_is_killed() {
-    if !available("freeze: guardian killed") {
-        return;
-    }
-    let run_dir = memory_dir();
-    let mounts = ["ext4", "xfs"].map(Mounted::new);
-    let mounts: Vec<&Mounted> = mounts.iter().collect();
-    let mut guardian = Guardian::start(options(run_dir.path(), &mounts, FAR)).unwrap();
-    guardian.freeze().unwrap();
-    signal(guardian.pid().unwrap(), Signal::SIGKILL);
-    wait_until("the end of the guardian", || !guardian.is_holding());
-    assert!(is_frozen(mounts[0].place.as_path()), "who thawed it?");
-    let error = guardian.thaw().unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Inconsistent, "{error}");
-    assert_thawed(&mounts);
-    assert!(records(run_dir.path()).is_empty());
-}
-
-#[test]
-fn the_engine_thaws_when_the_guardian_is_stopped() {
-    if !available("freeze: guardian stopped") {
-        return;
-    }
-    let run_dir = memory_dir();
-    let mount = Mounted::new("ext4");
-    let short = Duration::from_secs(5);
-    let mut guardian = Guardian::start(options(run_dir.path(), &[&mount], short)).unwrap();
-    guardian.freeze().unwrap();
-    let pid = guardian.pid().unwrap();
-    assert!(tree::halt(pid));
-    let error = guardian.thaw().unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Inconsistent, "{error}");
-    assert_thawed(&[&mount]);
-    assert!(!runs(pid));
-}
-
-#[test]
-fn a_guardian_killed_before_the_freeze_freezes_nothing() {
-    if !available("freeze: guardian killed early") {
-        return;
-    }
-    let run_dir = memory_dir();
-    let mounts = ["ext4", "xfs"].map(Mounted::new);
-    // A foreign freeze must survive the engine's own thaw: the record says what was not reached.
-    let _stranger = Stranger::freezes(&mounts[1]);
-    let all: Vec<&Mounted> = mounts.iter().collect();
-    let mut options = options(run_dir.path(), &all, FAR);
-    // Writing out a frozen filesystem is no work: it must not block.
-    options.sync_within = LONG;
-    let mut guardian = Guardian::start(options).unwrap();
-    signal(guardian.pid().unwrap(), Signal::SIGKILL);
-    guardian.freeze().unwrap_err();
-    drop(guardian);
-    assert_thawed(&[&mounts[0]]);
-    assert!(is_frozen(&mounts[1].place), "thawed what it had not frozen");
-    assert!(records(run_dir.path()).is_empty());
 }
 
 #[test]

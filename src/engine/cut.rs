@@ -3,11 +3,12 @@
 
 use super::monitor::{Event, Monitor};
 use super::quiesce::Quiesce;
-use super::subject::Subject;
+use super::subject::{Subject, want_changed};
 use super::window::{Filled, Window};
 use crate::capture::{LITTLE, Pipeline};
 use crate::device::read::{BufferPool, Limits};
 use crate::error::{Error, ErrorKind, Result};
+use crate::freeze::Expedite;
 use crate::model::{BLOCK_SIZE, BlockSet, Bytes};
 use jiff::Timestamp;
 use std::time::{Duration, Instant};
@@ -35,6 +36,8 @@ pub struct CutOptions {
     pub most_blocks: usize,
     /// What is read into while nothing is frozen.
     pub pool: BufferPool,
+    /// Has the kernel hurry where it is waited for.
+    pub expedite: Expedite,
 }
 
 /// The instant, and how it was reached.
@@ -141,7 +144,7 @@ fn attempt_once(
     let tried = quiesce.hold(monitor).and_then(|applications| {
         held = applications;
         quiesce.settle()?;
-        let mut much = fill_early(subjects, &mut window, monitor)?;
+        let mut much = fill_early(subjects, &mut window, &options.expedite, monitor)?;
         if applications && much.is_some() {
             // What the prescript had written out. Now that applications stand still, it will not
             // be more.
@@ -150,7 +153,7 @@ fn attempt_once(
             copy_the_latest(subjects, pipeline, quiesce, options, monitor)?;
             pipeline.drain(&|| monitor.check())?;
             window.take_over(subjects)?;
-            much = fill_early(subjects, &mut window, monitor)?;
+            much = fill_early(subjects, &mut window, &options.expedite, monitor)?;
         }
         let tried = match much {
             Some(much) => Tried::too_much(much),
@@ -210,9 +213,8 @@ fn copy_the_latest(
     for _ in 0..MAX_SETTLES {
         let begun = Instant::now();
         quiesce.settle()?;
-        let mut copied = Bytes(0);
+        let copied = want_changed(subjects, &options.expedite)?;
         for (number, subject) in subjects.iter_mut().enumerate() {
-            copied.0 += subject.want_changed()?.0;
             subject.copy_wanted(number, pipeline, &limits, &mut |_| {})?;
         }
         monitor.tell(Event::Note(format!(
@@ -278,6 +280,7 @@ fn hold_and_read(
 fn fill_early(
     subjects: &mut [Subject],
     window: &mut Window,
+    expedite: &Expedite,
     monitor: &dyn Monitor,
 ) -> Result<Option<Bytes>> {
     let stop = || monitor.check();
@@ -288,9 +291,7 @@ fn fill_early(
     let mut before = Bytes(u64::MAX);
     for _ in 0..MAX_FILLS {
         let begun = Instant::now();
-        for subject in subjects.iter_mut() {
-            subject.want_changed()?;
-        }
+        want_changed(subjects, expedite)?;
         let read = match window.fill(subjects, &limits, false)? {
             Filled::Read(read) => read,
             Filled::TooMuch(much) => return Ok(Some(much)),

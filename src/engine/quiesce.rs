@@ -2,6 +2,7 @@
 
 use super::monitor::Monitor;
 use crate::error::Result;
+use crate::freeze::{Expedite, Expedited};
 use std::time::{Duration, Instant};
 
 /// Holds still what writes to the disks.
@@ -33,15 +34,18 @@ pub trait Quiesce {
 pub struct Unfrozen {
     /// How long the last read may take.
     pub window: Duration,
-    /// When the window began.
-    begun: Option<Instant>,
+    /// The shorter the window, the likelier nothing is written in it.
+    expedite: Expedite,
+    /// When the window began, and what it needs.
+    begun: Option<(Instant, Option<Expedited>)>,
 }
 
 impl Unfrozen {
     /// A window of at most this length.
-    pub fn new(window: Duration) -> Self {
+    pub fn new(window: Duration, expedite: Expedite) -> Self {
         Self {
             window,
+            expedite,
             begun: None,
         }
     }
@@ -61,8 +65,9 @@ impl Quiesce for Unfrozen {
     }
 
     fn freeze(&mut self) -> Result<Instant> {
+        let expedited = self.expedite.begin();
         let now = Instant::now();
-        self.begun = Some(now);
+        self.begun = Some((now, expedited));
         Ok(now + self.window)
     }
 
@@ -70,7 +75,7 @@ impl Quiesce for Unfrozen {
         Ok(self
             .begun
             .take()
-            .map_or(Duration::ZERO, |begun| begun.elapsed()))
+            .map_or(Duration::ZERO, |(begun, _)| begun.elapsed()))
     }
 
     fn freezes(&self) -> bool {

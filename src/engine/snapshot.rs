@@ -17,6 +17,7 @@ use crate::device::read::BufferPool;
 use crate::device::{Disk, Filesystem, FreezeSet};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Manifest, SessionRecord};
+use crate::freeze::Expedite;
 use crate::job::clip;
 use crate::model::{Bytes, DevNumber, Level, SnapshotId};
 use crate::store::{Draft, Vault};
@@ -142,9 +143,10 @@ pub fn snapshot_through(
     )?;
     let seen = Seen::new(Mutex::new(scene.freeze_set(&disks)));
     let hook_log = SharedHookLog::default();
+    let expedite = Expedite::find(&places.run_dir);
     let mut quiesce = around(standstill(
         (id, &disks),
-        (options, places),
+        (options, places, &expedite),
         &seen,
         &hook_log,
     )?);
@@ -155,6 +157,7 @@ pub fn snapshot_through(
         workers: options.workers,
         window_memory: window_memory(memory::total()?),
         pool,
+        expedite,
     };
     let draft = Arc::new(Draft::begin_in(vault, session));
     let result = run(subjects, &draft, quiesce.as_mut(), &how, monitor);

@@ -7,7 +7,7 @@ use super::snapshot::{Places, SnapshotOptions};
 use super::still::{Seen, Still, StillOptions};
 use crate::device::{Disk, Filesystem, Freezable, FreezeSet, freezable};
 use crate::error::{Error, ErrorKind, Result};
-use crate::freeze::{FreezeTarget, HookOptions};
+use crate::freeze::{Expedite, FreezeTarget, HookOptions};
 use crate::model::{Level, SnapshotId};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -20,12 +20,15 @@ const MOUNT_POINTS: usize = 32 << 10;
 /// What holds everything still that a snapshot of these disks needs held.
 pub fn standstill(
     (snapshot, disks): (SnapshotId, &[Disk]),
-    (options, places): (&SnapshotOptions, &Places),
+    (options, places, expedite): (&SnapshotOptions, &Places, &Expedite),
     seen: &Seen,
     log: &SharedHookLog,
 ) -> Result<Box<dyn Quiesce>> {
     if options.level < Level::Filesystem {
-        return Ok(Box::new(Unfrozen::new(options.max_freeze)));
+        return Ok(Box::new(Unfrozen::new(
+            options.max_freeze,
+            expedite.clone(),
+        )));
     }
     let set = seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
     // What cannot be frozen is told before everything is copied.
@@ -36,6 +39,7 @@ pub fn standstill(
             program: places.program.clone(),
             run_dir: places.run_dir.clone(),
             deadline: options.max_freeze,
+            expedite: expedite.clone(),
         },
         Arc::clone(seen),
     );

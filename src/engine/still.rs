@@ -7,7 +7,7 @@ use super::quiesce::Quiesce;
 use super::standstill::targets;
 use crate::device::{Disk, Filesystem, Freezable, FreezeSet, Host, freezable};
 use crate::error::{Error, ErrorKind, IoContext, Result};
-use crate::freeze::{Guardian, GuardianOptions};
+use crate::freeze::{Expedite, Guardian, GuardianOptions};
 use crate::model::DevNumber;
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
@@ -29,6 +29,8 @@ pub struct StillOptions {
     pub run_dir: PathBuf,
     /// How long anything may stand frozen.
     pub deadline: Duration,
+    /// Has the kernel hurry where it is waited for.
+    pub expedite: Expedite,
 }
 
 /// The filesystems that the last attempt held still.
@@ -132,7 +134,10 @@ impl Still {
         let mut options = GuardianOptions::new(targets, self.options.deadline);
         options.program.clone_from(&self.options.program);
         options.run_dir.clone_from(&self.options.run_dir);
+        // It joins a control group, which waits for a grace period.
+        let expedited = self.options.expedite.begin();
         let mut guardian = Guardian::start(options)?;
+        drop(expedited);
         guardian.sync()?;
         self.guardian = Some(guardian);
         Ok(())

@@ -7,6 +7,7 @@ use crate::capture::{Baseline, Pipeline};
 use crate::device::read::{DiskReader, Limits, ReadStats};
 use crate::error::{ErrorKind, Result};
 use crate::format::{DiskRecord, FilesystemRecord};
+use crate::freeze::Expedite;
 use crate::model::{
     BLOCK_SIZE, BlockSet, Bytes, DiskIdentity, Epoch, Extent, Mode, Witness, block_count,
 };
@@ -230,4 +231,15 @@ impl Subject {
         changed.remove(&self.swap);
         Ok(changed)
     }
+}
+
+/// Starts an epoch on all disks, and wants what changed since the last one too; answers how much
+/// is wanted.
+pub fn want_changed(subjects: &mut [Subject], expedite: &Expedite) -> Result<Bytes> {
+    let _expedited = expedite.begin();
+    let mut wanted = Bytes(0);
+    for subject in subjects {
+        wanted.0 += subject.want_changed()?.0;
+    }
+    Ok(wanted)
 }

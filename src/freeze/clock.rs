@@ -1,6 +1,7 @@
 //! The guardian's main thread: it listens to the engine, holds the clock, and orders the thaw. It
 //! calls nothing that a filesystem could block, and allocates nothing.
 
+use super::expedite::{Expedite, Expedited};
 use super::ledger::Ledger;
 use super::wire::{Entry, Head, MAX_REPLY, Order, Word};
 use super::writeout::WriteOut;
@@ -48,6 +49,9 @@ pub(super) struct Clock {
     ledger: Arc<Ledger>,
     write_out: Arc<WriteOut>,
     deadline: Duration,
+    expedite: Expedite,
+    /// From the order to freeze until all is thawed.
+    expedited: Option<Expedited>,
     phase: Phase,
     ordered: Option<Instant>,
     /// When to wake up next, whatever happens.
@@ -61,7 +65,7 @@ impl Clock {
         socket: OwnedFd,
         bell: PipeReader,
         (ledger, write_out): (Arc<Ledger>, Arc<WriteOut>),
-        deadline: Duration,
+        (deadline, expedite): (Duration, Expedite),
     ) -> Self {
         Self {
             socket,
@@ -69,6 +73,8 @@ impl Clock {
             ledger,
             write_out,
             deadline,
+            expedite,
+            expedited: None,
             phase: Phase::Idle,
             ordered: None,
             alarm: None,
@@ -158,6 +164,7 @@ impl Clock {
                 self.ordered = Some(now);
                 self.alarm = Some(now + self.deadline);
                 self.phase = Phase::Freezing;
+                self.expedited = self.expedite.begin();
                 self.ledger.order_freeze();
             }
             (Phase::Idle | Phase::Freezing | Phase::Frozen, Event::Gone) => {
@@ -216,6 +223,7 @@ impl Clock {
         };
         self.phase = Phase::Lingering;
         self.alarm = None;
+        self.expedited = None;
         let (left, stuck) = self.ledger.unsettled();
         let (word, index, errno) = match reason {
             Reason::Asked => (Word::Thawed, stuck, 0),

@@ -1,6 +1,7 @@
 //! Thawing what a dead run left frozen. It touches nothing that no record of ours names, and
 //! nothing whose guardian is alive.
 
+use super::expedite::undo_expedited;
 use super::ledger::{Outcome, State};
 use super::record::{self, ProcessStamp, Record};
 use super::rescue::{bounded, thaw_all};
@@ -166,6 +167,9 @@ pub fn thaw(run_dir: &Path) -> Result<ThawReport> {
         }
         // If it cannot be removed, it will only be looked at once more.
         let _ = fs::remove_file(&path);
+    }
+    if let Err(error) = undo_expedited(run_dir) {
+        report.unreadable.push(error.to_string());
     }
     Ok(report)
 }

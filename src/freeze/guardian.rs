@@ -2,6 +2,7 @@
 //! has been killed. Nothing is left frozen when a [`Guardian`] is gone.
 
 use super::clock::THAW_GRACE;
+use super::expedite::undo_expedited;
 use super::helper::{Helper, Role};
 use super::isolation::{MEASURES, shared_group};
 use super::record::RecordFile;
@@ -443,6 +444,8 @@ impl Guardian {
         self.phase = Phase::Over;
         let ended = self.end_guardian(END_WITHIN);
         let left = self.leftovers().thaw();
+        // What fails is done by the next run.
+        let _ = self.record.path.parent().map(undo_expedited);
         self.clean = ended && matches!(left, Ok(None));
         match left {
             Ok(None) => verdict::killed(ended),

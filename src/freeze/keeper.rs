@@ -2,6 +2,7 @@
 //! never runs for a user, and it never writes, logs or opens anything while something is frozen.
 
 use super::clock::Clock;
+use super::expedite::Expedite;
 use super::helper;
 use super::isolation::Isolation;
 use super::ledger::{FREEZERS, Ledger, State, THAWERS};
@@ -35,7 +36,8 @@ pub fn guardian_main() -> ExitCode {
         return ExitCode::from(2);
     };
     let record = PathBuf::from(std::ffi::OsString::from_vec(hello.record.clone()));
-    let Some((mut clock, ledger)) = prepare(socket, &hello, fds) else {
+    let expedite = record.parent().map(Expedite::find).unwrap_or_default();
+    let Some((mut clock, ledger)) = prepare(socket, &hello, fds, expedite.clone()) else {
         isolation.leave_groups();
         return ExitCode::from(2);
     };
@@ -48,6 +50,8 @@ pub fn guardian_main() -> ExitCode {
         // The engine removes it too; whoever comes second finds nothing.
         let _ = std::fs::remove_file(record);
     }
+    // Leaving one waits for a grace period, and the engine for this end.
+    let _expedited = expedite.begin();
     isolation.leave_groups();
     ExitCode::from(u8::from(lost))
 }
@@ -78,7 +82,12 @@ fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> Option<(usize, Vec<OwnedFd>)>
 }
 
 /// Makes everything that will be needed, threads among it.
-fn prepare(socket: OwnedFd, hello: &Hello, mut fds: Vec<OwnedFd>) -> Option<(Clock, Arc<Ledger>)> {
+fn prepare(
+    socket: OwnedFd,
+    hello: &Hello,
+    mut fds: Vec<OwnedFd>,
+    expedite: Expedite,
+) -> Option<(Clock, Arc<Ledger>)> {
     let journal = Journal::new(File::from(fds.remove(0)));
     let (bell, ring) = std::io::pipe().ok()?;
     let plan = hello.waves.iter().map(|&wave| (wave, State::Planned));
@@ -94,7 +103,7 @@ fn prepare(socket: OwnedFd, hello: &Hello, mut fds: Vec<OwnedFd>) -> Option<(Clo
         spawn(&ledger, "thawer", Ledger::run_thawer)?;
     }
     let works = (Arc::clone(&ledger), write_out);
-    let clock = Clock::new(socket, bell, works, hello.deadline);
+    let clock = Clock::new(socket, bell, works, (hello.deadline, expedite));
     Some((clock, ledger))
 }
 

@@ -14,6 +14,7 @@
 
 mod clock;
 mod emergency;
+mod expedite;
 mod guardian;
 mod helper;
 mod hook;
@@ -29,6 +30,7 @@ mod wire;
 mod writeout;
 
 pub use emergency::{LiveGuardian, MountOutcome, ThawReport, ThawedMount, thaw};
+pub use expedite::{Expedite, Expedited};
 pub use guardian::{FreezeTimes, Guardian, GuardianOptions, ThawTimes, Watch};
 pub use hook::{
     HOOK_KEEPER_COMMAND, HookOptions, HookOutcome, Hooks, OwedPostscript, OwedReport, check_hooks,

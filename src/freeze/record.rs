@@ -191,9 +191,7 @@ impl RecordFile {
             .open(&path)
             .io_context("create", &path)?;
         file.write_all(text.as_bytes()).io_context("write", &path)?;
-        let in_memory = fstatfs(&file).is_ok_and(|stat| {
-            stat.filesystem_type() == TMPFS_MAGIC || stat.filesystem_type() == RAMFS_MAGIC
-        });
+        let in_memory = in_memory(&file);
         let journal = if in_memory {
             Journal::new(file.try_clone().io_context("share", &path)?)
         } else {
@@ -259,6 +257,13 @@ impl AsFd for Journal {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.file.as_fd()
     }
+}
+
+/// Whether a file's filesystem is memory and nothing else: writing to it cannot block.
+pub(super) fn in_memory(file: &File) -> bool {
+    fstatfs(file).is_ok_and(|stat| {
+        stat.filesystem_type() == TMPFS_MAGIC || stat.filesystem_type() == RAMFS_MAGIC
+    })
 }
 
 /// Makes the directory of the records, or checks that nobody else could have put one there.

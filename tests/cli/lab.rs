@@ -1,6 +1,7 @@
 //! A place for runs of the real program: loop disks, a vault, and a tracker of its own. Whatever a
 //! test does or breaks, nothing of it stays.
 
+use crate::support::run_dirs;
 use nix::sys::statfs::{BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC};
 use serde_json::Value;
 use std::fs::File;
@@ -98,6 +99,7 @@ impl Lab {
             .prefix("stillpoint-cli-")
             .tempdir_in(folder)
             .unwrap();
+        run_dirs::make(&dir.path().join("run"));
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let pins = format!("stillpoint-cli-{}-{count}", std::process::id());
         Some(Self { dir, pins })

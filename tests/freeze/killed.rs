@@ -42,6 +42,12 @@ fn say(word: &str) {
     out.flush().unwrap();
 }
 
+/// Whether the stand-in for the switch says that grace periods are expedited.
+fn expedited(run_dir: &Path) -> bool {
+    let text = std::fs::read_to_string(run_dir.join("run/rcu_expedited"));
+    text.unwrap() == "1\n"
+}
+
 /// An engine process, killed when dropped.
 struct Engine {
     child: Child,
@@ -136,6 +142,7 @@ fn an_engine_killed_at_any_step_leaves_nothing_frozen() {
         if !["started", "freezing"].contains(&step) {
             engine.hear("frozen");
             assert!(mounts.iter().all(|mount| is_frozen(&mount.place)));
+            assert!(expedited(run_dir.path()));
         }
         if ["thawing", "thawed"].contains(&step) {
             engine.tell("thaw");
@@ -146,6 +153,7 @@ fn an_engine_killed_at_any_step_leaves_nothing_frozen() {
         wait_until("the end of the guardian", || !runs(guardian));
         assert_thawed(&mounts);
         assert!(records(run_dir.path()).is_empty(), "killed when {step}");
+        assert!(!expedited(run_dir.path()), "killed when {step}");
     }
 }
 
@@ -203,11 +211,72 @@ fn an_engine_killed_while_it_freezes_leaves_nothing_frozen() {
 }
 
 #[test]
+fn the_engine_thaws_when_the_guardian_is_killed() {
+    if !available("freeze: guardian killed") {
+        return;
+    }
+    let run_dir = memory_dir();
+    let mounts = ["ext4", "xfs"].map(Mounted::new);
+    let mounts: Vec<&Mounted> = mounts.iter().collect();
+    let mut guardian = Guardian::start(options(run_dir.path(), &mounts, FAR)).unwrap();
+    guardian.freeze().unwrap();
+    signal(guardian.pid().unwrap(), Signal::SIGKILL);
+    wait_until("the end of the guardian", || !guardian.is_holding());
+    assert!(is_frozen(mounts[0].place.as_path()), "who thawed it?");
+    let error = guardian.thaw().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Inconsistent, "{error}");
+    assert_thawed(&mounts);
+    assert!(records(run_dir.path()).is_empty());
+    assert!(!expedited(run_dir.path()));
+}
+
+#[test]
+fn the_engine_thaws_when_the_guardian_is_stopped() {
+    if !available("freeze: guardian stopped") {
+        return;
+    }
+    let run_dir = memory_dir();
+    let mount = Mounted::new("ext4");
+    let short = Duration::from_secs(5);
+    let mut guardian = Guardian::start(options(run_dir.path(), &[&mount], short)).unwrap();
+    guardian.freeze().unwrap();
+    let pid = guardian.pid().unwrap();
+    assert!(tree::halt(pid));
+    let error = guardian.thaw().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Inconsistent, "{error}");
+    assert_thawed(&[&mount]);
+    assert!(!expedited(run_dir.path()));
+    assert!(!runs(pid));
+}
+
+#[test]
+fn a_guardian_killed_before_the_freeze_freezes_nothing() {
+    if !available("freeze: guardian killed early") {
+        return;
+    }
+    let run_dir = memory_dir();
+    let mounts = ["ext4", "xfs"].map(Mounted::new);
+    // A foreign freeze must survive the engine's own thaw: the record says what was not reached.
+    let _stranger = Stranger::freezes(&mounts[1]);
+    let all: Vec<&Mounted> = mounts.iter().collect();
+    let mut options = options(run_dir.path(), &all, FAR);
+    // Writing out a frozen filesystem is no work: it must not block.
+    options.sync_within = LONG;
+    let mut guardian = Guardian::start(options).unwrap();
+    signal(guardian.pid().unwrap(), Signal::SIGKILL);
+    guardian.freeze().unwrap_err();
+    drop(guardian);
+    assert_thawed(&[&mounts[0]]);
+    assert!(is_frozen(&mounts[1].place), "thawed what it had not frozen");
+    assert!(records(run_dir.path()).is_empty());
+}
+
+#[test]
 fn the_emergency_thaw_finds_what_two_dead_processes_left() {
     if !available("freeze: both killed") {
         return;
     }
-    for run_dir in [memory_dir(), tempfile::tempdir_in("/tmp").unwrap()] {
+    for run_dir in [memory_dir(), dir_in("/tmp")] {
         let mounts = ["ext4", "xfs", "ext4"].map(Mounted::new);
         let ours = [&mounts[0], &mounts[1]];
         let _stranger = Stranger::freezes(&mounts[2]);
@@ -221,8 +290,11 @@ fn the_emergency_thaw_finds_what_two_dead_processes_left() {
         assert!(is_frozen(&mounts[0].place));
         engine.kill_with_guardian();
         assert!(ours.iter().all(|mount| is_frozen(&mount.place)));
+        // Only what cannot block is written while something is frozen.
+        assert_eq!(expedited(run_dir.path()), dir.starts_with("/dev/shm"));
         let report = thaw(&dir).unwrap();
         report.verdict().unwrap();
+        assert!(!expedited(run_dir.path()));
         let outcomes: Vec<_> = report.mounts.iter().map(|m| m.outcome.clone()).collect();
         assert_eq!(outcomes, [MountOutcome::Thawed, MountOutcome::Thawed]);
         let told = report.mounts[0].told();

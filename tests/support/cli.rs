@@ -1,5 +1,6 @@
 //! The real binary, with a vault, a run directory and pins of its own.
 
+use super::run_dirs;
 use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -51,6 +52,7 @@ impl Cli {
             .prefix("stillpoint-cli-")
             .tempdir()
             .unwrap();
+        run_dirs::make(&folder.path().join("run"));
         let vault = folder.path().join("vault").to_str().unwrap().to_owned();
         let pins = format!("test_{}", stillpoint::model::ObjectId::generate());
         Self {

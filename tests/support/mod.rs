@@ -7,6 +7,7 @@ pub mod loops;
 pub mod model;
 pub mod recorded;
 pub mod rig;
+pub mod run_dirs;
 pub mod tracked;
 pub mod tree;
 pub mod vaults;

@@ -2,6 +2,7 @@
 //! of its own, and an eye on the disks while they stand still. It must never leave anything behind.
 
 use super::disks::losetup;
+use super::run_dirs;
 use super::tracked::{LoopDisk, attempt, private_pins, run, stop};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -87,6 +88,7 @@ impl Rig {
             .prefix("stillpoint-rig-")
             .tempdir_in(parent())
             .unwrap();
+        run_dirs::make(&dir.path().join("run"));
         let places = Places {
             run_dir: dir.path().join("run"),
             pins: private_pins(),

@@ -13,6 +13,7 @@ use stillpoint::engine::{
     plan, record, run, verify,
 };
 use stillpoint::format::{DiskRecord, Manifest};
+use stillpoint::freeze::Expedite;
 use stillpoint::model::{
     BLOCK_SIZE, BlockSet, Bytes, Content, Extent, Level, SnapshotId, block_count,
 };
@@ -102,6 +103,7 @@ pub fn take(vault: &Arc<Vault>, disks: &[ModelDisk], options: Take) -> Result<Ta
         workers: 2,
         window_memory: options.window,
         pool,
+        expedite: Expedite::default(),
     };
     let draft = Arc::new(Draft::begin(vault));
     let mut result = run(subjects, &draft, &mut quiesce, &how, &Silent)?;

@@ -119,6 +119,10 @@ pub fn logs_on_what_is_frozen(lab: &Lab) -> Result<()> {
     slow_to_flush(&mut guest, &slow, 3000)?;
     let allowed = if lab.broken { "1s" } else { "20s" };
     let disks = format!("{} {} --max-freeze {allowed}", slow.path(), var.path());
+    guest.sh(
+        "systemd-run --quiet --unit=watch sh -c \
+         'while :; do cat /sys/kernel/rcu_expedited >>/run/expedited; sleep 0.05; done'",
+    )?;
     // By a service whose words go to the journal, its document to a file on the same disk.
     let service = format!(
         "systemd-run --quiet --wait --unit=runner -p StandardError=journal \
@@ -137,6 +141,13 @@ pub fn logs_on_what_is_frozen(lab: &Lab) -> Result<()> {
     lab.note(format!(
         "by a service that logs to it: frozen for {held} ms"
     ));
+    // For a part of each run only, and not a moment longer.
+    let seen = guest.sh(
+        "set -e; [ $(cat /sys/kernel/rcu_expedited) = 0 ]; systemctl stop watch; \
+         echo $(grep -c 1 /run/expedited) of $(grep -c . /run/expedited)",
+    )?;
+    lab.note(format!("grace periods were expedited in {seen} looks"));
+    ensure!(!seen.starts_with("0 "), "grace periods were never expedited");
     // As a job, whose record is on the same disk.
     good(&mut guest, &format!("snapshot {disks} --detach"))?;
     good(&mut guest, "job wait latest")?;

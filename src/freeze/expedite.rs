@@ -1,0 +1,295 @@
+//! Has the kernel's grace periods expedited while something waits for them: a `FIFREEZE` waits for
+//! three (`fs/super.c`, `percpu_down_write()`), each step of the tracking programs for one, and one
+//! takes 4 to 30 ms, but well under one when it is expedited (`kernel/rcu/update.c`,
+//! `rcu_gp_is_expedited()`). The switch is the whole host's: it is on for an instant only, it must
+//! never stay on, and what its owner has set is left alone.
+//!
+//! Runs share it by a file in the run directory: who needs it holds a shared lock of that file; who
+//! finds nobody else at the end switches it off. While it is on by us the file holds the boot's
+//! name, so that the next run, or `thaw`, switches it off for those who were killed.
+
+use super::record::{boot_id, in_memory, open_run_dir};
+use crate::error::{IoContext, Result};
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::Arc;
+
+/// `Documentation/admin-guide/kernel-parameters.txt`, `rcupdate.rcu_expedited`.
+const SWITCH: &str = "/sys/kernel/rcu_expedited";
+/// Takes precedence over it.
+const NEVER: &str = "/sys/kernel/rcu_normal";
+/// Processors that nobody may interrupt, as an expedited grace period does.
+const UNDISTURBED: [&str; 2] = [
+    "/sys/devices/system/cpu/isolated",
+    "/sys/devices/system/cpu/nohz_full",
+];
+/// The note's name in the run directory.
+const FILE: &str = "expedited";
+/// A file of this name there stands in for the switch: tests have one each, as the switch is the
+/// whole host's.
+const STAND_IN: &str = "rcu_expedited";
+/// Others hold the lock alone for some system calls only.
+const TRIES: usize = 16;
+
+/// The switch, or nothing where it is not to be used: then all takes longer, and nothing else.
+#[derive(Clone, Debug, Default)]
+pub struct Expedite(Option<Arc<Switch>>);
+
+#[derive(Debug)]
+struct Switch {
+    switch: File,
+    file: File,
+    boot: String,
+}
+
+/// As long as it lives, grace periods are expedited. Of one [`Expedite`] and its clones there must
+/// be one at a time only: they share a lock.
+#[derive(Debug)]
+pub struct Expedited(Arc<Switch>);
+
+impl Expedite {
+    /// Finds the switch. It is left alone where processors are isolated, where the owner wants
+    /// ordinary grace periods, or where the run directory does not lie in memory.
+    pub fn find(run_dir: &Path) -> Self {
+        let normal = fs::read_to_string(NEVER).is_ok_and(|text| text.trim() != "0");
+        let disturbed = |path: &&str| fs::read_to_string(path).is_ok_and(|text| names_any(&text));
+        let unwanted = normal || UNDISTURBED.iter().any(disturbed);
+        if unwanted && !run_dir.join(STAND_IN).exists() {
+            return Self(None);
+        }
+        Self(Switch::open(run_dir, true).ok().flatten().map(Arc::new))
+    }
+
+    /// Switches it on, unless it is on by somebody else's wish. It never waits for a disk.
+    pub fn begin(&self) -> Option<Expedited> {
+        let switch = self.0.as_ref()?;
+        switch.on().ok()?.then(|| Expedited(Arc::clone(switch)))
+    }
+}
+
+impl Drop for Expedited {
+    fn drop(&mut self) {
+        // What fails is done by the next run.
+        let _ = self.0.off();
+    }
+}
+
+/// Switches off what those left on who were killed.
+///
+/// # Errors
+/// It may still be on.
+pub(super) fn undo_expedited(run_dir: &Path) -> Result<()> {
+    match Switch::open(run_dir, false)? {
+        Some(switch) => switch.off().io_context("switch off", SWITCH.as_ref()),
+        None => Ok(()),
+    }
+}
+
+/// Whether a list of processors names any; the kernel prints `(null)` where it has no list.
+fn names_any(text: &str) -> bool {
+    !matches!(text.trim(), "" | "(null)")
+}
+
+impl Switch {
+    /// `None` where there is none, or no file yet and none is to be made.
+    fn open(run_dir: &Path, create: bool) -> Result<Option<Self>> {
+        let path = run_dir.join(FILE);
+        if create {
+            open_run_dir(run_dir)?;
+        } else if !path.exists() {
+            return Ok(None);
+        }
+        let mut options = OpenOptions::new();
+        options.read(true).write(true);
+        options.custom_flags(nix::libc::O_NOFOLLOW);
+        let stand_in = options.open(run_dir.join(STAND_IN));
+        let Ok(switch) = stand_in.or_else(|_| options.open(SWITCH)) else {
+            return Ok(None);
+        };
+        options.create(create).truncate(false).mode(0o600);
+        let file = options.open(&path).io_context("open", &path)?;
+        let boot = boot_id()?;
+        Ok(in_memory(&file).then_some(Self { switch, file, boot }))
+    }
+
+    /// Whether it is on by us now.
+    fn on(&self) -> std::io::Result<bool> {
+        for _ in 0..TRIES {
+            if self.file.try_lock().is_ok() {
+                let foreign = self.reads("1")? && !self.is_ours()?;
+                if !foreign {
+                    self.file.write_all_at(self.boot.as_bytes(), 0)?;
+                    self.set("1")?;
+                }
+                // Not in one step: whoever is quicker finds that it is ours.
+                self.file.unlock()?;
+                if foreign {
+                    return Ok(false);
+                }
+            }
+            if self.file.try_lock_shared().is_ok() {
+                if self.is_ours()? {
+                    self.set("1")?;
+                    return Ok(true);
+                }
+                self.file.unlock()?;
+            }
+        }
+        self.off()?;
+        Ok(false)
+    }
+
+    /// Off, if it is on by us and nobody else needs it.
+    fn off(&self) -> std::io::Result<()> {
+        // An own lock that is shared is lost by this, whatever comes of it: of two who do it at
+        // the same time, the second finds itself alone (flock(2)).
+        if self.file.try_lock().is_err() {
+            return Ok(());
+        }
+        let done = self.is_ours().and_then(|ours| match ours {
+            true => self.set("0").and_then(|()| self.file.set_len(0)),
+            false => Ok(()),
+        });
+        self.file.unlock()?;
+        done
+    }
+
+    fn is_ours(&self) -> std::io::Result<bool> {
+        let mut text = [0; 64];
+        let len = self.file.read_at(&mut text, 0)?;
+        Ok(text.get(..len) == Some(self.boot.as_bytes()))
+    }
+
+    fn reads(&self, value: &str) -> std::io::Result<bool> {
+        let mut text = [0; 16];
+        let len = self.switch.read_at(&mut text, 0)?;
+        let text = text.get(..len).unwrap_or_default();
+        Ok(text.trim_ascii() == value.as_bytes())
+    }
+
+    fn set(&self, value: &str) -> std::io::Result<()> {
+        self.switch.write_all_at(value.as_bytes(), 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::PathBuf;
+
+    /// A switch that is a file, and a run directory in memory.
+    struct Scene {
+        folder: PathBuf,
+        switch: PathBuf,
+    }
+
+    impl Scene {
+        fn new(name: &str) -> Self {
+            let name = format!("stillpoint-expedite-{name}-{}", std::process::id());
+            let folder = Path::new("/dev/shm").join(name);
+            open_run_dir(&folder).unwrap();
+            let scene = Self {
+                switch: folder.join(STAND_IN),
+                folder,
+            };
+            fs::write(&scene.switch, "0\n").unwrap();
+            scene
+        }
+
+        fn another(&self) -> Expedite {
+            Expedite::find(&self.folder)
+        }
+
+        fn reads(&self) -> String {
+            fs::read_to_string(&self.switch).unwrap().trim().to_owned()
+        }
+    }
+
+    impl Drop for Scene {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.folder);
+        }
+    }
+
+    #[test]
+    fn the_last_who_needs_it_switches_it_off() {
+        let scene = Scene::new("last");
+        let (one, other) = (scene.another(), scene.another());
+        let first = one.begin().unwrap();
+        assert_eq!(scene.reads(), "1");
+        let second = other.begin().unwrap();
+        drop(first);
+        assert_eq!(scene.reads(), "1");
+        undo_expedited(&scene.folder).unwrap();
+        assert_eq!(scene.reads(), "1", "somebody needs it");
+        drop(second);
+        assert_eq!(scene.reads(), "0");
+        let third = one.begin().unwrap();
+        assert_eq!(scene.reads(), "1");
+        drop(third);
+        assert_eq!(scene.reads(), "0");
+    }
+
+    #[test]
+    fn what_its_owner_has_set_stays() {
+        let scene = Scene::new("owner");
+        fs::write(&scene.switch, "1\n").unwrap();
+        assert!(scene.another().begin().is_none());
+        undo_expedited(&scene.folder).unwrap();
+        assert_eq!(scene.reads(), "1");
+    }
+
+    #[test]
+    fn what_the_killed_have_left_on_is_switched_off() {
+        let scene = Scene::new("killed");
+        let one = scene.another();
+        let begun = one.begin().unwrap();
+        // As by the end of its process: the lock goes, and nothing else.
+        begun.0.file.unlock().unwrap();
+        std::mem::forget(begun);
+        assert_eq!(scene.reads(), "1");
+        undo_expedited(&scene.folder).unwrap();
+        assert_eq!(scene.reads(), "0");
+        // It is ours no more.
+        fs::write(&scene.switch, "1\n").unwrap();
+        undo_expedited(&scene.folder).unwrap();
+        assert_eq!(scene.reads(), "1");
+    }
+
+    #[test]
+    fn another_boots_note_says_nothing() {
+        let scene = Scene::new("boot");
+        fs::write(&scene.switch, "1\n").unwrap();
+        fs::write(scene.folder.join(FILE), "another boot").unwrap();
+        undo_expedited(&scene.folder).unwrap();
+        assert_eq!(scene.reads(), "1");
+        assert!(scene.another().begin().is_none());
+    }
+
+    #[test]
+    fn many_at_once_leave_it_off_and_have_it_on() {
+        let scene = Scene::new("many");
+        std::thread::scope(|threads| {
+            for _ in 0..8 {
+                threads.spawn(|| {
+                    let mine = scene.another();
+                    for _ in 0..500 {
+                        // One that finds no gap goes without.
+                        if let Some(_begun) = mine.begin() {
+                            assert_eq!(scene.reads(), "1");
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(scene.reads(), "0");
+        assert!(fs::read(scene.folder.join(FILE)).unwrap().is_empty());
+    }
+
+    #[test]
+    fn lists_of_processors_name_some_or_none() {
+        assert!(!["", "\n", "(null)\n"].iter().any(|text| names_any(text)));
+        assert!(names_any("1-3\n"));
+    }
+}
