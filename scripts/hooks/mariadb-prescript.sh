@@ -85,12 +85,20 @@ source_of() {
 
 # Stops the writes; answers with one line on fd 1, or with none and words on fd 2.
 take_lock() {
-    local until before
+    local until before statistics
     left=
-    ask "set session lock_wait_timeout = $lock_wait; select @@datadir;" || return 1
+    ask "set session lock_wait_timeout = $lock_wait; \
+        set session innodb_lock_wait_timeout = $lock_wait; select @@datadir;" || return 1
     if ! is_covered "${answer%$'\n'}"; then
         echo "its data, ${answer%$'\n'}, is not on these disks" >&2
         return 1
+    fi
+    # Before 10.6 MariaDB waits for them with all its tables locked; of MySQL it is not known.
+    statistics=
+    ask 'select version();' || return 1
+    if [[ $answer =~ ^([0-9]+)\.([0-9]+)\..*MariaDB ]] &&
+        [ $((BASH_REMATCH[1] * 100 + BASH_REMATCH[2])) -ge 1006 ]; then
+        statistics='select count(*) from mysql.innodb_table_stats;'
     fi
     ask "show variables like 'innodb_log_checkpoint_now';" || return 1
     # MariaDB writes all out when told; MySQL when it is idle.
@@ -100,9 +108,9 @@ take_lock() {
     ask 'set session transaction isolation level serializable; set autocommit = 0;' || return 1
     ask 'flush tables with read lock;' "$((lock_wait + 5))" || return 1
     # What is deleted goes on being purged, once a second, unless a table is being exported; and
-    # statistics of changed tables are written some seconds later, unless theirs are locked.
+    # statistics of changed tables are written some seconds later, unless their rows are locked.
     ask 'flush tables mysql.innodb_table_stats for export;' || return 1
-    ask 'select count(*) from mysql.innodb_table_stats;' || return 1
+    [ -z "$statistics" ] || ask "$statistics" || return 1
     until=$((SECONDS + drain))
     while :; do
         before=${left:-}

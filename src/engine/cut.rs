@@ -3,12 +3,11 @@
 
 use super::monitor::{Event, Monitor};
 use super::quiesce::Quiesce;
-use super::subject::{Subject, want_changed};
+use super::subject::Subject;
 use super::window::{Filled, Window};
 use crate::capture::{LITTLE, Pipeline};
 use crate::device::read::{BufferPool, Limits};
 use crate::error::{Error, ErrorKind, Result};
-use crate::freeze::Expedite;
 use crate::model::{BLOCK_SIZE, BlockSet, Bytes};
 use jiff::Timestamp;
 use std::time::{Duration, Instant};
@@ -36,8 +35,6 @@ pub struct CutOptions {
     pub most_blocks: usize,
     /// What is read into while nothing is frozen.
     pub pool: BufferPool,
-    /// Has the kernel hurry where it is waited for.
-    pub expedite: Expedite,
 }
 
 /// The instant, and how it was reached.
@@ -144,7 +141,7 @@ fn attempt_once(
     let tried = quiesce.hold(monitor).and_then(|applications| {
         held = applications;
         quiesce.settle()?;
-        let mut much = fill_early(subjects, &mut window, &options.expedite, monitor)?;
+        let mut much = fill_early(subjects, &mut window, monitor)?;
         if applications && much.is_some() {
             // What the prescript had written out. Now that applications stand still, it will not
             // be more.
@@ -153,7 +150,7 @@ fn attempt_once(
             copy_the_latest(subjects, pipeline, quiesce, options, monitor)?;
             pipeline.drain(&|| monitor.check())?;
             window.take_over(subjects)?;
-            much = fill_early(subjects, &mut window, &options.expedite, monitor)?;
+            much = fill_early(subjects, &mut window, monitor)?;
         }
         let tried = match much {
             Some(much) => Tried::too_much(much),
@@ -213,8 +210,9 @@ fn copy_the_latest(
     for _ in 0..MAX_SETTLES {
         let begun = Instant::now();
         quiesce.settle()?;
-        let copied = want_changed(subjects, &options.expedite)?;
+        let mut copied = Bytes(0);
         for (number, subject) in subjects.iter_mut().enumerate() {
+            copied.0 += subject.want_changed()?.0;
             subject.copy_wanted(number, pipeline, &limits, &mut |_| {})?;
         }
         monitor.tell(Event::Note(format!(
@@ -280,7 +278,6 @@ fn hold_and_read(
 fn fill_early(
     subjects: &mut [Subject],
     window: &mut Window,
-    expedite: &Expedite,
     monitor: &dyn Monitor,
 ) -> Result<Option<Bytes>> {
     let stop = || monitor.check();
@@ -291,7 +288,9 @@ fn fill_early(
     let mut before = Bytes(u64::MAX);
     for _ in 0..MAX_FILLS {
         let begun = Instant::now();
-        want_changed(subjects, expedite)?;
+        for subject in subjects.iter_mut() {
+            subject.want_changed()?;
+        }
         let read = match window.fill(subjects, &limits, false)? {
             Filled::Read(read) => read,
             Filled::TooMuch(much) => return Ok(Some(much)),

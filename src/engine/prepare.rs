@@ -14,6 +14,7 @@ use crate::device::{
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{DiskRecord, FilesystemRecord, Manifest};
+use crate::freeze::Expedite;
 use crate::model::{BlockSet, Bytes, DevNumber, Likeness, Mode, SnapshotId};
 use crate::store::Vault;
 use crate::track::ChangeSource;
@@ -172,7 +173,7 @@ type Base = (DiskRecord, Arc<Baseline>);
 pub fn prepare_disk(
     (vault, scene): (&Arc<Vault>, &Scene),
     (disk, parent): (&Disk, Option<(SnapshotId, DiskRecord)>),
-    (tracking, pool): (&mut Tracking<'_>, &BufferPool),
+    (tracking, pool, expedite): (&mut Tracking<'_>, &BufferPool, &Expedite),
     wishes: Wishes,
     monitor: &dyn Monitor,
 ) -> Result<SubjectOptions> {
@@ -195,6 +196,7 @@ pub fn prepare_disk(
             disk.dev(),
             wishes.freeze,
         ),
+        expedite: expedite.clone(),
     })
 }
 

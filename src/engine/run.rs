@@ -5,12 +5,11 @@ use super::cut::{Cut, CutOptions, cut};
 use super::monitor::{Event, Monitor};
 use super::quiesce::Quiesce;
 use super::sample;
-use super::subject::{Subject, SubjectOptions, want_changed};
+use super::subject::{Subject, SubjectOptions};
 use super::trust;
 use crate::capture::{Budget, Captured, Next, PassLog, Pipeline, PipelineOptions};
 use crate::device::read::{BufferPool, Limits};
 use crate::error::{Error, ErrorKind, Result};
-use crate::freeze::Expedite;
 use crate::model::{BLOCK_SIZE, Bytes};
 use crate::store::Draft;
 use std::sync::Arc;
@@ -41,8 +40,6 @@ pub struct RunOptions {
     /// What the disks are read into while nothing is frozen: buffers of 1 MiB. A larger pool takes
     /// its place when much is to be read.
     pub pool: BufferPool,
-    /// Has the kernel hurry where it is waited for.
-    pub expedite: Expedite,
 }
 
 /// Most memory for what is read in the window: see [`window_memory`].
@@ -89,7 +86,10 @@ pub fn run(
         workers: options.workers,
     };
     let mut pipeline = Pipeline::start(draft, pipeline)?;
-    let mut subjects = begin_all(disks, &options.expedite)?;
+    let mut subjects = disks
+        .into_iter()
+        .map(Subject::begin)
+        .collect::<Result<Vec<_>>>()?;
     let mut warnings: Vec<String> = subjects.iter().filter_map(sample::loss).collect();
     for warning in &warnings {
         monitor.tell(Event::Warning(warning.clone()));
@@ -125,11 +125,6 @@ pub fn run(
     })
 }
 
-fn begin_all(disks: Vec<SubjectOptions>, expedite: &Expedite) -> Result<Vec<Subject>> {
-    let _expedited = expedite.begin();
-    disks.into_iter().map(Subject::begin).collect()
-}
-
 /// Has the disks read into more buffers, if much is wanted of them.
 fn enough_buffers(subjects: &mut [Subject], pool: &mut BufferPool) -> Result<()> {
     let wanted: u64 = subjects.iter().map(|subject| subject.wanted.len()).sum();
@@ -156,7 +151,6 @@ fn cut_all(
         blocks: blocks as usize,
         most_blocks: most.block().0 as usize,
         pool: options.pool.clone(),
-        expedite: options.expedite.clone(),
     };
     cut(subjects, pipeline, quiesce, &how, monitor)
 }
@@ -235,7 +229,10 @@ fn pre_copy(
             read.0 += subject.copy_wanted(number, pipeline, &limits, &mut told)?.0;
         }
         let took = begun.elapsed();
-        let left = want_changed(subjects, &options.expedite)?;
+        let mut left = Bytes(0);
+        for subject in subjects.iter_mut() {
+            left.0 += subject.want_changed()?.0;
+        }
         log.add(read, took, left);
         match (log.next(budget), options.on_busy) {
             (Next::Again, _) => {}

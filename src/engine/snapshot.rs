@@ -134,16 +134,16 @@ pub fn snapshot_through(
     let id = SnapshotId::generate(u64::try_from(started.as_millisecond()).unwrap_or_default());
     let session = vault.begin_session(id, session(&host, started))?;
     let pool = BufferPool::new(BUFFERS, BUFFER)?;
+    let expedite = Expedite::find(&places.run_dir);
     let (subjects, tracking) = prepare_all(
         (vault, &scene, &host),
         &disks,
         (options, places),
-        &pool,
+        (&pool, &expedite),
         monitor,
     )?;
     let seen = Seen::new(Mutex::new(scene.freeze_set(&disks)));
     let hook_log = SharedHookLog::default();
-    let expedite = Expedite::find(&places.run_dir);
     let mut quiesce = around(standstill(
         (id, &disks),
         (options, places, &expedite),
@@ -157,7 +157,6 @@ pub fn snapshot_through(
         workers: options.workers,
         window_memory: window_memory(memory::total()?),
         pool,
-        expedite,
     };
     let draft = Arc::new(Draft::begin_in(vault, session));
     let result = run(subjects, &draft, quiesce.as_mut(), &how, monitor);
@@ -291,7 +290,7 @@ fn prepare_all<'a>(
     (vault, scene, host): (&Arc<Vault>, &Scene, &str),
     disks: &[Disk],
     (options, places): (&SnapshotOptions, &'a Places),
-    pool: &BufferPool,
+    (pool, expedite): (&BufferPool, &Expedite),
     monitor: &'a dyn Monitor,
 ) -> Result<(Vec<SubjectOptions>, Tracking<'a>)> {
     let parents = find_parents(vault, (host, &scene.topology), disks, monitor)?;
@@ -304,12 +303,17 @@ fn prepare_all<'a>(
     let each = disks.iter().zip(parents);
     let each = each.map(|disk| {
         let name = disk.0.name();
-        prepare_disk((vault, scene), disk, (&mut tracking, pool), wishes, monitor).map_err(
-            |error| match error.kind() {
-                ErrorKind::Interrupted(_) | ErrorKind::Damaged => error,
-                _ => error.on_disk(name),
-            },
+        prepare_disk(
+            (vault, scene),
+            disk,
+            (&mut tracking, pool, expedite),
+            wishes,
+            monitor,
         )
+        .map_err(|error| match error.kind() {
+            ErrorKind::Interrupted(_) | ErrorKind::Damaged => error,
+            _ => error.on_disk(name),
+        })
     });
     let subjects = each.collect::<Result<_>>()?;
     Ok((subjects, tracking))

@@ -7,7 +7,7 @@ use super::quiesce::Quiesce;
 use super::standstill::targets;
 use crate::device::{Disk, Filesystem, Freezable, FreezeSet, Host, freezable};
 use crate::error::{Error, ErrorKind, IoContext, Result};
-use crate::freeze::{Expedite, Guardian, GuardianOptions};
+use crate::freeze::{Expedite, Expedited, Guardian, GuardianOptions};
 use crate::model::DevNumber;
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
@@ -41,8 +41,8 @@ pub struct Still {
     options: StillOptions,
     seen: Seen,
     guardian: Option<Guardian>,
-    /// When the window began.
-    begun: Option<Instant>,
+    /// When the window began, and what it needs, where nothing is to be frozen.
+    begun: Option<(Instant, Option<Expedited>)>,
     /// What guardians lack on this host has been told.
     told: bool,
 }
@@ -134,10 +134,7 @@ impl Still {
         let mut options = GuardianOptions::new(targets, self.options.deadline);
         options.program.clone_from(&self.options.program);
         options.run_dir.clone_from(&self.options.run_dir);
-        // It joins a control group, which waits for a grace period.
-        let expedited = self.options.expedite.begin();
         let mut guardian = Guardian::start(options)?;
-        drop(expedited);
         guardian.sync()?;
         self.guardian = Some(guardian);
         Ok(())
@@ -183,8 +180,9 @@ impl Quiesce for Still {
                 }),
             };
         }
+        let expedited = self.options.expedite.begin();
         let now = Instant::now();
-        self.begun = Some(now);
+        self.begun = Some((now, expedited));
         Ok(now + self.options.deadline)
     }
 
@@ -194,7 +192,7 @@ impl Quiesce for Still {
             None => self
                 .begun
                 .take()
-                .map_or(Duration::ZERO, |begun| begun.elapsed()),
+                .map_or(Duration::ZERO, |(begun, _)| begun.elapsed()),
         };
         if writable(&self.look()?.1) == writable(&self.last_seen()) {
             return Ok(held);

@@ -41,6 +41,15 @@ pub struct SubjectOptions {
     pub all_blocks: bool,
     /// What is mounted on it.
     pub filesystems: Vec<FilesystemRecord>,
+    /// Has the kernel hurry where an epoch waits for it.
+    pub expedite: Expedite,
+}
+
+impl SubjectOptions {
+    fn advance(&mut self) -> Result<Epoch> {
+        let _expedited = self.expedite.begin();
+        self.changes.advance()
+    }
 }
 
 /// One disk of a run.
@@ -79,7 +88,7 @@ impl Subject {
             Mode::Incremental => options.changes.witness()?,
             _ => trust::beginning(options.changes.as_mut(), &options.identity)?,
         };
-        let epoch = options.changes.advance()?;
+        let epoch = options.advance()?;
         let mut subject = Self {
             options,
             witness,
@@ -136,7 +145,7 @@ impl Subject {
         }
         plan.reason = why.to_owned();
         self.witness = trust::beginning(self.options.changes.as_mut(), &self.options.identity)?;
-        self.epoch = self.options.changes.advance()?;
+        self.epoch = self.options.advance()?;
         self.free = BlockSet::new();
         self.choose()
     }
@@ -203,7 +212,7 @@ impl Subject {
 
     /// Starts an epoch and wants what changed since the last one too; answers how much is wanted.
     pub fn want_changed(&mut self) -> Result<Bytes> {
-        let next = self.options.changes.advance()?;
+        let next = self.options.advance()?;
         self.want_until(next)
     }
 
@@ -231,15 +240,4 @@ impl Subject {
         changed.remove(&self.swap);
         Ok(changed)
     }
-}
-
-/// Starts an epoch on all disks, and wants what changed since the last one too; answers how much
-/// is wanted.
-pub fn want_changed(subjects: &mut [Subject], expedite: &Expedite) -> Result<Bytes> {
-    let _expedited = expedite.begin();
-    let mut wanted = Bytes(0);
-    for subject in subjects {
-        wanted.0 += subject.want_changed()?.0;
-    }
-    Ok(wanted)
 }

@@ -223,17 +223,20 @@ impl Clock {
         };
         self.phase = Phase::Lingering;
         self.alarm = None;
-        self.expedited = None;
         let (left, stuck) = self.ledger.unsettled();
         let (word, index, errno) = match reason {
             Reason::Asked => (Word::Thawed, stuck, 0),
             Reason::Expired => (Word::Expired, stuck, 0),
             Reason::Refused { index, errno } => (Word::Failed, index, errno),
-            Reason::Orphaned => return,
+            Reason::Orphaned => {
+                self.expedited = None;
+                return;
+            }
         };
         let head = head(word, index, errno, left, self.since_order());
         let entries = self.ledger.thaw_entries();
         deliver(&self.socket, head.encode(entries, &mut self.buffer));
+        self.expedited = None;
     }
 
     fn since_order(&self) -> Duration {

@@ -137,6 +137,9 @@ impl ThawReport {
 pub fn thaw(run_dir: &Path) -> Result<ThawReport> {
     let boot_id = record::boot_id()?;
     let mut report = ThawReport::default();
+    if let Err(error) = undo_expedited(run_dir) {
+        report.unreadable.push(error.to_string());
+    }
     for path in record::list(run_dir, record::FREEZES)? {
         let record = match Record::read(&path) {
             Ok(record) => record,
@@ -167,9 +170,6 @@ pub fn thaw(run_dir: &Path) -> Result<ThawReport> {
         }
         // If it cannot be removed, it will only be looked at once more.
         let _ = fs::remove_file(&path);
-    }
-    if let Err(error) = undo_expedited(run_dir) {
-        report.unreadable.push(error.to_string());
     }
     Ok(report)
 }

@@ -4,16 +4,18 @@
 //! `rcu_gp_is_expedited()`). The switch is the whole host's: it is on for an instant only, it must
 //! never stay on, and what its owner has set is left alone.
 //!
-//! Runs share it by a file in the run directory: who needs it holds a shared lock of that file; who
-//! finds nobody else at the end switches it off. While it is on by us the file holds the boot's
+//! Runs share it by a note in the run directory: who needs it holds a shared lock of that file; who
+//! finds nobody else at the end switches it off. While it is on by us the note holds the boot's
 //! name, so that the next run, or `thaw`, switches it off for those who were killed.
 
 use super::record::{boot_id, in_memory, open_run_dir};
 use crate::error::{IoContext, Result};
 use std::fs::{self, File, OpenOptions};
+use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// `Documentation/admin-guide/kernel-parameters.txt`, `rcupdate.rcu_expedited`.
 const SWITCH: &str = "/sys/kernel/rcu_expedited";
@@ -25,10 +27,13 @@ const UNDISTURBED: [&str; 2] = [
     "/sys/devices/system/cpu/nohz_full",
 ];
 /// The note's name in the run directory.
-const FILE: &str = "expedited";
+const NOTE: &str = "expedited";
 /// A file of this name there stands in for the switch: tests have one each, as the switch is the
 /// whole host's.
 const STAND_IN: &str = "rcu_expedited";
+/// What the note holds instead of the boot's name when it is not on by us: as long as that, so that
+/// the file's page stays.
+const NOBODY: [u8; 36] = [b' '; 36];
 /// Others hold the lock alone for some system calls only.
 const TRIES: usize = 16;
 
@@ -39,12 +44,13 @@ pub struct Expedite(Option<Arc<Switch>>);
 #[derive(Debug)]
 struct Switch {
     switch: File,
-    file: File,
+    note: File,
     boot: String,
+    /// Of one open file there is one lock.
+    in_use: AtomicBool,
 }
 
-/// As long as it lives, grace periods are expedited. Of one [`Expedite`] and its clones there must
-/// be one at a time only: they share a lock.
+/// As long as it lives, grace periods are expedited.
 #[derive(Debug)]
 pub struct Expedited(Arc<Switch>);
 
@@ -61,10 +67,16 @@ impl Expedite {
         Self(Switch::open(run_dir, true).ok().flatten().map(Arc::new))
     }
 
-    /// Switches it on, unless it is on by somebody else's wish. It never waits for a disk.
+    /// Switches it on, unless it is on by its owner's wish, or by this very object. It never waits
+    /// for a disk.
     pub fn begin(&self) -> Option<Expedited> {
         let switch = self.0.as_ref()?;
-        switch.on().ok()?.then(|| Expedited(Arc::clone(switch)))
+        if switch.in_use.swap(true, Ordering::AcqRel) {
+            return None;
+        }
+        let expedited = Expedited(Arc::clone(switch));
+        // Else it is given back at once.
+        switch.on().is_ok_and(|on| on).then_some(expedited)
     }
 }
 
@@ -72,6 +84,7 @@ impl Drop for Expedited {
     fn drop(&mut self) {
         // What fails is done by the next run.
         let _ = self.0.off();
+        self.0.in_use.store(false, Ordering::Release);
     }
 }
 
@@ -92,83 +105,92 @@ fn names_any(text: &str) -> bool {
 }
 
 impl Switch {
-    /// `None` where there is none, or no file yet and none is to be made.
+    /// `None` where there is none, or no note yet and none is to be made.
     fn open(run_dir: &Path, create: bool) -> Result<Option<Self>> {
-        let path = run_dir.join(FILE);
+        let path = run_dir.join(NOTE);
         if create {
             open_run_dir(run_dir)?;
         } else if !path.exists() {
             return Ok(None);
         }
+        if !in_memory(&File::open(run_dir).io_context("open", run_dir)?) {
+            return Ok(None);
+        }
         let mut options = OpenOptions::new();
         options.read(true).write(true);
         options.custom_flags(nix::libc::O_NOFOLLOW);
-        let stand_in = options.open(run_dir.join(STAND_IN));
-        let Ok(switch) = stand_in.or_else(|_| options.open(SWITCH)) else {
+        let switch = match options.open(run_dir.join(STAND_IN)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => options.open(SWITCH),
+            other => other,
+        };
+        let Ok(switch) = switch else {
             return Ok(None);
         };
         options.create(create).truncate(false).mode(0o600);
-        let file = options.open(&path).io_context("open", &path)?;
-        let boot = boot_id()?;
-        Ok(in_memory(&file).then_some(Self { switch, file, boot }))
+        let note = options.open(&path).io_context("open", &path)?;
+        Ok(Some(Self {
+            switch,
+            note,
+            boot: boot_id()?,
+            in_use: AtomicBool::new(false),
+        }))
     }
 
-    /// Whether it is on by us now.
-    fn on(&self) -> std::io::Result<bool> {
+    /// Whether it is on by us now, and our lock says so. `off` is to be called in any case.
+    fn on(&self) -> io::Result<bool> {
         for _ in 0..TRIES {
-            if self.file.try_lock().is_ok() {
-                let foreign = self.reads("1")? && !self.is_ours()?;
-                if !foreign {
-                    self.file.write_all_at(self.boot.as_bytes(), 0)?;
-                    self.set("1")?;
-                }
-                // Not in one step: whoever is quicker finds that it is ours.
-                self.file.unlock()?;
-                if foreign {
+            if self.note.try_lock().is_ok() {
+                let ours = self.is_ours()?;
+                if !ours && self.is_on()? {
                     return Ok(false);
                 }
+                self.note.write_all_at(self.boot.as_bytes(), 0)?;
+                // Not in one step: who is quicker finds that it is ours, and may end that.
+                self.note.unlock()?;
             }
-            if self.file.try_lock_shared().is_ok() {
+            if self.note.try_lock_shared().is_ok() {
                 if self.is_ours()? {
                     self.set("1")?;
                     return Ok(true);
                 }
-                self.file.unlock()?;
+                self.note.unlock()?;
             }
         }
-        self.off()?;
         Ok(false)
     }
 
     /// Off, if it is on by us and nobody else needs it.
-    fn off(&self) -> std::io::Result<()> {
+    fn off(&self) -> io::Result<()> {
         // An own lock that is shared is lost by this, whatever comes of it: of two who do it at
         // the same time, the second finds itself alone (flock(2)).
-        if self.file.try_lock().is_err() {
+        if self.note.try_lock().is_err() {
             return Ok(());
         }
         let done = self.is_ours().and_then(|ours| match ours {
-            true => self.set("0").and_then(|()| self.file.set_len(0)),
+            true => {
+                self.set("0")?;
+                self.note.write_all_at(&NOBODY, 0)
+            }
             false => Ok(()),
         });
-        self.file.unlock()?;
+        self.note.unlock()?;
         done
     }
 
-    fn is_ours(&self) -> std::io::Result<bool> {
-        let mut text = [0; 64];
-        let len = self.file.read_at(&mut text, 0)?;
+    fn is_ours(&self) -> io::Result<bool> {
+        let mut text = [0; NOBODY.len()];
+        let len = self.note.read_at(&mut text, 0)?;
         Ok(text.get(..len) == Some(self.boot.as_bytes()))
     }
 
-    fn reads(&self, value: &str) -> std::io::Result<bool> {
+    /// Any other number than 0 means on.
+    fn is_on(&self) -> io::Result<bool> {
         let mut text = [0; 16];
         let len = self.switch.read_at(&mut text, 0)?;
-        let text = text.get(..len).unwrap_or_default();
-        Ok(text.trim_ascii() == value.as_bytes())
+        Ok(text.get(..len).unwrap_or_default().trim_ascii() != b"0")
     }
 
-    fn set(&self, value: &str) -> std::io::Result<()> {
+    fn set(&self, value: &str) -> io::Result<()> {
         self.switch.write_all_at(value.as_bytes(), 0)
     }
 }
@@ -177,6 +199,7 @@ impl Switch {
 mod tests {
     use super::*;
     use std::path::PathBuf;
+    use std::sync::atomic::AtomicUsize;
 
     /// A switch that is a file, and a run directory in memory.
     struct Scene {
@@ -235,9 +258,29 @@ mod tests {
     fn what_its_owner_has_set_stays() {
         let scene = Scene::new("owner");
         fs::write(&scene.switch, "1\n").unwrap();
-        assert!(scene.another().begin().is_none());
+        let ours = scene.another();
+        assert!(ours.begin().is_none());
         undo_expedited(&scene.folder).unwrap();
         assert_eq!(scene.reads(), "1");
+        // Any number but 0 means on.
+        fs::write(&scene.switch, "2\n").unwrap();
+        assert!(ours.begin().is_none());
+        assert_eq!(scene.reads(), "2");
+        fs::write(&scene.switch, "0\n").unwrap();
+        assert!(ours.begin().is_some(), "nothing of the others is kept");
+        assert_eq!(scene.reads(), "0");
+    }
+
+    #[test]
+    fn one_at_a_time() {
+        let scene = Scene::new("one");
+        let ours = scene.another();
+        let first = ours.begin().unwrap();
+        assert!(ours.clone().begin().is_none());
+        assert_eq!(scene.reads(), "1");
+        drop(first);
+        assert_eq!(scene.reads(), "0");
+        assert!(ours.begin().is_some());
     }
 
     #[test]
@@ -246,7 +289,7 @@ mod tests {
         let one = scene.another();
         let begun = one.begin().unwrap();
         // As by the end of its process: the lock goes, and nothing else.
-        begun.0.file.unlock().unwrap();
+        begun.0.note.unlock().unwrap();
         std::mem::forget(begun);
         assert_eq!(scene.reads(), "1");
         undo_expedited(&scene.folder).unwrap();
@@ -261,7 +304,7 @@ mod tests {
     fn another_boots_note_says_nothing() {
         let scene = Scene::new("boot");
         fs::write(&scene.switch, "1\n").unwrap();
-        fs::write(scene.folder.join(FILE), "another boot").unwrap();
+        fs::write(scene.folder.join(NOTE), "another boot").unwrap();
         undo_expedited(&scene.folder).unwrap();
         assert_eq!(scene.reads(), "1");
         assert!(scene.another().begin().is_none());
@@ -270,6 +313,7 @@ mod tests {
     #[test]
     fn many_at_once_leave_it_off_and_have_it_on() {
         let scene = Scene::new("many");
+        let had = AtomicUsize::new(0);
         std::thread::scope(|threads| {
             for _ in 0..8 {
                 threads.spawn(|| {
@@ -278,13 +322,15 @@ mod tests {
                         // One that finds no gap goes without.
                         if let Some(_begun) = mine.begin() {
                             assert_eq!(scene.reads(), "1");
+                            had.fetch_add(1, Ordering::Relaxed);
                         }
                     }
                 });
             }
         });
+        assert!(had.into_inner() > 500);
         assert_eq!(scene.reads(), "0");
-        assert!(fs::read(scene.folder.join(FILE)).unwrap().is_empty());
+        assert_eq!(fs::read(scene.folder.join(NOTE)).unwrap(), NOBODY);
     }
 
     #[test]

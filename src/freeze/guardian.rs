@@ -444,8 +444,6 @@ impl Guardian {
         self.phase = Phase::Over;
         let ended = self.end_guardian(END_WITHIN);
         let left = self.leftovers().thaw();
-        // What fails is done by the next run.
-        let _ = self.record.path.parent().map(undo_expedited);
         self.clean = ended && matches!(left, Ok(None));
         match left {
             Ok(None) => verdict::killed(ended),
@@ -484,6 +482,10 @@ impl Drop for Guardian {
         }
         self.socket = None;
         let ended = self.await_end(END_WITHIN);
+        if ended {
+            // Usually the guardian has done so. What fails is done by the next run.
+            let _ = undo_expedited(self.record.run_dir());
+        }
         if ended && self.clean {
             // Usually the guardian has done so.
             let _ = std::fs::remove_file(&self.record.path);

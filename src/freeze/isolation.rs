@@ -32,7 +32,7 @@ pub(super) struct Isolation {
 }
 
 impl Isolation {
-    /// Takes all measures that need not wait until the memory is all there.
+    /// Takes all measures that need not wait for anything.
     pub(super) fn begin() -> Self {
         let session = nix::unistd::setsid().map(drop).map_err(io::Error::from);
         let deaf = sys::process::ignore_signals(&deaf_to()).map_err(io::Error::from);
@@ -43,9 +43,18 @@ impl Isolation {
         }
         let _ = prctl::set_name(c"freeze-guardian");
         let oom = fs::write("/proc/self/oom_score_adj", "-1000");
+        Self {
+            results: [errno(session), errno(deaf), errno(oom), 0, 0],
+            groups: OwnGroup::default(),
+        }
+    }
+
+    /// Joins a control group of its own; the kernel waits for a grace period.
+    pub(super) fn join_group(&mut self) {
         let (groups, group) = OwnGroup::join(GROUP);
-        let results = [errno(session), errno(deaf), errno(oom), errno(group), 0];
-        Self { results, groups }
+        self.groups = groups;
+        let [.., slot, _] = &mut self.results;
+        *slot = errno(group);
     }
 
     /// Locks everything that is mapped now or later.

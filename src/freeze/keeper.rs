@@ -32,11 +32,13 @@ pub fn guardian_main() -> ExitCode {
     };
     let mut isolation = Isolation::begin();
     let Some((hello, fds)) = receive_orders(&socket) else {
-        isolation.leave_groups();
         return ExitCode::from(2);
     };
     let record = PathBuf::from(std::ffi::OsString::from_vec(hello.record.clone()));
     let expedite = record.parent().map(Expedite::find).unwrap_or_default();
+    let expedited = expedite.begin();
+    isolation.join_group();
+    drop(expedited);
     let Some((mut clock, ledger)) = prepare(socket, &hello, fds, expedite.clone()) else {
         isolation.leave_groups();
         return ExitCode::from(2);
@@ -50,7 +52,7 @@ pub fn guardian_main() -> ExitCode {
         // The engine removes it too; whoever comes second finds nothing.
         let _ = std::fs::remove_file(record);
     }
-    // Leaving one waits for a grace period, and the engine for this end.
+    // The engine waits for this end.
     let _expedited = expedite.begin();
     isolation.leave_groups();
     ExitCode::from(u8::from(lost))

@@ -205,6 +205,11 @@ impl RecordFile {
         })
     }
 
+    /// The run directory that it lies in.
+    pub(super) fn run_dir(&self) -> &Path {
+        self.path.parent().unwrap_or(&self.path)
+    }
+
     /// Puts all `count` targets down as "may be frozen", where the guardian will not be able to
     /// tell. To be called before anything is frozen.
     pub(super) fn suspect_all(&self, count: usize) -> Result<()> {

@@ -1,6 +1,7 @@
 //! Thawing without a guardian, and calls that may never come back made in threads that nobody waits
 //! for without bound.
 
+use super::expedite::undo_expedited;
 use super::helper::Helper;
 use super::ledger::{Ledger, Outcome, State, THAWERS};
 use super::record::RecordFile;
@@ -74,6 +75,8 @@ impl Leftovers {
     /// it may have come unstuck only now; if it did, the journal names nothing.
     pub(super) fn outlive(self, guardian: &Helper) {
         guardian.await_end();
+        // What fails is done by the next run.
+        let _ = undo_expedited(self.record.run_dir());
         if matches!(self.thaw(), Ok(None)) {
             // Usually the guardian has done so.
             let _ = std::fs::remove_file(&self.record.path);

@@ -37,6 +37,38 @@ fn without_io_uring_it_reads_with_threads() {
     lab.run(&["verify", "--all"]).expect(0);
 }
 
+/// Each step that waits for a grace period: epochs before the cut, the start of a guardian, the
+/// freeze, its end. The switch is off after each.
+#[test]
+fn grace_periods_are_expedited_where_they_are_waited_for_and_nowhere_else() {
+    let Some(lab) = Lab::with_vault("cli: grace periods") else {
+        return;
+    };
+    if !try_tool("strace", &["-V"]) {
+        crate::support::disks::skipped("cli: grace periods", "needs strace");
+        return;
+    }
+    let mut disk = lab.disk("disk", 24 << 20);
+    disk.mount("ext4");
+    lab.run(&["snapshot", &disk.device]).expect(0);
+    let switch = lab.at("run/rcu_expedited");
+    let prefix = ["strace", "-f", "-qq", "-o", &lab.at("trace"), "-P", &switch];
+    let prefix = [&prefix[..], &["-e", "trace=pwrite64"]].concat();
+    for (level, least) in [("filesystem", 7), ("crash", 5)] {
+        let args = ["snapshot", &disk.device, "--level", level];
+        finish(&mut lab.command_with(&prefix, &args)).expect(0);
+        let trace = std::fs::read_to_string(lab.path("trace")).unwrap();
+        let words = trace.split_whitespace();
+        let words: Vec<_> = words.filter(|word| word.starts_with('"')).collect();
+        let (pairs, rest) = words.as_chunks::<2>();
+        assert!(rest.is_empty(), "{trace}");
+        assert!(pairs.len() >= least, "{level}: {trace}");
+        let on_off = ["\"1\",", "\"0\","];
+        assert!(pairs.iter().all(|pair| *pair == on_off), "{trace}");
+        assert_eq!(std::fs::read_to_string(&switch).unwrap(), "0\n");
+    }
+}
+
 /// Runs it in a mount namespace of its own, after `setup`.
 fn elsewhere(lab: &Lab, setup: &str, args: &[&str]) -> Run {
     let script = format!("{setup} && exec \"$@\"");

@@ -4,6 +4,7 @@ use super::cuts::{self, Bank, Promise, Recovery};
 use super::hooks::{self, Held, Hooks};
 use super::ledger::{ACCOUNTS, BALANCE, Ledger, Transfer};
 use super::server::{Database, Piped, Place, Session, found, give, ledger_of, output, succeeds};
+use crate::hooks::killed::wait_for;
 use nix::sys::signal::Signal;
 use std::path::PathBuf;
 use std::process::Command;
@@ -167,6 +168,10 @@ fn nothing_is_written_by_mariadb_itself_while_it_is_held() {
     };
     let place = bank.server.place.clone();
     let hooks = Hooks::install(MariaDb, &place, &bank.lab.path("hooks"), "");
+    let rows = || {
+        let table = "mysql.innodb_table_stats where table_name = 'transfer'";
+        output(query(&place, &format!("select n_rows from {table}")))
+    };
     // The first statistics are written at once; the next have to wait for their time.
     for first in [1, 501, 1001] {
         let last = first + 499;
@@ -175,8 +180,12 @@ fn nothing_is_written_by_mariadb_itself_while_it_is_held() {
         output(query(&place, &sql));
         sleep(Duration::from_millis(500));
     }
+    let before = rows();
     hooks.before(bank.disk.mounted.as_deref()).expect(0);
     sleep(Duration::from_secs(13));
+    assert_eq!(rows(), before);
     let after = hooks.after("cut").expect(0);
     assert!(after.stdout.contains("; 0 bytes of redo log"), "{after:?}");
+    // They were due.
+    wait_for(|| rows() != before);
 }

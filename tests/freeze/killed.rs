@@ -220,6 +220,7 @@ fn the_engine_thaws_when_the_guardian_is_killed() {
     let mounts: Vec<&Mounted> = mounts.iter().collect();
     let mut guardian = Guardian::start(options(run_dir.path(), &mounts, FAR)).unwrap();
     guardian.freeze().unwrap();
+    assert!(expedited(run_dir.path()));
     signal(guardian.pid().unwrap(), Signal::SIGKILL);
     wait_until("the end of the guardian", || !guardian.is_holding());
     assert!(is_frozen(mounts[0].place.as_path()), "who thawed it?");
@@ -291,7 +292,9 @@ fn the_emergency_thaw_finds_what_two_dead_processes_left() {
         engine.kill_with_guardian();
         assert!(ours.iter().all(|mount| is_frozen(&mount.place)));
         // Only what cannot block is written while something is frozen.
-        assert_eq!(expedited(run_dir.path()), dir.starts_with("/dev/shm"));
+        if dir.starts_with("/dev/shm") {
+            assert!(expedited(run_dir.path()));
+        }
         let report = thaw(&dir).unwrap();
         report.verdict().unwrap();
         assert!(!expedited(run_dir.path()));

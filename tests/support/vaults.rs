@@ -103,7 +103,6 @@ pub fn take(vault: &Arc<Vault>, disks: &[ModelDisk], options: Take) -> Result<Ta
         workers: 2,
         window_memory: options.window,
         pool,
-        expedite: Expedite::default(),
     };
     let draft = Arc::new(Draft::begin(vault));
     let mut result = run(subjects, &draft, &mut quiesce, &how, &Silent)?;
@@ -161,6 +160,7 @@ fn subject(
         parent,
         all_blocks: options.all_blocks,
         filesystems: Vec::new(),
+        expedite: Expedite::default(),
         identity,
     })
 }
