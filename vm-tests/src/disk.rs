@@ -117,8 +117,10 @@ impl Disk {
     pub(crate) fn device(&self) -> Value {
         let (name, node) = (&self.name, format!("node-{}", self.name));
         match self.bus {
+            // The log of writes adds two pieces to each request, and fails one of more than 1022,
+            // which several requests merged into one can have.
             Bus::Virtio => json!({"driver": "virtio-blk-pci", "id": name, "drive": node,
-                "serial": name}),
+                "serial": name, "request-merging": !matches!(self.fault, Fault::Logged(_))}),
             Bus::Scsi => json!({"driver": "scsi-hd", "id": name, "drive": node, "bus": "scsi.0",
                 "serial": name}),
             Bus::Nvme => json!({"driver": "nvme", "id": name, "drive": node, "serial": name,

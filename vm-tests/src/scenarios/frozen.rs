@@ -119,10 +119,8 @@ pub fn logs_on_what_is_frozen(lab: &Lab) -> Result<()> {
     slow_to_flush(&mut guest, &slow, 3000)?;
     let allowed = if lab.broken { "1s" } else { "20s" };
     let disks = format!("{} {} --max-freeze {allowed}", slow.path(), var.path());
-    guest.sh(
-        "systemd-run --quiet --unit=watch sh -c \
-         'while :; do cat /sys/kernel/rcu_expedited >>/run/expedited; sleep 0.05; done'",
-    )?;
+    guest.sh("systemd-run --quiet --unit=watch sh -c \
+         'while :; do cat /sys/kernel/rcu_expedited >>/run/expedited; sleep 0.05; done'")?;
     // By a service whose words go to the journal, its document to a file on the same disk.
     let service = format!(
         "systemd-run --quiet --wait --unit=runner -p StandardError=journal \
