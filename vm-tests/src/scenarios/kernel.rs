@@ -1,8 +1,10 @@
 //! The project's own tests of tracking and freezing, on this kernel.
 
-use crate::lab::{LONG, Lab};
+use super::faults::filled;
+use super::load::carry;
+use crate::lab::{LONG, Lab, good, new_vault};
 use crate::machine::Machine;
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 /// Runs tests of the test program; what they said.
 fn tests(guest: &mut Machine, arguments: &str) -> Result<String> {
@@ -53,3 +55,61 @@ pub fn tracking_and_freezing(lab: &Lab) -> Result<()> {
     guest.done();
     Ok(())
 }
+
+/// Writes and flushes for minutes, on a virtio disk and on a loop disk: none is hidden from the
+/// programs, so the proof holds and the next snapshot is incremental.
+pub fn the_proof_outlives_a_load(lab: &Lab) -> Result<()> {
+    let mut guest = lab.guest("guest")?;
+    new_vault(&mut guest, &lab.blank("vault", 500)?)?;
+    let (data, files) = (lab.blank("data", 96)?, lab.blank("files", 160)?);
+    filled(&mut guest, &data, 8)?;
+    guest.plug(&files)?;
+    let looped = guest.sh(&format!(
+        "set -e; mkfs.ext4 -q {0}; mkdir -p /srv/files /srv/loop; mount {0} /srv/files; \
+         truncate -s 64M /srv/files/image; at=$(losetup --find --show /srv/files/image); \
+         mkfs.ext4 -q $at; mount $at /srv/loop; echo $at",
+        files.path()
+    ))?;
+    let snapshot = format!("snapshot {} {looped}", data.path());
+    good(&mut guest, &snapshot)?;
+    carry(&mut guest, HAMMER, "/run/hammer.py")?;
+    let mut written = Vec::new();
+    for folder in ["/srv/data", "/srv/loop"] {
+        let line = format!("python3 /run/hammer.py {folder}/hammered 90");
+        written.push(
+            guest
+                .attempt(&line, LONG)?
+                .expect(0)?
+                .stdout
+                .trim()
+                .to_owned(),
+        );
+    }
+    if lab.broken {
+        good(&mut guest, "track stop")?;
+    }
+    let taken = good(&mut guest, &snapshot)?;
+    let disks = taken["disks"].as_array().context("no disks")?;
+    lab.note(format!(
+        "{} flushed writes on virtio, {} on loop: {} and {}",
+        written[0], written[1], disks[0]["reason"], disks[1]["reason"]
+    ));
+    ensure!(
+        disks.iter().all(|disk| disk["mode"] == "incremental"),
+        "{taken:#}"
+    );
+    guest.done();
+    Ok(())
+}
+
+/// Writes at random places of a file, each down to its disk, for so many seconds; tells how many.
+const HAMMER: &str = r#"
+import os, random, sys, time
+file = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
+end, count = time.monotonic() + float(sys.argv[2]), 0
+while time.monotonic() < end:
+    os.pwrite(file, random.randbytes(4096), random.randrange(2000) * 4096)
+    os.fsync(file)
+    count += 1
+print(count)
+"#;

@@ -53,6 +53,7 @@ pub const ALL: &[Scenario] = &[
     scenario("first::the_host_can", BOTH, &[], first::the_host_can),
     scenario("kernel::every_write_is_marked", &[], BOTH, kernel::every_write_is_marked),
     scenario("kernel::tracking_and_freezing", &[], BOTH, kernel::tracking_and_freezing),
+    scenario("kernel::the_proof_outlives_a_load", &[], BOTH, kernel::the_proof_outlives_a_load),
     scenario("kernel::a_swap_file_in_use", &[V6_12], &[V6_1], kernel::a_swap_file_in_use),
     scenario("great::an_instance_boots_again", &[V6_12], &[V6_1], great::an_instance_boots_again),
     scenario("great::an_instance_on_lvm_boots_again", &[], BOTH, great::an_instance_on_lvm_boots_again),
