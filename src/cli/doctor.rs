@@ -61,6 +61,7 @@ pub fn run(args: &DoctorArgs, common: &Common) -> Result<Outcome> {
     };
     found.text.push_str(&match found.amiss {
         0 => "nothing is amiss".to_owned(),
+        1 => "1 thing is amiss".into(),
         count => format!("{count} things are amiss"),
     });
     let json = json!({
