@@ -42,7 +42,7 @@ impl Monitor for Asking<'_> {
         if !stdin.is_terminal() || !stderr.is_terminal() {
             return Err(refused_to_overwrite(lost));
         }
-        write_patiently(stderr.as_fd(), question(lost).as_bytes(), PATIENCE);
+        let _ = write_patiently(stderr.as_fd(), question(lost).as_bytes(), PATIENCE);
         loop {
             signals::check()?;
             let mut ready = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];

@@ -1,8 +1,8 @@
 //! The last words of a command. Nobody listening, or nobody reading, changes nothing of what was
-//! done, nor of its exit code.
+//! done, nor of its exit code; where words are cut short in a file, somebody will read them.
 
 use super::args::Common;
-use super::exit::{code, exit};
+use super::exit::{BELOW, DONE, code, exit};
 use super::outcome::Outcome;
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::clip;
@@ -32,8 +32,23 @@ pub fn conclude(result: Result<Outcome>, common: &Common, patience: Duration) ->
             if !text.is_empty() && !text.ends_with('\n') {
                 text.push('\n');
             }
-            write_patiently(std::io::stdout().as_fd(), text.as_bytes(), patience);
-            exit(outcome.code)
+            match write_patiently(std::io::stdout().as_fd(), text.as_bytes(), patience) {
+                Ok(()) => exit(outcome.code),
+                Err(errno) => {
+                    let why = errno.desc();
+                    let text = format!(
+                        "hint: make room where its output goes\n{}\n",
+                        verdict(&format!(
+                            "done, but what it answers could not be written: {why}"
+                        ))
+                    );
+                    let _ = write_patiently(std::io::stderr().as_fd(), text.as_bytes(), PATIENCE);
+                    exit(match outcome.code {
+                        DONE => BELOW,
+                        other => other,
+                    })
+                }
+            }
         }
         Err(error) => conclude_error(&error, common.json),
     }
@@ -44,14 +59,15 @@ pub fn conclude_error(error: &Error, as_json: bool) -> ExitCode {
     if as_json {
         let mut document = json!({"error": error_document(error)}).to_string();
         document.push('\n');
-        write_patiently(std::io::stdout().as_fd(), document.as_bytes(), PATIENCE);
+        // Its code says that it failed.
+        let _ = write_patiently(std::io::stdout().as_fd(), document.as_bytes(), PATIENCE);
     } else {
         let text = format!(
             "hint: {}\n{}\n",
             clip(advice(error), MOST_WORDS),
             verdict(&error.to_string())
         );
-        write_patiently(std::io::stderr().as_fd(), text.as_bytes(), PATIENCE);
+        let _ = write_patiently(std::io::stderr().as_fd(), text.as_bytes(), PATIENCE);
     }
     exit(code(error.kind()))
 }
@@ -96,7 +112,10 @@ fn advice(error: &Error) -> &str {
 }
 
 /// Writes, but waits for a reader no longer than that; what is left then is lost.
-pub fn write_patiently(to: BorrowedFd<'_>, bytes: &[u8], patience: Duration) {
+///
+/// # Errors
+/// What was to be written was cut short by something else than that nobody reads it.
+pub fn write_patiently(to: BorrowedFd<'_>, bytes: &[u8], patience: Duration) -> Result<(), Errno> {
     let until = Instant::now() + patience;
     let mut rest = bytes;
     while !rest.is_empty() {
@@ -105,12 +124,14 @@ pub fn write_patiently(to: BorrowedFd<'_>, bytes: &[u8], patience: Duration) {
         match poll(&mut [PollFd::new(to, PollFlags::POLLOUT)], timeout) {
             Ok(1) => {}
             Err(Errno::EINTR) => continue,
-            _ => return,
+            _ => return Ok(()),
         }
         match nix::unistd::write(to, &rest[..rest.len().min(ATOM)]) {
             Ok(count) => rest = &rest[count..],
             Err(Errno::EINTR | Errno::EAGAIN) if !left.is_zero() => {}
-            Err(_) => return,
+            Err(Errno::EPIPE | Errno::EINTR | Errno::EAGAIN) => return Ok(()),
+            Err(errno) => return Err(errno),
         }
     }
+    Ok(())
 }

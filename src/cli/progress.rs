@@ -182,7 +182,7 @@ fn rate(done: Bytes, total: Bytes, took: Duration) -> String {
 
 fn line(text: &str) {
     let line = format!("{text}\n");
-    write_patiently(
+    let _ = write_patiently(
         std::io::stderr().as_fd(),
         line.as_bytes(),
         Duration::from_millis(500),

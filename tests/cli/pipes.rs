@@ -87,3 +87,33 @@ fn a_snapshot_is_made_whoever_listens() {
     }
     lab.run(&["verify", "--all"]).expect(0);
 }
+
+/// Somebody will read a file, and take half a list for all of it.
+#[test]
+fn an_answer_that_is_cut_short_is_no_good_answer() {
+    let Some(lab) = Lab::with_vault("cli: full output") else {
+        return;
+    };
+    let disk = lab.disk("disk", 1 << 20);
+    let id = lab.json(&["snapshot", &disk.device])["snapshot"].clone();
+    for args in [
+        &["list", "--json"][..],
+        &["show", "latest"],
+        &["snapshot", &disk.device],
+    ] {
+        let script = ["sh", "-c", "exec \"$@\" >/dev/full", "sh"];
+        let run = finish(&mut lab.command_with(&script, args));
+        assert_eq!(run.code, 3, "{args:?}: {run:?}");
+        let said = run.stderr.lines().last().unwrap();
+        assert!(
+            said.contains("could not be written: No space left"),
+            "{run:?}"
+        );
+    }
+    let list = lab.json(&["list"]);
+    assert_eq!(
+        list["snapshots"].as_array().unwrap().len(),
+        2,
+        "{id} and one more"
+    );
+}

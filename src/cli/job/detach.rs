@@ -227,7 +227,7 @@ fn move_out(id: JobId) -> Settled {
 
 fn say(line: &str) {
     let patience = Duration::from_millis(500);
-    write_patiently(
+    let _ = write_patiently(
         std::io::stderr().as_fd(),
         format!("{line}\n").as_bytes(),
         patience,
