@@ -1,6 +1,6 @@
 //! Has the kernel's grace periods expedited while something waits for them: a `FIFREEZE` waits for
 //! three (`fs/super.c`, `percpu_down_write()`), each step of the tracking programs for one, and one
-//! takes 4 to 30 ms, but well under one when it is expedited (`kernel/rcu/update.c`,
+//! takes 4 to 20 ms, but well under one when it is expedited (`kernel/rcu/update.c`,
 //! `rcu_gp_is_expedited()`). The switch is the whole host's: it is on for an instant only, it must
 //! never stay on, and what its owner has set is left alone.
 //!
