@@ -8,6 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::job::clip;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::stat::{SFlag, fstat};
 use serde_json::{Value, json};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::ExitCode;
@@ -34,24 +35,22 @@ pub fn conclude(result: Result<Outcome>, common: &Common, patience: Duration) ->
             }
             match write_patiently(std::io::stdout().as_fd(), text.as_bytes(), patience) {
                 Ok(()) => exit(outcome.code),
-                Err(errno) => {
-                    let why = errno.desc();
-                    let text = format!(
-                        "hint: make room where its output goes\n{}\n",
-                        verdict(&format!(
-                            "done, but what it answers could not be written: {why}"
-                        ))
-                    );
-                    let _ = write_patiently(std::io::stderr().as_fd(), text.as_bytes(), PATIENCE);
-                    exit(match outcome.code {
-                        DONE => BELOW,
-                        other => other,
-                    })
-                }
+                Err(errno) => cut_short(outcome.code, errno),
             }
         }
         Err(error) => conclude_error(&error, common.json),
     }
+}
+
+/// Tells that an answer is not whole; what was to end well ends below that.
+fn cut_short(code: u8, errno: Errno) -> ExitCode {
+    let why = format!(
+        "done, but what it answers could not be written: {}",
+        errno.desc()
+    );
+    let text = format!("hint: make room where its output goes\n{}\n", verdict(&why));
+    let _ = write_patiently(std::io::stderr().as_fd(), text.as_bytes(), PATIENCE);
+    exit(if code == DONE { BELOW } else { code })
 }
 
 /// Prints why there is no answer, and gives the exit code.
@@ -130,8 +129,15 @@ pub fn write_patiently(to: BorrowedFd<'_>, bytes: &[u8], patience: Duration) -> 
             Ok(count) => rest = &rest[count..],
             Err(Errno::EINTR | Errno::EAGAIN) if !left.is_zero() => {}
             Err(Errno::EPIPE | Errno::EINTR | Errno::EAGAIN) => return Ok(()),
+            // A terminal that has gone.
+            Err(Errno::EIO) if !is_file(to) => return Ok(()),
             Err(errno) => return Err(errno),
         }
     }
     Ok(())
+}
+
+fn is_file(fd: BorrowedFd<'_>) -> bool {
+    let kind = fstat(fd).map(|found| SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT);
+    kind == Ok(SFlag::S_IFREG)
 }

@@ -8,7 +8,7 @@
 //! finds nobody else at the end switches it off. While it is on by us the note holds the boot's
 //! name, so that the next run, or `thaw`, switches it off for those who were killed.
 
-use super::record::{boot_id, in_memory, open_run_dir};
+use super::record::{boot_id, check_run_dir, in_memory, open_run_dir};
 use crate::error::{IoContext, Result};
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -110,7 +110,9 @@ impl Switch {
         let path = run_dir.join(NOTE);
         if create {
             open_run_dir(run_dir)?;
-        } else if !path.exists() {
+        } else if path.exists() {
+            check_run_dir(run_dir)?;
+        } else {
             return Ok(None);
         }
         if !in_memory(&File::open(run_dir).io_context("open", run_dir)?) {

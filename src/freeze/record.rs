@@ -281,7 +281,7 @@ pub(super) fn open_run_dir(run_dir: &Path) -> Result<()> {
     check_run_dir(run_dir)
 }
 
-fn check_run_dir(run_dir: &Path) -> Result<()> {
+pub(super) fn check_run_dir(run_dir: &Path) -> Result<()> {
     let found = fs::symlink_metadata(run_dir).io_context("look at", run_dir)?;
     let ours = found.uid() == nix::unistd::geteuid().as_raw();
     if found.is_dir() && ours && found.mode() & 0o022 == 0 {

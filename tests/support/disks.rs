@@ -119,7 +119,8 @@ pub fn losetup(args: &[&str]) -> String {
         }
         let said = String::from_utf8_lossy(&output.stderr);
         // Files in memory cannot be read directly before 6.6: the page cache does as well.
-        if said.contains("Invalid argument") && args.contains(&"--direct-io=on") {
+        let in_memory = args.iter().any(|arg| arg.starts_with("/dev/shm"));
+        if in_memory && said.contains("Invalid argument") && args.contains(&"--direct-io=on") {
             args.retain(|arg| *arg != "--direct-io=on");
             continue;
         }
