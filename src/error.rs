@@ -1,5 +1,7 @@
-//! What went wrong, in words a user can act on. It must never hold a secret, nor text twice.
+//! What went wrong, in words a user can act on. It must never hold a secret, nor text twice, nor
+//! print what a terminal would obey.
 
+use crate::model::printable::one_line;
 use std::fmt;
 use std::io;
 use std::path::Path;
@@ -168,10 +170,11 @@ fn kind_of(source: &io::Error) -> ErrorKind {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)?;
+        // Names of files and devices, and what a vault says, are text from elsewhere.
+        f.write_str(&one_line(&self.message))?;
         let mut cause = std::error::Error::source(self);
         while let Some(error) = cause {
-            write!(f, ": {error}")?;
+            write!(f, ": {}", one_line(&error.to_string()))?;
             // Our own errors print their causes themselves.
             cause = if error.is::<Error>() {
                 None

@@ -12,6 +12,7 @@ mod output;
 mod partial;
 mod pins;
 mod pipes;
+mod printed;
 mod refused;
 mod schema;
 mod swap;

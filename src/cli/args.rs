@@ -3,13 +3,14 @@
 use super::exit::{DONE, USAGE, exit};
 use super::hooks::HookArgs;
 use super::job::JobArgs;
+use super::output::{PATIENCE, write_patiently};
 use crate::engine::{OnBusy, Places};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::JobId;
 use crate::model::Level;
 use crate::track::PinDir;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use std::io::Write;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -434,13 +435,16 @@ pub fn refused(error: &clap::Error) -> ExitCode {
             .with_hint("see stillpoint --help");
         return super::output::conclude_error(&error, true);
     }
-    // It can fail only when nobody listens.
-    let _ = error.print();
+    // Writing can fail only when nobody listens.
     if !error.use_stderr() {
+        let _ = error.print();
         return exit(DONE);
     }
-    let verdict = super::output::verdict(&sentence(&error.to_string()));
-    let _ = writeln!(std::io::stderr(), "{verdict}");
+    // Without colours: what was typed is in it.
+    let said = error.render().to_string();
+    let verdict = super::output::verdict(&sentence(&said));
+    let text = format!("{said}{verdict}\n");
+    let _ = write_patiently(std::io::stderr().as_fd(), &text, PATIENCE);
     exit(USAGE)
 }
 

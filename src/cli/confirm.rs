@@ -6,6 +6,7 @@ use super::progress::Progress;
 use super::signals;
 use crate::engine::{Event, Monitor, Overwritten, refused_to_overwrite};
 use crate::error::Result;
+use crate::model::printable::one_line;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fmt::Write;
 use std::io::IsTerminal;
@@ -42,7 +43,7 @@ impl Monitor for Asking<'_> {
         if !stdin.is_terminal() || !stderr.is_terminal() {
             return Err(refused_to_overwrite(lost));
         }
-        let _ = write_patiently(stderr.as_fd(), question(lost).as_bytes(), PATIENCE);
+        let _ = write_patiently(stderr.as_fd(), &question(lost), PATIENCE);
         loop {
             signals::check()?;
             let mut ready = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
@@ -63,10 +64,12 @@ fn question(lost: &[Overwritten]) -> String {
     let mut text = String::new();
     // Writing to a string cannot fail.
     for one in lost {
-        let (target, device, disk) = (one.target.display(), &one.device, &one.disk);
+        let target = one.target.display().to_string();
+        let (target, device) = (one_line(&target), one_line(&one.device));
+        let disk = one_line(&one.disk);
         let _ = writeln!(text, "{target} ({device}) is to become {disk}. It holds:");
         for thing in &one.holds {
-            let _ = writeln!(text, "    {thing}");
+            let _ = writeln!(text, "    {}", one_line(thing));
         }
     }
     text.push_str("All of this will be lost. Type yes to go on: ");

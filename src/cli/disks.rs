@@ -1,7 +1,7 @@
 //! `disks`: what there is to snapshot here.
 
 use super::args::Common;
-use super::outcome::Outcome;
+use super::outcome::{Outcome, cells};
 use crate::device::{Disk, Freezable, freezable};
 use crate::engine::Scene;
 use crate::error::Result;
@@ -39,14 +39,14 @@ pub fn run(common: &Common) -> Result<Outcome> {
         let is_tracked = tracked.iter().any(|status| status.disk.dev == disk.dev());
         let last = last.get(disk.identity.key()).map(ToString::to_string);
         let document = describe(&scene, disk, is_tracked, last.as_deref());
-        table.add_row([
+        table.add_row(cells([
             disk.name().to_owned(),
             disk.identity.size.to_string(),
             disk.identity.serial.clone().unwrap_or_else(|| "-".into()),
             if is_tracked { "yes" } else { "no" }.to_owned(),
             last.unwrap_or_else(|| "-".into()),
             mounted(&document),
-        ]);
+        ]));
         documents.push(document);
     }
     let mut text = table.to_string();

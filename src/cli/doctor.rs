@@ -7,6 +7,7 @@ use crate::device::read::io_uring_available;
 use crate::device::{Facts, Host};
 use crate::engine::{FreezeTest, freeze_test};
 use crate::error::Result;
+use crate::model::printable::one_line;
 use crate::track::{obstacles, uncounted};
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -24,7 +25,7 @@ impl Findings {
     fn add(&mut self, name: &str, value: &str, ok: bool, remedy: Option<&str>) {
         let mark = if ok { "ok" } else { "!!" };
         // Writing to a string cannot fail.
-        let _ = writeln!(self.text, "{mark}  {name}: {value}");
+        let _ = writeln!(self.text, "{mark}  {}: {}", one_line(name), one_line(value));
         if let Some(remedy) = remedy {
             let _ = writeln!(self.text, "      {remedy}");
         }

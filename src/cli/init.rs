@@ -3,6 +3,7 @@
 use super::args::InitArgs;
 use super::outcome::Outcome;
 use crate::error::Result;
+use crate::model::printable::one_line;
 use crate::store::{Vault, VaultOptions};
 use serde_json::json;
 use std::path::Path;
@@ -25,6 +26,10 @@ pub fn run(args: &InitArgs) -> Result<Outcome> {
     });
     Ok(Outcome::done(
         json,
-        format!("made the vault {:?} in {}", info.name, vault.location()),
+        format!(
+            "made the vault {:?} in {}",
+            info.name,
+            one_line(&vault.location())
+        ),
     ))
 }

@@ -2,11 +2,12 @@
 
 use super::args::{Common, ListArgs, tag};
 use super::exit::DAMAGED;
-use super::outcome::{Outcome, counted};
+use super::outcome::{Outcome, cells, counted};
 use super::snapshot::document;
 use crate::error::{ErrorKind, Result};
 use crate::format::Manifest;
 use crate::model::Bytes;
+use crate::model::printable::one_line;
 use comfy_table::{Table, presets};
 use serde_json::json;
 use std::fmt::Write;
@@ -47,7 +48,7 @@ pub fn run(args: &ListArgs, common: &Common) -> Result<Outcome> {
         text,
         "{} in {}",
         counted(shown.len(), "snapshot"),
-        vault.location()
+        one_line(&vault.location())
     );
     let json = json!({
         "snapshots": shown.iter().map(document).collect::<Vec<_>>(),
@@ -105,7 +106,7 @@ fn table(manifests: &[Manifest]) -> Table {
             .iter()
             .map(|(key, value)| format!("{key}={value}"))
             .collect();
-        table.add_row([
+        table.add_row(cells([
             manifest.snapshot.to_string(),
             manifest.time.strftime("%Y-%m-%d %H:%M:%S").to_string(),
             manifest.host.clone(),
@@ -115,7 +116,7 @@ fn table(manifests: &[Manifest]) -> Table {
             each(&|disk| disk.mode.to_string()),
             stored.to_string(),
             tags.join(" "),
-        ]);
+        ]));
     }
     table
 }

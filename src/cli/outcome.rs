@@ -2,6 +2,7 @@
 
 use super::exit::{BELOW, DONE};
 use crate::job::clip;
+use crate::model::printable::one_line;
 use serde_json::{Value, json};
 use std::fmt::Write;
 
@@ -40,7 +41,7 @@ impl Outcome {
         }
         let verdict = self.text.trim_end().rfind('\n').map_or(0, |end| end + 1);
         self.text
-            .insert_str(verdict, &format!("warning: {warning}\n"));
+            .insert_str(verdict, &format!("warning: {}\n", one_line(warning)));
         if self.code == DONE {
             self.code = BELOW;
         }
@@ -56,6 +57,11 @@ impl Outcome {
     }
 }
 
+/// The cells of a row, each in one line whatever it holds.
+pub fn cells<const N: usize>(row: [String; N]) -> [String; N] {
+    row.map(|cell| one_line(&cell).into_owned())
+}
+
 /// `1 disk`, `2 disks`.
 pub fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
@@ -66,7 +72,7 @@ pub fn counted(count: usize, what: &str) -> String {
 pub fn listed(lines: impl IntoIterator<Item = String>, most: usize, where_else: &str) -> String {
     let (mut text, mut left_out) = (String::new(), 0);
     for line in lines {
-        let line = clip(&line, MOST_LINE);
+        let line = clip(&one_line(&line), MOST_LINE);
         if left_out > 0 || text.len() + line.len() >= most {
             left_out += 1;
         } else {

@@ -1,15 +1,18 @@
 //! The last words of a command. Nobody listening, or nobody reading, changes nothing of what was
 //! done, nor of its exit code; where words are cut short in a file, somebody will read them.
+//! Nothing but plain text is ever written: what a terminal would obey leaves as an escape.
 
 use super::args::Common;
 use super::exit::{BELOW, DONE, code, exit};
 use super::outcome::Outcome;
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::clip;
+use crate::model::printable;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::{SFlag, fstat};
 use serde_json::{Value, json};
+use std::borrow::Cow;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -26,14 +29,14 @@ pub fn conclude(result: Result<Outcome>, common: &Common, patience: Duration) ->
     match result {
         Ok(outcome) => {
             let mut text = if common.json {
-                outcome.json.to_string()
+                document(&outcome.json)
             } else {
                 outcome.text
             };
             if !text.is_empty() && !text.ends_with('\n') {
                 text.push('\n');
             }
-            match write_patiently(std::io::stdout().as_fd(), text.as_bytes(), patience) {
+            match write_patiently(std::io::stdout().as_fd(), &text, patience) {
                 Ok(()) => exit(outcome.code),
                 Err(errno) => cut_short(outcome.code, errno),
             }
@@ -49,24 +52,24 @@ fn cut_short(code: u8, errno: Errno) -> ExitCode {
         errno.desc()
     );
     let text = format!("hint: make room where its output goes\n{}\n", verdict(&why));
-    let _ = write_patiently(std::io::stderr().as_fd(), text.as_bytes(), PATIENCE);
+    let _ = write_patiently(std::io::stderr().as_fd(), &text, PATIENCE);
     exit(if code == DONE { BELOW } else { code })
 }
 
 /// Prints why there is no answer, and gives the exit code.
 pub fn conclude_error(error: &Error, as_json: bool) -> ExitCode {
     if as_json {
-        let mut document = json!({"error": error_document(error)}).to_string();
+        let mut document = document(&json!({"error": error_document(error)}));
         document.push('\n');
         // Its code says that it failed.
-        let _ = write_patiently(std::io::stdout().as_fd(), document.as_bytes(), PATIENCE);
+        let _ = write_patiently(std::io::stdout().as_fd(), &document, PATIENCE);
     } else {
         let text = format!(
             "hint: {}\n{}\n",
-            clip(advice(error), MOST_WORDS),
+            clip(&advice(error), MOST_WORDS),
             verdict(&error.to_string())
         );
-        let _ = write_patiently(std::io::stderr().as_fd(), text.as_bytes(), PATIENCE);
+        let _ = write_patiently(std::io::stderr().as_fd(), &text, PATIENCE);
     }
     exit(code(error.kind()))
 }
@@ -74,7 +77,8 @@ pub fn conclude_error(error: &Error, as_json: bool) -> ExitCode {
 /// Why there is no answer, in the one line that all that is said ends with: runners keep but the
 /// end.
 pub fn verdict(said: &str) -> String {
-    format!("stillpoint: {}", clip(said, MOST_WORDS).replace('\n', " "))
+    let said = clip(said, MOST_WORDS).replace('\n', " ");
+    format!("stillpoint: {}", printable::one_line(&said))
 }
 
 /// An error as users' scripts know it.
@@ -82,14 +86,14 @@ pub fn error_document(error: &Error) -> Value {
     json!({
         "kind": error.kind().name(),
         "message": clip(&error.to_string(), MOST_WORDS),
-        "hint": clip(advice(error), MOST_WORDS),
+        "hint": clip(&advice(error), MOST_WORDS),
     })
 }
 
 /// What to do next: as the error says, or what fits all of its kind.
-fn advice(error: &Error) -> &str {
+fn advice(error: &Error) -> Cow<'_, str> {
     let root = nix::unistd::Uid::effective().is_root();
-    error.hint().unwrap_or(match error.kind() {
+    printable::one_line(error.hint().unwrap_or(match error.kind() {
         ErrorKind::Usage => "see stillpoint --help",
         ErrorKind::NotFound => "check the name; `stillpoint disks` and `stillpoint list` tell them",
         ErrorKind::Exists => "name another, or remove what is there if nobody needs it",
@@ -107,16 +111,24 @@ fn advice(error: &Error) -> &str {
         ErrorKind::Failed => {
             "run it again with -v; if it stays, please report it with what it says"
         }
-    })
+    }))
 }
 
-/// Writes, but waits for a reader no longer than that; what is left then is lost.
+/// A document of JSON, in a line.
+fn document(value: &Value) -> String {
+    // A value can always be written.
+    printable::json(value).unwrap_or_default()
+}
+
+/// Writes, but waits for a reader no longer than that; what is left then is lost. All that is said
+/// leaves through here, as plain text.
 ///
 /// # Errors
 /// What was to be written was cut short by something else than that nobody reads it.
-pub fn write_patiently(to: BorrowedFd<'_>, bytes: &[u8], patience: Duration) -> Result<(), Errno> {
+pub fn write_patiently(to: BorrowedFd<'_>, text: &str, patience: Duration) -> Result<(), Errno> {
     let until = Instant::now() + patience;
-    let mut rest = bytes;
+    let plain = printable::lines(text);
+    let mut rest = plain.as_bytes();
     while !rest.is_empty() {
         let left = until.saturating_duration_since(Instant::now());
         let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);

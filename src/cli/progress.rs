@@ -9,6 +9,7 @@ use super::signals;
 use crate::engine::{Event, Monitor};
 use crate::error::Result;
 use crate::model::Bytes;
+use crate::model::printable::{lines, one_line};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use nix::sched::{CloneFlags, unshare};
@@ -93,6 +94,7 @@ impl Progress {
 
 impl Monitor for Progress {
     fn tell(&self, event: Event) {
+        let event = plain(event);
         if let Some(record) = self.record.get() {
             record.hear(&event);
         }
@@ -106,6 +108,17 @@ impl Monitor for Progress {
 
     fn check(&self) -> Result<()> {
         signals::check()
+    }
+}
+
+/// The event with nothing in it that a terminal would obey: all but what hooks say is of one line.
+fn plain(event: Event) -> Event {
+    match event {
+        Event::Phase(text) => Event::Phase(one_line(&text).into_owned()),
+        Event::Warning(text) => Event::Warning(one_line(&text).into_owned()),
+        Event::Note(text) => Event::Note(one_line(&text).into_owned()),
+        Event::Said(text) => Event::Said(lines(&text).into_owned()),
+        Event::Progress { .. } => event,
     }
 }
 
@@ -182,11 +195,7 @@ fn rate(done: Bytes, total: Bytes, took: Duration) -> String {
 
 fn line(text: &str) {
     let line = format!("{text}\n");
-    let _ = write_patiently(
-        std::io::stderr().as_fd(),
-        line.as_bytes(),
-        Duration::from_millis(500),
-    );
+    let _ = write_patiently(std::io::stderr().as_fd(), &line, Duration::from_millis(500));
 }
 
 #[cfg(test)]

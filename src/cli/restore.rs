@@ -10,6 +10,7 @@ use crate::engine::{Goal, ImageFormat, RestoreOptions, Restored, restore};
 use crate::error::Result;
 use crate::format::Manifest;
 use crate::model::Bytes;
+use crate::model::printable::one_line;
 use crate::restore::{TableChange, TableKind};
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -141,8 +142,12 @@ fn text(manifest: &Manifest, restored: &[Restored<'_>], took: Duration, damaged:
     // Writing to a string cannot fail.
     for one in restored {
         if one.table.as_ref().is_some_and(|change| change.moved) {
-            let target = one.target.display();
-            let _ = writeln!(text, "moved: the backup GPT, to the end of {target}");
+            let target = one.target.display().to_string();
+            let _ = writeln!(
+                text,
+                "moved: the backup GPT, to the end of {}",
+                one_line(&target)
+            );
         }
         if let Some(grown) = one.table.as_ref().and_then(|change| change.grown) {
             let (number, size) = (grown.number, grown.place.length);
@@ -150,25 +155,27 @@ fn text(manifest: &Manifest, restored: &[Restored<'_>], took: Duration, damaged:
             let _ = writeln!(text, "grown: partition {number}, from {before} to {size}");
         }
         for note in &one.notes {
-            let _ = writeln!(text, "note: {note}");
+            let _ = writeln!(text, "note: {}", one_line(note));
         }
         if restored.len() > 1 {
-            let (name, target) = (&one.disk.identity.name, one.target.display());
+            let target = one.target.display().to_string();
+            let (name, target) = (one_line(&one.disk.identity.name), one_line(&target));
             let report = &one.report;
             let (data, holes) = (report.data, report.holes);
             let _ = writeln!(text, "{name} to {target}: {data} of data, {holes} of holes");
         }
     }
     let what = match restored {
-        [one] => format!("restored {}", one.disk.identity.name),
+        [one] => format!("restored {}", one_line(&one.disk.identity.name)),
         several => format!("restored {} disks", several.len()),
     };
     let data: Bytes = restored.iter().map(|one| one.report.data).sum();
     let holes: Bytes = restored.iter().map(|one| one.report.holes).sum();
-    let (snapshot, host) = (manifest.snapshot, &manifest.host);
+    let (snapshot, host) = (manifest.snapshot, one_line(&manifest.host));
     let _ = write!(text, "{what} of {snapshot} (host {host})");
     if let [one] = restored {
-        let _ = write!(text, " to {}", one.target.display());
+        let target = one.target.display().to_string();
+        let _ = write!(text, " to {}", one_line(&target));
     }
     let seconds = took.as_secs_f64();
     let _ = write!(

@@ -4,9 +4,9 @@ use super::args::{Common, ShowArgs};
 use super::outcome::Outcome;
 use super::signals;
 use super::snapshot::document;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::{DiskRecord, Manifest};
-use crate::model::{BLOCK_SIZE, Bytes, Content, RunMap, block_count};
+use crate::model::{BLOCK_SIZE, Bytes, Content, RunMap, block_count, printable};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -15,8 +15,12 @@ pub fn run(args: &ShowArgs, common: &Common) -> Result<Outcome> {
     let vault = super::open_vault(common)?;
     let manifest = vault.manifest(&super::find(&vault, &args.id)?)?;
     let mut json = document(&manifest);
-    let mut text = head(&manifest);
-    for (number, disk) in manifest.disks.iter().enumerate() {
+    // For people: the document holds what the manifest does.
+    let shown = printable::copy(&manifest).map_err(|error| {
+        Error::new(ErrorKind::Failed, "the snapshot cannot be shown").with_source(error)
+    })?;
+    let mut text = head(&shown);
+    for (number, disk) in shown.disks.iter().enumerate() {
         let count = block_count(disk.identity.size);
         let map = vault.read_index(&disk.index, count, &signals::check)?;
         let blocks = blocks(&map, disk);
@@ -28,7 +32,7 @@ pub fn run(args: &ShowArgs, common: &Common) -> Result<Outcome> {
             entry["blocks"] = blocks;
         }
     }
-    for warning in &manifest.warnings {
+    for warning in &shown.warnings {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "warning: {warning}");
     }

@@ -9,6 +9,7 @@ use crate::engine::{
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{DiskRecord, HookRecord, Manifest};
+use crate::model::printable::one_line;
 use crate::model::{Bytes, Level, Mode};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -154,7 +155,7 @@ fn summary(manifest: &Manifest, seconds: f64) -> String {
         text,
         "snapshot {} of {}: level {}, {frozen}{held}, {stored} stored, {seconds:.1} s",
         manifest.snapshot,
-        names.join(", "),
+        one_line(&names.join(", ")),
         manifest.level
     );
     text

@@ -6,6 +6,7 @@ use super::progress::Progress;
 use crate::engine::{Event, Monitor};
 use crate::error::{Error, ErrorKind, Result};
 use crate::freeze::{MountOutcome, OwedReport, run_owed, thaw};
+use crate::model::printable::one_line;
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::Path;
@@ -26,12 +27,12 @@ pub fn run(common: &Common) -> Result<Outcome> {
             other => format!("{other:?}").to_lowercase(),
         };
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "{}", mount.told());
+        let _ = writeln!(text, "{}", one_line(&mount.told()));
         mounts.push(json!({"target": target, "outcome": outcome}));
     }
     let mut postscripts = Vec::new();
     for one in &owed.postscripts {
-        let _ = writeln!(text, "{}", one.told());
+        let _ = writeln!(text, "{}", one_line(&one.told()));
         let path = one.path.display().to_string();
         postscripts.push(json!({"postscript": path, "status": one.record.status}));
     }

@@ -6,6 +6,7 @@
 use super::{VERSION, damaged};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::ObjectId;
+use crate::model::printable::json;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -62,7 +63,7 @@ impl VaultInfo {
     /// The bytes of `vault.json`.
     pub fn encode(&self) -> Result<Vec<u8>> {
         let bug = |error| Error::new(ErrorKind::Failed, "vault.json").with_source(error);
-        let text = serde_json::to_string(self).map_err(bug)?;
+        let text = json(self).map_err(bug)?;
         let blake3 = blake3::hash(text.as_bytes()).to_hex().to_string();
         let vault: &RawValue = serde_json::from_str(&text).map_err(bug)?;
         let mut bytes = serde_json::to_vec(&File { vault, blake3 }).map_err(bug)?;

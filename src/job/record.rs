@@ -4,6 +4,7 @@
 use super::{JobId, ProcessStamp};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Bytes;
+use crate::model::printable::json;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -165,7 +166,8 @@ impl JobRecord {
                     .push("the answer was too long to be kept here".into());
             }
         }
-        serde_json::to_vec(&record).map_err(|error| {
+        // Who looks at it with a pager sees escapes.
+        json(&record).map(String::into_bytes).map_err(|error| {
             Error::new(ErrorKind::Failed, "cannot write a job's record").with_source(error)
         })
     }
@@ -185,7 +187,7 @@ impl JobRecord {
             ..short.clone()
         };
         [short, bare].iter().find_map(|record| {
-            let mut bytes = serde_json::to_vec(record).ok()?;
+            let mut bytes = json(record).ok()?.into_bytes();
             (bytes.len() <= room).then(|| {
                 // What stood there before is overwritten to its end.
                 bytes.resize(room, b' ');

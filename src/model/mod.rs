@@ -4,6 +4,7 @@ mod blocks;
 mod disk;
 mod id;
 mod level;
+pub mod printable;
 mod runs;
 mod units;
 mod witness;

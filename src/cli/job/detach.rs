@@ -227,11 +227,7 @@ fn move_out(id: JobId) -> Settled {
 
 fn say(line: &str) {
     let patience = Duration::from_millis(500);
-    let _ = write_patiently(
-        std::io::stderr().as_fd(),
-        format!("{line}\n").as_bytes(),
-        patience,
-    );
+    let _ = write_patiently(std::io::stderr().as_fd(), &format!("{line}\n"), patience);
 }
 
 #[cfg(test)]

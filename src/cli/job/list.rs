@@ -1,12 +1,13 @@
 //! `job list`: the jobs of this host.
 
 use super::super::args::Common;
-use super::super::outcome::Outcome;
+use super::super::outcome::{Outcome, cells};
 use super::args::ListArgs;
+use super::folder_path;
 use super::status::doing;
-use super::{folder_path, plain};
 use crate::error::{ErrorKind, Result};
 use crate::job::{JobFolder, JobRecord, clip};
+use crate::model::printable::one_line;
 use comfy_table::{Table, presets};
 use serde_json::json;
 use std::fmt::Write;
@@ -28,7 +29,7 @@ pub fn run(args: &ListArgs, common: &Common) -> Result<Outcome> {
                 Ok(record) => shown.push(brief(record)),
                 // Removed while this was listing.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => unreadable.push((id, clip(&plain(&error.to_string()), 200))),
+                Err(error) => unreadable.push((id, clip(&error.to_string(), 200))),
             }
         }
     }
@@ -86,8 +87,8 @@ fn keep_newest(records: &mut Vec<JobRecord>) {
 /// Without what is long: there may be many.
 fn brief(record: JobRecord) -> JobRecord {
     JobRecord {
-        phase: clip(&plain(&record.phase), 60),
-        command: clip(&plain(&record.command), 20),
+        phase: clip(&one_line(&record.phase), 60),
+        command: clip(&one_line(&record.command), 20),
         result: None,
         text: None,
         warnings: Vec::new(),
@@ -120,7 +121,7 @@ fn table(records: &[JobRecord]) -> Table {
         } else {
             doing(record)
         };
-        table.add_row([
+        table.add_row(cells([
             record.job.to_string(),
             record.started.strftime("%Y-%m-%d %H:%M:%S").to_string(),
             record.command.clone(),
@@ -128,8 +129,8 @@ fn table(records: &[JobRecord]) -> Table {
             record
                 .exit_code
                 .map_or_else(String::new, |code| code.to_string()),
-            clip(&plain(&doing), 60),
-        ]);
+            clip(&doing, 60),
+        ]));
     }
     table
 }

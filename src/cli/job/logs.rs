@@ -3,8 +3,8 @@
 use super::super::args::Common;
 use super::super::outcome::Outcome;
 use super::args::LogsArgs;
-use super::plain;
 use crate::error::{ErrorKind, Result};
+use crate::model::printable;
 use serde_json::json;
 
 pub fn run(args: &LogsArgs, common: &Common) -> Result<Outcome> {
@@ -18,7 +18,8 @@ pub fn run(args: &LogsArgs, common: &Common) -> Result<Outcome> {
                 .with_hint("only --detach makes one; other jobs speak to whoever started them"),
             _ => error,
         })?;
-    let text = plain(&String::from_utf8_lossy(&log.tail));
+    let text = String::from_utf8_lossy(&log.tail);
+    let text = printable::lines(&text).into_owned();
     let json = json!({"job": id.to_string(), "log": text, "skipped_bytes": log.skipped});
     let text = if log.skipped > 0 {
         format!("({} bytes before this are left out)\n{text}", log.skipped)

@@ -75,17 +75,3 @@ fn open(common: &Common) -> Result<JobFolder> {
         _ => error,
     })
 }
-
-/// A text from a record or a log, with nothing in it that a terminal would obey.
-fn plain(text: &str) -> String {
-    let harmless = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
-    text.chars()
-        .map(|c| {
-            if harmless(c) {
-                c
-            } else {
-                char::REPLACEMENT_CHARACTER
-            }
-        })
-        .collect()
-}

@@ -3,9 +3,9 @@
 use super::super::args::Common;
 use super::super::outcome::{Outcome, end_of, first_warnings};
 use super::args::StatusArgs;
-use super::plain;
 use crate::error::Result;
 use crate::job::{JobFolder, JobRecord, State, clip};
+use crate::model::printable::{lines, one_line};
 use serde_json::{Value, json};
 use std::fmt::Write;
 
@@ -45,14 +45,14 @@ fn describe(record: &JobRecord) -> String {
     let mut text = format!(
         "job {}\n  {} on {}, process {}\n  started {}\n",
         record.job,
-        record.args.join(" "),
-        record.host,
+        one_line(&record.args.join(" ")),
+        one_line(&record.host),
         record.process.pid,
         record.started
     );
     for warning in &record.warnings {
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "  warning: {warning}");
+        let _ = writeln!(text, "  warning: {}", one_line(warning));
     }
     text = clip(&text, MOST / 2);
     if !text.ends_with('\n') {
@@ -68,7 +68,7 @@ fn describe(record: &JobRecord) -> String {
         }
     }
     text.push_str(&verdict(record));
-    plain(&text)
+    lines(&text).into_owned()
 }
 
 /// How it stands, in a line.
@@ -103,7 +103,7 @@ pub fn verdict(record: &JobRecord) -> String {
             )
         }
     };
-    clip(&plain(&line).replace('\n', " "), 2000)
+    clip(&one_line(&line.replace('\n', " ")), 2000)
 }
 
 /// What is being done, and how far it is.

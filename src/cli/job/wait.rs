@@ -4,10 +4,10 @@ use super::super::args::Common;
 use super::super::outcome::Outcome;
 use super::super::signals;
 use super::args::WaitArgs;
-use super::plain;
 use super::status::{doing, verdict};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{JobFolder, JobId, JobRecord, State};
+use crate::model::printable::{lines, one_line};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ pub fn run(args: &WaitArgs, common: &Common) -> Result<Outcome> {
         .and_then(|time| Instant::now().checked_add(time));
     let record = until_it_ends(&folder, id, until)?;
     if !record.state.is_end() {
-        let what = format!("job {id} still runs: {}", plain(&doing(&record)));
+        let what = format!("job {id} still runs: {}", doing(&record));
         return Err(Error::new(ErrorKind::Busy, what).with_hint("it goes on; wait for it again"));
     }
     answer(record)
@@ -45,16 +45,16 @@ pub fn until_it_ends(folder: &JobFolder, id: JobId, until: Option<Instant>) -> R
 fn answer(record: JobRecord) -> Result<Outcome> {
     if record.state == State::Died {
         return Err(
-            Error::new(ErrorKind::Failed, plain(&verdict(&record))).with_hint(format!(
+            Error::new(ErrorKind::Failed, verdict(&record)).with_hint(format!(
                 "its last words: stillpoint job logs {}",
                 record.job
             )),
         );
     }
     let text = match (&record.text, &record.error) {
-        (Some(text), _) => plain(text),
+        (Some(text), _) => lines(text).into_owned(),
         (None, Some(error)) => {
-            let hint = error["hint"].as_str().map(plain);
+            let hint = error["hint"].as_str().map(one_line);
             let hint = hint.map_or(String::new(), |hint| format!("hint: {hint}\n"));
             format!("{hint}{}", verdict(&record))
         }
