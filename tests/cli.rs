@@ -4,6 +4,7 @@
 mod all;
 mod busy;
 mod claims;
+mod clock;
 mod damage;
 mod ground;
 mod hosts;

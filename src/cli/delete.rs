@@ -2,16 +2,17 @@
 
 use super::args::{Common, DeleteArgs};
 use super::outcome::Outcome;
+use super::progress::Progress;
 use crate::error::Result;
 use serde_json::json;
 
-pub fn run(args: &DeleteArgs, common: &Common) -> Result<Outcome> {
+pub fn run(args: &DeleteArgs, common: &Common, progress: &Progress) -> Result<Outcome> {
     let vault = super::open_vault(common)?;
     // All are found before one is deleted.
     let snapshots = args
         .ids
         .iter()
-        .map(|id| super::find(&vault, id))
+        .map(|id| super::find(&vault, id, &[], progress))
         .collect::<Result<Vec<_>>>()?;
     let mut deleted = Vec::new();
     for snapshot in &snapshots {

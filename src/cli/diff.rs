@@ -15,9 +15,9 @@ const SHOWN: usize = 50;
 
 pub fn run(args: &DiffArgs, common: &Common, progress: &Progress) -> Result<Outcome> {
     let vault = super::open_vault(common)?;
-    let one = vault.manifest(&super::find(&vault, &args.one)?)?;
-    let two = vault.manifest(&super::find(&vault, &args.two)?)?;
     let disk = args.disk.as_deref();
+    let find = |text: &str| vault.manifest(&super::find(&vault, text, disk.as_slice(), progress)?);
+    let (one, two) = (find(&args.one)?, find(&args.two)?);
     let (from, to) = (pick(&vault, &one, disk)?, pick(&vault, &two, disk)?);
     let places = diff(&vault, from, to, progress)?;
     let sum = Bytes(places.iter().map(|place| place.length.0).sum());

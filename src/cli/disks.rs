@@ -3,9 +3,9 @@
 use super::args::Common;
 use super::outcome::{Outcome, cells};
 use crate::device::{Disk, Freezable, freezable};
-use crate::engine::Scene;
+use crate::engine::{Scene, Silent, find_parents};
 use crate::error::Result;
-use crate::model::SnapshotId;
+use crate::model::{DevNumber, SnapshotId};
 use crate::track::Tracker;
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ pub fn run(common: &Common) -> Result<Outcome> {
         Ok(None) | Err(_) => Vec::new(),
     };
     // A vault that is not mounted does not keep the disks from being listed.
-    let (last, unknown) = match last_snapshots(common) {
+    let (last, unknown) = match last_snapshots(common, &scene) {
         Ok(last) => (last, None),
         Err(error) => (HashMap::new(), Some(error)),
     };
@@ -37,7 +37,7 @@ pub fn run(common: &Common) -> Result<Outcome> {
     let mut documents = Vec::new();
     for disk in scene.topology.disks() {
         let is_tracked = tracked.iter().any(|status| status.disk.dev == disk.dev());
-        let last = last.get(disk.identity.key()).map(ToString::to_string);
+        let last = last.get(&disk.dev()).map(ToString::to_string);
         let document = describe(&scene, disk, is_tracked, last.as_deref());
         table.add_row(cells([
             disk.name().to_owned(),
@@ -57,25 +57,21 @@ pub fn run(common: &Common) -> Result<Outcome> {
     Ok(Outcome::done(json!({"disks": documents}), text))
 }
 
-/// The newest snapshot of each disk of this host, when a vault is named.
-fn last_snapshots(common: &Common) -> Result<HashMap<String, SnapshotId>> {
-    let mut last = HashMap::new();
+/// The newest snapshot of each of these disks, when a vault is named: the one that the next would
+/// build on.
+fn last_snapshots(common: &Common, scene: &Scene) -> Result<HashMap<DevNumber, SnapshotId>> {
     if common.vault.as_deref().is_none_or(str::is_empty) {
-        return Ok(last);
+        return Ok(HashMap::new());
     }
     let vault = super::open_vault(common)?;
-    let host = nix::unistd::gethostname()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
-    for snapshot in vault.snapshots_of(&host)? {
-        if let Ok(manifest) = vault.manifest(&snapshot) {
-            for disk in manifest.disks {
-                last.insert(disk.identity.key().to_owned(), snapshot.id);
-            }
-        }
-    }
-    Ok(last)
+    let host = nix::unistd::gethostname().unwrap_or_default();
+    let known = vault.snapshots_of(&host.to_string_lossy())?;
+    let disks: Vec<Disk> = scene.topology.disks().cloned().collect();
+    let found = find_parents(&vault, &known, (&scene.topology, &disks), &Silent)?;
+    let found = disks.iter().zip(found);
+    Ok(found
+        .filter_map(|(disk, newest)| Some((disk.dev(), newest?.0)))
+        .collect())
 }
 
 fn describe(scene: &Scene, disk: &Disk, is_tracked: bool, last: Option<&str>) -> Value {

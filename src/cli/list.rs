@@ -2,15 +2,21 @@
 
 use super::args::{Common, ListArgs, tag};
 use super::exit::DAMAGED;
-use super::outcome::{Outcome, cells, counted};
+use super::outcome::{Outcome, cells, counted, listed};
 use super::snapshot::document;
 use crate::error::{ErrorKind, Result};
 use crate::format::Manifest;
-use crate::model::Bytes;
 use crate::model::printable::one_line;
+use crate::model::{Bytes, SnapshotId};
+use crate::store::{Dated, History};
 use comfy_table::{Table, presets};
+use jiff::Timestamp;
 use serde_json::json;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
+
+/// Most bytes of the list of those whose time is doubtful.
+const MOST_DOUBTS: usize = 2000;
 
 pub fn run(args: &ListArgs, common: &Common) -> Result<Outcome> {
     let vault = super::open_vault(common)?;
@@ -25,17 +31,29 @@ pub fn run(args: &ListArgs, common: &Common) -> Result<Outcome> {
     };
     let mut shown = Vec::new();
     let mut damaged = Vec::new();
+    let mut dated = Vec::new();
     for snapshot in &snapshots {
         super::signals::check()?;
         match vault.manifest(snapshot) {
-            Ok(manifest) if fits(&manifest, args, &tags) => shown.push(manifest),
-            Ok(_) => {}
+            Ok(manifest) => {
+                dated.push(Dated::new(snapshot, &manifest));
+                if fits(&manifest, args, &tags) {
+                    shown.push(manifest);
+                }
+            }
             // Deleted while this was listing.
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) if error.kind() == ErrorKind::Damaged => damaged.push((snapshot.id, error)),
             Err(error) => return Err(error),
         }
     }
+    let history = History::of(dated, Timestamp::now());
+    let order = history.order.iter().rev().map(|one| one.id);
+    let places: HashMap<SnapshotId, usize> = order.zip(0..).collect();
+    shown.sort_by_key(|manifest| places.get(&manifest.snapshot).copied());
+    let ids: HashSet<SnapshotId> = shown.iter().map(|manifest| manifest.snapshot).collect();
+    let doubtful = history.doubtful.iter();
+    let doubtful: Vec<_> = doubtful.filter(|one| ids.contains(&one.snapshot)).collect();
     let mut text = String::new();
     if !shown.is_empty() {
         // Writing to a string cannot fail.
@@ -44,6 +62,8 @@ pub fn run(args: &ListArgs, common: &Common) -> Result<Outcome> {
     for (id, error) in &damaged {
         let _ = writeln!(text, "damaged: {id}: {error}");
     }
+    let doubts = doubtful.iter().rev().map(|one| format!("clock: {one}"));
+    text.push_str(&listed(doubts, MOST_DOUBTS, "--json tells all"));
     let _ = write!(
         text,
         "{} in {}",
@@ -54,6 +74,9 @@ pub fn run(args: &ListArgs, common: &Common) -> Result<Outcome> {
         "snapshots": shown.iter().map(document).collect::<Vec<_>>(),
         "damaged": damaged.iter().map(|(id, error)| json!({
             "snapshot": id.to_string(), "what": error.to_string(),
+        })).collect::<Vec<_>>(),
+        "doubtful": doubtful.iter().map(|one| json!({
+            "snapshot": one.snapshot.to_string(), "what": one.to_string(),
         })).collect::<Vec<_>>(),
     });
     let mut outcome = Outcome::done(json, text);

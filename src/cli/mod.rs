@@ -26,9 +26,10 @@ mod thaw;
 mod track;
 mod verify;
 
+use crate::engine::{Event, Monitor};
 use crate::error::{Error, ErrorKind, Result};
 use crate::freeze::{GUARDIAN_COMMAND, HOOK_KEEPER_COMMAND, guardian_main, hook_keeper_main};
-use crate::store::{SnapshotRef, Vault};
+use crate::store::{History, SnapshotRef, Vault};
 use args::{Command, Common, Line};
 use clap::Parser;
 use outcome::Outcome;
@@ -36,6 +37,9 @@ use progress::Progress;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Most snapshots of doubtful time that are named with `latest`; `list` names all.
+const MOST_DOUBTS: usize = 3;
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
@@ -112,11 +116,11 @@ fn dispatch(command: &Command, common: &Common, progress: &Progress) -> Result<O
         Command::Track(args) => track::run(args, common, progress),
         Command::Snapshot(args) => snapshot::run(args, common, progress),
         Command::List(args) => list::run(args, common),
-        Command::Show(args) => show::run(args, common),
+        Command::Show(args) => show::run(args, common, progress),
         Command::Diff(args) => diff::run(args, common, progress),
         Command::Verify(args) => verify::run(args, common, progress),
         Command::Restore(args) => restore::run(args, common, progress),
-        Command::Delete(args) => delete::run(args, common),
+        Command::Delete(args) => delete::run(args, common, progress),
         Command::Thaw => thaw::run(common),
         Command::Job(args) => job::run(args, common),
         Command::Schema(args) => schema::run(args),
@@ -169,10 +173,19 @@ fn workers() -> usize {
         .clamp(1, 8)
 }
 
-/// The snapshot that a user means.
-fn find(vault: &Vault, text: &str) -> Result<SnapshotRef> {
+/// The snapshot that a user means: an ID, the start of one, or `latest`; with disks, the newest
+/// that has them. What is doubtful about its place in time is told.
+fn find(vault: &Vault, text: &str, disks: &[&str], progress: &Progress) -> Result<SnapshotRef> {
+    if text != "latest" {
+        return vault.find(text);
+    }
     let home = nix::unistd::gethostname().unwrap_or_default();
-    vault.find_from(&home.to_string_lossy(), text)
+    let meant = vault.meant_by_latest(&home.to_string_lossy())?;
+    let history = History::read(vault, &meant, &signals::check)?;
+    for doubtful in history.doubtful.iter().rev().take(MOST_DOUBTS) {
+        progress.tell(Event::Warning(doubtful.to_string()));
+    }
+    pick::newest_with(vault, &history.order, disks)
 }
 
 #[cfg(test)]

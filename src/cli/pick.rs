@@ -5,10 +5,7 @@ use crate::engine::choose_disk;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{DiskRecord, Manifest};
 use crate::model::SnapshotId;
-use crate::store::Vault;
-
-/// Most snapshots that are looked at for the hint.
-const MOST_LOOKS: usize = 1000;
+use crate::store::{History, SnapshotRef, Vault};
 
 /// The disk of that name, or the only one. Where there is none of that name, the hint names the
 /// newest snapshot that has one.
@@ -38,14 +35,42 @@ fn with_newest(vault: &Vault, manifest: &Manifest, name: &str, error: Error) -> 
 /// Of the same host: another's disk of that name is another disk.
 fn newest(vault: &Vault, host: &str, name: &str) -> Option<SnapshotId> {
     let all = vault.snapshots_of(host).ok()?;
-    let has = |manifest: &Manifest| choose_disk(manifest, Some(name)).is_ok();
-    let newest_first = all.iter().rev().take(MOST_LOOKS);
-    newest_first
-        .take_while(|_| signals::check().is_ok())
-        .find(|snapshot| {
-            vault
-                .manifest(snapshot)
-                .is_ok_and(|manifest| has(&manifest))
-        })
-        .map(|snapshot| snapshot.id)
+    let order = History::read(vault, &all, &signals::check).ok()?.order;
+    let found = newest_with(vault, &order, &[name]).ok()?;
+    Some(found.id)
+}
+
+/// The newest of these, or the newest that has all of these disks. Where none has, that is an error of kind
+/// `NotFound`.
+pub fn newest_with(
+    vault: &Vault,
+    oldest_first: &[SnapshotRef],
+    disks: &[&str],
+) -> Result<SnapshotRef> {
+    let newest = oldest_first.last().ok_or_else(|| {
+        // Deleted this very moment.
+        Error::new(
+            ErrorKind::NotFound,
+            "there is no snapshot of this host any more",
+        )
+    })?;
+    if disks.is_empty() {
+        return Ok(newest.clone());
+    }
+    for snapshot in oldest_first.iter().rev() {
+        signals::check()?;
+        let manifest = vault.manifest(snapshot).map_err(|error| {
+            error.with_hint("which disks it has is not known; name another by its ID")
+        })?;
+        let has = |name: &&str| choose_disk(&manifest, Some(name)).is_ok();
+        if disks.iter().all(has) {
+            return Ok(snapshot.clone());
+        }
+    }
+    let message = match disks {
+        [name] => format!("no snapshot here has a disk {name:?}"),
+        names => format!("no snapshot here has all of the disks {}", names.join(", ")),
+    };
+    let hint = "`stillpoint list` shows the disks of each";
+    Err(Error::new(ErrorKind::NotFound, message).with_hint(hint))
 }

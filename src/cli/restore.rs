@@ -21,8 +21,9 @@ const MOST_LOST: usize = 8000;
 
 pub fn run(args: &RestoreArgs, common: &Common, progress: &Progress) -> Result<Outcome> {
     let vault = super::open_vault(common)?;
-    let manifest = vault.manifest(&super::find(&vault, &args.id)?)?;
     let wanted = args.map.iter().map(|(disk, _)| disk).chain(&args.disk);
+    let wanted: Vec<&str> = wanted.map(String::as_str).collect();
+    let manifest = vault.manifest(&super::find(&vault, &args.id, &wanted, progress)?)?;
     for name in wanted {
         pick(&vault, &manifest, Some(name))?;
     }

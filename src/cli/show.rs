@@ -2,6 +2,7 @@
 
 use super::args::{Common, ShowArgs};
 use super::outcome::Outcome;
+use super::progress::Progress;
 use super::signals;
 use super::snapshot::document;
 use crate::error::{Error, ErrorKind, Result};
@@ -11,9 +12,9 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-pub fn run(args: &ShowArgs, common: &Common) -> Result<Outcome> {
+pub fn run(args: &ShowArgs, common: &Common, progress: &Progress) -> Result<Outcome> {
     let vault = super::open_vault(common)?;
-    let manifest = vault.manifest(&super::find(&vault, &args.id)?)?;
+    let manifest = vault.manifest(&super::find(&vault, &args.id, &[], progress)?)?;
     let mut json = document(&manifest);
     // For people: the document holds what the manifest does.
     let shown = printable::copy(&manifest).map_err(|error| {

@@ -20,7 +20,7 @@ pub fn run(args: &VerifyArgs, common: &Common, progress: &Progress) -> Result<Ou
     } else {
         args.ids
             .iter()
-            .map(|id| super::find(&vault, id))
+            .map(|id| super::find(&vault, id, &[], progress))
             .collect::<Result<Vec<_>>>()?
     };
     let options = VerifyOptions {

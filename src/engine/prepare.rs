@@ -13,9 +13,9 @@ use crate::device::{
     filesystems_on, free_blocks, freezable, swapped_now, swaps, untold_swaps,
 };
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{DiskRecord, FilesystemRecord, Manifest};
+use crate::format::{DiskRecord, FilesystemRecord};
 use crate::freeze::Expedite;
-use crate::model::{BlockSet, Bytes, DevNumber, Likeness, Mode, SnapshotId};
+use crate::model::{BlockSet, Bytes, DevNumber, Mode, SnapshotId};
 use crate::store::Vault;
 use crate::track::ChangeSource;
 use std::slice;
@@ -92,66 +92,6 @@ impl Scene {
             .iter()
             .map(|disk| claims(&self.host, here, &swaps, disk.dev()));
         each.flatten().collect()
-    }
-}
-
-/// A disk's record in a snapshot, and how sure it is that it is of this disk.
-type Candidate = (Likeness, SnapshotId, DiskRecord);
-
-/// The newest snapshot of each disk in the vault.
-pub fn find_parents(
-    vault: &Vault,
-    (host, topology): (&str, &Topology),
-    disks: &[Disk],
-    monitor: &dyn Monitor,
-) -> Result<Vec<Option<(SnapshotId, DiskRecord)>>> {
-    let mut parents: Vec<Option<Candidate>> = vec![None; disks.len()];
-    let sure = |parent: &Option<Candidate>| matches!(parent, Some((Likeness::Same, ..)));
-    for snapshot in vault.snapshots_of(host)?.iter().rev() {
-        if parents.iter().all(sure) {
-            break;
-        }
-        monitor.check()?;
-        let manifest: Manifest = match vault.manifest(snapshot) {
-            Ok(manifest) => manifest,
-            Err(error) if is_not_for_us(&error) => {
-                monitor.tell(Event::Warning(format!("{error}: not used as a parent")));
-                continue;
-            }
-            Err(error) => return Err(error),
-        };
-        for (disk, parent) in disks.iter().zip(&mut parents) {
-            let best = parent.as_ref().map_or(Likeness::Other, |parent| parent.0);
-            for record in &manifest.disks {
-                let likeness = likeness(topology, disk, record);
-                if likeness > best {
-                    *parent = Some((likeness, snapshot.id, record.clone()));
-                }
-            }
-        }
-    }
-    let found = |(_, snapshot, record): Candidate| (snapshot, record);
-    Ok(parents
-        .into_iter()
-        .map(|parent| parent.map(found))
-        .collect())
-}
-
-/// Damaged, deleted meanwhile, or written by a newer version: an older one will do as a parent.
-fn is_not_for_us(error: &Error) -> bool {
-    use ErrorKind::{Damaged, Format, NotFound};
-    matches!(error.kind(), Damaged | Format | NotFound)
-}
-
-/// Whether a record is of this disk, and not of a copy that is here too.
-fn likeness(topology: &Topology, disk: &Disk, record: &DiskRecord) -> Likeness {
-    let is_anothers = || {
-        let mut others = topology.disks().filter(|other| other.dev() != disk.dev());
-        others.any(|other| other.identity.likeness(&record.identity) == Likeness::Same)
-    };
-    match disk.identity.likeness(&record.identity) {
-        Likeness::Maybe if is_anothers() => Likeness::Other,
-        likeness => likeness,
     }
 }
 

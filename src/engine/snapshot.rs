@@ -4,7 +4,8 @@ use super::choose::{VaultPlace, refuse_twins};
 use super::hold::{HookWishes, SharedHookLog};
 use super::lock::DiskLock;
 use super::monitor::{Event, Monitor};
-use super::prepare::{Scene, Wishes, find_parents, prepare_disk, records_of};
+use super::parents::find_parents;
+use super::prepare::{Scene, Wishes, prepare_disk, records_of};
 use super::quiesce::Quiesce;
 use super::record::{RecordOptions, record};
 use super::recover::recover;
@@ -20,7 +21,7 @@ use crate::format::{Manifest, SessionRecord};
 use crate::freeze::Expedite;
 use crate::job::clip;
 use crate::model::{Bytes, DevNumber, Level, SnapshotId};
-use crate::store::{Draft, Vault};
+use crate::store::{Draft, SnapshotRef, Vault};
 use crate::sys::memory;
 use crate::track::PinDir;
 use jiff::Timestamp;
@@ -131,12 +132,13 @@ pub fn snapshot_through(
     let _locks = lock_all(&disks, places)?;
     recover(places, monitor)?;
     let host = host_name();
-    let id = SnapshotId::generate(u64::try_from(started.as_millisecond()).unwrap_or_default());
+    let known = vault.snapshots_of(&host)?;
+    let id = name_after(&known, started);
     let session = vault.begin_session(id, session(&host, started))?;
     let pool = BufferPool::new(BUFFERS, BUFFER)?;
     let expedite = Expedite::find(&places.run_dir);
     let (subjects, tracking) = prepare_all(
-        (vault, &scene, &host),
+        (vault, &scene, &known),
         &disks,
         (options, places),
         (&pool, &expedite),
@@ -287,13 +289,13 @@ fn bounded(mut warnings: Vec<String>) -> Vec<String> {
 
 /// Tracks, plans and opens every disk of the run.
 fn prepare_all<'a>(
-    (vault, scene, host): (&Arc<Vault>, &Scene, &str),
+    (vault, scene, known): (&Arc<Vault>, &Scene, &[SnapshotRef]),
     disks: &[Disk],
     (options, places): (&SnapshotOptions, &'a Places),
     (pool, expedite): (&BufferPool, &Expedite),
     monitor: &'a dyn Monitor,
 ) -> Result<(Vec<SubjectOptions>, Tracking<'a>)> {
-    let parents = find_parents(vault, (host, &scene.topology), disks, monitor)?;
+    let parents = find_parents(vault, known, (&scene.topology, disks), monitor)?;
     let mut tracking = Tracking::start(&places.pins, monitor)?;
     let wishes = Wishes {
         full: options.full,
@@ -317,6 +319,12 @@ fn prepare_all<'a>(
     });
     let subjects = each.collect::<Result<_>>()?;
     Ok((subjects, tracking))
+}
+
+/// A name that sorts after all of this host's, whatever its clock says.
+fn name_after(known: &[SnapshotRef], now: Timestamp) -> SnapshotId {
+    let now = u64::try_from(now.as_millisecond()).unwrap_or_default();
+    SnapshotId::after(known.last().map(|newest| newest.id), now)
 }
 
 fn host_name() -> String {

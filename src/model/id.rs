@@ -6,6 +6,9 @@ use std::fmt;
 use std::str::FromStr;
 use ulid::Ulid;
 
+/// The latest time that a ULID can say, in milliseconds after 1970-01-01 UTC.
+const MAX_MS: u64 = (1 << 48) - 1;
+
 /// A snapshot's name: a ULID, so that names sort by time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -17,6 +20,20 @@ impl SnapshotId {
         let mut random = [0; 16];
         fill_random(&mut random);
         Self(Ulid::from_parts(unix_ms, u128::from_le_bytes(random)))
+    }
+
+    /// A new name that sorts after `newest`, also when the clock stands before what that says:
+    /// then it says one millisecond more, and so tells that it is the later one.
+    pub fn after(newest: Option<Self>, unix_ms: u64) -> Self {
+        let next = newest.map_or(0, |newest| newest.unix_ms() + 1);
+        // A name that says the end of time has no successor.
+        let next = if next <= MAX_MS { next } else { 0 };
+        Self::generate(unix_ms.max(next))
+    }
+
+    /// The time that it says, in milliseconds after 1970-01-01 UTC.
+    pub fn unix_ms(self) -> u64 {
+        self.0.timestamp_ms()
     }
 }
 
@@ -104,5 +121,18 @@ mod tests {
     #[test]
     fn later_snapshots_sort_later() {
         assert!(SnapshotId::generate(1000) < SnapshotId::generate(1001));
+    }
+
+    #[test]
+    fn a_name_sorts_after_the_newest_whatever_the_clock_says() {
+        let newest = SnapshotId::generate(1000);
+        for clock in [0, 999, 1000, 1001, 5000] {
+            let next = SnapshotId::after(Some(newest), clock);
+            assert!(next > newest);
+            assert_eq!(next.unix_ms(), clock.max(1001));
+        }
+        assert_eq!(SnapshotId::after(None, 7).unix_ms(), 7);
+        let last = SnapshotId::generate(MAX_MS);
+        assert_eq!(SnapshotId::after(Some(last), 7).unix_ms(), 7);
     }
 }

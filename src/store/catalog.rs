@@ -6,6 +6,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{MAX_OBJECT, Manifest};
 use crate::model::SnapshotId;
 
+const HINT: &str = "see what there is with: stillpoint list";
+
 /// A snapshot that exists; its manifest has not been read yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotRef {
@@ -15,13 +17,27 @@ pub struct SnapshotRef {
     pub(super) manifest: ObjectName,
 }
 
+impl SnapshotRef {
+    /// The part of its manifest's name that stands for the host.
+    pub(super) fn host(&self) -> Option<&str> {
+        self.manifest.components().nth(1)
+    }
+
+    #[cfg(test)]
+    pub(super) fn named(host: &str, id: SnapshotId) -> Self {
+        let manifest = ObjectName::manifest(host, id);
+        Self { id, manifest }
+    }
+}
+
 impl Vault {
-    /// All snapshots, oldest first.
+    /// All snapshots, by their names; [`super::History`] tells their order in time.
     pub fn snapshots(&self) -> Result<Vec<SnapshotRef>> {
         self.snapshots_below(&ObjectName::snapshots())
     }
 
-    /// The snapshots of one host, oldest first.
+    /// The snapshots of one host, by their names: what this version has taken is in the order in
+    /// which it was begun.
     pub fn snapshots_of(&self, host: &str) -> Result<Vec<SnapshotRef>> {
         self.snapshots_below(&ObjectName::host(host))
     }
@@ -58,28 +74,22 @@ impl Vault {
         Ok(manifest)
     }
 
-    /// The snapshot that `text` names: an ID, the start of just one, or `latest`.
+    /// The snapshot that `text` names: an ID, or the start of just one.
     pub fn find(&self, text: &str) -> Result<SnapshotRef> {
-        let snapshots = self.snapshots()?;
-        let hint = "see what there is with: stillpoint list";
-        if text == "latest" {
-            return snapshots.last().cloned().ok_or_else(|| {
-                Error::new(ErrorKind::NotFound, "the vault has no snapshot yet").with_hint(hint)
-            });
-        }
         let wanted = text.to_ascii_uppercase();
-        let mut matching = snapshots
+        let mut matching = self
+            .snapshots()?
             .into_iter()
             .filter(|snapshot| snapshot.id.to_string().starts_with(&wanted));
         match (matching.next(), matching.next()) {
             _ if text.is_empty() => {
-                Err(Error::new(ErrorKind::Usage, "an empty ID names no snapshot").with_hint(hint))
+                Err(Error::new(ErrorKind::Usage, "an empty ID names no snapshot").with_hint(HINT))
             }
             (None, _) => Err(Error::new(
                 ErrorKind::NotFound,
                 format!("no snapshot {text:?} in the vault {}", self.location()),
             )
-            .with_hint(hint)),
+            .with_hint(HINT)),
             (Some(only), None) => Ok(only),
             (Some(one), Some(two)) => Err(Error::new(
                 ErrorKind::Usage,
@@ -92,23 +102,19 @@ impl Vault {
         }
     }
 
-    /// The same for someone on the host `home`: there `latest` means the newest of that host, where
-    /// it has any; of several other hosts it means none.
-    pub fn find_from(&self, home: &str, text: &str) -> Result<SnapshotRef> {
-        if text != "latest" {
-            return self.find(text);
-        }
-        if let Some(own) = self.snapshots_of(home)?.pop() {
+    /// The snapshots of which the newest is meant by `latest` on the host `home`: that host's,
+    /// where it has any; of several other hosts it means none. At least one.
+    pub fn meant_by_latest(&self, home: &str) -> Result<Vec<SnapshotRef>> {
+        let own = self.snapshots_of(home)?;
+        if !own.is_empty() {
             return Ok(own);
         }
-        let newest = self.find(text)?;
-        let host = |snapshot: &SnapshotRef| snapshot.manifest.components().nth(1).map(String::from);
-        if self
-            .snapshots()?
-            .iter()
-            .all(|one| host(one) == host(&newest))
-        {
-            return Ok(newest);
+        let all = self.snapshots()?;
+        let first = all.first().ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, "the vault has no snapshot yet").with_hint(HINT)
+        })?;
+        if all.iter().all(|one| one.host() == first.host()) {
+            return Ok(all);
         }
         Err(Error::new(
             ErrorKind::Usage,

@@ -4,6 +4,7 @@
 mod catalog;
 mod draft;
 mod fault;
+mod history;
 mod local;
 mod memory;
 mod name;
@@ -16,6 +17,7 @@ mod vault;
 pub use catalog::SnapshotRef;
 pub use draft::Draft;
 pub use fault::{FaultStore, Operation};
+pub use history::{Dated, Doubtful, History, Than};
 pub use local::LocalStore;
 pub use memory::MemoryStore;
 pub use name::ObjectName;

@@ -19,18 +19,34 @@ fn what_is_said_says_what_was_done() {
     let next = lab.run(&["snapshot", second]).expect(0);
     assert!(next.stdout.contains(", changed 1.00 MiB, "), "{next:?}");
 
-    // Who asks for what the newest does not have learns which does.
+    // Who asks for what a snapshot does not have learns which does.
     let newest = format!("the newest snapshot that has {first} is {older}");
     let newest = newest.replace('"', "");
     let target = lab.at("target");
+    let id = lab.json(&["list"])["snapshots"][0]["snapshot"].clone();
+    let id = id.as_str().unwrap();
     for args in [
-        vec!["restore", "latest", "--disk", first, &target],
-        vec!["diff", "latest", "latest", "--disk", first],
+        vec!["restore", id, "--disk", first, &target],
+        vec!["diff", id, id, "--disk", first],
     ] {
         let run = lab.run(&args).expect(1);
         assert!(run.stderr.contains(&newest), "{run:?}");
     }
+    // The latest with a disk is the newest that has it.
     let older = older.as_str().unwrap();
+    let restored = lab.json(&["restore", "latest", "--disk", first, &target]);
+    assert_eq!(restored["snapshot"], older);
+    let same = lab.json(&["diff", "latest", "latest", "--disk", first]);
+    assert_eq!((&same["from"], &same["to"]), (&older.into(), &older.into()));
+    let both = format!("{first}={},{second}={}", lab.at("a"), lab.at("b"));
+    let restored = lab.json(&["restore", "latest", "--map", &both]);
+    assert_eq!(restored["snapshot"], older);
+    let none = lab.run(&["restore", "latest", "--disk", "nosuch", &lab.at("none")]);
+    let none = none.expect(1).stderr;
+    assert!(
+        none.contains("no snapshot here has a disk \"nosuch\""),
+        "{none}"
+    );
     let which = lab.run(&["diff", older, older]).expect(2);
     assert!(
         which.stderr.contains("hint: say which with --disk\n"),

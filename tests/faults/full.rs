@@ -118,7 +118,7 @@ fn a_read_only_vault_can_be_read_and_refuses_the_rest_in_words() {
     small[0].write(0, &[9; 512]);
     let error = failed(take(&vault, &small, Take::default()));
     assert!(error.to_string().contains("Read-only"), "{error}");
-    let found = vault.find("latest").unwrap();
+    let found = vault.snapshots().unwrap().pop().unwrap();
     assert!(vault.delete(&found).is_err());
     let taken = [first];
     check_all(&Vault::open_local(&path).unwrap(), &taken);
