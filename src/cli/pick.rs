@@ -40,8 +40,8 @@ fn newest(vault: &Vault, host: &str, name: &str) -> Option<SnapshotId> {
     Some(found.id)
 }
 
-/// The newest of these, or the newest that has all of these disks. Where none has, that is an error of kind
-/// `NotFound`.
+/// The newest of these, or the newest that has all of these disks. Where none has, that is an error
+/// of kind `NotFound`.
 pub fn newest_with(
     vault: &Vault,
     oldest_first: &[SnapshotRef],

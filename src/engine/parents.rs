@@ -1,5 +1,5 @@
-//! The newest snapshot of each disk in a vault: what the next one builds on, and what `disks` names.
-//! Clocks are not believed where anything better is known. It only reads.
+//! The newest snapshot of each disk in a vault: what the next one builds on, and what `disks`
+//! names. Clocks are not believed where anything better is known. It only reads.
 
 use super::monitor::{Event, Monitor};
 use crate::device::{Disk, Topology};
