@@ -16,6 +16,7 @@ mod pipes;
 mod printed;
 mod refused;
 mod schema;
+mod skipped;
 mod swap;
 mod table;
 mod twins;

@@ -6,7 +6,7 @@ use crate::support::vaults::{Take, Taken, check, check_all, restore, rounds, tak
 use proptest::prelude::*;
 use std::sync::Arc;
 use stillpoint::engine::{Silent, diff};
-use stillpoint::model::{BLOCK_SIZE, Bytes, Extent, Level, Mode};
+use stillpoint::model::{BLOCK_SIZE, BlockIndex, BlockSet, Bytes, Extent, Level, Mode};
 use stillpoint::store::{MemoryStore, Vault};
 use stillpoint::{Error, ErrorKind};
 
@@ -14,6 +14,7 @@ use stillpoint::{Error, ErrorKind};
 #[derive(Clone, Debug)]
 struct Step {
     scribbles: u64,
+    reused: u64,
     restless: u64,
     rude: u32,
     full: bool,
@@ -25,7 +26,7 @@ struct Step {
 
 fn step() -> impl Strategy<Value = Step> {
     (
-        0..30_u64,
+        (0..30_u64, 0..3_u64),
         prop_oneof![Just(0_u64), 1..40_u64],
         prop::bool::weighted(0.1).prop_map(u32::from),
         prop::bool::weighted(0.1),
@@ -35,15 +36,18 @@ fn step() -> impl Strategy<Value = Step> {
         prop::option::weighted(0.3, 0..8_usize),
     )
         .prop_map(
-            |(scribbles, restless, rude, full, all_blocks, reboot, resize, delete)| Step {
-                scribbles,
-                restless,
-                rude,
-                full,
-                all_blocks,
-                reboot,
-                resize,
-                delete,
+            |((scribbles, reused), restless, rude, full, all_blocks, reboot, resize, delete)| {
+                Step {
+                    scribbles,
+                    reused,
+                    restless,
+                    rude,
+                    full,
+                    all_blocks,
+                    reboot,
+                    resize,
+                    delete,
+                }
             },
         )
 }
@@ -113,6 +117,7 @@ fn one_step(vault: &Arc<Vault>, disks: &[ModelDisk], taken: &mut Vec<Taken>, ste
             disk.resize(512 * sectors);
         }
         disk.scribble(step.scribbles);
+        disk.put_to_use(step.reused);
         disk.restless(step.restless);
     }
     disks[0].rude(step.rude);
@@ -252,6 +257,97 @@ fn tracking_that_lies_is_found_out_by_the_sample_and_costs_no_bytes() {
             .any(|line| line.contains("tracking called"))
     );
     check_all(&vault, &[first, second]);
+}
+
+/// A disk full of bytes, of which a snapshot says that a part is free.
+fn partly_free() -> (Arc<Vault>, Vec<ModelDisk>, Taken) {
+    let (vault, disks) = one_disk(4000);
+    disks[0].write(0, &vec![0x5a; 4000 * 512]);
+    (5..9).for_each(|block| disks[0].free(block));
+    let first = take(&vault, &disks, Take::default()).unwrap();
+    assert_eq!(first.manifest.disks[0].free_skipped_bytes.0, 4 * BLOCK_SIZE);
+    (vault, disks, first)
+}
+
+fn used(byte: u8, taken: &Taken, vault: &Vault) {
+    let (bytes, _) = restore(vault, &taken.manifest.disks[0], false).unwrap();
+    assert!(bytes.iter().all(|found| *found == byte), "all is in use");
+}
+
+/// A partition table that is put back, a filesystem that is undone: no write tells of it.
+#[test]
+fn what_was_free_and_is_used_now_is_read_though_it_was_not_written() {
+    let (vault, disks, first) = partly_free();
+    disks[0].put_to_use(2);
+    let second = take(&vault, &disks, Take::default()).unwrap();
+    assert_eq!(second.manifest.disks[0].mode, Mode::Incremental);
+    assert_eq!(second.manifest.disks[0].changed_bytes.0, 2 * BLOCK_SIZE);
+    disks[0].put_to_use(2);
+    let third = take(&vault, &disks, Take::default()).unwrap();
+    used(0x5a, &third, &vault);
+    check_all(&vault, &[first, second, third]);
+}
+
+#[test]
+fn what_comes_into_use_during_the_run_is_read_though_it_was_not_written() {
+    let (vault, disks, first) = partly_free();
+    let mut settled = 0;
+    let second = take(
+        &vault,
+        &disks,
+        Take {
+            settling: Box::new(move |disks| {
+                settled += 1;
+                if settled == 1 {
+                    disks[0].put_to_use(4);
+                }
+            }),
+            ..Take::default()
+        },
+    );
+    let second = second.unwrap();
+    assert_eq!(second.manifest.disks[0].mode, Mode::Incremental);
+    used(0x5a, &second, &vault);
+    check_all(&vault, &[first, second]);
+}
+
+#[test]
+fn free_space_in_which_a_file_lies_is_not_believed() {
+    let files = || {
+        let mut files = BlockSet::new();
+        files.insert(BlockIndex(6));
+        files
+    };
+    let (vault, disks, first) = partly_free();
+    let mut taken = vec![first];
+    for wish_full in [false, true] {
+        let options = Take {
+            full: wish_full,
+            files: files(),
+            ..Take::default()
+        };
+        let next = take(&vault, &disks, options).unwrap();
+        let record = &next.manifest.disks[0];
+        assert!(
+            record.all_blocks && record.mode != Mode::Incremental,
+            "{record:?}"
+        );
+        let said = next.manifest.warnings.join("; ");
+        assert!(said.contains("a file lies at byte 393216"), "{said}");
+        used(0x5a, &next, &vault);
+        taken.push(next);
+    }
+    check_all(&vault, &taken);
+    // What reads as zeros anyway is no loss: a file whose bytes are zeros, or not there yet.
+    let (vault, disks) = one_disk(4000);
+    disks[0].write(0, &vec![0; 4000 * 512]);
+    disks[0].free(6);
+    let options = Take {
+        files: files(),
+        ..Take::default()
+    };
+    let made = take(&vault, &disks, options).unwrap();
+    assert!(!made.manifest.disks[0].all_blocks);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod claim;
 mod disk;
 mod facts;
+mod filesample;
 mod filesystem;
 mod freespace;
 mod freezeset;
@@ -22,8 +23,9 @@ mod usage;
 pub use claim::{Claim, claims};
 pub use disk::{Disk, Partition};
 pub use facts::{Cgroups, Facts, Finding};
+pub use filesample::blocks_of_files;
 pub use filesystem::{Direct, Filesystem, Mount, Mounts};
-pub use freespace::free_blocks;
+pub use freespace::{Answer, FreeDoubt, FreeSpace, free_blocks, free_space};
 pub use freezeset::{Freezable, FreezeSet, filesystems_on, freezable};
 pub use ground::Ground;
 pub use host::Host;

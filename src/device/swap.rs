@@ -213,6 +213,7 @@ mod tests {
             logical: Bytes(logical * K),
             place: Extent::new(Bytes(physical * K), Bytes(length * K)),
             certain: true,
+            written: true,
         }
     }
 

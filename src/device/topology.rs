@@ -177,6 +177,14 @@ impl Topology {
         }
     }
 
+    /// A host with these devices and no disks, for tests.
+    #[cfg(test)]
+    pub(super) fn of(devices: Vec<Device>) -> Self {
+        let mut made = Self::default();
+        devices.into_iter().for_each(|device| made.insert(device));
+        made
+    }
+
     /// Every device, by number.
     pub fn devices(&self) -> impl Iterator<Item = &Device> {
         self.devices.values()

@@ -212,7 +212,9 @@ fn copy_the_latest(
         quiesce.settle()?;
         let mut copied = Bytes(0);
         for (number, subject) in subjects.iter_mut().enumerate() {
-            copied.0 += subject.want_changed()?.0;
+            // The epoch first: what is put to use after the answer has a mark.
+            subject.want_changed()?;
+            copied.0 += subject.ask_again()?.0;
             subject.copy_wanted(number, pipeline, &limits, &mut |_| {})?;
         }
         monitor.tell(Event::Note(format!(

@@ -41,6 +41,6 @@ pub use recover::recover;
 pub use restore::{Goal, ImageFormat, Overwritten, RestoreOptions, Restored, choose_disk, restore};
 pub use run::{OnBusy, RunOptions, RunResult, run};
 pub use snapshot::{Places, SnapshotOptions, snapshot, snapshot_of_what_can_be, snapshot_through};
-pub use subject::{AskFree, Subject, SubjectOptions};
+pub use subject::{AskBlocks, AskFree, Subject, SubjectOptions};
 pub use tracking::{start_tracking, stop_tracking};
 pub use verify::{Broken, VerifyOptions, VerifyReport, verify};

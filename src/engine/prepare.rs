@@ -3,19 +3,20 @@
 
 use super::monitor::{Event, Monitor};
 use super::plan::{Parent, Plan, plan};
-use super::subject::{AskFree, SubjectOptions};
+use super::sample::random;
+use super::subject::{AskBlocks, AskFree, SubjectOptions};
 use super::tracking::Tracking;
 use super::trust;
 use crate::capture::Baseline;
 use crate::device::read::{BufferPool, DiskReader, ReaderOptions, open_reader};
 use crate::device::{
-    Claim, Disk, Filesystem, Freezable, FreezeSet, Host, Mounts, NoTables, Topology, claims,
-    filesystems_on, free_blocks, freezable, swapped_now, swaps, untold_swaps,
+    Claim, Disk, Freezable, FreezeSet, Host, Mounts, NoTables, Topology, blocks_of_files, claims,
+    filesystems_on, free_space, freezable, swapped_now, swaps, untold_swaps,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{DiskRecord, FilesystemRecord};
 use crate::freeze::Expedite;
-use crate::model::{BlockSet, Bytes, DevNumber, Mode, SnapshotId};
+use crate::model::{BlockSet, DevNumber, Mode, SnapshotId};
 use crate::store::Vault;
 use crate::track::ChangeSource;
 use std::slice;
@@ -121,13 +122,13 @@ pub fn prepare_disk(
     let reader = open_disk(disk, pool)?;
     let (changes, plan) = plan_disk(disk, parent.as_ref(), tracking, wishes)?;
     let (plan, parent) = load_base(vault, plan, parent, monitor)?;
-    let mounted = filesystems_of(scene, disk);
     Ok(SubjectOptions {
         identity: disk.identity.clone(),
         reader,
         changes,
-        ask_free: ask_free(scene.host.clone(), mounted.clone(), disk.identity.size),
+        ask_free: ask_free(disk.dev()),
         ask_swap: ask_swap(disk),
+        ask_files: ask_files(disk.dev()),
         plan,
         parent,
         all_blocks: wishes.all_blocks,
@@ -207,7 +208,7 @@ fn load_base(
 }
 
 /// Looks anew each time: a partition that was swapped to may hold files when a long copy ends.
-fn ask_swap(disk: &Disk) -> AskFree {
+fn ask_swap(disk: &Disk) -> AskBlocks {
     let (dev, size) = (disk.dev(), disk.identity.size);
     Box::new(move || {
         let mut blocks = BlockSet::new();
@@ -234,21 +235,14 @@ pub fn records_of(set: &FreezeSet, disk: DevNumber, freeze: bool) -> Vec<Filesys
     .collect()
 }
 
-fn filesystems_of(scene: &Scene, disk: &Disk) -> Vec<Filesystem> {
-    let all = scene.mounts.filesystems().iter();
-    all.filter(|filesystem| filesystem.disks.contains(&disk.dev()))
-        .cloned()
-        .collect()
+/// Looks anew each time, as what is mounted, and where, may change while a long copy is made.
+fn ask_free(disk: DevNumber) -> AskFree {
+    Box::new(move || free_space(&Host::here(), disk))
 }
 
-fn ask_free(host: Host, filesystems: Vec<Filesystem>, size: Bytes) -> AskFree {
+fn ask_files(disk: DevNumber) -> AskBlocks {
     Box::new(move || {
-        let mut free = BlockSet::new();
-        for filesystem in &filesystems {
-            if let Some(blocks) = free_blocks(&host, filesystem, size)? {
-                free.add(&blocks);
-            }
-        }
-        Ok(free)
+        let random = |below: u64| random() % below.max(1);
+        blocks_of_files(&Host::here(), disk, &random)
     })
 }

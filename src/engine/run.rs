@@ -8,10 +8,12 @@ use super::sample;
 use super::subject::{Subject, SubjectOptions};
 use super::trust;
 use crate::capture::{Budget, Captured, Next, PassLog, Pipeline, PipelineOptions};
+use crate::device::FreeDoubt;
 use crate::device::read::{BufferPool, Limits};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{BLOCK_SIZE, Bytes};
 use crate::store::Draft;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -96,6 +98,7 @@ pub fn run(
     }
     let mut options = options.clone();
     let mut attempt = 1;
+    let mut doubts = BTreeSet::new();
     let cut = loop {
         enough_buffers(&mut subjects, &mut options.pool)?;
         let mut left = pre_copy(&mut subjects, &mut pipeline, &options, monitor)?;
@@ -103,6 +106,7 @@ pub fn run(
             enough_buffers(&mut subjects, &mut options.pool)?;
             left = pre_copy(&mut subjects, &mut pipeline, &options, monitor)?;
         }
+        tell_doubts(&mut subjects, &mut doubts, &mut warnings, monitor);
         let cut = cut_all(
             &mut subjects,
             &mut pipeline,
@@ -115,6 +119,7 @@ pub fn run(
         }
         attempt += 1;
     };
+    tell_doubts(&mut subjects, &mut doubts, &mut warnings, monitor);
     monitor.tell(Event::Phase("storing the rest".into()));
     let captured = pipeline.finish()?;
     Ok(RunResult {
@@ -123,6 +128,29 @@ pub fn run(
         cut,
         warnings,
     })
+}
+
+/// Says which filesystems are not believed in what they call free, each once.
+fn tell_doubts(
+    subjects: &mut [Subject],
+    told: &mut BTreeSet<FreeDoubt>,
+    warnings: &mut Vec<String>,
+    monitor: &dyn Monitor,
+) {
+    for doubt in subjects
+        .iter_mut()
+        .flat_map(|one| std::mem::take(&mut one.doubts))
+    {
+        if !told.insert(doubt.clone()) {
+            continue;
+        }
+        if doubt.is_alarming {
+            monitor.tell(Event::Warning(doubt.what.clone()));
+            warnings.push(doubt.what);
+        } else {
+            monitor.tell(Event::Note(doubt.what));
+        }
+    }
 }
 
 /// Has the disks read into more buffers, if much is wanted of them.
@@ -274,6 +302,15 @@ fn check_tracking(
     };
     let mut again = false;
     for subject in subjects.iter_mut() {
+        if let Some(block) = sample::check_free(subject, &limits)? {
+            let why = sample::free_alarm(subject, block).to_string();
+            let warning = format!("{why}: all blocks are copied; please report this");
+            monitor.tell(Event::Warning(warning.clone()));
+            warnings.push(warning);
+            subject.start_over_with_all_blocks(&why)?;
+            again = true;
+            continue;
+        }
         let (why, what) = match sample::check(subject, &limits) {
             Ok(None) => continue,
             Ok(Some(block)) => {

@@ -81,7 +81,8 @@ fn pick(baseline: &Baseline, wanted: u64, sample: &mut BlockSet, of: fn(Content)
     }
 }
 
-fn random() -> u64 {
+/// A random number.
+pub fn random() -> u64 {
     let ObjectId(bytes) = ObjectId::generate();
     u64::from_le_bytes(bytes[..8].try_into().expect("16 bytes are more than 8"))
 }
@@ -111,6 +112,47 @@ fn differing(
     subject.read.reads += read.reads;
     subject.read.bytes.0 += read.bytes.0;
     Ok(differ)
+}
+
+/// Reads the blocks called free in which files were found to lie. Answers one that has bytes, of
+/// which still no mark tells: what filesystems say of their free space is wrong then, or was
+/// misunderstood.
+pub fn check_free(subject: &mut Subject, limits: &Limits<'_>) -> Result<Option<BlockIndex>> {
+    let mut suspects = subject.files_in_free_space()?;
+    let until = Instant::now() + PATIENCE;
+    // The place of a file is known before what is written there has a mark.
+    while !suspects.is_empty() && Instant::now() < until {
+        suspects.remove(&subject.changed()?);
+        if let Some(stop) = limits.stop {
+            stop()?;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let size = subject.size();
+    let mut found = None;
+    let mut extents = suspects
+        .ranges(1)
+        .map(|range| Extent::of_blocks(range, size));
+    let reader = &mut subject.options.reader;
+    reader.read(&mut extents, limits, &mut |extent, buffer| {
+        if found.is_none() && buffer.iter().any(|byte| *byte != 0) {
+            found = Some(extent.offset.block());
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// What is said when that has found something.
+pub fn free_alarm(subject: &Subject, block: BlockIndex) -> Error {
+    Error::new(
+        ErrorKind::Inconsistent,
+        format!(
+            "{}: a file lies at byte {}, which a filesystem calls free space",
+            subject.name(),
+            block.offset().0
+        ),
+    )
 }
 
 /// What is said when the sample has found something.

@@ -5,6 +5,7 @@ use super::plan::Plan;
 use super::trust;
 use crate::capture::{Baseline, Pipeline};
 use crate::device::read::{DiskReader, Limits, ReadStats};
+use crate::device::{FreeDoubt, FreeSpace};
 use crate::error::{ErrorKind, Result};
 use crate::format::{DiskRecord, FilesystemRecord};
 use crate::freeze::Expedite;
@@ -12,13 +13,16 @@ use crate::model::{
     BLOCK_SIZE, BlockSet, Bytes, DiskIdentity, Epoch, Extent, Mode, Witness, block_count,
 };
 use crate::track::ChangeSource;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Blocks that are read with one request while nothing is frozen: 1 MiB.
 const BLOCKS_PER_READ: u64 = 16;
 
-/// Asks which blocks hold nothing that matters now: free space of filesystems.
-pub type AskFree = Box<dyn FnMut() -> Result<BlockSet> + Send>;
+/// Asks which blocks are free space of filesystems now.
+pub type AskFree = Box<dyn FnMut() -> Result<FreeSpace> + Send>;
+/// Asks for some blocks.
+pub type AskBlocks = Box<dyn FnMut() -> Result<BlockSet> + Send>;
 
 /// What a run needs to know of a disk before it begins.
 pub struct SubjectOptions {
@@ -32,7 +36,9 @@ pub struct SubjectOptions {
     /// is put to use later is seen as changed.
     pub ask_free: AskFree,
     /// Which blocks never matter and may be written at any time: swap.
-    pub ask_swap: AskFree,
+    pub ask_swap: AskBlocks,
+    /// In which blocks some files lie, picked at random: none of these can be free.
+    pub ask_files: AskBlocks,
     /// Full, incremental or compare.
     pub plan: Plan,
     /// The parent's record and map, when the plan has a parent.
@@ -62,6 +68,11 @@ pub struct Subject {
     pub epoch: Epoch,
     /// Blocks that hold nothing that matters and are recorded so.
     pub free: BlockSet,
+    /// All blocks that this snapshot will call free: `free`, and what its parent called so. Each
+    /// of them is free at this moment, in the word of a filesystem, or swap.
+    pub skipped: BlockSet,
+    /// What filesystems are not believed, and why.
+    pub doubts: BTreeSet<FreeDoubt>,
     /// Swap when this copy began: its writes do not count.
     pub swap: BlockSet,
     /// Blocks still to be read in the coming pass.
@@ -94,6 +105,8 @@ impl Subject {
             witness,
             epoch,
             free: BlockSet::new(),
+            skipped: BlockSet::new(),
+            doubts: BTreeSet::new(),
             swap: BlockSet::new(),
             wanted: BlockSet::new(),
             passes: 0,
@@ -107,31 +120,79 @@ impl Subject {
     }
 
     /// Which blocks the plan wants read, and which it need not.
+    ///
+    /// A block that the parent has as free holds nothing of it in the vault. So it is wanted unless
+    /// it is free *now*: it may have come into use without a write (a partition table put back, a
+    /// filesystem made by mistake and undone, a repair), of which no mark tells.
     fn choose(&mut self) -> Result<()> {
         let options = &mut self.options;
         self.swap = (options.ask_swap)()?;
         let all = BlockSet::from_range(0..block_count(options.identity.size));
-        self.wanted = match options.plan.since {
+        let mut wanted = match options.plan.since {
             None => all,
             Some(since) => {
                 let mut changed = options.changes.changed_since(since)?;
                 if let Some((_, baseline)) = &options.parent {
                     changed.add(&baseline.lost().blocks);
-                    if options.all_blocks {
-                        changed.add(&baseline.free());
-                    }
                 }
                 changed
             }
         };
-        if !options.all_blocks {
-            let mut free = (options.ask_free)()?;
-            free.add(&self.swap);
-            free.intersect(&self.wanted);
-            self.wanted.remove(&free);
-            self.free = free;
-        }
+        let then = match (&options.parent, options.plan.since) {
+            (Some((_, baseline)), Some(_)) => baseline.free(),
+            _ => BlockSet::new(),
+        };
+        let now = self.free_now()?;
+        let mut free = now.clone();
+        free.intersect(&wanted);
+        let mut still = now;
+        still.intersect(&then);
+        let mut used_again = then;
+        used_again.remove(&still);
+        wanted.remove(&free);
+        wanted.add(&used_again);
+        self.wanted = wanted;
+        self.skipped = free.clone();
+        self.skipped.add(&still);
+        self.free = free;
         Ok(())
+    }
+
+    /// What is free at this moment, and swap; nothing when all is to be copied.
+    fn free_now(&mut self) -> Result<BlockSet> {
+        if self.options.all_blocks {
+            return Ok(BlockSet::new());
+        }
+        let FreeSpace { blocks, doubts } = (self.options.ask_free)()?;
+        self.doubts.extend(doubts);
+        let mut free = blocks;
+        free.add(&self.swap);
+        Ok(free)
+    }
+
+    /// Asks again, shortly before the cut: what was called free and is not any more is wanted, even
+    /// where no mark tells of a write. Answers how much that is.
+    pub fn ask_again(&mut self) -> Result<Bytes> {
+        if self.skipped.is_empty() {
+            return Ok(Bytes(0));
+        }
+        let mut used = self.skipped.clone();
+        used.remove(&self.free_now()?);
+        self.wanted.add(&used);
+        self.free.remove(&used);
+        self.skipped.remove(&used);
+        Ok(Bytes(used.len() * BLOCK_SIZE))
+    }
+
+    /// Blocks that this snapshot will call free, and that no mark tells of, in which files lie.
+    pub fn files_in_free_space(&mut self) -> Result<BlockSet> {
+        let mut found = (self.options.ask_files)()?;
+        found.intersect(&self.skipped);
+        found.remove(&self.swap);
+        if !found.is_empty() {
+            found.remove(&self.options.changes.changed_since(self.epoch)?);
+        }
+        Ok(found)
     }
 
     /// What was marked so far proves nothing: everything is read anew, and compared with the parent
@@ -146,8 +207,13 @@ impl Subject {
         plan.reason = why.to_owned();
         self.witness = trust::beginning(self.options.changes.as_mut(), &self.options.identity)?;
         self.epoch = self.options.advance()?;
-        self.free = BlockSet::new();
         self.choose()
+    }
+
+    /// The same, with all free space: something is wrong with what is known of it.
+    pub fn start_over_with_all_blocks(&mut self, why: &str) -> Result<()> {
+        self.options.all_blocks = true;
+        self.start_over(why)
     }
 
     /// Whether what was swapped to when this copy began still is: if not, it may hold files now.
@@ -230,6 +296,7 @@ impl Subject {
         self.wanted.add(&changed);
         // Put to use since it was asked for.
         self.free.remove(&changed);
+        self.skipped.remove(&changed);
         self.epoch = next;
         Ok(Bytes(self.wanted.len() * BLOCK_SIZE))
     }

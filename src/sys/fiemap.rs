@@ -14,6 +14,8 @@ pub struct FileExtent {
     pub place: Extent,
     /// Whether that is the place of these bytes, and of no other file's.
     pub certain: bool,
+    /// Whether bytes were written there; else it is allocated alone, and reads as zeros.
+    pub written: bool,
 }
 
 /// `include/uapi/linux/fiemap.h`:
@@ -40,11 +42,15 @@ struct Record {
 
 /// `FIEMAP_EXTENT_LAST`
 const LAST: u32 = 0x1;
-/// `FIEMAP_EXTENT_UNWRITTEN`: allocated, reads as zeros; and `FIEMAP_EXTENT_MERGED`.
-const HARMLESS: u32 = LAST | 0x800 | 0x1000;
+/// `FIEMAP_EXTENT_UNWRITTEN`: allocated, reads as zeros.
+const UNWRITTEN: u32 = 0x800;
+/// These, and `FIEMAP_EXTENT_MERGED`.
+const HARMLESS: u32 = LAST | UNWRITTEN | 0x1000;
 
 /// Records asked for at a time.
 const BATCH: usize = 512;
+/// So many are enough where not all are needed.
+const FIRST: usize = BATCH;
 /// Most records of one file.
 const MOST: usize = 1 << 20;
 
@@ -79,6 +85,15 @@ const FIEMAP: libc::c_ulong = nix::request_code_readwrite!(b'f', 11, HEAD) as _;
 
 /// All stretches of a file, by their place in it. `EOPNOTSUPP` where the filesystem does not tell.
 pub fn file_extents(file: impl AsFd) -> io::Result<Vec<FileExtent>> {
+    extents(file, usize::MAX)
+}
+
+/// The first of them, some hundred.
+pub fn first_extents(file: impl AsFd) -> io::Result<Vec<FileExtent>> {
+    extents(file, FIRST)
+}
+
+fn extents(file: impl AsFd, enough: usize) -> io::Result<Vec<FileExtent>> {
     let empty = Record {
         logical: 0,
         physical: 0,
@@ -111,7 +126,11 @@ pub fn file_extents(file: impl AsFd) -> io::Result<Vec<FileExtent>> {
             logical: Bytes(record.logical),
             place: Extent::new(Bytes(record.physical), Bytes(record.length)),
             certain: record.flags & !HARMLESS == 0,
+            written: record.flags & UNWRITTEN == 0,
         }));
+        if found.len() >= enough {
+            return Ok(found);
+        }
         match records.last() {
             None => return Ok(found),
             Some(last) if last.flags & LAST != 0 => return Ok(found),

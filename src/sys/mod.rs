@@ -7,6 +7,7 @@ pub mod buffer;
 pub mod cgroup;
 pub mod fiemap;
 pub mod freeze;
+pub mod fsinfo;
 pub mod fsmap;
 pub mod lease;
 pub mod loop_file;

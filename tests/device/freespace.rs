@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use stillpoint::device::{Host, Mounts, NoTables, Topology, free_blocks};
+use stillpoint::device::{Answer, Filesystem, Host, Mounts, NoTables, Topology, free_blocks};
 use stillpoint::model::{BlockSet, Bytes, Extent};
 
 const MIB: u64 = 1 << 20;
@@ -109,9 +109,10 @@ fn ask(mounted: &Mounted, disk: &LoopDisk) -> (BlockSet, Extent) {
     let filesystem = all.find(|fs| fs.target() == mounted.target).unwrap();
     let direct = filesystem.direct.unwrap();
     assert_eq!(direct.disk, dev(&topology, &disk.name()));
-    let size = topology.disk(direct.disk).unwrap().identity.size;
-    let free = free_blocks(&host, filesystem, size).unwrap();
-    (free.expect("a map of free space"), direct.place)
+    match free_blocks(&host, &topology, filesystem, direct.disk).unwrap() {
+        Answer::Free(free) => (free, direct.place),
+        other => panic!("no map of free space: {other:?}"),
+    }
 }
 
 /// A copy of the disk as a restore would make it: free blocks read as zeros.
@@ -275,15 +276,19 @@ fn where_free_space_cannot_be_told_nothing_is_free() {
     let mounts = Mounts::read(&host, &topology).unwrap();
     let mut all = mounts.filesystems().iter();
     let filesystem = all.find(|fs| fs.target() == mounted.target).unwrap();
-    let size = Bytes(160 * MIB);
-    assert_eq!(free_blocks(&host, filesystem, size).unwrap(), None);
+    let disk = dev(&topology, &disk.name());
+    let ask = |filesystem: &Filesystem| free_blocks(&host, &topology, filesystem, disk).unwrap();
+    assert_eq!(ask(filesystem), Answer::Silent);
     let mut other = filesystem.clone();
     other.read_only = false;
-    assert!(free_blocks(&host, &other, size).unwrap().is_some());
+    let told = ask(&other);
+    assert!(matches!(told, Answer::Free(_)), "{told:?}");
     // What is mounted there by now is another filesystem.
     other.dev.minor += 1;
-    assert_eq!(free_blocks(&host, &other, size).unwrap(), None);
+    other.members = vec![other.dev];
+    assert_eq!(ask(&other), Answer::Silent);
     other.dev.minor -= 1;
+    other.members = vec![other.dev];
     other.direct = None;
-    assert_eq!(free_blocks(&host, &other, size).unwrap(), None);
+    assert_eq!(ask(&other), Answer::Silent);
 }

@@ -172,6 +172,14 @@ impl ModelDisk {
         self.state().now.free.insert(block);
     }
 
+    /// Free blocks come into use again, the first so many, and nothing is written to them.
+    pub fn put_to_use(&self, blocks: u64) {
+        let mut state = self.state();
+        for _ in 0..blocks {
+            state.now.free.pop_first();
+        }
+    }
+
     /// What it holds now.
     pub fn look(&self) -> Still {
         self.state().now.clone()
@@ -390,6 +398,8 @@ pub struct ModelQuiesce {
     pub oracle: Oracle,
     /// What happens right before all is held.
     pub before: Before,
+    /// What happens while all is written out.
+    pub settling: Before,
     /// Whether applications are said to be held.
     pub holds: bool,
 }
@@ -397,6 +407,7 @@ pub struct ModelQuiesce {
 impl Quiesce for ModelQuiesce {
     fn settle(&mut self) -> Result<()> {
         self.disks.iter().for_each(ModelDisk::stir);
+        (self.settling)(&self.disks);
         Ok(())
     }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use stillpoint::capture::Baseline;
+use stillpoint::device::FreeSpace;
 use stillpoint::device::read::BufferPool;
 use stillpoint::engine::{
     OnBusy, Parent, RecordOptions, RunOptions, Silent, SubjectOptions, VerifyOptions, VerifyReport,
@@ -51,6 +52,10 @@ pub struct Take {
     pub window: Bytes,
     /// What happens right before all is held.
     pub before: Before,
+    /// Done with the disks while all is written out.
+    pub settling: Before,
+    /// Blocks in which files lie, as far as that is looked for.
+    pub files: BlockSet,
 }
 
 impl Default for Take {
@@ -63,6 +68,8 @@ impl Default for Take {
             holds: false,
             window: Bytes(64 << 20),
             before: Box::new(|_| {}),
+            settling: Box::new(|_| {}),
+            files: BlockSet::new(),
         }
     }
 }
@@ -94,6 +101,7 @@ pub fn take(vault: &Arc<Vault>, disks: &[ModelDisk], options: Take) -> Result<Ta
         disks: disks.to_vec(),
         oracle: Arc::clone(&oracle),
         before: options.before,
+        settling: options.settling,
         holds: options.holds,
     };
     let how = RunOptions {
@@ -150,11 +158,12 @@ fn subject(
             Err(error) => return Err(error),
         }
     }
-    let asked = disk.clone();
+    let (asked, files) = (disk.clone(), options.files.clone());
     Ok(SubjectOptions {
         reader: disk.reader(pool),
         changes,
-        ask_free: Box::new(move || Ok(asked.free_now())),
+        ask_free: Box::new(move || Ok(FreeSpace::of(asked.free_now()))),
+        ask_files: Box::new(move || Ok(files.clone())),
         ask_swap: Box::new(|| Ok(BlockSet::new())),
         plan: chosen,
         parent,
