@@ -7,6 +7,7 @@ mod claims;
 mod clock;
 mod damage;
 mod ground;
+mod help;
 mod hosts;
 pub mod lab;
 mod output;

@@ -188,3 +188,55 @@ fn no_test_file_is_forgotten() {
         }
     }
 }
+
+/// What the README says outside of tables and blocks of code, a paragraph or item a string.
+fn said(text: &str) -> Vec<String> {
+    let mut paragraphs = vec![String::new()];
+    let mut in_code = false;
+    for line in text.lines() {
+        in_code ^= line.starts_with("```");
+        let apart = ["```", "|", "#", "- "]
+            .iter()
+            .any(|start| line.starts_with(start));
+        if apart || line.is_empty() {
+            paragraphs.push(String::new());
+        }
+        let shown = in_code
+            || ["```", "|", "#"]
+                .iter()
+                .any(|start| line.starts_with(start));
+        if !shown {
+            let paragraph = paragraphs.last_mut().unwrap();
+            paragraph.push_str(line);
+            paragraph.push(' ');
+        }
+    }
+    paragraphs
+}
+
+#[test]
+fn the_readme_is_a_page_of_short_sentences() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let text = fs::read_to_string(path).unwrap();
+    let first = text
+        .lines()
+        .position(|line| line.starts_with("## Five minutes"));
+    assert!(
+        first.is_some_and(|lines| lines <= 80),
+        "the first page: {first:?} lines"
+    );
+    let mut wrong = Vec::new();
+    for line in text.lines().filter(|line| line.chars().count() > 300) {
+        wrong.push(format!("README.md: over 300 characters: {line}"));
+    }
+    for paragraph in said(&text) {
+        let ends = paragraph.replace("? ", ". ").replace("! ", ". ");
+        for sentence in ends.split(". ") {
+            let words = sentence.split_whitespace().count();
+            if words >= 25 {
+                wrong.push(format!("README.md: {words} words: {sentence}"));
+            }
+        }
+    }
+    complain(&wrong);
+}

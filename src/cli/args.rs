@@ -21,11 +21,10 @@ use std::time::Duration;
     name = "stillpoint",
     version,
     propagate_version = true,
-    max_term_width = 100
+    max_term_width = 100,
+    disable_help_subcommand = true,
+    after_help = super::help::after_commands()
 )]
-#[command(after_help = "Example:\n  stillpoint init /backup/vault\n  \
-    stillpoint snapshot --vault /backup/vault vda\n  \
-    stillpoint restore --vault /backup/vault latest /dev/vdb")]
 pub struct Line {
     #[command(flatten)]
     pub common: Common,
@@ -127,6 +126,8 @@ pub enum Command {
     Job(JobArgs),
     /// Print what the documents of --json look like, as JSON Schema
     Schema(super::schema::SchemaArgs),
+    /// Show what a command takes, or a page: rescue, operators, levels, hooks and others
+    Help(super::help::HelpArgs),
 }
 
 impl Command {

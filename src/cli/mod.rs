@@ -9,6 +9,7 @@ mod diff;
 mod disks;
 mod doctor;
 mod exit;
+mod help;
 mod hooks;
 mod init;
 mod job;
@@ -124,6 +125,7 @@ fn dispatch(command: &Command, common: &Common, progress: &Progress) -> Result<O
         Command::Thaw => thaw::run(common),
         Command::Job(args) => job::run(args, common),
         Command::Schema(args) => schema::run(args),
+        Command::Help(args) => help::run(args, common),
     }
 }
 

@@ -199,6 +199,7 @@ fn documents_are_as_their_schema_says() {
     let other = lab.at("other");
     checked(&lab, "init", &["init", &other, "--description", "x"], 0);
     checked(&lab, "thaw", &["thaw"], 0);
+    checked(&lab, "help", &["help", "rescue"], 0);
     checked(&lab, "job list", &["job", "list"], 0);
     checked(&lab, "error", &["job", "status", "latest"], 1);
     checked(&lab, "list", &["list"], 0);

@@ -14,13 +14,14 @@ const SHARED: &str = include_str!("shared.json");
 const REFERENCE: &str = "#/$defs/";
 
 /// By what is said to `schema`: the commands, and what is none but is printed too.
-const DOCUMENTS: [(&str, &str); 20] = [
+const DOCUMENTS: [(&str, &str); 21] = [
     ("delete", include_str!("delete.json")),
     ("detach", include_str!("detach.json")),
     ("diff", include_str!("diff.json")),
     ("disks", include_str!("disks.json")),
     ("doctor", include_str!("doctor.json")),
     ("error", include_str!("error.json")),
+    ("help", include_str!("help.json")),
     ("init", include_str!("init.json")),
     ("job cancel", include_str!("job-cancel.json")),
     ("job list", include_str!("job-list.json")),

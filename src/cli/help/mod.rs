@@ -1,0 +1,61 @@
+//! `help`: what a command takes, and the pages for people. They are part of the binary, as on the
+//! worst day there is nothing else. It must never need a vault, a network, or root.
+
+mod args;
+mod catalog;
+mod man;
+mod page;
+mod pager;
+#[cfg(test)]
+mod tests;
+mod text;
+
+pub use args::{HelpArgs, after_commands};
+
+use super::args::{Common, Line};
+use super::outcome::Outcome;
+use crate::error::{Error, ErrorKind, Result};
+use catalog::PAGES;
+use clap::CommandFactory;
+use serde_json::json;
+
+/// How wide pages are where they are shown.
+const WIDTH: usize = 80;
+
+pub fn run(args: &HelpArgs, common: &Common) -> Result<Outcome> {
+    if let Some(folder) = &args.man_pages {
+        let count = man::write(folder)?;
+        let said = format!("wrote {count} man pages to {}", folder.display());
+        let document = json!({"topic": "", "text": said, "man_pages": count});
+        return Ok(Outcome::done(document, said));
+    }
+    let text = told(&args.topic)?;
+    let document = json!({"topic": args.topic.join(" "), "text": text});
+    if !common.json && pager::show(&text) {
+        return Ok(Outcome::done(document, ""));
+    }
+    Ok(Outcome::done(document, text))
+}
+
+/// A page, or what a command takes.
+fn told(topic: &[String]) -> Result<String> {
+    if let [name] = topic
+        && let Some(page) = PAGES.iter().find(|page| page.name == name)
+    {
+        return Ok(text::wrapped(&page::blocks(page.markdown), WIDTH));
+    }
+    let mut commands = Line::command();
+    // Usage lines name the commands above only then.
+    commands.build();
+    let mut command = &mut commands;
+    for word in topic {
+        command = command.find_subcommand_mut(word).ok_or_else(|| {
+            Error::new(
+                ErrorKind::Usage,
+                format!("{:?} is neither a page nor a command", topic.join(" ")),
+            )
+            .with_hint("`stillpoint help` lists both")
+        })?;
+    }
+    Ok(command.render_long_help().to_string())
+}
