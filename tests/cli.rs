@@ -1,6 +1,7 @@
 //! The program as its users meet it: real runs on real loop disks, with everything that can be
 //! wrong about disks, vaults, targets and hosts.
 
+mod against;
 mod all;
 mod busy;
 mod claims;

@@ -4,6 +4,7 @@ use super::args::{Common, ListArgs, tag};
 use super::exit::DAMAGED;
 use super::outcome::{Outcome, cells, counted, listed};
 use super::snapshot::document;
+use crate::engine::{FreeTrace, MayLack, may_lack_of_all};
 use crate::error::{ErrorKind, Result};
 use crate::format::Manifest;
 use crate::model::printable::one_line;
@@ -11,7 +12,7 @@ use crate::model::{Bytes, SnapshotId};
 use crate::store::{Dated, History};
 use comfy_table::{Table, presets};
 use jiff::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 
@@ -20,23 +21,21 @@ const MOST_DOUBTS: usize = 2000;
 
 pub fn run(args: &ListArgs, common: &Common) -> Result<Outcome> {
     let vault = super::open_vault(common)?;
-    let tags = args
-        .tags
-        .iter()
-        .map(|text| tag(text))
-        .collect::<Result<Vec<_>>>()?;
+    let tags = args.tags.iter().map(|text| tag(text));
+    let tags = tags.collect::<Result<Vec<_>>>()?;
     let snapshots = match &args.host {
         Some(host) => vault.snapshots_of(host)?,
         None => vault.snapshots()?,
     };
     let mut shown = Vec::new();
     let mut damaged = Vec::new();
-    let mut dated = Vec::new();
+    let (mut dated, mut traces) = (Vec::new(), Vec::new());
     for snapshot in &snapshots {
         super::signals::check()?;
         match vault.manifest(snapshot) {
             Ok(manifest) => {
                 dated.push(Dated::new(snapshot, &manifest));
+                traces.push(FreeTrace::of(&manifest));
                 if fits(&manifest, args, &tags) {
                     shown.push(manifest);
                 }
@@ -64,6 +63,10 @@ pub fn run(args: &ListArgs, common: &Common) -> Result<Outcome> {
     }
     let doubts = doubtful.iter().rev().map(|one| format!("clock: {one}"));
     text.push_str(&listed(doubts, MOST_DOUBTS, "--json tells all"));
+    let mut lacking = may_lack_of_all(&traces);
+    lacking.retain(|one| ids.contains(&one.snapshot));
+    let lines = lacking.iter().map(MayLack::in_words);
+    text.push_str(&listed(lines, MOST_DOUBTS, "--json tells all"));
     let _ = write!(
         text,
         "{} in {}",
@@ -78,12 +81,19 @@ pub fn run(args: &ListArgs, common: &Common) -> Result<Outcome> {
         "doubtful": doubtful.iter().map(|one| json!({
             "snapshot": one.snapshot.to_string(), "what": one.to_string(),
         })).collect::<Vec<_>>(),
+        "may_lack": lacking.iter().map(lacks).collect::<Vec<_>>(),
     });
     let mut outcome = Outcome::done(json, text);
     if !damaged.is_empty() {
         outcome.code = DAMAGED;
     }
     Ok(outcome)
+}
+
+fn lacks(one: &MayLack) -> Value {
+    json!({
+        "snapshot": one.snapshot.to_string(), "disk": one.disk, "what": one.in_words(),
+    })
 }
 
 fn fits(manifest: &Manifest, args: &ListArgs, tags: &[(String, String)]) -> bool {

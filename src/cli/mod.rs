@@ -1,6 +1,7 @@
 //! The command line: the only place that knows clap, the terminal, the environment and signals. One
 //! command a file; it must never do the engine's work.
 
+mod against;
 mod args;
 mod config;
 mod confirm;
@@ -8,6 +9,7 @@ mod delete;
 mod diff;
 mod disks;
 mod doctor;
+mod doubtful;
 mod exit;
 mod help;
 mod hooks;

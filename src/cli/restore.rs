@@ -49,12 +49,9 @@ pub fn run(args: &RestoreArgs, common: &Common, progress: &Progress) -> Result<O
         yes: args.yes,
     };
     let restored = restore(&vault, &manifest, &options, &asking)?;
-    Ok(answer(
-        &manifest,
-        &restored,
-        options.format,
-        begun.elapsed(),
-    ))
+    let mut outcome = answer(&manifest, &restored, options.format, begun.elapsed());
+    super::doubtful::warn_of_one(&vault, &manifest, &mut outcome);
+    Ok(outcome)
 }
 
 impl FormatArg {

@@ -14,6 +14,9 @@ use std::fmt::Write;
 const MOST_DAMAGE: usize = 9000;
 
 pub fn run(args: &VerifyArgs, common: &Common, progress: &Progress) -> Result<Outcome> {
+    if args.against_disk {
+        return super::against::run(args, common, progress);
+    }
     let vault = super::open_vault(common)?;
     let snapshots = if args.all {
         vault.snapshots()?
@@ -46,6 +49,7 @@ pub fn run(args: &VerifyArgs, common: &Common, progress: &Progress) -> Result<Ou
         })).collect::<Vec<_>>(),
     });
     let mut outcome = Outcome::done(json, text);
+    super::doubtful::warn(&vault, &snapshots, &mut outcome)?;
     if !damaged.is_empty() {
         outcome.code = DAMAGED;
     }

@@ -1,12 +1,14 @@
 //! The sequences: what happens, in which order, for each command. The engine never prints, exits,
 //! changes directory or reads the environment; it reports through a [`Monitor`].
 
+mod against;
 mod choose;
 mod cut;
 mod diff;
 mod freeze_test;
 mod hold;
 mod lock;
+mod may_lack;
 mod monitor;
 mod parents;
 mod plan;
@@ -26,11 +28,13 @@ mod trust;
 mod verify;
 mod window;
 
+pub use against::{Against, Parts, against_disks};
 pub use choose::{Choice, LeftOut, VaultPlace, choose, protectable};
 pub use cut::Cut;
 pub use diff::diff;
 pub use freeze_test::{FreezeTest, FrozenFor, freeze_test};
 pub use hold::{HookWishes, OnHookFailure};
+pub use may_lack::{FreeTrace, MayLack, may_lack, may_lack_of_all};
 pub use monitor::{Event, Monitor, Silent, refused_to_overwrite};
 pub use parents::{Newest, find_parents};
 pub use plan::{Parent, Plan, plan};

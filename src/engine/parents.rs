@@ -104,7 +104,7 @@ fn is_not_for_us(error: &Error) -> bool {
 }
 
 /// Whether a record is of this disk, and not of a copy that is here too.
-fn likeness(topology: &Topology, disk: &Disk, record: &DiskRecord) -> Likeness {
+pub(super) fn likeness(topology: &Topology, disk: &Disk, record: &DiskRecord) -> Likeness {
     let is_anothers = || {
         let mut others = topology.disks().filter(|other| other.dev() != disk.dev());
         others.any(|other| other.identity.likeness(&record.identity) == Likeness::Same)

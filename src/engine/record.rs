@@ -6,7 +6,7 @@ use super::run::RunResult;
 use super::subject::Subject;
 use crate::capture::Captured;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{DiskRecord, HookRecords, IndexRef, Manifest, VERSION};
+use crate::format::{DiskRecord, FREE_RULES, HookRecords, IndexRef, Manifest, VERSION};
 use crate::model::{
     BLOCK_SIZE, BlockIndex, Bytes, Content, DevNumber, Level, Mode, ObjectId, Run, RunMap,
     SnapshotId, block_count,
@@ -159,6 +159,7 @@ fn disk_record(
         stored_bytes: captured.stored,
         frozen_bytes: subject.frozen,
         free_skipped_bytes: Bytes(subject.free.len() * BLOCK_SIZE),
+        free_rules: FREE_RULES,
         filesystems: subject.options.filesystems,
         index,
         cut: subject.cut.filter(|_| level > Level::Fuzzy),

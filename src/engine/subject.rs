@@ -163,7 +163,7 @@ impl Subject {
         if self.options.all_blocks {
             return Ok(BlockSet::new());
         }
-        let FreeSpace { blocks, doubts } = (self.options.ask_free)()?;
+        let FreeSpace { blocks, doubts, .. } = (self.options.ask_free)()?;
         self.doubts.extend(doubts);
         let mut free = blocks;
         free.add(&self.swap);

@@ -104,6 +104,10 @@ pub enum HookStatus {
     NotRun,
 }
 
+/// The rules by which free space is believed now: a filesystem's word counts for its own bytes
+/// alone, and what the parent has as free is asked for again.
+pub const FREE_RULES: u16 = 1;
+
 /// One disk of a snapshot.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DiskRecord {
@@ -131,6 +135,10 @@ pub struct DiskRecord {
     pub frozen_bytes: Bytes,
     /// Bytes of free space and swap that were not copied.
     pub free_skipped_bytes: Bytes,
+    /// By which rules it was believed what is free: [`FREE_RULES`] of its writer. 0, where it is
+    /// absent: blocks in use may be missing (see FORMAT.md).
+    #[serde(default)]
+    pub free_rules: u16,
     /// The filesystems that live on it.
     pub filesystems: Vec<FilesystemRecord>,
     /// Index objects, to be laid over one another in this order.

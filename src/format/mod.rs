@@ -16,8 +16,8 @@ pub use chunk::{
 pub use envelope::{Kind, MAX_OBJECT, open_object, seal_index, seal_object};
 pub use index::{MAX_RUNS, decode_index, encode_index};
 pub use manifest::{
-    DiskRecord, FilesystemRecord, HookRecord, HookRecords, HookStatus, IndexRef, Manifest,
-    SessionRecord,
+    DiskRecord, FREE_RULES, FilesystemRecord, HookRecord, HookRecords, HookStatus, IndexRef,
+    Manifest, SessionRecord,
 };
 pub use segment::{
     Footer, MAX_SEGMENT, SEGMENT_HEADER, SEGMENT_TARGET, SLOTS_MAX, SegmentWriter, Slot, TRAILER,

@@ -83,6 +83,8 @@ const XFS_RESERVES: u64 = 16;
 pub struct FreeSpace {
     /// The blocks of the disk that lie wholly in free space.
     pub blocks: BlockSet,
+    /// The parts of the disk of which filesystems have told all: what is not free there is in use.
+    pub told: Vec<Extent>,
     /// The filesystems that could tell and are not believed: all of them is copied.
     pub doubts: Vec<FreeDoubt>,
 }
@@ -101,7 +103,7 @@ impl FreeSpace {
     pub fn of(blocks: BlockSet) -> Self {
         Self {
             blocks,
-            doubts: Vec::new(),
+            ..Self::default()
         }
     }
 }
@@ -117,7 +119,11 @@ pub fn free_space(host: &Host, disk: DevNumber) -> Result<FreeSpace> {
     for filesystem in mounts.filesystems() {
         match free_blocks(host, &topology, filesystem, disk)? {
             Answer::Silent => {}
-            Answer::Free(blocks) => all.blocks.add(&blocks),
+            Answer::Free(blocks) => {
+                all.blocks.add(&blocks);
+                all.told
+                    .extend(filesystem.direct.map(|direct| direct.place));
+            }
             Answer::Doubtful(doubt) => all.doubts.push(doubt),
         }
     }

@@ -1,0 +1,47 @@
+//! Names the snapshots of earlier versions that may lack blocks, where somebody relies on them.
+
+use super::outcome::Outcome;
+use crate::engine::{FreeTrace, may_lack, may_lack_of_all};
+use crate::error::{ErrorKind, Result};
+use crate::format::Manifest;
+use crate::model::SnapshotId;
+use crate::store::{SnapshotRef, Vault};
+
+/// Most of them that are named one by one.
+const MOST_NAMED: usize = 5;
+
+/// Warns of those among many.
+pub fn warn(vault: &Vault, snapshots: &[SnapshotRef], outcome: &mut Outcome) -> Result<()> {
+    let mut traces = Vec::new();
+    for snapshot in snapshots {
+        super::signals::check()?;
+        match vault.manifest(snapshot) {
+            Ok(manifest) => traces.push(FreeTrace::of(&manifest)),
+            // What cannot be read is reported elsewhere.
+            Err(error) if error.kind() == ErrorKind::Io => return Err(error),
+            Err(_) => {}
+        }
+    }
+    let found = may_lack_of_all(&traces);
+    for one in found.iter().rev().take(MOST_NAMED) {
+        outcome.warn(&one.in_words());
+    }
+    if found.len() > MOST_NAMED {
+        let more = found.len() - MOST_NAMED;
+        outcome.warn(&format!(
+            "{more} more like these, older ones: `stillpoint list` marks them"
+        ));
+    }
+    Ok(())
+}
+
+/// Warns of one, before it is relied on.
+pub fn warn_of_one(vault: &Vault, manifest: &Manifest, outcome: &mut Outcome) {
+    let mut find = |id: SnapshotId| {
+        let found = vault.find(&id.to_string()).ok()?;
+        Some(FreeTrace::of(&vault.manifest(&found).ok()?))
+    };
+    for one in may_lack(&FreeTrace::of(manifest), &mut find) {
+        outcome.warn(&one.in_words());
+    }
+}
