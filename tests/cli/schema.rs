@@ -88,10 +88,7 @@ fn listed(lab: &Lab, args: &[&str]) -> Vec<String> {
     let lines = lines.take_while(|line| !line.is_empty());
     let starts = lines.filter(|line| line.starts_with("  ") && !line.starts_with("   "));
     let names = starts.filter_map(|line| line.split_whitespace().next());
-    names
-        .filter(|name| *name != "help")
-        .map(Into::into)
-        .collect()
+    names.map(Into::into).collect()
 }
 
 /// Every key is described, and every object says what it requires.
