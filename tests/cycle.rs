@@ -3,6 +3,7 @@
 
 mod anew;
 mod chains;
+mod histories;
 mod load;
 mod proofs;
 mod stress;

@@ -3,6 +3,8 @@
 
 #[path = "track/changes.rs"]
 mod changes;
+#[path = "track/history.rs"]
+mod history;
 #[path = "track/lifetime.rs"]
 mod lifetime;
 #[path = "track/load.rs"]

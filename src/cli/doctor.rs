@@ -8,7 +8,7 @@ use crate::device::{Facts, Host};
 use crate::engine::{FreezeTest, freeze_test};
 use crate::error::Result;
 use crate::model::printable::one_line;
-use crate::track::{obstacles, uncounted};
+use crate::track::{obstacles, uncounted, unwatched};
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::time::Duration;
@@ -81,6 +81,9 @@ fn add_tracking(found: &mut Findings) {
     }
     if fatal.is_empty() {
         found.add("tracking", "can be started", true, None);
+    }
+    if let Some(limit) = unwatched().filter(|_| fatal.is_empty()) {
+        found.add("tracking", &limit.what, true, Some(&limit.remedy));
     }
 }
 

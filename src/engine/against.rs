@@ -217,7 +217,7 @@ impl Work<'_> {
             disk: &self.disk.identity,
             witness: &witness,
         };
-        Ok(match changes_since(then, now) {
+        Ok(match changes_since(then, changes.recall(cut)?, now) {
             Ok(since) => (Some(since), None),
             Err(void) => (None, Some(void.to_string())),
         })

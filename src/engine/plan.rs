@@ -1,7 +1,7 @@
 //! How a disk is to be captured: full, incremental or compare, and why. Pure.
 
 use crate::model::{DiskIdentity, Epoch, Mode, SnapshotId, Witness};
-use crate::track::{Moment, changes_since};
+use crate::track::{Moment, Recall, changes_since};
 
 /// The newest snapshot of the same disk in the vault.
 #[derive(Clone, Debug)]
@@ -12,6 +12,8 @@ pub struct Parent {
     pub identity: DiskIdentity,
     /// The tracker as it was then.
     pub cut: Option<Witness>,
+    /// What the tracker of now knows of that cut.
+    pub recall: Recall,
 }
 
 /// How a disk is to be captured.
@@ -54,7 +56,7 @@ pub fn plan(parent: Option<&Parent>, disk: &DiskIdentity, now: &Witness, full: b
         disk: &parent.identity,
         witness: cut,
     };
-    match changes_since(then, Moment { disk, witness: now }) {
+    match changes_since(then, parent.recall, Moment { disk, witness: now }) {
         Ok(since) => Plan {
             mode: Mode::Incremental,
             reason: format!("tracked since {}", parent.snapshot),

@@ -18,7 +18,7 @@ use crate::format::{DiskRecord, FilesystemRecord};
 use crate::freeze::Expedite;
 use crate::model::{BlockSet, DevNumber, Mode, SnapshotId};
 use crate::store::Vault;
-use crate::track::ChangeSource;
+use crate::track::{ChangeSource, Recall};
 use std::slice;
 use std::sync::Arc;
 
@@ -166,11 +166,16 @@ fn plan_disk(
         let cut = parent.and_then(|(_, record)| record.cut.as_ref());
         witness.unaccounted = cut.and_then(|cut| cut.unaccounted);
     }
-    let known = parent.map(|(snapshot, record)| Parent {
-        snapshot: *snapshot,
-        identity: record.identity.clone(),
-        cut: record.cut.clone(),
-    });
+    let known = |(snapshot, record): &(SnapshotId, DiskRecord)| {
+        let recall = record.cut.as_ref().map(|cut| changes.recall(cut));
+        Ok::<_, Error>(Parent {
+            snapshot: *snapshot,
+            identity: record.identity.clone(),
+            cut: record.cut.clone(),
+            recall: recall.transpose()?.unwrap_or(Recall::Nameless),
+        })
+    };
+    let known = parent.map(known).transpose()?;
     let plan = plan(known.as_ref(), &disk.identity, &witness, wishes.full);
     Ok((Box::new(changes), plan))
 }

@@ -77,10 +77,19 @@ impl<'a> Tracking<'a> {
     }
 }
 
+/// What tracking cannot do on some kernels.
+const UNWATCHED: &str =
+    "on this kernel a disk that is made smaller, and as large again, is taken for unchanged";
+
 fn start(pins: &PinDir, monitor: &dyn Monitor) -> Result<(Tracker, bool)> {
     let (tracker, started) = Tracker::start(pins)?;
     if let Some(why) = started.replaced {
         monitor.tell(Event::Note(format!("tracking was started anew: {why}")));
+    }
+    if let Some(why) = started.unwatched {
+        monitor.tell(Event::Note(format!(
+            "{UNWATCHED}: {why}; take a snapshot with --full after such a change"
+        )));
     }
     Ok((tracker, started.loaded))
 }
@@ -127,6 +136,9 @@ pub fn start_tracking(disks: &[Disk], places: &Places, monitor: &dyn Monitor) ->
 /// `Busy`: a run is at work on one of them, and would fail. None is stopped then.
 pub fn stop_tracking(disks: &[Disk], places: &Places) -> Result<Vec<TrackedStatus>> {
     let Some(mut tracker) = Tracker::open(&places.pins)? else {
+        if disks.is_empty() {
+            Tracker::sweep(&places.pins)?;
+        }
         return Ok(Vec::new());
     };
     let before = tracker.disks()?;

@@ -4,7 +4,7 @@
 use super::subject::Subject;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{DiskIdentity, Mode, Witness};
-use crate::track::{ChangeSource, Moment, Void, changes_since};
+use crate::track::{ChangeSource, Moment, Void, unbroken};
 use std::time::{Duration, Instant};
 
 /// How long a busy disk is given to stand still for an instant.
@@ -59,5 +59,6 @@ pub fn doubt(subject: &Subject) -> Option<Void> {
     let Some(witness) = subject.end.as_ref() else {
         return Some(Void::Untold);
     };
-    changes_since(then, Moment { disk, witness }).err()
+    // That the parent's cut is of this history was found when the run was planned.
+    unbroken(then, Moment { disk, witness }).err()
 }

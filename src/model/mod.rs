@@ -17,4 +17,4 @@ pub use runs::{Content, Run, RunMap};
 pub use units::{
     BLOCK_SIZE, BlockIndex, Bytes, Extent, SECTOR_SIZE, Sectors, block_count, block_len,
 };
-pub use witness::{Epoch, Witness};
+pub use witness::{CutName, Epoch, Witness};

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 /// `include/uapi/linux/fs.h`:
 /// ```c
+/// #define BLKROSET      _IO(0x12,93)          /* set device read-only (0 = read-write) */
 /// #define BLKROGET      _IO(0x12,94)          /* get read-only status (0 = read_write) */
 /// #define BLKRRPART     _IO(0x12,95)          /* re-read partition table */
 /// #define BLKSSZGET     _IO(0x12,104)         /* get block device sector size */
@@ -14,9 +15,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 /// #define BLKZEROOUT    _IO(0x12,127)
 /// #define BLKGETDISKSEQ _IOR(0x12,128,__u64)
 /// ```
-/// `block/ioctl.c` stores an `int` for the first and for
+/// `block/ioctl.c` reads an `int` for the first, stores one for the second and for
 /// BLKSSZGET, a `u64` for BLKGETSIZE64 and BLKGETDISKSEQ.
 mod raw {
+    nix::ioctl_write_ptr_bad!(blkroset, nix::request_code_none!(0x12, 93), libc::c_int);
     nix::ioctl_read_bad!(blkroget, nix::request_code_none!(0x12, 94), libc::c_int);
     nix::ioctl_none_bad!(blkrrpart, nix::request_code_none!(0x12, 95));
     nix::ioctl_read_bad!(blksszget, nix::request_code_none!(0x12, 104), libc::c_int);
@@ -48,6 +50,14 @@ pub fn is_read_only(device: BorrowedFd<'_>) -> io::Result<bool> {
     // SAFETY: the kernel writes one `int` to `flag`, which lives across the call.
     unsafe { raw::blkroget(device.as_raw_fd(), &raw mut flag) }?;
     Ok(flag != 0)
+}
+
+/// Has the device refuse writes, or take them.
+pub fn set_read_only(device: BorrowedFd<'_>, refuse: bool) -> io::Result<()> {
+    let flag = libc::c_int::from(refuse);
+    // SAFETY: the kernel reads one `int` from `flag`, which lives across the call.
+    unsafe { raw::blkroset(device.as_raw_fd(), &raw const flag) }?;
+    Ok(())
 }
 
 /// The disk's sequence number, never used twice within one boot. Linux 5.15 on; `ENOTTY` before.

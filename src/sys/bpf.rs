@@ -1,5 +1,5 @@
-//! What the `bpf` system call can tell and the loader's crate does not: program counters, and a
-//! disk's header page shared with the kernel. It must never map more than that one page.
+//! What the `bpf` system call can tell and the loader's crate does not: program counters, and the
+//! first pages of a disk's marks shared with the kernel. It must never map more than those.
 
 #![expect(unsafe_code, reason = "the bpf system call and shared memory")]
 
@@ -170,51 +170,66 @@ impl LoadedProgram {
     }
 }
 
-/// The first page of a mappable array, shared with the kernel's programs.
+/// The first pages of a mappable array, shared with the kernel's programs and with other processes.
 #[derive(Debug)]
-pub struct SharedPage {
+pub struct SharedPages {
     start: NonNull<c_void>,
     length: NonZeroUsize,
+    usable: usize,
 }
 
 // SAFETY: the mapping belongs to this value alone, any thread may unmap it, and it is only ever
 // accessed through atomics.
-unsafe impl Send for SharedPage {}
+unsafe impl Send for SharedPages {}
 // SAFETY: as above; every access through a shared reference is atomic.
-unsafe impl Sync for SharedPage {}
+unsafe impl Sync for SharedPages {}
 
-impl SharedPage {
-    /// Bytes of the page that may be used, whatever the machine's own page size.
-    pub const USABLE: usize = 4096;
-
-    /// Maps the first page of the array behind `map` (created with `BPF_F_MMAPABLE`).
-    pub fn of(map: BorrowedFd<'_>) -> io::Result<Self> {
+impl SharedPages {
+    /// Maps the first `usable` bytes of the array behind `map` (created with `BPF_F_MMAPABLE`).
+    ///
+    /// # Errors
+    /// The array is shorter, or cannot be mapped.
+    pub fn of(map: BorrowedFd<'_>, usable: usize) -> io::Result<Self> {
         // The kernel rounds such an array up to whole pages of the machine's own size.
         let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE)?
             .and_then(|size| usize::try_from(size).ok())
             .and_then(NonZeroUsize::new)
-            .filter(|size| size.get() >= Self::USABLE)
             .ok_or_else(|| io::Error::other("the machine's page size is not known"))?;
+        let length = usable.checked_next_multiple_of(page.get());
+        let length = length
+            .and_then(NonZeroUsize::new)
+            .ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        // SAFETY: a new mapping at an address of the kernel's choice; nothing else is touched.
-        let start = unsafe { mmap(None, page, protection, MapFlags::MAP_SHARED, map.as_fd(), 0) }?;
+        // SAFETY: a new mapping at an address of the kernel's choice; nothing else is touched. The
+        // kernel refuses one that is longer than the array (array_map_mmap).
+        let start = unsafe {
+            mmap(
+                None,
+                length,
+                protection,
+                MapFlags::MAP_SHARED,
+                map.as_fd(),
+                0,
+            )
+        }?;
         Ok(Self {
             start,
-            length: page,
+            length,
+            usable,
         })
     }
 
-    /// The 32-bit number at byte `offset`, which must be aligned and inside [`Self::USABLE`].
+    /// The 32-bit number at byte `offset`, which must be aligned and inside what was asked for.
     pub fn u32_at(&self, offset: usize) -> &AtomicU32 {
-        assert!(offset.is_multiple_of(4) && offset + 4 <= Self::USABLE);
+        assert!(offset.is_multiple_of(4) && offset + 4 <= self.usable);
         // SAFETY: inside the mapping and aligned (asserted; the mapping starts at a page), alive
         // as long as `self`, and shared memory is only accessed through atomics.
         unsafe { AtomicU32::from_ptr(self.start.as_ptr().byte_add(offset).cast()) }
     }
 
-    /// The 64-bit number at byte `offset`, which must be aligned and inside [`Self::USABLE`].
+    /// The 64-bit number at byte `offset`, which must be aligned and inside what was asked for.
     pub fn u64_at(&self, offset: usize) -> &AtomicU64 {
-        assert!(offset.is_multiple_of(8) && offset + 8 <= Self::USABLE);
+        assert!(offset.is_multiple_of(8) && offset + 8 <= self.usable);
         // SAFETY: as in `u32_at`.
         unsafe { AtomicU64::from_ptr(self.start.as_ptr().byte_add(offset).cast()) }
     }
@@ -230,7 +245,7 @@ impl SharedPage {
     }
 }
 
-impl Drop for SharedPage {
+impl Drop for SharedPages {
     fn drop(&mut self) {
         // SAFETY: exactly the mapping made in `of`; no reference into it can outlive `self`.
         let _ = unsafe { munmap(self.start, self.length.get()) };

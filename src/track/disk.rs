@@ -13,13 +13,16 @@
 //! among them: the mark `E` is in that range. The same holds for a summary that is written over.
 //! Hence the rule of [`ChangeSource::changed_since`]: advance, ask, then read.
 
-use super::layout::{self, LAST_EPOCH, Layout, PAGE, Page, at};
-use super::programs::{Programs, failed, map_id};
-use super::source::{ChangeSource, Epoch, Witness};
+use super::attached::failed;
+use super::layout::{self, FIRST_SUMMARIES, LAST_EPOCH, Layout, Page, SHARED, at};
+use super::machine;
+use super::names;
+use super::programs::{Programs, map_id};
+use super::source::{ChangeSource, CutName, Epoch, Recall, Witness};
 use super::sysfs;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{BlockSet, Bytes, DevNumber};
-use crate::sys::bpf::SharedPage;
+use crate::sys::bpf::SharedPages;
 use aya::maps::{Array, Map, MapData};
 use std::fmt;
 use std::os::fd::AsFd;
@@ -28,7 +31,8 @@ use std::sync::atomic::Ordering;
 /// A disk's marks, as the kernel's programs write them.
 pub(super) struct Marks {
     pages: Array<MapData, Page>,
-    header: SharedPage,
+    /// The header and the names.
+    header: SharedPages,
     /// The kernel's id of the map.
     pub id: u32,
     /// How it is laid out.
@@ -39,7 +43,7 @@ impl Marks {
     /// Takes hold of a map. `None` when its header is not one of ours.
     pub fn open(map: MapData) -> Result<Option<Self>> {
         let id = map_id(&map)?;
-        let header = SharedPage::of(map.fd().as_fd())
+        let header = SharedPages::of(map.fd().as_fd(), SHARED)
             .map_err(failed("share a disk's marks with the kernel"))?;
         let pages: Array<MapData, Page> = Map::Array(map)
             .try_into()
@@ -64,6 +68,11 @@ impl Marks {
         self.header.u64_at(at::VOIDS).load(Ordering::SeqCst)
     }
 
+    /// How often the disk's capacity was set to another.
+    pub fn resizes(&self) -> u64 {
+        self.header.u64_at(at::RESIZES).load(Ordering::SeqCst)
+    }
+
     /// How many sectors the programs saw written or discarded.
     fn seen(&self) -> u64 {
         self.header.u64_at(at::SEEN).load(Ordering::SeqCst)
@@ -84,7 +93,7 @@ impl Marks {
         let mut set = BlockSet::new();
         let mut mark_page = 0;
         for summary_page in 0..self.layout.summary_pages() {
-            let summaries = read(&self.pages, 1 + summary_page)?;
+            let summaries = read(&self.pages, FIRST_SUMMARIES + summary_page)?;
             for summary in layout::summaries(&summaries) {
                 let first = mark_page * layout::MARKS_PER_PAGE;
                 if summary.newest >= since && summary.whole >= since {
@@ -109,8 +118,6 @@ fn read(pages: &Array<MapData, Page>, index: u64) -> Result<Page> {
 
 /// How often a busy disk's counters are read again until they stand still: a few milliseconds.
 const SETTLE_TRIES: usize = 200;
-
-const _: () = assert!(PAGE == SharedPage::USABLE);
 
 /// The key of a disk in the map of all disks: `MKDEV` of `include/linux/kdev_t.h`.
 pub(super) fn key(dev: DevNumber) -> u32 {
@@ -214,7 +221,11 @@ impl ChangeSource for DiskTracker {
             misses: self.programs.recursion_misses()?,
             unaccounted: self.unaccounted()?,
             voids: self.marks.voids(),
+            capacity: self.programs.capacity.as_ref().map(|watch| watch.ids),
+            resizes: self.marks.resizes(),
+            asleep_ms: u64::try_from(machine::asleep()?.as_millis()).unwrap_or(u64::MAX),
             epoch: self.marks.epoch(),
+            name: None,
         };
         self.check()?;
         Ok(witness)
@@ -224,6 +235,14 @@ impl ChangeSource for DiskTracker {
         let epoch = self.marks.begin_epoch()?;
         self.programs.wait()?;
         Ok(epoch)
+    }
+
+    fn name(&mut self, epoch: Epoch) -> Result<CutName> {
+        names::leave(&self.marks.header, epoch)
+    }
+
+    fn recall(&mut self, cut: &Witness) -> Result<Recall> {
+        Ok(names::recall(&self.marks.header, cut))
     }
 
     fn changed_since(&mut self, since: Epoch) -> Result<BlockSet> {

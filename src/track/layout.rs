@@ -1,6 +1,6 @@
-//! How a disk's marks lie in its map: page 0 is the header, then summaries, then marks. The other
-//! half of this is `bpf/cbt.bpf.c`. Arithmetic only; it must never trust a header it has not
-//! checked.
+//! How a disk's marks lie in its map: page 0 is the header, then names of cuts, then summaries,
+//! then marks. The other half of this is `bpf/cbt.bpf.c`. Arithmetic only; it must never trust a
+//! header it has not checked.
 
 use super::source::Epoch;
 use crate::error::{Error, ErrorKind, Result};
@@ -17,6 +17,21 @@ pub(super) const MARKS_PER_PAGE: u64 = 2048;
 
 /// Summaries in one page: two `u16` for each page of marks.
 pub(super) const SUMMARIES_PER_PAGE: u64 = 1024;
+
+/// How many of the last cuts have names: each quarter of an hour for six weeks.
+pub(super) const NAMES: u64 = 4096;
+
+/// Bytes for each: an epoch and 128 bits.
+pub(super) const NAME_BYTES: usize = 24;
+
+/// Pages of names.
+const NAME_PAGES: u64 = NAMES * NAME_BYTES as u64 / PAGE as u64;
+
+/// The number of the first page of summaries.
+pub(super) const FIRST_SUMMARIES: u64 = 1 + NAME_PAGES;
+
+/// Bytes of a map that userspace shares with the kernel: the header and the names.
+pub(super) const SHARED: usize = FIRST_SUMMARIES as usize * PAGE;
 
 /// The last epoch that fits into a mark.
 pub(super) const LAST_EPOCH: u32 = u16::MAX as u32;
@@ -42,11 +57,16 @@ pub(super) mod at {
     pub const MAGIC: usize = 32;
     pub const SIZE: usize = 40;
     pub const DISKSEQ: usize = 48;
+    pub const RESIZES: usize = 56;
+    /// How many cuts have been named.
+    pub const NAMED: usize = 64;
     pub const SEEN: usize = 128;
+    /// Behind the header.
+    pub const NAMES: usize = super::PAGE;
 }
 
 /// `SPcbt` and the version of this layout.
-const MAGIC: u64 = 0x0001_0074_6263_5053;
+const MAGIC: u64 = 0x0002_0074_6263_5053;
 
 /// What a disk's header says once and for all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,7 +136,7 @@ impl Layout {
 
     /// The number of the first page of marks.
     pub fn first_marks(&self) -> u64 {
-        1 + self.summary_pages()
+        FIRST_SUMMARIES + self.summary_pages()
     }
 
     /// How many pages the map has.
@@ -228,7 +248,7 @@ mod tests {
     fn a_tebibyte_takes_32_mib_and_larger_disks_get_coarser_grains() {
         let layout = plan(TIB, 64 * GIB);
         assert_eq!(layout.grain(), Bytes(BLOCK_SIZE));
-        assert!(layout.memory() <= Bytes((32 << 20) + 16 * PAGE as u64));
+        assert!(layout.memory() <= Bytes((32 << 20) + 40 * PAGE as u64));
         assert_eq!(plan(8 * TIB, 64 * GIB).grain(), Bytes(BLOCK_SIZE));
         assert_eq!(plan(64 * TIB, 64 * GIB).grain(), Bytes(8 * BLOCK_SIZE));
         // A 64th of 1 GiB is 16 MiB: half of what 64 KiB grains would take.

@@ -1,8 +1,12 @@
 //! Which blocks of a disk changed since when, and whether that answer can be trusted. Programs in
 //! the kernel (`bpf/cbt.bpf.c`) mark what changes; no process need run for that.
 
+mod attached;
+mod capacity;
 mod disk;
 mod layout;
+mod machine;
+mod names;
 mod obstacles;
 mod pins;
 mod programs;
@@ -13,9 +17,9 @@ mod sysfs;
 mod tracker;
 
 pub use disk::DiskTracker;
-pub use obstacles::{Obstacle, obstacles, uncounted};
+pub use obstacles::{Obstacle, obstacles, uncounted, unwatched};
 pub use pins::PinDir;
-pub use proof::{Moment, Void, changes_since};
+pub use proof::{Moment, Void, changes_since, unbroken};
 pub use self_test::SelfTest;
-pub use source::{ChangeSource, Epoch, Witness};
+pub use source::{ChangeSource, CutName, Epoch, Recall, Witness};
 pub use tracker::{MarksId, Started, TrackedDisk, TrackedStatus, Tracker};

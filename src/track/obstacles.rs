@@ -1,5 +1,6 @@
 //! What keeps a host from tracking, and what to do about it. It must never change anything.
 
+use super::capacity::CapacityWatch;
 use super::pins::{BPFFS, is_bpffs};
 use super::programs::{TRACEPOINT, new_marks};
 use aya::Btf;
@@ -78,6 +79,17 @@ pub fn uncounted() -> Vec<Obstacle> {
         .into_iter()
         .map(obstacle)
         .collect()
+}
+
+/// What tracking cannot notice on this kernel, if anything.
+pub fn unwatched() -> Option<Obstacle> {
+    let known = Btf::from_sys_fs().is_ok_and(|btf| CapacityWatch::is_known(&btf));
+    (!known).then(|| Obstacle {
+        what: "this kernel does not tell when a disk's capacity changes".into(),
+        remedy: "take a snapshot with --full after a disk was made smaller and as large again"
+            .into(),
+        fatal: false,
+    })
 }
 
 fn tracepoint_is_known() -> bool {

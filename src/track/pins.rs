@@ -17,7 +17,7 @@ pub(super) const BPFFS: &str = "/sys/fs/bpf";
 
 /// The directory of what this version pins. Another number whenever the maps' layout or the meaning
 /// of what the programs write into them changes.
-const VERSION: &str = "v1";
+const VERSION: &str = "v2";
 
 /// Where a new set of pins is put together before it gets its name in one step.
 const UNFINISHED: &str = "new";
@@ -144,6 +144,12 @@ impl PinDir {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(Error::io("stat", &self.0, error)),
         }
+    }
+
+    /// Whether another version has left pins here. Needs the lock.
+    pub(super) fn has_others(&self, _: &PinLock) -> Result<bool> {
+        let ours = [self.current(), self.0.join(UNFINISHED)];
+        Ok(entries(&self.0)?.iter().any(|entry| !ours.contains(entry)))
     }
 
     /// Makes an empty directory for pins that are not all there yet. Needs the lock.

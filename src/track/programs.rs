@@ -1,13 +1,14 @@
 //! The two copies of the program and the maps they share: loading, pinning, finding them again. It
 //! must never take pins for ours that are not, or that are not all alive.
 
+use super::attached::{Attached, failed};
+use super::capacity::CapacityWatch;
 use super::layout::PAGE;
 use super::pins::{PinDir, PinLock, pin};
 use crate::error::{Error, ErrorKind, Result};
-use crate::sys::bpf::LoadedProgram;
 use aya::maps::{ArrayOfMaps, HashOfMaps, Map, MapData, MapError};
 use aya::programs::BtfTracePoint;
-use aya::programs::links::{FdLink, PinnedLink};
+use aya::programs::links::FdLink;
 use aya::{Btf, Ebpf};
 use nix::sys::signal::SigSet;
 use std::io;
@@ -28,21 +29,13 @@ const BPF_MAP_TYPE_ARRAY: u32 = 2;
 /// The flags of a map of marks: `BPF_F_INNER_MAP | BPF_F_MMAPABLE`.
 const MARKS_FLAGS: u32 = 1 << 12 | 1 << 10;
 
-/// An error of the loader's crate, with what was tried.
-pub(super) fn failed<E>(what: impl std::fmt::Display) -> impl FnOnce(E) -> Error
-where
-    E: std::error::Error + Send + Sync + 'static,
-{
-    move |error| Error::new(ErrorKind::Failed, format!("cannot {what}")).with_source(error)
-}
-
 /// The running programs. They stay attached while this lives, whatever becomes of the pins.
 pub(super) struct Programs {
-    #[expect(dead_code, reason = "held: an open link keeps its program attached")]
-    links: [FdLink; 2],
-    copies: [LoadedProgram; 2],
+    copies: [Attached; 2],
     /// Kernel ids of the two copies.
     pub ids: [u32; 2],
+    /// What notices when a disk's capacity is set, where the kernel can.
+    pub capacity: Option<CapacityWatch>,
     /// Marks of every tracked disk, by device number.
     pub disks: HashOfMaps<MapData, u32, MapData>,
     fence: ArrayOfMaps<MapData, MapData>,
@@ -76,29 +69,25 @@ impl Programs {
         };
         let (disks, fence) = (map(pin::DISKS)?, map(pin::FENCE)?);
         let id = map_id(&disks)?;
-        let link = |copy: usize| {
-            let path = directory.join(pin::LINKS[copy]);
-            let link = PinnedLink::from_pin(&path).map_err(failed("open a link"))?;
-            Ok::<_, Error>(FdLink::from(link))
-        };
-        let links = [link(0)?, link(1)?];
-        let first = checked_program(&links[0], COPIES[0], id)?;
-        let second = checked_program(&links[1], COPIES[1], id)?;
+        let copy =
+            |copy: usize| Attached::open(&directory.join(pin::LINKS[copy]), COPIES[copy], id);
+        let copies = [copy(0)?, copy(1)?];
         Ok(Self {
-            ids: [first.1, second.1],
-            copies: [first.0, second.0],
-            links,
+            ids: [copies[0].id, copies[1].id],
+            copies,
+            capacity: CapacityWatch::open(directory, id)?,
             disks: typed(Map::HashOfMaps(disks))?,
             fence: typed(Map::ArrayOfMaps(fence))?,
         })
     }
 
-    /// Loads the programs, attaches them and pins everything.
-    pub fn load(pins: &PinDir, lock: &PinLock) -> Result<Self> {
+    /// Loads the programs, attaches them and pins everything. Tells, too, why changes of capacity
+    /// are not noticed, if they are not.
+    pub fn load(pins: &PinDir, lock: &PinLock) -> Result<(Self, Option<Error>)> {
         undisturbed(|| Self::load_all(pins, lock))
     }
 
-    fn load_all(pins: &PinDir, lock: &PinLock) -> Result<Self> {
+    fn load_all(pins: &PinDir, lock: &PinLock) -> Result<(Self, Option<Error>)> {
         let btf = Btf::from_sys_fs().map_err(no_types)?;
         let mut object = Ebpf::load(OBJECT).map_err(failed("load the tracking programs"))?;
         let directory = pins.begin(lock)?;
@@ -122,8 +111,15 @@ impl Programs {
                 .pin(directory.join(pin::LINKS[copy]))
                 .map_err(failed("pin a link"))?;
         }
+        let unwatched = CapacityWatch::load(&mut object, &btf, &directory).err();
         pins.finish(lock)?;
-        Self::open(&pins.current())
+        Ok((Self::open(&pins.current())?, unwatched))
+    }
+
+    /// Gives up noticing when a capacity is set. Needs the lock.
+    pub fn drop_capacity(&mut self, pins: &PinDir, _: &PinLock) -> Result<()> {
+        self.capacity = None;
+        CapacityWatch::unpin(&pins.current())
     }
 
     /// Waits until every program that was running when this was called has ended.
@@ -191,19 +187,6 @@ pub(super) fn map_id(map: &MapData) -> Result<u32> {
 fn typed<T: TryFrom<Map, Error = MapError>>(map: Map) -> Result<T> {
     map.try_into()
         .map_err(failed("use a pinned map: it is of another type"))
-}
-
-/// The program behind a link and its id, if it is the one that it should be.
-fn checked_program(link: &FdLink, name: &str, disks: u32) -> Result<(LoadedProgram, u32)> {
-    let info = link.info().map_err(failed("ask what a link is"))?;
-    let program = LoadedProgram::by_id(info.program_id()).map_err(failed("open a program"))?;
-    let facts = program.facts().map_err(failed("ask what a program is"))?;
-    let ours = facts.is_tracing && facts.name == name && facts.maps.contains(&disks);
-    if !ours {
-        let message = format!("the pinned program {:?} is not {name}", facts.name);
-        return Err(Error::new(ErrorKind::Failed, message));
-    }
-    Ok((program, facts.id))
 }
 
 /// The fence needs something in it that an update can replace by itself.

@@ -1,7 +1,7 @@
 //! When marks prove that everything else is unchanged. Pure: it must never ask the kernel anything,
 //! and where it knows too little the answer is no.
 
-use super::source::{Epoch, Witness};
+use super::source::{Epoch, Recall, Witness};
 use crate::model::{Bytes, DiskIdentity};
 use std::fmt;
 
@@ -19,16 +19,26 @@ pub struct Moment<'a> {
 pub enum Void {
     /// The machine was started anew.
     Rebooted,
+    /// The machine was suspended or hibernated: its disks may have been elsewhere.
+    Slept,
     /// It is not the disk that it was: another disk sequence number or serial number.
     OtherDisk,
     /// The kernel has no disk sequence numbers and the disk has no serial number.
     Unidentified,
     /// The disk was resized.
     Resized(Bytes, Bytes),
+    /// The disk's capacity was set, and is what it was.
+    CapacitySet,
     /// Tracking was stopped and started: the programs are others.
     Restarted,
     /// The disk's marks were begun anew.
     MarksRenewed,
+    /// The parent's cut has no name.
+    Nameless,
+    /// The tracker held the name of the parent's cut, if ever, too long ago.
+    Forgotten,
+    /// The tracker has never made the parent's cut: what it knows is of another history.
+    OtherHistory,
     /// The kernel counts changes that the tracking programs did not see.
     Missed,
     /// Whether it does could not be told: the disk was too busy when its counters were read, or
@@ -44,6 +54,10 @@ impl fmt::Display for Void {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Rebooted => f.write_str("the machine was restarted since the parent"),
+            Self::Slept => f.write_str(
+                "the machine was suspended or hibernated since the parent, and what became of the \
+                 disk meanwhile was not seen",
+            ),
             Self::OtherDisk => f.write_str("it is not the disk that the parent was taken of"),
             Self::Unidentified => f.write_str(
                 "this kernel numbers no disks and this one has no serial number, \
@@ -52,6 +66,20 @@ impl fmt::Display for Void {
             Self::Resized(old, new) => {
                 write!(f, "its size went from {} to {} bytes", old.0, new.0)
             }
+            Self::CapacitySet => f.write_str(
+                "its capacity was set since the parent, so that its end may have been cut off and \
+                 have come back, or another file have taken its place",
+            ),
+            Self::Nameless => {
+                f.write_str("the parent is of an earlier version, which gave its cut no name")
+            }
+            Self::Forgotten => f.write_str(
+                "thousands of cuts were made since the parent, and its own is not remembered",
+            ),
+            Self::OtherHistory => f.write_str(
+                "this machine does not know of the parent's cut: it was taken back to an earlier \
+                 state, or is a copy of the one that made it",
+            ),
             Self::Restarted => f.write_str("tracking was restarted since the parent"),
             Self::MarksRenewed => f.write_str("the disk's marks were begun anew since the parent"),
             Self::Missed => f.write_str(
@@ -71,22 +99,59 @@ impl fmt::Display for Void {
 }
 
 /// The epoch whose marks, and later ones, are all that changed on the disk since the parent's cut.
-/// `now.witness` must have been taken after the last [`super::ChangeSource::advance`] that the
-/// marks are read for, or it vouches for less than is read.
+/// `recall` is what the tracker knows of that cut. `now.witness` must have been taken after the
+/// last [`super::ChangeSource::advance`] that the marks are read for, or it vouches for less than
+/// is read.
 ///
 /// # Errors
 /// The first reason why the marks prove nothing: the disk must be compared block by block.
-pub fn changes_since(parent: Moment<'_>, now: Moment<'_>) -> Result<Epoch, Void> {
-    let (old, new) = (parent.witness, now.witness);
+pub fn changes_since(parent: Moment<'_>, recall: Recall, now: Moment<'_>) -> Result<Epoch, Void> {
+    same_life(parent, now)?;
+    match recall {
+        Recall::Known => {}
+        Recall::Nameless => return Err(Void::Nameless),
+        Recall::Forgotten => return Err(Void::Forgotten),
+        Recall::Unknown => return Err(Void::OtherHistory),
+    }
+    undisturbed(parent.witness, now.witness)
+}
+
+/// The same between two moments of one run, or of a parent whose cut was found to be known when the
+/// run was planned.
+///
+/// # Errors
+/// The first reason why the marks prove nothing.
+pub fn unbroken(then: Moment<'_>, now: Moment<'_>) -> Result<Epoch, Void> {
+    same_life(then, now)?;
+    undisturbed(then.witness, now.witness)
+}
+
+/// Sleep that is none: two clocks cannot be read at the same time.
+const WINK_MS: u64 = 500;
+
+/// The same machine, disk, programs and marks.
+fn same_life(then: Moment<'_>, now: Moment<'_>) -> Result<(), Void> {
+    let (old, new) = (then.witness, now.witness);
     if old.boot_id != new.boot_id {
         return Err(Void::Rebooted);
     }
-    same_disk(parent.disk, now.disk)?;
-    if old.programs != new.programs {
+    same_disk(then.disk, now.disk)?;
+    if (old.programs, old.capacity) != (new.programs, new.capacity) {
         return Err(Void::Restarted);
     }
     if old.map != new.map {
         return Err(Void::MarksRenewed);
+    }
+    Ok(())
+}
+
+/// Nothing happened between the two that marks do not show.
+fn undisturbed(old: &Witness, new: &Witness) -> Result<Epoch, Void> {
+    if old.asleep_ms.abs_diff(new.asleep_ms) > WINK_MS {
+        return Err(Void::Slept);
+    }
+    if old.resizes != new.resizes {
+        return Err(Void::CapacitySet);
     }
     match (old.unaccounted, new.unaccounted) {
         (Some(old), Some(new)) if old == new => {}
@@ -150,7 +215,11 @@ mod tests {
             misses: [3, 4],
             unaccounted: Some(-7),
             voids: 5,
+            capacity: Some([13, 14]),
+            resizes: 2,
+            asleep_ms: 7000,
             epoch: Epoch(6),
+            name: None,
         }
     }
 
@@ -172,6 +241,7 @@ mod tests {
                 disk: &old_disk,
                 witness: &old,
             },
+            Recall::Known,
             Moment {
                 disk: &new_disk,
                 witness: &new,
@@ -193,7 +263,7 @@ mod tests {
 
     #[test]
     fn each_break_in_the_history_voids_it() {
-        let cases: [(Result<Epoch, Void>, Void); 9] = [
+        let cases: [(Result<Epoch, Void>, Void); 13] = [
             (judge(|_, now| now.boot_id = "c".into()), Void::Rebooted),
             (judge(|disk, _| disk.diskseq = Some(10)), Void::OtherDisk),
             (judge(|disk, _| disk.dev.minor = 16), Void::OtherDisk),
@@ -203,6 +273,10 @@ mod tests {
             ),
             (judge(|_, now| now.programs[1] = 99), Void::Restarted),
             (judge(|_, now| now.map = 99), Void::MarksRenewed),
+            (judge(|_, now| now.capacity = None), Void::Restarted),
+            (judge(|_, now| now.resizes += 1), Void::CapacitySet),
+            (judge(|_, now| now.asleep_ms += 60_000), Void::Slept),
+            (judge(|_, now| now.asleep_ms = 0), Void::Slept),
             (judge(|_, now| now.voids += 1), Void::Inexpressible),
             (judge(|_, now| now.epoch = Epoch(5)), Void::Order),
             (judge(|disk, _| disk.diskseq = None), Void::OtherDisk),
@@ -213,6 +287,34 @@ mod tests {
         }
         let never_cut = judge_from(|_, old| old.epoch = Epoch(0), |_, _| {});
         assert_eq!(never_cut, Err(Void::Order));
+    }
+
+    #[test]
+    fn a_parent_must_be_of_this_very_history() {
+        let disk = disk();
+        let (parent, mut witness) = (witness(), witness());
+        witness.epoch = Epoch(8);
+        let moment = |witness| Moment {
+            disk: &disk,
+            witness,
+        };
+        let judge = |recall| changes_since(moment(&parent), recall, moment(&witness));
+        assert_eq!(judge(Recall::Known), Ok(Epoch(6)));
+        for (recall, reason) in [
+            (Recall::Nameless, Void::Nameless),
+            (Recall::Forgotten, Void::Forgotten),
+            (Recall::Unknown, Void::OtherHistory),
+        ] {
+            assert!(!reason.to_string().is_empty());
+            assert_eq!(judge(recall), Err(reason));
+        }
+        // Within one run there is no parent to be known.
+        assert_eq!(unbroken(moment(&parent), moment(&witness)), Ok(Epoch(6)));
+    }
+
+    #[test]
+    fn clocks_that_were_not_read_at_the_same_time_are_no_sleep() {
+        assert_eq!(judge(|_, now| now.asleep_ms += 1), Ok(Epoch(6)));
     }
 
     #[test]

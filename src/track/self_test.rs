@@ -1,6 +1,7 @@
 //! Freshly loaded programs are tried on a scratch disk: hooks have been known to attach and never
 //! fire. It must never touch any other disk.
 
+use super::disk::DiskTracker;
 use super::source::ChangeSource;
 use super::sysfs;
 use super::tracker::{TrackedDisk, Tracker};
@@ -21,35 +22,79 @@ pub enum SelfTest {
     Impossible(String),
 }
 
-/// Tries the programs. Needs the pins' lock.
-pub(super) fn run(tracker: &mut Tracker) -> Result<SelfTest> {
-    let prepared = ScratchDisk::create(SIZE).and_then(|disk| Ok((disk.dev()?, disk)));
-    let (dev, disk) = match prepared {
-        Ok(prepared) => prepared,
-        Err(error) => return Ok(SelfTest::Impossible(error.to_string())),
+/// What a try on a scratch disk has shown.
+pub(super) struct Tried {
+    /// How the marking programs did.
+    pub marks: SelfTest,
+    /// Whether a set capacity was noticed, so far as that could be tried.
+    pub capacity: bool,
+}
+
+/// What became of one scratch disk.
+enum Outcome {
+    Seen {
+        capacity: bool,
+    },
+    /// The disk itself did not do what was asked of it.
+    NoDisk(Error),
+}
+
+/// Tries the programs. Needs the pins' lock. The first free device may have been left in any state:
+/// where it does not do, another is made.
+pub(super) fn run(tracker: &mut Tracker) -> Result<Tried> {
+    let mut said = String::new();
+    for make in [ScratchDisk::on_a_free_device, ScratchDisk::on_a_new_device] {
+        let outcome = match make(SIZE) {
+            Ok(disk) => try_disk(tracker, &disk)?,
+            Err(error) => Outcome::NoDisk(error),
+        };
+        match outcome {
+            Outcome::Seen { capacity } => {
+                let marks = SelfTest::Passed;
+                return Ok(Tried { marks, capacity });
+            }
+            Outcome::NoDisk(error) => said = error.to_string(),
+        }
+    }
+    Ok(Tried {
+        marks: SelfTest::Impossible(said),
+        capacity: true,
+    })
+}
+
+fn try_disk(tracker: &mut Tracker, disk: &ScratchDisk) -> Result<Outcome> {
+    let dev = match disk.dev() {
+        Ok(dev) => dev,
+        Err(error) => return Ok(Outcome::NoDisk(error)),
     };
     let described = TrackedDisk {
         dev,
         size: SIZE,
         diskseq: sysfs::diskseq(dev)?,
     };
-    let outcome = try_on(tracker, &described, &disk);
+    let outcome = tracker
+        .attach_locked(&described)
+        .and_then(|mut changes| try_on(&mut changes, disk));
     let detached = tracker.detach(dev);
-    outcome.and(detached).map(|()| SelfTest::Passed)
+    let outcome = outcome?;
+    detached.map(|()| outcome)
 }
 
 /// Some kernels hide a few events from programs, which the tracker notices: then once more.
-fn try_on(tracker: &mut Tracker, described: &TrackedDisk, disk: &ScratchDisk) -> Result<()> {
-    let mut changes = tracker.attach_locked(described)?;
+fn try_on(changes: &mut DiskTracker, disk: &ScratchDisk) -> Result<Outcome> {
     let mut said = String::new();
     for _ in 0..TRIES {
         let before = changes.cut()?;
-        disk.write_at(Bytes(WRITTEN * BLOCK_SIZE + 4096))?;
+        if let Err(error) = disk.write_at(Bytes(WRITTEN * BLOCK_SIZE + 4096)) {
+            return Ok(Outcome::NoDisk(error));
+        }
         changes.advance()?;
         let seen = changes.changed_since(before.epoch)?;
         let accounted = changes.witness()?.unaccounted == before.unaccounted;
         if accounted && seen == BlockSet::from_range(WRITTEN..WRITTEN + 1) {
-            return Ok(());
+            return Ok(Outcome::Seen {
+                capacity: is_capacity_seen(changes, disk)?,
+            });
         }
         said = format!(
             "one written block of a scratch disk was reported as {} changed blocks{}",
@@ -65,4 +110,10 @@ fn try_on(tracker: &mut Tracker, described: &TrackedDisk, disk: &ScratchDisk) ->
     Err(Error::new(ErrorKind::Unsupported, message).with_hint(
         "this version takes no snapshots without it; please report the kernel's version",
     ))
+}
+
+fn is_capacity_seen(changes: &mut DiskTracker, disk: &ScratchDisk) -> Result<bool> {
+    let before = changes.witness()?.resizes;
+    // A device that refuses this shows nothing.
+    Ok(disk.set_capacity().is_err() || changes.witness()?.resizes > before)
 }

@@ -1,18 +1,19 @@
 //! Starting, finding and stopping the tracker, and which disks it tracks. It must never throw marks
 //! away that are still good, nor keep any that are not.
 
+use super::attached::failed;
 use super::disk::{DiskTracker, Marks, dev_of, key};
 use super::layout::{Layout, Page, RENEW_FROM};
-use super::pins::PinDir;
-use super::programs::{Found, Programs, failed, map_id, new_marks};
+use super::machine::boot_id;
+use super::pins::{PinDir, PinLock};
+use super::programs::{Found, Programs, map_id, new_marks};
 use super::self_test::{self, SelfTest};
 use super::source::Epoch;
 use super::sysfs;
-use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Bytes, DevNumber};
 use aya::maps::{Array, Map, MapData};
 use std::fmt;
-use std::path::Path;
 
 /// The disk to track, as its identity tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +56,9 @@ pub struct Started {
     pub replaced: Option<String>,
     /// How the programs did on a scratch disk, when they were loaded now.
     pub self_test: Option<SelfTest>,
+    /// Why it will not be noticed, on this kernel, that a disk was made smaller and as large again.
+    /// `None` where it is, and when they were running already.
+    pub unwatched: Option<String>,
 }
 
 /// The running tracker. Dropping it changes nothing: tracking goes on without any process.
@@ -100,27 +104,51 @@ impl Tracker {
         };
         match Programs::find(pins)? {
             Found::Running(programs) => return Ok((Self::with(pins, *programs), report)),
+            Found::Absent if pins.has_others(&lock)? => {
+                report.replaced = Some("another version of stillpoint had started it".into());
+            }
             Found::Absent => {}
             Found::Broken(why) => report.replaced = Some(why),
         }
         pins.clear(&lock)?;
-        let loaded = Programs::load(pins, &lock).and_then(|programs| {
-            let mut tracker = Self::with(pins, programs);
-            let outcome = self_test::run(&mut tracker)?;
-            Ok((tracker, outcome))
-        });
-        match loaded {
-            Ok((tracker, outcome)) => {
-                report.loaded = true;
-                report.self_test = Some(outcome);
-                Ok((tracker, report))
-            }
+        match Self::load(pins, &lock, &mut report) {
+            Ok(tracker) => Ok((tracker, report)),
             Err(error) => {
                 pins.clear(&lock)?;
                 pins.remove(&lock)?;
                 Err(error)
             }
         }
+    }
+
+    /// Loads the programs and tries them.
+    fn load(pins: &PinDir, lock: &PinLock, report: &mut Started) -> Result<Self> {
+        let (programs, unwatched) = Programs::load(pins, lock)?;
+        let mut tracker = Self::with(pins, programs);
+        let tried = self_test::run(&mut tracker)?;
+        report.unwatched = unwatched.map(|error| error.to_string());
+        if report.unwatched.is_none() && !tried.capacity {
+            tracker.programs.drop_capacity(pins, lock)?;
+            report.unwatched = Some("the kernel does not tell when a capacity is set".into());
+        }
+        report.loaded = true;
+        report.self_test = Some(tried.marks);
+        Ok(tracker)
+    }
+
+    /// Takes away what is pinned and does not work, or is of another version. Nothing where there
+    /// is no such thing, or the tracker runs.
+    ///
+    /// # Errors
+    /// As [`Self::stop_if_idle`].
+    pub fn sweep(pins: &PinDir) -> Result<()> {
+        if let Some(lock) = pins.lock()?
+            && !matches!(Programs::find(pins)?, Found::Running(_))
+        {
+            pins.clear(&lock)?;
+            pins.remove(&lock)?;
+        }
+        Ok(())
     }
 
     /// Stops tracking altogether: the next snapshot of each disk has to compare.
@@ -316,10 +344,4 @@ fn stopped() -> Error {
         "tracking was stopped by another process",
     )
     .with_hint("start it again")
-}
-
-fn boot_id() -> Result<String> {
-    let path = Path::new("/proc/sys/kernel/random/boot_id");
-    let text = std::fs::read_to_string(path).io_context("read", path)?;
-    Ok(text.trim().to_owned())
 }

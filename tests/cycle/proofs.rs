@@ -12,21 +12,21 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use stillpoint::format::{DiskRecord, Manifest};
-use stillpoint::model::{BLOCK_SIZE, Epoch, Mode, Witness};
+use stillpoint::model::{BLOCK_SIZE, CutName, Epoch, Mode, Witness};
 use stillpoint::store::{LocalStore, ObjectName, ObjectStore, Vault};
 use stillpoint::track::Tracker;
 
-const SIZE: u64 = 12 << 20;
+pub(super) const SIZE: u64 = 12 << 20;
 
 /// A disk without a filesystem, half of which is full.
-struct Bench {
-    rig: Rig,
-    disk: LoopDisk,
+pub(super) struct Bench {
+    pub rig: Rig,
+    pub disk: LoopDisk,
     random: SmallRng,
 }
 
 impl Bench {
-    fn new(test: &str) -> Option<Self> {
+    pub fn new(test: &str) -> Option<Self> {
         let rig = Rig::new(test)?;
         let disk = LoopDisk::new(RAW_PARENT, SIZE + 3 * 512, &["--direct-io=on"]);
         let mut bench = Self {
@@ -40,7 +40,7 @@ impl Bench {
         Some(bench)
     }
 
-    fn change(&mut self) {
+    pub fn change(&mut self) {
         let size = self.disk.described().size.0;
         let mut raw = Raw::open(&self.disk.device, size);
         for _ in 0..5 {
@@ -49,7 +49,7 @@ impl Bench {
     }
 
     /// A snapshot into `vault` that is right.
-    fn taken_to(&mut self, vault: &Arc<Vault>, full: bool) -> (Manifest, DiskRecord) {
+    pub fn taken_to(&mut self, vault: &Arc<Vault>, full: bool) -> (Manifest, DiskRecord) {
         self.disk.flush();
         let manifest = self
             .rig
@@ -66,7 +66,7 @@ impl Bench {
     }
 
     /// The same into the usual vault, in this mode, for a reason in which these words are.
-    fn taken(&mut self, mode: Mode, words: &str) -> Manifest {
+    pub fn taken(&mut self, mode: Mode, words: &str) -> Manifest {
         let vault = Arc::clone(&self.rig.vault);
         self.change();
         let (mut manifest, mut record) = self.taken_to(&vault, false);
@@ -83,7 +83,7 @@ impl Bench {
     }
 
     /// A proof is broken: compared once, then incremental again.
-    fn broken(&mut self, words: &str) {
+    pub fn broken(&mut self, words: &str) {
         self.taken(Mode::Compare, words);
         self.taken(Mode::Incremental, "tracked since");
     }
@@ -181,14 +181,23 @@ fn a_parent_whose_witness_differs_proves_nothing() {
     };
     let mut newest = bench.taken(Mode::Full, "first snapshot");
     type Change = fn(&mut Witness);
-    let cases: [(&str, Change); 8] = [
+    let cases: [(&str, Change); 13] = [
         ("machine was restarted", |cut| {
             cut.boot_id = "another".into()
         }),
         ("restarted", |cut| cut.programs[0] += 1),
         ("begun anew", |cut| cut.map += 1),
-        ("not before", |cut| cut.epoch = Epoch(cut.epoch.0 + 1000)),
-        ("not before", |cut| cut.epoch = Epoch(0)),
+        ("does not know of", |cut| {
+            cut.epoch = Epoch(cut.epoch.0 + 1000);
+        }),
+        ("does not know of", |cut| cut.epoch = Epoch(0)),
+        ("suspended or hibernated", |cut| cut.asleep_ms += 9000),
+        ("restarted", |cut| cut.capacity = Some([1, 2])),
+        ("capacity was set", |cut| cut.resizes += 1),
+        ("gave its cut no name", |cut| cut.name = None),
+        ("does not know of the parent's cut", |cut| {
+            cut.name = Some(CutName([3; 16]));
+        }),
         ("cannot be tracked", |cut| cut.voids += 1),
         ("could not be compared", |cut| cut.unaccounted = None),
         ("did not see", |cut| {

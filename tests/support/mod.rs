@@ -4,6 +4,7 @@ pub mod cli;
 pub mod disks;
 pub mod freezable;
 pub mod loops;
+pub mod marks;
 pub mod model;
 pub mod recorded;
 pub mod rig;

@@ -13,7 +13,7 @@ use stillpoint::engine::{Monitor, Quiesce};
 use stillpoint::model::{
     BLOCK_SIZE, BlockIndex, BlockSet, Bytes, DevNumber, DiskIdentity, Epoch, Extent, Witness,
 };
-use stillpoint::track::ChangeSource;
+use stillpoint::track::{ChangeSource, CutName, Recall};
 
 /// Numbers that look random and come back with the seed (splitmix64).
 pub struct Chance(pub u64);
@@ -345,7 +345,27 @@ impl ChangeSource for ModelChanges {
             misses: [0, 0],
             unaccounted: Some(0),
             voids: 0,
+            capacity: None,
+            resizes: 0,
+            asleep_ms: 0,
             epoch: Epoch(state.epoch),
+            name: None,
+        })
+    }
+
+    fn name(&mut self, epoch: Epoch) -> Result<CutName> {
+        let boot = self.0.state().boot;
+        Ok(CutName(u128::to_le_bytes(
+            u128::from(boot) << 64 | u128::from(epoch.0),
+        )))
+    }
+
+    fn recall(&mut self, cut: &Witness) -> Result<Recall> {
+        let known = cut.name == Some(self.name(cut.epoch)?);
+        Ok(if known {
+            Recall::Known
+        } else {
+            Recall::Unknown
         })
     }
 

@@ -20,6 +20,7 @@ use stillpoint::model::{
 };
 use stillpoint::restore::{CopyOptions, CopyReport, Target, copy};
 use stillpoint::store::{Draft, SnapshotRef, Vault, VaultOptions};
+use stillpoint::track::Recall;
 use stillpoint::{ErrorKind, Result};
 
 /// How many times more a test shall do, from `STILLPOINT_TEST_ROUNDS`.
@@ -141,12 +142,16 @@ fn subject(
 ) -> Result<SubjectOptions> {
     let identity = disk.identity();
     let newest = newest(vault, &options.host, identity.key())?;
-    let known = newest.as_ref().map(|(snapshot, record)| Parent {
-        snapshot: *snapshot,
-        identity: record.identity.clone(),
-        cut: record.cut.clone(),
-    });
     let mut changes = disk.changes();
+    let known = newest.as_ref().map(|(snapshot, record)| {
+        let cut = record.cut.as_ref();
+        Parent {
+            snapshot: *snapshot,
+            identity: record.identity.clone(),
+            cut: record.cut.clone(),
+            recall: cut.map_or(Recall::Nameless, |cut| changes.recall(cut).unwrap()),
+        }
+    });
     let mut parent = None;
     let mut chosen = plan(known.as_ref(), &identity, &changes.witness()?, options.full);
     if let Some((_, record)) = newest.filter(|_| chosen.parent.is_some()) {

@@ -1,13 +1,13 @@
 //! Marks outlive processes, and nothing that ended is taken for going on.
 
+use crate::support::marks::pages;
 use crate::support::tracked::{LoopDisk, PrivateTracker, private_pins, run};
-use aya::maps::{Array, HashOfMaps, Map, MapData};
 use std::os::unix::process::ExitStatusExt;
 use stillpoint::ErrorKind;
 use stillpoint::model::{BLOCK_SIZE, Bytes, DevNumber};
 use stillpoint::sys::bpf::LoadedProgram;
 use stillpoint::track::{
-    ChangeSource, Moment, PinDir, SelfTest, TrackedDisk, Tracker, Void, changes_since,
+    ChangeSource, Moment, PinDir, SelfTest, TrackedDisk, Tracker, Void, unbroken,
 };
 
 const SIZE: u64 = 16 << 20;
@@ -146,7 +146,7 @@ fn an_undisturbed_disk_has_a_proof_and_a_restarted_tracker_has_none() {
             disk: &identity,
             witness,
         };
-        changes_since(moment(&parent), moment(now))
+        unbroken(moment(&parent), moment(now))
     };
     disk.write(0, 4096, 1);
     drop(changes);
@@ -213,7 +213,7 @@ fn half_of_the_pins_is_not_a_tracker() {
     };
     let pins = &tracker.pins.0;
     for lost in ["link_a", "link_b", "disks", "fence"] {
-        std::fs::remove_file(pins.path().join("v1").join(lost)).unwrap();
+        std::fs::remove_file(pins.path().join("v2").join(lost)).unwrap();
         assert!(Tracker::open(pins).unwrap().is_none(), "without {lost}");
         let (_, started) = Tracker::start(pins).unwrap();
         assert!(
@@ -223,32 +223,23 @@ fn half_of_the_pins_is_not_a_tracker() {
         assert!(Tracker::open(pins).unwrap().is_some());
     }
     // The copies in each other's place would be attached in the wrong order.
-    let (a, b) = (pins.path().join("v1/link_a"), pins.path().join("v1/link_b"));
-    let spare = pins.path().join("v1/spare");
+    let (a, b) = (pins.path().join("v2/link_a"), pins.path().join("v2/link_b"));
+    let spare = pins.path().join("v2/spare");
     for (from, to) in [(&a, &spare), (&b, &a), (&spare, &b)] {
         std::fs::rename(from, to).unwrap();
     }
     assert!(Tracker::open(pins).unwrap().is_none());
 }
 
-/// A page of the disk's marks, read past the tracker.
-fn page(pins: &PinDir, disk: &LoopDisk, index: u32) -> [u8; 4096] {
-    let disks = MapData::from_pin(pins.path().join("v1/disks")).unwrap();
-    let disks: HashOfMaps<_, u32, MapData> = Map::HashOfMaps(disks).try_into().unwrap();
-    let key = disk.dev().major << 20 | disk.dev().minor;
-    let marks = Map::Array(disks.get(&key, 0).unwrap());
-    let marks: Array<_, [u8; 4096]> = marks.try_into().unwrap();
-    marks.get(&index, 0).unwrap()
-}
-
-/// The mark of a block, behind the header and one page of summaries. A small epoch's lower byte.
+/// The mark of a block, behind the header, the names and one page of summaries. A small epoch's
+/// lower byte.
 fn mark_of(pins: &PinDir, disk: &LoopDisk, block: usize) -> u8 {
-    page(pins, disk, 2)[block * 2]
+    pages(pins, disk)[26][block * 2]
 }
 
 /// How many sectors the programs saw written.
 fn seen(pins: &PinDir, disk: &LoopDisk) -> u64 {
-    let header = page(pins, disk, 0);
+    let header = pages(pins, disk)[0];
     u64::from_ne_bytes(header[128..136].try_into().unwrap())
 }
 
@@ -267,7 +258,7 @@ fn either_copy_marks_and_accounts_alone() {
         drop(changes);
         let pins = private.let_go();
         assert_eq!(mark_of(&pins.0, &disk, 2), 2, "without {lost}");
-        std::fs::remove_file(pins.0.path().join("v1").join(lost)).unwrap();
+        std::fs::remove_file(pins.0.path().join("v2").join(lost)).unwrap();
         // The kernel detaches it in its own time.
         for _ in 0..500 {
             if LoadedProgram::by_id(witness.programs[copy]).is_err() {

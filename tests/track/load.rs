@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use stillpoint::model::{BLOCK_SIZE, BlockSet, Bytes, Extent};
-use stillpoint::track::{ChangeSource, DiskTracker, Epoch, Moment, Void, changes_since};
+use stillpoint::track::{ChangeSource, DiskTracker, Epoch, Moment, Void, unbroken};
 
 const SIZE: u64 = 192 << 20;
 
@@ -144,7 +144,7 @@ fn copying_what_is_marked_gives_the_disk() {
                 disk: &identity,
                 witness,
             };
-            let proof = changes_since(moment(&before), moment(&witness));
+            let proof = unbroken(moment(&before), moment(&witness));
             assert_eq!(proof, Err(Void::Missed));
             return;
         }

@@ -38,6 +38,9 @@ struct gendisk {
 	int first_minor;
 } KERNEL;
 
+// include/uapi/linux/major.h
+#define LOOP_MAJOR 7
+
 struct request_queue {
 	struct gendisk *disk; // 5.15 on
 } KERNEL;
@@ -84,6 +87,8 @@ enum {
 	PAGE_BYTES = 4096,
 	MARKS_PER_PAGE = PAGE_BYTES / 2,   // u16 each
 	SUMMARIES_PER_PAGE = PAGE_BYTES / 4, // struct summary each
+	NAME_PAGES = 24, // names of cuts, which the programs leave alone
+	FIRST_SUMMARIES = 1 + NAME_PAGES,
 	// A request counts its bytes in 32 bits, and a grain has 64 KiB or more: it touches at most
 	// 4 GiB / (64 KiB * 2048) = 32 pages, and one more when it does not start at a page's first grain.
 	MAX_PAGES_PER_RANGE = 34,
@@ -93,16 +98,22 @@ enum {
 };
 
 // Page 0 of a disk's marks. Userspace writes all of it before the programs see the map, and only
-// `epoch` afterwards; the programs write `voids` and `seen` alone.
+// `epoch` and `names` afterwards; the programs write `voids`, `resizes` and `seen` alone.
 struct header {
 	u32 epoch;
 	u32 grain_shift; // a grain has 1 << grain_shift sectors
 	u64 grains;
 	u64 voids;
 	u32 first_marks; // number of the first page of marks
-	u64 for_userspace[12];
+	u64 magic;
+	u64 size; // bytes
+	u64 diskseq;
+	u64 resizes; // how often its capacity was set to another, or its contents with it
+	u64 names;   // how many cuts have been named
+	u64 for_userspace[7];
 	u64 seen; // sectors that writes and discards covered; in a cache line of its own
 };
+_Static_assert(__builtin_offsetof(struct header, resizes) == 56, "as layout.rs has it");
 _Static_assert(__builtin_offsetof(struct header, seen) == 128, "as layout.rs has it");
 
 // One for each page of marks.
@@ -111,8 +122,8 @@ struct summary {
 	u16 whole;  // an epoch in which all its grains changed
 };
 
-// Pages of 4096 bytes: the header, then summaries, then marks (one u16 a grain: the epoch of its
-// last change). The template of every disk's map, which differ in length alone.
+// Pages of 4096 bytes: the header, then names of cuts, then summaries, then marks (one u16 a grain:
+// the epoch of its last change). The template of every disk's map, which differ in length alone.
 struct marks_map {
 	int (*type)[BPF_MAP_TYPE_ARRAY];
 	int (*max_entries)[1];
@@ -194,7 +205,7 @@ FUNCTION int stillpoint_mark_page(u32 dev, u32 page, u32 lo, u32 hi, u32 epoch)
 	struct header *header = page_of(map, 0);
 	if (!header)
 		return 0;
-	struct summary *summaries = page_of(map, 1 + page / SUMMARIES_PER_PAGE);
+	struct summary *summaries = page_of(map, FIRST_SUMMARIES + page / SUMMARIES_PER_PAGE);
 	if (!summaries)
 		goto lost;
 	struct summary *summary = &summaries[page % SUMMARIES_PER_PAGE];
@@ -384,6 +395,44 @@ int stillpoint_b(u64 *ctx)
 	}
 	account(rq, ctx[2]);
 	return 0;
+}
+
+// ---- What changes a disk without a request: its end is cut off, and comes back as zeros.
+// These programs run when the new capacity holds (block/genhd.c), so that who sees the old count
+// saw the disk before. A capacity that is set to what it is says nothing, SCSI does it at every
+// look; but of a loop device it means that its file or its offset in it may be others
+// (drivers/block/loop.c: loop_set_status, loop_set_capacity).
+
+FUNCTION int stillpoint_resize(u32 dev, u64 sectors)
+{
+	void *map = bpf_map_lookup_elem(&disks, &dev);
+	if (!map)
+		return 0;
+	struct header *header = page_of(map, 0);
+	if (header && (header->size >> 9 != sectors || dev >> 20 == LOOP_MAJOR))
+		__sync_fetch_and_add(&header->resizes, 1);
+	return 0;
+}
+
+INLINE int note_capacity(u64 *ctx)
+{
+	struct gendisk *disk = (void *)ctx[0];
+
+	stillpoint_resize((u32)disk->major << 20 | (u32)disk->first_minor, ctx[1]);
+	return 0;
+}
+
+// The second calls the first, but for compilers that have put it in there.
+SEC("fexit/set_capacity")
+int stillpoint_c(u64 *ctx)
+{
+	return note_capacity(ctx);
+}
+
+SEC("fexit/set_capacity_and_notify")
+int stillpoint_d(u64 *ctx)
+{
+	return note_capacity(ctx);
 }
 
 // GPL-compatible: the kernel lets only such programs read its structs.
