@@ -196,3 +196,35 @@ fn a_filesystem_that_gave_up_is_copied_whole() {
     // What the disk has: memory has more, which is never written out.
     assert!(fs::read(lab.at("restored")).unwrap() == fs::read(&disk.image).unwrap());
 }
+
+/// What the kernel's memory knows is no filesystem's any more, once the disk holds another.
+#[test]
+fn a_filesystem_whose_superblock_is_gone_is_copied_whole() {
+    let Some(lab) = Lab::with_vault("cli: a superblock that is gone") else {
+        return;
+    };
+    for (round, fstype, offset) in [(0, "ext4", 1024), (1, "xfs", 0)] {
+        let mut disk = lab.disk(&format!("disk{round}"), 320 << 20);
+        let place = disk.mount(fstype);
+        kept(&place);
+        let before = lab.json(&["snapshot", &disk.device]);
+        assert_ne!(before["disks"][0]["free_skipped_bytes"], 0, "{before}");
+        // Behind the filesystem's back, as by another machine.
+        let image = File::options().write(true).open(&disk.image).unwrap();
+        image.write_all_at(&noise(512, 3), offset).unwrap();
+        let again = [
+            "snapshot",
+            &disk.device,
+            "--full",
+            "--level",
+            "crash",
+            "--json",
+        ];
+        let taken = lab.run(&again).expect(3).json();
+        assert!(
+            taken["warnings"].to_string().contains("no superblock"),
+            "{taken}"
+        );
+        assert_eq!(taken["disks"][0]["free_skipped_bytes"], 0, "{taken}");
+    }
+}
