@@ -2,10 +2,11 @@
 
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::model::DevNumber;
+use crate::sys::plain;
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
-use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use nix::fcntl::{Flock, FlockArg, OFlag};
+use std::fs::{self, File};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 
 /// The right to make a snapshot of a disk, until it is dropped.
@@ -19,14 +20,8 @@ impl DiskLock {
     pub fn take(run_dir: &Path, dev: DevNumber, name: &str) -> Result<Self> {
         make_private(run_dir)?;
         let path = run_dir.join(format!("disk-{}-{}.lock", dev.major, dev.minor));
-        let mut options = OpenOptions::new();
-        options
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW);
-        let file = options.open(&path).io_context("open the lock", &path)?;
+        let file = plain::open_or_create(&path, OFlag::O_WRONLY);
+        let file = file.io_context("open the lock", &path)?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(file) => Ok(Self { _file: file }),
             Err((_, Errno::EWOULDBLOCK)) => Err(Error::new(

@@ -10,6 +10,8 @@
 
 use super::record::{boot_id, check_run_dir, in_memory, open_run_dir};
 use crate::error::{IoContext, Result};
+use crate::sys::plain;
+use nix::fcntl::OFlag;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -128,8 +130,11 @@ impl Switch {
         let Ok(switch) = switch else {
             return Ok(None);
         };
-        options.create(create).truncate(false).mode(0o600);
-        let note = options.open(&path).io_context("open", &path)?;
+        let open = match create {
+            true => plain::open_or_create,
+            false => plain::open,
+        };
+        let note = open(&path, OFlag::O_RDWR).io_context("open", &path)?;
         Ok(Some(Self {
             switch,
             note,

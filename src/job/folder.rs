@@ -4,6 +4,7 @@
 use super::record::MAX_RECORD;
 use super::{JobId, JobRecord, State};
 use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::sys::plain;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat, renameat};
 use nix::sys::stat::Mode;
@@ -144,16 +145,8 @@ impl JobFolder {
     /// # Errors
     /// As those of the filesystem.
     pub fn write_in_place(&self, record: &JobRecord) -> Result<()> {
-        let flags = OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-        let done = openat(
-            &self.fd,
-            file_name(record.job).as_str(),
-            flags,
-            Mode::empty(),
-        )
-        .map_err(std::io::Error::from)
-        .and_then(|fd| {
-            let file = File::from(fd);
+        let opened = plain::open_at(&self.fd, &file_name(record.job), OFlag::O_WRONLY);
+        let done = opened.and_then(|file| {
             let length = usize::try_from(file.metadata()?.len()).unwrap_or_default();
             let room = length.next_multiple_of(ROOM).min(MAX_RECORD);
             let bytes = record.encode_short(room);
@@ -271,14 +264,13 @@ impl JobFolder {
 
     fn open_file(&self, name: &str) -> Result<File> {
         let path = self.path.join(name);
-        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-        let fd = openat(&self.fd, name, flags, Mode::empty()).io_context("open", &path)?;
-        let file = File::from(fd);
-        if !file.metadata().io_context("look at", &path)?.is_file() {
-            let what = format!("{} is not a file", path.display());
-            return Err(Error::new(ErrorKind::Failed, what).with_hint("it can be removed"));
+        match plain::open_at(&self.fd, name, OFlag::O_RDONLY) {
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => {
+                let what = format!("{} is not a file", path.display());
+                Err(Error::new(ErrorKind::Failed, what).with_hint("it can be removed"))
+            }
+            opened => opened.io_context("open", &path),
         }
-        Ok(file)
     }
 
     pub(super) fn entries(&self) -> Result<Entries> {

@@ -1,10 +1,12 @@
 //! A vault in a directory. Every path is opened beneath the directory's own descriptor, through no
-//! symlink; an object appears under its name only when it is whole and on the disk.
+//! symlink, and only plain files and folders are; an object appears under its name only when it is
+//! whole and on the disk.
 
 use super::name::ObjectName;
 use super::object_store::{Blob, ObjectInfo, ObjectLock, ObjectStore};
 use super::unfinished::{self, put_by_rename};
 use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::sys::plain;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, Flock, FlockArg, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{Mode, mkdirat};
@@ -91,8 +93,17 @@ impl LocalStore {
     }
 
     fn open_object(&self, name: &ObjectName, access: OFlag) -> Result<File> {
-        match self.open_at(name.as_str(), access | OFlag::O_NONBLOCK) {
-            Ok(fd) => Ok(fd.into()),
+        // A name is only a name: what is no file is looked at, and never opened.
+        let found = self.open_at(name.as_str(), OFlag::O_PATH);
+        let path = || self.full_path(name);
+        match found {
+            Ok(handle) if plain::is_plain(&handle).io_context("look at", &path())? => {
+                plain::reopen(handle, access).io_context("open", &path())
+            }
+            Ok(_) => Err(Error::new(
+                ErrorKind::Damaged,
+                format!("{name} is not a file"),
+            )),
             Err(Errno::ENOENT | Errno::ENOTDIR) => Err(Error::new(
                 ErrorKind::NotFound,
                 format!("{name} is not in the vault"),
@@ -101,26 +112,13 @@ impl LocalStore {
                 ErrorKind::Damaged,
                 format!("{name} is a symlink, or below one: none is followed in a vault"),
             )),
-            // `open(2)`: a socket, or a device that is not there.
-            Err(Errno::ENXIO | Errno::ENODEV) => Err(Error::new(
-                ErrorKind::Damaged,
-                format!("{name} is not a file"),
-            )),
-            Err(errno) => Err(Error::io("open", &self.full_path(name), errno.into())),
+            Err(errno) => Err(Error::io("open", &path(), errno.into())),
         }
     }
 
     fn length(&self, file: &File, name: &ObjectName) -> Result<u64> {
-        let metadata = file
-            .metadata()
-            .io_context("look at", &self.full_path(name))?;
-        if !metadata.is_file() {
-            return Err(Error::new(
-                ErrorKind::Damaged,
-                format!("{name} is not a file"),
-            ));
-        }
-        Ok(metadata.len())
+        let metadata = file.metadata();
+        Ok(metadata.io_context("look at", &self.full_path(name))?.len())
     }
 
     fn read(&self, file: &File, name: &ObjectName, offset: u64, length: u64) -> Result<Blob> {
@@ -424,6 +422,43 @@ mod tests {
         store.delete(&at).unwrap();
         assert_eq!(store.get(&at, 10).unwrap_err().kind(), ErrorKind::NotFound);
         assert!(store.list(&name("snapshots")).unwrap().is_empty());
+    }
+
+    /// A FIFO tells: whoever waits to write to it goes on as soon as anyone opens it for reading.
+    #[test]
+    fn what_is_no_file_is_never_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = LocalStore::open(folder.path()).unwrap();
+        let at = name("index/fifo");
+        let path = folder.path().join(at.as_str());
+        std::fs::create_dir(folder.path().join("index")).unwrap();
+        nix::unistd::mkfifo(&path, FILE_MODE).unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                tell.send(nix::unistd::gettid()).unwrap();
+                File::options().write(true).open(&path).unwrap();
+            });
+            let stat = format!("/proc/self/task/{}/stat", told.recv().unwrap());
+            while !std::fs::read_to_string(&stat).unwrap().contains(") S ") {
+                std::thread::yield_now();
+            }
+            let refused = [
+                store.get(&at, 10).map(drop),
+                store.get_range(&at, 0, 1).map(drop),
+                store.get_tail(&at, 1).map(drop),
+                store.lock(&at).map(drop),
+            ];
+            let listed = store.list(&name("index")).unwrap();
+            let was_opened = writer.is_finished();
+            File::options().read(true).open(&path).unwrap();
+            for error in refused.map(Result::unwrap_err) {
+                assert_eq!(error.kind(), ErrorKind::Damaged, "{error}");
+                assert!(error.to_string().contains("not a file"), "{error}");
+            }
+            assert_eq!(listed.len(), 1, "damage, and not absence");
+            assert!(!was_opened);
+        });
     }
 
     #[test]

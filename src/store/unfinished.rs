@@ -2,6 +2,7 @@
 //! is whole. A killed run leaves such a file; the next one of its host takes it away, and never
 //! another host's, nor one that is still written.
 
+use crate::sys::plain;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag, RenameFlags, openat, renameat2};
 use nix::sys::stat::Mode;
@@ -83,11 +84,9 @@ fn clear_below(folder: &OwnedFd, prefix: &str, depth: u32) {
 }
 
 fn is_abandoned(folder: &OwnedFd, name: &str) -> bool {
-    let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-    let Ok(fd) = openat(folder, name, flags, Mode::empty()) else {
+    let Ok(file) = plain::open_at(folder, name, OFlag::O_RDWR) else {
         return false;
     };
-    let file = File::from(fd);
     let written = file.metadata().and_then(|metadata| metadata.modified());
     let age = written.ok().and_then(|written| written.elapsed().ok());
     age.is_some_and(|age| age > STALE) && Flock::lock(file, FlockArg::LockExclusiveNonblock).is_ok()

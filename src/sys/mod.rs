@@ -13,5 +13,6 @@ pub mod lease;
 pub mod loop_file;
 pub mod memory;
 pub mod pidfd;
+pub mod plain;
 pub mod process;
 pub mod ring;

@@ -4,9 +4,10 @@
 
 use crate::error::{IoContext, Result};
 use crate::freeze::record::open_run_dir;
-use std::fs::{File, OpenOptions, TryLockError};
+use crate::sys::plain;
+use nix::fcntl::OFlag;
+use std::fs::{File, TryLockError};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -27,14 +28,8 @@ impl HookLock {
     ) -> Result<Option<Self>> {
         open_run_dir(run_dir)?;
         let path = run_dir.join("hooks.lock");
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .custom_flags(nix::libc::O_NOFOLLOW)
-            .open(&path)
-            .io_context("open the lock", &path)?;
+        let file = plain::open_or_create(&path, OFlag::O_WRONLY);
+        let file = file.io_context("open the lock", &path)?;
         let until = Instant::now() + within;
         loop {
             match file.try_lock() {
