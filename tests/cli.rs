@@ -10,6 +10,7 @@ mod damage;
 mod ground;
 mod help;
 mod hosts;
+mod journal;
 pub mod lab;
 mod output;
 mod partial;

@@ -4,6 +4,7 @@ mod filesystems;
 mod freespace;
 mod live;
 mod topology;
+mod users;
 
 use stillpoint::device::Topology;
 use stillpoint::model::DevNumber;

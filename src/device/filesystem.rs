@@ -1,13 +1,14 @@
 //! Every mounted filesystem once, and the disks it lives on. It opens nothing that is mounted.
 
 use super::host::Host;
+use super::journal::{Journal, Journals};
 use super::lineage::Lineage;
-use super::mountinfo::{self, Entry, Namespace};
+use super::mountinfo::{self, Entry, OwnMounts};
 use super::topology::{Kind, Topology};
 use crate::error::Result;
 use crate::model::{Bytes, DevNumber, Extent};
 use serde::{Serialize, Serializer};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 /// One place where a filesystem is mounted.
@@ -37,7 +38,7 @@ pub struct Direct {
 /// A mounted filesystem.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Filesystem {
-    /// What was mounted, in the words of whoever mounted it.
+    /// What was mounted, in the words of whoever mounted it: for people, and never what decides.
     pub source: String,
     /// `ext4`, `xfs`, `btrfs`, ...
     pub fstype: String,
@@ -98,31 +99,36 @@ pub struct Mounts {
     filesystems: Vec<Filesystem>,
     pub(super) lineage: Lineage,
     /// Everything mounted in our own namespace.
-    pub(super) own: Vec<Entry>,
+    pub(super) own: OwnMounts,
 }
 
 impl Mounts {
     /// Looks at every mount namespace.
     ///
     /// # Errors
-    /// When `/proc` cannot be read, or there are too many namespaces.
+    /// When `/proc` cannot be read, or there is more than can be looked at.
     pub fn read(host: &Host, topology: &Topology) -> Result<Self> {
-        let namespaces = mountinfo::read(host)?;
-        let nodev = without_device(host);
+        let look = Look {
+            host,
+            topology,
+            journals: Journals::find(host, topology),
+        };
         let mut found: Vec<Filesystem> = Vec::new();
-        for namespace in &namespaces {
+        let mut places: HashMap<DevNumber, Option<usize>> = HashMap::new();
+        let mut own = None;
+        mountinfo::each(host, |namespace| {
             for entry in &namespace.entries {
-                let mount = mount(namespace, entry);
-                let known = found.iter_mut().find(|other| other.dev == entry.dev);
-                if let Some(filesystem) = known {
-                    filesystem.mounts.push(mount);
-                } else if let Some(members) = members(host, topology, &nodev, entry) {
-                    found.push(filesystem(topology, entry, mount, members));
+                let place = *places.entry(entry.dev).or_insert_with(|| {
+                    found.push(look.filesystem(entry)?);
+                    Some(found.len() - 1)
+                });
+                if let Some(filesystem) = place.and_then(|place| found.get_mut(place)) {
+                    filesystem.mounts.push(mount(namespace.pid, entry));
                 }
             }
-        }
-        let own = namespaces.into_iter().next();
-        let own = own.map_or(Vec::new(), |own| own.entries);
+            own.get_or_insert(namespace.entries);
+        })?;
+        let own = OwnMounts::new(own.unwrap_or_default());
         let lineage = Lineage::new(topology, &found, &own);
         for filesystem in &mut found {
             filesystem.disks = lineage.disks(topology, &filesystem.members);
@@ -149,22 +155,13 @@ impl Mounts {
     }
 }
 
-fn mount(namespace: &Namespace, entry: &Entry) -> Mount {
+fn mount(pid: Option<u32>, entry: &Entry) -> Mount {
     Mount {
         target: entry.target.clone(),
-        pid: namespace.pid,
+        pid,
         root: entry.root.clone(),
         visible: entry.visible,
     }
-}
-
-/// The types that need no block device, as the kernel lists them.
-fn without_device(host: &Host) -> BTreeSet<String> {
-    let table = Host::text(&host.proc.join("filesystems")).unwrap_or_default();
-    table
-        .lines()
-        .filter_map(|line| Some(line.trim().strip_prefix("nodev")?.trim().to_owned()))
-        .collect()
 }
 
 struct Members {
@@ -172,93 +169,116 @@ struct Members {
     known: bool,
 }
 
-/// The devices that a filesystem consists of; `None` when it is not on block devices.
-fn members(
-    host: &Host,
-    topology: &Topology,
-    nodev: &BTreeSet<String>,
-    entry: &Entry,
-) -> Option<Members> {
-    if entry.dev.major != 0 {
-        let mut devices = vec![entry.dev];
+/// What is needed to tell what a filesystem consists of.
+struct Look<'a> {
+    host: &'a Host,
+    topology: &'a Topology,
+    journals: Journals,
+}
+
+impl Look<'_> {
+    /// The filesystem of that mount, without its mounts; `None` when it is not on block devices.
+    fn filesystem(&self, entry: &Entry) -> Option<Filesystem> {
+        let members = self.members(entry)?;
+        Some(Filesystem {
+            source: entry.source.clone(),
+            fstype: entry.fstype.clone(),
+            dev: entry.dev,
+            read_only: entry.read_only(),
+            mounts: Vec::new(),
+            direct: direct(self.topology, &members),
+            members: members.devices,
+            members_known: members.known,
+            disks: BTreeSet::new(),
+            below: BTreeSet::new(),
+            depth: 0,
+        })
+    }
+
+    /// The devices that a filesystem consists of; `None` when it is not on block devices.
+    ///
+    /// The source that a mount table shows is whatever the one who mounted wrote, and any user can
+    /// mount something (FUSE, overlay, tmpfs, binds) that he calls `/dev/vda`. It counts for the
+    /// types alone whose driver writes it (`show_devname` in their `super_operations`), and which
+    /// only root can mount.
+    fn members(&self, entry: &Entry) -> Option<Members> {
+        if entry.dev.major != 0 {
+            return Some(self.members_of_one(entry));
+        }
+        match entry.fstype.as_str() {
+            // `btrfs_show_devname`: one of its devices.
+            "btrfs" => Some(self.btrfs_members(&entry.source)),
+            // A pool's devices are known to ZFS alone.
+            "zfs" => Some(Members {
+                devices: Vec::new(),
+                known: false,
+            }),
+            // `bch2_show_devname`: all of them, `/dev/sda:/dev/sdb`.
+            "bcachefs" => self.named_members(&entry.source),
+            _ => None,
+        }
+    }
+
+    /// Those of a filesystem on one device, and what it has put apart.
+    fn members_of_one(&self, entry: &Entry) -> Members {
+        let mut members = Members {
+            devices: vec![entry.dev],
+            known: true,
+        };
         let logs = ["logdev", "rtdev", "journal_path"];
-        let logs = logs.iter().filter_map(|name| entry.option(name));
-        let mut known = true;
-        for log in logs {
-            match topology.node_through_links(host, Path::new(log)) {
-                Some(device) => devices.push(device.dev),
-                None => known = false,
+        for log in logs.iter().filter_map(|name| entry.option(name)) {
+            match self.node(Path::new(&log)) {
+                Some(device) => members.devices.push(device),
+                None => members.known = false,
             }
         }
-        return Some(Members { devices, known });
+        match self.journals.of(self.host, self.topology, entry) {
+            Journal::Within => {}
+            Journal::On(device) if members.devices.contains(&device) => {}
+            Journal::On(device) => members.devices.push(device),
+            Journal::Unknown => members.known = false,
+        }
+        members
     }
-    match entry.fstype.as_str() {
-        "btrfs" => Some(btrfs_members(host, topology, &entry.source)),
-        // A pool's devices are known to ZFS alone.
-        "zfs" => Some(Members {
-            devices: Vec::new(),
+
+    fn node(&self, path: &Path) -> Option<DevNumber> {
+        let device = self.topology.node_through_links(self.host, path)?;
+        Some(device.dev)
+    }
+
+    fn named_members(&self, source: &str) -> Option<Members> {
+        if !source.starts_with("/dev/") {
+            return None;
+        }
+        let named = source.split(':').map(|path| self.node(Path::new(path)));
+        let devices: Option<Vec<DevNumber>> = named.collect();
+        Some(Members {
+            known: devices.is_some(),
+            devices: devices.unwrap_or_default(),
+        })
+    }
+
+    /// The members of the btrfs one of whose devices was mounted: `/sys/fs/btrfs/UUID/devices`.
+    fn btrfs_members(&self, source: &str) -> Members {
+        let all = self.host.sys.join("fs/btrfs");
+        let mounted = self.node(Path::new(source));
+        for uuid in Host::names_if_any(&all) {
+            let names = Host::names_if_any(&all.join(uuid).join("devices"));
+            let devices: Vec<Option<DevNumber>> = names
+                .iter()
+                .map(|name| Some(self.topology.named(name)?.dev))
+                .collect();
+            if mounted.is_some() && devices.contains(&mounted) {
+                return Members {
+                    known: devices.iter().all(Option::is_some),
+                    devices: devices.into_iter().flatten().collect(),
+                };
+            }
+        }
+        Members {
+            devices: mounted.into_iter().collect(),
             known: false,
-        }),
-        fuse if fuse == "fuse" || fuse.starts_with("fuse.") => {
-            named_members(host, topology, &entry.source).filter(|members| members.known)
         }
-        other if nodev.contains(other) => None,
-        // bcachefs, and what may come: `/dev/sda:/dev/sdb`.
-        _ => named_members(host, topology, &entry.source),
-    }
-}
-
-fn named_members(host: &Host, topology: &Topology, source: &str) -> Option<Members> {
-    if !source.starts_with("/dev/") {
-        return None;
-    }
-    let named = source
-        .split(':')
-        .map(|path| topology.node_through_links(host, Path::new(path)));
-    let devices: Option<Vec<DevNumber>> = named.map(|device| Some(device?.dev)).collect();
-    Some(Members {
-        known: devices.is_some(),
-        devices: devices.unwrap_or_default(),
-    })
-}
-
-/// The members of the btrfs one of whose devices was mounted: `/sys/fs/btrfs/UUID/devices`.
-fn btrfs_members(host: &Host, topology: &Topology, source: &str) -> Members {
-    let all = host.sys.join("fs/btrfs");
-    let mounted = topology.node_through_links(host, Path::new(source));
-    let mounted = mounted.map(|device| device.dev);
-    for uuid in Host::names_if_any(&all) {
-        let names = Host::names_if_any(&all.join(uuid).join("devices"));
-        let devices: Vec<Option<DevNumber>> = names
-            .iter()
-            .map(|name| Some(topology.named(name)?.dev))
-            .collect();
-        if mounted.is_some() && devices.contains(&mounted) {
-            return Members {
-                known: devices.iter().all(Option::is_some),
-                devices: devices.into_iter().flatten().collect(),
-            };
-        }
-    }
-    Members {
-        devices: mounted.into_iter().collect(),
-        known: false,
-    }
-}
-
-fn filesystem(topology: &Topology, entry: &Entry, mount: Mount, members: Members) -> Filesystem {
-    Filesystem {
-        source: entry.source.clone(),
-        fstype: entry.fstype.clone(),
-        dev: entry.dev,
-        read_only: entry.read_only(),
-        mounts: vec![mount],
-        direct: direct(topology, &members),
-        members: members.devices,
-        members_known: members.known,
-        disks: BTreeSet::new(),
-        below: BTreeSet::new(),
-        depth: 0,
     }
 }
 

@@ -2,7 +2,7 @@
 //! of an overlay, the folder that another one shows again, a server that may be this very host.
 
 use super::filesystem::{Filesystem, Mounts};
-use super::mountinfo::Entry;
+use super::mountinfo::{Entry, OwnMounts};
 use crate::model::DevNumber;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -38,7 +38,7 @@ impl Mounts {
             if let Some(filesystem) = self.filesystem(dev) {
                 return Ground::Filesystem(filesystem);
             }
-            let Some(entry) = self.own.iter().find(|entry| entry.dev == dev) else {
+            let Some(entry) = self.own.of(dev) else {
                 return Ground::Unknown(format!("no mount table shows the device {dev}"));
             };
             let folder = match below(entry, &host_name()) {
@@ -47,7 +47,7 @@ impl Mounts {
                 Below::Unknown(why) => return Ground::Unknown(why),
             };
             let real = fs::canonicalize(&folder).ok();
-            match real.and_then(|folder| mount_of(&self.own, &folder)) {
+            match real.and_then(|folder| self.own.holding(&folder)) {
                 Some(next) if next.dev != dev => dev = next.dev,
                 _ => {
                     let (fstype, folder) = (&entry.fstype, folder.display());
@@ -70,6 +70,13 @@ fn below(entry: &Entry, this_host: &str) -> Below {
             None => Below::Elsewhere,
         };
     }
+    let fuse = fstype == "fuse" || fstype.starts_with("fuse.");
+    // In this namespace root mounts, and any user what a process of his serves (fusermount(1)); the
+    // kernel tells whose it is. What such a user calls its source is nobody's word.
+    if fuse && entry.option("user_id").is_none_or(|user| user != "0") {
+        let what = "it is served by a process of a user that is not root";
+        return Below::Unknown(format!("{what} ({fstype})"));
+    }
     if let Some(server) = server(source) {
         return if is_this_host(server, this_host) {
             Below::Unknown(format!("{source} is served by this host itself"))
@@ -77,7 +84,6 @@ fn below(entry: &Entry, this_host: &str) -> Below {
             Below::Elsewhere
         };
     }
-    let fuse = fstype == "fuse" || fstype.starts_with("fuse.");
     let folder = source.starts_with('/') && !source.starts_with("/dev/") && !source.contains(':');
     match (folder, fuse) {
         // bindfs, gocryptfs, ecryptfs: the folder that is shown again.
@@ -111,21 +117,14 @@ fn host_name() -> String {
     name.to_string_lossy().into_owned()
 }
 
-/// The mount that holds a file: that with the longest path that leads to it.
-pub(super) fn mount_of<'a>(own: &'a [Entry], file: &Path) -> Option<&'a Entry> {
-    own.iter()
-        .filter(|entry| entry.visible && file.starts_with(&entry.target))
-        .max_by_key(|entry| entry.target.components().count())
-}
-
 /// The filesystem that a file lies on, by names alone; of an overlay, that of its upper folder.
-pub(super) fn filesystem_of(own: &[Entry], file: &Path) -> Option<DevNumber> {
-    let mut entry = mount_of(own, file)?;
+pub(super) fn filesystem_of(own: &OwnMounts, file: &Path) -> Option<DevNumber> {
+    let mut entry = own.holding(file)?;
     for _ in 0..DEPTH_LIMIT {
         if entry.fstype != "overlay" {
             break;
         }
-        entry = mount_of(own, Path::new(entry.option("upperdir")?))?;
+        entry = own.holding(Path::new(&entry.option("upperdir")?))?;
     }
     Some(entry.dev)
 }
@@ -134,10 +133,11 @@ pub(super) fn filesystem_of(own: &[Entry], file: &Path) -> Option<DevNumber> {
 mod tests {
     use super::*;
 
+    /// The options of a FUSE mount of root's, among them.
+    const ROOTS: &str = "rw,user_id=0,group_id=0";
+
     fn step(fstype: &str, source: &str, options: &str) -> Below {
         let entry = Entry {
-            id: 1,
-            parent: 0,
             dev: DevNumber { major: 0, minor: 9 },
             root: "/".into(),
             target: "/m".into(),
@@ -155,7 +155,13 @@ mod tests {
         let upper = "rw,lowerdir=/l,upperdir=/u,workdir=/w";
         assert_eq!(step("overlay", "overlay", upper), folder("/u"));
         assert_eq!(step("overlay", "none", "ro,lowerdir=/l"), Below::Elsewhere);
-        assert_eq!(step("fuse.bindfs", "/srv/data", "rw"), folder("/srv/data"));
+        assert_eq!(step("fuse.bindfs", "/srv/data", ROOTS), folder("/srv/data"));
+        for options in ["rw", "rw,user_id=1000,group_id=0", "rw,user_id=00"] {
+            for source in ["/srv/data", "root@far:/srv", "/dev/vda"] {
+                let found = step("fuse.bindfs", source, options);
+                assert!(matches!(found, Below::Unknown(_)), "{options}: {found:?}");
+            }
+        }
         assert_eq!(step("ecryptfs", "/home/.x", "rw"), folder("/home/.x"));
         for (fstype, source) in [
             ("tmpfs", "tmpfs"),
@@ -165,7 +171,7 @@ mod tests {
             ("fuse.sshfs", "root@far:/srv"),
             ("virtiofs", "tag"),
         ] {
-            assert_eq!(step(fstype, source, "rw"), Below::Elsewhere, "{source}");
+            assert_eq!(step(fstype, source, ROOTS), Below::Elsewhere, "{source}");
         }
         for (fstype, source) in [
             ("nfs4", "localhost:/export"),
@@ -178,7 +184,7 @@ mod tests {
             ("fuse", "/dev/fuse"),
             ("fuse.s3fs", "s3fs"),
         ] {
-            let found = step(fstype, source, "rw");
+            let found = step(fstype, source, ROOTS);
             assert!(matches!(found, Below::Unknown(_)), "{source}: {found:?}");
         }
     }

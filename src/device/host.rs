@@ -1,7 +1,7 @@
 //! Where this host's facts are read from: four folders, so that a test can hand in its own. Reads
 //! are bounded and never fail for what has vanished meanwhile.
 
-use crate::error::{IoContext, Result};
+use crate::error::{Error, ErrorKind, IoContext, Result};
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Read;
@@ -10,8 +10,11 @@ use std::path::{Path, PathBuf};
 /// Longest attribute read: sysfs never gives more than a page.
 const ATTRIBUTE_LIMIT: u64 = 64 * 1024;
 
-/// Longest table of `/proc` read: about 300,000 mounts.
+/// Longest table of `/proc` read, but for those of mounts, which have a bound of their own.
 const TABLE_LIMIT: u64 = 64 * 1024 * 1024;
+
+/// Most names in a folder: a quarter of the processes that a kernel can have.
+const NAMES_LIMIT: usize = 1 << 20;
 
 /// The folders in which the kernel and udev tell about this host.
 #[derive(Clone, Debug)]
@@ -50,12 +53,23 @@ impl Host {
     }
 
     /// The names in a folder, sorted.
+    ///
+    /// # Errors
+    /// When it cannot be listed; `Unsupported` when it has more than can be looked at.
     pub(super) fn names(folder: &Path) -> Result<Vec<OsString>> {
         let entries = fs::read_dir(folder).io_context("list", folder)?;
         let mut names = entries
+            .take(NAMES_LIMIT + 1)
             .map(|entry| entry.map(|entry| entry.file_name()))
             .collect::<std::io::Result<Vec<_>>>()
             .io_context("list", folder)?;
+        if names.len() > NAMES_LIMIT {
+            let message = format!(
+                "{} has more than {NAMES_LIMIT} entries, more than is looked at; nothing was done",
+                folder.display()
+            );
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        }
         names.sort();
         Ok(names)
     }

@@ -3,8 +3,8 @@
 //! where it does not tell, so that nothing is opened.
 
 use super::filesystem::Filesystem;
-use super::ground::{filesystem_of, mount_of};
-use super::mountinfo::Entry;
+use super::ground::filesystem_of;
+use super::mountinfo::OwnMounts;
 use super::topology::{Kind, Topology};
 use crate::model::DevNumber;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,7 +21,7 @@ pub(super) struct Lineage {
 
 impl Lineage {
     /// `own` is our namespace's mounts, in which the kernel names the files.
-    pub(super) fn new(topology: &Topology, found: &[Filesystem], own: &[Entry]) -> Self {
+    pub(super) fn new(topology: &Topology, found: &[Filesystem], own: &OwnMounts) -> Self {
         let mut members: BTreeMap<_, _> = found
             .iter()
             .map(|filesystem| (filesystem.dev, filesystem.members.clone()))
@@ -39,7 +39,7 @@ impl Lineage {
             let on = told.filter(|dev| members.contains_key(dev)).or_else(|| {
                 // A file of btrfs or overlay has the number of a part that no table shows.
                 let name = device.backing_file.as_deref()?;
-                let apart = mount_of(own, name)?.dev.major == 0;
+                let apart = own.holding(name)?.dev.major == 0;
                 (told.is_none() || apart).then(|| filesystem_of(own, name))?
             });
             if let Some(on) = on.filter(|on| members.contains_key(on)) {

@@ -1,25 +1,29 @@
 //! What is mounted, in every mount namespace, as `/proc/PID/mountinfo` tells it. It must never
-//! touch a mount to learn about it: a dead NFS server would hang it.
+//! touch a mount to learn about it: a dead NFS server would hang it. Any user may have namespaces
+//! of his own and mount in them as he likes, so what is read is bounded, and costs no more than
+//! sorting it.
 
 use super::host::Host;
-use super::topology::parse_number;
+use super::shadow::shadowed;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::model::DevNumber;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use crate::sys::mountinfo::{self as table, Line, TABLE_LIMIT};
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
+use std::io;
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Most mount namespaces looked at. A host with more is refused, not half seen.
 const NAMESPACE_LIMIT: usize = 8192;
 
-/// One line of mountinfo (proc_pid_mountinfo(5)).
+/// Most mounts looked at, those of all namespaces together.
+const MOUNT_LIMIT: usize = 1 << 19;
+
+/// One line of mountinfo.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
-    /// Unique while the mount lasts.
-    pub id: u64,
-    /// The mount it is mounted on.
-    pub parent: u64,
     /// The superblock's device; its major is 0 when that is not one block device.
     pub dev: DevNumber,
     /// The folder of the filesystem that is mounted here.
@@ -28,26 +32,44 @@ pub(super) struct Entry {
     pub target: PathBuf,
     /// `ext4`, `fuse.sshfs`, ...
     pub fstype: String,
-    /// What was mounted, as told by whoever mounted it.
+    /// What was mounted, for people: whoever mounts may say what he likes, but for the types that
+    /// [`super::filesystem`] names.
     pub source: String,
-    /// Options of the filesystem, wherever it is mounted.
-    pub super_options: String,
+    /// Options of the filesystem, wherever it is mounted, as the kernel wrote them.
+    pub super_options: Vec<u8>,
     /// Whether a path lookup of `target` ends in this mount, not in one laid over it.
     pub visible: bool,
 }
 
 impl Entry {
+    fn new(line: &Line<'_>, visible: bool) -> Self {
+        let text = |field: &[u8]| String::from_utf8_lossy(&table::unescape(field)).into_owned();
+        Self {
+            dev: line.dev,
+            root: table::path(line.root),
+            target: table::path(line.target),
+            fstype: text(line.fstype),
+            source: text(line.source),
+            super_options: line.options.to_vec(),
+            visible,
+        }
+    }
+
+    fn options(&self) -> impl Iterator<Item = &[u8]> {
+        self.super_options.split(|byte| *byte == b',')
+    }
+
     /// Whether the filesystem as a whole is read-only: a read-only bind mount of a writable one is
     /// not.
     pub(super) fn read_only(&self) -> bool {
-        self.super_options.split(',').any(|option| option == "ro")
+        self.options().any(|option| option == b"ro")
     }
 
     /// The value of `name=value` among the filesystem's options.
-    pub(super) fn option(&self, name: &str) -> Option<&str> {
-        self.super_options.split(',').find_map(|option| {
-            let (key, value) = option.split_once('=')?;
-            (key == name).then_some(value)
+    pub(super) fn option(&self, name: &str) -> Option<OsString> {
+        self.options().find_map(|option| {
+            let value = option.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+            Some(OsString::from_vec(table::unescape(value)))
         })
     }
 }
@@ -60,25 +82,93 @@ pub(super) struct Namespace {
     pub entries: Vec<Entry>,
 }
 
-/// Reads every namespace's mounts, our own first, then by process number.
-pub(super) fn read(host: &Host) -> Result<Vec<Namespace>> {
+/// Shows every namespace's mounts to `look`, our own first, then by process number.
+///
+/// # Errors
+/// `Unsupported` when there is more than can be looked at.
+pub(super) fn each(host: &Host, mut look: impl FnMut(Namespace)) -> Result<()> {
     let entries = own(host)?;
-    let mut namespaces = vec![Namespace { pid: None, entries }];
+    let mut seen = Seen {
+        mounts: entries.len(),
+        ..Seen::default()
+    };
+    look(Namespace { pid: None, entries });
     for pid in foreign(host)? {
-        // A process that is gone by now, and its namespace perhaps with it, is left out.
-        if let Ok(table) = Host::table(&host.proc.join(format!("{pid}/mountinfo"))) {
-            let entries = parse(&table);
-            let pid = Some(pid);
-            namespaces.push(Namespace { pid, entries });
+        let path = host.proc.join(format!("{pid}/mountinfo"));
+        let bytes = match table::read(&path, TABLE_LIMIT.saturating_sub(seen.bytes)) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+                return Err(seen.too_much(host, pid));
+            }
+            // A process that is gone by now, and its namespace perhaps with it, is left out.
+            Err(_) => continue,
+        };
+        let lines: Vec<Line<'_>> = table::lines(&bytes).take(MOUNT_LIMIT + 1).collect();
+        seen.add(pid, bytes.len() as u64, lines.len());
+        if seen.mounts > MOUNT_LIMIT {
+            return Err(seen.too_much(host, pid));
         }
+        let (pid, entries) = (Some(pid), entries_of(&lines));
+        look(Namespace { pid, entries });
     }
-    Ok(namespaces)
+    Ok(())
 }
 
 /// Reads our own namespace's mounts.
+///
+/// # Errors
+/// When `/proc` is not mounted; `Unsupported` when there is more than can be looked at.
 pub(super) fn own(host: &Host) -> Result<Vec<Entry>> {
     let path = host.proc.join("self/mountinfo");
-    Ok(parse(&Host::table(&path).io_context("read", &path)?))
+    let bytes = table::read(&path, TABLE_LIMIT).io_context("read", &path)?;
+    let lines: Vec<Line<'_>> = table::lines(&bytes).take(MOUNT_LIMIT + 1).collect();
+    if lines.len() > MOUNT_LIMIT {
+        let message = format!("more than {MOUNT_LIMIT} filesystems are mounted on this host");
+        return Err(Error::new(ErrorKind::Unsupported, message));
+    }
+    Ok(entries_of(&lines))
+}
+
+fn entries_of(lines: &[Line<'_>]) -> Vec<Entry> {
+    let shadowed = shadowed(lines);
+    let entries = lines.iter().zip(shadowed);
+    let entries = entries.map(|(line, shadowed)| Entry::new(line, !shadowed));
+    entries.collect()
+}
+
+/// How much has been read.
+#[derive(Default)]
+struct Seen {
+    bytes: u64,
+    mounts: usize,
+    /// The process with the longest table, and how long that is.
+    longest: Option<(u64, u32)>,
+}
+
+impl Seen {
+    fn add(&mut self, pid: u32, bytes: u64, mounts: usize) {
+        self.bytes += bytes;
+        self.mounts = self.mounts.saturating_add(mounts);
+        self.longest = self.longest.max(Some((bytes, pid)));
+    }
+
+    /// The refusal, at the namespace of that process.
+    fn too_much(&self, host: &Host, at: u32) -> Error {
+        // What was left for the one that broke the bound may be little.
+        let longest = self.longest.filter(|(bytes, _)| *bytes > TABLE_LIMIT / 2);
+        let pid = longest.map_or(at, |(_, pid)| pid);
+        let owner = std::fs::metadata(host.proc.join(pid.to_string()));
+        let user = owner.map_or(String::new(), |owner| format!(" of user {}", owner.uid()));
+        let message = format!(
+            "the mount namespaces of this host have more than {MOUNT_LIMIT} mounts or {} MiB of \
+             tables, more than is looked at; nothing was done",
+            TABLE_LIMIT >> 20
+        );
+        Error::new(ErrorKind::Unsupported, message).with_hint(format!(
+            "that of process {pid}{user} is among the largest: see /proc/{pid}/mountinfo; unmount \
+             what it does not need, or end it"
+        ))
+    }
 }
 
 /// One process for each mount namespace that is not ours. A process that was given another root
@@ -105,8 +195,12 @@ fn foreign(host: &Host) -> Result<Vec<u32>> {
             chosen.insert(id, (whole, pid));
         }
         if chosen.len() > NAMESPACE_LIMIT {
-            let message = format!("more than {NAMESPACE_LIMIT} mount namespaces on this host");
-            return Err(Error::new(ErrorKind::Unsupported, message));
+            let message = format!(
+                "more than {NAMESPACE_LIMIT} mount namespaces on this host, more than is looked \
+                 at; nothing was done"
+            );
+            return Err(Error::new(ErrorKind::Unsupported, message)
+                .with_hint("`lsns --type mnt` lists them, and whose they are"));
         }
     }
     let mut pids: Vec<u32> = chosen.into_values().map(|(_, pid)| pid).collect();
@@ -114,94 +208,34 @@ fn foreign(host: &Host) -> Result<Vec<u32>> {
     Ok(pids)
 }
 
-/// The lines that can be understood; the kernel writes no others.
-fn parse(table: &[u8]) -> Vec<Entry> {
-    let mut entries: Vec<Entry> = table
-        .split(|byte| *byte == b'\n')
-        .filter_map(parse_line)
-        .collect();
-    mark_hidden(&mut entries);
-    entries
+/// The mounts of our own namespace, to be found by what lies on them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct OwnMounts {
+    entries: Vec<Entry>,
+    by_target: HashMap<PathBuf, usize>,
 }
 
-fn parse_line(line: &[u8]) -> Option<Entry> {
-    let fields: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
-    let dash = 6 + fields.get(6..)?.iter().position(|field| *field == b"-")?;
-    let text = |at: usize| Some(String::from_utf8_lossy(&unescape(fields.get(at)?)).into_owned());
-    let path = |at: usize| Some(PathBuf::from(OsString::from_vec(unescape(fields.get(at)?))));
-    Some(Entry {
-        id: text(0)?.parse().ok()?,
-        parent: text(1)?.parse().ok()?,
-        dev: parse_number(&text(2)?)?,
-        root: path(3)?,
-        target: path(4)?,
-        fstype: text(dash + 1)?,
-        source: text(dash + 2)?,
-        super_options: text(dash + 3)?,
-        visible: true,
-    })
-}
-
-/// The kernel writes space, tab, newline, `\` and `#` as a backslash and three octal digits.
-pub(super) fn unescape(field: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((first, tail)) = rest.split_first() {
-        let escaped = (*first == b'\\')
-            .then(|| std::str::from_utf8(tail.get(..3)?).ok())
-            .flatten()
-            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        match escaped {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = tail.get(3..).unwrap_or_default();
-            }
-            None => {
-                bytes.push(*first);
-                rest = tail;
-            }
+impl OwnMounts {
+    pub(super) fn new(entries: Vec<Entry>) -> Self {
+        let visible = entries.iter().enumerate().filter(|(_, one)| one.visible);
+        let by_target = visible.map(|(at, entry)| (entry.target.clone(), at));
+        Self {
+            by_target: by_target.collect(),
+            entries,
         }
     }
-    bytes
-}
 
-/// A mount is hidden by one on its own root, and by one that its parent has on the way to it.
-fn mark_hidden(entries: &mut [Entry]) {
-    let places: HashSet<(u64, PathBuf)> = entries
-        .iter()
-        .map(|entry| (entry.parent, entry.target.clone()))
-        .collect();
-    let by_id: HashMap<u64, (u64, PathBuf)> = entries
-        .iter()
-        .map(|entry| (entry.id, (entry.parent, entry.target.clone())))
-        .collect();
-    // Whether something lies over the mount's root, or over the way from its parent's root to it.
-    let blocked = |id: u64, parent: u64, target: &Path, ends_here: bool| {
-        let covered = ends_here && id != parent && places.contains(&(id, target.to_path_buf()));
-        let above = by_id.get(&parent).map(|(_, target)| target.as_path());
-        covered
-            || target
-                .ancestors()
-                .skip(1)
-                .take_while(|place| above.is_some_and(|above| place.starts_with(above)))
-                .any(|place| places.contains(&(parent, place.to_path_buf())))
-    };
-    for entry in entries {
-        let (mut id, mut ends_here) = (entry.id, true);
-        // A mount is never its own ancestor, but a table read while mounts move may say so.
-        for _ in 0..by_id.len() {
-            let Some((parent, target)) = by_id.get(&id) else {
-                break;
-            };
-            if blocked(id, *parent, target, ends_here) {
-                entry.visible = false;
-                break;
-            }
-            if *parent == id {
-                break;
-            }
-            (id, ends_here) = (*parent, false);
-        }
+    /// A mount of the filesystem whose superblock has that device.
+    pub(super) fn of(&self, dev: DevNumber) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.dev == dev)
+    }
+
+    /// The mount that holds a file: that with the longest path that leads to it.
+    pub(super) fn holding(&self, file: &Path) -> Option<&Entry> {
+        let at = file
+            .ancestors()
+            .find_map(|place| self.by_target.get(place))?;
+        self.entries.get(*at)
     }
 }
 
@@ -209,41 +243,47 @@ fn mark_hidden(entries: &mut [Entry]) {
 mod tests {
     use super::*;
 
-    fn visible(table: &str) -> Vec<u64> {
-        parse(table.as_bytes())
-            .iter()
-            .filter(|entry| entry.visible)
-            .map(|entry| entry.id)
-            .collect()
+    fn entry(line: &str) -> Entry {
+        let line = table::lines(line.as_bytes()).next();
+        Entry::new(&line.unwrap(), true)
     }
 
     #[test]
-    fn a_line_is_taken_apart() {
-        let line = br"36 35 98:0 /mnt1 /mnt\040two\134 rw master:1 - ext3 /dev/r\040t rw,errors=x";
-        let entry = parse_line(line).unwrap();
-        assert_eq!(entry.target, Path::new("/mnt two\\"));
-        assert_eq!((entry.dev.major, entry.source.as_str()), (98, "/dev/r t"));
-        assert_eq!(entry.option("errors"), Some("x"));
-        assert!(!entry.read_only());
-        let bare = parse_line(b"1 0 0:5 / / ro - tmpfs  ro").unwrap();
-        assert_eq!((bare.source.as_str(), bare.read_only()), ("", true));
-        assert_eq!(parse_line(b"1 0 0:5 / / ro -"), None);
-        assert_eq!(parse_line(b""), None);
-        assert_eq!(unescape(br"a\0"), br"a\0");
+    fn options_are_bytes_and_may_have_commas_in_them() {
+        let line = r"36 35 0:9 / /m rw - overlay none ro,lowerdir=/l,upperdir=/a\054b\134\040c,x";
+        let entry = entry(line);
+        assert!(entry.read_only());
+        assert_eq!(entry.option("upperdir").unwrap(), "/a,b\\ c");
+        assert_eq!(entry.option("upper"), None);
+        assert_eq!(entry.option("x"), None);
     }
 
     #[test]
-    fn a_mount_below_another_is_hidden() {
-        let root = "1 0 8:1 / / rw - ext4 a rw\n";
-        assert_eq!(visible(root), vec![1]);
-        let stacked = format!("{root}2 1 8:2 / /m rw - ext4 b rw\n3 2 8:3 / /m rw - ext4 c rw\n");
-        assert_eq!(visible(&stacked), vec![1, 3]);
-        let shadowed =
-            format!("{root}2 1 8:2 / /m/n rw - ext4 b rw\n3 1 8:3 / /m rw - ext4 c rw\n");
-        assert_eq!(visible(&shadowed), vec![1, 3]);
-        let nested = format!("{root}2 1 8:2 / /m rw - ext4 b rw\n3 2 8:3 / /m/n rw - ext4 c rw\n");
-        assert_eq!(visible(&nested), vec![1, 2, 3]);
-        let late = format!("{nested}4 2 8:4 / /m rw - ext4 d rw\n");
-        assert_eq!(visible(&late), vec![1, 4]);
+    fn a_file_lies_on_the_mount_with_the_longest_path() {
+        let table = b"1 0 8:1 / / rw - ext4 a rw\n2 1 8:2 / /m rw - ext4 b rw\n\
+            3 2 8:3 / /m rw - ext4 c rw\n4 3 8:4 / /m/n rw - ext4 d rw\n";
+        let lines: Vec<Line<'_>> = table::lines(table).collect();
+        let own = OwnMounts::new(entries_of(&lines));
+        let minor = |path: &str| own.holding(Path::new(path)).unwrap().dev.minor;
+        assert_eq!(minor("/mm/file"), 1);
+        assert_eq!(minor("/m/file"), 3, "the one on top");
+        assert_eq!(minor("/m/n"), 4);
+        assert_eq!(own.holding(Path::new("relative")), None);
+    }
+
+    #[test]
+    fn too_much_is_refused_in_words_and_names_the_largest() {
+        let mut seen = Seen::default();
+        seen.add(7, 200 << 20, 9);
+        let error = seen.too_much(&Host::here(), 8);
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(error.hint().unwrap().contains("process 7"), "{error:?}");
+        seen = Seen::default();
+        seen.add(7, 2 << 20, 9);
+        let error = seen.too_much(&Host::here(), 1);
+        assert!(
+            error.hint().unwrap().contains("process 1 of user 0"),
+            "{error:?}"
+        );
     }
 }

@@ -4,16 +4,14 @@
 use super::filesystem::{Filesystem, Mounts};
 use super::ground::filesystem_of;
 use super::host::Host;
-use super::mountinfo::unescape;
 use super::table::NoTables;
 use super::topology::{Kind, Topology};
 use crate::error::Result;
 use crate::model::{Bytes, DevNumber, Extent};
 use crate::sys::fiemap::{FileExtent, file_extents};
+use crate::sys::mountinfo;
 use serde::Serialize;
-use std::ffi::OsString;
 use std::fs::OpenOptions;
-use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -52,7 +50,7 @@ fn rows(host: &Host) -> Vec<Row> {
         let (name, kind, size) = (fields.next()?, fields.next()?, fields.next()?);
         let kib: u64 = std::str::from_utf8(size).ok()?.parse().ok()?;
         Some(Row {
-            path: PathBuf::from(OsString::from_vec(unescape(name))),
+            path: mountinfo::path(name),
             is_file: kind == b"file",
             length: Bytes(kib.saturating_mul(1024).saturating_add(SMALLEST_PAGE)),
         })

@@ -10,7 +10,9 @@ use crate::model::{Bytes, DevNumber, DiskIdentity, Extent, Sectors};
 use crate::sys::loop_file::{LoopFile, loop_file};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// What sort of block device it is.
@@ -297,7 +299,8 @@ fn sectors(path: &Path) -> Bytes {
 
 fn whole_device(host: &Host, name: &str, dev: DevNumber) -> Device {
     let folder = host.sys.join("block").join(name);
-    let backing = Host::text(&folder.join("loop/backing_file"));
+    let backing = Host::bytes(&folder.join("loop/backing_file"));
+    let backing = backing.as_deref().and_then(backing_file);
     Device {
         name: name.to_owned(),
         dev,
@@ -307,12 +310,16 @@ fn whole_device(host: &Host, name: &str, dev: DevNumber) -> Device {
         place: None,
         mapper_name: Host::text(&folder.join("dm/name")),
         loop_file: backing.as_ref().and_then(|_| ask_loop(host, name)),
-        // A file that was deleted while in use still lies where it lay.
-        backing_file: backing.map(|path| {
-            let path = path.strip_suffix(" (deleted)").unwrap_or(&path);
-            PathBuf::from(path)
-        }),
+        backing_file: backing,
     }
+}
+
+/// The path in an attribute, which need not be text. A file that was deleted while in use still
+/// lies where it lay.
+fn backing_file(attribute: &[u8]) -> Option<PathBuf> {
+    let path = attribute.strip_suffix(b"\n").unwrap_or(attribute);
+    let path = path.strip_suffix(b" (deleted)").unwrap_or(path);
+    (!path.is_empty()).then(|| PathBuf::from(OsStr::from_bytes(path)))
 }
 
 /// What a loop device says of its file. Its name in sysfs may lead to another one by now.

@@ -80,14 +80,17 @@ impl Isolation {
 /// A control group, other than the top one, that a process is in as this one is, when they share
 /// those of all hierarchies: whatever ends or pauses that group hits both.
 pub(super) fn shared_group(pid: u32) -> Option<String> {
-    let ours = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let theirs = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    // A group's name need not be text.
+    let ours = fs::read("/proc/self/cgroup").ok()?;
+    let theirs = fs::read(format!("/proc/{pid}/cgroup")).ok()?;
     if ours != theirs {
         return None;
     }
     // proc_pid_cgroup(5): hierarchy-ID:controller-list:cgroup-path
-    let paths = ours.lines().filter_map(|line| line.splitn(3, ':').nth(2));
-    paths.filter(|path| *path != "/").map(str::to_owned).next()
+    let lines = ours.split(|byte| *byte == b'\n');
+    let mut paths = lines.filter_map(|line| line.splitn(3, |byte| *byte == b':').nth(2));
+    let path = paths.find(|path| *path != b"/")?;
+    Some(String::from_utf8_lossy(path).into_owned())
 }
 
 /// All that can be ignored and would end or stop it.

@@ -3,17 +3,14 @@
 
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::model::DevNumber;
+use crate::sys::mountinfo::{self, TABLE_LIMIT};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2};
-use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::sys::stat::{Mode, SFlag, fstat, major, minor};
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
+use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-
-/// No mount table with longer lines or more of them is read.
-const MAX_MOUNTINFO: u64 = 256 << 20;
 
 /// One filesystem to freeze.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,7 +51,12 @@ impl FreezeTarget {
     pub(super) fn open(&self) -> Result<OwnedFd> {
         let handle = open_place(&self.mount_point, self.namespace_pid)
             .map_err(|error| error.context(self.name()))?;
-        let found = mounted_device(&handle, self.namespace_pid)?;
+        let found = match folder_device(&handle) {
+            // A folder's own number is that of its filesystem, but on btrfs: where it is the one
+            // that was meant, no table is needed, which may be as long as some user likes.
+            Some(dev) if dev == self.dev => Some(dev),
+            _ => mounted_device(&handle, self.namespace_pid)?,
+        };
         if found != Some(self.dev) {
             let found = found.map_or("an unknown device".into(), |dev| dev.to_string());
             let message = format!(
@@ -116,7 +118,20 @@ fn open_place(path: &Path, namespace_pid: Option<u32>) -> Result<OwnedFd> {
     }
 }
 
+/// `st_dev` of a folder; `None` for all else, as overlay gives files the number of what is below.
+fn folder_device(handle: &OwnedFd) -> Option<DevNumber> {
+    let stat = fstat(handle).ok()?;
+    let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
+    (kind == SFlag::S_IFDIR).then(|| DevNumber {
+        major: major(stat.st_dev) as u32,
+        minor: minor(stat.st_dev) as u32,
+    })
+}
+
 /// The device number that the mount of `handle` has in `mountinfo`, in the namespace it is from.
+///
+/// # Errors
+/// When the table cannot be read, or is longer than is looked at.
 pub fn mounted_device(handle: &OwnedFd, namespace_pid: Option<u32>) -> Result<Option<DevNumber>> {
     let path = PathBuf::from(format!("/proc/self/fdinfo/{}", handle.as_raw_fd()));
     let info = fs::read_to_string(&path).io_context("read", &path)?;
@@ -124,63 +139,37 @@ pub fn mounted_device(handle: &OwnedFd, namespace_pid: Option<u32>) -> Result<Op
     let Some(id) = id.and_then(|id| id.trim().parse::<u64>().ok()) else {
         return Ok(None);
     };
-    let mounts = read_mounts(namespace_pid)?;
-    let mount = mounts.into_iter().find(|mount| mount.id == id);
+    let table = read_table(namespace_pid)?;
+    let mount = mountinfo::lines(&table).find(|mount| mount.id == id);
     Ok(mount.map(|mount| mount.dev))
 }
 
-/// What is needed of one line of `/proc/PID/mountinfo` (proc_pid_mountinfo(5)).
-struct Mount {
-    id: u64,
-    dev: DevNumber,
-    place: PathBuf,
-}
-
-fn read_mounts(namespace_pid: Option<u32>) -> Result<Vec<Mount>> {
+fn read_table(namespace_pid: Option<u32>) -> Result<Vec<u8>> {
     let path = match namespace_pid {
         None => PathBuf::from("/proc/self/mountinfo"),
         Some(pid) => PathBuf::from(format!("/proc/{pid}/mountinfo")),
     };
-    let file = File::open(&path).io_context("open", &path)?;
-    let bounded = BufReader::new(std::io::Read::take(file, MAX_MOUNTINFO));
-    let mut mounts = Vec::new();
-    for line in bounded.split(b'\n') {
-        mounts.extend(parse_mount(&line.io_context("read", &path)?));
-    }
-    Ok(mounts)
+    mountinfo::read(&path, TABLE_LIMIT).io_context("read", &path)
 }
 
-fn parse_mount(line: &[u8]) -> Option<Mount> {
-    let mut fields = line.split(|byte| *byte == b' ');
-    let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
-    let dev = std::str::from_utf8(fields.nth(1)?).ok()?;
-    let (major, minor) = dev.split_once(':')?;
-    let dev = DevNumber {
-        major: major.parse().ok()?,
-        minor: minor.parse().ok()?,
-    };
-    let place = super::record::unescape(fields.nth(1)?);
-    Some(Mount { id, dev, place })
-}
-
-/// Other places where the filesystem is mounted, in our namespace and in all others: for when the
-/// one that is remembered is gone.
-pub(super) fn other_places(target: &FreezeTarget) -> Vec<FreezeTarget> {
-    let mut namespaces = vec![None];
-    namespaces.extend(mount_namespaces().into_iter().map(Some));
-    let mut places = Vec::new();
-    for namespace_pid in namespaces {
+/// Other places where the filesystem is mounted, in our namespace first, and then in all others:
+/// for when the one that is remembered is gone. Each table is read only when those before it have
+/// led nowhere.
+pub(super) fn other_places(target: &FreezeTarget) -> impl Iterator<Item = FreezeTarget> {
+    let others = std::iter::once_with(mount_namespaces).flatten().map(Some);
+    let namespaces = std::iter::once(None).chain(others);
+    let places = namespaces.flat_map(|namespace_pid| {
         // Processes come and go.
-        let mounts = read_mounts(namespace_pid).unwrap_or_default();
-        let same = mounts.into_iter().filter(|mount| mount.dev == target.dev);
-        places.extend(same.map(|mount| FreezeTarget {
-            mount_point: mount.place,
+        let table = read_table(namespace_pid).unwrap_or_default();
+        let same = mountinfo::lines(&table).filter(|mount| mount.dev == target.dev);
+        let place = same.map(|mount| FreezeTarget {
+            mount_point: mountinfo::path(mount.target),
             namespace_pid,
             ..target.clone()
-        }));
-    }
-    places.retain(|place| place != target);
-    places
+        });
+        place.collect::<Vec<_>>()
+    });
+    places.filter(move |place| place != target)
 }
 
 /// One process of each mount namespace.
@@ -219,11 +208,9 @@ mod tests {
 
     #[test]
     fn only_the_filesystem_that_was_meant_is_opened() {
-        let mounts = read_mounts(None).unwrap();
-        let proc = mounts
-            .iter()
-            .find(|mount| mount.place == Path::new("/proc"))
-            .unwrap();
+        let table = read_table(None).unwrap();
+        let mut mounts = mountinfo::lines(&table);
+        let proc = mounts.find(|mount| mount.target == b"/proc").unwrap();
         assert!(here("/proc", proc.dev).open().is_ok());
         let wrong = DevNumber {
             major: 4095,
@@ -236,14 +223,5 @@ mod tests {
             "a symlink was followed"
         );
         assert!(here("proc", proc.dev).open().is_err());
-    }
-
-    #[test]
-    fn a_mount_line_is_read_by_its_fields() {
-        let line = b"36 35 98:0 /a\\040b /mnt\\0402 rw,noatime master:1 - ext3 /dev/root rw";
-        let mount = parse_mount(line).unwrap();
-        assert_eq!((mount.id, mount.dev.to_string().as_str()), (36, "98:0"));
-        assert_eq!(mount.place, Path::new("/mnt 2"));
-        assert!(parse_mount(b"36 35 98 / /mnt").is_none());
     }
 }

@@ -1,14 +1,16 @@
 //! A control group of one's own, so that what ends or pauses the starter's group leaves this
 //! process alone. It must never touch another process.
 
+use super::mountinfo::{self, TABLE_LIMIT};
 use nix::errno::Errno;
 use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, statfs};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// What is mounted where: proc_pid_mountinfo(5).
+/// What is mounted where.
 const MOUNTS: &str = "/proc/self/mountinfo";
 /// Another process may remove the group between our making it and entering it.
 const TRIES: u32 = 5;
@@ -65,7 +67,7 @@ impl OwnGroup {
 pub fn sweep(prefix: &str) {
     for top in hierarchies() {
         for entry in fs::read_dir(top).into_iter().flatten().flatten() {
-            if entry.file_name().to_string_lossy().starts_with(prefix) {
+            if entry.file_name().as_bytes().starts_with(prefix.as_bytes()) {
                 // The kernel refuses while a process is in it.
                 let _ = fs::remove_dir(entry.path());
             }
@@ -75,31 +77,20 @@ pub fn sweep(prefix: &str) {
 
 /// The tops of all hierarchies, of v2 and of v1: by any of them a service manager may kill.
 fn hierarchies() -> Vec<PathBuf> {
-    let text = fs::read_to_string(MOUNTS).unwrap_or_default();
-    let mut tops = mounted(&text);
+    let table = mountinfo::read(Path::new(MOUNTS), TABLE_LIMIT).unwrap_or_default();
+    let mut tops = mounted(&table);
     // Something else may be mounted over it.
     tops.retain(|top| is_hierarchy(top));
     tops
 }
 
 /// Where control groups are mounted, each hierarchy once.
-fn mounted(mountinfo: &str) -> Vec<PathBuf> {
+fn mounted(table: &[u8]) -> Vec<PathBuf> {
     let mut seen = BTreeSet::new();
-    let mut tops = Vec::new();
-    for line in mountinfo.lines() {
-        let Some((place, kind)) = line.split_once(" - ") else {
-            continue;
-        };
-        let mut fields = place.split(' ');
-        let (device, path) = (fields.nth(2), fields.nth(1));
-        if let (Some(device), Some(path)) = (device, path)
-            && (kind.starts_with("cgroup ") || kind.starts_with("cgroup2 "))
-            && seen.insert(device)
-        {
-            tops.push(path.into());
-        }
-    }
-    tops
+    let groups = mountinfo::lines(table)
+        .filter(|line| line.fstype == b"cgroup" || line.fstype == b"cgroup2")
+        .filter(|line| seen.insert(line.dev));
+    groups.map(|line| mountinfo::path(line.target)).collect()
 }
 
 fn is_hierarchy(top: &Path) -> bool {
@@ -130,15 +121,16 @@ mod tests {
 
     #[test]
     fn every_hierarchy_is_known_and_known_once() {
-        let text = "\
+        let table = b"\
+            24 23 0:20 / /mnt/\xff rw - tmpfs none rw\n\
             31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755\n\
             35 31 0:32 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory\n\
-            39 31 0:36 /here /sys/fs/cgroup/pids ro shared:9 - cgroup cgroup rw,pids\n\
+            39 31 0:36 /here /sys/fs/cgroup/a\\040b ro shared:9 - cgroup cgroup rw,pids\n\
             44 31 0:36 / /elsewhere rw - cgroup cgroup rw,pids\n\
             41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw\n\
             odd\n";
-        let found = mounted(text);
-        let names = ["memory", "pids", "unified"];
+        let found = mounted(table);
+        let names = ["memory", "a b", "unified"];
         let expected = names.map(|name| Path::new("/sys/fs/cgroup").join(name));
         assert_eq!(found, expected);
     }

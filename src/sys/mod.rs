@@ -12,6 +12,7 @@ pub mod fsmap;
 pub mod lease;
 pub mod loop_file;
 pub mod memory;
+pub mod mountinfo;
 pub mod pidfd;
 pub mod plain;
 pub mod process;

@@ -4,9 +4,11 @@ use super::{dev, names};
 use crate::support::disks::{
     LoopDisk, Mounted, attach, available, detach, partition, run, skipped,
 };
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -91,6 +93,23 @@ fn a_partitioned_disk_is_seen_as_the_system_tools_see_it() {
         let of_file = topology.resolve_disk(&host, disk.image.to_str().unwrap());
         assert_eq!(of_file.unwrap_err().kind(), ErrorKind::Usage);
     }
+}
+
+/// Without its name nothing would ask it for its file: nor what that lies on, nor who shows it too.
+#[test]
+fn a_loop_device_whose_file_has_no_name_in_letters_is_asked_all_the_same() {
+    if !available("loop file: bytes") {
+        return;
+    }
+    let folder = tempfile::TempDir::new().unwrap();
+    let image = folder.path().join(OsStr::from_bytes(b"\xff disk \xfe "));
+    File::create(&image).unwrap().set_len(MIB).unwrap();
+    let disk = LoopDisk::of_file(&image, &[]);
+    let Now { topology, .. } = look();
+    let device = topology.device(dev(&topology, &disk.name())).unwrap();
+    assert_eq!(device.backing_file.as_deref(), Some(image.as_path()));
+    let told = device.loop_file.map(|file| file.inode);
+    assert_eq!(told, Some(image.metadata().unwrap().ino()));
 }
 
 /// A loop device on a file of another test's mount, detached before that is unmounted.

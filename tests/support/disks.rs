@@ -1,5 +1,6 @@
 //! Real loop disks and real mounts, that go away also when a test fails.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsFd;
@@ -109,8 +110,8 @@ impl Drop for LoopDisk {
 
 /// Runs losetup until it succeeds; what it says. Two tests may race for the same free device, and
 /// one that somebody has open for a look is let go when they close it.
-pub fn losetup(args: &[&str]) -> String {
-    let mut args = args.to_vec();
+pub fn losetup(args: &[impl AsRef<OsStr>]) -> String {
+    let mut args: Vec<&OsStr> = args.iter().map(AsRef::as_ref).collect();
     let until = Instant::now() + Duration::from_secs(60);
     loop {
         let output = Command::new("losetup").args(&args).output().unwrap();
@@ -119,9 +120,12 @@ pub fn losetup(args: &[&str]) -> String {
         }
         let said = String::from_utf8_lossy(&output.stderr);
         // Files in memory cannot be read directly before 6.6: the page cache does as well.
-        let in_memory = args.iter().any(|arg| arg.starts_with("/dev/shm"));
-        if in_memory && said.contains("Invalid argument") && args.contains(&"--direct-io=on") {
-            args.retain(|arg| *arg != "--direct-io=on");
+        let in_memory = args
+            .iter()
+            .any(|arg| Path::new(arg).starts_with("/dev/shm"));
+        let direct = OsStr::new("--direct-io=on");
+        if in_memory && said.contains("Invalid argument") && args.contains(&direct) {
+            args.retain(|arg| *arg != direct);
             continue;
         }
         assert!(Instant::now() < until, "losetup {args:?}: {said}");
@@ -131,8 +135,9 @@ pub fn losetup(args: &[&str]) -> String {
 
 /// Binds a file to a free loop device.
 pub fn attach(image: &Path, options: &[&str]) -> PathBuf {
-    let mut args = options.to_vec();
-    args.extend(["--find", "--show", image.to_str().unwrap()]);
+    let mut args: Vec<&OsStr> = options.iter().map(OsStr::new).collect();
+    args.extend(["--find", "--show"].map(OsStr::new));
+    args.push(image.as_os_str());
     PathBuf::from(losetup(&args))
 }
 

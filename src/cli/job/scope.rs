@@ -34,10 +34,11 @@ pub fn enter(name: &str) -> Result<(), String> {
 }
 
 fn is_in(name: &str) -> bool {
-    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    groups
-        .lines()
-        .any(|line| line.ends_with(&format!("/{name}")))
+    // The names of groups need not be text.
+    let groups = std::fs::read("/proc/self/cgroup").unwrap_or_default();
+    let end = format!("/{name}");
+    let mut lines = groups.split(|byte| *byte == b'\n');
+    lines.any(|line| line.ends_with(end.as_bytes()))
 }
 
 fn ask(command: &mut Command) -> Result<(), String> {
