@@ -22,13 +22,10 @@ pub fn run(common: &Common) -> Result<Outcome> {
     let mut mounts = Vec::new();
     for mount in &report.mounts {
         let target = mount.target.mount_point.display().to_string();
-        let outcome = match &mount.outcome {
-            MountOutcome::Failed(why) => why.clone(),
-            other => format!("{other:?}").to_lowercase(),
-        };
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{}", one_line(&mount.told()));
-        mounts.push(json!({"target": target, "outcome": outcome}));
+        let (outcome, why) = (mount.outcome.word(), mount.outcome.why());
+        mounts.push(json!({"target": target, "outcome": outcome, "why": why}));
     }
     let mut postscripts = Vec::new();
     for one in &owed.postscripts {

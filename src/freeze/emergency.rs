@@ -1,10 +1,12 @@
 //! Thawing what a dead run left frozen. It touches nothing that no record of ours names, and
-//! nothing whose guardian is alive.
+//! nothing whose guardian is alive, until its deadline has passed: then it is stopped, or worse,
+//! and nobody is trusted.
 
 use super::expedite::undo_expedited;
 use super::ledger::{Outcome, State};
-use super::record::{self, ProcessStamp, Record};
+use super::record::{self, Record, note_thawed};
 use super::rescue::{bounded, thaw_all};
+use super::stamp::ProcessStamp;
 use super::target::{FreezeTarget, other_places};
 use crate::error::{Error, ErrorKind, Result};
 use std::fs;
@@ -13,6 +15,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// How long a guardian that is trusted no more may take to end.
+const END_WITHIN: Duration = Duration::from_secs(2);
 /// How long finding the filesystems of one record, and then thawing them, may take.
 const WITHIN: Duration = Duration::from_secs(10);
 
@@ -36,25 +40,48 @@ pub struct ThawedMount {
     pub target: FreezeTarget,
     /// What became of it.
     pub outcome: MountOutcome,
-    /// The process, now dead, that froze it or was about to.
+    /// The process that froze it or was about to.
     pub guardian_pid: u32,
+    /// Whether that process was alive long after its deadline, and was ended; else, it was dead.
+    pub was_overdue: bool,
     /// Whether that process had noted that it was frozen; else, that it was about to be.
     pub was_frozen: bool,
+}
+
+impl MountOutcome {
+    /// The word for it in JSON.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Thawed => "thawed",
+            Self::NotFrozen => "not_frozen",
+            Self::Gone(_) => "gone",
+            Self::Failed(_) => "failed",
+        }
+    }
+
+    /// Why it came to that, where there is more to say.
+    pub fn why(&self) -> Option<&str> {
+        match self {
+            Self::Thawed | Self::NotFrozen => None,
+            Self::Gone(why) | Self::Failed(why) => Some(why),
+        }
+    }
 }
 
 impl ThawedMount {
     /// What happened, in a sentence. The kernel tells that a filesystem is frozen, but not by whom.
     pub fn told(&self) -> String {
         let name = self.target.name();
-        let by = match self.was_frozen {
-            true => format!(
-                "a run that died (its guardian was process {})",
-                self.guardian_pid
+        let pid = self.guardian_pid;
+        let by = match (self.was_overdue, self.was_frozen) {
+            (true, _) => format!(
+                "a run whose guardian (process {pid}) had not thawed long after its deadline, and \
+                 was ended"
             ),
-            false => format!(
-                "a run that died while it froze (its guardian was process {})",
-                self.guardian_pid
-            ),
+            (false, true) => format!("a run that died (its guardian was process {pid})"),
+            (false, false) => {
+                format!("a run that died while it froze (its guardian was process {pid})")
+            }
         };
         match &self.outcome {
             MountOutcome::Thawed => format!(
@@ -120,17 +147,20 @@ impl ThawReport {
                      within {:?}",
                     live.engine_pid, live.pid, live.deadline
                 );
-                Err(Error::new(ErrorKind::Busy, message))
+                Err(Error::new(ErrorKind::Busy, message).with_hint(
+                    "wait so long; should it not have thawed some seconds later, stillpoint thaw \
+                     ends it and does so itself",
+                ))
             }
         }
     }
 }
 
-/// Thaws what the records in `run_dir` name and whose guardian is dead, and removes the records
-/// that have nothing more to tell; those of an earlier boot are removed unread, as a reboot thaws
-/// everything. As long as a filesystem stays frozen by a dead run nobody else can freeze it; one
-/// that was thawed by hand and frozen again by a stranger cannot be told from it. So a record must
-/// not grow old: each run begins with this.
+/// Thaws what the records in `run_dir` name and whose guardian is dead, or has not thawed long
+/// after its deadline and is ended. Removes the records that have nothing more to tell; those of an
+/// earlier boot are removed unread, as a reboot thaws everything. As long as a filesystem stays
+/// frozen by a dead run nobody else can freeze it; one that was thawed by hand and frozen again by
+/// a stranger cannot be told from it. So a record must not grow old: each run begins with this.
 ///
 /// # Errors
 /// Only when the records cannot be looked at; all else is in the report ([`ThawReport::verdict`]).
@@ -141,7 +171,7 @@ pub fn thaw(run_dir: &Path) -> Result<ThawReport> {
         report.unreadable.push(error.to_string());
     }
     for path in record::list(run_dir, record::FREEZES)? {
-        let record = match Record::read(&path) {
+        let mut record = match Record::read(&path) {
             Ok(record) => record,
             // Its run has just ended.
             Err(error) if error.kind() == ErrorKind::NotFound => continue,
@@ -152,7 +182,16 @@ pub fn thaw(run_dir: &Path) -> Result<ThawReport> {
         };
         if record.is_of_boot(&boot_id) {
             let ProcessStamp { pid, .. } = record.guardian;
-            if record.guardian.is_alive() {
+            let was_overdue = is_overdue(&record);
+            if was_overdue {
+                // One that wakes up later would freeze or thaw what is another's by then.
+                record.guardian.end(END_WITHIN);
+                match Record::read(&path) {
+                    Ok(at_its_end) => record = at_its_end,
+                    // It has done its work in this very moment.
+                    Err(_) => continue,
+                }
+            } else if record.guardian.is_alive() {
                 report.alive.push(LiveGuardian {
                     pid,
                     engine_pid: record.engine.pid,
@@ -160,9 +199,9 @@ pub fn thaw(run_dir: &Path) -> Result<ThawReport> {
                 });
                 continue;
             }
-            let mounts = thaw_record(&record)?;
+            let mounts = thaw_record(&record, &path, was_overdue)?;
             let failed = |mount: &ThawedMount| matches!(mount.outcome, MountOutcome::Failed(_));
-            let keep = mounts.iter().any(failed) || record.guardian.has_threads();
+            let keep = mounts.iter().any(failed) || is_stuck(&record);
             report.mounts.extend(mounts);
             if keep {
                 continue;
@@ -174,16 +213,37 @@ pub fn thaw(run_dir: &Path) -> Result<ThawReport> {
     Ok(report)
 }
 
-fn thaw_record(record: &Record) -> Result<Vec<ThawedMount>> {
-    let suspects = record.targets().filter(|(_, state)| state.may_be_frozen());
-    let stuck = record.guardian.has_threads();
+/// Whether its guardian is alive, and has not done its work long after its deadline: it is stopped
+/// by a signal, a debugger, or with its control group. One that waits for calls in the kernel to
+/// come back, and has thawed all else, is at its work.
+fn is_overdue(record: &Record) -> bool {
+    if !record.is_overdue() || !record.guardian.is_alive() {
+        return false;
+    }
+    let left_frozen = record.targets().any(|(_, state)| state == State::Frozen);
+    let threads = record.guardian.thread_states();
+    // Its first thread never waits for a disk: as one that does looks whoever was paused with a
+    // group of version 1.
+    let is_stopped = threads.first().is_some_and(|state| "TtD".contains(*state));
+    left_frozen || is_stopped || !threads.contains(&'D')
+}
+
+/// Whether a thread of its guardian may yet come out of the kernel, having frozen something.
+fn is_stuck(record: &Record) -> bool {
+    record.guardian.is_alive() || record.guardian.has_threads()
+}
+
+fn thaw_record(record: &Record, path: &Path, was_overdue: bool) -> Result<Vec<ThawedMount>> {
+    let all = record.targets().enumerate();
+    let suspects = all.filter(|(_, (_, state))| state.may_be_frozen());
+    let stuck = is_stuck(record);
     let mut mounts = Vec::new();
     let mut opened = Vec::new();
-    for (target, state) in suspects {
+    for (index, (target, state)) in suspects {
         let wanted = target.clone();
         let outcome = match bounded(WITHIN, move || open_anywhere(&wanted))? {
             Some(Ok(fd)) => {
-                opened.push((mounts.len(), fd));
+                opened.push(((mounts.len(), index), fd));
                 // Told below.
                 MountOutcome::NotFrozen
             }
@@ -194,12 +254,18 @@ fn thaw_record(record: &Record) -> Result<Vec<ThawedMount>> {
             target,
             outcome,
             guardian_pid: record.guardian.pid,
+            was_overdue,
             was_frozen: matches!(state, State::Frozen | State::Thawing | State::Lost),
         });
     }
-    let (places, fds): (Vec<usize>, Vec<OwnedFd>) = opened.into_iter().unzip();
+    let (places, fds): (Vec<(usize, usize)>, Vec<OwnedFd>) = opened.into_iter().unzip();
     let outcomes = thaw_all(&Arc::new(fds), |_| true, WITHIN)?;
-    for (place, outcome) in places.into_iter().zip(outcomes) {
+    for ((place, index), outcome) in places.into_iter().zip(outcomes) {
+        match outcome {
+            Some(Outcome::Thawed) => note_thawed(path, index),
+            Some(Outcome::NotFrozen) if !stuck => note_thawed(path, index),
+            _ => {}
+        }
         if let (Some(mount), Some(outcome)) = (mounts.get_mut(place), outcome) {
             mount.outcome = match outcome {
                 Outcome::Thawed => MountOutcome::Thawed,
@@ -218,10 +284,8 @@ fn thaw_record(record: &Record) -> Result<Vec<ThawedMount>> {
 /// At its place, or wherever else it is mounted.
 fn open_anywhere(target: &FreezeTarget) -> Result<OwnedFd> {
     target.open().or_else(|error| {
-        let others = other_places(target).into_iter();
-        others
-            .filter_map(|other| other.open().ok())
-            .next()
-            .ok_or(error)
+        let mut others = other_places(target);
+        let opened = others.find_map(|other| other.open().ok());
+        opened.ok_or(error)
     })
 }

@@ -272,7 +272,7 @@ impl Guardian {
         // finds next to nothing to write.
         self.sync()?;
         self.sync()?;
-        self.record.suspect_all(self.fds.len())?;
+        self.record.arm(self.fds.len(), self.deadline)?;
         let now = Instant::now();
         self.phase = Phase::Armed(now);
         self.tell(Order::Freeze);

@@ -24,6 +24,7 @@ mod launch;
 mod ledger;
 mod record;
 mod rescue;
+mod stamp;
 mod target;
 mod verdict;
 mod wire;

@@ -2,25 +2,32 @@
 //! It is written before anything is frozen and removed only when nothing is any more.
 //!
 //! A record is one JSON document whose first member, `progress`, holds one byte for each target
-//! ([`State`]) at a fixed offset. Where the directory lies in memory (tmpfs, as `/run` does) the
-//! guardian overwrites that byte at each step, which cannot block. Elsewhere all targets are put
-//! down as "may be frozen" before the first is, and the steps are noted in memory that only the
-//! guardian and its engine share.
+//! ([`State`]) at a fixed offset; the second, `due`, says until when a guardian that is alive is
+//! trusted, and is filled in when the freeze is ordered.
+//!
+//! Where the directory lies in memory (tmpfs, as `/run` does) the guardian overwrites its target's
+//! byte at each step, which cannot block. Elsewhere all targets are put down as "may be frozen"
+//! before the first is, and the steps are noted in memory that only the guardian and its engine
+//! share.
 
 use super::MAX_TARGETS;
+use super::clock::THAW_GRACE;
 use super::ledger::State;
+use super::stamp::ProcessStamp;
 use super::target::FreezeTarget;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::model::DevNumber;
-use crate::sys::process::start_time;
+use crate::sys::mountinfo;
+use crate::sys::plain;
+use nix::fcntl::OFlag;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::statfs::{FsType, TMPFS_MAGIC, fstatfs};
+use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
-use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -29,45 +36,18 @@ const VERSION: u32 = 1;
 /// How the names of these records begin.
 pub(super) const FREEZES: &str = "freeze-";
 const PREFIX: &str = "{\"progress\":\"";
+/// What stands between the last byte of `progress` and the first of `due`.
+const DUE: &str = "\",\"due\":\"";
+/// `due` of a run that has frozen nothing: as many digits as the longest can have.
+const NOT_DUE: &str = "00000000000000000000";
+/// How much later than its deadline a guardian may have thawed: what it takes, and then some.
+const DUE_LATER: Duration = THAW_GRACE.saturating_add(Duration::from_secs(3));
 /// No record is longer: 4096 targets with paths of 4096 bytes, each written as four.
 const MAX_RECORD: u64 = 80 << 20;
 /// No more records than this are looked at.
 const MAX_RECORDS: usize = 4096;
 /// The magic number of ramfs, `include/uapi/linux/magic.h`.
 const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
-
-/// A process, told from a later one with the same number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct ProcessStamp {
-    pub(super) pid: u32,
-    /// When it began, in clock ticks since boot.
-    pub(super) start: u64,
-}
-
-impl ProcessStamp {
-    /// Of a process that is alive now.
-    pub(super) fn of(pid: u32) -> Result<Self> {
-        let start = start_time(pid).map(|(start, _)| start);
-        let start = start.ok_or_else(|| {
-            let message = format!("process {pid} is gone, or /proc is not mounted");
-            Error::new(ErrorKind::Failed, message)
-        })?;
-        Ok(Self { pid, start })
-    }
-
-    /// Whether it still runs. One that was killed but has a thread stuck in the kernel does not.
-    pub(super) fn is_alive(self) -> bool {
-        start_time(self.pid).is_some_and(|(start, dead)| start == self.start && !dead)
-    }
-
-    /// Whether it has threads besides the one it began with: in a dead process, those that are
-    /// stuck in the kernel.
-    pub(super) fn has_threads(self) -> bool {
-        let same = start_time(self.pid).is_some_and(|(start, _)| start == self.start);
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid));
-        same && tasks.is_ok_and(|tasks| tasks.count() > 1)
-    }
-}
 
 /// What names this boot of this machine.
 pub(super) fn boot_id() -> Result<String> {
@@ -89,6 +69,9 @@ struct RecordedTarget {
 pub(super) struct Record {
     /// One byte for each target; must stay the first member.
     progress: String,
+    /// Until when all must be thawed, in milliseconds of `CLOCK_MONOTONIC`; must stay the second.
+    #[serde(default)]
+    due: String,
     version: u32,
     boot_id: String,
     pub(super) deadline_ms: u64,
@@ -110,6 +93,7 @@ impl Record {
             progress: char::from(State::Planned as u8)
                 .to_string()
                 .repeat(targets.len()),
+            due: NOT_DUE.to_owned(),
             version: VERSION,
             boot_id: boot_id()?,
             deadline_ms: u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX),
@@ -124,13 +108,20 @@ impl Record {
         self.boot_id == boot_id
     }
 
+    /// Whether a guardian that did its work would have thawed all by now. A record of an earlier
+    /// version does not tell.
+    pub(super) fn is_overdue(&self) -> bool {
+        let due = self.due.parse().ok().filter(|due| *due > 0);
+        due.is_some_and(|due: u64| uptime_ms() > due)
+    }
+
     /// Each target and where the run had got with it.
     pub(super) fn targets(&self) -> impl Iterator<Item = (FreezeTarget, State)> {
         let states = self.progress.bytes().map(State::from_byte);
         let states = states.chain(std::iter::repeat(State::Unknown));
         self.targets.iter().zip(states).map(|(target, state)| {
             let target = FreezeTarget {
-                mount_point: unescape(target.mount_point.as_bytes()),
+                mount_point: mountinfo::path(target.mount_point.as_bytes()),
                 namespace_pid: target.namespace_pid,
                 dev: target.dev,
                 wave: 0,
@@ -146,11 +137,7 @@ impl Record {
     /// # Errors
     /// `Damaged` when it is none.
     pub(super) fn read(path: &Path) -> Result<Self> {
-        let file = OpenOptions::new()
-            .read(true)
-            .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
-            .open(path)
-            .io_context("open", path)?;
+        let file = plain::open(path, OFlag::O_RDONLY).io_context("open", path)?;
         let mut text = String::new();
         let mut bounded = file.take(MAX_RECORD);
         bounded.read_to_string(&mut text).io_context("read", path)?;
@@ -210,16 +197,51 @@ impl RecordFile {
         self.path.parent().unwrap_or(&self.path)
     }
 
-    /// Puts all `count` targets down as "may be frozen", where the guardian will not be able to
-    /// tell. To be called before anything is frozen.
-    pub(super) fn suspect_all(&self, count: usize) -> Result<()> {
-        if self.in_memory {
-            return Ok(());
+    /// Notes until when the guardian is trusted, which begins to freeze `count` targets now, and
+    /// puts them all down as "may be frozen" where it will not be able to tell. To be called before
+    /// anything is frozen.
+    pub(super) fn arm(&self, count: usize, deadline: Duration) -> Result<()> {
+        let within = deadline.saturating_add(DUE_LATER).as_millis();
+        let due = uptime_ms().saturating_add(u64::try_from(within).unwrap_or(u64::MAX));
+        let due = format!("{due:0digits$}", digits = NOT_DUE.len());
+        let mut written = self.file.write_all_at(due.as_bytes(), due_at(count));
+        if written.is_ok() && !self.in_memory {
+            let unknown = vec![State::Unknown as u8; count];
+            written = self.file.write_all_at(&unknown, PREFIX.len() as u64);
         }
-        let unknown = vec![State::Unknown as u8; count];
-        let written = self.file.write_all_at(&unknown, PREFIX.len() as u64);
         written.io_context("write", &self.path)
     }
+
+    /// What others have noted of `count` targets: an emergency thaw notes what it has thawed.
+    pub(super) fn told(&self, count: usize) -> Vec<State> {
+        states(&self.file, count)
+    }
+}
+
+/// Notes in the record at `path` that a target is thawed: its engine, should it only have slept,
+/// must not do that once more, when others may have frozen it since.
+pub(super) fn note_thawed(path: &Path, index: usize) {
+    // Best effort: it is thawed in any case.
+    if let Ok(file) = plain::open(path, OFlag::O_WRONLY) {
+        Journal::new(file).note(index, State::Thawed);
+    }
+}
+
+fn due_at(count: usize) -> u64 {
+    (PREFIX.len() + count + DUE.len()) as u64
+}
+
+/// Milliseconds of the clock by which deadlines are kept; it stands still while the machine sleeps.
+fn uptime_ms() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from);
+    now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
+}
+
+fn states(file: &File, count: usize) -> Vec<State> {
+    let mut bytes = vec![State::Unknown as u8; count];
+    // What could not be read stays unknown.
+    let _ = file.read_exact_at(&mut bytes, PREFIX.len() as u64);
+    bytes.into_iter().map(State::from_byte).collect()
 }
 
 /// The one place of a record that changes, or its image in memory.
@@ -251,10 +273,7 @@ impl Journal {
 
     /// The states of `count` targets, as noted.
     pub(super) fn states(&self, count: usize) -> Vec<State> {
-        let mut bytes = vec![State::Unknown as u8; count];
-        // What could not be read stays unknown.
-        let _ = self.file.read_exact_at(&mut bytes, PREFIX.len() as u64);
-        bytes.into_iter().map(State::from_byte).collect()
+        states(&self.file, count)
     }
 }
 
@@ -342,30 +361,11 @@ fn escape(path: &Path) -> String {
     out
 }
 
-/// The path that [`escape`] or the kernel wrote as `text`.
-pub(super) fn unescape(text: &[u8]) -> PathBuf {
-    let mut out = Vec::new();
-    let mut rest = text;
-    while let Some((&first, after)) = rest.split_first() {
-        let octal = after.get(..3).filter(|_| first == b'\\');
-        let code = octal.and_then(|o| std::str::from_utf8(o).ok());
-        match code.and_then(|code| u8::from_str_radix(code, 8).ok()) {
-            Some(byte) => {
-                out.push(byte);
-                rest = after.get(3..).unwrap_or_default();
-            }
-            None => {
-                out.push(first);
-                rest = after;
-            }
-        }
-    }
-    PathBuf::from(OsString::from_vec(out))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ffi::OsString;
+    use std::os::unix::ffi::OsStringExt;
 
     fn sample(path: &[u8]) -> Record {
         let target = FreezeTarget {
@@ -384,7 +384,7 @@ mod tests {
     fn noted(parent: &str) -> (tempfile::TempDir, RecordFile, Vec<State>) {
         let dir = tempfile::tempdir_in(parent).unwrap();
         let file = RecordFile::create(&dir.path().join("run"), &sample(b"/x")).unwrap();
-        file.suspect_all(3).unwrap();
+        file.arm(3, Duration::from_secs(2)).unwrap();
         file.journal.note(1, State::Frozen);
         let expected = [State::Planned, State::Frozen, State::Planned];
         assert_eq!(file.journal.states(3), expected);
@@ -403,6 +403,19 @@ mod tests {
         assert_eq!(target.mount_point.as_os_str().as_bytes(), odd);
         assert_eq!(state, State::Planned);
         assert!(back.is_of_boot(&boot_id().unwrap()));
+        assert!(!back.is_overdue(), "nothing has been frozen");
+        file.arm(3, Duration::from_secs(2)).unwrap();
+        let armed = Record::read(&file.path).unwrap();
+        let due: u64 = armed.due.parse().unwrap();
+        assert!(due.abs_diff(uptime_ms() + 7000) < 5000 && !armed.is_overdue());
+        assert_eq!(armed.targets, back.targets);
+        let late = Record {
+            due: (uptime_ms() - 1).to_string(),
+            ..back
+        };
+        assert!(late.is_overdue());
+        note_thawed(&file.path, 1);
+        assert_eq!(file.told(3)[1], State::Thawed);
         assert_eq!(list(&dir.path().join("run"), FREEZES).unwrap(), [file.path]);
     }
 
@@ -436,16 +449,5 @@ mod tests {
         assert!(list(dir.path(), FREEZES).is_err());
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
         assert!(RecordFile::create(dir.path(), &sample(b"/x")).is_ok());
-    }
-
-    #[test]
-    fn this_process_is_alive_and_an_earlier_one_of_its_number_is_not() {
-        let me = ProcessStamp::of(std::process::id()).unwrap();
-        assert!(me.is_alive());
-        let earlier = ProcessStamp {
-            start: me.start - 1,
-            ..me
-        };
-        assert!(!earlier.is_alive());
     }
 }

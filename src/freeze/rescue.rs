@@ -60,11 +60,15 @@ pub(super) struct Leftovers {
 }
 
 impl Leftovers {
-    /// Thaws what the journal does not call thawed or untouched; gives the first target that may
-    /// still be frozen.
+    /// Thaws what the journal does not call thawed or untouched, nor an emergency thaw has noted as
+    /// thawed while this process slept; gives the first target that may still be frozen.
     pub(super) fn thaw(&self) -> Result<Option<usize>> {
         let noted = self.record.journal.states(self.fds.len());
-        let suspect = |index| noted.get(index).copied().is_none_or(State::may_be_frozen);
+        let told = self.record.told(self.fds.len());
+        let suspect = |index| {
+            let thawed = told.get(index) == Some(&State::Thawed);
+            !thawed && noted.get(index).copied().is_none_or(State::may_be_frozen)
+        };
         let outcomes = thaw_all(&self.fds, suspect, RESCUE_WITHIN)?;
         Ok(outcomes
             .iter()

@@ -3,6 +3,7 @@
 use super::*;
 use crate::cli::lab::{Lab, finish};
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::FileExt;
 use std::process::{Child, ChildStdout, Stdio};
 
 const ROLE: &str = "STILLPOINT_TEST_ENGINE";
@@ -310,6 +311,53 @@ fn the_emergency_thaw_finds_what_two_dead_processes_left() {
     }
 }
 
+/// Has the record say that the guardian should have thawed long ago.
+pub(super) fn make_overdue(record: &Path) {
+    let text = std::fs::read_to_string(record).unwrap();
+    let at = text.find("\"due\":\"").unwrap() + 7;
+    let file = std::fs::File::options().write(true).open(record).unwrap();
+    file.write_all_at(b"00000000000000000001", at as u64)
+        .unwrap();
+}
+
+/// Stopped by a signal, by a debugger, or as part of a checkpoint: alive, and of no use.
+#[test]
+fn past_its_deadline_a_guardian_that_is_stopped_is_trusted_no_more() {
+    if !available("freeze: both stopped") {
+        return;
+    }
+    for run_dir in [memory_dir(), dir_in("/tmp")] {
+        let mounts = ["ext4", "xfs"].map(Mounted::new);
+        let all = [&mounts[0], &mounts[1]];
+        let mut engine = Engine::start(run_dir.path(), &all, FAR);
+        engine.tell("freeze");
+        engine.hear("frozen");
+        assert!(tree::halt(engine.child.id()) && tree::halt(engine.guardian));
+        let dir = run_dir.path().join("run");
+        let busy = thaw(&dir).unwrap();
+        assert_eq!(busy.verdict().unwrap_err().kind(), ErrorKind::Busy);
+        assert!(runs(engine.guardian) && is_frozen(&mounts[0].place));
+
+        make_overdue(&records(run_dir.path())[0]);
+        let report = thaw(&dir).unwrap();
+        report.verdict().unwrap();
+        let outcomes: Vec<_> = report.mounts.iter().map(|m| m.outcome.clone()).collect();
+        assert_eq!(outcomes, [MountOutcome::Thawed, MountOutcome::Thawed]);
+        let told = report.mounts[0].told();
+        assert!(told.contains("long after its deadline"), "{told}");
+        assert!(!runs(engine.guardian), "it could wake up");
+        assert_thawed(&all);
+        assert!(records(run_dir.path()).is_empty());
+
+        // The engine wakes up, finds its guardian dead, and leaves alone what is another's now.
+        let _stranger = Stranger::freezes(&mounts[1]);
+        signal(engine.child.id(), Signal::SIGCONT);
+        engine.tell("thaw");
+        engine.hear("spoilt");
+        assert!(is_frozen(&mounts[1].place), "thawed what it had not frozen");
+    }
+}
+
 /// A reboot thaws everything: what is frozen now, others have frozen.
 #[test]
 fn a_record_of_an_earlier_boot_thaws_nothing() {
@@ -342,12 +390,29 @@ fn the_next_run_thaws_what_two_dead_processes_left() {
     };
     let mut disk = lab.disk("disk", 160 << 20);
     let place = disk.mount("ext4");
-    let mut engine = Engine::start_at(lab.dir.path(), &[&place], FAR);
-    engine.tell("freeze");
-    engine.hear("frozen");
-    engine.kill_with_guardian();
-    assert!(is_frozen(&place));
-    assert_eq!(lab.freeze_records().len(), 1);
+    let frozen_and_dead = || {
+        let mut engine = Engine::start_at(lab.dir.path(), &[&place], FAR);
+        engine.tell("freeze");
+        engine.hear("frozen");
+        engine.kill_with_guardian();
+        assert!(is_frozen(&place));
+        assert_eq!(lab.freeze_records().len(), 1);
+    };
+    // Words, and not the names of our types.
+    frozen_and_dead();
+    for outcome in ["thawed", "not_frozen"] {
+        let told = lab.json(&["thaw"]);
+        let one = &told["mounts"][0];
+        assert_eq!(
+            (&one["outcome"], one["why"].is_null()),
+            (&outcome.into(), true)
+        );
+        if outcome == "thawed" {
+            frozen_and_dead();
+            run("fsfreeze", &["--unfreeze", place.to_str().unwrap()]);
+        }
+    }
+    frozen_and_dead();
     let document = lab.run(&["snapshot", &disk.device, "--json"]);
     let document = document.expect(3).json();
     assert_eq!(document["level"], "filesystem");

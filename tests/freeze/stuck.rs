@@ -27,6 +27,11 @@ fn the_deadline_thaws_the_rest_while_one_freeze_is_stuck_on_a_stranger() {
     assert_eq!(records(run_dir.path()).len(), 1);
     let report = thaw(&run_dir.path().join("run")).unwrap();
     assert_eq!(report.verdict().unwrap_err().kind(), ErrorKind::Busy);
+    // However late: were it ended, what comes unstuck would stay frozen.
+    killed::make_overdue(&records(run_dir.path())[0]);
+    let report = thaw(&run_dir.path().join("run")).unwrap();
+    assert_eq!(report.verdict().unwrap_err().kind(), ErrorKind::Busy);
+    assert!(runs(pid));
     drop(guardian);
     assert!(is_frozen(&outer.place), "thawed what it had not frozen");
     drop(stranger);

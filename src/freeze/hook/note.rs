@@ -3,8 +3,10 @@
 //! finds it. It is believed no more than any file: what it names is judged anew.
 
 use crate::error::{Error, ErrorKind, IoContext, Result};
-use crate::freeze::record::{ProcessStamp, boot_id};
-use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
+use crate::freeze::record::boot_id;
+use crate::freeze::stamp::ProcessStamp;
+use crate::sys::plain;
+use nix::fcntl::OFlag;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, OpenOptions};
 use std::io::{Read, Write};
@@ -77,11 +79,7 @@ impl Note {
     /// # Errors
     /// `NotFound` when it is gone, `Damaged` when it is none.
     pub(super) fn read(path: &Path) -> Result<Self> {
-        let file = OpenOptions::new()
-            .read(true)
-            .custom_flags(O_NOFOLLOW | O_NONBLOCK)
-            .open(path)
-            .io_context("open", path)?;
+        let file = plain::open(path, OFlag::O_RDONLY).io_context("open", path)?;
         let found = file.metadata().io_context("look at", path)?;
         let owner = nix::unistd::geteuid().as_raw();
         let private = found.uid() == owner && found.mode() & 0o077 == 0 && found.nlink() == 1;
@@ -90,7 +88,7 @@ impl Note {
             let hint = format!("look at it; then: rm {}", path.display());
             Error::new(ErrorKind::Damaged, message).with_hint(hint)
         };
-        if !found.is_file() || !private {
+        if !private {
             return Err(no("others than root can have written it"));
         }
         let mut text = Vec::new();
