@@ -212,7 +212,7 @@ fn milliseconds(microseconds: u64) -> f64 {
 fn disk_document(disk: &DiskRecord) -> Value {
     json!({
         "disk": disk.identity.name,
-        "device": format!("/dev/{}", disk.identity.name),
+        "device": disk.identity.path().display().to_string(),
         "serial": disk.identity.serial,
         "size_bytes": disk.identity.size,
         "level": disk.level,

@@ -3,6 +3,7 @@
 use super::units::Bytes;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::path::{Path, PathBuf};
 
 /// A device's major and minor number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -41,6 +42,11 @@ pub struct DiskIdentity {
 }
 
 impl DiskIdentity {
+    /// Its node now: sysfs writes `!` for the slash in a name.
+    pub fn path(&self) -> PathBuf {
+        Path::new("/dev").join(self.name.replace('!', "/"))
+    }
+
     /// The name under which the disk is known in a vault: the most stable thing it has.
     pub fn key(&self) -> &str {
         self.serial
@@ -76,4 +82,26 @@ pub enum Likeness {
     Maybe,
     /// They are of one disk.
     Same,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_a_slash_in_it_has_its_node_in_a_folder() {
+        let mut disk = DiskIdentity {
+            name: "cciss!c0d0".into(),
+            dev: DevNumber { major: 8, minor: 0 },
+            size: Bytes(0),
+            logical_block: 512,
+            serial: None,
+            wwn: None,
+            diskseq: None,
+            table_id: None,
+        };
+        assert_eq!(disk.path(), Path::new("/dev/cciss/c0d0"));
+        disk.name = "vda".into();
+        assert_eq!(disk.path(), Path::new("/dev/vda"));
+    }
 }
