@@ -1,18 +1,14 @@
 //! What can be said on the command line.
 
-use super::exit::{DONE, USAGE, exit};
 use super::hooks::HookArgs;
 use super::job::JobArgs;
-use super::output::{PATIENCE, write_patiently};
 use crate::engine::{OnBusy, Places};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::JobId;
 use crate::model::Level;
 use crate::track::PinDir;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::time::Duration;
 
 /// Point-in-time snapshots of whole live disks, from inside a Linux instance.
@@ -34,6 +30,7 @@ pub struct Line {
 
 /// What can be said to every command.
 #[derive(Args, Debug)]
+#[command(next_help_heading = "Options of every command")]
 pub struct Common {
     /// The vault: a directory
     #[arg(
@@ -434,33 +431,4 @@ pub fn tag(text: &str) -> Result<(String, String)> {
                 .with_hint("a label looks like this: --tag why=upgrade"),
         ),
     }
-}
-
-/// What clap has to say; `--help` and `--version` end well.
-pub fn refused(error: &clap::Error) -> ExitCode {
-    if error.use_stderr() && std::env::args_os().any(|arg| arg == "--json") {
-        let error = Error::new(ErrorKind::Usage, sentence(&error.to_string()))
-            .with_hint("see stillpoint --help");
-        return super::output::conclude_error(&error, true);
-    }
-    // Writing can fail only when nobody listens.
-    if !error.use_stderr() {
-        let _ = error.print();
-        return exit(DONE);
-    }
-    // Without colours: what was typed is in it.
-    let said = error.render().to_string();
-    let verdict = super::output::verdict(&sentence(&said));
-    let text = format!("{said}{verdict}\n");
-    let _ = write_patiently(std::io::stderr().as_fd(), &text, PATIENCE);
-    exit(USAGE)
-}
-
-/// The first paragraph of what clap says, as one line.
-fn sentence(text: &str) -> String {
-    let paragraph = text.lines().take_while(|line| !line.trim().is_empty());
-    let words: Vec<&str> = paragraph.flat_map(str::split_whitespace).collect();
-    let line = words.join(" ");
-    let line = line.strip_prefix("error: ").unwrap_or(&line);
-    line.trim_end_matches(['.', ':']).to_owned()
 }

@@ -15,6 +15,10 @@ const USUAL: &str = "/etc/stillpoint/config.toml";
 /// A configuration is no longer than this, in bytes.
 const MOST: u64 = 64 << 10;
 
+/// What may stand in it.
+const KEYS: &str = "there may be a table [hooks] in it, with prescript, postscript, timeout and \
+                    on_failure";
+
 /// The file's content.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -44,6 +48,14 @@ impl Config {
             Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
                 return Ok(Self::default());
             }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let message = format!(
+                    "there is no configuration {}; nothing was done",
+                    path.display()
+                );
+                let hint = "make it, or name another with --config or STILLPOINT_CONFIG";
+                return Err(Error::new(ErrorKind::NotFound, message).with_hint(hint));
+            }
             Err(error) => return Err(Error::io("open", path, error)),
         };
         let stat = file.metadata().io_context("look at", path)?;
@@ -61,7 +73,11 @@ impl Config {
         if text.len() as u64 > MOST {
             return Err(wrong(path, "it is longer than 64 KiB"));
         }
-        toml::from_str(&text).map_err(|error| wrong(path, error.message()))
+        toml::from_str(&text).map_err(|error| {
+            let before = error.span().and_then(|span| text.get(..span.start));
+            let line = before.map_or(0, |before| before.matches('\n').count()) + 1;
+            wrong(path, &format!("line {line}: {}", error.message())).with_hint(KEYS)
+        })
     }
 
     /// The hooks that are meant by the command line, this file, and what is built in.
@@ -77,11 +93,23 @@ impl Config {
             (None, None) => usual.timeout,
         };
         let choose = |said: &Option<PathBuf>, settled: &Option<PathBuf>, usual: PathBuf| {
-            said.clone().or_else(|| settled.clone()).unwrap_or(usual)
+            if let Some(said) = said {
+                // What is typed is meant from where it is typed.
+                let whole = std::path::absolute(said);
+                return whole.map_err(|error| Error::io("name the hook", said, error));
+            }
+            match settled {
+                Some(settled) if settled.is_relative() => {
+                    let why = format!("hooks: {}: give the whole path", settled.display());
+                    Err(wrong(path, &why).with_hint("a path that begins with / is meant"))
+                }
+                Some(settled) => Ok(settled.clone()),
+                None => Ok(usual),
+            }
         };
         Ok(HookWishes {
-            prescript: choose(&args.prescript, &file.prescript, usual.prescript),
-            postscript: choose(&args.postscript, &file.postscript, usual.postscript),
+            prescript: choose(&args.prescript, &file.prescript, usual.prescript)?,
+            postscript: choose(&args.postscript, &file.postscript, usual.postscript)?,
             timeout,
             on_failure: args
                 .on_hook_failure

@@ -1,16 +1,21 @@
 //! `disks`: what there is to snapshot here.
 
 use super::args::Common;
-use super::outcome::{Outcome, cells};
-use crate::device::{Disk, Freezable, freezable};
+use super::outcome::{Outcome, cells, counted, table_text};
+use crate::device::{Disk, Filesystem, Freezable, freezable};
 use crate::engine::{Scene, Silent, find_parents};
 use crate::error::Result;
+use crate::job::clip;
+use crate::model::printable::one_line;
 use crate::model::{DevNumber, SnapshotId};
 use crate::track::Tracker;
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::fmt::Write;
+
+/// Longest serial number that is shown, in bytes; `--json` tells all of it.
+const MOST_SERIAL: usize = 20;
 
 pub fn run(common: &Common) -> Result<Outcome> {
     let scene = Scene::look()?;
@@ -26,15 +31,8 @@ pub fn run(common: &Common) -> Result<Outcome> {
     };
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    table.set_header([
-        "DISK",
-        "SIZE",
-        "SERIAL",
-        "TRACKED",
-        "LAST SNAPSHOT",
-        "MOUNTED",
-    ]);
-    let mut documents = Vec::new();
+    table.set_header(["DISK", "SIZE", "SERIAL", "TRACKED", "LAST SNAPSHOT"]);
+    let (mut documents, mut below) = (Vec::new(), Vec::new());
     for disk in scene.topology.disks() {
         let is_tracked = tracked.iter().any(|status| status.disk.dev == disk.dev());
         let last = last.get(&disk.dev()).map(ToString::to_string);
@@ -42,14 +40,20 @@ pub fn run(common: &Common) -> Result<Outcome> {
         table.add_row(cells([
             disk.name().to_owned(),
             disk.identity.size.to_string(),
-            disk.identity.serial.clone().unwrap_or_else(|| "-".into()),
+            disk.identity
+                .serial
+                .as_deref()
+                .map_or_else(|| "-".into(), |serial| clip(serial, MOST_SERIAL)),
             if is_tracked { "yes" } else { "no" }.to_owned(),
             last.unwrap_or_else(|| "-".into()),
-            mounted(&document),
         ]));
+        below.push(mounted(&document));
         documents.push(document);
     }
-    let mut text = table.to_string();
+    let table = table_text(&table);
+    let lines = table.lines().zip(std::iter::once(Vec::new()).chain(below));
+    let lines = lines.flat_map(|(line, below)| std::iter::once(line.to_owned()).chain(below));
+    let mut text = lines.collect::<Vec<_>>().join("\n");
     if let Some(error) = unknown {
         // Writing to a string cannot fail.
         let _ = write!(text, "\nthe last snapshots are not known: {error}");
@@ -90,6 +94,8 @@ fn describe(scene: &Scene, disk: &Disk, is_tracked: bool, last: Option<&str>) ->
                 "source": filesystem.source,
                 "target": filesystem.target().display().to_string(),
                 "type": filesystem.fstype,
+                "mounts": filesystem.mounts.len(),
+                "stacked": is_stacked(scene, filesystem, disk),
                 "freezable": can,
                 "note": why,
             })
@@ -114,22 +120,38 @@ fn describe(scene: &Scene, disk: &Disk, is_tracked: bool, last: Option<&str>) ->
     })
 }
 
-fn mounted(document: &Value) -> String {
-    let all = document["filesystems"].as_array();
-    let targets: Vec<String> = all
-        .into_iter()
-        .flatten()
-        .map(|filesystem| {
-            let text = |key: &str| filesystem[key].as_str().unwrap_or_default().to_owned();
-            match filesystem["freezable"].as_bool() {
-                Some(false) => format!("{} ({}, cannot be frozen)", text("target"), text("type")),
-                _ => format!("{} ({})", text("target"), text("type")),
-            }
-        })
-        .collect();
-    if targets.is_empty() {
-        "-".into()
-    } else {
-        targets.join(", ")
+/// Whether it lies in a file of a filesystem on that disk.
+fn is_stacked(scene: &Scene, filesystem: &Filesystem, disk: &Disk) -> bool {
+    let all = scene.mounts.filesystems();
+    let here = |below: &DevNumber| {
+        let mut found = all.iter().filter(|other| other.dev == *below);
+        found.any(|other| other.disks.contains(&disk.dev()))
+    };
+    filesystem.below.iter().any(here)
+}
+
+/// What is mounted from a disk, a line each; what lies in files on it is counted.
+fn mounted(document: &Value) -> Vec<String> {
+    let all = document["filesystems"].as_array().into_iter().flatten();
+    let (stacked, own): (Vec<&Value>, Vec<&Value>) =
+        all.partition(|filesystem| filesystem["stacked"] == true);
+    let line = |filesystem: &&Value| {
+        let text = |key: &str| filesystem[key].as_str().unwrap_or_default();
+        let cannot = match filesystem["freezable"].as_bool() {
+            Some(false) => ", cannot be frozen",
+            _ => "",
+        };
+        let more = match filesystem["mounts"].as_u64() {
+            None | Some(0 | 1) => String::new(),
+            Some(count) => format!(", at {count} places"),
+        };
+        let line = format!("   {} ({}{cannot}{more})", text("target"), text("type"));
+        one_line(&line).into_owned()
+    };
+    let mut lines: Vec<String> = own.iter().map(line).collect();
+    if !stacked.is_empty() {
+        let count = counted(stacked.len(), "filesystem");
+        lines.push(format!("   {count} in files on it"));
     }
+    lines
 }

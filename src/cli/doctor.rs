@@ -5,13 +5,22 @@ use super::args::{Common, DoctorArgs};
 use super::outcome::Outcome;
 use crate::device::read::io_uring_available;
 use crate::device::{Facts, Host};
-use crate::engine::{FreezeTest, freeze_test};
+use crate::engine::{FreezeTest, Scene, VaultPlace, freeze_test, look_at_freezing};
 use crate::error::Result;
+use crate::model::Bytes;
 use crate::model::printable::one_line;
 use crate::track::{obstacles, uncounted, unwatched};
+use nix::sys::statvfs::statvfs;
+use nix::unistd::{AccessFlags, access};
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::time::Duration;
+
+/// With less room than this a vault is as good as full: what a run has on its way at a time, and
+/// some.
+const LITTLE: Bytes = Bytes(256 << 20);
+const OWN_DISK: &str = "put the vault on a disk of its own: on one of a snapshot it would be lost \
+                        with it";
 
 /// What was found so far, for people and for programs.
 #[derive(Default)]
@@ -52,7 +61,11 @@ pub fn run(args: &DoctorArgs, common: &Common) -> Result<Outcome> {
             Some("disks are read by threads instead, which is slower and safe"),
         ),
     }
+    if common.vault.as_deref().is_some_and(|name| !name.is_empty()) {
+        add_vault(&mut found, common);
+    }
     let test = if args.freeze_test.is_empty() {
+        add_look(&mut found, common)?;
         Value::Null
     } else {
         super::need_root()?;
@@ -84,6 +97,80 @@ fn add_tracking(found: &mut Findings) {
     }
     if let Some(limit) = unwatched().filter(|_| fatal.is_empty()) {
         found.add("tracking", &limit.what, true, Some(&limit.remedy));
+    }
+}
+
+/// What a freeze would meet.
+fn add_look(found: &mut Findings, common: &Common) -> Result<()> {
+    match look_at_freezing(&common.places()?) {
+        Ok(all) => {
+            for one in all {
+                let (name, remedy) = (format!("freezing {}", one.what), one.remedy.as_deref());
+                found.add(&name, &one.found, remedy.is_none(), remedy);
+            }
+        }
+        Err(error) => found.add("freezing", &error.to_string(), false, error.hint()),
+    }
+    let others =
+        "cannot be told without a try: --freeze-test DISK freezes and thaws for an instant";
+    found.add("frozen by others, or stuck", others, true, None);
+    Ok(())
+}
+
+/// Whether the vault that is set can be reached, written to, and has room; and where it lies.
+fn add_vault(found: &mut Findings, common: &Common) {
+    let vault = match super::open_vault(common) {
+        Ok(vault) => vault,
+        Err(error) => return found.add("vault", &error.to_string(), false, error.hint()),
+    };
+    found.add(
+        "vault",
+        &format!("{} can be read", vault.location()),
+        true,
+        None,
+    );
+    let Some(path) = vault.local_path() else {
+        return;
+    };
+    match access(path, AccessFlags::W_OK) {
+        Ok(()) => found.add("vault writable", "yes", true, None),
+        Err(errno) => found.add(
+            "vault writable",
+            &format!("no: {}", errno.desc()),
+            false,
+            Some("is its disk mounted, and not read-only? Snapshots cannot be stored until then"),
+        ),
+    }
+    if let Ok(space) = statvfs(path) {
+        let free = Bytes(
+            space
+                .blocks_available()
+                .saturating_mul(space.fragment_size()),
+        );
+        let remedy = "make room there: a snapshot that finds none fails, and is taken out again";
+        let ok = free >= LITTLE;
+        let value = format!("{free} free");
+        found.add("vault space", &value, ok, (!ok).then_some(remedy));
+    }
+    let place = Scene::look_at_mounts().and_then(|scene| {
+        let place = VaultPlace::find(&vault, &scene)?;
+        let names = place
+            .disks
+            .iter()
+            .filter_map(|dev| scene.topology.disk(*dev));
+        let names: Vec<String> = names.map(|disk| disk.name().to_owned()).collect();
+        Ok((place.doubt, names.join(", ")))
+    });
+    match place {
+        Ok((Some(doubt), _)) => found.add("vault lies on", &doubt, false, Some(OWN_DISK)),
+        Ok((None, names)) if names.is_empty() => {
+            found.add("vault lies on", "no disk of this host", true, None);
+        }
+        Ok((None, names)) => {
+            let value = format!("{names}, of which no snapshot can be stored there");
+            found.add("vault lies on", &value, true, None);
+        }
+        Err(error) => found.add("vault lies on", &error.to_string(), false, error.hint()),
     }
 }
 

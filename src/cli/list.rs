@@ -2,50 +2,35 @@
 
 use super::args::{Common, ListArgs, tag};
 use super::exit::DAMAGED;
-use super::outcome::{Outcome, cells, counted, listed};
+use super::outcome::{Outcome, cells, counted, listed, table_text};
 use super::snapshot::document;
 use crate::engine::{FreeTrace, MayLack, may_lack_of_all};
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::Manifest;
 use crate::model::printable::one_line;
 use crate::model::{Bytes, SnapshotId};
-use crate::store::{Dated, History};
+use crate::store::{Dated, History, Vault};
 use comfy_table::{Table, presets};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt::Write;
 
 /// Most bytes of the list of those whose time is doubtful.
 const MOST_DOUBTS: usize = 2000;
+/// Most names of disks that a hint tells.
+const MOST_NAMES: usize = 16;
 
 pub fn run(args: &ListArgs, common: &Common) -> Result<Outcome> {
     let vault = super::open_vault(common)?;
     let tags = args.tags.iter().map(|text| tag(text));
     let tags = tags.collect::<Result<Vec<_>>>()?;
-    let snapshots = match &args.host {
-        Some(host) => vault.snapshots_of(host)?,
-        None => vault.snapshots()?,
-    };
-    let mut shown = Vec::new();
-    let mut damaged = Vec::new();
-    let (mut dated, mut traces) = (Vec::new(), Vec::new());
-    for snapshot in &snapshots {
-        super::signals::check()?;
-        match vault.manifest(snapshot) {
-            Ok(manifest) => {
-                dated.push(Dated::new(snapshot, &manifest));
-                traces.push(FreeTrace::of(&manifest));
-                if fits(&manifest, args, &tags) {
-                    shown.push(manifest);
-                }
-            }
-            // Deleted while this was listing.
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) if error.kind() == ErrorKind::Damaged => damaged.push((snapshot.id, error)),
-            Err(error) => return Err(error),
-        }
-    }
+    let Found {
+        mut shown,
+        damaged,
+        dated,
+        traces,
+    } = read_all(&vault, args, &tags)?;
     let history = History::of(dated, Timestamp::now());
     let order = history.order.iter().rev().map(|one| one.id);
     let places: HashMap<SnapshotId, usize> = order.zip(0..).collect();
@@ -56,7 +41,7 @@ pub fn run(args: &ListArgs, common: &Common) -> Result<Outcome> {
     let mut text = String::new();
     if !shown.is_empty() {
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "{}", table(&shown));
+        let _ = writeln!(text, "{}", table_text(&table(&shown)));
     }
     for (id, error) in &damaged {
         let _ = writeln!(text, "damaged: {id}: {error}");
@@ -90,6 +75,49 @@ pub fn run(args: &ListArgs, common: &Common) -> Result<Outcome> {
     Ok(outcome)
 }
 
+/// What the manifests of a vault say.
+#[derive(Default)]
+struct Found {
+    /// Those that fit.
+    shown: Vec<Manifest>,
+    damaged: Vec<(SnapshotId, Error)>,
+    /// Of all, whether they fit or not.
+    dated: Vec<Dated>,
+    traces: Vec<FreeTrace>,
+}
+
+fn read_all(vault: &Vault, args: &ListArgs, tags: &[(String, String)]) -> Result<Found> {
+    let snapshots = match &args.host {
+        Some(host) => vault.snapshots_of(host)?,
+        None => vault.snapshots()?,
+    };
+    let mut found = Found::default();
+    let mut there = There::default();
+    for snapshot in &snapshots {
+        super::signals::check()?;
+        match vault.manifest(snapshot) {
+            Ok(manifest) => {
+                found.dated.push(Dated::new(snapshot, &manifest));
+                found.traces.push(FreeTrace::of(&manifest));
+                there.add(&manifest, args);
+                if fits(&manifest, args, tags) {
+                    found.shown.push(manifest);
+                }
+            }
+            // Deleted while this was listing.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) if error.kind() == ErrorKind::Damaged => {
+                found.damaged.push((snapshot.id, error));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    if found.damaged.is_empty() {
+        there.check(args, vault)?;
+    }
+    Ok(found)
+}
+
 fn lacks(one: &MayLack) -> Value {
     json!({
         "snapshot": one.snapshot.to_string(), "disk": one.disk, "what": one.in_words(),
@@ -97,19 +125,63 @@ fn lacks(one: &MayLack) -> Value {
 }
 
 fn fits(manifest: &Manifest, args: &ListArgs, tags: &[(String, String)]) -> bool {
+    has_disk(manifest, args)
+        && tags
+            .iter()
+            .all(|(key, value)| manifest.tags.get(key) == Some(value))
+}
+
+/// Whether it has the disk that was named, or none was.
+fn has_disk(manifest: &Manifest, args: &ListArgs) -> bool {
     let disk = args
         .disk
         .as_deref()
         .map(|disk| disk.strip_prefix("/dev/").unwrap_or(disk));
-    let has_disk = disk.is_none_or(|wanted| {
+    disk.is_none_or(|wanted| {
         manifest.disks.iter().any(|disk| {
             disk.identity.name == wanted || disk.identity.serial.as_deref() == Some(wanted)
         })
-    });
-    has_disk
-        && tags
-            .iter()
-            .all(|(key, value)| manifest.tags.get(key) == Some(value))
+    })
+}
+
+/// Which disks the snapshots have, whether they fit or not.
+#[derive(Default)]
+struct There {
+    /// The first names.
+    names: BTreeSet<String>,
+    snapshots: usize,
+    has_the_disk: bool,
+}
+
+impl There {
+    fn add(&mut self, manifest: &Manifest, args: &ListArgs) {
+        self.snapshots += 1;
+        self.has_the_disk |= has_disk(manifest, args);
+        for disk in &manifest.disks {
+            if self.names.len() < MOST_NAMES {
+                self.names.insert(disk.identity.name.clone());
+            }
+        }
+    }
+
+    /// A disk that no snapshot has is a wrong name, and so is a host without snapshots.
+    fn check(&self, args: &ListArgs, vault: &Vault) -> Result<()> {
+        let location = vault.location();
+        match (&args.disk, &args.host) {
+            (Some(disk), _) if self.snapshots > 0 && !self.has_the_disk => {
+                let names: Vec<&str> = self.names.iter().map(String::as_str).collect();
+                let message = format!("no snapshot in {location} has a disk {disk:?}");
+                let hint = format!("those there have: {}", names.join(", "));
+                Err(Error::new(ErrorKind::NotFound, message).with_hint(hint))
+            }
+            (_, Some(host)) if self.snapshots == 0 && !vault.snapshots()?.is_empty() => {
+                let message = format!("no snapshot in {location} is of a host {host:?}");
+                let hint = "`stillpoint list` shows the host of each";
+                Err(Error::new(ErrorKind::NotFound, message).with_hint(hint))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 fn table(manifests: &[Manifest]) -> Table {

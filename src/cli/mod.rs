@@ -27,6 +27,7 @@ mod signals;
 mod snapshot;
 mod thaw;
 mod track;
+mod usage;
 mod verify;
 
 use crate::engine::{Event, Monitor};
@@ -59,7 +60,7 @@ pub fn main() -> ExitCode {
     }
     let line = match Line::try_parse() {
         Ok(line) => line,
-        Err(error) => return args::refused(&error),
+        Err(error) => return usage::refused(&error),
     };
     // Before any thread, which would keep what was inherited.
     let watched = signals::watch(line.common.as_job.is_some());

@@ -3,6 +3,7 @@
 use super::exit::{BELOW, DONE};
 use crate::job::clip;
 use crate::model::printable::one_line;
+use comfy_table::Table;
 use serde_json::{Value, json};
 use std::fmt::Write;
 
@@ -60,6 +61,13 @@ impl Outcome {
 /// The cells of a row, each in one line whatever it holds.
 pub fn cells<const N: usize>(row: [String; N]) -> [String; N] {
     row.map(|cell| one_line(&cell).into_owned())
+}
+
+/// A table's lines, without the blanks that fill up the last column.
+pub fn table_text(table: &Table) -> String {
+    let lines = table.lines();
+    let lines: Vec<String> = lines.map(|line| line.trim_end().to_owned()).collect();
+    lines.join("\n")
 }
 
 /// `1 disk`, `2 disks`.

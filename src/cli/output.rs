@@ -13,6 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::{SFlag, fstat};
 use serde_json::{Value, json};
 use std::borrow::Cow;
+use std::io::IsTerminal;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -51,8 +52,7 @@ fn cut_short(code: u8, errno: Errno) -> ExitCode {
         "done, but what it answers could not be written: {}",
         errno.desc()
     );
-    let text = format!("hint: make room where its output goes\n{}\n", verdict(&why));
-    let _ = write_patiently(std::io::stderr().as_fd(), &text, PATIENCE);
+    say_last(&verdict(&why), "make room where its output goes");
     exit(if code == DONE { BELOW } else { code })
 }
 
@@ -64,14 +64,23 @@ pub fn conclude_error(error: &Error, as_json: bool) -> ExitCode {
         // Its code says that it failed.
         let _ = write_patiently(std::io::stdout().as_fd(), &document, PATIENCE);
     } else {
-        let text = format!(
-            "hint: {}\n{}\n",
-            clip(&advice(error), MOST_WORDS),
-            verdict(&error.to_string())
+        say_last(
+            &verdict(&error.to_string()),
+            &clip(&advice(error), MOST_WORDS),
         );
-        let _ = write_patiently(std::io::stderr().as_fd(), &text, PATIENCE);
     }
     exit(code(error.kind()))
+}
+
+/// What went wrong, and what to do next. People read it in that order; elsewhere the verdict is the
+/// last line.
+fn say_last(verdict: &str, hint: &str) {
+    let stderr = std::io::stderr();
+    let text = match stderr.is_terminal() {
+        true => format!("{verdict}\nhint: {hint}\n"),
+        false => format!("hint: {hint}\n{verdict}\n"),
+    };
+    let _ = write_patiently(stderr.as_fd(), &text, PATIENCE);
 }
 
 /// Why there is no answer, in the one line that all that is said ends with: runners keep but the

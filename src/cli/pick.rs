@@ -57,6 +57,7 @@ pub fn newest_with(
     if disks.is_empty() {
         return Ok(newest.clone());
     }
+    let mut there = String::new();
     for snapshot in oldest_first.iter().rev() {
         signals::check()?;
         let manifest = vault.manifest(snapshot).map_err(|error| {
@@ -66,11 +67,18 @@ pub fn newest_with(
         if disks.iter().all(has) {
             return Ok(snapshot.clone());
         }
+        if there.is_empty() {
+            let names = manifest
+                .disks
+                .iter()
+                .map(|disk| disk.identity.name.as_str());
+            there = names.collect::<Vec<_>>().join(", ");
+        }
     }
     let message = match disks {
         [name] => format!("no snapshot here has a disk {name:?}"),
         names => format!("no snapshot here has all of the disks {}", names.join(", ")),
     };
-    let hint = "`stillpoint list` shows the disks of each";
+    let hint = format!("the newest has {there}; `stillpoint list` shows the disks of each");
     Err(Error::new(ErrorKind::NotFound, message).with_hint(hint))
 }

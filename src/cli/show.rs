@@ -6,7 +6,7 @@ use super::progress::Progress;
 use super::signals;
 use super::snapshot::document;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{DiskRecord, Manifest};
+use crate::format::{DiskRecord, HookRecords, Manifest};
 use crate::model::{BLOCK_SIZE, Bytes, Content, RunMap, block_count, printable};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -32,6 +32,9 @@ pub fn run(args: &ShowArgs, common: &Common, progress: &Progress) -> Result<Outc
         {
             entry["blocks"] = blocks;
         }
+    }
+    if let Some(hooks) = &manifest.hooks {
+        text.push_str(&hooks_text(hooks));
     }
     for warning in &shown.warnings {
         // Writing to a string cannot fail.
@@ -65,6 +68,32 @@ fn head(manifest: &Manifest) -> String {
             tags.join(" ")
         },
     )
+}
+
+/// What became of the hooks, and what they said.
+fn hooks_text(hooks: &HookRecords) -> String {
+    let ms = |time: u64| format!("{:.1} ms", time as f64 / 1000.0);
+    let held = hooks
+        .held_us
+        .map_or("were not held, or not to the end".into(), |time| {
+            format!("were held for {}", ms(time))
+        });
+    let mut text = format!("hooks: applications {held}\n");
+    for (name, hook) in [
+        ("prescript", &hooks.prescript),
+        ("postscript", &hooks.postscript),
+    ] {
+        let took = hook.took_us.map(|time| format!(", {}", ms(time)));
+        let why = hook.reason.as_ref().map(|why| format!(": {why}"));
+        let (took, why) = (took.unwrap_or_default(), why.unwrap_or_default());
+        let line = format!("  {name}: {}{took}{why}", hook.status.in_words());
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{}", printable::one_line(&line));
+        for said in hook.output.iter().flat_map(|output| output.lines()) {
+            let _ = writeln!(text, "    {}", printable::one_line(said));
+        }
+    }
+    text
 }
 
 /// Where the disk's blocks stand.

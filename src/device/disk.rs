@@ -162,8 +162,9 @@ impl Topology {
             .collect();
         let below = below.join(", ");
         if device.kind == Kind::Partition {
-            let message = format!("{text} is a partition: give its disk, {below}");
-            return Error::new(ErrorKind::Usage, message);
+            let message = format!("{text} is a partition of {below}");
+            return Error::new(ErrorKind::Usage, message)
+                .with_hint(format!("snapshots are of whole disks: give {below}"));
         }
         let what = device.kind.in_words();
         let error = Error::new(

@@ -4,13 +4,10 @@
 use super::prepare::Scene;
 use crate::device::{Device, Disk, Ground, Kind};
 use crate::error::{Error, ErrorKind, IoContext, Result};
-use crate::freeze::mounted_device;
 use crate::model::DevNumber;
 use crate::store::Vault;
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 /// What the vault lies on.
@@ -30,19 +27,11 @@ impl VaultPlace {
             return Ok(Self::default());
         };
         let folder = File::open(path).io_context("open", path)?;
-        let number = folder.metadata().io_context("look at", path)?.dev();
-        let number = DevNumber {
-            major: libc::major(number),
-            minor: libc::minor(number),
-        };
-        // Of a folder of btrfs, the mount alone tells the filesystem; of one whose mount is gone,
-        // the folder.
-        let device = mounted_device(&OwnedFd::from(folder), None)?.unwrap_or(number);
         let mut place = Self {
             path: path.to_owned(),
             ..Self::default()
         };
-        match scene.mounts.ground(device) {
+        match scene.ground_of(folder, path)? {
             Ground::Filesystem(filesystem) => place.disks.clone_from(&filesystem.disks),
             Ground::Elsewhere => {}
             Ground::Unknown(why) => place.doubt = Some(why),

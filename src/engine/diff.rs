@@ -4,6 +4,7 @@ use super::monitor::Monitor;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::DiskRecord;
 use crate::model::{Bytes, Content, Extent, Run, RunMap, block_count};
+use crate::restore::{Partition, partitions};
 use crate::store::Vault;
 
 /// The places that differ, ascending, neighbours joined. Blocks are told apart by where they stand
@@ -54,6 +55,27 @@ pub fn diff(
     if shorter < longer {
         add(Extent::of_blocks(shorter..longer, size));
     }
+    Ok(found)
+}
+
+/// The partitions of a disk, by the table that the snapshot holds.
+pub fn partitions_of(
+    vault: &Vault,
+    disk: &DiskRecord,
+    monitor: &dyn Monitor,
+) -> Result<Vec<Partition>> {
+    let blocks = block_count(disk.identity.size);
+    let map = vault.read_index(&disk.index, blocks, &|| monitor.check())?;
+    let Some(Content::Data { segment, slot }) = map.iter_range(0..1).next().map(|run| run.content)
+    else {
+        return Ok(Vec::new());
+    };
+    let mut found = Vec::new();
+    vault.read_chunks(segment, slot, 1, &mut |chunks| {
+        let head = chunks.first().copied().unwrap_or_default();
+        found = partitions(head, disk.identity.logical_block);
+        Ok(())
+    })?;
     Ok(found)
 }
 

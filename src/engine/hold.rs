@@ -115,7 +115,9 @@ impl Holding {
                 _ => self.not_released(),
             });
         }
-        let why = warnings.join("; ");
+        if self.on_failure == OnHookFailure::Fail {
+            return Err(not_held(&warnings.join("; ")));
+        }
         self.note(|log| {
             log.records = Some(HookRecords {
                 prescript,
@@ -124,10 +126,7 @@ impl Holding {
             });
             log.warnings.append(&mut warnings);
         });
-        match self.on_failure {
-            OnHookFailure::Filesystem => Ok(()),
-            OnHookFailure::Fail => Err(not_held(&why)),
-        }
+        Ok(())
     }
 
     fn not_released(&self) -> String {

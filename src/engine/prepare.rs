@@ -10,15 +10,19 @@ use super::trust;
 use crate::capture::Baseline;
 use crate::device::read::{BufferPool, DiskReader, ReaderOptions, open_reader};
 use crate::device::{
-    Claim, Disk, Freezable, FreezeSet, Host, Mounts, NoTables, Topology, blocks_of_files, claims,
-    filesystems_on, free_space, freezable, swapped_now, swaps, untold_swaps,
+    Claim, Disk, Freezable, FreezeSet, Ground, Host, Mounts, NoTables, Topology, blocks_of_files,
+    claims, filesystems_on, free_space, freezable, swapped_now, swaps, untold_swaps,
 };
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::format::{DiskRecord, FilesystemRecord};
-use crate::freeze::Expedite;
+use crate::freeze::{Expedite, mounted_device};
 use crate::model::{BlockSet, DevNumber, Mode, SnapshotId};
 use crate::store::Vault;
 use crate::track::{ChangeSource, Recall};
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
 use std::slice;
 use std::sync::Arc;
 
@@ -61,12 +65,60 @@ impl Scene {
     pub fn resolve(&self, names: &[String]) -> Result<Vec<Disk>> {
         let mut disks: Vec<Disk> = Vec::new();
         for name in names {
-            let disk = self.topology.resolve_disk(&self.host, name)?;
+            let disk = self.topology.resolve_disk(&self.host, name);
+            let disk = disk.map_err(|error| self.named_by_its_place(name, error))?;
             if !disks.iter().any(|known| known.dev() == disk.dev()) {
                 disks.push(disk.clone());
             }
         }
         Ok(disks)
+    }
+
+    /// What a file lies on. Of a folder of btrfs, the mount alone tells the filesystem; of one
+    /// whose mount is gone, the folder.
+    pub fn ground_of(&self, file: File, path: &Path) -> Result<Ground<'_>> {
+        let number = file.metadata().io_context("look at", path)?.dev();
+        let number = DevNumber {
+            major: libc::major(number),
+            minor: libc::minor(number),
+        };
+        let device = mounted_device(&OwnedFd::from(file), None)?.unwrap_or(number);
+        Ok(self.mounts.ground(device))
+    }
+
+    /// The same refusal; of a file or folder, with the disk that it lies on.
+    fn named_by_its_place(&self, name: &str, error: Error) -> Error {
+        let path = Path::new(name);
+        let place = || -> Option<Ground<'_>> {
+            if error.kind() != ErrorKind::Usage || !name.contains('/') {
+                return None;
+            }
+            // A handle: nothing behind it is opened.
+            let mut options = File::options();
+            let handle = options.read(true).custom_flags(libc::O_PATH).open(path);
+            self.ground_of(handle.ok()?, path).ok()
+        };
+        let Some(Ground::Filesystem(filesystem)) = place() else {
+            return error;
+        };
+        let direct = filesystem.direct.map(|direct| direct.disk);
+        let is_meant = |dev: &&DevNumber| direct.is_none_or(|direct| direct == **dev);
+        let below = filesystem.disks.iter().filter(is_meant);
+        let below = below.filter_map(|dev| Some(self.topology.disk(*dev)?.name()));
+        let below: Vec<&str> = below.collect();
+        let target = filesystem.target().display();
+        let message = format!(
+            "{name} is no disk; it lies in {target}, on {}",
+            below.join(", ")
+        );
+        let hint = format!(
+            "snapshots are of whole disks: stillpoint snapshot {}",
+            below.join(" ")
+        );
+        match below.is_empty() {
+            true => error,
+            false => Error::new(ErrorKind::Usage, message).with_hint(hint),
+        }
     }
 
     /// What must stand still for a snapshot of these disks.

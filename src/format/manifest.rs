@@ -104,6 +104,20 @@ pub enum HookStatus {
     NotRun,
 }
 
+impl HookStatus {
+    /// For people.
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Self::Ran => "ran",
+            Self::Failed => "failed",
+            Self::TimedOut => "took too long",
+            Self::Rejected => "rejected, not run",
+            Self::Absent => "absent",
+            Self::NotRun => "not run",
+        }
+    }
+}
+
 /// The rules by which free space is believed now: a filesystem's word counts for its own bytes
 /// alone, and what the parent has as free is asked for again.
 pub const FREE_RULES: u16 = 1;

@@ -156,6 +156,30 @@ impl ThawReport {
     }
 }
 
+/// What runs that are dead may have left frozen, by name. Nothing is thawed.
+///
+/// # Errors
+/// When the records cannot be looked at.
+pub fn left_frozen(run_dir: &Path) -> Result<Vec<String>> {
+    let boot_id = record::boot_id()?;
+    let mut names = Vec::new();
+    for path in record::list(run_dir, record::FREEZES)? {
+        // One that cannot be read is told by a thaw.
+        let record = Record::read(&path).ok();
+        let dead = |one: &Record| one.is_of_boot(&boot_id) && !one.guardian.is_alive();
+        for (target, state) in record
+            .iter()
+            .filter(|one| dead(one))
+            .flat_map(Record::targets)
+        {
+            if state.may_be_frozen() {
+                names.push(target.name());
+            }
+        }
+    }
+    Ok(names)
+}
+
 /// Thaws what the records in `run_dir` name and whose guardian is dead, or has not thawed long
 /// after its deadline and is ended. Removes the records that have nothing more to tell; those of an
 /// earlier boot are removed unread, as a reboot thaws everything. As long as a filesystem stays

@@ -30,7 +30,7 @@ mod verdict;
 mod wire;
 mod writeout;
 
-pub use emergency::{LiveGuardian, MountOutcome, ThawReport, ThawedMount, thaw};
+pub use emergency::{LiveGuardian, MountOutcome, ThawReport, ThawedMount, left_frozen, thaw};
 pub use expedite::{Expedite, Expedited};
 pub use guardian::{FreezeTimes, Guardian, GuardianOptions, ThawTimes, Watch};
 pub use hook::{

@@ -22,6 +22,8 @@ const MAX_ENTRIES: usize = 20_000;
 pub const MAX_LOG_TAIL: u64 = 4 << 20;
 /// The block by which filesystems give room.
 const ROOM: usize = 4096;
+/// Where others keep theirs.
+const AS_ROOT: &str = "run it as root, with sudo for example, or name your own with --job-dir";
 const FILE_MODE: Mode = Mode::from_bits_truncate(0o600);
 
 /// The folder.
@@ -83,12 +85,18 @@ impl JobFolder {
         let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let fd = nix::fcntl::open(path, flags, Mode::empty()).map_err(|errno| match errno {
             Errno::ELOOP | Errno::ENOTDIR => refused("is a symlink, or no folder"),
+            Errno::EACCES => {
+                Error::io("open the job folder", path, errno.into()).with_hint(AS_ROOT)
+            }
             _ => elsewhere(Error::io("open the job folder", path, errno.into())),
         })?;
         let file = File::from(fd);
         let metadata = file.metadata().io_context("look at", path)?;
         if metadata.uid() != nix::unistd::geteuid().as_raw() {
-            return Err(refused("belongs to another user"));
+            return Err(match metadata.uid() {
+                0 => refused("belongs to root").with_hint(AS_ROOT),
+                _ => refused("belongs to another user"),
+            });
         }
         if metadata.mode() & 0o022 != 0 {
             return Err(refused("can be written to by others"));

@@ -106,7 +106,7 @@ pub fn fit_table(head: Vec<u8>, fit: TableFit) -> Result<TableChange> {
     Ok(TableChange::none(TableKind::None, head, None))
 }
 
-fn entries(mbr: &[u8; 512]) -> impl Iterator<Item = &[u8; 16]> {
+pub(super) fn entries(mbr: &[u8; 512]) -> impl Iterator<Item = &[u8; 16]> {
     mbr[446..510].as_chunks().0.iter()
 }
 
@@ -144,7 +144,7 @@ fn read_table(ends: &mut Ends, head_len: usize, fit: TableFit) -> Result<Table, 
 }
 
 /// Number, first and last sector of each used entry.
-fn used(array: &[u8], entry_size: usize) -> impl Iterator<Item = (u32, u64, u64)> {
+pub(super) fn used(array: &[u8], entry_size: usize) -> impl Iterator<Item = (u32, u64, u64)> {
     let each = (1..).zip(array.chunks_exact(entry_size));
     let used = each.filter(|(_, entry)| entry[..16].iter().any(|byte| *byte != 0));
     used.map(|(number, entry)| (number, le64(&entry[32..40]), le64(&entry[40..48])))

@@ -50,7 +50,14 @@ const DISKS: &[Row] = &[
         "no-such",
         "stillpoint disks",
     ),
-    row("a partition", "snapshot {dir}part1", 2, "partition", "").after(partition),
+    row(
+        "a partition",
+        "snapshot {dir}part1",
+        2,
+        "is a partition of",
+        "give loop",
+    )
+    .after(partition),
     row(
         "an empty drive",
         "snapshot {dir}empty",
@@ -330,7 +337,7 @@ const SNAPSHOTS: &[Row] = &[
         "no such disk",
         "restore latest {dir}x --disk sdx",
         1,
-        "no disk \"sdx\"",
+        "has a disk \"sdx\"",
         "{name}",
     ),
     row(

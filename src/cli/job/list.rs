@@ -1,19 +1,26 @@
 //! `job list`: the jobs of this host.
 
-use super::super::args::Common;
-use super::super::outcome::{Outcome, cells};
+use super::super::args::{Command, Common, Line};
+use super::super::outcome::{Outcome, cells, counted, table_text};
 use super::args::ListArgs;
 use super::folder_path;
 use super::status::doing;
 use crate::error::{ErrorKind, Result};
 use crate::job::{JobFolder, JobRecord, clip};
 use crate::model::printable::one_line;
+use clap::Parser;
 use comfy_table::{Table, presets};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fmt::Write;
 
 /// Most jobs that are told of unless all are asked for: runners keep but the end of what is said.
 const MOST: usize = 20;
+/// Most disks of a job that are named.
+const MOST_DISKS: usize = 4;
+/// Most bytes of the name of a disk or snapshot.
+const MOST_NAME: usize = 32;
+/// Most bytes of what went wrong.
+const MOST_WHY: usize = 100;
 
 pub fn run(args: &ListArgs, common: &Common) -> Result<Outcome> {
     let path = folder_path(common)?;
@@ -39,15 +46,19 @@ pub fn run(args: &ListArgs, common: &Common) -> Result<Outcome> {
         unreadable.drain(..bad.saturating_sub(MOST));
     }
     let left_out = jobs - shown.len();
+    let shown: Vec<Told> = shown.into_iter().map(Told::of).collect();
     let mut text = String::new();
     for (id, what) in unreadable.iter().rev().take(10).rev() {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "unreadable: {id}: {what}");
     }
     if !shown.is_empty() {
-        let _ = writeln!(text, "{}", table(&shown));
+        let _ = writeln!(text, "{}", table_text(&table(&shown)));
     }
-    let _ = write!(text, "{jobs} jobs in {}", path.display());
+    let _ = write!(text, "{} in {}", counted(jobs, "job"), path.display());
+    if jobs == 0 && !nix::unistd::geteuid().is_root() {
+        text.push_str("; those of root are listed by root: sudo stillpoint job list");
+    }
     if left_out > 0 {
         let _ = write!(text, ", {left_out} older ones not shown (--all shows them)");
     }
@@ -84,19 +95,80 @@ fn keep_newest(records: &mut Vec<JobRecord>) {
     });
 }
 
-/// Without what is long: there may be many.
+/// Without what is long: there may be many. Of the answer, what names the snapshot and its disks.
 fn brief(record: JobRecord) -> JobRecord {
+    let result = record.result.map(|result| {
+        let disks = result["disks"].as_array().into_iter().flatten();
+        let names = disks.filter_map(|disk| disk["disk"].as_str());
+        let names = names.take(MOST_DISKS).map(|name| clip(name, MOST_NAME));
+        json!({"snapshot": result["snapshot"], "disks": names.collect::<Vec<_>>()})
+    });
     JobRecord {
         phase: clip(&one_line(&record.phase), 60),
         command: clip(&one_line(&record.command), 20),
-        result: None,
+        result,
         text: None,
         warnings: Vec::new(),
         ..record
     }
 }
 
-fn summary(record: &JobRecord) -> serde_json::Value {
+/// A job, what it was to do, and why it has failed.
+struct Told {
+    record: JobRecord,
+    disks: Vec<String>,
+    snapshot: Option<String>,
+    why: Option<String>,
+}
+
+impl Told {
+    fn of(record: JobRecord) -> Self {
+        let answer = record.result.as_ref();
+        let disks = answer.and_then(|answer| answer["disks"].as_array());
+        let disks = disks.map(|all| all.iter().filter_map(Value::as_str).map(String::from));
+        let snapshot = answer.and_then(|answer| answer["snapshot"].as_str());
+        let message = record.error.as_ref().map(|error| &error["message"]);
+        let why = message.and_then(Value::as_str);
+        Self {
+            disks: disks.map_or_else(|| asked_for(&record.args), Iterator::collect),
+            snapshot: snapshot.map(|id| clip(id, MOST_NAME)),
+            why: why.map(|why| clip(&one_line(why), MOST_WHY)),
+            record,
+        }
+    }
+
+    /// What is being done, what was done, or why not.
+    fn what(&self) -> String {
+        let disks = self.disks.join(",");
+        let of = |what: &str| match (what.is_empty(), disks.is_empty()) {
+            (true, _) => disks.clone(),
+            (_, true) => what.to_owned(),
+            _ => format!("{disks}: {what}"),
+        };
+        match &self.why {
+            _ if !self.record.state.is_end() => of(&doing(&self.record)),
+            Some(why) => of(why),
+            None => of(self.snapshot.as_deref().unwrap_or_default()),
+        }
+    }
+}
+
+/// The disks that a job was told to take, as far as its arguments can be understood.
+fn asked_for(args: &[String]) -> Vec<String> {
+    let words = ["stillpoint"]
+        .into_iter()
+        .chain(args.iter().map(String::as_str));
+    let disks = match Line::try_parse_from(words).map(|line| line.command) {
+        Ok(Command::Snapshot(args)) => args.disks,
+        Ok(Command::Restore(args)) => args.disk.into_iter().collect(),
+        _ => Vec::new(),
+    };
+    let disks = disks.into_iter().take(MOST_DISKS);
+    disks.map(|disk| clip(&disk, MOST_NAME)).collect()
+}
+
+fn summary(told: &Told) -> Value {
+    let record = &told.record;
     json!({
         "job": record.job.to_string(),
         "command": record.command,
@@ -108,19 +180,18 @@ fn summary(record: &JobRecord) -> serde_json::Value {
         "updated": record.updated,
         "ended": record.ended,
         "exit_code": record.exit_code,
+        "disks": told.disks,
+        "snapshot": told.snapshot,
+        "why": told.why,
     })
 }
 
-fn table(records: &[JobRecord]) -> Table {
+fn table(all: &[Told]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    table.set_header(["ID", "STARTED (UTC)", "COMMAND", "STATE", "EXIT", "DOING"]);
-    for record in records {
-        let doing = if record.state.is_end() {
-            String::new()
-        } else {
-            doing(record)
-        };
+    table.set_header(["ID", "STARTED (UTC)", "COMMAND", "STATE", "EXIT", "WHAT"]);
+    for told in all {
+        let record = &told.record;
         table.add_row(cells([
             record.job.to_string(),
             record.started.strftime("%Y-%m-%d %H:%M:%S").to_string(),
@@ -129,7 +200,7 @@ fn table(records: &[JobRecord]) -> Table {
             record
                 .exit_code
                 .map_or_else(String::new, |code| code.to_string()),
-            clip(&doing, 60),
+            clip(&told.what(), MOST_WHY),
         ]));
     }
     table

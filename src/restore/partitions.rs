@@ -1,0 +1,67 @@
+//! Where the partitions of a disk are, by the beginning of its bytes. A table that is damaged or
+//! not understood has none.
+
+use super::table::{entries, used};
+use crate::device::has_mbr;
+use crate::model::{Bytes, Extent};
+use gpt::disk::LogicalBlockSize;
+use gpt::header::read_header_from_arbitrary_device;
+use std::io::Cursor;
+
+/// A partition, by its table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Partition {
+    /// Its number, from 1.
+    pub number: u32,
+    /// Where it lies on the disk.
+    pub place: Extent,
+}
+
+/// The partitions by the table in `head`, the beginning of a disk with sectors of `sector` bytes,
+/// by their place. Of an MBR the primary ones, an extended one as a whole.
+pub fn partitions(head: &[u8], sector: u32) -> Vec<Partition> {
+    let mut found = match head.first_chunk::<512>().filter(|first| has_mbr(first)) {
+        Some(mbr) if !entries(mbr).any(|entry| entry[4] == 0xEE) => of_mbr(mbr, sector),
+        _ => of_gpt(head, sector).unwrap_or_default(),
+    };
+    found.sort_by_key(|one| one.place);
+    found
+}
+
+fn of_mbr(mbr: &[u8; 512], sector: u32) -> Vec<Partition> {
+    let number = |at: &[u8]| at.try_into().map_or(0, u32::from_le_bytes);
+    let each = entries(mbr).zip(1..).filter(|(entry, _)| entry[4] != 0);
+    let each = each.map(|(entry, at)| {
+        let (start, count) = (number(&entry[8..12]), number(&entry[12..16]));
+        let bytes = |sectors: u32| Bytes(u64::from(sectors) * u64::from(sector));
+        Partition {
+            number: at,
+            place: Extent::new(bytes(start), bytes(count)),
+        }
+    });
+    each.filter(|one| one.place.length.0 > 0).collect()
+}
+
+fn of_gpt(head: &[u8], sector: u32) -> Option<Vec<Partition>> {
+    let sector = u64::from(sector);
+    let lb = LogicalBlockSize::try_from(sector).ok()?;
+    let header = read_header_from_arbitrary_device(&mut Cursor::new(head), lb).ok()?;
+    let size = usize::try_from(header.part_size)
+        .ok()
+        .filter(|size| *size >= 128)?;
+    let start = usize::try_from(header.part_start.checked_mul(sector)?).ok()?;
+    let length = size.checked_mul(usize::try_from(header.num_parts).ok()?)?;
+    let array = head.get(start..start.checked_add(length)?)?;
+    if crc32fast::hash(array) != header.crc32_parts {
+        return None;
+    }
+    let found = used(array, size).filter_map(|(number, first, last)| {
+        let count = last.checked_sub(first)?.checked_add(1)?;
+        let place = Extent::new(
+            Bytes(first.checked_mul(sector)?),
+            Bytes(count.checked_mul(sector)?),
+        );
+        Some(Partition { number, place })
+    });
+    Some(found.collect())
+}
