@@ -139,6 +139,18 @@ impl Error {
         self
     }
 
+    /// The same failure, told to another who waited for the same thing: its causes are in the text.
+    #[must_use]
+    pub fn retold(&self) -> Self {
+        Self {
+            kind: self.kind,
+            message: self.to_string(),
+            hint: self.hint.clone(),
+            disk: self.disk.clone(),
+            source: None,
+        }
+    }
+
     /// The disk without which it would not have happened, as far as is known.
     pub fn disk(&self) -> Option<&str> {
         self.disk.as_deref()

@@ -59,7 +59,7 @@ fn run_through(
     (taken, store.moments())
 }
 
-/// How many moments the next run has.
+/// How many moments the next run has: just as many as each run that goes on from here.
 fn moments_of(inner: &Arc<dyn ObjectStore>) -> u64 {
     let (taken, moments) = run_through(Arc::clone(inner), 7, |_| Ok(()));
     let vault = Vault::open(Arc::clone(inner)).unwrap();
@@ -187,12 +187,14 @@ fn an_error_at_any_moment_leaves_nothing_behind() {
         let before = names(inner.as_ref());
         for moment in 0..moments {
             let what = format!("{kind:?} at {moment} of {moments}");
-            let (taken, _) = run_through(Arc::clone(&inner), 1, move |operation| {
-                match operation.moment == moment {
-                    true => Err(Error::new(kind, "the test says so")),
-                    false => Ok(()),
-                }
-            });
+            let (taken, seen) =
+                run_through(Arc::clone(&inner), 1, move |operation| {
+                    match operation.moment == moment {
+                        true => Err(Error::new(kind, "the test says so")),
+                        false => Ok(()),
+                    }
+                });
+            assert!(seen > moment, "{what}: there were only {seen}: no fault");
             match taken {
                 // Some damage of what is there can be done without.
                 Ok(taken) => {
@@ -222,19 +224,70 @@ fn an_error_at_any_moment_leaves_nothing_behind() {
     }
 }
 
+/// What a run asks of its store does not depend on which of its threads is faster: a fault at any
+/// moment that one run had comes in every other, and a store that is paid by the request costs the
+/// same each night.
+#[test]
+fn every_run_asks_the_same_of_its_store() {
+    let inner: Arc<dyn ObjectStore> = Arc::new(MemoryStore::new());
+    let vault = Arc::new(Vault::create(Arc::clone(&inner), vault_options()).unwrap());
+    take(&vault, &disks(0), Take::default()).unwrap();
+    let asked = || {
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let noted = Arc::clone(&log);
+        let (taken, moments) = run_through(Arc::clone(&inner), 1, move |operation| {
+            let name = operation.name.as_str();
+            let known = operation.verb == "get";
+            // What a run puts has a name of its own each time.
+            let name = if known { name } else { folder_of(name) };
+            let mut log = noted.lock().unwrap();
+            log.push((operation.verb, name.to_owned(), operation.done));
+            Ok(())
+        });
+        let id = taken.unwrap().manifest.snapshot.to_string();
+        vault.delete(&vault.find(&id).unwrap()).unwrap();
+        let mut log = std::mem::take(&mut *log.lock().unwrap());
+        assert_eq!(
+            log.len() as u64,
+            moments,
+            "each moment is one of the store's"
+        );
+        log.sort();
+        log
+    };
+    let first = asked();
+    let footers = first.iter().filter(|one| one.0 == "get" && one.2);
+    let footers: Vec<_> = footers
+        .filter(|one| one.1.starts_with("segments/"))
+        .collect();
+    assert_eq!(
+        footers.len(),
+        1,
+        "one footer, wanted by two threads: {first:?}"
+    );
+    for _ in 0..20 {
+        assert_eq!(asked(), first);
+    }
+}
+
+fn folder_of(name: &str) -> &str {
+    name.split('/').next().unwrap_or_default()
+}
+
 #[test]
 fn when_everything_fails_from_a_moment_on_what_is_there_stays_whole() {
     let inner: Arc<dyn ObjectStore> = Arc::new(MemoryStore::new());
     let vault = Arc::new(Vault::create(Arc::clone(&inner), vault_options()).unwrap());
     let first = take(&vault, &disks(0), Take::default()).unwrap();
     for moment in 0..moments_of(&inner) {
-        let (taken, _) = run_through(Arc::clone(&inner), 1, move |operation| {
+        let (taken, seen) = run_through(Arc::clone(&inner), 1, move |operation| {
             match operation.moment >= moment {
                 true => Err(Error::new(ErrorKind::Io, "unplugged")),
                 false => Ok(()),
             }
         });
-        assert!(taken.is_err());
+        assert!(seen > moment, "{moment}: there were only {seen}: no fault");
+        assert!(taken.is_err(), "{moment}: the error was swallowed");
         // The manifest may be there, when not even its deletion got through: then it is whole.
         let report = verify_all(&vault).unwrap();
         assert!(report.broken.is_empty(), "{moment}: {:?}", report.broken);

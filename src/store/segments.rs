@@ -11,7 +11,7 @@ use crate::format::{
 use crate::model::{Content, ObjectId, RunMap};
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Most slots that the footers in the cache may have together: 56 bytes each, so 14 MiB.
 const CACHE_SLOTS: usize = 1 << 18;
@@ -30,9 +30,14 @@ pub struct StoredChunk {
     pub stored_len: u32,
 }
 
+/// A footer, or why it could not be had; empty while it is on its way. Whoever wants it meanwhile
+/// waits for the one who fetches it: it is fetched once.
+type Flight = OnceLock<Result<Arc<Footer>>>;
+
 #[derive(Default)]
 struct Cached {
-    footers: HashMap<ObjectId, Arc<Footer>>,
+    footers: HashMap<ObjectId, Arc<Flight>>,
+    /// Those that have come; one on its way is in neither this nor the sum.
     oldest_first: VecDeque<ObjectId>,
     slots: usize,
 }
@@ -42,27 +47,49 @@ struct Cached {
 pub struct SegmentCache(Mutex<Cached>);
 
 impl SegmentCache {
-    /// The footer of a segment, from the cache or the store.
+    /// The footer of a segment, from the cache or the store. A failure is not kept: it is told to
+    /// all who waited for it, and the next one asks the store again.
     pub(super) fn footer(&self, store: &dyn ObjectStore, id: ObjectId) -> Result<Arc<Footer>> {
-        let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(footer) = lock().footers.get(&id) {
-            return Ok(Arc::clone(footer));
+        let flight = Arc::clone(self.lock().footers.entry(id).or_default());
+        let mut fetched_here = false;
+        let footer = flight.get_or_init(|| {
+            fetched_here = true;
+            let footer = read_footer(store, id).map(Arc::new);
+            footer.map_err(|error| of_segment(error, id))
+        });
+        if fetched_here {
+            self.lock().keep(id, footer.as_deref().ok());
         }
-        let footer = Arc::new(read_footer(store, id).map_err(|error| of_segment(error, id))?);
-        let mut cached = lock();
-        if cached.footers.insert(id, Arc::clone(&footer)).is_none() {
-            cached.slots += footer.slots().len();
-            cached.oldest_first.push_back(id);
+        match footer {
+            Ok(footer) => Ok(Arc::clone(footer)),
+            Err(error) => Err(error.retold()),
         }
-        while cached.slots > CACHE_SLOTS && cached.oldest_first.len() > 1 {
-            let Some(oldest) = cached.oldest_first.pop_front() else {
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Cached> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Cached {
+    /// Keeps a footer that has come, and forgets the oldest where there are too many; `None`: it
+    /// did not come.
+    fn keep(&mut self, id: ObjectId, footer: Option<&Footer>) {
+        let Some(footer) = footer else {
+            self.footers.remove(&id);
+            return;
+        };
+        self.slots += footer.slots().len();
+        self.oldest_first.push_back(id);
+        while self.slots > CACHE_SLOTS && self.oldest_first.len() > 1 {
+            let Some(oldest) = self.oldest_first.pop_front() else {
                 break;
             };
-            if let Some(gone) = cached.footers.remove(&oldest) {
-                cached.slots -= gone.slots().len();
+            let gone = self.footers.remove(&oldest);
+            if let Some(Ok(footer)) = gone.as_deref().and_then(OnceLock::get) {
+                self.slots -= footer.slots().len();
             }
         }
-        Ok(footer)
     }
 }
 
@@ -219,4 +246,89 @@ pub(super) fn check_segment(store: &dyn ObjectStore, id: ObjectId) -> Result<u64
         Ok(bytes.len() as u64)
     };
     check().map_err(|error| of_segment(error, id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::{Packed, SegmentWriter, encode_chunk};
+    use crate::store::{FaultStore, MemoryStore};
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+    const THREADS: usize = 8;
+
+    /// Lets many ask for one footer at once, and answers what each got and how often it was
+    /// fetched. The first fetch ends when all have asked, or when a second one begins.
+    fn ask_at_once(broken: bool) -> (Vec<Result<usize>>, u64) {
+        let mut packed = Packed::default();
+        let mut writer = SegmentWriter::create(Vec::new());
+        let chunk = encode_chunk(&[7; 100], &mut packed).unwrap();
+        writer.push(&chunk, &packed);
+        let (id, bytes) = writer.finish();
+        let inner: Arc<dyn ObjectStore> = Arc::new(MemoryStore::new());
+        inner.put(&ObjectName::segment(id), bytes.into()).unwrap();
+        let cache = Arc::new(SegmentCache::default());
+        let fetches = Arc::new(AtomicU64::new(0));
+        let (asked, counted) = (Arc::clone(&cache), Arc::clone(&fetches));
+        let store = FaultStore::new(inner, move |operation| {
+            if operation.done {
+                return Ok(());
+            }
+            counted.fetch_add(1, Ordering::SeqCst);
+            // Each who asks holds the flight, and the cache does.
+            let all = || asked.lock().footers.get(&id).map(Arc::strong_count) > Some(THREADS);
+            while !all() && counted.load(Ordering::SeqCst) == 1 {
+                std::thread::yield_now();
+            }
+            match broken {
+                true => Err(Error::new(ErrorKind::Io, "the test says so")),
+                false => Ok(()),
+            }
+        });
+        let ask = || cache.footer(&store, id).map(|footer| footer.slots().len());
+        let answers = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(ask)).collect();
+            let answers = threads.into_iter().map(|thread| thread.join().unwrap());
+            answers.collect()
+        });
+        (answers, fetches.load(Ordering::SeqCst))
+    }
+
+    #[test]
+    fn many_who_want_one_footer_fetch_it_once() {
+        let (answers, fetches) = ask_at_once(false);
+        assert!(answers.iter().all(|answer| matches!(answer, Ok(1))));
+        assert_eq!(fetches, 1);
+    }
+
+    #[test]
+    fn all_who_waited_are_told_of_a_failure() {
+        let (answers, fetches) = ask_at_once(true);
+        for answer in answers {
+            let error = answer.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Io);
+            assert!(error.to_string().contains("the test says so"), "{error}");
+        }
+        assert_eq!(fetches, 1);
+    }
+
+    #[test]
+    fn a_failure_is_not_kept() {
+        let store = Arc::new(MemoryStore::new());
+        let cache = SegmentCache::default();
+        let fail = AtomicBool::new(true);
+        let mut writer = SegmentWriter::create(Vec::new());
+        let mut packed = Packed::default();
+        let chunk = encode_chunk(&[7; 100], &mut packed).unwrap();
+        writer.push(&chunk, &packed);
+        let (id, bytes) = writer.finish();
+        store.put(&ObjectName::segment(id), bytes.into()).unwrap();
+        let faulty = FaultStore::new(store, move |_| match fail.swap(false, Ordering::SeqCst) {
+            true => Err(Error::new(ErrorKind::Io, "the test says so")),
+            false => Ok(()),
+        });
+        assert!(cache.footer(&faulty, id).is_err());
+        assert_eq!(cache.footer(&faulty, id).unwrap().slots().len(), 1);
+        assert_eq!(cache.lock().slots, 1);
+    }
 }
