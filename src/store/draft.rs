@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Objects that belong to no snapshot yet.
 pub struct Draft {
     vault: Arc<Vault>,
-    session: Option<Mutex<Session>>,
+    session: Option<Session>,
     put: Mutex<Vec<ObjectName>>,
 }
 
@@ -27,10 +27,11 @@ impl Draft {
         }
     }
 
-    /// An empty draft of a run that has said that it is there, and goes on saying so as it puts.
+    /// An empty draft of a run that has said that it is there, and goes on saying so until the
+    /// draft is dropped.
     pub fn begin_in(vault: &Arc<Vault>, session: Session) -> Self {
         let mut draft = Self::begin(vault);
-        draft.session = Some(Mutex::new(session));
+        draft.session = Some(session);
         draft
     }
 
@@ -39,13 +40,12 @@ impl Draft {
         let mut put = self.put.lock().unwrap_or_else(PoisonError::into_inner);
         put.push(name.clone());
         drop(put);
-        if let Some(session) = &self.session {
-            session
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .heartbeat()?;
-        }
+        self.check_session()?;
         self.vault.store.put(name, bytes)
+    }
+
+    fn check_session(&self) -> Result<()> {
+        self.session.as_ref().map_or(Ok(()), Session::check)
     }
 
     /// Puts a finished segment.
@@ -69,6 +69,7 @@ impl Draft {
     pub fn commit(self, manifest: &Manifest) -> Result<()> {
         let name = ObjectName::manifest(&manifest.host, manifest.snapshot);
         let bytes = manifest.encode()?;
+        self.check_session()?;
         let keep = |draft: &Self| {
             draft
                 .put

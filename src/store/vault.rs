@@ -4,7 +4,7 @@ use super::local::LocalStore;
 use super::name::ObjectName;
 use super::object_store::ObjectStore;
 use super::segments::{SegmentCache, StoredChunk, check_segment, lost_segments, read_chunks};
-use super::session::Session;
+use super::session::{BEAT, Session};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{
     BlockDedup, IndexRef, Kind, MAX_OBJECT, SessionRecord, VERSION, VaultInfo, decode_index,
@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What a new vault shall be.
 #[derive(Clone, Debug)]
@@ -216,9 +217,19 @@ impl Vault {
         check_segment(self.store.as_ref(), segment)
     }
 
-    /// Says that a run writes to the vault.
+    /// Says that a run writes to the vault, and goes on saying so each minute.
     pub fn begin_session(&self, run: SnapshotId, record: SessionRecord) -> Result<Session> {
-        Session::begin(Arc::clone(&self.store), run, record)
+        self.begin_session_every(BEAT, run, record)
+    }
+
+    /// The same with another time between two beats.
+    pub fn begin_session_every(
+        &self,
+        every: Duration,
+        run: SnapshotId,
+        record: SessionRecord,
+    ) -> Result<Session> {
+        Session::begin(Arc::clone(&self.store), run, record, every)
     }
 }
 

@@ -8,11 +8,15 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
 use stillpoint::format::SessionRecord;
-use stillpoint::model::SnapshotId;
+use stillpoint::model::{ObjectId, SnapshotId};
 use stillpoint::store::{
-    Blob, FaultStore, LocalStore, MemoryStore, ObjectName, ObjectStore, Session, Vault,
+    Blob, Draft, FaultStore, LocalStore, MemoryStore, ObjectName, ObjectStore, Operation, Session,
+    Vault,
 };
+use stillpoint::{Error, ErrorKind, Result};
 
 const VAULT: &str = "STILLPOINT_SESSIONS_VAULT";
 
@@ -163,4 +167,152 @@ fn a_store_without_locks_keeps_them_all() {
     store.put(&name, bytes.into()).unwrap();
     let _session = begin(&vault, "here", "now");
     assert!(sessions(store.as_ref()).contains(&name));
+}
+
+/// The time between two beats in these tests, which wait for beats and not for times.
+const SOON: Duration = Duration::from_millis(1);
+/// So long nothing here takes: what is waited for longer does not come.
+const NEVER: Duration = Duration::from_secs(60);
+
+/// A vault in memory whose operations on sessions `step` is told of, and its store.
+fn watched(
+    step: impl Fn(Operation<'_>) -> Result<()> + Send + Sync + 'static,
+) -> (Arc<dyn ObjectStore>, Arc<Vault>) {
+    let inner: Arc<dyn ObjectStore> = Arc::new(MemoryStore::new());
+    Vault::create(Arc::clone(&inner), vault_options()).unwrap();
+    let store = FaultStore::new(Arc::clone(&inner), move |operation| {
+        match operation.name.as_str().starts_with("sessions/") {
+            true => step(operation),
+            false => Ok(()),
+        }
+    });
+    let vault = Arc::new(Vault::open(Arc::new(store)).unwrap());
+    (inner, vault)
+}
+
+fn begin_beating(vault: &Vault) -> Session {
+    let begun = vault.begin_session_every(SOON, new_id(), record("here", "now", 5));
+    begun.unwrap()
+}
+
+fn beat_of(operation: Operation<'_>) -> u32 {
+    operation
+        .name
+        .as_str()
+        .rsplit('-')
+        .next()
+        .unwrap()
+        .parse()
+        .unwrap()
+}
+
+fn wait_for<T: PartialEq>(said: &Receiver<T>, what: &T) {
+    while said.recv_timeout(NEVER).expect("it does not come") != *what {}
+}
+
+fn put_something(draft: &Draft) -> Result<()> {
+    draft.put_segment(ObjectId::generate(), Blob::from_static(b"bytes"))
+}
+
+#[test]
+fn a_run_that_stores_nothing_says_that_it_is_there() {
+    let (say, said) = channel();
+    let (inner, vault) = watched(move |operation| {
+        let _ = say.send((operation.verb, operation.done, beat_of(operation)));
+        Ok(())
+    });
+    let session = begin_beating(&vault);
+    wait_for(&said, &("put", true, 3));
+    wait_for(&said, &("delete", false, 2));
+    // The old record goes when the new one is there: at no moment is there none.
+    let now = sessions(inner.as_ref());
+    assert!(!now.is_empty());
+    for name in now {
+        let Ok(bytes) = inner.get(&name, u64::MAX) else {
+            continue;
+        };
+        let record = SessionRecord::decode(&bytes).unwrap();
+        let heard = record.heartbeat.duration_since(record.started);
+        assert!(heard > SignedDuration::from_hours(4), "{heard}");
+    }
+    drop(session);
+    assert!(sessions(inner.as_ref()).is_empty());
+    // The thread is gone, and with it the store that it had.
+    drop(vault);
+    assert_eq!(Arc::strong_count(&inner), 1);
+}
+
+#[test]
+fn one_beat_that_fails_costs_nothing() {
+    let (say, said) = channel();
+    let (inner, vault) = watched(move |operation| {
+        let beat = beat_of(operation);
+        let _ = say.send((operation.verb, operation.done, beat));
+        match (operation.verb, beat) {
+            ("put", 1) => Err(Error::new(ErrorKind::Io, "the test says so")),
+            _ => Ok(()),
+        }
+    });
+    let draft = Draft::begin_in(&vault, begin_beating(&vault));
+    // The record before it stays until there is another.
+    wait_for(&said, &("put", false, 2));
+    wait_for(&said, &("delete", true, 0));
+    put_something(&draft).unwrap();
+    drop(draft);
+    assert!(sessions(inner.as_ref()).is_empty());
+}
+
+/// Its objects may be taken for those of a dead run by then.
+#[test]
+fn a_run_whose_beats_all_fail_ends_with_why() {
+    let (say, said) = channel();
+    let (inner, vault) = watched(move |operation| {
+        let beat = beat_of(operation);
+        let _ = say.send((operation.verb, beat));
+        match (operation.verb, beat) {
+            ("put", 1..) => Err(Error::new(ErrorKind::Io, "the test says so")),
+            _ => Ok(()),
+        }
+    });
+    let draft = Draft::begin_in(&vault, begin_beating(&vault));
+    // The eleventh is tried: ten have failed, and are known to have.
+    wait_for(&said, &("put", 11));
+    let error = put_something(&draft).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io);
+    assert!(error.to_string().contains("in a row"), "{error}");
+    assert!(error.to_string().contains("the test says so"), "{error}");
+    let left = sessions(inner.as_ref());
+    assert_eq!(left.len(), 1, "the first record stays: {left:?}");
+    drop(draft);
+    assert!(sessions(inner.as_ref()).is_empty());
+}
+
+#[test]
+fn a_vault_that_hangs_does_not_keep_a_run_from_its_end() {
+    let (open, gate) = channel::<()>();
+    let gate = std::sync::Mutex::new(gate);
+    let (say, said) = channel();
+    let (inner, vault) = watched(move |operation| {
+        let step = (operation.verb, operation.done, beat_of(operation));
+        let _ = say.send(step);
+        if step == ("put", false, 1) {
+            // Until the gate is opened: it hangs up.
+            let _ = gate.lock().unwrap().recv();
+        }
+        Ok(())
+    });
+    let session = begin_beating(&vault);
+    wait_for(&said, &("put", false, 1));
+    let (ended, has_ended) = channel();
+    let end = std::thread::spawn(move || {
+        drop(session);
+        ended.send(()).unwrap();
+    });
+    let ended = has_ended.recv_timeout(NEVER);
+    // When it answers again, the record is taken away all the same.
+    drop(open);
+    end.join().unwrap();
+    ended.expect("the run's end waits for the vault");
+    wait_for(&said, &("delete", true, 1));
+    assert!(sessions(inner.as_ref()).is_empty());
 }
