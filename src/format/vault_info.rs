@@ -3,7 +3,7 @@
 //! One line of JSON: `{"vault":{…},"blake3":"<hex>"}`, the hash being that of the exact bytes of
 //! the value of `vault`.
 
-use super::{VERSION, damaged};
+use super::{Kind, VERSION, damaged, open_object};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::ObjectId;
 use crate::model::printable::json;
@@ -56,6 +56,13 @@ struct AnyVersion {
     encryption: Option<serde_json::Value>,
 }
 
+/// What a manifest says of its vault.
+#[derive(Deserialize)]
+struct OfVault {
+    vault: ObjectId,
+    started: Timestamp,
+}
+
 impl VaultInfo {
     /// The longest `vault.json` that is read, in bytes.
     pub const MAX_LEN: u64 = 1 << 20;
@@ -69,6 +76,23 @@ impl VaultInfo {
         let mut bytes = serde_json::to_vec(&File { vault, blake3 }).map_err(bug)?;
         bytes.push(b'\n');
         Ok(bytes)
+    }
+
+    /// What a vault was, as one of its manifests tells: its name for people is not known to it.
+    pub fn from_manifest(manifest: &[u8]) -> Result<Self> {
+        let plain = open_object(Kind::Manifest, None, manifest)?;
+        let of: OfVault = serde_json::from_slice(&plain)
+            .map_err(|error| damaged("a manifest cannot be understood").with_source(error))?;
+        Ok(Self {
+            format: VERSION,
+            id: of.vault,
+            name: "recovered".into(),
+            description: None,
+            block_size: crate::model::BLOCK_SIZE,
+            created: of.started,
+            dedup: BlockDedup::Disk,
+            encryption: None,
+        })
     }
 
     /// Reads `vault.json`.

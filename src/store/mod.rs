@@ -2,6 +2,7 @@
 //! It must never know what a disk is.
 
 mod catalog;
+mod door;
 mod draft;
 mod fault;
 mod history;

@@ -37,6 +37,11 @@ impl ObjectName {
         Self("vault.json".into())
     }
 
+    /// `segments`.
+    pub fn segments() -> Self {
+        Self("segments".into())
+    }
+
     /// `segments/ab/<id>`.
     pub fn segment(id: ObjectId) -> Self {
         let text = id.to_string();

@@ -1,5 +1,6 @@
 //! A vault: what `init` makes and every other command opens.
 
+use super::door::{bad_info, no_info, was_vault};
 use super::local::LocalStore;
 use super::name::ObjectName;
 use super::object_store::ObjectStore;
@@ -71,17 +72,14 @@ impl Vault {
 
     /// Opens the vault in `store`.
     pub fn open(store: Arc<dyn ObjectStore>) -> Result<Self> {
-        let bytes = match store.get(&ObjectName::vault_info(), VaultInfo::MAX_LEN) {
+        let bytes = store.get(&ObjectName::vault_info(), VaultInfo::MAX_LEN);
+        let info = match bytes.and_then(|bytes| VaultInfo::decode(&bytes)) {
+            Ok(info) => info,
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                return Err(Error::new(
-                    ErrorKind::NotFound,
-                    format!("{} is not a vault: it has no vault.json", store.location()),
-                )
-                .with_hint("make one in an empty directory with: stillpoint init DIRECTORY"));
+                return Err(no_info(store.as_ref()));
             }
-            other => other?,
+            Err(error) => return Err(bad_info(store.as_ref(), error)),
         };
-        let info = VaultInfo::decode(&bytes).map_err(|error| error.context(store.location()))?;
         Ok(Self {
             store,
             info,
@@ -94,11 +92,7 @@ impl Vault {
     pub fn create_local(path: &Path, options: VaultOptions) -> Result<Self> {
         let store = LocalStore::create(path)?;
         if !store.is_empty()? {
-            return Err(Error::new(
-                ErrorKind::Exists,
-                format!("{} is not empty: no vault was made in it", path.display()),
-            )
-            .with_hint("name an empty directory, or one that is not there yet"));
+            return Err(taken(&store, path));
         }
         let root = store.root()?;
         let vault = Self::create(Arc::new(store), options)?;
@@ -231,6 +225,26 @@ impl Vault {
     ) -> Result<Session> {
         Session::begin(Arc::clone(&self.store), run, record, every)
     }
+}
+
+/// Why no vault is made in a directory that is not empty.
+fn taken(store: &LocalStore, path: &Path) -> Error {
+    let info = store.get(&ObjectName::vault_info(), VaultInfo::MAX_LEN);
+    let nothing_there = info
+        .as_ref()
+        .is_err_and(|error| error.kind() == ErrorKind::NotFound);
+    if nothing_there && was_vault(store) {
+        return no_info(store);
+    }
+    let place = path.display();
+    if !nothing_there {
+        return Error::new(ErrorKind::Exists, format!("{place} is a vault already")).with_hint(
+            format!("use it as it is: --vault {place}; nothing was changed"),
+        );
+    }
+    let what = format!("{place} is not empty: no vault was made in it");
+    Error::new(ErrorKind::Exists, what)
+        .with_hint("name an empty directory, or one that is not there yet")
 }
 
 pub(super) fn missing_is_damage(error: Error, what: &str) -> Error {

@@ -189,10 +189,17 @@ const VAULTS: &[Row] = &[
     .after(newer),
     row(
         "init, not empty",
-        "init {dir}vault",
+        "init {dir}",
         1,
         "is not empty",
         "empty directory",
+    ),
+    row(
+        "init, on a vault",
+        "init {dir}vault",
+        1,
+        "is a vault already",
+        "--vault",
     ),
     row(
         "init, on a file",

@@ -1,0 +1,59 @@
+//! What stands at a vault's door where no good `vault.json` does: an empty place, or a vault that
+//! has lost it. It only looks.
+
+use super::name::ObjectName;
+use super::object_store::ObjectStore;
+use crate::error::{Error, ErrorKind};
+use crate::format::{MAX_OBJECT, VaultInfo};
+
+/// Most manifests that are asked for the vault's own name.
+const MAX_ASKED: usize = 16;
+
+/// Why a vault without `vault.json` is not opened.
+pub(super) fn no_info(store: &dyn ObjectStore) -> Error {
+    let place = store.location();
+    if was_vault(store) {
+        let what = format!("{place} was a vault: all but its vault.json is there");
+        return how_to_put_back(store, Error::new(ErrorKind::Damaged, what));
+    }
+    let what = format!("{place} is not a vault: it has no vault.json");
+    Error::new(ErrorKind::NotFound, what)
+        .with_hint("make one in an empty directory with: stillpoint init DIRECTORY")
+}
+
+/// The same of one whose `vault.json` cannot be read; of what is no damage nothing more is said.
+pub(super) fn bad_info(store: &dyn ObjectStore, error: Error) -> Error {
+    let error = error.context(store.location());
+    match error.kind() {
+        ErrorKind::Damaged if was_vault(store) => how_to_put_back(store, error),
+        _ => error,
+    }
+}
+
+/// Whether something of a vault is there.
+pub(super) fn was_vault(store: &dyn ObjectStore) -> bool {
+    let has = |folder: ObjectName| store.list(&folder).is_ok_and(|found| !found.is_empty());
+    has(ObjectName::snapshots()) || has(ObjectName::segments())
+}
+
+fn how_to_put_back(store: &dyn ObjectStore, error: Error) -> Error {
+    let hint = "put vault.json back from a copy of the vault, it never changes; what is there of \
+                the vault is untouched";
+    match rebuilt(store) {
+        None => error.with_hint(hint),
+        Some(line) => error.with_hint(format!(
+            "{hint}; without a copy, a vault.json of this one line does: {line}"
+        )),
+    }
+}
+
+/// The line of a `vault.json` that fits the snapshots that are there.
+fn rebuilt(store: &dyn ObjectStore) -> Option<String> {
+    let snapshots = store.list(&ObjectName::snapshots()).ok()?;
+    let info = snapshots.iter().take(MAX_ASKED).find_map(|manifest| {
+        let bytes = store.get(&manifest.name, MAX_OBJECT).ok()?;
+        VaultInfo::from_manifest(&bytes).ok()
+    })?;
+    let line = String::from_utf8(info.encode().ok()?).ok()?;
+    Some(line.trim_end().to_owned())
+}
