@@ -5,6 +5,7 @@ mod hostile;
 mod kinds;
 mod lost;
 mod matrix;
+mod noted;
 mod stopped;
 
 use crate::support::model::ModelDisk;
@@ -164,7 +165,7 @@ fn judge(store: Arc<dyn ObjectStore>, truth: &[Truth], what: &str) -> Verdict {
             .collect();
         judge_disk(&vault, record.unwrap(), (&one.bytes, &lost), what);
     }
-    match report.broken.is_empty() && !missing {
+    match report.broken.is_empty() && report.harmless.is_empty() && !missing {
         true => Verdict::Harmless,
         false => Verdict::Found,
     }

@@ -13,6 +13,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
+use stillpoint::engine::Noted;
 use stillpoint::format::Manifest;
 use stillpoint::model::BLOCK_SIZE;
 use stillpoint::store::{
@@ -40,7 +41,7 @@ fn disks(generation: u8) -> Vec<ModelDisk> {
 
 fn names(store: &dyn ObjectStore) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
-    for prefix in ["index", "segments", "sessions", "snapshots"] {
+    for prefix in ["damaged", "index", "segments", "sessions", "snapshots"] {
         let listed = store.list(&ObjectName::parse(prefix).unwrap()).unwrap();
         names.extend(listed.into_iter().map(|object| object.name.to_string()));
     }
@@ -391,7 +392,13 @@ fn an_error_while_reading_is_told_and_never_gives_wrong_bytes() {
                     },
                 ));
             let result = Vault::open(store.clone()).and_then(|vault| match work {
-                "verify" => verify_all(&vault).map(|report| assert!(report.broken.is_empty())),
+                "verify" => verify_all(&vault).and_then(|report| {
+                    assert!(report.broken.is_empty() && report.harmless.is_empty());
+                    match report.noted {
+                        Noted::Failed(error) => Err(error),
+                        Noted::Nothing | Noted::Done => Ok(()),
+                    }
+                }),
                 _ => [&first, &second].iter().try_for_each(|taken| {
                     for (record, truth) in taken.manifest.disks.iter().zip(&taken.truth) {
                         let (bytes, report) = restore(&vault, record, true)?;

@@ -19,35 +19,49 @@ pub struct Baseline {
 pub struct Lost {
     /// The segments that are missing or cut short.
     pub segments: BTreeSet<ObjectId>,
-    /// The blocks whose bytes stood in them.
+    /// The segments in which `verify` has found damaged chunks that it needs.
+    pub damaged: BTreeSet<ObjectId>,
+    /// The blocks whose bytes stood there.
     pub blocks: BlockSet,
 }
 
 impl Baseline {
-    /// Reads an earlier snapshot's map, and looks which of its segments are there. `check` is asked
-    /// now and then, and its error is returned.
+    /// Reads an earlier snapshot's map, and looks which of its segments are there and what of them
+    /// is known to be damaged. `check` is asked now and then, and its error is returned.
     pub fn load(
         vault: &Arc<Vault>,
         record: &DiskRecord,
         check: &dyn Fn() -> Result<()>,
     ) -> Result<Self> {
         let mut map = vault.read_index(&record.index, block_count(record.identity.size), check)?;
-        let segments = vault.lost_segments(&map, check)?;
-        let mut blocks = BlockSet::new();
-        for run in map.iter().filter(|_| !segments.is_empty()) {
-            if let Content::Data { segment, .. } = run.content
-                && segments.contains(&segment)
-            {
-                blocks.insert_range(run.start.0..run.end());
+        let mut lost = Lost {
+            segments: vault.lost_segments(&map, check)?,
+            damaged: BTreeSet::new(),
+            blocks: BlockSet::new(),
+        };
+        let known = vault.damage()?;
+        for run in map.iter() {
+            let Content::Data { segment, slot } = run.content else {
+                continue;
+            };
+            if lost.segments.contains(&segment) {
+                lost.blocks.insert_range(run.start.0..run.end());
+                continue;
+            }
+            // A run of data is within the slots of one segment.
+            for bad in known.within(segment, slot, run.count as u32) {
+                let block = run.start.0 + u64::from(bad - slot);
+                lost.blocks.insert_range(block..block + 1);
+                lost.damaged.insert(segment);
             }
         }
-        for range in blocks.ranges(u64::MAX) {
+        for range in lost.blocks.ranges(u64::MAX) {
             map.remove(range);
         }
         Ok(Self {
             vault: Arc::clone(vault),
             map,
-            lost: Lost { segments, blocks },
+            lost,
         })
     }
 

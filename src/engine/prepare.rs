@@ -249,7 +249,7 @@ fn load_base(
             monitor.tell(Event::Warning(format!(
                 "{error}: taking a full snapshot instead"
             )));
-            let reason = format!("the index of {snapshot} is damaged");
+            let reason = format!("what the vault has of {snapshot} cannot be relied on");
             Ok((
                 Plan {
                     mode: Mode::Full,

@@ -7,6 +7,7 @@ use crate::capture::Baseline;
 use crate::device::read::Limits;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{BLOCK_SIZE, BlockIndex, BlockSet, Bytes, Content, Extent, Mode, ObjectId};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 /// Blocks that are looked at, at least.
@@ -167,17 +168,27 @@ pub fn alarm(subject: &Subject, block: BlockIndex) -> Error {
     )
 }
 
-/// What is said when the parent has lost segments: what stood in them is read and stored anew.
+/// What is said when the parent has lost something: it is read and stored anew.
 pub fn loss(subject: &Subject) -> Option<String> {
     let (_, baseline) = subject.options.parent.as_ref()?;
     let lost = baseline.lost();
-    let first = lost.segments.first()?;
-    Some(format!(
-        "{}: {} segments that the parent snapshot needs are missing in the vault or cut short, the \
-         first is {first}: {} of the disk are read and stored anew, but older snapshots stay \
-         damaged; run `stillpoint verify --all`",
-        subject.name(),
-        lost.segments.len(),
-        Bytes(lost.blocks.len() * BLOCK_SIZE)
-    ))
+    let of = |segments: &BTreeSet<ObjectId>, what: &str| {
+        let first = segments.first()?;
+        Some(format!(
+            "{} segments that the parent snapshot needs {what}, the first is {first}",
+            segments.len()
+        ))
+    };
+    let missing = of(&lost.segments, "are missing in the vault or cut short");
+    let damaged = of(&lost.damaged, "were found damaged by `verify`");
+    let what: Vec<String> = missing.into_iter().chain(damaged).collect();
+    (!what.is_empty()).then(|| {
+        format!(
+            "{}: {}: {} of the disk are read and stored anew, but older snapshots stay damaged; \
+             run `stillpoint verify --all`",
+            subject.name(),
+            what.join("; "),
+            Bytes(lost.blocks.len() * BLOCK_SIZE)
+        )
+    })
 }

@@ -1,13 +1,14 @@
 //! `verify`: whether what a vault holds is whole, and what is lost if not.
 
 use super::monitor::{Event, Monitor};
+use super::rot::{Findings, Noted, Rot, is_damage, note};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::DiskRecord;
 use crate::model::{
-    BLOCK_SIZE, BlockIndex, Bytes, Content, Extent, ObjectId, Run, SnapshotId, block_count,
-    block_len,
+    BLOCK_SIZE, BlockIndex, Bytes, Content, Extent, ObjectId, SnapshotId, block_count, block_len,
 };
 use crate::store::{SnapshotRef, Vault};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -40,7 +41,7 @@ pub struct Broken {
 }
 
 /// What was found.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct VerifyReport {
     /// How many snapshots were looked at.
     pub snapshots: usize,
@@ -50,12 +51,16 @@ pub struct VerifyReport {
     pub unread: usize,
     /// How many bytes were read of them.
     pub bytes: Bytes,
-    /// What is wrong; empty: all is well.
+    /// What is wrong; empty: nothing is lost.
     pub broken: Vec<Broken>,
+    /// What is damaged without anything being lost of these snapshots, in words.
+    pub harmless: Vec<String>,
+    /// Whether the next runs will know.
+    pub noted: Noted,
 }
 
 /// Verifies snapshots: every index, that every run stands in a segment, and every byte of the
-/// segments, or of a sample of them.
+/// segments, or of a sample of them. What is found damaged is noted in the vault.
 pub fn verify(
     vault: &Vault,
     snapshots: &[SnapshotRef],
@@ -66,7 +71,7 @@ pub fn verify(
         snapshots: snapshots.len(),
         ..VerifyReport::default()
     };
-    let mut segments = BTreeSet::new();
+    let mut segments = Segments::new();
     let mut bad = Bad::default();
     for snapshot in snapshots {
         monitor.check()?;
@@ -101,11 +106,21 @@ pub fn verify(
         (options.workers, monitor),
         &mut report,
     )?);
-    if !bad.is_empty() {
-        name_the_lost(vault, snapshots, (&bad, &mut report), monitor)?;
+    let rot = Rot::find(vault, bad, monitor)?;
+    if !rot.is_empty() {
+        name_the_lost(vault, snapshots, (&rot, &mut report), monitor)?;
     }
+    let found = Findings {
+        read: &sample.iter().map(|(segment, _)| *segment).collect(),
+        rot: &rot,
+        complete: report.unread == 0 && vault.snapshots()? == snapshots,
+    };
+    report.noted = note(vault, &found);
     Ok(report)
 }
+
+/// The segments that are needed, and how long each is, as its footer says; 0 where none says it.
+type Segments = BTreeMap<ObjectId, u64>;
 
 /// Segments in which something is wrong, and what.
 type Bad = BTreeMap<ObjectId, String>;
@@ -133,20 +148,11 @@ fn keep_damage(
     Ok(())
 }
 
-/// A part of the vault that is of a newer format, or not there any more, is lost to this version
-/// too.
-fn is_damage(error: &Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::Damaged | ErrorKind::NotFound | ErrorKind::Format
-    )
-}
-
 /// The disk's index is whole; a segment in which one of its runs does not stand is bad.
 fn check_disk(
     vault: &Vault,
     disk: &DiskRecord,
-    (segments, bad): (&mut BTreeSet<ObjectId>, &mut Bad),
+    (segments, bad): (&mut Segments, &mut Bad),
     monitor: &dyn Monitor,
 ) -> Result<()> {
     let size = disk.identity.size;
@@ -156,7 +162,14 @@ fn check_disk(
         let Content::Data { segment, slot } = run.content else {
             continue;
         };
-        segments.insert(segment);
+        if let Entry::Vacant(unseen) = segments.entry(segment) {
+            unseen.insert(match vault.segment_length(segment) {
+                Ok(length) => length,
+                // What is wrong with its footer is found below.
+                Err(error) if is_damage(&error) => 0,
+                Err(error) => return Err(error),
+            });
+        }
         for n in 0..run.count {
             let chunk = match vault.chunk(segment, slot + n as u32) {
                 Ok(chunk) => chunk,
@@ -177,14 +190,14 @@ fn check_disk(
     Ok(())
 }
 
-fn sample(segments: BTreeSet<ObjectId>, percent: f64) -> Vec<ObjectId> {
-    let mut all: Vec<ObjectId> = segments.into_iter().collect();
+fn sample(segments: Segments, percent: f64) -> Vec<(ObjectId, u64)> {
+    let mut all: Vec<(ObjectId, u64)> = segments.into_iter().collect();
     if percent >= 100.0 {
         return all;
     }
     // Names are hashes, but always the same: a fresh salt draws another sample each time.
     let salt = ObjectId::generate();
-    all.sort_by_cached_key(|id| *blake3::keyed_hash(&spread(salt), &id.0).as_bytes());
+    all.sort_by_cached_key(|(id, _)| *blake3::keyed_hash(&spread(salt), &id.0).as_bytes());
     all.truncate((all.len() as f64 * percent / 100.0).ceil() as usize);
     all
 }
@@ -195,28 +208,23 @@ fn spread(salt: ObjectId) -> [u8; 32] {
 
 fn read_segments(
     vault: &Vault,
-    segments: &[ObjectId],
+    segments: &[(ObjectId, u64)],
     (workers, monitor): (usize, &dyn Monitor),
     report: &mut VerifyReport,
-) -> Result<BTreeMap<ObjectId, String>> {
+) -> Result<Bad> {
     monitor.tell(Event::Phase(format!("reading {} segments", segments.len())));
     let next = AtomicUsize::new(0);
-    let bytes = AtomicU64::new(0);
-    let bad = Mutex::new(BTreeMap::new());
+    let (bytes, passed) = (AtomicU64::new(0), AtomicU64::new(0));
+    let bad = Mutex::new(Bad::new());
     let failure = Mutex::new(None);
-    let total = Bytes(segments.len() as u64 * crate::format::SEGMENT_TARGET as u64);
+    let total = Bytes(segments.iter().map(|(_, length)| length).sum());
     std::thread::scope(|scope| {
         for _ in 0..workers.max(1) {
             scope.spawn(|| {
-                while let Some(id) = segments.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let checked = monitor.check().and_then(|()| vault.check_segment(*id));
-                    match checked {
-                        Ok(length) => {
-                            let before = bytes.fetch_add(length, Ordering::Relaxed);
-                            monitor.tell(Event::Progress {
-                                done: Bytes(before + length),
-                                total,
-                            });
+                while let Some((id, length)) = segments.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    match monitor.check().and_then(|()| vault.check_segment(*id)) {
+                        Ok(read) => {
+                            bytes.fetch_add(read, Ordering::Relaxed);
                         }
                         Err(error) if is_damage(&error) => {
                             let mut bad = bad.lock().unwrap_or_else(PoisonError::into_inner);
@@ -228,6 +236,10 @@ fn read_segments(
                             return;
                         }
                     }
+                    // A damaged one is done with too: the last one of all is the end.
+                    let before = passed.fetch_add(*length, Ordering::Relaxed);
+                    let done = Bytes(before + length);
+                    monitor.tell(Event::Progress { done, total });
                 }
             });
         }
@@ -235,22 +247,22 @@ fn read_segments(
     if let Some(error) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
         return Err(error);
     }
+    // Threads may have told of their last one in another order.
+    monitor.tell(Event::Progress { done: total, total });
     report.segments = segments.len();
     report.bytes = Bytes(bytes.into_inner());
     Ok(bad.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// Which places of the snapshots are in bad segments, chunk by chunk. A bad segment of which no
-/// snapshot has lost anything is reported with the first that needs it.
+/// Which places of the snapshots are in damaged chunks. A damaged segment of which no snapshot has
+/// lost anything is harmless.
 fn name_the_lost(
     vault: &Vault,
     snapshots: &[SnapshotRef],
-    (bad, report): (&Bad, &mut VerifyReport),
+    (rot, report): (&Rot, &mut VerifyReport),
     monitor: &dyn Monitor,
 ) -> Result<()> {
-    monitor.tell(Event::Phase("looking for what is lost".into()));
     let mut blamed = BTreeSet::new();
-    let mut harmless = BTreeMap::new();
     for snapshot in snapshots {
         // What cannot be read has been reported already.
         let Ok(manifest) = vault.manifest(snapshot) else {
@@ -270,76 +282,69 @@ fn name_the_lost(
                 places: Vec::new(),
                 lost: Bytes(0),
             };
-            let mut here = BTreeSet::new();
+            let mut here = BTreeMap::new();
             for run in map.iter() {
+                monitor.check()?;
                 let Content::Data { segment, slot } = run.content else {
                     continue;
                 };
-                if !bad.contains_key(&segment) {
+                let Some(rotten) = rot.of(segment) else {
                     continue;
+                };
+                let before = broken.lost;
+                for n in 0..run.count {
+                    let at = slot + n as u32;
+                    let block = BlockIndex(run.start.0 + n);
+                    if rotten.has_lost(at) || !fits(vault, (segment, at), block, disk)? {
+                        lose(
+                            &mut broken,
+                            Extent::of_blocks(block.0..block.0 + 1, disk.identity.size),
+                        );
+                    }
                 }
-                harmless
-                    .entry(segment)
-                    .or_insert_with(|| (snapshot.id, broken.disk.clone()));
-                let stands = (run, segment, slot);
-                if lost_of(vault, stands, disk.identity.size, &mut broken, monitor)? {
-                    here.insert(segment);
+                if broken.lost > before {
+                    here.insert(segment, rotten.what.as_str());
                 }
             }
             if !here.is_empty() {
-                let reasons: Vec<&str> = here.iter().take(3).map(|id| bad[id].as_str()).collect();
+                let reasons: Vec<&str> = here.values().take(3).copied().collect();
                 broken.what = reasons.join("; ");
                 report.broken.push(broken);
             }
-            blamed.append(&mut here);
+            blamed.extend(here.into_keys());
         }
     }
-    for (segment, (snapshot, disk)) in harmless {
-        if !blamed.contains(&segment) {
-            report.broken.push(Broken {
-                snapshot,
-                disk,
-                what: format!("{}: nothing that a snapshot needs is lost", bad[&segment]),
-                places: Vec::new(),
-                lost: Bytes(0),
-            });
-        }
-    }
+    let harmless = rot
+        .segments()
+        .filter(|(segment, _)| !blamed.contains(segment));
+    let harmless = harmless.map(|(_, rotten)| rotten.what.clone());
+    report.harmless.extend(harmless);
     Ok(())
 }
 
-/// Adds what cannot be read of a run; answers whether there was any.
-fn lost_of(
+/// Whether a chunk is as long as the block whose bytes it shall be.
+fn fits(
     vault: &Vault,
-    (run, segment, slot): (Run, ObjectId, u32),
-    size: Bytes,
-    broken: &mut Broken,
-    monitor: &dyn Monitor,
+    (segment, slot): (ObjectId, u32),
+    block: BlockIndex,
+    disk: &DiskRecord,
 ) -> Result<bool> {
-    let before = broken.lost;
-    for n in 0..run.count {
-        monitor.check()?;
-        let place = Extent::of_blocks(run.start.0 + n..run.start.0 + n + 1, size);
-        let mut fits = false;
-        let look = &mut |chunks: &[&[u8]]| {
-            let first = chunks.first();
-            fits = first.is_some_and(|plain| plain.len() as u64 == place.length.0);
-            Ok(())
-        };
-        match vault.read_chunks(segment, slot + n as u32, 1, look) {
-            Err(error) if !is_damage(&error) => return Err(error),
-            Ok(()) if fits => continue,
-            _ => {}
-        }
-        broken.lost.0 += place.length.0;
-        let listed = broken.places.len();
-        match broken.places.last_mut() {
-            Some(last) if last.end() == place.offset => last.length.0 += place.length.0,
-            _ if listed < MAX_PLACES => broken.places.push(place),
-            _ => {}
-        }
+    match vault.chunk(segment, slot) {
+        Ok(chunk) => Ok(u64::from(chunk.plain_len) == block_len(block, disk.identity.size).0),
+        Err(error) if is_damage(&error) => Ok(false),
+        Err(error) => Err(error),
     }
-    Ok(broken.lost > before)
+}
+
+/// Adds a place to what is lost.
+fn lose(broken: &mut Broken, place: Extent) {
+    broken.lost.0 += place.length.0;
+    let listed = broken.places.len();
+    match broken.places.last_mut() {
+        Some(last) if last.end() == place.offset => last.length.0 += place.length.0,
+        _ if listed < MAX_PLACES => broken.places.push(place),
+        _ => {}
+    }
 }
 
 const _: () = assert!(BLOCK_SIZE <= u32::MAX as u64);

@@ -3,7 +3,7 @@
 //! ```text
 //!  0   8  magic "SPOBJECT"
 //!  8   2  format version
-//! 10   1  kind: 1 index, 2 manifest, 3 session, 4 condemned
+//! 10   1  kind: 1 index, 2 manifest, 3 session, 4 condemned, 5 damage
 //! 11   1  sealing: 0 none, 1 AES-256-GCM (not written yet)
 //! 12   1  codec: 0 as it is, 1 one LZ4 block
 //! 13   3  zero
@@ -38,6 +38,8 @@ pub enum Kind {
     Session,
     /// What a collector means to delete.
     Condemned,
+    /// What was found damaged.
+    Damage,
 }
 
 impl Kind {
@@ -47,6 +49,7 @@ impl Kind {
             Self::Manifest => 2,
             Self::Session => 3,
             Self::Condemned => 4,
+            Self::Damage => 5,
         }
     }
 }

@@ -3,6 +3,7 @@
 //! believed.
 
 mod chunk;
+mod damage;
 mod envelope;
 mod index;
 mod manifest;
@@ -13,6 +14,7 @@ pub use chunk::{
     CHUNK_HEADER, ChunkHash, Codec, DecodedChunk, EncodedChunk, Packed, decode_chunk, encode_chunk,
     hash_of,
 };
+pub use damage::{Damage, MAX_DAMAGE};
 pub use envelope::{Kind, MAX_OBJECT, open_object, seal_index, seal_object};
 pub use index::{MAX_RUNS, decode_index, encode_index};
 pub use manifest::{

@@ -220,6 +220,11 @@ pub struct Footer {
 }
 
 impl Footer {
+    /// How long the whole segment is, in bytes.
+    pub fn segment_len(&self) -> u64 {
+        self.footer_offset + (self.slots.len() * ENTRY + TRAILER) as u64
+    }
+
     /// Reads the last `trailer.tail_len` bytes of the segment named `id`.
     pub fn decode(tail: &[u8], trailer: Trailer, id: ObjectId) -> Result<Self> {
         if tail.len() as u64 != trailer.tail_len {

@@ -2,6 +2,7 @@
 //! It must never know what a disk is.
 
 mod catalog;
+mod damage;
 mod door;
 mod draft;
 mod fault;
@@ -16,6 +17,7 @@ mod unfinished;
 mod vault;
 
 pub use catalog::SnapshotRef;
+pub use damage::KnownDamage;
 pub use draft::Draft;
 pub use fault::{FaultStore, Operation};
 pub use history::{Dated, Doubtful, History, Than};

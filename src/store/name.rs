@@ -83,6 +83,16 @@ impl ObjectName {
         Self("sessions".into())
     }
 
+    /// `damaged`.
+    pub fn damaged() -> Self {
+        Self("damaged".into())
+    }
+
+    /// `damaged/<list>`.
+    pub fn damage(list: SnapshotId) -> Self {
+        Self(format!("damaged/{list}"))
+    }
+
     /// Its text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -232,6 +232,40 @@ pub(super) fn lost_segments(
     Ok(needed.into_keys().collect())
 }
 
+/// The slots of a segment whose chunks cannot be had; `None`: none can. `check` is asked before
+/// each, and its error is returned.
+pub(super) fn bad_slots(
+    cache: &SegmentCache,
+    store: &dyn ObjectStore,
+    id: ObjectId,
+    check: &dyn Fn() -> Result<()>,
+) -> Result<Option<BTreeSet<u32>>> {
+    let is_bad = |error: &Error| {
+        let kind = error.kind();
+        matches!(
+            kind,
+            ErrorKind::Damaged | ErrorKind::NotFound | ErrorKind::Format
+        )
+    };
+    let footer = match cache.footer(store, id) {
+        Ok(footer) => footer,
+        Err(error) if is_bad(&error) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut bad = BTreeSet::new();
+    for (slot, _) in (0..SLOTS_MAX).zip(footer.slots()) {
+        check()?;
+        match read_chunks(cache, store, (id, slot, 1), &mut |_| Ok(())) {
+            Ok(()) => {}
+            Err(error) if is_bad(&error) => {
+                bad.insert(slot);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Some(bad))
+}
+
 /// Reads a whole segment and checks every byte of it; answers its length.
 pub(super) fn check_segment(store: &dyn ObjectStore, id: ObjectId) -> Result<u64> {
     let check = || {

@@ -4,7 +4,9 @@ use super::door::{bad_info, no_info, was_vault};
 use super::local::LocalStore;
 use super::name::ObjectName;
 use super::object_store::ObjectStore;
-use super::segments::{SegmentCache, StoredChunk, check_segment, lost_segments, read_chunks};
+use super::segments::{
+    SegmentCache, StoredChunk, bad_slots, check_segment, lost_segments, read_chunks,
+};
 use super::session::{BEAT, Session};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{
@@ -187,6 +189,22 @@ impl Vault {
             plain_len: slot.plain_len,
             stored_len: slot.length,
         })
+    }
+
+    /// How long a segment is, in bytes, as its footer says.
+    pub fn segment_length(&self, segment: ObjectId) -> Result<u64> {
+        let footer = self.cache.footer(self.store.as_ref(), segment)?;
+        Ok(footer.segment_len())
+    }
+
+    /// The slots of a segment whose chunks cannot be had, each of which is read; `None`: none can.
+    /// `check` is asked before each, and its error is returned.
+    pub fn bad_slots(
+        &self,
+        segment: ObjectId,
+        check: &dyn Fn() -> Result<()>,
+    ) -> Result<Option<BTreeSet<u32>>> {
+        bad_slots(&self.cache, self.store.as_ref(), segment, check)
     }
 
     /// Reads `count` chunks from `slot` on and hands them to `take`, all checked against their

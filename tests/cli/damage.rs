@@ -1,7 +1,7 @@
 //! Disks that cannot be read, vaults that are full, lose an object or have a byte flipped: said
 //! with the place, and nothing half-done stays.
 
-use super::lab::{Lab, Run, noise, tool, try_tool};
+use super::lab::{Disk, Lab, Run, noise, tool, try_tool};
 use super::table::two_sentences;
 use std::path::PathBuf;
 
@@ -80,12 +80,17 @@ impl Drop for Unmount {
 
 /// A vault with one snapshot of a disk of noise.
 fn stored(test: &str) -> Option<Lab> {
+    stored_of_disk(test).map(|(lab, _)| lab)
+}
+
+/// The same with the disk.
+fn stored_of_disk(test: &str) -> Option<(Lab, Disk)> {
     let lab = Lab::with_vault(test)?;
     let disk = lab.disk("disk", 4 << 20);
     std::fs::write(&disk.device, noise(4 << 20, 1)).unwrap();
     tool("sync", &["-d", &disk.device]);
     lab.run(&["snapshot", &disk.device]).expect(0);
-    Some(lab)
+    Some((lab, disk))
 }
 
 fn object(lab: &Lab, folder: &str) -> PathBuf {
@@ -167,5 +172,108 @@ fn a_flipped_byte_is_found_wherever_it_is() {
         }
         std::fs::write(&path, &good).unwrap();
     }
+    whole_again(&lab);
+}
+
+/// Flips a byte in the middle of the only segment.
+fn rot(lab: &Lab, at: impl Fn(usize) -> usize) {
+    let path = object(lab, "segments");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let at = at(bytes.len());
+    bytes[at] ^= 0x10;
+    std::fs::write(&path, &bytes).unwrap();
+}
+
+#[test]
+fn what_verify_found_damaged_is_stored_anew_by_the_next_snapshot() {
+    let Some((lab, disk)) = stored_of_disk("cli: noted damage") else {
+        return;
+    };
+    rot(&lab, |length| length / 2);
+    let found = lab.run(&["verify", "--all", "--json"]).expect(4).json();
+    assert_eq!(found["damage_noted"], "noted");
+    let said = lab.run(&["verify", "--all"]).expect(4);
+    assert!(said.stdout.contains("noted in the vault"), "{said:?}");
+    let run = lab.run(&["snapshot", &disk.device]).expect(3);
+    assert!(run.stderr.contains("found damaged by"), "{run:?}");
+    // It needs other chunks of that segment, and has lost nothing.
+    let newest = lab.run(&["verify", "latest", "--json"]).expect(3).json();
+    assert_eq!(newest["damaged"].as_array().unwrap().len(), 0);
+    lab.run(&["restore", "latest", &lab.at("out")]).expect(0);
+    assert!(std::fs::read(lab.path("out")).unwrap() == noise(4 << 20, 1));
+    lab.run(&["snapshot", &disk.device]).expect(0);
+    let older = lab.run(&["verify", "--all"]).expect(4);
+    assert!(older.stdout.contains("the others are whole"), "{older:?}");
+}
+
+#[test]
+fn damage_by_which_nothing_is_lost_is_a_warning() {
+    let Some(lab) = stored("cli: harmless damage") else {
+        return;
+    };
+    // The salt in the header.
+    rot(&lab, |_| 20);
+    let run = lab.run(&["verify", "--all"]).expect(3);
+    assert!(run.stdout.contains("warning: segment"), "{run:?}");
+    assert!(run.stdout.contains("nothing is lost"), "{run:?}");
+    let json = lab.run(&["verify", "--all", "--json"]).expect(3).json();
+    assert_eq!(json["damaged"].as_array().unwrap().len(), 0);
+    assert_eq!(json["warnings"].as_array().unwrap().len(), 1);
+    lab.run(&["restore", "latest", &lab.at("out")]).expect(0);
+}
+
+#[test]
+fn a_read_only_vault_is_told_of_where_it_matters() {
+    let Some(lab) = stored("cli: read-only vault") else {
+        return;
+    };
+    rot(&lab, |length| length / 2);
+    let at = lab.at("readonly");
+    std::fs::create_dir(&at).unwrap();
+    tool("mount", &["--bind", &lab.at("vault"), &at]);
+    let _mounted = Unmount(at.clone());
+    tool("mount", &["-o", "remount,bind,ro", &at]);
+    let run = lab.run(&["verify", "--all", "--vault", &at]).expect(4);
+    for words in ["could not be noted", "Read-only", "snapshot --full"] {
+        assert!(run.stdout.contains(words), "{words}: {run:?}");
+    }
+    let run = lab.run(&["delete", "latest", "--vault", &at]).expect(1);
+    let (message, hint) = two_sentences("delete", &run.stderr);
+    assert!(message.contains("Read-only"), "{message}");
+    assert!(hint.contains("is the vault's disk writable"), "{hint}");
+    lab.run(&["show", "latest"]).expect(0);
+}
+
+#[test]
+fn a_vault_without_its_vault_json_is_told_from_no_vault_and_can_be_put_back() {
+    let Some((lab, disk)) = stored_of_disk("cli: lost vault.json") else {
+        return;
+    };
+    let info = lab.path("vault/vault.json");
+    let good = std::fs::read(&info).unwrap();
+    let at = lab.at("vault");
+    let run = lab.run(&["init", &at]).expect(1);
+    let (message, hint) = two_sentences("init", &run.stderr);
+    assert!(message.contains("is a vault already"), "{message}");
+    assert!(hint.contains("nothing was changed"), "{hint}");
+    std::fs::remove_file(&info).unwrap();
+    for args in [&["list"][..], &["init", &at], &["verify", "--all"]] {
+        let run = lab.run(args).expect(4);
+        let (message, hint) = two_sentences("lost", &run.stderr);
+        assert!(message.contains("was a vault"), "{message}");
+        assert!(hint.contains("put vault.json back"), "{hint}");
+    }
+    assert!(!info.exists(), "init made one");
+    let damaged = [&good[..40], b"x", &good[41..]].concat();
+    std::fs::write(&info, &damaged).unwrap();
+    let run = lab.run(&["list"]).expect(4);
+    let (message, hint) = two_sentences("damaged", &run.stderr);
+    assert!(message.contains("does not match its checksum"), "{message}");
+    let line = hint.split_once("this one line does: ").unwrap().1;
+    std::fs::write(&info, line).unwrap();
+    whole_again(&lab);
+    lab.run(&["snapshot", &disk.device]).expect(0);
+    whole_again(&lab);
+    std::fs::write(&info, &good).unwrap();
     whole_again(&lab);
 }

@@ -281,7 +281,7 @@ fn restores(vault: &Vault, manifest: &Manifest, disk: usize) -> Result<u64> {
 fn survive(seed: u64) -> usize {
     let vault = Vault::open(attack(seed)).unwrap();
     let report = verify_all(&vault).unwrap();
-    let found = vault.find("latest").unwrap();
+    let found = vault.snapshots().unwrap().pop().unwrap();
     let manifest = match vault.manifest(&found) {
         Ok(manifest) => manifest,
         Err(error) => {

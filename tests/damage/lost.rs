@@ -12,10 +12,10 @@ use stillpoint::model::{BLOCK_SIZE, Content, Mode, ObjectId, block_count};
 use stillpoint::store::{MemoryStore, ObjectName, ObjectStore, Vault};
 
 /// More than the sample of an incremental looks at, each with a block of its own.
-const SEGMENTS: u64 = 60;
+pub(super) const SEGMENTS: u64 = 60;
 
 /// A vault in which each block of a disk stands in a segment of its own.
-fn scattered() -> (Arc<MemoryStore>, Arc<Vault>, ModelDisk, Taken) {
+pub(super) fn scattered() -> (Arc<MemoryStore>, Arc<Vault>, ModelDisk, Taken) {
     let store = Arc::new(MemoryStore::new());
     let vault = Arc::new(Vault::create(store.clone(), vault_options()).unwrap());
     let disk = ModelDisk::new(0, SEGMENTS * BLOCK_SIZE + 512, 1);
@@ -28,7 +28,7 @@ fn scattered() -> (Arc<MemoryStore>, Arc<Vault>, ModelDisk, Taken) {
 }
 
 /// Where each block of the newest snapshot stands.
-fn segments(vault: &Vault, taken: &Taken) -> Vec<ObjectId> {
+pub(super) fn segments(vault: &Vault, taken: &Taken) -> Vec<ObjectId> {
     let record = &taken.manifest.disks[0];
     let blocks = block_count(record.identity.size);
     let map = vault.load_index(&record.index, blocks).unwrap();

@@ -1,0 +1,126 @@
+//! What of a damaged segment cannot be had any more, chunk by chunk, and noting it in the vault:
+//! the next run reads and stores it anew. What was noted and is whole again is forgotten.
+
+use super::monitor::{Event, Monitor};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::ObjectId;
+use crate::store::Vault;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Damaged segments.
+#[derive(Default)]
+pub(super) struct Rot(BTreeMap<ObjectId, Rotten>);
+
+/// A segment in which something is wrong.
+pub(super) struct Rotten {
+    /// What, in words.
+    pub what: String,
+    /// The slots whose chunks cannot be had; `None`: none can.
+    slots: Option<BTreeSet<u32>>,
+}
+
+/// Whether the next runs will know what was found damaged.
+#[derive(Debug, Default)]
+pub enum Noted {
+    /// There was nothing to note: what is damaged is found by planning a run, if anything is.
+    #[default]
+    Nothing,
+    /// It is noted in the vault.
+    Done,
+    /// It could not be noted.
+    Failed(Error),
+}
+
+impl Rot {
+    /// Looks at each slot of segments in which something is wrong.
+    pub(super) fn find(
+        vault: &Vault,
+        bad: BTreeMap<ObjectId, String>,
+        monitor: &dyn Monitor,
+    ) -> Result<Self> {
+        let mut rot = Self::default();
+        if !bad.is_empty() {
+            monitor.tell(Event::Phase("looking for what is lost".into()));
+        }
+        for (segment, what) in bad {
+            let slots = vault.bad_slots(segment, &|| monitor.check())?;
+            rot.0.insert(segment, Rotten { what, slots });
+        }
+        Ok(rot)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn of(&self, segment: ObjectId) -> Option<&Rotten> {
+        self.0.get(&segment)
+    }
+
+    pub(super) fn segments(&self) -> impl Iterator<Item = (ObjectId, &Rotten)> {
+        self.0.iter().map(|(segment, rotten)| (*segment, rotten))
+    }
+}
+
+impl Rotten {
+    /// Whether the chunk in this slot cannot be had.
+    pub(super) fn has_lost(&self, slot: u32) -> bool {
+        self.slots
+            .as_ref()
+            .is_none_or(|slots| slots.contains(&slot))
+    }
+}
+
+/// What a look at the vault has found.
+pub(super) struct Findings<'a> {
+    /// The segments that were read whole.
+    pub read: &'a BTreeSet<ObjectId>,
+    /// Those in which something is wrong, read or not.
+    pub rot: &'a Rot,
+    /// Every segment that a snapshot needs was read.
+    pub complete: bool,
+}
+
+/// Notes what is damaged; what was noted before stays noted where nobody has looked this time.
+pub(super) fn note(vault: &Vault, found: &Findings<'_>) -> Noted {
+    match try_to_note(vault, found) {
+        Ok(noted) => noted,
+        Err(error) => Noted::Failed(error),
+    }
+}
+
+fn try_to_note(vault: &Vault, found: &Findings<'_>) -> Result<Noted> {
+    let mut known = vault.known_damage()?;
+    if !found.complete
+        && let Some(error) = known.unreadable.take()
+    {
+        return Err(error.with_hint("`stillpoint verify --all` makes it anew"));
+    }
+    let mut damage = known.damage.clone();
+    for segment in known.damage.segments() {
+        let looked_at = found.read.contains(&segment) || found.rot.of(segment).is_some();
+        // One that is gone is found by its name.
+        if looked_at || !vault.has_segment(segment)? {
+            damage.forget(segment);
+        }
+    }
+    let mut noted = Noted::Nothing;
+    for (segment, rotten) in found.rot.segments() {
+        let some = rotten.slots.as_ref().is_none_or(|slots| !slots.is_empty());
+        if some && vault.has_segment(segment)? {
+            damage.add(segment, rotten.slots.as_ref());
+            noted = Noted::Done;
+        }
+    }
+    vault.note_damage(&known, &damage)?;
+    Ok(noted)
+}
+
+/// A part of the vault that is of a newer format, or not there any more, is lost to this version
+/// too.
+pub(super) fn is_damage(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Damaged | ErrorKind::NotFound | ErrorKind::Format
+    )
+}

@@ -1,0 +1,98 @@
+//! What `verify` has found damaged, kept in the vault so that the next run on whatever host stores
+//! it anew. A run that cannot read it must not build on what is there.
+
+use super::name::ObjectName;
+use super::vault::Vault;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::Damage;
+use crate::model::{ObjectId, SnapshotId};
+
+/// Most lists that are read: one is usual, and one more for each `verify` at the same time.
+const MAX_LISTS: usize = 64;
+
+/// What is known, and the objects that say so.
+pub struct KnownDamage {
+    /// What could be read of it.
+    pub damage: Damage,
+    /// Why that is not all.
+    pub unreadable: Option<Error>,
+    lists: Vec<ObjectName>,
+}
+
+impl Vault {
+    /// What was found damaged. An error of kind `Damaged` or `Format` when that cannot be told.
+    pub fn damage(&self) -> Result<Damage> {
+        let known = self.known_damage()?;
+        known.unreadable.map_or(Ok(known.damage), Err)
+    }
+
+    /// The same for who puts it right: as much of it as can be read.
+    pub fn known_damage(&self) -> Result<KnownDamage> {
+        let listed = self.store.list(&ObjectName::damaged())?;
+        let mut known = KnownDamage {
+            damage: Damage::default(),
+            unreadable: None,
+            lists: listed
+                .into_iter()
+                .map(|object| object.name)
+                .filter(is_list)
+                .collect(),
+        };
+        known.lists.sort();
+        for list in known.lists.iter().take(MAX_LISTS) {
+            let read = self.store.get(list, Damage::MAX_LEN);
+            let read = read.and_then(|bytes| Damage::decode(&bytes));
+            match read.and_then(|damage| known.damage.merge(&damage)) {
+                Ok(()) => {}
+                // Another `verify` has put it right meanwhile, and has put its own before.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Format) => {
+                    known.unreadable.get_or_insert(error.context(list));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if known.lists.len() > MAX_LISTS {
+            let what = format!("there are more than {MAX_LISTS} lists of what is damaged");
+            let error = Error::new(ErrorKind::Damaged, what);
+            known.unreadable.get_or_insert(error);
+        }
+        Ok(known)
+    }
+
+    /// Notes `damage` in place of what was known. What another `verify` has noted since then stays.
+    pub fn note_damage(&self, known: &KnownDamage, damage: &Damage) -> Result<()> {
+        let one = known.lists.len() <= 1 && known.unreadable.is_none();
+        if one && known.damage == *damage {
+            return Ok(());
+        }
+        if !damage.is_empty() {
+            let now = jiff::Timestamp::now().as_millisecond();
+            let id = SnapshotId::generate(u64::try_from(now).unwrap_or_default());
+            let bytes = damage.encode()?;
+            self.store.put(&ObjectName::damage(id), bytes.into())?;
+        }
+        known
+            .lists
+            .iter()
+            .try_for_each(|list| self.store.delete(list))
+    }
+
+    /// Whether a segment is there, whole or not.
+    pub fn has_segment(&self, segment: ObjectId) -> Result<bool> {
+        match self.store.get_tail(&ObjectName::segment(segment), 0) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            // Something stands there.
+            Err(error) if error.kind() == ErrorKind::Damaged => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// What else stands there is not of the vault.
+fn is_list(name: &ObjectName) -> bool {
+    let mut parts = name.components().skip(1);
+    let id: Option<SnapshotId> = parts.next().and_then(|text| text.parse().ok());
+    id.is_some_and(|id| ObjectName::damage(id) == *name)
+}
