@@ -195,13 +195,6 @@ const VAULTS: &[Row] = &[
         "empty directory",
     ),
     row(
-        "init, on a vault",
-        "init {dir}vault",
-        1,
-        "is a vault already",
-        "--vault",
-    ),
-    row(
         "init, on a file",
         "init {dir}disk",
         2,
