@@ -435,12 +435,13 @@ mod tests {
         nix::unistd::mkfifo(&path, FILE_MODE).unwrap();
         let (tell, told) = std::sync::mpsc::channel();
         std::thread::scope(|scope| {
-            let writer = scope.spawn(|| {
+            scope.spawn(|| {
                 tell.send(nix::unistd::gettid()).unwrap();
                 File::options().write(true).open(&path).unwrap();
             });
             let stat = format!("/proc/self/task/{}/stat", told.recv().unwrap());
-            while !std::fs::read_to_string(&stat).unwrap().contains(") S ") {
+            let waits = || std::fs::read_to_string(&stat).is_ok_and(|text| text.contains(") S "));
+            while !waits() {
                 std::thread::yield_now();
             }
             let refused = [
@@ -450,8 +451,10 @@ mod tests {
                 store.lock(&at).map(drop),
             ];
             let listed = store.list(&name("index")).unwrap();
-            let was_opened = writer.is_finished();
-            File::options().read(true).open(&path).unwrap();
+            let was_opened = !waits();
+            // Lets the writer go that still waits, and waits for none that is gone.
+            let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
+            nix::fcntl::open(&path, flags, Mode::empty()).unwrap();
             for error in refused.map(Result::unwrap_err) {
                 assert_eq!(error.kind(), ErrorKind::Damaged, "{error}");
                 assert!(error.to_string().contains("not a file"), "{error}");
