@@ -125,6 +125,13 @@ impl Error {
         self
     }
 
+    /// Adds what else is to be said: `message; words`.
+    #[must_use]
+    pub fn and_said(mut self, words: impl fmt::Display) -> Self {
+        self.message = format!("{}; {words}", self.message);
+        self
+    }
+
     /// Gives it another kind.
     #[must_use]
     pub fn with_kind(mut self, kind: ErrorKind) -> Self {

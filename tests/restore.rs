@@ -3,7 +3,9 @@
 
 mod confirm;
 mod holes;
+mod in_use;
 mod larger;
+mod names;
 mod qcow2;
 mod refused;
 mod set;

@@ -2,10 +2,11 @@
 
 use super::hooks::HookArgs;
 use super::job::JobArgs;
-use crate::engine::{OnBusy, Places};
+use crate::engine::{OnBusy, Places, Silent};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::JobId;
 use crate::model::Level;
+use crate::store::Vault;
 use crate::track::PinDir;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -91,6 +92,9 @@ impl Common {
     }
 }
 
+/// Looks at a vault for what a command will need.
+pub type Foresight = Box<dyn FnOnce(&Vault) -> Result<()> + Send>;
+
 #[derive(Subcommand, Debug)]
 pub enum Command {
     /// Make a vault in an empty directory
@@ -138,10 +142,30 @@ impl Command {
         }
     }
 
+    /// What can be told soon of a command that nobody will watch: what it names is there, and may
+    /// be done.
+    pub fn foresight(&self) -> Foresight {
+        match self {
+            Self::Restore(args) => {
+                let args = args.clone();
+                Box::new(move |vault| super::restore::foresee(&args, vault))
+            }
+            Self::Verify(args) => {
+                let ids = args.ids.clone();
+                Box::new(move |vault| {
+                    let mut ids = ids.iter();
+                    ids.try_for_each(|id| super::find(vault, id, &[], &Silent).map(drop))
+                })
+            }
+            _ => Box::new(|_| Ok(())),
+        }
+    }
+
     /// What is wrong with the arguments and can be told without asking any disk.
     pub fn check(&self, common: &Common) -> Result<()> {
         match self {
             Self::Snapshot(args) => super::snapshot::check(args, common).map(drop),
+            Self::Restore(args) => super::restore::check(args, common),
             _ => Ok(()),
         }
     }
@@ -333,10 +357,11 @@ pub struct VerifyArgs {
     pub detach: bool,
 }
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(
     after_help = "Example:\n  stillpoint restore latest /dev/vdb --disk vda\n  \
-    stillpoint restore 01KA disk.qcow2 --format qcow2\n  \
+    stillpoint restore 01KA disk.qcow2\n  \
+    stillpoint restore 01KA - --disk vda | zstd > vda.raw.zst\n  \
     stillpoint restore latest /images/empty-folder\n  \
     stillpoint restore latest --map vda=/dev/vdx,vdb=/dev/vdy --yes\n\n\
     A device that holds anything is overwritten only with --yes, or when you say so on a terminal. \
@@ -347,7 +372,7 @@ pub struct VerifyArgs {
 pub struct RestoreArgs {
     /// A snapshot: its ID, the start of it, or latest
     pub id: String,
-    /// A block device, a file that is made, or an empty directory for all disks
+    /// A block device, a file that is made, an empty directory for all disks, or - for stdout
     #[arg(required_unless_present = "map", conflicts_with = "map")]
     pub target: Option<PathBuf>,
     /// Which disk, if the snapshot has several
@@ -356,9 +381,9 @@ pub struct RestoreArgs {
     /// Several disks, each to a device or file of its own
     #[arg(long, value_name = "DISK=TARGET", value_delimiter = ',', value_parser = assignment)]
     pub map: Vec<(String, PathBuf)>,
-    /// The format of files
-    #[arg(long, value_enum, default_value = "raw")]
-    pub format: FormatArg,
+    /// The format of files [default: as their names end, raw where that says nothing]
+    #[arg(long, value_enum)]
+    pub format: Option<FormatArg>,
     /// Overwrite devices that hold something, without asking
     #[arg(short, long)]
     pub yes: bool,

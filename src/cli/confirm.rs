@@ -5,7 +5,7 @@ use super::output::write_patiently;
 use super::progress::Progress;
 use super::signals;
 use crate::engine::{Event, Monitor, Overwritten, refused_to_overwrite};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::model::printable::one_line;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fmt::Write;
@@ -56,8 +56,18 @@ impl Monitor for Asking<'_> {
         if read.is_ok() && answer.trim() == "yes" {
             return Ok(());
         }
-        Err(refused_to_overwrite(lost))
+        Err(not_confirmed(answer.trim()))
     }
+}
+
+fn not_confirmed(answer: &str) -> Error {
+    let answer = match answer {
+        "" => "nothing was answered".into(),
+        answer => format!("the answer was {answer:?}"),
+    };
+    let what = format!("not confirmed, as {answer}; nothing was written");
+    Error::new(ErrorKind::Usage, what)
+        .with_hint("run it again and type the whole word, yes; or add --yes")
 }
 
 fn question(lost: &[Overwritten]) -> String {

@@ -113,7 +113,7 @@ fn attend(line: &Line, warnings: &[String], progress: &Progress) -> Result<Outco
 }
 
 fn dispatch(command: &Command, common: &Common, progress: &Progress) -> Result<Outcome> {
-    match command {
+    let result = match command {
         Command::Init(args) => init::run(args),
         Command::Disks => disks::run(common),
         Command::Doctor(args) => doctor::run(args, common),
@@ -129,6 +129,23 @@ fn dispatch(command: &Command, common: &Common, progress: &Progress) -> Result<O
         Command::Job(args) => job::run(args, common),
         Command::Schema(args) => schema::run(args),
         Command::Help(args) => help::run(args, common),
+    };
+    result.map_err(|error| match error.kind() {
+        ErrorKind::Interrupted(_) => stopped(command, error),
+        _ => error,
+    })
+}
+
+/// What a signal has left, and whether the same command goes on. A restore says it itself.
+fn stopped(command: &Command, error: Error) -> Error {
+    match command {
+        Command::Snapshot(_) | Command::Doctor(_) | Command::Track(_) => {
+            error.and_said("nothing is frozen")
+        }
+        Command::Verify(_) => error
+            .and_said("nothing was changed, and what was read so far was not judged")
+            .with_hint("the same command begins anew"),
+        _ => error,
     }
 }
 
@@ -180,7 +197,7 @@ fn workers() -> usize {
 
 /// The snapshot that a user means: an ID, the start of one, or `latest`; with disks, the newest
 /// that has them. What is doubtful about its place in time is told.
-fn find(vault: &Vault, text: &str, disks: &[&str], progress: &Progress) -> Result<SnapshotRef> {
+fn find(vault: &Vault, text: &str, disks: &[&str], monitor: &dyn Monitor) -> Result<SnapshotRef> {
     if text != "latest" {
         return vault.find(text);
     }
@@ -188,7 +205,7 @@ fn find(vault: &Vault, text: &str, disks: &[&str], progress: &Progress) -> Resul
     let meant = vault.meant_by_latest(&home.to_string_lossy())?;
     let history = History::read(vault, &meant, &signals::check)?;
     for doubtful in history.doubtful.iter().rev().take(MOST_DOUBTS) {
-        progress.tell(Event::Warning(doubtful.to_string()));
+        monitor.tell(Event::Warning(doubtful.to_string()));
     }
     pick::newest_with(vault, &history.order, disks)
 }
@@ -196,6 +213,25 @@ fn find(vault: &Vault, text: &str, disks: &[&str], progress: &Progress) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_signal_has_left_is_told() {
+        let said = |args: &[&str]| {
+            let all = ["stillpoint"].iter().chain(args);
+            let line = Line::try_parse_from(all).unwrap();
+            let error = Error::new(ErrorKind::Interrupted(2), "stopped by a signal");
+            let error = stopped(&line.command, error);
+            (error.to_string(), error.hint().map(str::to_owned))
+        };
+        let (snapshot, _) = said(&["snapshot", "vda"]);
+        assert_eq!(snapshot, "stopped by a signal; nothing is frozen");
+        let (verify, hint) = said(&["verify", "--all"]);
+        assert!(verify.contains("nothing was changed") && !verify.contains("frozen"));
+        assert_eq!(hint.as_deref(), Some("the same command begins anew"));
+        // It says itself what is whole.
+        let (restore, _) = said(&["restore", "latest", "/dev/vdb"]);
+        assert_eq!(restore, "stopped by a signal");
+    }
 
     #[test]
     fn who_detaches_waits_for_no_reader_for_long() {

@@ -20,6 +20,8 @@ pub struct Outcome {
     pub text: String,
     /// The exit code.
     pub code: u8,
+    /// Standard output holds something else already.
+    pub aside: bool,
 }
 
 impl Outcome {
@@ -29,6 +31,7 @@ impl Outcome {
             json,
             text: text.into(),
             code: DONE,
+            aside: false,
         }
     }
 

@@ -37,7 +37,12 @@ pub fn conclude(result: Result<Outcome>, common: &Common, patience: Duration) ->
             if !text.is_empty() && !text.ends_with('\n') {
                 text.push('\n');
             }
-            match write_patiently(std::io::stdout().as_fd(), &text, patience) {
+            let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
+            let to = match outcome.aside {
+                true => stderr.as_fd(),
+                false => stdout.as_fd(),
+            };
+            match write_patiently(to, &text, patience) {
                 Ok(()) => exit(outcome.code),
                 Err(errno) => cut_short(outcome.code, errno),
             }

@@ -6,52 +6,151 @@ use super::exit::DAMAGED;
 use super::outcome::{Outcome, listed};
 use super::pick::pick;
 use super::progress::Progress;
-use crate::engine::{Goal, ImageFormat, RestoreOptions, Restored, restore};
-use crate::error::Result;
+use super::signals;
+use crate::engine::{
+    Event, Goal, ImageFormat, Monitor, Overwritten, RestoreOptions, Restored, could_restore,
+    is_stdout, refused_to_overwrite, restore,
+};
+use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::format::Manifest;
 use crate::model::Bytes;
 use crate::model::printable::one_line;
 use crate::restore::{TableChange, TableKind};
+use crate::store::Vault;
 use serde_json::{Value, json};
 use std::fmt::Write;
+use std::fs::File;
+use std::io::IsTerminal;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Most bytes of the list of what is lost.
 const MOST_LOST: usize = 8000;
 
+/// Held while targets are looked at before a job says that it runs: they are opened for that alone,
+/// and the restore itself must not find them in use by this.
+static LOOKING: Mutex<()> = Mutex::new(());
+
 pub fn run(args: &RestoreArgs, common: &Common, progress: &Progress) -> Result<Outcome> {
+    check(args, common)?;
     let vault = super::open_vault(common)?;
-    let wanted = args.map.iter().map(|(disk, _)| disk).chain(&args.disk);
-    let wanted: Vec<&str> = wanted.map(String::as_str).collect();
+    let wanted: Vec<&str> = wanted(args).collect();
     let manifest = vault.manifest(&super::find(&vault, &args.id, &wanted, progress)?)?;
-    for name in wanted {
-        pick(&vault, &manifest, Some(name))?;
-    }
+    drop(LOOKING.lock());
+    let options = options(args, &vault, &manifest)?;
     let begun = Instant::now();
-    let goal = match &args.target {
-        Some(target) => Goal::To {
-            disk: args.disk.clone(),
-            target: target.clone(),
-        },
-        None => Goal::Map(args.map.clone()),
-    };
-    let options = RestoreOptions {
-        goal,
-        format: args.format.format(),
-        force: args.force,
-        keep_going: args.keep_going,
-        move_gpt: !args.no_move_gpt,
-        grow: args.grow,
-        workers: super::workers(),
-    };
     let asking = Asking {
         progress,
         yes: args.yes,
     };
     let restored = restore(&vault, &manifest, &options, &asking)?;
-    let mut outcome = answer(&manifest, &restored, options.format, begun.elapsed());
+    let mut outcome = answer(&manifest, &restored, begun.elapsed());
     super::doubtful::warn_of_one(&vault, &manifest, &mut outcome);
+    outcome.aside = to_stdout(args);
     Ok(outcome)
+}
+
+/// The disks that were named.
+fn wanted(args: &RestoreArgs) -> impl Iterator<Item = &str> {
+    let named = args.map.iter().map(|(disk, _)| disk).chain(&args.disk);
+    named.map(String::as_str)
+}
+
+/// Whether the disk's bytes go to standard output, and words must not.
+fn to_stdout(args: &RestoreArgs) -> bool {
+    args.target.as_deref().is_some_and(is_stdout)
+}
+
+/// What is wrong with the arguments and can be told without asking any disk.
+pub fn check(args: &RestoreArgs, common: &Common) -> Result<()> {
+    if !to_stdout(args) {
+        return Ok(());
+    }
+    let refused = |what: &str, hint: &str| {
+        Err(Error::new(ErrorKind::Usage, format!("{what}; nothing was written")).with_hint(hint))
+    };
+    if common.json {
+        return refused(
+            "- with --json: standard output can hold the disk or the document, not both",
+            "leave --json out, or restore to a file",
+        );
+    }
+    if args.detach {
+        return refused(
+            "- with --detach: what goes on without its starter has no standard output",
+            "leave --detach out, or restore to a file",
+        );
+    }
+    if std::io::stdout().is_terminal() {
+        return refused(
+            "a disk's bytes are not for a terminal",
+            "redirect it, or pipe it into a program: ... - > FILE",
+        );
+    }
+    Ok(())
+}
+
+/// What can be told before it is said that a job has started: the snapshot has those disks, and
+/// their targets may be overwritten.
+pub fn foresee(args: &RestoreArgs, vault: &Vault) -> Result<()> {
+    let _alone = LOOKING.lock();
+    let nobody = Nobody { yes: args.yes };
+    let wanted: Vec<&str> = wanted(args).collect();
+    let manifest = vault.manifest(&super::find(vault, &args.id, &wanted, &nobody)?)?;
+    let options = options(args, vault, &manifest)?;
+    could_restore(vault, &manifest, &options, &nobody)
+}
+
+/// Nobody is there to be asked.
+struct Nobody {
+    yes: bool,
+}
+
+impl Monitor for Nobody {
+    fn tell(&self, _: Event) {}
+
+    fn check(&self) -> Result<()> {
+        signals::check()
+    }
+
+    fn confirm(&self, lost: &[Overwritten]) -> Result<()> {
+        match self.yes {
+            true => Ok(()),
+            false => Err(refused_to_overwrite(lost)),
+        }
+    }
+}
+
+fn options(args: &RestoreArgs, vault: &Vault, manifest: &Manifest) -> Result<RestoreOptions> {
+    for name in wanted(args) {
+        pick(vault, manifest, Some(name))?;
+    }
+    let stdout = match to_stdout(args) {
+        true => {
+            let out = std::io::stdout().as_fd().try_clone_to_owned();
+            let out = out.io_context("open", Path::new("standard output"))?;
+            Some(Arc::new(File::from(out)))
+        }
+        false => None,
+    };
+    Ok(RestoreOptions {
+        goal: match &args.target {
+            Some(target) => Goal::To {
+                disk: args.disk.clone(),
+                target: target.clone(),
+            },
+            None => Goal::Map(args.map.clone()),
+        },
+        format: args.format.map(FormatArg::format),
+        stdout,
+        force: args.force,
+        keep_going: args.keep_going,
+        move_gpt: !args.no_move_gpt,
+        grow: args.grow,
+        workers: super::workers(),
+    })
 }
 
 impl FormatArg {
@@ -63,16 +162,8 @@ impl FormatArg {
     }
 }
 
-fn answer(
-    manifest: &Manifest,
-    restored: &[Restored<'_>],
-    format: ImageFormat,
-    took: Duration,
-) -> Outcome {
-    let mut disks: Vec<Value> = restored
-        .iter()
-        .map(|one| document(manifest, one, format))
-        .collect();
+fn answer(manifest: &Manifest, restored: &[Restored<'_>], took: Duration) -> Outcome {
+    let mut disks: Vec<Value> = restored.iter().map(|one| document(manifest, one)).collect();
     let json = match disks.as_slice() {
         // One disk's keys are also those of the whole.
         [only] => {
@@ -94,14 +185,14 @@ fn answer(
     outcome
 }
 
-fn document(manifest: &Manifest, one: &Restored<'_>, format: ImageFormat) -> Value {
+fn document(manifest: &Manifest, one: &Restored<'_>) -> Value {
     let report = &one.report;
     json!({
         "snapshot": manifest.snapshot.to_string(),
         "host": manifest.host,
         "disk": one.disk.identity.name,
         "target": one.target.display().to_string(),
-        "format": if one.is_device { "device" } else { format.name() },
+        "format": one.kind.name(),
         "size_bytes": one.disk.identity.size,
         "data_bytes": report.data,
         "hole_bytes": report.holes,

@@ -34,7 +34,7 @@ pub fn check() -> Result<()> {
             let signal = i32::try_from(signal).unwrap_or(libc::SIGTERM);
             Err(Error::new(
                 ErrorKind::Interrupted(signal),
-                "stopped by a signal; nothing is frozen",
+                "stopped by a signal",
             ))
         }
     }

@@ -59,6 +59,12 @@ fn rows(host: &Host) -> Vec<Row> {
     lines.filter_map(row).collect()
 }
 
+/// The files that are swapped to, by the names they had.
+pub(super) fn swap_files(host: &Host) -> Vec<PathBuf> {
+    let files = rows(host).into_iter().filter(|row| row.is_file);
+    files.map(|row| row.path).collect()
+}
+
 /// The devices that are swapped to; of swap files see [`swapped_now`].
 pub fn swaps(host: &Host, topology: &Topology) -> Vec<Swap> {
     let devices = rows(host).into_iter().filter(|row| !row.is_file);

@@ -168,7 +168,10 @@ impl Topology {
             .devices
             .values()
             .filter_map(|device| {
-                let below = self.node(device.backing_file.as_deref()?)?.dev;
+                // What the device says itself holds also where the node has a name of its own.
+                let told = device.loop_file.and_then(|file| file.block_device);
+                let named = || self.node(device.backing_file.as_deref()?);
+                let below = told.and_then(|dev| self.device(dev)).or_else(named)?.dev;
                 (below != device.dev).then_some((device.dev, below))
             })
             .collect();

@@ -65,6 +65,12 @@ impl Topology {
         })
     }
 
+    /// Other disks that say they are the same disk as this one, as its other paths do.
+    pub(super) fn other_paths<'a>(&'a self, disk: &'a Disk) -> impl Iterator<Item = &'a Disk> {
+        let others = self.disks().filter(|other| other.dev() != disk.dev());
+        others.filter(|other| disk.kind != Kind::Loop && same_disk(&disk.identity, &other.identity))
+    }
+
     /// Whether the way down from a device leads over several paths to one disk.
     pub(super) fn has_paths(&self, dev: DevNumber) -> bool {
         let (mut open, mut seen) = (vec![dev], BTreeSet::new());

@@ -18,6 +18,17 @@ pub enum Use {
     Holder(String),
     /// It is swapped to.
     Swap(String),
+    /// Another device shows bytes of it.
+    Shown(String),
+    /// A process has it open for writing.
+    Open {
+        /// What the process is called.
+        process: String,
+        /// Its number.
+        pid: u32,
+    },
+    /// Someone has locked it, or has it open where no process is seen.
+    Held(&'static str),
 }
 
 impl fmt::Display for Use {
@@ -26,6 +37,11 @@ impl fmt::Display for Use {
             Self::Mounted(target) => write!(f, "mounted at {target}"),
             Self::Holder(name) => write!(f, "{name} lies on it"),
             Self::Swap(name) => write!(f, "{name} is swapped to"),
+            Self::Shown(name) => write!(f, "{name} shows bytes of it"),
+            Self::Open { process, pid } => {
+                write!(f, "{process} (process {pid}) has it open for writing")
+            }
+            Self::Held(how) => f.write_str(how),
         }
     }
 }

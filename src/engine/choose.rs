@@ -5,6 +5,7 @@ use super::prepare::Scene;
 use crate::device::{Device, Disk, Ground, Kind};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::model::DevNumber;
+use crate::restore::unfinished;
 use crate::store::Vault;
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -82,6 +83,34 @@ pub fn refuse_twins(scene: &Scene, disks: &[Disk]) -> Result<()> {
         ))
         .on_disk(copy.name())),
     }
+}
+
+/// Refuses disks to which a restore was begun and not finished: a snapshot of such a one would look
+/// like any other.
+pub fn refuse_not_whole(disks: &[Disk]) -> Result<()> {
+    for disk in disks {
+        if let Some(what) = begun_restore(disk) {
+            let name = disk.name();
+            let message = format!("{name} is not whole: {what} Nothing was done");
+            return Err(Error::new(ErrorKind::Unsupported, message)
+                .with_hint(not_whole_hint(disk))
+                .on_disk(name));
+        }
+    }
+    Ok(())
+}
+
+/// What a restore has written in the first sector of a disk to which it has not come to its end.
+fn begun_restore(disk: &Disk) -> Option<String> {
+    unfinished(&File::open(&disk.path).ok()?)
+}
+
+fn not_whole_hint(disk: &Disk) -> String {
+    format!(
+        "restore it again; or, to take it as it is, remove the mark first: dd if=/dev/zero of={} \
+         bs=512 count=1",
+        disk.path.display()
+    )
 }
 
 /// Disks that go by the same name in a vault as another of these, and that other. The original is
@@ -171,6 +200,9 @@ pub fn choose(scene: &Scene, excluded: &BTreeSet<DevNumber>, vault: &VaultPlace)
             leave(disk.name(), "excluded", false);
         } else if let Some(why) = unfit(disk, vault) {
             leave(disk.name(), why, false);
+        } else if let Some(what) = begun_restore(disk) {
+            let why = format!("it is not whole: {what} {}", not_whole_hint(disk));
+            leave(disk.name(), &why, true);
         } else if let Some(way) = other {
             let why = format!("it {}; {}", way.what, way.remedy);
             leave(disk.name(), &why, true);

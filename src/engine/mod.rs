@@ -45,7 +45,10 @@ pub use prepare::Scene;
 pub use quiesce::{Quiesce, Unfrozen};
 pub use record::{RecordOptions, record};
 pub use recover::recover;
-pub use restore::{Goal, ImageFormat, Overwritten, RestoreOptions, Restored, choose_disk, restore};
+pub use restore::{
+    Goal, ImageFormat, Overwritten, RestoreOptions, Restored, TargetKind, choose_disk,
+    could_restore, is_stdout, restore,
+};
 pub use rot::Noted;
 pub use run::{OnBusy, RunOptions, RunResult, run};
 pub use snapshot::{Places, SnapshotOptions, snapshot, snapshot_of_what_can_be, snapshot_through};

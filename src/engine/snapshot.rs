@@ -1,6 +1,6 @@
 //! `snapshot`: from the names of disks to a manifest in the vault.
 
-use super::choose::{VaultPlace, refuse_twins};
+use super::choose::{VaultPlace, refuse_not_whole, refuse_twins};
 use super::hold::{HookWishes, SharedHookLog};
 use super::lock::DiskLock;
 use super::monitor::{Event, Monitor};
@@ -199,6 +199,7 @@ fn acceptable(
     let vault = VaultPlace::find(vault, scene)?;
     vault.refuse_on(&disks)?;
     refuse_twins(scene, &disks)?;
+    refuse_not_whole(&disks)?;
     if let Some(warning) = vault.warning() {
         monitor.tell(Event::Warning(warning));
     }

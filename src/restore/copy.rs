@@ -161,6 +161,8 @@ impl Shared<'_> {
             let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
             failure.get_or_insert(error);
             self.ended.store(true, Ordering::Relaxed);
+            drop(failure);
+            self.target.give_up();
         }
     }
 
@@ -180,9 +182,14 @@ impl Shared<'_> {
     fn copy_piece(&self, piece: Piece) -> Result<()> {
         (self.options.stop)()?;
         match self.copy_chunks(piece) {
-            Err(error) if error.kind() == ErrorKind::Damaged && self.options.keep_going => {
-                // One bad chunk must not take its neighbours along.
-                (0..piece.count).try_for_each(|n| self.copy_one(piece, n))
+            Err(error) if error.kind() == ErrorKind::Damaged => {
+                if self.options.keep_going {
+                    // One bad chunk must not take its neighbours along.
+                    return (0..piece.count).try_for_each(|n| self.copy_one(piece, n));
+                }
+                let start = piece.start.0;
+                let bytes = Extent::of_blocks(start..start + u64::from(piece.count), self.size);
+                Err(error.context(format!("bytes {bytes} of the disk")))
             }
             other => other,
         }
@@ -234,16 +241,8 @@ impl Shared<'_> {
             (self.options.progress)(Bytes(before + whole.length.0));
             Ok(())
         };
-        let done = self
-            .vault
-            .read_chunks(piece.segment, piece.slot, piece.count, write);
-        done.map_err(|error| {
-            if error.kind() != ErrorKind::Damaged {
-                return error;
-            }
-            let bytes = extent(0, u64::from(piece.count));
-            error.context(format!("bytes {bytes} of the disk"))
-        })
+        self.vault
+            .read_chunks(piece.segment, piece.slot, piece.count, write)
     }
 }
 

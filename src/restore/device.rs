@@ -7,7 +7,7 @@ use super::table::TableChange;
 use super::target::{Target, each_at, write_error};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::model::{BLOCK_SIZE, Bytes, Extent, SECTOR_SIZE};
-use crate::sys::block::{logical_block_size, reread_partitions, size_of, zero_out};
+use crate::sys::block::{is_read_only, logical_block_size, reread_partitions, size_of, zero_out};
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
@@ -30,38 +30,43 @@ pub struct FreeDevice {
 
 impl FreeDevice {
     /// Opens a device for a disk of `size` with sectors of `logical_block` bytes.
+    ///
+    /// # Errors
+    /// `Busy` when someone uses it, `Unsupported` when it is not fit: read-only, too small, with
+    /// sectors of another size. Nothing was written then.
     pub fn open(path: &Path, size: Bytes, logical_block: u32) -> Result<Self> {
-        let opened = OpenOptions::new()
+        let looked_at = OpenOptions::new()
             .read(true)
-            .write(true)
-            .custom_flags(libc::O_EXCL)
+            .custom_flags(libc::O_NONBLOCK)
             .open(path);
-        let file = opened.map_err(|source| {
-            let busy = source.raw_os_error() == Some(libc::EBUSY);
-            let error = Error::io("open for this restore alone", path, source);
-            if !busy {
-                return error;
-            }
-            error
-                .with_hint("it is mounted or in use: unmount it and what is on it, or name another")
-        })?;
-        let kind = file.metadata().io_context("look at", path)?.file_type();
-        if !kind.is_block_device() {
+        let looked_at = looked_at.map_err(|source| not_opened(path, source))?;
+        let kind = looked_at.metadata().io_context("look at", path)?;
+        if !kind.file_type().is_block_device() {
             let what = format!("{} is not a block device", path.display());
             return Err(Error::new(ErrorKind::Usage, what));
         }
-        let has = size_of(&file).io_context("ask the size of", path)?;
+        let has = size_of(&looked_at).io_context("ask the size of", path)?;
         let refused = |what: String, hint: &str| {
             let what = format!("{}: {what}; nothing was written", path.display());
             Err(Error::new(ErrorKind::Unsupported, what).with_hint(hint))
         };
+        if is_read_only(looked_at.as_fd()).io_context("ask", path)? {
+            return refused(
+                "it is read-only".into(),
+                &format!(
+                    "if it is not so by a switch or for good: blockdev --setrw {}",
+                    path.display()
+                ),
+            );
+        }
         if has < size {
             return refused(
                 format!("the target has {} bytes, the disk had {}", has.0, size.0),
                 "name a target at least as large",
             );
         }
-        let sector = logical_block_size(file.as_fd()).io_context("ask the sector size of", path)?;
+        let sector = logical_block_size(looked_at.as_fd());
+        let sector = sector.io_context("ask the sector size of", path)?;
         if sector != logical_block {
             return refused(
                 format!("its sectors have {sector} bytes, those of the disk had {logical_block}"),
@@ -69,8 +74,14 @@ impl FreeDevice {
                  disk of that sort",
             );
         }
+        drop(looked_at);
+        let opened = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(libc::O_EXCL)
+            .open(path);
         Ok(Self {
-            file,
+            file: opened.map_err(|source| not_opened(path, source))?,
             path: path.into(),
             size,
             has,
@@ -100,11 +111,7 @@ impl FreeDevice {
 
     /// What a restore that did not come to its end has left: which one it was.
     pub fn unfinished(&self) -> Option<String> {
-        let mut first = [0; SECTOR_SIZE as usize];
-        self.file.read_exact_at(&mut first, 0).ok()?;
-        let rest = first.strip_prefix(MARK)?;
-        let text = rest.split(|byte| *byte == b'\n').next()?;
-        Some(String::from_utf8_lossy(text).into_owned())
+        unfinished(&self.file)
     }
 
     /// Begins to overwrite it: takes away what makes it bootable or known, and says in its first
@@ -142,6 +149,47 @@ impl FreeDevice {
         }
         zero_out(&self.file, Extent::new(Bytes(start), Bytes(end - start)))
     }
+}
+
+/// What a restore that did not come to its end has left on a device: which one it was.
+pub fn unfinished(device: &File) -> Option<String> {
+    let mut first = [0; SECTOR_SIZE as usize];
+    device.read_exact_at(&mut first, 0).ok()?;
+    let rest = first.strip_prefix(MARK)?;
+    let text = rest.split(|byte| *byte == b'\n').next()?;
+    Some(String::from_utf8_lossy(text).into_owned())
+}
+
+/// Why a device could not be had.
+fn not_opened(path: &Path, source: std::io::Error) -> Error {
+    let shown = path.display();
+    let (kind, what, hint) = match source.raw_os_error() {
+        Some(libc::EBUSY | libc::ETXTBSY) => (
+            ErrorKind::Busy,
+            format!("{shown} is in use, and no table tells by what"),
+            "it may be mounted where no process looks, unmounted with files still open, a member \
+             of a pool, or held by a program: let go of it, or name another target",
+        ),
+        Some(libc::EROFS) => (
+            ErrorKind::Unsupported,
+            format!("{shown} is read-only"),
+            "name another target, or take the write protection off",
+        ),
+        Some(libc::EPERM | libc::EACCES) => (
+            ErrorKind::Unsupported,
+            format!("{shown} may not be written to, and nothing here is seen to use it"),
+            "run it as root; in a container, the host must let it have the device (its device \
+             cgroup) and may itself be using it",
+        ),
+        Some(libc::ENXIO | libc::ENODEV | libc::ENOMEDIUM) => (
+            ErrorKind::NotFound,
+            format!("there is no disk behind {shown}"),
+            "`stillpoint disks` lists the disks of this host",
+        ),
+        _ => return Error::io("open for this restore alone", path, source),
+    };
+    let what = format!("{what}; nothing was written");
+    Error::new(kind, what).with_hint(hint).with_source(source)
 }
 
 /// A device that is being overwritten.

@@ -8,14 +8,16 @@ mod held;
 mod named_file;
 mod partitions;
 mod qcow2;
+mod stream;
 mod table;
 mod target;
 
 pub use copy::{CopyOptions, CopyReport, Damage, copy};
-pub use device::{FreeDevice, TargetDevice};
+pub use device::{FreeDevice, TargetDevice, unfinished};
 pub use held::{HEAD, Held};
 pub use named_file::{NamedFile, refuse_what_is_there};
 pub use partitions::{Partition, partitions};
 pub use qcow2::Qcow2File;
+pub use stream::{Stop, Stream};
 pub use table::{Grown, TableChange, TableFit, TableKind, fit_table};
 pub use target::{RawFile, Target};

@@ -40,7 +40,7 @@ impl NamedFile {
                 })?;
                 (file, Some(partial))
             }
-            Err(error) => return Err(Error::io("make a file in", folder, error)),
+            Err(error) => return Err(not_made(folder, error)),
         };
         Ok(Self {
             file,
@@ -68,9 +68,9 @@ impl NamedFile {
                 .io_context("give its name to", &self.path)?;
         } else {
             if self.partial.is_none() {
-                let mut name = self.path.as_os_str().to_owned();
-                name.push(format!(".{}", ObjectId::generate()));
-                let aside = PathBuf::from(name);
+                // Not made of the file's own name, which may be as long as names can be.
+                let name = format!(".stillpoint-{}.partial", ObjectId::generate());
+                let aside = folder_of(&self.path).join(name);
                 self.link(&aside).io_context("make", &aside)?;
                 // Removed with the target if it does not get its true name.
                 self.partial = Some(aside);
@@ -134,7 +134,39 @@ pub fn refuse_what_is_there(path: &Path, force: bool) -> Result<()> {
     if !force {
         return refused("exists", "name another file, or add --force to replace it");
     }
-    Ok(())
+    refuse_to_replace(path)
+}
+
+fn not_made(folder: &Path, source: std::io::Error) -> Error {
+    let read_only = source.raw_os_error() == Some(libc::EROFS);
+    let error = Error::io("make a file in", folder, source);
+    if read_only {
+        return error
+            .with_kind(ErrorKind::Unsupported)
+            .with_hint("its filesystem is read-only: mount it anew with -o rw, or name another");
+    }
+    error
+}
+
+/// Refuses to replace a file that nobody may replace (`chattr +i` or `+a`): that would be found out
+/// when all is written.
+fn refuse_to_replace(path: &Path) -> Result<()> {
+    let mut options = OpenOptions::new();
+    let options = options
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW);
+    match options.open(path) {
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
+            let what = format!(
+                "{} may not be replaced; nothing was written",
+                path.display()
+            );
+            Err(Error::new(ErrorKind::Unsupported, what)
+                .with_source(error)
+                .with_hint("lsattr shows whether it is immutable: chattr -i -a, or name another"))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn no_unnamed_files(error: &std::io::Error) -> bool {

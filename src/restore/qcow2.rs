@@ -237,6 +237,11 @@ pub struct Qcow2File {
 }
 
 impl Qcow2File {
+    /// How many bytes the whole image of such a disk takes.
+    pub fn room(map: &RunMap, size: Bytes) -> u64 {
+        Layout::new(map, size).total * CLUSTER
+    }
+
     /// Starts an image, in an empty file, of a disk of `size` which holds data where `map` says so;
     /// it gets its name when it is finished.
     pub fn create(file: NamedFile, map: &RunMap, size: Bytes) -> Result<Self> {

@@ -17,6 +17,9 @@ pub trait Target: Sync {
     /// for little at once.
     fn hole(&self, extent: Extent) -> Result<()>;
 
+    /// No more comes after a failure: whoever waits for something in here waits no longer.
+    fn give_up(&self) {}
+
     /// Everything is written: make it last, and visible.
     fn finish(self: Box<Self>) -> Result<()>;
 }

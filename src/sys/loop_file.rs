@@ -57,6 +57,8 @@ pub struct LoopFile {
     pub device: DevNumber,
     /// Its inode.
     pub inode: u64,
+    /// The number of a block device that is shown instead of a file, whatever its node is called.
+    pub block_device: Option<DevNumber>,
     /// Where in the file the device begins.
     pub offset: Bytes,
 }
@@ -69,6 +71,8 @@ pub fn loop_file(device: impl AsFd) -> io::Result<LoopFile> {
     Ok(LoopFile {
         device: decode_device(info.device),
         inode: info.inode,
+        // 0:0 of what is no device (`lo_rdevice` is its `st_rdev`).
+        block_device: (info.rdevice != 0).then(|| decode_device(info.rdevice)),
         offset: Bytes(info.offset),
     })
 }

@@ -148,9 +148,14 @@ impl Terminal {
 
     /// Reads until this was shown.
     fn shows(&mut self, words: &str) -> String {
+        self.shows_all(&[words])
+    }
+
+    /// Reads until all of these were shown, in whichever order.
+    fn shows_all(&mut self, words: &[&str]) -> String {
         let mut text = String::new();
         let mut some = [0; 1024];
-        while !text.contains(words) {
+        while !words.iter().all(|words| text.contains(words)) {
             let count = self.master.read(&mut some).unwrap();
             text.push_str(&String::from_utf8_lossy(&some[..count]));
         }
@@ -178,6 +183,11 @@ fn on_a_terminal_it_asks() {
         assert!(shown.contains("ext4 ("), "{shown}");
         assert!(shown.contains(&format!("{} of 01", disk.name())), "{shown}");
         terminal.master.write_all(answer.as_bytes()).unwrap();
+        if code != 0 {
+            let words = ["type the whole word, yes", "not confirmed"];
+            let shown = terminal.shows_all(&words);
+            assert!(!shown.contains("this would be lost"), "{shown}");
+        }
         let status = wait(&mut child, "an answered question");
         assert_eq!(status.code(), Some(code), "{answer:?}");
     }

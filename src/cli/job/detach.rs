@@ -22,7 +22,8 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-/// How long a job waits for its vault before it says that it is there.
+/// How long a job waits for its vault, and for what else can be told soon, before it says that it
+/// is there.
 const STEP: Duration = Duration::from_millis(300);
 /// When the answer is given at the latest, even if the job has not said yet that it runs.
 const ANSWER: Duration = Duration::from_millis(900);
@@ -163,10 +164,11 @@ pub fn settle(id: JobId, command: &Command, common: &Common) -> Result<Settled> 
 
 /// Makes the log and the record, and speaks to the log from here on.
 fn make_known(id: JobId, command: &Command, common: &Common) -> Result<JobFolder> {
-    let vault = common.vault.clone();
-    // One that does not answer is waited for later.
+    let (vault, foresee) = (common.vault.clone(), command.foresight());
+    // What does not answer is waited for later.
     within(STEP, move || {
-        super::super::open_named(vault.as_deref()).map(drop)
+        let vault = super::super::open_named(vault.as_deref())?;
+        foresee(&vault)
     })
     .unwrap_or(Ok(()))?;
     let word = command.job().map_or("", |(word, _)| word);

@@ -70,5 +70,6 @@ fn answer(record: JobRecord) -> Result<Outcome> {
         text,
         // A record that does not say is none of a good end.
         code: record.exit_code.unwrap_or(1),
+        aside: false,
     })
 }

@@ -24,7 +24,7 @@ pub struct Overwritten {
 }
 
 /// The device's number.
-fn number_of(path: &Path) -> Option<DevNumber> {
+pub fn number_of(path: &Path) -> Option<DevNumber> {
     let number = fs::metadata(path).ok()?.rdev();
     Some(DevNumber {
         major: libc::major(number),

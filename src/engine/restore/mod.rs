@@ -1,26 +1,35 @@
 //! `restore`: disks of a snapshot onto targets. All targets are looked at before the first byte is
 //! written to any, and what holds something is overwritten only when the monitor agrees.
 
+mod free;
 mod goal;
+mod link;
 mod look;
+mod name;
+mod told;
 
-pub use goal::{Goal, ImageFormat};
+pub use goal::{Goal, choose_disk};
 pub use look::Overwritten;
+pub use name::{ImageFormat, TargetKind, is_stdout};
 
-use self::goal::{Assigned, assign};
+use self::free::{Planned, data_of, refuse_in_use, refuse_without_room};
+use self::goal::{Assigned, TargetOptions, assign};
 use self::look::{grow_command, overwritten, twins};
+use self::told::{State, explain, of_the_others, untouched};
 use super::monitor::{Event, Monitor};
 use crate::device::{Host, NoTables, Topology};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::format::{DiskRecord, Manifest};
-use crate::model::{BLOCK_SIZE, Bytes, Content, Extent, RunMap, block_count};
+use crate::model::{Bytes, Extent, RunMap, block_count};
 use crate::restore::{
-    CopyOptions, CopyReport, FreeDevice, HEAD, Held, NamedFile, Qcow2File, RawFile, TableChange,
-    TableFit, TableKind, Target, copy, fit_table,
+    CopyOptions, CopyReport, FreeDevice, HEAD, Held, NamedFile, Qcow2File, RawFile, Stop, Stream,
+    TableChange, TableFit, TableKind, Target, copy, fit_table,
 };
 use crate::store::Vault;
 use std::fs::File;
-use std::path::PathBuf;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What to restore, and where to.
@@ -28,8 +37,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct RestoreOptions {
     /// Which disks, and where to.
     pub goal: Goal,
-    /// What files shall be.
-    pub format: ImageFormat,
+    /// What files shall be; `None`: what their names say.
+    pub format: Option<ImageFormat>,
+    /// What `-` stands for: where a disk's bytes are written to in their order.
+    pub stdout: Option<Arc<File>>,
     /// Replace a file that is there.
     pub force: bool,
     /// Restore what can be restored of a damaged snapshot.
@@ -47,7 +58,8 @@ impl RestoreOptions {
     pub fn new(goal: Goal, workers: usize) -> Self {
         Self {
             goal,
-            format: ImageFormat::Raw,
+            format: None,
+            stdout: None,
             force: false,
             keep_going: false,
             move_gpt: true,
@@ -64,8 +76,8 @@ pub struct Restored<'m> {
     pub disk: &'m DiskRecord,
     /// Where it is now.
     pub target: PathBuf,
-    /// Whether that is a block device.
-    pub is_device: bool,
+    /// What that is.
+    pub kind: TargetKind,
     /// What was copied.
     pub report: CopyReport,
     /// What was changed in the partition table; `None` when it is as it was.
@@ -78,13 +90,14 @@ pub struct Restored<'m> {
 enum Place {
     Device(FreeDevice),
     File(NamedFile),
+    Stdout(File),
 }
 
 impl Place {
     fn device(&self) -> Option<&FreeDevice> {
         match self {
             Self::Device(device) => Some(device),
-            Self::File(_) => None,
+            _ => None,
         }
     }
 }
@@ -92,9 +105,39 @@ impl Place {
 /// A disk, its map, and its target.
 struct Job<'m> {
     assigned: Assigned<'m>,
-    place: Place,
+    place: Ready,
     map: RunMap,
     change: Option<TableChange>,
+}
+
+/// A target of which nothing more can be refused.
+enum Ready {
+    Device(FreeDevice),
+    /// An image, which has no name yet.
+    Made(Box<dyn Target>),
+    Stdout(File),
+}
+
+/// Refuses what can be refused before the vault's indexes are read, and lets go of all it looked
+/// at: for one who starts a restore that nobody watches.
+///
+/// # Errors
+/// As [`restore`].
+pub fn could_restore(
+    vault: &Vault,
+    manifest: &Manifest,
+    options: &RestoreOptions,
+    monitor: &dyn Monitor,
+) -> Result<()> {
+    let work = Work {
+        vault,
+        manifest,
+        options,
+        monitor,
+    };
+    let assigned = work.assign()?;
+    let places = work.open_all(&assigned)?;
+    work.confirm(&assigned, &places)
 }
 
 /// Restores all disks of the goal, one after the other.
@@ -113,7 +156,10 @@ pub fn restore<'m>(
         options,
         monitor,
     };
-    let jobs = work.prepare()?;
+    let jobs = work.prepare().map_err(|error| match error.kind() {
+        ErrorKind::Interrupted(_) => error.and_said("nothing was written"),
+        _ => error,
+    })?;
     let names: Vec<String> = jobs
         .iter()
         .map(|job| {
@@ -134,21 +180,6 @@ pub fn restore<'m>(
     Ok(restored)
 }
 
-fn of_the_others(error: Error, whole: &[String], not_begun: &[String]) -> Error {
-    let mut said = Vec::new();
-    if !whole.is_empty() {
-        said.push(format!("whole: {}", whole.join(", ")));
-    }
-    if !not_begun.is_empty() {
-        said.push(format!("not begun: {}", not_begun.join(", ")));
-    }
-    if said.is_empty() {
-        error
-    } else {
-        error.context(said.join("; "))
-    }
-}
-
 struct Work<'a, 'm> {
     vault: &'a Vault,
     manifest: &'m Manifest,
@@ -157,37 +188,55 @@ struct Work<'a, 'm> {
 }
 
 impl<'m> Work<'_, 'm> {
-    /// Everything that can be refused is refused here, before the first byte is written.
-    fn prepare(&self) -> Result<Vec<Job<'m>>> {
+    /// Who goes where.
+    fn assign(&self) -> Result<Vec<Assigned<'m>>> {
         let options = self.options;
-        let assigned = assign(
-            self.vault,
-            self.manifest,
-            &options.goal,
-            (options.format, options.force),
-        )?;
-        if options.grow && !assigned.iter().any(|one| one.is_device) {
+        let how = TargetOptions {
+            format: options.format,
+            force: options.force,
+        };
+        let assigned = assign(self.vault, self.manifest, &options.goal, how)?;
+        if options.grow && !assigned.iter().any(Assigned::is_device) {
             let what = "--grow is for devices: an image is as large as its disk was";
             return Err(Error::new(ErrorKind::Usage, what)
                 .with_hint("enlarge the image afterwards, or leave --grow out"));
         }
-        let places = assigned.iter().map(|one| self.open(one));
-        let places = places.collect::<Result<Vec<Place>>>()?;
-        self.confirm(&assigned, &places)?;
-        let mut jobs = Vec::new();
-        for (assigned, place) in assigned.into_iter().zip(places) {
-            let identity = &assigned.disk.identity;
-            self.phase(format!("reading the index of {}", identity.name));
-            let (parts, blocks) = (&assigned.disk.index, block_count(identity.size));
-            let check = || self.monitor.check();
-            let map = self.vault.read_index(parts, blocks, &check)?;
-            let change = match place.device() {
-                Some(device) => self.table_change(assigned.disk, &map, device)?,
+        Ok(assigned)
+    }
+
+    /// Opens all targets, of which none is in use.
+    fn open_all(&self, assigned: &[Assigned<'m>]) -> Result<Vec<Place>> {
+        refuse_in_use(assigned)?;
+        assigned.iter().map(|one| self.open(one)).collect()
+    }
+
+    /// Everything that can be refused is refused here, before the first byte is written.
+    fn prepare(&self) -> Result<Vec<Job<'m>>> {
+        let assigned = self.assign()?;
+        let places = self.open_all(&assigned)?;
+        let maps = assigned.iter().map(|one| self.map_of(one.disk));
+        let maps = maps.collect::<Result<Vec<RunMap>>>()?;
+        let planned = assigned.iter().zip(&maps);
+        let planned: Vec<_> = planned
+            .map(|(assigned, map)| Planned { assigned, map })
+            .collect();
+        refuse_without_room(&planned)?;
+        let mut changes = Vec::new();
+        for ((one, place), map) in assigned.iter().zip(&places).zip(&maps) {
+            changes.push(match place.device() {
+                Some(device) => self.table_change(one.disk, map, device)?,
                 None => None,
-            };
+            });
+        }
+        self.confirm(&assigned, &places)?;
+        // While someone thought about it, much may have happened.
+        refuse_in_use(&assigned)?;
+        let mut jobs = Vec::new();
+        let parts = assigned.into_iter().zip(places).zip(maps).zip(changes);
+        for (((assigned, place), map), change) in parts {
             jobs.push(Job {
+                place: ready(place, &assigned, &map)?,
                 assigned,
-                place,
                 map,
                 change,
             });
@@ -195,13 +244,37 @@ impl<'m> Work<'_, 'm> {
         Ok(jobs)
     }
 
+    fn map_of(&self, disk: &DiskRecord) -> Result<RunMap> {
+        let identity = &disk.identity;
+        self.phase(format!("reading the index of {}", identity.name));
+        let check = || self.monitor.check();
+        let blocks = block_count(identity.size);
+        self.vault.read_index(&disk.index, blocks, &check)
+    }
+
     fn open(&self, one: &Assigned<'m>) -> Result<Place> {
         let (target, identity) = (&one.target, &one.disk.identity);
-        if one.is_device {
-            FreeDevice::open(target, identity.size, identity.logical_block).map(Place::Device)
-        } else {
-            NamedFile::create(target, self.options.force).map(Place::File)
+        match one.kind {
+            TargetKind::Device => {
+                FreeDevice::open(target, identity.size, identity.logical_block).map(Place::Device)
+            }
+            TargetKind::File(_) => NamedFile::create(target, self.options.force).map(Place::File),
+            TargetKind::Stdout => self.stdout().map(Place::Stdout),
         }
+    }
+
+    fn stdout(&self) -> Result<File> {
+        let path = Path::new("standard output");
+        let out = self.options.stdout.as_ref();
+        let out = out.ok_or_else(|| Error::new(ErrorKind::Usage, "there is no standard output"))?;
+        let found = out.metadata().io_context("look at", path)?;
+        if found.file_type().is_block_device() {
+            let what = "standard output is a block device; nothing was written";
+            return Err(Error::new(ErrorKind::Usage, what).with_hint(
+                "name the device itself as the target: it is looked at before it is overwritten",
+            ));
+        }
+        out.try_clone().io_context("open", path)
     }
 
     /// Asks about everything that would be lost.
@@ -246,7 +319,7 @@ impl<'m> Work<'_, 'm> {
         }
         let held = Held::new(old);
         copy(self.vault, &first, old, &held, self.copy_options(&|_| {}))
-            .map_err(|error| explain(error, &device_words(device)))?;
+            .map_err(|error| explain(error, &untouched(device)))?;
         let fit = TableFit {
             sector: device.sector(),
             old,
@@ -273,17 +346,25 @@ impl<'m> Work<'_, 'm> {
             change,
         } = job;
         let state = State {
-            target: assigned.target.display().to_string(),
-            state: if assigned.is_device {
-                "the target is not whole, and its first sector says so"
-            } else {
-                "no file was made"
+            target: match assigned.kind {
+                TargetKind::Stdout => "standard output".into(),
+                _ => assigned.target.display().to_string(),
+            },
+            state: match assigned.kind {
+                TargetKind::Device => "the target is not whole, and its first sector says so",
+                TargetKind::File(_) => "no file was made",
+                TargetKind::Stdout => "what was read from it is not whole",
             },
         };
+        let stop = || self.monitor.check();
         let report = self
-            .make_target(&assigned, place, &map, change.clone())
+            .make_target(&assigned, place, change.clone(), &stop)
             .and_then(|target| {
                 let report = self.copy(&assigned, &map, target.as_ref())?;
+                if !assigned.is_device() {
+                    // What is replaced may have come into use meanwhile.
+                    refuse_in_use(std::slice::from_ref(&assigned))?;
+                }
                 target.finish()?;
                 Ok(report)
             })
@@ -292,23 +373,22 @@ impl<'m> Work<'_, 'm> {
         Ok(Restored {
             disk: assigned.disk,
             target: assigned.target,
-            is_device: assigned.is_device,
+            kind: assigned.kind,
             report,
             table: change.filter(|change| change.moved || change.grown.is_some()),
             notes,
         })
     }
 
-    fn make_target(
+    fn make_target<'t>(
         &self,
         assigned: &Assigned<'m>,
-        place: Place,
-        map: &RunMap,
+        place: Ready,
         change: Option<TableChange>,
-    ) -> Result<Box<dyn Target>> {
-        let size = assigned.disk.identity.size;
-        Ok(match (place, self.options.format) {
-            (Place::Device(device), _) => {
+        stop: Stop<'t>,
+    ) -> Result<Box<dyn Target + 't>> {
+        Ok(match place {
+            Ready::Device(device) => {
                 let (snapshot, name) = (self.manifest.snapshot, &assigned.disk.identity.name);
                 let what = format!(
                     "A restore of {name} of snapshot {snapshot} to it was begun and not finished: \
@@ -316,10 +396,8 @@ impl<'m> Work<'_, 'm> {
                 );
                 Box::new(device.begin(&what, change)?)
             }
-            (Place::File(file), ImageFormat::Raw) => Box::new(RawFile::create(file, size)?),
-            (Place::File(file), ImageFormat::Qcow2) => {
-                Box::new(Qcow2File::create(file, map, size)?)
-            }
+            Ready::Made(target) => target,
+            Ready::Stdout(out) => Box::new(Stream::new(out, stop)?),
         })
     }
 
@@ -330,10 +408,7 @@ impl<'m> Work<'_, 'm> {
         target: &dyn Target,
     ) -> Result<CopyReport> {
         let size = assigned.disk.identity.size;
-        let data = map
-            .iter()
-            .filter(|run| matches!(run.content, Content::Data { .. }));
-        let total = Bytes(data.map(|run| run.count * BLOCK_SIZE).sum());
+        let total = data_of(map);
         self.phase(format!("restoring to {}", assigned.target.display()));
         let told = AtomicU64::new(0);
         let progress = |done: Bytes| {
@@ -352,7 +427,7 @@ impl<'m> Work<'_, 'm> {
 
     /// What the user should know of a device that is whole now.
     fn notes(&self, assigned: &Assigned<'m>, change: Option<&TableChange>) -> Vec<String> {
-        if !assigned.is_device {
+        if !assigned.is_device() {
             return Vec::new();
         }
         let path = &assigned.target;
@@ -386,66 +461,16 @@ impl<'m> Work<'_, 'm> {
     }
 }
 
-/// Where a restore went to, and what has become of that.
-struct State {
-    target: String,
-    state: &'static str,
-}
-
-fn device_words(device: &FreeDevice) -> State {
-    State {
-        target: device.path().display().to_string(),
-        state: "nothing was written",
-    }
-}
-
-fn explain(error: Error, state: &State) -> Error {
-    let damaged = error.kind() == ErrorKind::Damaged;
-    let State { target, state } = state;
-    let hint = error.hint().map(str::to_owned);
-    let error = error.context(format!("cannot restore to {target}; {state}"));
-    if damaged {
-        return error.with_hint(
-            "what is not damaged can be had with --keep-going, or restore an older snapshot; \
-             `stillpoint verify --all` says which are whole",
-        );
-    }
-    let interrupted = matches!(error.kind(), ErrorKind::Interrupted(_));
-    match hint {
-        None if interrupted => {
-            error.with_hint("the same command again starts over and makes it whole")
+/// What becomes of an open target once nothing was found against it. An image gets its length and
+/// its tables, but no name yet.
+fn ready(place: Place, assigned: &Assigned<'_>, map: &RunMap) -> Result<Ready> {
+    let size = assigned.disk.identity.size;
+    Ok(match place {
+        Place::Device(device) => Ready::Device(device),
+        Place::File(file) if assigned.kind == TargetKind::File(ImageFormat::Qcow2) => {
+            Ready::Made(Box::new(Qcow2File::create(file, map, size)?))
         }
-        _ => error,
-    }
-}
-
-/// The disk of a snapshot that `name` means: the kernel's name at the time, `/dev/…` or a serial.
-pub fn choose_disk<'m>(manifest: &'m Manifest, name: Option<&str>) -> Result<&'m DiskRecord> {
-    let names: Vec<&str> = manifest
-        .disks
-        .iter()
-        .map(|disk| disk.identity.name.as_str())
-        .collect();
-    let there = names.join(", ");
-    match (name, manifest.disks.as_slice()) {
-        (None, [only]) => Ok(only),
-        (None, _) => Err(Error::new(
-            ErrorKind::Usage,
-            format!("the snapshot has several disks: {there}"),
-        )
-        .with_hint("say which with --disk")),
-        (Some(name), disks) => {
-            let wanted = name.strip_prefix("/dev/").unwrap_or(name);
-            let found = disks.iter().find(|disk| {
-                disk.identity.name == wanted || disk.identity.serial.as_deref() == Some(name)
-            });
-            found.ok_or_else(|| {
-                Error::new(
-                    ErrorKind::NotFound,
-                    format!("the snapshot has no disk {name:?}"),
-                )
-                .with_hint(format!("it has: {there}"))
-            })
-        }
-    }
+        Place::File(file) => Ready::Made(Box::new(RawFile::create(file, size)?)),
+        Place::Stdout(out) => Ready::Stdout(out),
+    })
 }

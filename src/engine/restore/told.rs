@@ -1,0 +1,57 @@
+//! What a restore that failed says: what is whole, what is not, and what to do next.
+
+use crate::error::{Error, ErrorKind};
+use crate::restore::FreeDevice;
+
+/// Says what of the other disks is whole, and what was not begun.
+pub fn of_the_others(error: Error, whole: &[String], not_begun: &[String]) -> Error {
+    let mut said = Vec::new();
+    if !whole.is_empty() {
+        said.push(format!("whole: {}", whole.join(", ")));
+    }
+    if !not_begun.is_empty() {
+        said.push(format!("not begun: {}", not_begun.join(", ")));
+    }
+    if said.is_empty() {
+        error
+    } else {
+        error.context(said.join("; "))
+    }
+}
+
+/// Where a restore went to, and what has become of that.
+pub struct State {
+    /// The target's name.
+    pub target: String,
+    /// What has become of it.
+    pub state: &'static str,
+}
+
+/// Of a device to which nothing was written yet.
+pub fn untouched(device: &FreeDevice) -> State {
+    State {
+        target: device.path().display().to_string(),
+        state: "nothing was written",
+    }
+}
+
+/// Says what failed and what is left of the target.
+pub fn explain(error: Error, state: &State) -> Error {
+    let damaged = error.kind() == ErrorKind::Damaged;
+    let State { target, state } = state;
+    let hint = error.hint().map(str::to_owned);
+    let error = error.context(format!("cannot restore to {target}; {state}"));
+    if damaged {
+        return error.with_hint(
+            "what is not damaged can be had with --keep-going, or restore an older snapshot; \
+             `stillpoint verify --all` says which are whole",
+        );
+    }
+    let interrupted = matches!(error.kind(), ErrorKind::Interrupted(_));
+    match hint {
+        None if interrupted => {
+            error.with_hint("the same command again starts over and makes it whole")
+        }
+        _ => error,
+    }
+}
