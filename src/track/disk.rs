@@ -14,6 +14,7 @@
 //! Hence the rule of [`ChangeSource::changed_since`]: advance, ask, then read.
 
 use super::attached::failed;
+use super::kernel_log::KernelLog;
 use super::layout::{self, FIRST_SUMMARIES, LAST_EPOCH, Layout, Page, SHARED, at};
 use super::machine;
 use super::names;
@@ -138,11 +139,16 @@ pub struct DiskTracker {
     programs: Programs,
     marks: Marks,
     boot_id: String,
+    /// Where no program notices a set capacity.
+    log: Option<KernelLog>,
 }
 
 impl DiskTracker {
     pub(super) fn new(dev: DevNumber, programs: Programs, marks: Marks, boot_id: String) -> Self {
+        let unwatched = programs.capacity.is_none();
+        let name = sysfs::name(dev).filter(|_| unwatched);
         Self {
+            log: name.and_then(|name| KernelLog::open(&name).ok()),
             dev,
             programs,
             marks,
@@ -176,6 +182,22 @@ impl DiskTracker {
             last = now;
         }
         Ok(None)
+    }
+
+    /// Counts what the kernel's log tells of the disk's capacity. How far it was read stands beside
+    /// the marks, so that whoever asks next goes on there.
+    fn read_log(&mut self) -> Result<()> {
+        let Some(log) = &mut self.log else {
+            return Ok(());
+        };
+        let next = self.marks.header.u64_at(at::LOG_NEXT);
+        let from = next.load(Ordering::SeqCst);
+        // What was before these marks does not count.
+        let told = log.told(if from == 0 { u64::MAX } else { from })?;
+        let resizes = self.marks.header.u64_at(at::RESIZES);
+        resizes.fetch_add(told.changes, Ordering::SeqCst);
+        next.fetch_max(told.next.unwrap_or(0), Ordering::SeqCst);
+        Ok(())
     }
 
     /// Fails unless the programs still mark in the map that we read, and the disk behind the device
@@ -214,6 +236,7 @@ impl fmt::Debug for DiskTracker {
 
 impl ChangeSource for DiskTracker {
     fn witness(&mut self) -> Result<Witness> {
+        self.read_log()?;
         let witness = Witness {
             boot_id: self.boot_id.clone(),
             programs: self.programs.ids,

@@ -60,6 +60,8 @@ pub(super) mod at {
     pub const RESIZES: usize = 56;
     /// How many cuts have been named.
     pub const NAMED: usize = 64;
+    /// The number of the next record of the kernel's log to be read, where that is read.
+    pub const LOG_NEXT: usize = 72;
     pub const SEEN: usize = 128;
     /// Behind the header.
     pub const NAMES: usize = super::PAGE;

@@ -4,6 +4,7 @@
 mod attached;
 mod capacity;
 mod disk;
+mod kernel_log;
 mod layout;
 mod machine;
 mod names;

@@ -1,6 +1,7 @@
 //! What keeps a host from tracking, and what to do about it. It must never change anything.
 
 use super::capacity::CapacityWatch;
+use super::kernel_log::KernelLog;
 use super::pins::{BPFFS, is_bpffs};
 use super::programs::{TRACEPOINT, new_marks};
 use aya::Btf;
@@ -84,7 +85,7 @@ pub fn uncounted() -> Vec<Obstacle> {
 /// What tracking cannot notice on this kernel, if anything.
 pub fn unwatched() -> Option<Obstacle> {
     let known = Btf::from_sys_fs().is_ok_and(|btf| CapacityWatch::is_known(&btf));
-    (!known).then(|| Obstacle {
+    (!known && KernelLog::open("").is_err()).then(|| Obstacle {
         what: "this kernel does not tell when a disk's capacity changes".into(),
         remedy: "take a snapshot with --full after a disk was made smaller and as large again"
             .into(),

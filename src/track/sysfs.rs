@@ -33,6 +33,13 @@ pub(super) fn diskseq(dev: DevNumber) -> Result<Option<u64>> {
     number(&directory(dev).join("diskseq"))
 }
 
+/// The kernel's name of the disk, as its log has it; none when there is no such disk.
+pub(super) fn name(dev: DevNumber) -> Option<String> {
+    let directory = directory(dev).canonicalize().ok()?;
+    let name = directory.file_name()?.to_string_lossy();
+    Some(name.replace('!', "/"))
+}
+
 /// Whether a disk has this device number.
 pub(super) fn exists(dev: DevNumber) -> bool {
     directory(dev).exists()

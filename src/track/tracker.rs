@@ -3,6 +3,7 @@
 
 use super::attached::failed;
 use super::disk::{DiskTracker, Marks, dev_of, key};
+use super::kernel_log::KernelLog;
 use super::layout::{Layout, Page, RENEW_FROM};
 use super::machine::boot_id;
 use super::pins::{PinDir, PinLock};
@@ -126,11 +127,13 @@ impl Tracker {
         let (programs, unwatched) = Programs::load(pins, lock)?;
         let mut tracker = Self::with(pins, programs);
         let tried = self_test::run(&mut tracker)?;
-        report.unwatched = unwatched.map(|error| error.to_string());
-        if report.unwatched.is_none() && !tried.capacity {
+        let mut unwatched = unwatched.map(|error| error.to_string());
+        if unwatched.is_none() && !tried.capacity {
             tracker.programs.drop_capacity(pins, lock)?;
-            report.unwatched = Some("the kernel does not tell when a capacity is set".into());
+            unwatched = Some("the kernel does not tell when a capacity is set".into());
         }
+        // Where its log can be read, that does.
+        report.unwatched = unwatched.filter(|_| KernelLog::open("").is_err());
         report.loaded = true;
         report.self_test = Some(tried.marks);
         Ok(tracker)
