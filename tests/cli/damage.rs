@@ -74,7 +74,7 @@ struct Unmount(String);
 
 impl Drop for Unmount {
     fn drop(&mut self) {
-        try_tool("umount", &[&self.0]);
+        let _ = try_tool("umount", &[&self.0]) || try_tool("umount", &["--lazy", &self.0]);
     }
 }
 

@@ -33,7 +33,12 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg(self.0.path()).status();
+        // Busy for an instant while another test starts a process, which has our descriptors then.
+        let unmount = |how: &[&str]| {
+            let done = Command::new("umount").args(how).arg(self.0.path()).status();
+            done.is_ok_and(|status| status.success())
+        };
+        let _ = unmount(&[]) || unmount(&["--lazy"]);
     }
 }
 
