@@ -43,7 +43,7 @@ fn to_the_last_sector(test: &str, size: u64, options: &[&str]) {
     );
     assert_eq!(taken["disks"][0]["size_bytes"], size);
     let list = lab.json(&["list"]);
-    for (number, expected) in [first, second].iter().enumerate() {
+    for (number, expected) in [second, first].iter().enumerate() {
         let id = list["snapshots"][number]["snapshot"].as_str().unwrap();
         let target = lab.at(&format!("out{number}"));
         lab.run(&["restore", id, &target]).expect(0);
