@@ -6,6 +6,8 @@ mod cli;
 #[cfg(test)]
 mod cost;
 #[cfg(test)]
+mod crowded;
+#[cfg(test)]
 mod cycle;
 #[cfg(test)]
 mod damage;
@@ -37,6 +39,8 @@ mod runner;
 mod signals;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod throttle;
 #[cfg(test)]
 mod tidy;
 #[cfg(test)]

@@ -38,6 +38,8 @@ pub const LITTLE: Bytes = Bytes(4 << 20);
 const MAX_PASSES: usize = 16;
 /// A pass that leaves more than this share of what the one before left does not pay.
 const SHRINK: f64 = 0.7;
+/// So many in a row that do not pay, and no more are made.
+const STALLS: usize = 2;
 
 impl PassLog {
     /// A pass read this much in this time, and this much has changed meanwhile.
@@ -55,12 +57,10 @@ impl PassLog {
     /// What fits into the window: memory for it, and a quarter of the time at the speed seen so
     /// far. The freezing itself and a slow moment need the rest.
     pub fn fits(&self, budget: Budget) -> Bytes {
-        let seconds = self.took.as_secs_f64();
         // Nothing read yet says nothing about the speed.
-        let by_time = if seconds > 0.0 && self.read > LITTLE {
-            (self.read.0 as f64 / seconds * budget.max_freeze.as_secs_f64() / 4.0) as u64
-        } else {
-            LITTLE.0
+        let by_time = match self.speed() {
+            Some(speed) => (speed.0 as f64 * budget.max_freeze.as_secs_f64() / 4.0) as u64,
+            None => LITTLE.0,
         };
         Bytes(by_time.max(BLOCK_SIZE).min(budget.memory.0))
     }
@@ -74,17 +74,34 @@ impl PassLog {
         if left.0 <= fits.0.min(LITTLE.0) {
             return Next::Cut;
         }
-        let shrinking = match self.passes.len() {
-            1 => true,
-            n => (left.0 as f64) < SHRINK * self.passes[n - 2].0 as f64,
-        };
-        match (shrinking && self.count() < MAX_PASSES, left.0 <= fits.0) {
-            (true, _) => Next::Again,
-            (false, true) => Next::Cut,
-            // Two passes in a row that did not help.
-            (false, false) if self.count() < 4 => Next::Again,
-            (false, false) => Next::Busy,
+        let stalled = self.stalled();
+        match left.0 <= fits.0 {
+            _ if stalled == 0 && self.count() < MAX_PASSES => Next::Again,
+            true => Next::Cut,
+            // Another may help: what writes in bursts can end one.
+            false if stalled < STALLS && self.count() < MAX_PASSES => Next::Again,
+            false => Next::Busy,
         }
+    }
+
+    /// How many passes in a row, to the last, did not help.
+    fn stalled(&self) -> usize {
+        let steps = self.passes.windows(2).rev();
+        steps
+            .take_while(|step| (step[1].0 as f64) >= SHRINK * step[0].0 as f64)
+            .count()
+    }
+
+    /// How long the rest takes to read at the speed seen so far; `None` where nothing is known.
+    pub fn reading(&self) -> Option<Duration> {
+        let (left, speed) = (self.passes.last()?, self.speed()?);
+        Some(Duration::from_secs_f64(left.0 as f64 / speed.0 as f64))
+    }
+
+    /// Bytes a second, 1 at least; `None` while too little has been read to tell.
+    pub fn speed(&self) -> Option<Bytes> {
+        let known = self.read > LITTLE && !self.took.is_zero();
+        known.then(|| Bytes(((self.read.0 as f64 / self.took.as_secs_f64()) as u64).max(1)))
     }
 }
 
@@ -125,9 +142,11 @@ mod tests {
 
     #[test]
     fn what_never_fits_is_busy_and_never_an_endless_loop() {
-        assert_eq!(log(500, &[900, 890, 880, 880]).next(BUDGET), Next::Busy);
+        assert_eq!(log(500, &[900, 890]).next(BUDGET), Next::Again);
+        assert_eq!(log(500, &[900, 890, 880]).next(BUDGET), Next::Busy);
+        assert_eq!(log(500, &[900, 890, 500, 490]).next(BUDGET), Next::Again);
         assert_eq!(
-            log(5, &[90, 89, 88, 87]).next(BUDGET),
+            log(5, &[90, 89, 88]).next(BUDGET),
             Next::Busy,
             "64 MiB at 5 MiB/s is 13 s"
         );
@@ -136,6 +155,16 @@ mod tests {
             endless.add(Bytes(MIB), Duration::from_secs(1), Bytes(1000 * MIB));
         }
         assert_eq!(endless.next(BUDGET), Next::Busy);
+    }
+
+    #[test]
+    fn how_long_the_rest_takes_is_told_once_the_speed_is_known() {
+        assert_eq!(
+            log(100, &[900, 300]).reading(),
+            Some(Duration::from_secs(3))
+        );
+        assert_eq!(log(100, &[]).reading(), None);
+        assert_eq!(log(1, &[900]).reading(), None, "too little was read");
     }
 
     #[test]

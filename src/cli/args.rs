@@ -287,15 +287,11 @@ pub enum OnBusyArg {
 }
 
 impl OnBusyArg {
-    pub fn choice(self) -> Result<OnBusy> {
+    pub fn choice(self) -> OnBusy {
         match self {
-            Self::Fail => Ok(OnBusy::Fail),
-            Self::Freeze => Ok(OnBusy::Freeze),
-            Self::Throttle => Err(Error::new(
-                ErrorKind::Unsupported,
-                "this version cannot slow down what writes to a disk",
-            )
-            .with_hint("take --on-busy freeze or fail")),
+            Self::Fail => OnBusy::Fail,
+            Self::Freeze => OnBusy::Freeze,
+            Self::Throttle => OnBusy::Throttle,
         }
     }
 }

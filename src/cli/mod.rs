@@ -32,7 +32,10 @@ mod verify;
 
 use crate::engine::{Event, Monitor};
 use crate::error::{Error, ErrorKind, Result};
-use crate::freeze::{GUARDIAN_COMMAND, HOOK_KEEPER_COMMAND, guardian_main, hook_keeper_main};
+use crate::freeze::{
+    GUARDIAN_COMMAND, HOOK_KEEPER_COMMAND, THROTTLE_KEEPER_COMMAND, guardian_main,
+    hook_keeper_main, throttle_keeper_main,
+};
 use crate::store::{History, SnapshotRef, Vault};
 use args::{Command, Common, Line};
 use clap::Parser;
@@ -54,6 +57,9 @@ pub fn main() -> ExitCode {
     }
     if hidden == HOOK_KEEPER_COMMAND {
         return hook_keeper_main();
+    }
+    if hidden == THROTTLE_KEEPER_COMMAND {
+        return throttle_keeper_main();
     }
     if hidden == job::RECORD_KEEPER_COMMAND {
         return job::record_keeper_main(std::env::args_os().nth(2).as_deref());

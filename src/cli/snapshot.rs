@@ -44,7 +44,7 @@ pub fn check(args: &SnapshotArgs, common: &Common) -> Result<Checked> {
     let tags = args.tags.iter().map(|text| tag(text));
     Ok(Checked {
         tags: tags.collect::<Result<_>>()?,
-        on_busy: args.on_busy.choice()?,
+        on_busy: args.on_busy.choice(),
         hooks: Config::read(config)?.hooks(&args.hooks, config)?,
     })
 }

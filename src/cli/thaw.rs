@@ -33,11 +33,18 @@ pub fn run(common: &Common) -> Result<Outcome> {
         let path = one.path.display().to_string();
         postscripts.push(json!({"postscript": path, "status": one.record.status}));
     }
+    if report.throttles > 0 {
+        text.push_str("a run that died had slowed down what writes to disks: undone\n");
+    }
     text.push_str(match (report.mounts.len(), owed.postscripts.len()) {
         (0, 0) => "no run has left anything frozen, or applications held",
         _ => "nothing of ours is frozen any more, and no application held",
     });
-    let json: Value = json!({"mounts": mounts, "postscripts": postscripts});
+    let json: Value = json!({
+        "mounts": mounts,
+        "postscripts": postscripts,
+        "throttles": report.throttles,
+    });
     Ok(Outcome::done(json, text))
 }
 

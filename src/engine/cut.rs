@@ -1,19 +1,26 @@
 //! The cut: the instant that the snapshot is of. Everything is held still, the last changed blocks
 //! are read into locked memory, and it is let go again.
 
+use super::busy::{Asked, Crowd, never_quiet, too_busy};
 use super::monitor::{Event, Monitor};
 use super::quiesce::Quiesce;
 use super::subject::Subject;
+use super::trust;
 use super::window::{Filled, Window};
 use crate::capture::{LITTLE, Pipeline};
 use crate::device::read::{BufferPool, Limits};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::model::{BLOCK_SIZE, BlockSet, Bytes};
 use jiff::Timestamp;
 use std::time::{Duration, Instant};
 
 /// Most times that all is held still before giving up.
 const MAX_ATTEMPTS: u32 = 8;
+/// So many times in a row more had changed than there is room for, and that will not be different
+/// the next time.
+const MAX_CROWDED: u32 = 2;
+/// The same where there is memory for more room.
+const MAX_GROWING: u32 = 4;
 /// Most times that all is written out and copied before each: what is written to the filesystems
 /// while one pass copies is what the next has to copy.
 const MAX_SETTLES: u32 = 5;
@@ -27,8 +34,8 @@ const FILL_SHRINK: f64 = 0.85;
 /// How to cut.
 #[derive(Clone)]
 pub struct CutOptions {
-    /// Take a copy that is of no one instant when there is no other.
-    pub allow_fuzzy: bool,
+    /// What the user asked for.
+    pub asked: Asked,
     /// How many blocks are expected in the window; there will be room for as many.
     pub blocks: usize,
     /// How many blocks there may be room for at most.
@@ -42,7 +49,7 @@ pub struct CutOptions {
 pub struct Cut {
     /// The instant.
     pub time: Timestamp,
-    /// How long all was held; of the successful attempt.
+    /// How long all was held; of the successful attempt. Nothing was where this is zero.
     pub held: Duration,
     /// The longest that any attempt held all.
     pub longest: Duration,
@@ -73,51 +80,94 @@ pub fn cut(
     monitor: &dyn Monitor,
 ) -> Result<Cut> {
     let mut longest = Duration::ZERO;
-    let mut seen = String::new();
     let mut blocks = options.blocks;
+    let mut crowded = 0;
     for attempt in 1..=MAX_ATTEMPTS {
         let (applications, tried) =
             attempt_once(subjects, pipeline, quiesce, (options, &mut blocks), monitor)?;
-        let Tried {
-            time,
-            held: frozen,
-            sight,
-        } = tried;
-        longest = longest.max(frozen);
+        let Tried { time, held, sight } = tried;
+        longest = longest.max(held);
         let done = |fuzzy| Cut {
             time,
-            held: frozen,
+            held,
             longest,
             attempts: attempt,
             fuzzy,
             applications,
         };
+        let last = attempt == MAX_ATTEMPTS;
         match sight {
             Sight::Quiet => return Ok(done(false)),
             Sight::TooMuch(much) => {
-                blocks = (2 * much.block().0 as usize).min(options.most_blocks);
-                seen = format!("{much} had changed at once, more than the window takes");
-            }
-            Sight::Written(number, blocks) => {
-                seen = written(&subjects[number], &blocks);
-                if attempt == MAX_ATTEMPTS && options.allow_fuzzy {
-                    return Ok(done(true));
+                crowded += 1;
+                let grows = (much.block().0 as usize) < options.most_blocks;
+                if last || crowded >= if grows { MAX_GROWING } else { MAX_CROWDED } {
+                    return match options.asked.allow_fuzzy {
+                        true => cut_fuzzy(subjects, pipeline, quiesce, options, monitor),
+                        false => Err(outgrown(much, attempt, options)),
+                    };
                 }
+                blocks = (2 * much.block().0 as usize).min(options.most_blocks);
             }
+            Sight::Written(..) if last && options.asked.allow_fuzzy => return Ok(done(true)),
+            Sight::Written(number, blocks) if last => {
+                let seen = written(&subjects[number], &blocks);
+                return Err(never_quiet(
+                    &options.asked,
+                    &subjects[number],
+                    attempt,
+                    &seen,
+                ));
+            }
+            Sight::Written(..) => crowded = 0,
         }
-        if attempt < MAX_ATTEMPTS {
-            monitor.tell(Event::Phase("waiting for a quiet moment".into()));
-            wait(attempt, monitor)?;
-        }
+        monitor.tell(Event::Phase("waiting for a quiet moment".into()));
+        wait(attempt, monitor)?;
     }
-    Err(Error::new(
-        ErrorKind::Inconsistent,
-        format!("no quiet instant in {MAX_ATTEMPTS} attempts: {seen}; nothing was stored"),
-    )
-    .with_hint(
-        "take --level filesystem, which freezes what is mounted; stop what writes to the disk \
-         directly; or take it with --allow-fuzzy for what it is worth",
-    ))
+    unreachable!("the last attempt returns")
+}
+
+fn outgrown(much: Bytes, attempts: u32, options: &CutOptions) -> Error {
+    let memory = Bytes(options.most_blocks as u64 * BLOCK_SIZE);
+    let crowd = Crowd {
+        left: much,
+        fits: memory,
+        memory,
+        reading: None,
+    };
+    let when = format!("after {attempts} attempts to cut");
+    too_busy(&options.asked, &crowd, &when)
+}
+
+/// Copies what is wanted while nothing is held: of no one instant.
+pub fn cut_fuzzy(
+    subjects: &mut [Subject],
+    pipeline: &mut Pipeline,
+    quiesce: &mut dyn Quiesce,
+    options: &CutOptions,
+    monitor: &dyn Monitor,
+) -> Result<Cut> {
+    monitor.tell(Event::Phase("copying what changes, as it is".into()));
+    take_over(subjects, &options.pool)?;
+    quiesce.settle()?;
+    let stop = || monitor.check();
+    let limits = Limits {
+        deadline: None,
+        stop: Some(&stop),
+    };
+    for (number, subject) in subjects.iter_mut().enumerate() {
+        subject.want_rest()?;
+        subject.copy_wanted(number, pipeline, &limits, &mut |_| {})?;
+        subject.end = Some(trust::steady(subject.options.changes.as_mut())?);
+    }
+    Ok(Cut {
+        time: Timestamp::now(),
+        held: Duration::ZERO,
+        longest: Duration::ZERO,
+        attempts: 0,
+        fuzzy: true,
+        applications: false,
+    })
 }
 
 /// Everything from the last copying to the last block, once; answers whether applications were
@@ -291,7 +341,9 @@ fn fill_early(
     for _ in 0..MAX_FILLS {
         let begun = Instant::now();
         for subject in subjects.iter_mut() {
-            subject.want_changed()?;
+            if subject.want_changed()? > LITTLE {
+                subject.ask_of_discards()?;
+            }
         }
         let read = match window.fill(subjects, &limits, false)? {
             Filled::Read(read) => read,
@@ -325,7 +377,7 @@ fn read_rest(subjects: &mut [Subject], window: &mut Window, deadline: Instant) -
     }
     let mut quiet = Sight::Quiet;
     for (number, subject) in subjects.iter_mut().enumerate() {
-        let since = subject.changed()?;
+        let since = subject.written_since_cut()?;
         subject.end = Some(subject.options.changes.witness()?);
         if !since.is_empty() {
             quiet = Sight::Written(number, since);

@@ -2,6 +2,7 @@
 //! changes directory or reads the environment; it reports through a [`Monitor`].
 
 mod against;
+mod busy;
 mod choose;
 mod cut;
 mod diff;
@@ -21,6 +22,7 @@ mod restore;
 mod rot;
 mod run;
 mod sample;
+mod slow;
 mod snapshot;
 mod standstill;
 mod still;
@@ -31,6 +33,7 @@ mod verify;
 mod window;
 
 pub use against::{Against, Parts, against_disks};
+pub use busy::{Asked, OnBusy};
 pub use choose::{Choice, LeftOut, VaultPlace, choose, protectable};
 pub use cut::Cut;
 pub use diff::{diff, partitions_of};
@@ -50,7 +53,7 @@ pub use restore::{
     could_restore, is_stdout, restore,
 };
 pub use rot::Noted;
-pub use run::{OnBusy, RunOptions, RunResult, run};
+pub use run::{RunOptions, RunResult, run};
 pub use snapshot::{Places, SnapshotOptions, snapshot, snapshot_of_what_can_be, snapshot_through};
 pub use subject::{AskBlocks, AskFree, Subject, SubjectOptions};
 pub use tracking::{start_tracking, stop_tracking};

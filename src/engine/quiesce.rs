@@ -3,10 +3,17 @@
 use super::monitor::Monitor;
 use crate::error::Result;
 use crate::freeze::{Expedite, Expedited};
+use crate::model::{Bytes, DevNumber};
 use std::time::{Duration, Instant};
 
 /// Holds still what writes to the disks.
 pub trait Quiesce {
+    /// Slows down what writes to these disks until the cut, to so much a second each; never while
+    /// anything is written out, held or frozen. Answers whether that can be had; tells why not.
+    fn slow(&mut self, _: &[DevNumber], _: Bytes, _: &dyn Monitor) -> Result<bool> {
+        Ok(false)
+    }
+
     /// Writes out what is dirty, so that little is left for the freeze. Nothing is frozen yet.
     fn settle(&mut self) -> Result<()>;
 

@@ -23,6 +23,11 @@ pub fn recover(places: &Places, monitor: &dyn Monitor) -> Result<()> {
     for why in report.unreadable {
         monitor.tell(Event::Warning(why));
     }
+    if report.throttles > 0 {
+        monitor.tell(Event::Warning(
+            "a run that died had slowed down what writes to disks: undone".into(),
+        ));
+    }
     let report = run_owed(&places.run_dir, &places.program)?;
     for owed in &report.postscripts {
         monitor.tell(Event::Warning(owed.told()));

@@ -1,40 +1,28 @@
 //! The sequence of a snapshot, from the first block read to the cut: the same for live disks and
 //! for disks in memory.
 
-use super::cut::{Cut, CutOptions, cut};
+use super::busy::{Asked, Crowd, OnBusy, too_busy};
+use super::cut::{Cut, CutOptions, cut, cut_fuzzy};
 use super::monitor::{Event, Monitor};
 use super::quiesce::Quiesce;
 use super::sample;
 use super::subject::{Subject, SubjectOptions};
 use super::trust;
-use crate::capture::{Budget, Captured, Next, PassLog, Pipeline, PipelineOptions};
+use crate::capture::{Budget, Captured, LITTLE, Next, PassLog, Pipeline, PipelineOptions};
 use crate::device::FreeDoubt;
 use crate::device::read::{BufferPool, Limits};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{BLOCK_SIZE, Bytes};
+use crate::model::{BLOCK_SIZE, Bytes, DevNumber, Mode};
 use crate::store::Draft;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-/// What to do when the disks change faster than they can be copied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnBusy {
-    /// Give up.
-    Fail,
-    /// Freeze for as long as it takes, within the deadline.
-    Freeze,
-}
+use std::time::Instant;
 
 /// How to run.
 #[derive(Clone)]
 pub struct RunOptions {
-    /// How long the filesystems may stand frozen.
-    pub max_freeze: Duration,
-    /// When the disks never get quiet enough.
-    pub on_busy: OnBusy,
-    /// Take a copy of no one instant when there is no other.
-    pub allow_fuzzy: bool,
+    /// What the user asked for.
+    pub asked: Asked,
     /// How many threads encode.
     pub workers: usize,
     /// Most memory for what is read in the window.
@@ -53,6 +41,8 @@ const MANY_BUFFERS: usize = 32;
 const MUCH: Bytes = Bytes(64 << 20);
 /// Most times that a copy is made before giving up: marks that prove nothing are rare.
 const MAX_ATTEMPTS: u32 = 3;
+/// What is slowed down writes this share of what is copied meanwhile.
+const SLOW_SHARE: u64 = 4;
 /// The window has room for this much at least.
 const WINDOW_LEAST: u64 = 8 << 20;
 /// The window takes this share of the machine's memory at most.
@@ -101,25 +91,31 @@ pub fn run(
     let mut doubts = BTreeSet::new();
     let cut = loop {
         enough_buffers(&mut subjects, &mut options.pool)?;
-        let mut left = pre_copy(&mut subjects, &mut pipeline, &options, monitor)?;
+        let mut rest = pre_copy(&mut subjects, &mut pipeline, quiesce, &options, monitor)?;
         if check_tracking(&mut subjects, &mut warnings, monitor)? {
             enough_buffers(&mut subjects, &mut options.pool)?;
-            left = pre_copy(&mut subjects, &mut pipeline, &options, monitor)?;
+            rest = pre_copy(&mut subjects, &mut pipeline, quiesce, &options, monitor)?;
         }
         tell_doubts(&mut subjects, &mut doubts, &mut warnings, monitor);
         let cut = cut_all(
             &mut subjects,
             &mut pipeline,
             quiesce,
-            (&options, left),
+            (&options, rest),
             monitor,
         )?;
-        if !start_over_doubtful(&mut subjects, (&options, attempt), monitor)? {
+        if !start_over_doubtful(&mut subjects, (&options, &cut, attempt), monitor)? {
             break cut;
         }
         attempt += 1;
     };
     tell_doubts(&mut subjects, &mut doubts, &mut warnings, monitor);
+    if cut.fuzzy {
+        let warning = "the disks were written to while they were copied: this copy is of no one \
+                       instant";
+        monitor.tell(Event::Warning(warning.into()));
+        warnings.push(warning.into());
+    }
     monitor.tell(Event::Phase("storing the rest".into()));
     let captured = pipeline.finish()?;
     Ok(RunResult {
@@ -169,33 +165,43 @@ fn cut_all(
     subjects: &mut [Subject],
     pipeline: &mut Pipeline,
     quiesce: &mut dyn Quiesce,
-    (options, left): (&RunOptions, Bytes),
+    (options, rest): (&RunOptions, Rest),
     monitor: &dyn Monitor,
 ) -> Result<Cut> {
     let most = options.window_memory;
-    let blocks = (4 * left.0).max(WINDOW_LEAST).min(most.0) / BLOCK_SIZE;
+    let expected = match rest {
+        Rest::Fits(left) => 4 * left.0,
+        Rest::Crowded => 0,
+    };
+    let blocks = expected.max(WINDOW_LEAST).min(most.0) / BLOCK_SIZE;
     let how = CutOptions {
-        allow_fuzzy: options.allow_fuzzy,
+        asked: options.asked,
         blocks: blocks as usize,
         most_blocks: most.block().0 as usize,
         pool: options.pool.clone(),
     };
-    cut(subjects, pipeline, quiesce, &how, monitor)
+    match rest {
+        Rest::Fits(_) => cut(subjects, pipeline, quiesce, &how, monitor),
+        Rest::Crowded => cut_fuzzy(subjects, pipeline, quiesce, &how, monitor),
+    }
 }
 
 /// Every copy rests on marks, of this run at least. Where they prove nothing, it is made anew;
-/// answers whether one is.
+/// answers whether one is. One that is of no one instant need not rest on them, as long as this run
+/// has read every block of it.
 fn start_over_doubtful(
     subjects: &mut [Subject],
-    (options, attempt): (&RunOptions, u32),
+    (options, cut, attempt): (&RunOptions, &Cut, u32),
     monitor: &dyn Monitor,
 ) -> Result<bool> {
     let mut any = false;
     for subject in subjects.iter_mut() {
         let doubt = match trust::doubt(subject) {
-            Some(void) => void.to_string(),
-            None if !subject.swap_is_the_same()? => "what is swapped to has changed".into(),
-            None => continue,
+            Some(void) if !cut.fuzzy || subject.options.plan.mode == Mode::Incremental => {
+                void.to_string()
+            }
+            _ if !subject.swap_is_the_same()? => "what is swapped to has changed".into(),
+            _ => continue,
         };
         if attempt == MAX_ATTEMPTS {
             return Err(Error::new(
@@ -221,18 +227,29 @@ fn start_over_doubtful(
     Ok(any)
 }
 
-/// Copies while the disks are in use, until what is left fits the window; answers how much that is.
+/// What pre-copying has left.
+#[derive(Clone, Copy)]
+enum Rest {
+    /// So much, which fits the window.
+    Fits(Bytes),
+    /// More than fits, and a copy of no one instant will do.
+    Crowded,
+}
+
+/// Copies while the disks are in use, until what is left fits the window, or shrinks no more.
 fn pre_copy(
     subjects: &mut [Subject],
     pipeline: &mut Pipeline,
+    quiesce: &mut dyn Quiesce,
     options: &RunOptions,
     monitor: &dyn Monitor,
-) -> Result<Bytes> {
+) -> Result<Rest> {
     let budget = Budget {
-        max_freeze: options.max_freeze,
+        max_freeze: options.asked.max_freeze,
         memory: options.window_memory,
     };
     let mut log = PassLog::default();
+    let mut slowed = false;
     let stop = || monitor.check();
     let limits = Limits {
         deadline: None,
@@ -259,34 +276,55 @@ fn pre_copy(
         let took = begun.elapsed();
         let mut left = Bytes(0);
         for subject in subjects.iter_mut() {
-            left.0 += subject.want_changed()?.0;
+            subject.want_changed()?;
+            left.0 += subject.ask_of_discards()?.0;
         }
         log.add(read, took, left);
-        match (log.next(budget), options.on_busy) {
+        match (log.next(budget), options.asked.on_busy) {
             (Next::Again, _) => {}
-            (Next::Cut, _) => return Ok(left),
-            (Next::Busy, OnBusy::Freeze) if left <= options.window_memory => return Ok(left),
-            (Next::Busy, on_busy) => return Err(busy(left, &log, budget, on_busy)),
+            (Next::Cut, _) => return Ok(Rest::Fits(left)),
+            (Next::Busy, OnBusy::Freeze) if left <= options.window_memory => {
+                return Ok(Rest::Fits(left));
+            }
+            (Next::Busy, OnBusy::Throttle)
+                if !slowed && slow_down(subjects, quiesce, &log, monitor)? =>
+            {
+                slowed = true;
+                log = PassLog::default();
+            }
+            (Next::Busy, _) if options.asked.allow_fuzzy => return Ok(Rest::Crowded),
+            (Next::Busy, _) => return Err(crowded(left, &log, budget, &options.asked)),
         }
     }
 }
 
-fn busy(left: Bytes, log: &PassLog, budget: Budget, on_busy: OnBusy) -> Error {
-    let hint = match on_busy {
-        OnBusy::Fail => "try at a quieter time, raise --max-freeze, or add --on-busy freeze",
-        OnBusy::Freeze => "try at a quieter time: that is more than is read while frozen",
+/// Slows down what writes to the disks that leave much, so far that a pass leaves a fraction of
+/// what it copies; answers whether that can be had.
+fn slow_down(
+    subjects: &[Subject],
+    quiesce: &mut dyn Quiesce,
+    log: &PassLog,
+    monitor: &dyn Monitor,
+) -> Result<bool> {
+    let busy = |subject: &&Subject| subject.wanted.len() * BLOCK_SIZE > LITTLE.0;
+    let busy = subjects.iter().filter(busy);
+    let disks: Vec<DevNumber> = busy.map(|subject| subject.options.identity.dev).collect();
+    let Some(speed) = log.speed().filter(|_| !disks.is_empty()) else {
+        return Ok(false);
     };
-    Error::new(
-        ErrorKind::Inconsistent,
-        format!(
-            "the disks change faster than they are copied: after {} passes {left} are left, and {} \
-             fit into a freeze of {:?}; nothing was stored",
-            log.count(),
-            log.fits(budget),
-            budget.max_freeze
-        ),
-    )
-    .with_hint(hint)
+    let rate = Bytes(speed.0 / SLOW_SHARE / disks.len() as u64);
+    monitor.tell(Event::Phase("slowing down what writes".into()));
+    quiesce.slow(&disks, rate, monitor)
+}
+
+fn crowded(left: Bytes, log: &PassLog, budget: Budget, asked: &Asked) -> Error {
+    let crowd = Crowd {
+        left,
+        fits: log.fits(budget),
+        memory: budget.memory,
+        reading: log.reading(),
+    };
+    too_busy(asked, &crowd, &format!("after {} passes", log.count()))
 }
 
 /// Reads a sample of what tracking calls unchanged; answers whether a disk is to be read anew.

@@ -1,5 +1,6 @@
 //! `snapshot`: from the names of disks to a manifest in the vault.
 
+use super::busy::{Asked, OnBusy};
 use super::choose::{VaultPlace, refuse_not_whole, refuse_twins};
 use super::hold::{HookWishes, SharedHookLog};
 use super::lock::DiskLock;
@@ -9,7 +10,7 @@ use super::prepare::{Scene, Wishes, prepare_disk, records_of};
 use super::quiesce::Quiesce;
 use super::record::{RecordOptions, record};
 use super::recover::recover;
-use super::run::{OnBusy, RunOptions, RunResult, run, window_memory};
+use super::run::{RunOptions, RunResult, run, window_memory};
 use super::standstill::standstill;
 use super::still::Seen;
 use super::subject::{Subject, SubjectOptions};
@@ -64,6 +65,17 @@ pub struct SnapshotOptions {
     pub workers: usize,
     /// For the level `application`.
     pub hooks: HookWishes,
+}
+
+impl SnapshotOptions {
+    fn asked(&self) -> Asked {
+        Asked {
+            level: self.level,
+            max_freeze: self.max_freeze,
+            on_busy: self.on_busy,
+            allow_fuzzy: self.allow_fuzzy,
+        }
+    }
 }
 
 /// Buffers for reading while nothing is frozen, unless much is to be read.
@@ -153,9 +165,7 @@ pub fn snapshot_through(
         &hook_log,
     )?);
     let how = RunOptions {
-        max_freeze: options.max_freeze,
-        on_busy: options.on_busy,
-        allow_fuzzy: options.allow_fuzzy,
+        asked: options.asked(),
         workers: options.workers,
         window_memory: window_memory(memory::total()?),
         pool,
@@ -173,7 +183,7 @@ pub fn snapshot_through(
         started,
         host,
         requested: options.level,
-        frozen: quiesce.freezes(),
+        frozen: quiesce.freezes() && !result.cut.held.is_zero(),
         doubted: doubted(&seen),
         hooks: hook_log.records,
         warnings,
@@ -247,7 +257,7 @@ fn what_was_seen(
     heard: &Heard<'_>,
 ) -> Vec<String> {
     let set = seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let freeze = options.level >= Level::Filesystem;
+    let freeze = options.level >= Level::Filesystem && !result.cut.held.is_zero();
     for subject in &mut result.subjects {
         subject.options.filesystems = records_of(&set, subject.options.identity.dev, freeze);
     }

@@ -1,8 +1,10 @@
 //! What stands still for a cut, and what makes it: filesystems by a guardian, applications by
 //! hooks. Nothing is frozen or run here.
 
+use super::busy::OnBusy;
 use super::hold::{Holding, SharedHookLog};
 use super::quiesce::{Quiesce, Unfrozen};
+use super::slow::Slow;
 use super::snapshot::{Places, SnapshotOptions};
 use super::still::{Seen, Still, StillOptions};
 use crate::device::{Disk, Filesystem, Freezable, FreezeSet, freezable};
@@ -19,6 +21,22 @@ const MOUNT_POINTS: usize = 32 << 10;
 
 /// What holds everything still that a snapshot of these disks needs held.
 pub fn standstill(
+    (snapshot, disks): (SnapshotId, &[Disk]),
+    (options, places, expedite): (&SnapshotOptions, &Places, &Expedite),
+    seen: &Seen,
+    log: &SharedHookLog,
+) -> Result<Box<dyn Quiesce>> {
+    let held = what_holds((snapshot, disks), (options, places, expedite), seen, log)?;
+    Ok(match options.on_busy {
+        OnBusy::Throttle => {
+            let (program, run_dir) = (places.program.clone(), places.run_dir.clone());
+            Box::new(Slow::new(held, program, run_dir))
+        }
+        OnBusy::Fail | OnBusy::Freeze => held,
+    })
+}
+
+fn what_holds(
     (snapshot, disks): (SnapshotId, &[Disk]),
     (options, places, expedite): (&SnapshotOptions, &Places, &Expedite),
     seen: &Seen,

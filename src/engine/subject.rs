@@ -12,7 +12,7 @@ use crate::freeze::Expedite;
 use crate::model::{
     BLOCK_SIZE, BlockSet, Bytes, DiskIdentity, Epoch, Extent, Mode, Witness, block_count,
 };
-use crate::track::ChangeSource;
+use crate::track::{ChangeSource, Counts};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -87,6 +87,10 @@ pub struct Subject {
     pub cut: Option<Witness>,
     /// What it said when they had been read.
     pub end: Option<Witness>,
+    /// What the kernel had counted before the epoch of the cut began.
+    counts: Option<Counts>,
+    /// The same when it was looked last whether something was discarded.
+    discards: Option<Counts>,
 }
 
 impl Subject {
@@ -99,6 +103,7 @@ impl Subject {
             Mode::Incremental => options.changes.witness()?,
             _ => trust::beginning(options.changes.as_mut(), &options.identity)?,
         };
+        let discards = options.changes.counts()?;
         let epoch = options.advance()?;
         let mut subject = Self {
             options,
@@ -114,6 +119,8 @@ impl Subject {
             frozen: Bytes(0),
             cut: None,
             end: None,
+            counts: None,
+            discards,
         };
         subject.choose()?;
         Ok(subject)
@@ -170,18 +177,37 @@ impl Subject {
         Ok(free)
     }
 
-    /// Asks again, shortly before the cut: what was called free and is not any more is wanted, even
-    /// where no mark tells of a write. Answers how much that is.
+    /// Asks again what is free, after an epoch has begun: what was called free and is not any more
+    /// is wanted, even where no mark tells of a write; what is wanted and has become free is not
+    /// any more (what a trim has discarded, mostly). Answers how much is wanted.
     pub fn ask_again(&mut self) -> Result<Bytes> {
-        if self.skipped.is_empty() {
-            return Ok(Bytes(0));
+        let wanted = |subject: &Self| Bytes(subject.wanted.len() * BLOCK_SIZE);
+        if self.options.all_blocks || (self.skipped.is_empty() && self.wanted.is_empty()) {
+            return Ok(wanted(self));
         }
+        let now = self.free_now()?;
         let mut used = self.skipped.clone();
-        used.remove(&self.free_now()?);
+        used.remove(&now);
+        let mut freed = now;
+        freed.intersect(&self.wanted);
+        self.wanted.remove(&freed);
         self.wanted.add(&used);
-        self.free.remove(&used);
-        self.skipped.remove(&used);
-        Ok(Bytes(used.len() * BLOCK_SIZE))
+        for set in [&mut self.free, &mut self.skipped] {
+            set.remove(&used);
+            set.add(&freed);
+        }
+        Ok(wanted(self))
+    }
+
+    /// The same, if something was discarded since this was asked last, as far as can be told.
+    pub fn ask_of_discards(&mut self) -> Result<Bytes> {
+        let now = self.options.changes.counts()?;
+        let discarded = |counts: Counts| counts.discarded;
+        let before = std::mem::replace(&mut self.discards, now);
+        if now.is_some() && now.map(discarded) == before.map(discarded) {
+            return Ok(Bytes(self.wanted.len() * BLOCK_SIZE));
+        }
+        self.ask_again()
     }
 
     /// Blocks that this snapshot will call free, and that no mark tells of, in which files lie.
@@ -284,6 +310,7 @@ impl Subject {
 
     /// The same for the cut: what the tracker says is kept for the next incremental.
     pub fn want_rest(&mut self) -> Result<Bytes> {
+        self.counts = self.options.changes.counts()?;
         let witness = self.options.changes.cut()?;
         let next = witness.epoch;
         self.cut = Some(witness);
@@ -306,5 +333,25 @@ impl Subject {
         let mut changed = self.options.changes.changed_since(self.epoch)?;
         changed.remove(&self.swap);
         Ok(changed)
+    }
+
+    /// What was written since the cut. Discards are no reason to copy again: who discards a block
+    /// says that its bytes are not wanted, and a read of it may give the old ones, zeros, or
+    /// anything else from then on; so a copy made before and one made after are both right. Their
+    /// marks stay, and the next incremental reads them.
+    pub fn written_since_cut(&mut self) -> Result<BlockSet> {
+        let changed = self.changed()?;
+        if changed.is_empty() {
+            return Ok(changed);
+        }
+        // After the marks were read: what has one is counted by now, or the counts do not agree.
+        let now = self.options.changes.counts()?;
+        let key = |counts: Counts| (counts.written, counts.unaccounted);
+        let nothing_written = now.is_some() && now.map(key) == self.counts.map(key);
+        Ok(if nothing_written {
+            BlockSet::new()
+        } else {
+            changed
+        })
     }
 }

@@ -105,10 +105,14 @@ impl Window {
         needed
     }
 
-    /// Gives everything to the encoding threads. To be done before anything is copied that is not
-    /// read into the window: of a block that is given twice the later bytes count.
+    /// Gives everything to the encoding threads, in the order of the disk, so that neighbours are
+    /// stored beside each other. To be done when nothing is held any more, and before anything is
+    /// copied that is not read into the window: of a block that is given twice the later bytes
+    /// count.
     pub fn hand_over(&mut self, subjects: &[Subject], pipeline: &mut Pipeline) -> Result<()> {
-        for ((number, _), (extent, buffer)) in self.held.drain() {
+        let mut held: Vec<_> = self.held.drain().collect();
+        held.sort_unstable_by_key(|(place, _)| *place);
+        for ((number, _), (extent, buffer)) in held {
             // The number is one that `fill` counted.
             let baseline = subjects.get(number).and_then(Subject::baseline);
             pipeline.submit(number, extent, buffer, baseline)?;

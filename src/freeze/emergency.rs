@@ -8,6 +8,7 @@ use super::record::{self, Record, note_thawed};
 use super::rescue::{bounded, thaw_all};
 use super::stamp::ProcessStamp;
 use super::target::{FreezeTarget, other_places};
+use super::throttle::undo_throttles;
 use crate::error::{Error, ErrorKind, Result};
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -113,6 +114,8 @@ pub struct LiveGuardian {
 pub struct ThawReport {
     /// What dead runs may have left frozen.
     pub mounts: Vec<ThawedMount>,
+    /// How many runs that are dead had slowed down what writes: undone.
+    pub throttles: usize,
     /// Runs that are not dead.
     pub alive: Vec<LiveGuardian>,
     /// Records that could not be read, and why.
@@ -193,6 +196,10 @@ pub fn thaw(run_dir: &Path) -> Result<ThawReport> {
     let mut report = ThawReport::default();
     if let Err(error) = undo_expedited(run_dir) {
         report.unreadable.push(error.to_string());
+    }
+    match undo_throttles(run_dir) {
+        Ok(count) => report.throttles = count,
+        Err(error) => report.unreadable.push(error.to_string()),
     }
     for path in record::list(run_dir, record::FREEZES)? {
         let mut record = match Record::read(&path) {

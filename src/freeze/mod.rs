@@ -26,6 +26,7 @@ mod record;
 mod rescue;
 mod stamp;
 mod target;
+mod throttle;
 mod verdict;
 mod wire;
 mod writeout;
@@ -39,6 +40,9 @@ pub use hook::{
 };
 pub use keeper::guardian_main;
 pub use target::{FreezeTarget, mounted_device};
+pub use throttle::{
+    THROTTLE_KEEPER_COMMAND, Throttle, ThrottleOptions, throttle_keeper_main, undo_throttles,
+};
 
 /// The most filesystems that can be frozen together.
 pub const MAX_TARGETS: usize = 4096;

@@ -349,7 +349,7 @@ pub(super) fn list(run_dir: &Path, kind: &str) -> Result<Vec<PathBuf>> {
 
 /// A path as text, whatever bytes are in it: backslash and what is not printable ASCII become
 /// `\ooo`, as in `/proc/self/mountinfo`.
-fn escape(path: &Path) -> String {
+pub(super) fn escape(path: &Path) -> String {
     let mut out = String::new();
     for &byte in path.as_os_str().as_bytes() {
         if byte.is_ascii_graphic() && byte != b'\\' {

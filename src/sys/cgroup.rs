@@ -76,7 +76,7 @@ pub fn sweep(prefix: &str) {
 }
 
 /// The tops of all hierarchies, of v2 and of v1: by any of them a service manager may kill.
-fn hierarchies() -> Vec<PathBuf> {
+pub(super) fn hierarchies() -> Vec<PathBuf> {
     let table = mountinfo::read(Path::new(MOUNTS), TABLE_LIMIT).unwrap_or_default();
     let mut tops = mounted(&table);
     // Something else may be mounted over it.

@@ -9,6 +9,7 @@ pub mod fiemap;
 pub mod freeze;
 pub mod fsinfo;
 pub mod fsmap;
+pub mod io_limit;
 pub mod lease;
 pub mod loop_file;
 pub mod memory;

@@ -19,7 +19,7 @@ use super::layout::{self, FIRST_SUMMARIES, LAST_EPOCH, Layout, Page, SHARED, at}
 use super::machine;
 use super::names;
 use super::programs::{Programs, map_id};
-use super::source::{ChangeSource, CutName, Epoch, Recall, Witness};
+use super::source::{ChangeSource, Counts, CutName, Epoch, Recall, Witness};
 use super::sysfs;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{BlockSet, Bytes, DevNumber};
@@ -168,7 +168,7 @@ impl DiskTracker {
 
     /// See [`Witness::unaccounted`]. The kernel counts an event just after the programs have: the
     /// difference holds when nothing moved while both were read, twice in a row.
-    fn unaccounted(&self) -> Result<Option<i64>> {
+    fn counted(&self) -> Result<Option<Counts>> {
         let mut last = None;
         for _ in 0..SETTLE_TRIES {
             let before = self.marks.seen();
@@ -177,7 +177,12 @@ impl DiskTracker {
             };
             let now = (self.marks.seen() == before).then_some((before, counted));
             if now.is_some() && now == last {
-                return Ok(Some(counted.wrapping_sub(before) as i64));
+                let changed = counted.written.wrapping_add(counted.discarded);
+                return Ok(Some(Counts {
+                    written: counted.written,
+                    discarded: counted.discarded,
+                    unaccounted: changed.wrapping_sub(before) as i64,
+                }));
             }
             last = now;
         }
@@ -242,7 +247,7 @@ impl ChangeSource for DiskTracker {
             programs: self.programs.ids,
             map: self.marks.id,
             misses: self.programs.recursion_misses()?,
-            unaccounted: self.unaccounted()?,
+            unaccounted: self.counted()?.map(|counted| counted.unaccounted),
             voids: self.marks.voids(),
             capacity: self.programs.capacity.as_ref().map(|watch| watch.ids),
             resizes: self.marks.resizes(),
@@ -266,6 +271,10 @@ impl ChangeSource for DiskTracker {
 
     fn recall(&mut self, cut: &Witness) -> Result<Recall> {
         Ok(names::recall(&self.marks.header, cut))
+    }
+
+    fn counts(&mut self) -> Result<Option<Counts>> {
+        self.counted()
     }
 
     fn changed_since(&mut self, since: Epoch) -> Result<BlockSet> {

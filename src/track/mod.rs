@@ -22,5 +22,5 @@ pub use obstacles::{Obstacle, obstacles, uncounted, unwatched};
 pub use pins::PinDir;
 pub use proof::{Moment, Void, changes_since, unbroken};
 pub use self_test::SelfTest;
-pub use source::{ChangeSource, CutName, Epoch, Recall, Witness};
+pub use source::{ChangeSource, Counts, CutName, Epoch, Recall, Witness};
 pub use tracker::{MarksId, Started, TrackedDisk, TrackedStatus, Tracker};

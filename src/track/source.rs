@@ -17,6 +17,17 @@ pub enum Recall {
     Unknown,
 }
 
+/// How much the kernel counts as written to a disk, in sectors since it appeared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counts {
+    /// Written, zeroes that were asked for among them.
+    pub written: u64,
+    /// Discarded.
+    pub discarded: u64,
+    /// [`Witness::unaccounted`] of the same moment: while it stays, all that has a mark is counted.
+    pub unaccounted: i64,
+}
+
 /// Where changes of one disk come from.
 pub trait ChangeSource: Send {
     /// What the tracker can say for itself now.
@@ -36,6 +47,13 @@ pub trait ChangeSource: Send {
 
     /// What is known of the cut of another snapshot.
     fn recall(&mut self, cut: &Witness) -> Result<Recall>;
+
+    /// What the kernel counts; `None` where it cannot be told. Where what is counted as written
+    /// before an epoch begins, and what is not accounted for, is the same after
+    /// [`Self::changed_since`] was asked of it, all marks of that epoch are of discards.
+    fn counts(&mut self) -> Result<Option<Counts>> {
+        Ok(None)
+    }
 
     /// Starts the next epoch and returns what a manifest records of a cut. What the tracker said
     /// *before* the new epoch goes into it, so that nothing can be lost between the two unseen.

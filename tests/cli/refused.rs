@@ -86,13 +86,6 @@ const DISKS: &[Row] = &[
         "sudo",
     ),
     row(
-        "throttle",
-        "snapshot {disk} --on-busy throttle",
-        5,
-        "slow down",
-        "--on-busy freeze",
-    ),
-    row(
         "a bad label",
         "snapshot {disk} --tag why",
         2,

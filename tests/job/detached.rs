@@ -447,11 +447,10 @@ fn what_is_wrong_at_once_is_said_at_once() {
     };
     let restored = lab.at("restored");
     let no_vault = lab.at("no-vault");
-    let refused: [(&[&str], i32); 7] = [
+    let refused: [(&[&str], i32); 6] = [
         (&["snapshot", "vda", "--no-such-flag"], 2),
         (&["snapshot"], 2),
         (&["snapshot", "vda", "--tag", "nothing"], 2),
-        (&["snapshot", "vda", "--on-busy", "throttle"], 5),
         (&["snapshot", "vda", "--vault", ""], 2),
         (&["verify", "--all", "--vault", &no_vault], 1),
         (&["restore", "latest", &restored, "--format", "vmdk"], 2),

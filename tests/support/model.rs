@@ -2,18 +2,21 @@
 //! It obeys the rules of a real disk with a real tracker: a mark is there before a write is
 //! acknowledged, free space may hold anything, nothing is written while all is held.
 
+mod quiesce;
+
+pub use quiesce::{Before, ModelQuiesce};
+
 use std::collections::{BTreeSet, VecDeque};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 use stillpoint::Result;
 use stillpoint::device::read::{
     BufferPool, DiskReader, FakeDisk, Limits, ReadStats, ReaderOptions, Sink,
 };
-use stillpoint::engine::{Monitor, Quiesce};
 use stillpoint::model::{
     BLOCK_SIZE, BlockIndex, BlockSet, Bytes, DevNumber, DiskIdentity, Epoch, Extent, Witness,
 };
-use stillpoint::track::{ChangeSource, CutName, Recall};
+use stillpoint::track::{ChangeSource, Counts, CutName, Recall};
 
 /// Numbers that look random and come back with the seed (splitmix64).
 pub struct Chance(pub u64);
@@ -60,6 +63,10 @@ struct State {
     /// What it held in the window, one after another: more than one if it was disturbed.
     window: Vec<Still>,
     deaf: bool,
+    /// Sectors written and discarded, as a kernel counts them.
+    counts: (u64, u64),
+    /// Blocks that are discarded at so many moments to come.
+    trimmed: (Range<u64>, u32),
     /// What is written right before each epoch that begins after applications are held.
     script: VecDeque<Vec<(u64, Vec<u8>)>>,
     scripted: bool,
@@ -92,6 +99,8 @@ impl ModelDisk {
             held: false,
             window: Vec::new(),
             deaf: false,
+            counts: (0, 0),
+            trimmed: (0..0, 0),
             script: VecDeque::new(),
             scripted: false,
         };
@@ -126,6 +135,12 @@ impl ModelDisk {
     /// The next so many windows will be disturbed by writes; for `u32::MAX`, at every moment.
     pub fn rude(&self, windows: u32) {
         self.state().rude = windows;
+    }
+
+    /// These blocks are discarded at so many moments from now on, also while all is held; for
+    /// `u32::MAX`, at every moment.
+    pub fn trim(&self, blocks: Range<u64>, moments: u32) {
+        self.state().trimmed = (blocks, moments);
     }
 
     /// One mark covers so many blocks.
@@ -229,6 +244,9 @@ impl ModelDisk {
     /// A moment of a run: maybe something is written.
     fn stir(&self) {
         let mut state = self.state();
+        if state.trimmed.1 > 0 {
+            state.discard();
+        }
         if state.held {
             if state.rude == u32::MAX || (state.rude > 0 && state.chance.below(3) == 0) {
                 state.write_somewhere();
@@ -242,7 +260,26 @@ impl ModelDisk {
 }
 
 impl State {
+    /// The blocks are marked and read as zeros from now on.
+    fn discard(&mut self) {
+        let (blocks, moments) = self.trimmed.clone();
+        if moments < u32::MAX {
+            self.trimmed.1 -= 1;
+        }
+        let (start, end) = (blocks.start * BLOCK_SIZE, blocks.end * BLOCK_SIZE);
+        self.now.contents[start as usize..end as usize].fill(0);
+        self.marks[blocks.start as usize..blocks.end as usize].fill(self.epoch);
+        self.counts.1 += (end - start) / 512;
+        if self.held {
+            self.window.push(self.now.clone());
+        }
+        self.fake.replace(self.now.contents.clone());
+    }
+
     fn write(&mut self, offset: u64, bytes: &[u8]) {
+        if !self.deaf {
+            self.counts.0 += bytes.len() as u64 / 512;
+        }
         let end = offset as usize + bytes.len();
         self.now.contents[offset as usize..end].copy_from_slice(bytes);
         for block in offset / BLOCK_SIZE..(end as u64).div_ceil(BLOCK_SIZE) {
@@ -369,6 +406,16 @@ impl ChangeSource for ModelChanges {
         })
     }
 
+    fn counts(&mut self) -> Result<Option<Counts>> {
+        self.0.stir();
+        let (written, discarded) = self.0.state().counts;
+        Ok(Some(Counts {
+            written,
+            discarded,
+            unaccounted: 0,
+        }))
+    }
+
     fn advance(&mut self) -> Result<Epoch> {
         self.0.stir();
         let epoch = {
@@ -401,75 +448,5 @@ impl ChangeSource for ModelChanges {
         };
         self.0.stir();
         Ok(changed)
-    }
-}
-
-/// For each disk what it held when all was held last: one thing, or several if it was disturbed.
-pub type Oracle = Arc<Mutex<Vec<Vec<Still>>>>;
-
-/// What a test does with the disks right before all is held.
-pub type Before = Box<dyn FnMut(&[ModelDisk])>;
-
-/// Holds the model's disks still and notes what they hold.
-pub struct ModelQuiesce {
-    /// The disks.
-    pub disks: Vec<ModelDisk>,
-    /// What they held.
-    pub oracle: Oracle,
-    /// What happens right before all is held.
-    pub before: Before,
-    /// What happens while all is written out.
-    pub settling: Before,
-    /// Whether applications are said to be held.
-    pub holds: bool,
-}
-
-impl Quiesce for ModelQuiesce {
-    fn settle(&mut self) -> Result<()> {
-        self.disks.iter().for_each(ModelDisk::stir);
-        (self.settling)(&self.disks);
-        Ok(())
-    }
-
-    fn hold(&mut self, _: &dyn Monitor) -> Result<bool> {
-        for disk in &self.disks {
-            disk.stir();
-            disk.state().scripted = self.holds;
-        }
-        Ok(self.holds)
-    }
-
-    fn release(&mut self, _: bool, _: &dyn Monitor) -> Result<bool> {
-        Ok(self.holds)
-    }
-
-    fn freeze(&mut self) -> Result<Instant> {
-        self.disks.iter().for_each(ModelDisk::stir);
-        (self.before)(&self.disks);
-        for disk in &self.disks {
-            let mut state = disk.state();
-            state.held = true;
-            state.window = vec![state.now.clone()];
-        }
-        Ok(Instant::now() + Duration::from_secs(60))
-    }
-
-    fn thaw(&mut self) -> Result<Duration> {
-        let mut seen = Vec::new();
-        for disk in &self.disks {
-            let mut state = disk.state();
-            state.held = false;
-            if state.rude < u32::MAX {
-                state.rude = state.rude.saturating_sub(1);
-            }
-            seen.push(std::mem::take(&mut state.window));
-        }
-        *self.oracle.lock().unwrap() = seen;
-        self.disks.iter().for_each(ModelDisk::stir);
-        Ok(Duration::from_millis(1))
-    }
-
-    fn freezes(&self) -> bool {
-        false
     }
 }

@@ -16,7 +16,7 @@ use stillpoint::engine::{
     restore, snapshot_through,
 };
 use stillpoint::format::{DiskRecord, Manifest};
-use stillpoint::model::{BLOCK_SIZE, BlockSet, Epoch, Level, Mode};
+use stillpoint::model::{BLOCK_SIZE, BlockSet, Bytes, DevNumber, Epoch, Level, Mode};
 use stillpoint::store::{Vault, VaultOptions};
 use stillpoint::track::{ChangeSource, DiskTracker, Tracker};
 use tempfile::TempDir;
@@ -233,6 +233,10 @@ pub struct Watching {
 }
 
 impl Quiesce for Watching {
+    fn slow(&mut self, disks: &[DevNumber], rate: Bytes, monitor: &dyn Monitor) -> Result<bool> {
+        self.inner.slow(disks, rate, monitor)
+    }
+
     fn settle(&mut self) -> Result<()> {
         self.inner.settle()
     }

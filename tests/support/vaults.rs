@@ -10,8 +10,8 @@ use stillpoint::capture::Baseline;
 use stillpoint::device::FreeSpace;
 use stillpoint::device::read::BufferPool;
 use stillpoint::engine::{
-    OnBusy, Parent, RecordOptions, RunOptions, Silent, SubjectOptions, VerifyOptions, VerifyReport,
-    plan, record, run, verify,
+    Asked, OnBusy, Parent, RecordOptions, RunOptions, Silent, SubjectOptions, VerifyOptions,
+    VerifyReport, plan, record, run, verify,
 };
 use stillpoint::format::{DiskRecord, Manifest};
 use stillpoint::freeze::Expedite;
@@ -45,8 +45,12 @@ pub struct Take {
     pub full: bool,
     /// Copy free space too.
     pub all_blocks: bool,
+    /// What to do on a busy disk.
+    pub on_busy: OnBusy,
     /// Take a copy of no one instant when there is no other.
     pub allow_fuzzy: bool,
+    /// What writes to the disks can be slowed down.
+    pub slows: bool,
     /// Applications are held by hooks that work.
     pub holds: bool,
     /// Most memory for what is read last.
@@ -65,7 +69,9 @@ impl Default for Take {
             host: "host".into(),
             full: false,
             all_blocks: false,
+            on_busy: OnBusy::Freeze,
             allow_fuzzy: false,
+            slows: false,
             holds: false,
             window: Bytes(64 << 20),
             before: Box::new(|_| {}),
@@ -104,11 +110,15 @@ pub fn take(vault: &Arc<Vault>, disks: &[ModelDisk], options: Take) -> Result<Ta
         before: options.before,
         settling: options.settling,
         holds: options.holds,
+        slows: options.slows,
     };
     let how = RunOptions {
-        max_freeze: Duration::from_secs(60),
-        on_busy: OnBusy::Freeze,
-        allow_fuzzy: options.allow_fuzzy,
+        asked: Asked {
+            level: Level::Crash,
+            max_freeze: Duration::from_secs(60),
+            on_busy: options.on_busy,
+            allow_fuzzy: options.allow_fuzzy,
+        },
         workers: 2,
         window_memory: options.window,
         pool,

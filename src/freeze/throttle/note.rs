@@ -1,0 +1,221 @@
+//! The note of what was in force before a disk's writers were slowed down, and how it is put back
+//! in force. Nothing that it does not name is touched.
+
+use super::is_gone;
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::freeze::record::{boot_id, escape, list};
+use crate::freeze::stamp::ProcessStamp;
+use crate::sys::io_limit::{IoGroups, WriteLimit};
+use crate::sys::mountinfo::unescape;
+use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{Read, Write};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How the names of notes begin.
+pub(super) const THROTTLES: &str = "throttle-";
+const VERSION: u32 = 1;
+/// No note is longer, in bytes.
+const MAX_NOTE: u64 = 16 << 20;
+/// Says that the io controller was given to the groups by us, and in which boot.
+const CONTROLLER: &str = "io-controller";
+/// Others hold the lock for some writes only.
+const LOCK_WITHIN: Duration = Duration::from_secs(5);
+
+/// One limit: of a group, on a disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Held {
+    /// Its name below the top, escaped as paths in records are.
+    pub(super) group: String,
+    /// `MAJOR:MINOR`.
+    pub(super) disk: String,
+    pub(super) before: WriteLimit,
+    pub(super) during: WriteLimit,
+}
+
+impl Held {
+    pub(super) fn group(&self) -> OsString {
+        OsString::from_vec(unescape(self.group.as_bytes()))
+    }
+}
+
+/// What one run has limited, or was about to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Note {
+    version: u32,
+    boot_id: String,
+    engine: ProcessStamp,
+    top: String,
+    held: Vec<Held>,
+}
+
+/// One run at a time changes what the groups are given.
+pub(super) struct TurnsLock(#[expect(dead_code, reason = "held, never read")] File);
+
+impl TurnsLock {
+    pub(super) fn take(run_dir: &Path) -> Result<Self> {
+        let path = run_dir.join("throttle.lock");
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(&path)
+            .io_context("open the lock", &path)?;
+        let until = Instant::now() + LOCK_WITHIN;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Self(file)),
+                Err(TryLockError::WouldBlock) if Instant::now() < until => {}
+                Err(TryLockError::WouldBlock) => {
+                    let message = format!("another process holds {}", path.display());
+                    return Err(Error::new(ErrorKind::Busy, message));
+                }
+                Err(TryLockError::Error(error)) => return Err(error).io_context("lock", &path),
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Note {
+    /// That this process limits these. `enabled`: it has given the groups the io controller.
+    pub(super) fn new(groups: &IoGroups, held: &[Held]) -> Result<Self> {
+        Ok(Self {
+            version: VERSION,
+            boot_id: boot_id()?,
+            engine: ProcessStamp::of(std::process::id())?,
+            top: escape(groups.top()),
+            held: held.to_vec(),
+        })
+    }
+
+    /// Puts it down under a name that nobody else uses, wholly or not at all.
+    pub(super) fn write(&self, path: &Path) -> Result<()> {
+        let text = serde_json::to_vec(self)
+            .map_err(|error| Error::new(ErrorKind::Failed, error.to_string()))?;
+        let draft = path.with_extension("draft");
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&draft)
+            .io_context("create", &draft)?;
+        file.write_all(&text).io_context("write", &draft)?;
+        fs::rename(&draft, path).io_context("put down", path)
+    }
+
+    fn read(path: &Path) -> Result<Self> {
+        let file = File::open(path).io_context("open", path)?;
+        let mut text = Vec::new();
+        let mut bounded = file.take(MAX_NOTE);
+        bounded.read_to_end(&mut text).io_context("read", path)?;
+        let note: Self = serde_json::from_slice(&text).map_err(|error| {
+            let message = format!("{} is no note of a throttle", path.display());
+            Error::new(ErrorKind::Damaged, message).with_source(error)
+        })?;
+        let plain = |held: &Held| {
+            let name = held.group();
+            let mut parts = Path::new(&name).components();
+            let one = matches!(parts.next(), Some(std::path::Component::Normal(_)));
+            one && parts.next().is_none()
+        };
+        if note.version != VERSION || !note.held.iter().all(plain) {
+            let message = format!("{} was written by another version", path.display());
+            return Err(Error::new(ErrorKind::Damaged, message));
+        }
+        Ok(note)
+    }
+
+    fn groups(&self) -> IoGroups {
+        let top = OsString::from_vec(unescape(self.top.as_bytes()));
+        IoGroups::at(Path::new(&top))
+    }
+}
+
+/// Gives the groups the io controller where they have it not, and notes that it was us.
+pub(super) fn give_controller(groups: &IoGroups, run_dir: &Path) -> Result<()> {
+    let path = run_dir.join(CONTROLLER);
+    // Before: should this process be killed in between, it is taken back all the same.
+    let known = fs::read_to_string(&path).ok();
+    let boot = boot_id()?;
+    let noted = known.as_deref() == Some(&boot);
+    if !noted {
+        if groups
+            .has_controller()
+            .map_err(super::cannot(groups.top()))?
+        {
+            return Ok(());
+        }
+        fs::write(&path, boot).io_context("write", &path)?;
+    }
+    let given = groups.enable();
+    if given.is_err() && !noted {
+        let _ = fs::remove_file(&path);
+    }
+    given.map(drop).map_err(super::cannot(groups.top()))
+}
+
+/// Takes it back where it was us, and nobody of ours needs it any more. Needs the lock.
+fn take_controller(groups: &IoGroups, run_dir: &Path) -> Result<()> {
+    let path = run_dir.join(CONTROLLER);
+    if !path.exists() || !list(run_dir, THROTTLES)?.is_empty() {
+        return Ok(());
+    }
+    if fs::read_to_string(&path).ok() == boot_id().ok() {
+        // Refused where somebody has passed it on since: then it is his.
+        let _ = groups.disable();
+    }
+    fs::remove_file(&path).io_context("remove", &path)
+}
+
+/// Puts in force again what the note at `path` says, and removes it. Nothing to do when it is gone.
+pub(super) fn undo(run_dir: &Path, path: &Path) -> Result<bool> {
+    let _turn = TurnsLock::take(run_dir)?;
+    let note = match Note::read(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        other => other?,
+    };
+    let groups = note.groups();
+    if note.boot_id == boot_id()? {
+        for held in &note.held {
+            match groups.set(&held.group(), &held.disk, held.before) {
+                Err(error) if !is_gone(&error) => {
+                    return Err(error).io_context("put back the limits in", groups.top());
+                }
+                _ => {}
+            }
+        }
+    }
+    fs::remove_file(path).io_context("remove", path)?;
+    take_controller(&groups, run_dir)?;
+    Ok(true)
+}
+
+/// Undoes what runs that are dead have left; answers how many there were.
+///
+/// # Errors
+/// The first that could not be undone; it is tried again by the next run.
+pub fn undo_throttles(run_dir: &Path) -> Result<usize> {
+    let mut undone = 0;
+    let mut first = Ok(());
+    for path in list(run_dir, THROTTLES)? {
+        let note = Note::read(&path);
+        if matches!(&note, Ok(note) if note.boot_id == boot_id()? && note.engine.is_alive()) {
+            continue;
+        }
+        match note.and_then(|_| undo(run_dir, &path)) {
+            Ok(was_there) => undone += usize::from(was_there),
+            // Its run has just ended.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) if first.is_ok() => first = Err(error),
+            Err(_) => {}
+        }
+    }
+    first.map(|()| undone)
+}
