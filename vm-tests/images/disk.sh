@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes a system disk as an instance has it: GPT, BIOS boot partition, ESP, swap, ext4 root; GRUB for
-# BIOS and for UEFI. Usage: disk.sh ROOT.tar KERNEL LAYOUT OUT.raw ; KERNEL: 6.1 or 6.12; LAYOUT:
-# plain, or lvm, which has /boot in a partition and the root in a logical volume. As root.
+# BIOS and for UEFI. Usage: disk.sh ROOT.tar KERNEL LAYOUT OUT.raw ; KERNEL: 6.1, 6.12 or 7 for any 7.x;
+# LAYOUT: plain, or lvm, which has /boot in a partition and the root in a logical volume. As root.
 set -euo pipefail
 tar=$1 kernel=$2 layout=$3 image=$4
 PATH=$PATH:/usr/sbin:/sbin
@@ -67,10 +67,11 @@ if [ "$layout" = lvm ]; then
     mount "$boot" "$root/boot"
 fi
 tar -C "$root" --numeric-owner --xattrs -xf "$tar"
-# What is copied takes its time in a guest without hardware: no second kernel, no database's tools.
-other=6.1
-[ "$kernel" = 6.1 ] && other=6.12
-rm -rf "$root"/boot/*-"$other".* "$root"/lib/modules/"$other".*
+# What is copied takes its time in a guest without hardware: no other kernel, no database's tools.
+for modules in "$root"/lib/modules/*; do
+    other=${modules##*/}
+    [[ $other == "$kernel".* ]] || rm -rf "$root"/boot/*-"$other" "$modules"
+done
 (cd "$root/usr/bin" && rm -f aria_* myisam* innochecksum replace perror resolve_stack_dump \
     mysql* mariadb-{binlog,upgrade,dump,slap,check,import,show,conv,plugin,tzinfo-to-sql,waitpid})
 mkdir -p "$root/boot/efi" "$root/boot/grub"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes the guests' root file system from Debian's packages, with the kernels 6.1 and 6.12 beside
-# each other. Usage: root.sh OUT.tar ; it needs root, mmdebstrap and Debian's mirrors.
+# Makes the guests' root file system from Debian's packages, with the kernels 6.1, 6.12 and Debian's
+# newest beside each other. Usage: root.sh OUT.tar ; it needs root, mmdebstrap and Debian's mirrors.
 set -euo pipefail
 out=$1
 list=/etc/apt/sources.list.d/debian.sources
@@ -64,6 +64,33 @@ chroot "$1" mariadb-install-db --user=mysql --skip-test-db --innodb-log-file-siz
 cd "$1/srv/packages" && chroot "$1" sh -c "cd /srv/packages && apt-get -q download jq libjq1 \
     libonig5 tree rsync libpopt0 bc unzip"'
 
+# The newest kernel comes from Debian 13's backports in packages that Debian 12 cannot set up: they are
+# unpacked, not installed.
+newest='set -e
+list="$1/etc/apt/sources.list.d/newest.list" pin="$1/etc/apt/preferences.d/newest"
+echo "deb [signed-by=KEY] MIRROR trixie-backports main" >"$list"
+printf "Package: *\nPin: release n=trixie-backports\nPin-Priority: 1\n" >"$pin"
+chroot "$1" apt-get -q update >&2
+version=$(chroot "$1" apt-cache search --names-only "^linux-image-7[.].*-cloud-amd64\$" |
+    cut -d" " -f1 | sort -V | tail -n 1 | sed s/^linux-image-//)
+[ -n "$version" ]
+mkdir "$1/tmp/newest"
+chroot "$1" sh -c "cd /tmp/newest && apt-get -q download linux-image-$version \
+    linux-base-$version linux-binary-$version linux-modules-$version" >&2
+for package in "$1"/tmp/newest/*.deb; do
+    dpkg-deb -x "$package" "$1/tmp/newest/root"
+done
+modules=usr/lib/modules/$version
+cp -a "$1/tmp/newest/root/$modules" "$1/usr/lib/modules/"
+cp "$1/$modules/vmlinuz" "$1/boot/vmlinuz-$version"
+cp "$1/$modules/config" "$1/boot/config-$version"
+chroot "$1" depmod "$version"
+chroot "$1" mkinitramfs -o "/boot/initrd.img-$version" "$version"
+rm -r "$1/tmp/newest" "$list" "$pin"
+chroot "$1" apt-get -q update >&2'
+newest=${newest/KEY/$key}
+newest=${newest/MIRROR/$mirror}
+
 mmdebstrap --quiet --mode=root --format=tar --variant=minbase --include="$base,$disks,$work" \
     --dpkgopt=force-unsafe-io --dpkgopt='path-exclude=/usr/share/doc/*' \
     --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
@@ -75,6 +102,7 @@ mmdebstrap --quiet --mode=root --format=tar --variant=minbase --include="$base,$
             chroot "$1" apt-cache search --names-only \
                 "^linux-image-${flavour}.*-cloud-amd64\$" | cut -d" " -f1 | sort -V | tail -n 1
         done)' \
+    --customize-hook="$newest" \
     --customize-hook="$finish" \
     bookworm "$out.part" \
     "deb [signed-by=$key] $mirror bookworm main" \

@@ -14,17 +14,20 @@ pub enum Kernel {
     V6_1,
     /// Debian 13's, from Debian 12's backports
     V6_12,
+    /// Debian's newest, from Debian 13's backports
+    V7,
 }
 
 impl Kernel {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::V6_12, Self::V6_1];
+    /// All of them, in the order in which they are run.
+    pub const ALL: [Self; 3] = [Self::V6_12, Self::V6_1, Self::V7];
 
     /// Its version's start.
     pub fn version(self) -> &'static str {
         match self {
             Self::V6_1 => "6.1",
             Self::V6_12 => "6.12",
+            Self::V7 => "7",
         }
     }
 }

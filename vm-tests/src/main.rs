@@ -26,7 +26,7 @@ struct Line {
     /// List the scenarios and run none
     #[arg(long)]
     list: bool,
-    /// Only with this kernel: 6.1 or 6.12
+    /// Only with this kernel: 6.1, 6.12 or 7
     #[arg(long)]
     kernel: Option<String>,
     /// Keep the files of scenarios that went well, too

@@ -45,7 +45,7 @@ fn chosen(line: &Line) -> (Vec<Case>, usize) {
         }
     }
     // One kernel after the other.
-    cases.sort_by_key(|case| case.kernel == Kernel::V6_1);
+    cases.sort_by_key(|case| Kernel::ALL.iter().position(|kernel| *kernel == case.kernel));
     (cases, left_out)
 }
 

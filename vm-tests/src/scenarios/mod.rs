@@ -27,10 +27,12 @@ pub struct Scenario {
     pub run: fn(&Lab) -> Result<()>,
 }
 
-use Kernel::{V6_1, V6_12};
+use Kernel::{V6_1, V6_12, V7};
 
-/// Both kernels.
+/// The kernels of Debian's releases.
 const BOTH: &[Kernel] = &[V6_12, V6_1];
+/// What has to be seen of every kernel that is said to be supported.
+const EACH: &[Kernel] = &[V6_12, V6_1, V7];
 
 /// For every change with these kernels, in the whole suite with those besides.
 const fn scenario(
@@ -50,10 +52,10 @@ const fn scenario(
 /// All of them.
 #[rustfmt::skip]
 pub const ALL: &[Scenario] = &[
-    scenario("first::the_host_can", BOTH, &[], first::the_host_can),
-    scenario("kernel::every_write_is_marked", &[], BOTH, kernel::every_write_is_marked),
+    scenario("first::the_host_can", BOTH, &[V7], first::the_host_can),
+    scenario("kernel::every_write_is_marked", &[], EACH, kernel::every_write_is_marked),
     scenario("kernel::tracking_and_freezing", &[], BOTH, kernel::tracking_and_freezing),
-    scenario("kernel::the_proof_outlives_a_load", &[], BOTH, kernel::the_proof_outlives_a_load),
+    scenario("kernel::the_proof_outlives_a_load", &[], EACH, kernel::the_proof_outlives_a_load),
     scenario("kernel::a_swap_file_in_use", &[V6_12], &[V6_1], kernel::a_swap_file_in_use),
     scenario("great::an_instance_boots_again", &[V6_12], &[V6_1], great::an_instance_boots_again),
     scenario("great::an_instance_on_lvm_boots_again", &[], BOTH, great::an_instance_on_lvm_boots_again),
