@@ -3,6 +3,7 @@
 
 mod against;
 mod all;
+mod bounded;
 mod busy;
 mod claims;
 mod clock;

@@ -1,7 +1,7 @@
 //! Damage of every sort to every part of a vault: it is found or it is harmless, what is called
 //! lost is what is lost, and a restore never succeeds with wrong bytes.
 
-mod hostile;
+pub mod hostile;
 mod kinds;
 mod lost;
 mod matrix;

@@ -2,15 +2,14 @@
 
 use super::args::{Common, ListArgs, tag};
 use super::exit::DAMAGED;
-use super::outcome::{Outcome, cells, counted, listed, table_text};
-use super::snapshot::document;
+use super::listed::Shown;
+use super::outcome::{Outcome, counted, listed, table_text};
 use crate::engine::{FreeTrace, MayLack, may_lack_of_all};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Manifest;
+use crate::model::SnapshotId;
 use crate::model::printable::one_line;
-use crate::model::{Bytes, SnapshotId};
 use crate::store::{Dated, History, Vault};
-use comfy_table::{Table, presets};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -30,18 +29,19 @@ pub fn run(args: &ListArgs, common: &Common) -> Result<Outcome> {
         damaged,
         dated,
         traces,
-    } = read_all(&vault, args, &tags)?;
+    } = read_all(&vault, args, &tags, common.json)?;
     let history = History::of(dated, Timestamp::now());
     let order = history.order.iter().rev().map(|one| one.id);
     let places: HashMap<SnapshotId, usize> = order.zip(0..).collect();
-    shown.sort_by_key(|manifest| places.get(&manifest.snapshot).copied());
-    let ids: HashSet<SnapshotId> = shown.iter().map(|manifest| manifest.snapshot).collect();
+    let place = |id: &SnapshotId| places.get(id).copied();
+    shown.all.sort_by_key(|one| place(&one.snapshot));
+    let ids: HashSet<SnapshotId> = shown.all.iter().map(|one| one.snapshot).collect();
     let doubtful = history.doubtful.iter();
     let doubtful: Vec<_> = doubtful.filter(|one| ids.contains(&one.snapshot)).collect();
     let mut text = String::new();
-    if !shown.is_empty() {
+    if !shown.all.is_empty() {
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "{}", table_text(&table(&shown)));
+        let _ = writeln!(text, "{}", table_text(&shown.table()));
     }
     for (id, error) in &damaged {
         let _ = writeln!(text, "damaged: {id}: {error}");
@@ -55,11 +55,12 @@ pub fn run(args: &ListArgs, common: &Common) -> Result<Outcome> {
     let _ = write!(
         text,
         "{} in {}",
-        counted(shown.len(), "snapshot"),
+        counted(shown.all.len(), "snapshot"),
         one_line(&vault.location())
     );
     let json = json!({
-        "snapshots": shown.iter().map(document).collect::<Vec<_>>(),
+        "snapshots": shown.all.into_iter().filter_map(|one| one.document).collect::<Vec<_>>(),
+        "left_out": shown.left_out,
         "damaged": damaged.iter().map(|(id, error)| json!({
             "snapshot": id.to_string(), "what": error.to_string(),
         })).collect::<Vec<_>>(),
@@ -68,7 +69,7 @@ pub fn run(args: &ListArgs, common: &Common) -> Result<Outcome> {
         })).collect::<Vec<_>>(),
         "may_lack": lacking.iter().map(lacks).collect::<Vec<_>>(),
     });
-    let mut outcome = Outcome::done(json, text);
+    let mut outcome = Outcome::done(json, text).below(shown.left_out > 0);
     if !damaged.is_empty() {
         outcome.code = DAMAGED;
     }
@@ -79,21 +80,27 @@ pub fn run(args: &ListArgs, common: &Common) -> Result<Outcome> {
 #[derive(Default)]
 struct Found {
     /// Those that fit.
-    shown: Vec<Manifest>,
+    shown: Shown,
     damaged: Vec<(SnapshotId, Error)>,
     /// Of all, whether they fit or not.
     dated: Vec<Dated>,
     traces: Vec<FreeTrace>,
 }
 
-fn read_all(vault: &Vault, args: &ListArgs, tags: &[(String, String)]) -> Result<Found> {
+fn read_all(
+    vault: &Vault,
+    args: &ListArgs,
+    tags: &[(String, String)],
+    as_json: bool,
+) -> Result<Found> {
     let snapshots = match &args.host {
         Some(host) => vault.snapshots_of(host)?,
         None => vault.snapshots()?,
     };
     let mut found = Found::default();
     let mut there = There::default();
-    for snapshot in &snapshots {
+    // The newest first, more or less: should not all be told, these are.
+    for snapshot in snapshots.iter().rev() {
         super::signals::check()?;
         match vault.manifest(snapshot) {
             Ok(manifest) => {
@@ -101,7 +108,7 @@ fn read_all(vault: &Vault, args: &ListArgs, tags: &[(String, String)]) -> Result
                 found.traces.push(FreeTrace::of(&manifest));
                 there.add(&manifest, args);
                 if fits(&manifest, args, tags) {
-                    found.shown.push(manifest);
+                    found.shown.add(&manifest, as_json);
                 }
             }
             // Deleted while this was listing.
@@ -112,6 +119,8 @@ fn read_all(vault: &Vault, args: &ListArgs, tags: &[(String, String)]) -> Result
             Err(error) => return Err(error),
         }
     }
+    found.damaged.reverse();
+    found.traces.reverse();
     if found.damaged.is_empty() {
         there.check(args, vault)?;
     }
@@ -182,46 +191,4 @@ impl There {
             _ => Ok(()),
         }
     }
-}
-
-fn table(manifests: &[Manifest]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header([
-        "ID",
-        "TIME (UTC)",
-        "HOST",
-        "DISKS",
-        "SIZE",
-        "LEVEL",
-        "MODE",
-        "STORED",
-        "TAGS",
-    ]);
-    for manifest in manifests {
-        let each = |what: &dyn Fn(&crate::format::DiskRecord) -> String| {
-            let mut all: Vec<String> = manifest.disks.iter().map(what).collect();
-            all.dedup();
-            all.join(",")
-        };
-        let size = Bytes(manifest.disks.iter().map(|disk| disk.identity.size.0).sum());
-        let stored = Bytes(manifest.disks.iter().map(|disk| disk.stored_bytes.0).sum());
-        let tags: Vec<String> = manifest
-            .tags
-            .iter()
-            .map(|(key, value)| format!("{key}={value}"))
-            .collect();
-        table.add_row(cells([
-            manifest.snapshot.to_string(),
-            manifest.time.strftime("%Y-%m-%d %H:%M:%S").to_string(),
-            manifest.host.clone(),
-            each(&|disk| disk.identity.name.clone()),
-            size.to_string(),
-            manifest.level.to_string(),
-            each(&|disk| disk.mode.to_string()),
-            stored.to_string(),
-            tags.join(" "),
-        ]));
-    }
-    table
 }

@@ -16,6 +16,7 @@ mod hooks;
 mod init;
 mod job;
 mod list;
+mod listed;
 mod outcome;
 mod output;
 mod pick;

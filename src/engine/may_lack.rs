@@ -42,6 +42,15 @@ pub struct FreeTrace {
     disks: Vec<DiskTrace>,
 }
 
+/// Most disks of a snapshot that are looked at, and most characters that are kept of a text: traces
+/// of all snapshots of a vault are in memory together.
+const MOST_DISKS: usize = 1024;
+const MOST_TEXT: usize = 200;
+
+fn start_of(text: &str) -> String {
+    text.chars().take(MOST_TEXT).collect()
+}
+
 #[derive(Clone, Debug)]
 struct DiskTrace {
     name: String,
@@ -59,16 +68,16 @@ impl FreeTrace {
     pub fn of(manifest: &Manifest) -> Self {
         let disk = |record: &DiskRecord| DiskTrace {
             name: record.identity.name.clone(),
-            key: record.identity.key().to_owned(),
+            key: start_of(record.identity.key()),
             // What is compared is read, whatever the parent had as free.
             parent: record.parent.filter(|_| record.mode == Mode::Incremental),
             has_free: record.free_skipped_bytes.0 > 0,
             by_old_rules: record.free_rules < FREE_RULES && !record.all_blocks,
-            nested: nested(record).map(str::to_owned),
+            nested: nested(record).map(start_of),
         };
         Self {
             snapshot: manifest.snapshot,
-            disks: manifest.disks.iter().map(disk).collect(),
+            disks: manifest.disks.iter().take(MOST_DISKS).map(disk).collect(),
         }
     }
 }

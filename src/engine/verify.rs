@@ -15,6 +15,8 @@ use std::sync::{Mutex, PoisonError};
 
 /// Most places that are listed for one snapshot.
 const MAX_PLACES: usize = 32;
+/// Most disks of one snapshot whose indexes cannot be read that are told one by one.
+const MAX_DISKS: usize = 256;
 
 /// What to verify.
 #[derive(Clone, Debug)]
@@ -135,6 +137,17 @@ fn keep_damage(
         return Err(error);
     }
     let size = disk.map_or(Bytes(0), |disk| disk.identity.size);
+    let told = report.broken.iter().rev();
+    let told = told.take_while(|broken| broken.snapshot == snapshot);
+    if told.count() >= MAX_DISKS
+        && let Some(last) = report.broken.last_mut()
+    {
+        last.disk = None;
+        last.what = format!("this disk and others: {error}");
+        last.places.clear();
+        last.lost = [last.lost, size].into_iter().sum();
+        return Ok(());
+    }
     report.broken.push(Broken {
         snapshot,
         disk: disk.map(|disk| disk.identity.name.clone()),

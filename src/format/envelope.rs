@@ -15,6 +15,8 @@
 //! ```
 
 use super::chunk::Codec;
+use super::damage::Damage;
+use super::index;
 use super::wire::{array, u16_at, u64_at};
 use super::{VERSION, damaged};
 use crate::error::{Error, ErrorKind, Result};
@@ -24,8 +26,8 @@ const MAGIC: &[u8; 8] = b"SPOBJECT";
 const HEADER: usize = 48;
 const HASH: usize = 32;
 
-/// The longest object, stored or plain, in bytes.
-pub const MAX_OBJECT: u64 = 64 << 20;
+/// What the wrapping adds, and what bytes that cannot be packed take more.
+const WRAPPING: u64 = 64 << 10;
 
 /// What an object is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +45,23 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// The longest plain body, in bytes: so much memory is taken, whatever an object is packed to.
+    pub fn most_plain(self) -> u64 {
+        match self {
+            // As many runs and segments as there can be: 36 MiB.
+            Self::Index => index::MAX_PLAIN,
+            Self::Manifest => 16 << 20,
+            Self::Session => 64 << 10,
+            Self::Condemned => 64 << 20,
+            Self::Damage => Damage::MAX_LEN,
+        }
+    }
+
+    /// The longest object, in bytes.
+    pub fn most_stored(self) -> u64 {
+        self.most_plain() + WRAPPING
+    }
+
     fn byte(self) -> u8 {
         match self {
             Self::Index => 1,
@@ -56,7 +75,7 @@ impl Kind {
 
 /// Wraps an object.
 pub fn seal_object(kind: Kind, plain: &[u8]) -> Result<Vec<u8>> {
-    if plain.len() as u64 > MAX_OBJECT - 1024 {
+    if plain.len() as u64 > kind.most_plain() {
         return Err(Error::new(
             ErrorKind::Failed,
             format!(
@@ -119,7 +138,9 @@ pub fn open_object(kind: Kind, id: Option<ObjectId>, bytes: &[u8]) -> Result<Vec
     }
     let stored = &body[HEADER..];
     let plain_len = u64_at(bytes, 32);
-    if u64_at(bytes, 40) != stored.len() as u64 || plain_len > MAX_OBJECT || bytes[13..16] != [0; 3]
+    if u64_at(bytes, 40) != stored.len() as u64
+        || plain_len > kind.most_plain()
+        || bytes[13..16] != [0; 3]
     {
         return Err(damaged("the object has an impossible header"));
     }

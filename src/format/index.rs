@@ -22,6 +22,9 @@ use std::collections::HashMap;
 /// Most runs in one index object; a disk in more pieces gets several.
 pub const MAX_RUNS: usize = 1 << 20;
 
+/// The longest body: each run in a segment of its own.
+pub(super) const MAX_PLAIN: u64 = (HEADER + MAX_RUNS * (RUN + 16)) as u64;
+
 const HEADER: usize = 16;
 const RUN: usize = 20;
 const ZERO: u32 = u32::MAX;

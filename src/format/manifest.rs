@@ -1,6 +1,7 @@
 //! A manifest: the record whose presence makes a snapshot exist. JSON in an envelope.
 
 use super::envelope::{Kind, open_object, seal_object};
+use super::json::from_json;
 use super::{VERSION, damaged};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{
@@ -8,13 +9,23 @@ use crate::model::{
     Witness,
 };
 use jiff::Timestamp;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 /// Most index objects of one disk. A disk of 2^32 blocks, each a run of its own, has 4096 of them
 /// as a base, and may get as many again as a difference.
 const MAX_INDEX_PARTS: usize = 8192;
+/// Most disks of one snapshot.
+const MAX_DISKS: usize = 4096;
+/// The longest name of a host, a disk or a boot: the kernel's are at most 64 bytes.
+const MAX_NAME: usize = 255;
+/// The longest serial number, world-wide name or table's name: what sysfs tells is within a page.
+const MAX_DISK_ID: usize = 4096;
+/// Most values in a manifest. One of 16 MiB that names nothing but index objects holds 900,000.
+pub(super) const MAX_VALUES: usize = 1 << 20;
+/// Most values in a session's record.
+const MAX_SESSION_VALUES: usize = 256;
 
 /// One snapshot: the disks of one run, cut at one instant.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -192,12 +203,12 @@ pub struct IndexRef {
 impl Manifest {
     /// The bytes to store.
     pub fn encode(&self) -> Result<Vec<u8>> {
-        encode_json(Kind::Manifest, self)
+        encode_json(Kind::Manifest, self, MAX_VALUES)
     }
 
     /// Reads a manifest that stands under the name `snapshot` in the vault `vault`.
     pub fn decode(bytes: &[u8], snapshot: SnapshotId, vault: ObjectId) -> Result<Self> {
-        let manifest: Self = decode_json(Kind::Manifest, bytes)?;
+        let manifest: Self = decode_json(Kind::Manifest, bytes, MAX_VALUES)?;
         if manifest.format == 0 || manifest.format > VERSION {
             return Err(Error::new(
                 ErrorKind::Format,
@@ -210,12 +221,8 @@ impl Manifest {
                 "another snapshot's manifest stands under this name",
             ));
         }
+        manifest.check_bounds()?;
         for disk in &manifest.disks {
-            if disk.index.len() > MAX_INDEX_PARTS {
-                return Err(damaged(
-                    "the manifest names more index objects than there can be",
-                ));
-            }
             let blocks = disk.identity.size.0.div_ceil(BLOCK_SIZE);
             let whole = disk.identity.size.0.is_multiple_of(SECTOR_SIZE);
             if !whole || blocks == 0 || blocks >= BlockSet::MAX_BLOCKS || disk.index.is_empty() {
@@ -225,6 +232,46 @@ impl Manifest {
             }
         }
         Ok(manifest)
+    }
+
+    /// Whether it is of no more than there can be: what is done for each disk and each index object
+    /// has a bound then.
+    fn check_bounds(&self) -> Result<()> {
+        if self.disks.len() > MAX_DISKS {
+            return Err(damaged("the manifest has more disks than there can be"));
+        }
+        let boots = self.disks.iter().filter_map(|disk| disk.cut.as_ref());
+        let names = boots.map(|cut| &cut.boot_id).chain([&self.host]);
+        if names.into_iter().any(|name| name.len() > MAX_NAME) {
+            return Err(damaged(
+                "the manifest has an impossible name of a host or a boot",
+            ));
+        }
+        let mut known = HashSet::new();
+        for disk in &self.disks {
+            if disk.index.len() > MAX_INDEX_PARTS {
+                return Err(damaged(
+                    "the manifest names more index objects than there can be",
+                ));
+            }
+            // Each was written for one disk, and is laid over the others once.
+            if !disk.index.iter().all(|part| known.insert(part.id)) {
+                return Err(damaged("the manifest names an index object twice"));
+            }
+            let DiskIdentity {
+                name,
+                serial,
+                wwn,
+                table_id,
+                ..
+            } = &disk.identity;
+            let ids = [serial, wwn, table_id];
+            let long = |id: &str| id.len() > MAX_DISK_ID;
+            if name.len() > MAX_NAME || ids.into_iter().flatten().any(|id| long(id)) {
+                return Err(damaged("the manifest has a disk of an impossible name"));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -248,23 +295,27 @@ pub struct SessionRecord {
 impl SessionRecord {
     /// The bytes to store.
     pub fn encode(&self) -> Result<Vec<u8>> {
-        encode_json(Kind::Session, self)
+        encode_json(Kind::Session, self, MAX_SESSION_VALUES)
     }
 
     /// Reads a session's record.
     pub fn decode(bytes: &[u8]) -> Result<Self> {
-        decode_json(Kind::Session, bytes)
+        decode_json(Kind::Session, bytes, MAX_SESSION_VALUES)
     }
 }
 
-fn encode_json<T: Serialize>(kind: Kind, value: &T) -> Result<Vec<u8>> {
+fn encode_json<T: Serialize>(kind: Kind, value: &T, most: usize) -> Result<Vec<u8>> {
+    let failed = |what: &str| Error::new(ErrorKind::Failed, what);
     let json = serde_json::to_vec(value)
-        .map_err(|error| Error::new(ErrorKind::Failed, "cannot write JSON").with_source(error))?;
+        .map_err(|error| failed("cannot write JSON").with_source(error))?;
+    // What is written can be read again.
+    from_json::<IgnoredAny>(&json, most).map_err(|why| {
+        failed("a record is more than the vault's format allows").with_source(why)
+    })?;
     seal_object(kind, &json)
 }
 
-fn decode_json<T: DeserializeOwned>(kind: Kind, bytes: &[u8]) -> Result<T> {
+fn decode_json<T: DeserializeOwned>(kind: Kind, bytes: &[u8], most: usize) -> Result<T> {
     let plain = open_object(kind, None, bytes)?;
-    serde_json::from_slice(&plain)
-        .map_err(|error| damaged("a record cannot be understood").with_source(error))
+    from_json(&plain, most).map_err(|why| damaged("a record cannot be understood").with_source(why))
 }

@@ -6,6 +6,7 @@ mod chunk;
 mod damage;
 mod envelope;
 mod index;
+mod json;
 mod manifest;
 mod segment;
 mod vault_info;
@@ -15,8 +16,9 @@ pub use chunk::{
     hash_of,
 };
 pub use damage::{Damage, MAX_DAMAGE};
-pub use envelope::{Kind, MAX_OBJECT, open_object, seal_index, seal_object};
+pub use envelope::{Kind, open_object, seal_index, seal_object};
 pub use index::{MAX_RUNS, decode_index, encode_index};
+pub use json::from_json;
 pub use manifest::{
     DiskRecord, FREE_RULES, FilesystemRecord, HookRecord, HookRecords, HookStatus, IndexRef,
     Manifest, SessionRecord,

@@ -3,11 +3,14 @@
 //! One line of JSON: `{"vault":{…},"blake3":"<hex>"}`, the hash being that of the exact bytes of
 //! the value of `vault`.
 
+use super::json::from_json;
+use super::manifest::MAX_VALUES as MAX_MANIFEST_VALUES;
 use super::{Kind, VERSION, damaged, open_object};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::ObjectId;
 use crate::model::printable::json;
 use jiff::Timestamp;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -63,6 +66,13 @@ struct OfVault {
     started: Timestamp,
 }
 
+/// Most values that it holds: later versions may add some.
+const MAX_VALUES: usize = 4096;
+
+fn read<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+    from_json(text.as_bytes(), MAX_VALUES)
+}
+
 impl VaultInfo {
     /// The longest `vault.json` that is read, in bytes.
     pub const MAX_LEN: u64 = 1 << 20;
@@ -81,8 +91,8 @@ impl VaultInfo {
     /// What a vault was, as one of its manifests tells: its name for people is not known to it.
     pub fn from_manifest(manifest: &[u8]) -> Result<Self> {
         let plain = open_object(Kind::Manifest, None, manifest)?;
-        let of: OfVault = serde_json::from_slice(&plain)
-            .map_err(|error| damaged("a manifest cannot be understood").with_source(error))?;
+        let of: OfVault = from_json(&plain, MAX_MANIFEST_VALUES)
+            .map_err(|why| damaged("a manifest cannot be understood").with_source(why))?;
         Ok(Self {
             format: VERSION,
             id: of.vault,
@@ -97,15 +107,15 @@ impl VaultInfo {
 
     /// Reads `vault.json`.
     pub fn decode(bytes: &[u8]) -> Result<Self> {
-        let file: File<'_> = serde_json::from_slice(bytes).map_err(|error| {
+        let file: File<'_> = from_json(bytes, MAX_VALUES).map_err(|why| {
             damaged("vault.json cannot be understood: damaged, or not a vault of stillpoint")
-                .with_source(error)
+                .with_source(why)
         })?;
         if blake3::hash(file.vault.get().as_bytes()).to_hex().as_str() != file.blake3 {
             return Err(damaged("vault.json does not match its checksum"));
         }
-        let wrong = |error| damaged("vault.json has wrong fields").with_source(error);
-        let version: AnyVersion = serde_json::from_str(file.vault.get()).map_err(wrong)?;
+        let wrong = |why: String| damaged("vault.json has wrong fields").with_source(why);
+        let version: AnyVersion = read(file.vault.get()).map_err(wrong)?;
         if version.format > u64::from(VERSION) {
             return Err(Error::new(
                 ErrorKind::Format,
@@ -127,7 +137,7 @@ impl VaultInfo {
             )
             .with_hint("use the newest stillpoint; nothing was changed"));
         }
-        let info: Self = serde_json::from_str(file.vault.get()).map_err(wrong)?;
+        let info: Self = read(file.vault.get()).map_err(wrong)?;
         if info.block_size != crate::model::BLOCK_SIZE {
             return Err(Error::new(
                 ErrorKind::Format,

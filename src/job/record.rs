@@ -3,6 +3,7 @@
 
 use super::{JobId, ProcessStamp};
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::from_json;
 use crate::model::Bytes;
 use crate::model::printable::json;
 use jiff::Timestamp;
@@ -16,6 +17,8 @@ const VERSION: u32 = 1;
 pub(super) const MAX_RECORD: usize = 2 << 20;
 /// A longer result is left out: half of the record's room.
 const MAX_RESULT: usize = 1 << 20;
+/// Most values in a record: a result of [`MAX_RESULT`] bytes holds fewer.
+const MAX_VALUES: usize = 1 << 20;
 /// Most warnings that a record keeps.
 pub const MAX_WARNINGS: usize = 64;
 /// Most bytes of one warning, phase or argument.
@@ -202,8 +205,8 @@ impl JobRecord {
             let what = format!("the record of job {job} {what}");
             Error::new(ErrorKind::Failed, what).with_hint("its file can be removed")
         };
-        let record: Self = serde_json::from_slice(bytes)
-            .map_err(|error| wrong("cannot be understood").with_source(error))?;
+        let record: Self = from_json(bytes, MAX_VALUES)
+            .map_err(|why| wrong("cannot be understood").with_source(why))?;
         if record.version != VERSION {
             return Err(wrong("is of another version"));
         }

@@ -54,7 +54,8 @@ impl Sub for Bytes {
 
 impl std::iter::Sum for Bytes {
     fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
-        Self(all.map(|bytes| bytes.0).sum())
+        // What others have written down may be more than there can be.
+        Self(all.fold(0, |sum, bytes| sum.saturating_add(bytes.0)))
     }
 }
 

@@ -4,7 +4,7 @@
 use super::name::ObjectName;
 use super::object_store::ObjectStore;
 use crate::error::{Error, ErrorKind};
-use crate::format::{MAX_OBJECT, VaultInfo};
+use crate::format::{Kind, VaultInfo};
 
 /// Most manifests that are asked for the vault's own name.
 const MAX_ASKED: usize = 16;
@@ -51,7 +51,9 @@ fn how_to_put_back(store: &dyn ObjectStore, error: Error) -> Error {
 fn rebuilt(store: &dyn ObjectStore) -> Option<String> {
     let snapshots = store.list(&ObjectName::snapshots()).ok()?;
     let info = snapshots.iter().take(MAX_ASKED).find_map(|manifest| {
-        let bytes = store.get(&manifest.name, MAX_OBJECT).ok()?;
+        let bytes = store
+            .get(&manifest.name, Kind::Manifest.most_stored())
+            .ok()?;
         VaultInfo::from_manifest(&bytes).ok()
     })?;
     let line = String::from_utf8(info.encode().ok()?).ok()?;

@@ -5,7 +5,7 @@
 use super::name::ObjectName;
 use super::object_store::{ObjectLock, ObjectStore};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{MAX_OBJECT, SessionRecord};
+use crate::format::{Kind, SessionRecord};
 use crate::model::SnapshotId;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use jiff::{SignedDuration, Timestamp};
@@ -182,7 +182,7 @@ impl Drop for Presence {
 fn clear_the_dead(store: &dyn ObjectStore, own: &SessionRecord) {
     store.clear_unfinished();
     for object in store.list(&ObjectName::sessions()).unwrap_or_default() {
-        let bytes = store.get(&object.name, MAX_OBJECT);
+        let bytes = store.get(&object.name, Kind::Session.most_stored());
         let Ok(record) = bytes.and_then(|bytes| SessionRecord::decode(&bytes)) else {
             // Nobody knows whose it is.
             continue;

@@ -10,10 +10,10 @@ use super::segments::{
 use super::session::{BEAT, Session};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{
-    BlockDedup, IndexRef, Kind, MAX_OBJECT, SessionRecord, VERSION, VaultInfo, decode_index,
-    open_object,
+    BlockDedup, IndexRef, Kind, SessionRecord, VERSION, VaultInfo, decode_index, open_object,
 };
 use crate::model::{ObjectId, RunMap, SnapshotId};
+use crate::sys::memory;
 use jiff::Timestamp;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -149,11 +149,17 @@ impl Vault {
         blocks: u64,
         check: &dyn Fn() -> Result<()>,
     ) -> Result<RunMap> {
+        let most = most_runs();
         let mut map = RunMap::new();
         for part in refs {
             check()?;
+            if map.len() > most {
+                return Err(too_many_pieces(most));
+            }
             let mut read = || {
-                let bytes = self.store.get(&ObjectName::index(part.id), MAX_OBJECT)?;
+                let bytes = self
+                    .store
+                    .get(&ObjectName::index(part.id), Kind::Index.most_stored())?;
                 let plain = open_object(Kind::Index, Some(part.id), &bytes)?;
                 decode_index(&plain, blocks, &mut map)
             };
@@ -263,6 +269,26 @@ fn taken(store: &LocalStore, path: &Path) -> Error {
     let what = format!("{place} is not empty: no vault was made in it");
     Error::new(ErrorKind::Exists, what)
         .with_hint("name an empty directory, or one that is not there yet")
+}
+
+/// Most runs that the map of a disk may be in before another index object is laid over it: a map
+/// takes at most a quarter of the machine's memory, and one object more.
+fn most_runs() -> usize {
+    const RUN_BYTES: u64 = 64;
+    const LEAST: u64 = 256 << 20;
+    let quarter = memory::total().map_or(0, |total| total.0 / 4);
+    usize::try_from(quarter.max(LEAST) / RUN_BYTES).unwrap_or(usize::MAX)
+}
+
+fn too_many_pieces(most: usize) -> Error {
+    Error::new(
+        ErrorKind::Unsupported,
+        format!(
+            "the disk's map is in more than {most} pieces: it does not fit into a quarter of this \
+             host's memory"
+        ),
+    )
+    .with_hint("read it on a host with more memory")
 }
 
 pub(super) fn missing_is_damage(error: Error, what: &str) -> Error {

@@ -61,7 +61,7 @@ fn pieces() -> Pieces {
 }
 
 /// Makes all checksums of a segment right again; answers its name.
-fn mend_segment(bytes: &mut [u8]) -> ObjectId {
+pub fn mend_segment(bytes: &mut [u8]) -> ObjectId {
     let end = bytes.len().saturating_sub(TRAILER);
     if end < SEGMENT_HEADER {
         return ObjectId([0; 16]);
@@ -355,6 +355,63 @@ fn no_vault_can_do_harm() {
             "{said}"
         );
     }
+}
+
+/// A vault whose manifest is changed so.
+fn with_manifest(change: impl Fn(&mut serde_json::Value)) -> Vault {
+    let mut pieces = pieces();
+    change(&mut pieces.manifest);
+    Vault::open(together(pieces)).unwrap()
+}
+
+#[test]
+fn what_no_writer_writes_is_no_manifest() {
+    let read = |change: &dyn Fn(&mut serde_json::Value)| {
+        let vault = with_manifest(change);
+        let newest = vault.snapshots().unwrap().pop().unwrap();
+        vault.manifest(&newest).map(drop)
+    };
+    read(&|_| ()).unwrap();
+    let long = |length: usize| serde_json::Value::from("x".repeat(length));
+    let cut = |length: usize| {
+        serde_json::json!({"boot_id": "x".repeat(length), "programs": [1, 2], "map": 3,
+            "misses": [0, 0], "unaccounted": null, "voids": 0, "epoch": 1})
+    };
+    read(&|manifest| manifest["disks"][0]["identity"]["serial"] = long(4096)).unwrap();
+    read(&|manifest| manifest["disks"][0]["cut"] = cut(36)).unwrap();
+    let changes: [&dyn Fn(&mut serde_json::Value); 5] = [
+        &|manifest| manifest["disks"][0]["identity"]["serial"] = long(4097),
+        &|manifest| manifest["disks"][0]["identity"]["name"] = long(256),
+        &|manifest| manifest["disks"][0]["cut"] = cut(256),
+        // Or a small vault has a reader lay one object over itself for hours.
+        &|manifest| manifest["disks"][1]["index"] = manifest["disks"][0]["index"].clone(),
+        &|manifest| {
+            let index = manifest["disks"][0]["index"].as_array_mut().unwrap();
+            index.push(index[0].clone());
+        },
+    ];
+    for (n, change) in changes.into_iter().enumerate() {
+        assert_eq!(read(change).unwrap_err().kind(), ErrorKind::Damaged, "{n}");
+    }
+}
+
+#[test]
+fn many_disks_that_cannot_be_read_are_told_in_few_words() {
+    let vault = with_manifest(|manifest| {
+        let disk = |n: u32| {
+            let mut disk = manifest["disks"][0].clone();
+            let id = format!("{n:032x}");
+            disk["index"] = serde_json::json!([{"id": id, "runs": 1, "base": true}]);
+            disk
+        };
+        manifest["disks"] = (0..400).map(disk).collect();
+    });
+    let report = verify_all(&vault).unwrap();
+    assert_eq!(report.broken.len(), 256);
+    let lost: Bytes = report.broken.iter().map(|broken| broken.lost).sum();
+    let newest = vault.snapshots().unwrap().pop().unwrap();
+    let size = vault.manifest(&newest).unwrap().disks[0].identity.size;
+    assert_eq!(lost, Bytes(400 * size.0));
 }
 
 #[test]

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use stillpoint::engine::{
     Event, Goal, Monitor, RestoreOptions, VerifyOptions, diff, restore, verify,
 };
-use stillpoint::format::Manifest;
-use stillpoint::model::BLOCK_SIZE;
+use stillpoint::format::{IndexRef, Manifest};
+use stillpoint::model::{BLOCK_SIZE, ObjectId};
 use stillpoint::store::{FaultStore, MemoryStore, ObjectStore, Vault};
 use stillpoint::{Error, ErrorKind, Result};
 
@@ -150,10 +150,15 @@ fn a_manifest_that_names_index_objects_without_end_is_damaged() {
     let manifest = take(&vault, &sample_disks(), Take::default())
         .unwrap()
         .manifest;
-    let read = |parts: usize| {
+    let read = |parts: u32| {
         let mut many = manifest.clone();
         let part = many.disks[1].index[0];
-        many.disks[1].index = vec![part; parts];
+        let named = |n: u32| {
+            let mut id = ObjectId([7; 16]);
+            id.0[..4].copy_from_slice(&n.to_le_bytes());
+            IndexRef { id, ..part }
+        };
+        many.disks[1].index = (0..parts).map(named).collect();
         let bytes = many.encode().unwrap();
         Manifest::decode(&bytes, many.snapshot, many.vault)
     };
