@@ -20,6 +20,8 @@ mod faults;
 #[cfg(test)]
 mod freeze;
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod hooks;
 #[cfg(test)]
 mod instant;

@@ -364,6 +364,7 @@ pub(super) fn escape(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use std::ffi::OsString;
     use std::os::unix::ffi::OsStringExt;
 
@@ -417,6 +418,29 @@ mod tests {
         note_thawed(&file.path, 1);
         assert_eq!(file.told(3)[1], State::Thawed);
         assert_eq!(list(&dir.path().join("run"), FREEZES).unwrap(), [file.path]);
+    }
+
+    proptest! {
+        #[test]
+        fn a_record_of_somebody_else_is_refused_or_understood(
+            at in 0..700_usize,
+            length in 0..40_usize,
+            piece in prop_oneof![
+                "[0-9\"\\\\{}\\[\\],:]{0,30}",
+                prop::collection::vec(any::<char>(), 0..20).prop_map(|all| all.iter().collect()),
+            ],
+        ) {
+            let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+            let path = dir.path().join("record");
+            let mut text = serde_json::to_vec(&sample(b"/mnt/\\040\xff")).unwrap();
+            let at = at.min(text.len());
+            let end = (at + length).min(text.len());
+            text.splice(at..end, piece.bytes());
+            fs::write(&path, text).unwrap();
+            if let Ok(record) = Record::read(&path) {
+                prop_assert!(record.targets().count() <= MAX_TARGETS);
+            }
+        }
     }
 
     #[test]

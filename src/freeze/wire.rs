@@ -219,6 +219,7 @@ fn take_u32(bytes: &[u8]) -> Option<(u32, &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn a_reply_comes_back_as_it_was_sent() {
@@ -263,5 +264,46 @@ mod tests {
         };
         assert_eq!(Hello::decode(&long.encode()), None);
         assert_eq!(Hello::decode(&hello.encode()[..23]), None);
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_is_refused_or_means_what_it_says(
+            at in 0..300_usize,
+            garbage in prop::collection::vec(any::<u8>(), 0..40),
+            cut in 0..300_usize,
+        ) {
+            let hello = Hello {
+                deadline: Duration::from_millis(2500),
+                waves: vec![1, 2, 3],
+                record: b"/run/x".to_vec(),
+            };
+            let entry = Entry { micros: 1, errno: -2 };
+            let head = Head {
+                word: Word::Ready,
+                index: 3,
+                errno: -7,
+                left: 2,
+                since_order: Duration::from_micros(1_234_567),
+            };
+            let mut buffer = [0; MAX_REPLY];
+            let reply = head.encode([entry; 5].into_iter(), &mut buffer).to_vec();
+            for mut sent in [hello.encode(), reply, Vec::new()] {
+                let at = at.min(sent.len());
+                let end = (at + garbage.len()).min(sent.len());
+                sent.splice(at..end, garbage.iter().copied());
+                sent.truncate(cut.max(garbage.len()));
+                if let Some(back) = Hello::decode(&sent) {
+                    prop_assert_eq!(back.encode(), &sent[..]);
+                }
+                if let Some((back, entries)) = Head::decode(&sent) {
+                    let mut buffer = [0; MAX_REPLY];
+                    prop_assert_eq!(back.encode(entries, &mut buffer), &sent[..]);
+                }
+                if let Some(order) = Order::decode(&sent) {
+                    prop_assert_eq!(&order.encode()[..], &sent[..]);
+                }
+            }
+        }
     }
 }

@@ -146,3 +146,30 @@ pub(super) fn is_called(socket: &OwnedFd) -> bool {
         Err(errno) => errno != Errno::EINTR,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::os::unix::net::UnixDatagram;
+
+    proptest! {
+        #[test]
+        fn what_is_no_message_is_silence(
+            at in 0..120_usize,
+            piece in "[0-9\"\\\\{}\\[\\],:a-z_]{0,30}",
+        ) {
+            let mut record = HookRecord::new(crate::format::HookStatus::Ran, None);
+            record.output = Some("\u{1b}".into());
+            let answer = Answer::Ended { post: true, record };
+            let mut bytes = serde_json::to_vec(&answer).unwrap();
+            let at = at.min(bytes.len());
+            let end = (at + piece.len() / 2).min(bytes.len());
+            bytes.splice(at..end, piece.bytes());
+            let (ours, theirs) = UnixDatagram::pair().unwrap();
+            theirs.send(&bytes).unwrap();
+            let heard = hear::<Answer>(&ours.into(), Duration::from_secs(60));
+            prop_assert!(heard.is_ok() || heard.is_err_and(|silence| silence == Silence::Gone));
+        }
+    }
+}
