@@ -363,9 +363,14 @@ fn fill_early(
 }
 
 /// What happens while all is held. It must not log, print, or wait without the deadline.
+///
+/// Where a trim has marked more than little since the last look, the filesystems are asked once
+/// more: they answer while they are frozen, and what is trimmed all the time is never less.
 fn read_rest(subjects: &mut [Subject], window: &mut Window, deadline: Instant) -> Result<Sight> {
     for subject in subjects.iter_mut() {
-        subject.want_rest()?;
+        if subject.want_rest()? > LITTLE {
+            subject.ask_of_discards()?;
+        }
     }
     let limits = Limits {
         deadline: Some(deadline),

@@ -6,6 +6,9 @@ use crate::support::disks::{attach, detach};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 
 const MIB: usize = 1 << 20;
 
@@ -226,5 +229,59 @@ fn a_filesystem_whose_superblock_is_gone_is_copied_whole() {
             "{taken}"
         );
         assert_eq!(taken["disks"][0]["free_skipped_bytes"], 0, "{taken}");
+    }
+}
+
+/// Trims a filesystem until it is dropped, as fast as it goes.
+struct Trimming(Arc<AtomicBool>, Option<JoinHandle<()>>);
+
+impl Trimming {
+    fn start(place: &Path) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (seen, place) = (Arc::clone(&stop), place.to_str().unwrap().to_owned());
+        let thread = std::thread::spawn(move || {
+            while !seen.load(Ordering::Relaxed) {
+                tool("fstrim", &[&place]);
+            }
+        });
+        Self(stop, Some(thread))
+    }
+}
+
+impl Drop for Trimming {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+        let ended = self.1.take().map(JoinHandle::join);
+        assert!(std::thread::panicking() || ended.is_none_or(|ended| ended.is_ok()));
+    }
+}
+
+/// What is trimmed is free space, which is not copied anyway; on a large disk that takes minutes.
+#[test]
+fn a_trim_keeps_nobody_from_a_snapshot() {
+    let Some(lab) = Lab::with_vault("cli: a trim") else {
+        return;
+    };
+    for (round, fstype) in (0..).zip(["ext4", "xfs"]) {
+        let mut disk = lab.disk(&format!("disk{round}"), 500 << 20);
+        let place = disk.mount(fstype);
+        let bytes = kept(&place);
+        lab.run(&["snapshot", &disk.device]).expect(0);
+        let trimming = Trimming::start(&place);
+        for _ in 0..3 {
+            lab.run(&["snapshot", &disk.device]).expect(0);
+        }
+        drop(trimming);
+        let target = lab.at(&format!("restored{round}"));
+        lab.run(&["restore", "latest", &target]).expect(0);
+        let options = if fstype == "xfs" {
+            "ro,norecovery,nouuid"
+        } else {
+            "ro,noload"
+        };
+        let look = lab.path(&format!("look{round}"));
+        let copy = Over::new(Path::new(&target), &["--read-only"]).mount(look.clone(), options);
+        assert!(fs::read(look.join("kept")).unwrap() == bytes, "it is lost");
+        drop(copy);
     }
 }
