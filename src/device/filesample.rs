@@ -18,6 +18,10 @@ use std::fs::{self, File, OpenOptions};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
+/// Reading moves no time of access: a look must not make a filesystem dirty.
+const NO_TRACE: OFlag = OFlag::O_RDONLY
+    .union(OFlag::O_CLOEXEC)
+    .union(OFlag::O_NOATIME);
 /// How many files of each filesystem are looked for, besides those that loop devices show.
 const WALKS: u32 = 24;
 /// Deepest folder that is looked into.
@@ -87,7 +91,7 @@ fn walk(root: &File, random: &dyn Fn(u64) -> u64) -> Option<File> {
             return None;
         }
         let kind = SFlag::from_bits_truncate(found.st_mode & SFlag::S_IFMT.bits());
-        let common = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let common = NO_TRACE | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
         if kind == SFlag::S_IFDIR {
             let flags = common | OFlag::O_DIRECTORY;
             folder = openat(&folder, name.as_c_str(), flags, Mode::empty()).ok()?;
@@ -104,7 +108,7 @@ fn walk(root: &File, random: &dyn Fn(u64) -> u64) -> Option<File> {
 /// One of the names in a folder, each of the first ones as likely as any other.
 fn pick(folder: &OwnedFd, random: &dyn Fn(u64) -> u64) -> Option<CString> {
     // A descriptor of its own: reading a folder moves its place.
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let flags = NO_TRACE | OFlag::O_DIRECTORY;
     let own = openat(folder.as_fd(), c".", flags, Mode::empty()).ok()?;
     let mut names: Vec<CString> = Vec::new();
     for entry in Dir::from_fd(own).ok()?.iter().take(MOST_NAMES) {
@@ -134,7 +138,7 @@ fn shown_by_loops<'a>(
             return None;
         }
         let mut options = OpenOptions::new();
-        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOATIME;
         let file = options.read(true).custom_flags(flags).open(path).ok()?;
         let found = file.metadata().ok()?;
         (found.is_file() && found.ino() == told.inode).then_some(file)

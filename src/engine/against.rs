@@ -96,11 +96,15 @@ pub fn against_disks(
             .topology
             .disks()
             .max_by_key(|disk| likeness(&scene.topology, disk, record));
-        let is_it = |disk: &&Disk| likeness(&scene.topology, disk, record) > Likeness::Other;
+        // A name alone is a weak sign, and one of another size is another disk, most likely.
+        let is_it = |disk: &&Disk| {
+            likeness(&scene.topology, disk, record) > Likeness::Other
+                && disk.identity.size == record.identity.size
+        };
         match disk.filter(is_it) {
             Some(disk) => found.push((record, disk)),
             None => monitor.tell(Event::Warning(format!(
-                "{} of {} is not here: it was not compared",
+                "{} of {} is not here, or has another size: it was not compared",
                 record.identity.name, manifest.snapshot
             ))),
         }
@@ -185,9 +189,6 @@ impl Work<'_> {
                 unknown.add(&found.kept);
                 unknown.add(&std::mem::take(&mut wrong));
             }
-        }
-        if self.record.identity.size != self.disk.identity.size {
-            unproven.get_or_insert_with(|| "the disk has another size now".into());
         }
         Ok(Against {
             disk: self.record.identity.name.clone(),

@@ -4,7 +4,8 @@
 
 use crate::format::{DiskRecord, FREE_RULES, Manifest};
 use crate::model::{Mode, SnapshotId};
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::rc::Rc;
 
 /// Most ancestors that are looked at for one disk.
 const MOST_ANCESTORS: usize = 10_000;
@@ -88,40 +89,130 @@ pub fn may_lack(
     snapshot: &FreeTrace,
     find: &mut dyn FnMut(SnapshotId) -> Option<FreeTrace>,
 ) -> Vec<MayLack> {
-    let doubtful = snapshot.disks.iter().filter_map(|disk| {
-        Some(MayLack {
-            snapshot: snapshot.snapshot,
-            disk: disk.name.clone(),
-            why: why(disk, find)?,
-        })
-    });
-    doubtful.collect()
+    Ancestry::new(find).may_lack(snapshot)
 }
 
 /// The same of many snapshots, in their order.
 pub fn may_lack_of_all(all: &[FreeTrace]) -> Vec<MayLack> {
-    let by_id: BTreeMap<SnapshotId, &FreeTrace> =
+    let by_id: HashMap<SnapshotId, &FreeTrace> =
         all.iter().map(|trace| (trace.snapshot, trace)).collect();
     let mut find = |id| by_id.get(&id).map(|trace| (*trace).clone());
+    let mut ancestry = Ancestry::new(&mut find);
     all.iter()
-        .flat_map(|trace| may_lack(trace, &mut find))
+        .flat_map(|trace| ancestry.may_lack(trace))
         .collect()
 }
 
-fn why(disk: &DiskTrace, find: &mut dyn FnMut(SnapshotId) -> Option<FreeTrace>) -> Option<String> {
-    if !disk.by_old_rules {
-        return None;
+/// A snapshot, with its disks by their keys and names.
+struct Indexed {
+    disks: Vec<DiskTrace>,
+    by_key: HashMap<String, usize>,
+    by_name: HashMap<String, usize>,
+}
+
+impl Indexed {
+    fn new(trace: FreeTrace) -> Self {
+        let by = |text: fn(&DiskTrace) -> &String| {
+            let each = trace.disks.iter().enumerate().rev();
+            each.map(|(at, disk)| (text(disk).clone(), at)).collect()
+        };
+        Self {
+            by_key: by(|disk| &disk.key),
+            by_name: by(|disk| &disk.name),
+            disks: trace.disks,
+        }
     }
-    if let Some(target) = &disk.nested {
-        return Some(format!(
-            "a filesystem on a loop device was mounted at {target}: its free space may have been \
-             taken for free space of the disk"
-        ));
+
+    /// The place of the record of that disk.
+    fn place(&self, disk: &DiskTrace) -> Option<usize> {
+        let place = self.by_key.get(&disk.key);
+        place.or_else(|| self.by_name.get(&disk.name)).copied()
     }
-    let ancestor = free_ancestor(disk, find)?;
-    Some(format!(
-        "what was free at {ancestor} and came into use without a write was not read"
-    ))
+}
+
+/// The ancestors of snapshots. Each is fetched once and each disk of it is judged once, so that
+/// many snapshots cost no more than there are disks in them.
+struct Ancestry<'a> {
+    find: &'a mut dyn FnMut(SnapshotId) -> Option<FreeTrace>,
+    found: HashMap<SnapshotId, Option<Rc<Indexed>>>,
+    judged: HashMap<(SnapshotId, usize), Option<SnapshotId>>,
+}
+
+impl<'a> Ancestry<'a> {
+    fn new(find: &'a mut dyn FnMut(SnapshotId) -> Option<FreeTrace>) -> Self {
+        Self {
+            find,
+            found: HashMap::new(),
+            judged: HashMap::new(),
+        }
+    }
+
+    fn may_lack(&mut self, snapshot: &FreeTrace) -> Vec<MayLack> {
+        let mut found = Vec::new();
+        for disk in &snapshot.disks {
+            found.extend(self.why(disk).map(|why| MayLack {
+                snapshot: snapshot.snapshot,
+                disk: disk.name.clone(),
+                why,
+            }));
+        }
+        found
+    }
+
+    fn why(&mut self, disk: &DiskTrace) -> Option<String> {
+        if !disk.by_old_rules {
+            return None;
+        }
+        if let Some(target) = &disk.nested {
+            return Some(format!(
+                "a filesystem on a loop device was mounted at {target}: its free space may have \
+                 been taken for free space of the disk"
+            ));
+        }
+        let ancestor = self.free_ancestor(disk)?;
+        Some(format!(
+            "what was free at {ancestor} and came into use without a write was not read"
+        ))
+    }
+
+    fn get(&mut self, id: SnapshotId) -> Option<Rc<Indexed>> {
+        let find = &mut self.find;
+        let found = self.found.entry(id);
+        found
+            .or_insert_with(|| find(id).map(|trace| Rc::new(Indexed::new(trace))))
+            .clone()
+    }
+
+    /// The nearest snapshot with free space that an incremental was built on.
+    fn free_ancestor(&mut self, disk: &DiskTrace) -> Option<SnapshotId> {
+        let mut passed = Vec::new();
+        let mut child = disk.clone();
+        let ancestor = loop {
+            let Some(parent) = child.parent else {
+                break None;
+            };
+            if passed.len() >= MOST_ANCESTORS {
+                break Some(parent);
+            }
+            let Some(trace) = self.get(parent) else {
+                break Some(parent);
+            };
+            let Some(place) = trace.place(&child) else {
+                break Some(parent);
+            };
+            let Some(found) = trace.disks.get(place).filter(|one| !one.has_free) else {
+                break Some(parent);
+            };
+            if let Some(judged) = self.judged.get(&(parent, place)) {
+                break *judged;
+            }
+            passed.push((parent, place));
+            child = found.clone();
+        };
+        let judged = passed.into_iter().map(|place| (place, ancestor));
+        self.judged.extend(judged);
+        ancestor
+    }
 }
 
 fn nested(record: &DiskRecord) -> Option<&str> {
@@ -136,27 +227,6 @@ fn nested(record: &DiskRecord) -> Option<&str> {
         device.starts_with("loop") && !of_this_disk && is_told
     });
     found.map(|filesystem| filesystem.target.as_str())
-}
-
-/// The nearest snapshot with free space that an incremental was built on.
-fn free_ancestor(
-    disk: &DiskTrace,
-    find: &mut dyn FnMut(SnapshotId) -> Option<FreeTrace>,
-) -> Option<SnapshotId> {
-    let mut child = disk.clone();
-    for _ in 0..MOST_ANCESTORS {
-        let parent = child.parent?;
-        let Some(trace) = find(parent) else {
-            return Some(parent);
-        };
-        let of_key = trace.disks.iter().find(|one| one.key == child.key);
-        let found = of_key.or(trace.disks.iter().find(|one| one.name == child.name));
-        match found.filter(|one| !one.has_free) {
-            Some(found) => child = found.clone(),
-            None => return Some(parent),
-        }
-    }
-    child.parent
 }
 
 #[cfg(test)]

@@ -71,7 +71,8 @@ fn a_disk_that_is_not_here_is_not_compared() {
     let Some(lab) = Lab::with_vault("against no disk") else {
         return;
     };
-    let disk = lab.disk("disk", 8 * MIB);
+    // No other disk has this size, should it get this one's name.
+    let disk = lab.disk("disk", 8 * MIB + 37 * 512);
     lab.run(&["snapshot", &disk.device]).expect(0);
     drop(disk);
     let run = lab.run(&["verify", "--against-disk", "latest"]).expect(1);

@@ -28,7 +28,7 @@ pub(super) fn given_up(host: &Host, filesystem: &Filesystem, name: &str) -> Opti
     for path in filesystem.open_paths(host) {
         let opened = OpenOptions::new()
             .read(true)
-            .custom_flags(libc::O_DIRECTORY)
+            .custom_flags(libc::O_DIRECTORY | libc::O_NOATIME)
             .open(&path);
         let synced = opened.and_then(|root| root.sync_all());
         match synced.map_err(|error| error.raw_os_error()) {

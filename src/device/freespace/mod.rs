@@ -287,12 +287,13 @@ impl Asked<'_> {
     }
 }
 
-/// The filesystem's folder, told from whatever else may be mounted there by now.
+/// The filesystem's folder, told from whatever else may be mounted there by now. Reading it leaves
+/// no trace: what is written out soon after must not have been made dirty by a look.
 pub(super) fn open(host: &Host, filesystem: &Filesystem) -> Option<(PathBuf, File)> {
     filesystem.open_paths(host).into_iter().find_map(|path| {
         let root = OpenOptions::new()
             .read(true)
-            .custom_flags(libc::O_DIRECTORY)
+            .custom_flags(libc::O_DIRECTORY | libc::O_NOATIME)
             .open(&path)
             .ok()?;
         let dev = root.metadata().ok()?.dev();
