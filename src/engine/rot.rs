@@ -4,7 +4,7 @@
 use super::monitor::{Event, Monitor};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::ObjectId;
-use crate::store::Vault;
+use crate::store::{KnownDamage, Vault};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Damaged segments.
@@ -79,18 +79,20 @@ pub(super) struct Findings<'a> {
     pub rot: &'a Rot,
     /// Every segment that a snapshot needs was read.
     pub complete: bool,
+    /// What was known before the first was read: what was noted since is newer.
+    pub known: KnownDamage,
 }
 
 /// Notes what is damaged; what was noted before stays noted where nobody has looked this time.
-pub(super) fn note(vault: &Vault, found: &Findings<'_>) -> Noted {
+pub(super) fn note(vault: &Vault, found: Findings<'_>) -> Noted {
     match try_to_note(vault, found) {
         Ok(noted) => noted,
         Err(error) => Noted::Failed(error),
     }
 }
 
-fn try_to_note(vault: &Vault, found: &Findings<'_>) -> Result<Noted> {
-    let mut known = vault.known_damage()?;
+fn try_to_note(vault: &Vault, found: Findings<'_>) -> Result<Noted> {
+    let mut known = found.known;
     if !found.complete
         && let Some(error) = known.unreadable.take()
     {

@@ -73,6 +73,7 @@ pub fn verify(
         snapshots: snapshots.len(),
         ..VerifyReport::default()
     };
+    let known = vault.known_damage()?;
     let mut segments = Segments::new();
     let mut bad = Bad::default();
     for snapshot in snapshots {
@@ -115,9 +116,10 @@ pub fn verify(
     let found = Findings {
         read: &sample.iter().map(|(segment, _)| *segment).collect(),
         rot: &rot,
-        complete: report.unread == 0 && vault.snapshots()? == snapshots,
+        complete: report.unread == 0 && vault.snapshots().is_ok_and(|now| now == snapshots),
+        known,
     };
-    report.noted = note(vault, &found);
+    report.noted = note(vault, found);
     Ok(report)
 }
 

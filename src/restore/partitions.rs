@@ -57,10 +57,10 @@ fn of_gpt(head: &[u8], sector: u32) -> Option<Vec<Partition>> {
     }
     let found = used(array, size).filter_map(|(number, first, last)| {
         let count = last.checked_sub(first)?.checked_add(1)?;
-        let place = Extent::new(
-            Bytes(first.checked_mul(sector)?),
-            Bytes(count.checked_mul(sector)?),
-        );
+        let (first, length) = (first.checked_mul(sector)?, count.checked_mul(sector)?);
+        // One that ends past all numbers is none.
+        first.checked_add(length)?;
+        let place = Extent::new(Bytes(first), Bytes(length));
         Some(Partition { number, place })
     });
     Some(found.collect())

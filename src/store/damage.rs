@@ -19,6 +19,9 @@ pub struct KnownDamage {
     lists: Vec<ObjectName>,
 }
 
+/// Most times that lists are listed anew as one was gone.
+const MAX_LOOKS: u32 = 5;
+
 impl Vault {
     /// What was found damaged. An error of kind `Damaged` or `Format` when that cannot be told.
     pub fn damage(&self) -> Result<Damage> {
@@ -27,7 +30,28 @@ impl Vault {
     }
 
     /// The same for who puts it right: as much of it as can be read.
+    ///
+    /// A list that is gone was replaced by another `verify`, which has put its own before; ours may
+    /// be older than that. So it is listed again, and then nothing is taken for known.
     pub fn known_damage(&self) -> Result<KnownDamage> {
+        for _ in 0..MAX_LOOKS {
+            let (known, is_whole) = self.damage_as_listed()?;
+            if is_whole {
+                return Ok(known);
+            }
+        }
+        let (mut known, is_whole) = self.damage_as_listed()?;
+        if !is_whole {
+            let what = "the lists of what is damaged change as they are read";
+            let error = Error::new(ErrorKind::Damaged, what);
+            known.unreadable.get_or_insert(error);
+        }
+        Ok(known)
+    }
+
+    /// What the lists say that are there now, and whether none was gone when it was read.
+    fn damage_as_listed(&self) -> Result<(KnownDamage, bool)> {
+        let mut is_whole = true;
         let listed = self.store.list(&ObjectName::damaged())?;
         let mut known = KnownDamage {
             damage: Damage::default(),
@@ -44,8 +68,7 @@ impl Vault {
             let read = read.and_then(|bytes| Damage::decode(&bytes));
             match read.and_then(|damage| known.damage.merge(&damage)) {
                 Ok(()) => {}
-                // Another `verify` has put it right meanwhile, and has put its own before.
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) if error.kind() == ErrorKind::NotFound => is_whole = false,
                 Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Format) => {
                     known.unreadable.get_or_insert(error.context(list));
                 }
@@ -57,7 +80,7 @@ impl Vault {
             let error = Error::new(ErrorKind::Damaged, what);
             known.unreadable.get_or_insert(error);
         }
-        Ok(known)
+        Ok((known, is_whole))
     }
 
     /// Notes `damage` in place of what was known. What another `verify` has noted since then stays.

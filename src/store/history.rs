@@ -34,7 +34,9 @@ struct Clock {
     cut: Timestamp,
 }
 
-/// The marks of one disk in one boot: their epochs only ever grow.
+/// The marks of one disk in one boot. Their epochs only ever grow, unless the machine is taken back
+/// to a saved state with its memory: so they tell the order of snapshots of early writers alone,
+/// whose cuts have no names. Later ones name each snapshot after all before it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Marks {
     boot_id: String,
@@ -46,6 +48,7 @@ impl Dated {
     pub fn new(snapshot: &SnapshotRef, manifest: &Manifest) -> Self {
         let disks = || manifest.disks.iter().take(MOST_DISKS);
         let cuts = disks().filter_map(|disk| disk.cut.as_ref());
+        let cuts = cuts.filter(|cut| cut.name.is_none());
         let cuts = cuts.filter(|cut| (1..=MOST_BOOT_ID).contains(&cut.boot_id.len()));
         let epochs = cuts.map(|cut| {
             let marks = Marks {

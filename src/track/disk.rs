@@ -141,14 +141,18 @@ pub struct DiskTracker {
     boot_id: String,
     /// Where no program notices a set capacity.
     log: Option<KernelLog>,
+    /// No program notices a set capacity, and the log cannot be read either.
+    is_blind: bool,
 }
 
 impl DiskTracker {
     pub(super) fn new(dev: DevNumber, programs: Programs, marks: Marks, boot_id: String) -> Self {
         let unwatched = programs.capacity.is_none();
         let name = sysfs::name(dev).filter(|_| unwatched);
+        let log = name.and_then(|name| KernelLog::open(&name).ok());
         Self {
-            log: name.and_then(|name| KernelLog::open(&name).ok()),
+            is_blind: unwatched && log.is_none(),
+            log,
             dev,
             programs,
             marks,
@@ -192,14 +196,19 @@ impl DiskTracker {
     /// Counts what the kernel's log tells of the disk's capacity. How far it was read stands beside
     /// the marks, so that whoever asks next goes on there.
     fn read_log(&mut self) -> Result<()> {
+        let next = self.marks.header.u64_at(at::LOG_NEXT);
+        let resizes = self.marks.header.u64_at(at::RESIZES);
         let Some(log) = &mut self.log else {
+            // Others could read it, and nobody knows what it tells now: once, so that what this
+            // run copies is not in doubt again and again.
+            if std::mem::take(&mut self.is_blind) && next.load(Ordering::SeqCst) != 0 {
+                resizes.fetch_add(1, Ordering::SeqCst);
+            }
             return Ok(());
         };
-        let next = self.marks.header.u64_at(at::LOG_NEXT);
         let from = next.load(Ordering::SeqCst);
         // What was before these marks does not count.
         let told = log.told(if from == 0 { u64::MAX } else { from })?;
-        let resizes = self.marks.header.u64_at(at::RESIZES);
         resizes.fetch_add(told.changes, Ordering::SeqCst);
         next.fetch_max(told.next.unwrap_or(0), Ordering::SeqCst);
         Ok(())

@@ -1,11 +1,12 @@
 //! `verify --against-disk`: what differs from the disk is allowed for a reason, or it is said.
 
-use super::lab::{Lab, noise};
+use super::lab::{LONG, Lab, noise};
 use serde_json::Value;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use stillpoint::format::Manifest;
 use stillpoint::model::{BLOCK_SIZE, BlockIndex, Content, Run, block_count};
 use stillpoint::store::{Draft, LocalStore, ObjectName, ObjectStore, Vault};
@@ -23,6 +24,24 @@ fn compared(lab: &Lab, code: i32) -> Value {
     answer["against_disk"][0].clone()
 }
 
+/// Takes a snapshot, does something to the disk, and compares. Some kernels now and then hide a
+/// write from the programs that track, and then nothing is proven: it is done again.
+fn proven(lab: &Lab, snapshot: &[&str], code: i32, act: &mut dyn FnMut()) -> Value {
+    for _ in 0..5 {
+        lab.run(snapshot).expect(0);
+        act();
+        let run = lab.run(&["verify", "--against-disk", "--json"]);
+        let found = run.json()["against_disk"][0].clone();
+        if found["unproven"] == Value::Null {
+            run.expect(code);
+            return found;
+        }
+        assert_eq!(found["wrong"]["bytes"], 0, "{found}");
+        run.expect(3);
+    }
+    panic!("nothing was ever proven");
+}
+
 #[test]
 fn what_is_written_since_may_differ_and_nothing_else() {
     let Some(lab) = Lab::with_vault("against the disk") else {
@@ -33,26 +52,28 @@ fn what_is_written_since_may_differ_and_nothing_else() {
     fs::write(place.join("kept"), noise(8 << 20, 1)).unwrap();
     fs::write(place.join("gone"), noise(8 << 20, 2)).unwrap();
     fs::remove_file(place.join("gone")).unwrap();
-    lab.run(&["snapshot", &disk.device]).expect(0);
-    let found = compared(&lab, 0);
+    let plain = ["snapshot", &disk.device];
+    let found = proven(&lab, &plain, 0, &mut || ());
     assert_eq!(found["wrong"]["bytes"], 0, "{found}");
     assert_eq!(found["unknown"]["bytes"], 0, "{found}");
-    assert_eq!(found["unproven"], Value::Null, "{found}");
     assert_eq!(found["compared_bytes"], 128 * MIB, "{found}");
-    fs::write(place.join("kept"), noise(8 << 20, 3)).unwrap();
-    write_out(&place);
-    let found = compared(&lab, 0);
+    let mut seed = 3;
+    let found = proven(&lab, &plain, 0, &mut || {
+        seed += 1;
+        fs::write(place.join("kept"), noise(8 << 20, seed)).unwrap();
+        write_out(&place);
+    });
     assert!(
         found["changed_bytes"].as_u64().unwrap() >= 8 * MIB,
         "{found}"
     );
     // Behind the disk's back: no request that anyone could have seen.
     let image = File::options().write(true).open(&disk.image).unwrap();
-    image.write_all_at(&[0x77; 4096], 127 * MIB).unwrap();
-    lab.run(&["snapshot", &disk.device, "--all-blocks"])
-        .expect(0);
-    image.write_all_at(&[0x78; 4096], 127 * MIB).unwrap();
-    let found = compared(&lab, 4);
+    let all = ["snapshot", &disk.device, "--all-blocks"];
+    let found = proven(&lab, &all, 4, &mut || {
+        seed += 1;
+        image.write_all_at(&[seed as u8; 4096], 127 * MIB).unwrap();
+    });
     assert_eq!(found["wrong"]["bytes"], BLOCK_SIZE, "{found}");
     assert_eq!(found["wrong"]["ranges"][0]["offset"], 127 * MIB, "{found}");
     // Where nothing tells what was written since, it cannot be said to be wrong.
@@ -74,7 +95,17 @@ fn a_disk_that_is_not_here_is_not_compared() {
     // No other disk has this size, should it get this one's name.
     let disk = lab.disk("disk", 8 * MIB + 37 * 512);
     lab.run(&["snapshot", &disk.device]).expect(0);
+    let image = disk.image.clone();
+    let backing = format!("/sys/block/{}/loop/backing_file", disk.name());
     drop(disk);
+    // Somebody who looks at it keeps it for a moment.
+    let until = Instant::now() + LONG;
+    let is_there =
+        || fs::read_to_string(&backing).is_ok_and(|file| file.trim() == image.to_str().unwrap());
+    while is_there() {
+        assert!(Instant::now() < until, "it is never detached");
+        std::thread::sleep(Duration::from_millis(10));
+    }
     let run = lab.run(&["verify", "--against-disk", "latest"]).expect(1);
     assert!(run.stderr.contains("is here"), "{run:?}");
 }
@@ -134,14 +165,20 @@ fn snapshots_of_early_versions_that_may_lack_blocks_are_named() {
     );
     let restored = lab.run(&["restore", "latest", &lab.at("old")]).expect(3);
     assert!(restored.stdout.contains("/srv/inner"), "{restored:?}");
-    let found = compared(&lab, 4);
-    assert_eq!(found["wrong"]["bytes"], 10 * BLOCK_SIZE, "{found}");
+    let run = lab.run(&["verify", "--against-disk", "--json"]);
+    let found = run.json()["against_disk"][0].clone();
+    if found["unproven"] == Value::Null {
+        run.expect(4);
+        assert_eq!(found["wrong"]["bytes"], 10 * BLOCK_SIZE, "{found}");
+    } else {
+        run.expect(3);
+        assert_eq!(found["unknown"]["bytes"], 10 * BLOCK_SIZE, "{found}");
+    }
     // The next one reads what its parent has as free and is not: it is whole again.
     let next = lab.json(&["snapshot", &disk.device]);
     assert!(next["disks"][0]["changed_bytes"].as_u64() >= Some(10 * BLOCK_SIZE));
     lab.run(&["verify", "latest"]).expect(0);
-    let found = compared(&lab, 0);
-    assert_eq!(found["unproven"], Value::Null, "{found}");
+    proven(&lab, &["snapshot", &disk.device], 0, &mut || ());
     // An incremental of an early version, with an ancestor that has free space.
     as_an_early_version(&lab, block..block + 1, false);
     let said = lab.json(&["list"])["may_lack"].to_string();

@@ -178,9 +178,20 @@ enum Ways {
     NoHoles,
 }
 
-/// By the magic numbers of `include/uapi/linux/magic.h`, of OpenZFS and of bcachefs.
+/// By the magic numbers of `include/uapi/linux/magic.h`, of OpenZFS and of bcachefs. What servers
+/// and processes do with it (NFS, SMB, 9p, Ceph, FUSE) is not known: they may pack it, too.
 fn ways(folder: &Path) -> Result<Ways> {
-    const PACKING: [FsType; 3] = [BTRFS_SUPER_MAGIC, FsType(0x2fc1_2fc1), FsType(0xca45_1a4e)];
+    const PACKING: [FsType; 9] = [
+        BTRFS_SUPER_MAGIC,
+        FsType(0x2fc1_2fc1),
+        FsType(0xca45_1a4e),
+        FsType(0x6969),
+        FsType(0xff53_4d42),
+        FsType(0xfe53_4d42),
+        FsType(0x0102_1997),
+        FsType(0x00c3_6400),
+        FsType(0x6573_5546),
+    ];
     const WITHOUT_HOLES: [FsType; 2] = [MSDOS_SUPER_MAGIC, FsType(0x2011_bab0)];
     let kind = statfs(folder).io_context("ask about", folder)?;
     let kind = kind.filesystem_type();

@@ -105,7 +105,7 @@ fn pairs<'m>(
     options: TargetOptions,
 ) -> Result<Vec<(&'m DiskRecord, PathBuf)>> {
     match goal {
-        Goal::To { disk, target } if target.is_dir() => {
+        Goal::To { disk, target } if !is_stdout(target) && target.is_dir() => {
             refuse_two_meanings(target, manifest)?;
             refuse_the_vault(vault, target)?;
             refuse_planted_link(target)?;
