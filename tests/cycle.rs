@@ -225,11 +225,6 @@ fn beside_the_disks(rig: &Rig, manifest: &Manifest) {
     assert_eq!(all.len(), manifest.disks.len());
     for one in all {
         assert_eq!(one.wrong.bytes.0, 0, "{one:?}");
-        // On some kernels a write is hidden now and then, and nothing is proven.
-        assert!(
-            one.unproven.is_some() || one.unknown.bytes.0 == 0,
-            "{one:?}"
-        );
     }
 }
 

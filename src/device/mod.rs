@@ -29,7 +29,9 @@ pub use disk::{Disk, Partition};
 pub use facts::{Cgroups, Facts, Finding};
 pub use filesample::blocks_of_files;
 pub use filesystem::{Direct, Filesystem, Mount, Mounts};
-pub use freespace::{Answer, FreeDoubt, FreeSpace, free_blocks, free_space};
+pub use freespace::{
+    Answer, Believed, FreeDoubt, FreeSpace, free_blocks, free_space, free_while_frozen,
+};
 pub use freezeset::{Freezable, FreezeSet, filesystems_on, freezable};
 pub use ground::Ground;
 pub use host::Host;

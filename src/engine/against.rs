@@ -6,12 +6,13 @@ use super::lock::DiskLock;
 use super::monitor::{Event, Monitor};
 use super::parents::likeness;
 use super::prepare::Scene;
+use super::sample::random;
 use super::snapshot::Places;
 use super::tracking::Tracking;
 use super::trust;
 use crate::capture::Baseline;
 use crate::device::read::{BufferPool, DiskReader, Limits, ReaderOptions, open_reader};
-use crate::device::{Disk, FreeSpace, Host, free_space, swapped_now};
+use crate::device::{Disk, FreeSpace, Host, blocks_of_files, free_space, swapped_now};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{DiskRecord, Manifest};
 use crate::model::{
@@ -64,7 +65,8 @@ pub struct Against {
     pub changed: Bytes,
     /// How much was free then, is free now or swapped to, and holds other bytes than zeros.
     pub free: Bytes,
-    /// What differs though it was not written since, or was in use and is missing in the snapshot.
+    /// What differs though it was not written since, or is missing in the snapshot though a file has
+    /// it.
     pub wrong: Parts,
     /// What differs, and of which nobody can tell whether it may.
     pub unknown: Parts,
@@ -172,7 +174,8 @@ impl Work<'_> {
         all.remove(&baseline.lost().blocks);
         let mut found = self.differing(reader.as_mut(), &baseline, (&all, size), true)?;
         let written = self.written_since(&mut changes, since)?;
-        let changed = take(&mut found, &written);
+        let mut changed = take(&mut found, &written);
+        let (free, told) = self.without_free(&mut found.free)?;
         if since.is_some() {
             self.wait_for_marks(reader.as_mut(), &baseline, &mut changes, &mut found)?;
         }
@@ -182,13 +185,22 @@ impl Work<'_> {
         {
             (since, unproven) = (None, why);
         }
-        let (free, mut wrong, mut unknown) = self.judge_free(std::mem::take(&mut found.free))?;
-        match since {
-            Some(_) => wrong.add(&found.kept),
-            None => {
-                unknown.add(&found.kept);
-                unknown.add(&std::mem::take(&mut wrong));
-            }
+        let written = self.written_since(&mut changes, since)?;
+        changed += take(&mut found, &written);
+        let Differing { kept, free: gone } = found;
+        // In use, by the word of a filesystem, and not written since: it may be set aside for a
+        // file, and not be a file's yet. What a file has there is missing in the snapshot.
+        let mut missing = gone.clone();
+        missing.intersect(&told);
+        if !missing.is_empty() {
+            missing.intersect(&self.blocks_of_files()?);
+        }
+        let mut unknown = gone;
+        unknown.remove(&missing);
+        let mut wrong = kept;
+        wrong.add(&missing);
+        if since.is_none() {
+            unknown.add(&std::mem::take(&mut wrong));
         }
         Ok(Against {
             disk: self.record.identity.name.clone(),
@@ -292,9 +304,9 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// How many of the blocks that were free then are so now; those that are in use, and those of
-    /// which nobody can tell.
-    fn judge_free(&self, mut blocks: BlockSet) -> Result<(u64, BlockSet, BlockSet)> {
+    /// Takes out of blocks that were free then those that are so now, or are swapped to. Answers how
+    /// many that were, and of which blocks filesystems have told all.
+    fn without_free(&self, blocks: &mut BlockSet) -> Result<(u64, BlockSet)> {
         let all = blocks.len();
         let host = Host::here();
         let FreeSpace {
@@ -307,15 +319,16 @@ impl Work<'_> {
             swap.insert_inside(extent, size);
         }
         blocks.remove(&swap);
-        let left = blocks.len();
         let mut known = BlockSet::new();
         for place in told {
             known.insert_inside(place, size);
         }
-        let mut wrong = blocks.clone();
-        wrong.intersect(&known);
-        blocks.remove(&wrong);
-        Ok((all - left, wrong, blocks))
+        Ok((all - blocks.len(), known))
+    }
+
+    fn blocks_of_files(&self) -> Result<BlockSet> {
+        let random = |below: u64| random() % below.max(1);
+        blocks_of_files(&Host::here(), self.disk.dev(), &random)
     }
 }
 

@@ -157,9 +157,12 @@ pub fn cut_fuzzy(
     };
     for (number, subject) in subjects.iter_mut().enumerate() {
         subject.want_rest()?;
+        subject.ask_again()?;
         subject.copy_wanted(number, pipeline, &limits, &mut |_| {})?;
         subject.end = Some(trust::steady(subject.options.changes.as_mut())?);
     }
+    // What was slowed down for the copy need not be any more.
+    quiesce.release(true, monitor)?;
     Ok(Cut {
         time: Timestamp::now(),
         held: Duration::ZERO,
@@ -201,6 +204,13 @@ fn attempt_once(
             pipeline.drain(&|| monitor.check())?;
             window.take_over(subjects)?;
             much = fill_early(subjects, &mut window, monitor)?;
+        }
+        // The last look: with applications held, the one before must do.
+        for subject in subjects
+            .iter_mut()
+            .filter(|_| !applications && much.is_none())
+        {
+            subject.ask_again()?;
         }
         let tried = match much {
             Some(much) => Tried::too_much(much),
@@ -316,7 +326,7 @@ fn hold_and_read(
     monitor.check()?;
     let deadline = quiesce.freeze()?;
     let time = Timestamp::now();
-    let sight = read_rest(subjects, window, deadline);
+    let sight = read_rest(subjects, window, quiesce.freezes(), deadline);
     let held = quiesce.thaw()?;
     Ok(Tried {
         time,
@@ -364,12 +374,20 @@ fn fill_early(
 
 /// What happens while all is held. It must not log, print, or wait without the deadline.
 ///
-/// Where a trim has marked more than little since the last look, the filesystems are asked once
-/// more: they answer while they are frozen, and what is trimmed all the time is never less.
-fn read_rest(subjects: &mut [Subject], window: &mut Window, deadline: Instant) -> Result<Sight> {
+/// Where there is no room for what has changed, and a trim is under way, the filesystems are asked
+/// once more, if they are `frozen`: what is trimmed all the time is never less.
+fn read_rest(
+    subjects: &mut [Subject],
+    window: &mut Window,
+    frozen: bool,
+    deadline: Instant,
+) -> Result<Sight> {
     for subject in subjects.iter_mut() {
-        if subject.want_rest()? > LITTLE {
-            subject.ask_of_discards()?;
+        subject.want_rest()?;
+    }
+    if frozen && !window.has_room(subjects) {
+        for subject in subjects.iter_mut() {
+            subject.ask_of_discards_frozen(deadline)?;
         }
     }
     let limits = Limits {

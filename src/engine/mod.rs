@@ -55,6 +55,6 @@ pub use restore::{
 pub use rot::Noted;
 pub use run::{RunOptions, RunResult, run};
 pub use snapshot::{Places, SnapshotOptions, snapshot, snapshot_of_what_can_be, snapshot_through};
-pub use subject::{AskBlocks, AskFree, Subject, SubjectOptions};
+pub use subject::{AskBlocks, AskFree, Look, Subject, SubjectOptions};
 pub use tracking::{start_tracking, stop_tracking};
 pub use verify::{Broken, VerifyOptions, VerifyReport, verify};

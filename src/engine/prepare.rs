@@ -4,14 +4,15 @@
 use super::monitor::{Event, Monitor};
 use super::plan::{Parent, Plan, plan};
 use super::sample::random;
-use super::subject::{AskBlocks, AskFree, SubjectOptions};
+use super::subject::{AskBlocks, AskFree, Look, SubjectOptions};
 use super::tracking::Tracking;
 use super::trust;
 use crate::capture::Baseline;
 use crate::device::read::{BufferPool, DiskReader, ReaderOptions, open_reader};
 use crate::device::{
-    Claim, Disk, Freezable, FreezeSet, Ground, Host, Mounts, NoTables, Topology, blocks_of_files,
-    claims, filesystems_on, free_space, freezable, swapped_now, swaps, untold_swaps,
+    Claim, Disk, FreeSpace, Freezable, FreezeSet, Ground, Host, Mounts, NoTables, Topology,
+    blocks_of_files, claims, filesystems_on, free_space, free_while_frozen, freezable, swapped_now,
+    swaps, untold_swaps,
 };
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::format::{DiskRecord, FilesystemRecord};
@@ -294,7 +295,15 @@ pub fn records_of(set: &FreezeSet, disk: DevNumber, freeze: bool) -> Vec<Filesys
 
 /// Looks anew each time, as what is mounted, and where, may change while a long copy is made.
 fn ask_free(disk: DevNumber) -> AskFree {
-    Box::new(move || free_space(&Host::here(), disk))
+    let mut believed = Vec::new();
+    Box::new(move |look| match look {
+        Look::Whole => {
+            let mut found = free_space(&Host::here(), disk)?;
+            believed = std::mem::take(&mut found.believed);
+            Ok(found)
+        }
+        Look::Frozen(deadline) => Ok(FreeSpace::of(free_while_frozen(&believed, deadline)?)),
+    })
 }
 
 fn ask_files(disk: DevNumber) -> AskBlocks {

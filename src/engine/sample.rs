@@ -130,18 +130,22 @@ pub fn check_free(subject: &mut Subject, limits: &Limits<'_>) -> Result<Option<B
         std::thread::sleep(Duration::from_millis(100));
     }
     let size = subject.size();
-    let mut found = None;
+    let mut with_bytes = BlockSet::new();
     let mut extents = suspects
         .ranges(1)
         .map(|range| Extent::of_blocks(range, size));
     let reader = &mut subject.options.reader;
     reader.read(&mut extents, limits, &mut |extent, buffer| {
-        if found.is_none() && buffer.iter().any(|byte| *byte != 0) {
-            found = Some(extent.offset.block());
+        if buffer.iter().any(|byte| *byte != 0) {
+            with_bytes.insert(extent.offset.block());
         }
         Ok(())
     })?;
-    Ok(found)
+    if !with_bytes.is_empty() {
+        // Written while it was read.
+        with_bytes.remove(&subject.changed()?);
+    }
+    Ok(with_bytes.nth(0))
 }
 
 /// What is said when that has found something.

@@ -15,12 +15,23 @@ use crate::model::{
 use crate::track::{ChangeSource, Counts};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Blocks that are read with one request while nothing is frozen: 1 MiB.
 const BLOCKS_PER_READ: u64 = 16;
 
 /// Asks which blocks are free space of filesystems now.
-pub type AskFree = Box<dyn FnMut() -> Result<FreeSpace> + Send>;
+pub type AskFree = Box<dyn FnMut(Look) -> Result<FreeSpace> + Send>;
+
+/// How it is looked what is free.
+#[derive(Clone, Copy, Debug)]
+pub enum Look {
+    /// At the whole host.
+    Whole,
+    /// While all is frozen: by those that have told before, until this moment, and in part.
+    Frozen(Instant),
+}
+
 /// Asks for some blocks.
 pub type AskBlocks = Box<dyn FnMut() -> Result<BlockSet> + Send>;
 
@@ -170,7 +181,7 @@ impl Subject {
         if self.options.all_blocks {
             return Ok(BlockSet::new());
         }
-        let FreeSpace { blocks, doubts, .. } = (self.options.ask_free)()?;
+        let FreeSpace { blocks, doubts, .. } = (self.options.ask_free)(Look::Whole)?;
         self.doubts.extend(doubts);
         let mut free = blocks;
         free.add(&self.swap);
@@ -208,6 +219,24 @@ impl Subject {
             return Ok(Bytes(self.wanted.len() * BLOCK_SIZE));
         }
         self.ask_again()
+    }
+
+    /// What a trim has discarded is not wanted: asked while all is frozen, and when something was
+    /// discarded since it was asked last.
+    pub fn ask_of_discards_frozen(&mut self, deadline: Instant) -> Result<()> {
+        let now = self.options.changes.counts()?;
+        let discarded = |counts: Counts| counts.discarded;
+        let before = std::mem::replace(&mut self.discards, now);
+        let none = now.is_some() && now.map(discarded) == before.map(discarded);
+        if none || self.options.all_blocks {
+            return Ok(());
+        }
+        let mut freed = (self.options.ask_free)(Look::Frozen(deadline))?.blocks;
+        freed.intersect(&self.wanted);
+        self.wanted.remove(&freed);
+        self.free.add(&freed);
+        self.skipped.add(&freed);
+        Ok(())
     }
 
     /// Blocks that this snapshot will call free, and that no mark tells of, in which files lie.

@@ -94,6 +94,11 @@ impl Window {
         Ok(Filled::Read(sum))
     }
 
+    /// Whether all that is wanted of them fits.
+    pub fn has_room(&self, subjects: &[Subject]) -> bool {
+        self.needed(subjects) <= self.pool.count() as u64
+    }
+
     /// How many blocks there will be when what is wanted has been read.
     fn needed(&self, subjects: &[Subject]) -> u64 {
         let mut needed = self.held.len() as u64;

@@ -10,6 +10,10 @@ use std::os::fd::{AsFd, AsRawFd};
 /// `fstatfs(2)`, as far as it is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counts {
+    /// Bytes that the counts are in.
+    pub unit: u64,
+    /// All space.
+    pub all: Bytes,
     /// Free space, blocks reserved for root included.
     pub free: Bytes,
     /// The name of the filesystem. ext4 (`uuid_to_fsid`) makes it of the UUID, xfs of the device.
@@ -30,6 +34,8 @@ pub fn counts(file: impl AsFd) -> io::Result<Counts> {
     let fsid = unsafe { std::mem::transmute::<libc::fsid_t, [u32; 2]>(raw.f_fsid) };
     let unit = u64::try_from(raw.f_bsize).unwrap_or(0);
     Ok(Counts {
+        unit,
+        all: Bytes(raw.f_blocks.saturating_mul(unit)),
         free: Bytes(raw.f_bfree.saturating_mul(unit)),
         fsid,
     })

@@ -177,7 +177,7 @@ fn subject(
     Ok(SubjectOptions {
         reader: disk.reader(pool),
         changes,
-        ask_free: Box::new(move || Ok(FreeSpace::of(asked.free_now()))),
+        ask_free: Box::new(move |_| Ok(FreeSpace::of(asked.free_now()))),
         ask_files: Box::new(move || Ok(files.clone())),
         ask_swap: Box::new(|| Ok(BlockSet::new())),
         plan: chosen,

@@ -3,7 +3,7 @@
 
 use super::super::filesystem::Filesystem;
 use super::super::host::Host;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 
 /// Why an ext4 on the device of that name cannot be believed: an error is counted in sysfs
@@ -30,17 +30,29 @@ pub(super) fn given_up(host: &Host, filesystem: &Filesystem, name: &str) -> Opti
             .read(true)
             .custom_flags(libc::O_DIRECTORY | libc::O_NOATIME)
             .open(&path);
-        let synced = opened.and_then(|root| root.sync_all());
-        match synced.map_err(|error| error.raw_os_error()) {
-            Ok(()) => return None,
-            Err(Some(libc::EIO | libc::EROFS | EUCLEAN)) => {
-                return Some("it has shut down after an error (unmount it, and check it)".into());
-            }
+        match opened {
+            Ok(root) => return cannot_sync(&root),
+            Err(error) if is_shut_down(&error) => return Some(SHUT_DOWN.into()),
             // Unmounted meanwhile, or hidden: another way to it is tried.
             Err(_) => {}
         }
     }
     None
+}
+
+/// The same of one that could be opened.
+pub(super) fn cannot_sync(root: &File) -> Option<String> {
+    let failed = root.sync_all().is_err_and(|error| is_shut_down(&error));
+    failed.then(|| SHUT_DOWN.into())
+}
+
+const SHUT_DOWN: &str = "it has shut down after an error (unmount it, and check it)";
+
+fn is_shut_down(error: &std::io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EIO | libc::EROFS | EUCLEAN)
+    )
 }
 
 /// `EFSCORRUPTED` of both drivers.

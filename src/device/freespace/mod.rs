@@ -42,8 +42,8 @@
 //! nothing between and nothing else on the same bytes. **When it counts**: after the answer, three
 //! witnesses are heard. The filesystem has not given up (`health`); the superblock on the disk,
 //! at the place where the filesystem is believed to begin, is that of the mounted one and no
-//! larger than its place (`superblock`); and the filesystem's own count of free space
-//! (`statfs`) is not smaller than what its map calls free. A filesystem that fails one is not
+//! larger than its place (`superblock`); and an ext4's own count of free space
+//! (`statfs`, and what is delayed) is not smaller than what its map calls free. A filesystem that fails one is not
 //! believed: all of it is copied, and it is said.
 
 mod eligible;
@@ -59,7 +59,7 @@ use super::filesystem::{Filesystem, Mounts};
 use super::host::Host;
 use super::table::NoTables;
 use super::topology::Topology;
-use crate::error::{Error, IoContext, Result};
+use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::model::{BlockSet, Bytes, DevNumber, Extent};
 use crate::sys::fsinfo::counts;
 use crate::sys::fsmap::Reader;
@@ -67,19 +67,17 @@ use std::fs::{File, OpenOptions};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 /// How often a filesystem is asked whose counts did not agree: it is in use meanwhile.
 const MAX_ASKED: u32 = 3;
-/// How much more its map may call free than it counts: what is allocated and not written yet
-/// (delayed) is taken off the count, and not off the map.
-const DELAYED: u64 = 64 << 20;
-/// The same as a share of its size.
-const DELAYED_SHARE: u64 = 64;
-/// xfs takes reserves for its trees off the count (`xfs_ag_resv_init`): with all features 3 to 4 %.
-const XFS_RESERVES: u64 = 16;
+/// How much more its map may call free than it counts: it is in use while it is asked.
+const IN_USE: u64 = 64 << 20;
+/// The same as a share of its size, but 4 MiB at least.
+const IN_USE_SHARE: u64 = 64;
 
 /// What the mounted filesystems of a disk say of its free space.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Debug, Default)]
 pub struct FreeSpace {
     /// The blocks of the disk that lie wholly in free space.
     pub blocks: BlockSet,
@@ -87,6 +85,8 @@ pub struct FreeSpace {
     pub told: Vec<Extent>,
     /// The filesystems that could tell and are not believed: all of them is copied.
     pub doubts: Vec<FreeDoubt>,
+    /// The filesystems that have told, to be asked again while they are frozen.
+    pub believed: Vec<Believed>,
 }
 
 /// Why a filesystem is not believed.
@@ -117,17 +117,33 @@ pub fn free_space(host: &Host, disk: DevNumber) -> Result<FreeSpace> {
     let mounts = Mounts::read(host, &topology)?;
     let mut all = FreeSpace::default();
     for filesystem in mounts.filesystems() {
-        match free_blocks(host, &topology, filesystem, disk)? {
+        let (answer, believed) = ask(host, &topology, filesystem, disk)?;
+        match answer {
             Answer::Silent => {}
             Answer::Free(blocks) => {
                 all.blocks.add(&blocks);
                 all.told
                     .extend(filesystem.direct.map(|direct| direct.place));
+                all.believed.extend(believed);
             }
             Answer::Doubtful(doubt) => all.doubts.push(doubt),
         }
     }
     Ok(all)
+}
+
+/// What these filesystems call free while they are frozen. Nothing is opened, written out or waited
+/// for: what holds a lock of a frozen filesystem may hold up its thaw.
+///
+/// # Errors
+/// `Inconsistent`: the deadline passed. Else when a map is broken off.
+pub fn free_while_frozen(believed: &[Believed], deadline: Instant) -> Result<BlockSet> {
+    let mut free = BlockSet::new();
+    for one in believed.iter().filter(|one| one.answers_frozen()) {
+        let map = one.map(Some(deadline))?;
+        free.add(&map.map_or_else(BlockSet::new, FreeMap::finish));
+    }
+    Ok(free)
 }
 
 /// What became of asking one filesystem.
@@ -144,45 +160,65 @@ pub enum Answer {
 /// Asks one filesystem which blocks of `disk` are free.
 ///
 /// # Errors
-/// When it cannot be opened or synced, or its map is broken off, and it is whole.
+/// When it cannot be synced, or its map is broken off, and it is whole.
 pub fn free_blocks(
     host: &Host,
     topology: &Topology,
     filesystem: &Filesystem,
     disk: DevNumber,
 ) -> Result<Answer> {
+    ask(host, topology, filesystem, disk).map(|(answer, _)| answer)
+}
+
+fn ask(
+    host: &Host,
+    topology: &Topology,
+    filesystem: &Filesystem,
+    disk: DevNumber,
+) -> Result<(Answer, Option<Believed>)> {
     let name = topology.device(filesystem.dev);
     let name = name.map_or("", |device| device.name.as_str());
+    let silent = |doubt: Option<FreeDoubt>| {
+        let answer = doubt.map_or(Answer::Silent, Answer::Doubtful);
+        Ok((answer, None))
+    };
+    let alarm = |why: Option<String>| why.map(|why| doubt(filesystem, &why, true));
     let place = match eligible(topology, filesystem, disk) {
         Eligible::Yes(place) => place,
-        Eligible::No => return Ok(Answer::Silent),
-        Eligible::ReadOnly => {
-            let errors = health::has_errors(host, name);
-            return Ok(errors.map_or(Answer::Silent, |why| {
-                Answer::Doubtful(doubt(filesystem, &why, true))
-            }));
-        }
+        Eligible::No => return silent(None),
+        Eligible::ReadOnly => return silent(alarm(health::has_errors(host, name))),
         Eligible::Shared(other) => {
             let why = format!("{other} lies on the same bytes");
-            return Ok(Answer::Doubtful(doubt(filesystem, &why, false)));
+            return silent(Some(doubt(filesystem, &why, false)));
         }
     };
     let Some(device) = topology.disk(disk) else {
-        return Ok(Answer::Silent);
+        return silent(None);
+    };
+    let Some((path, root)) = open(host, filesystem) else {
+        return silent(alarm(health::given_up(host, filesystem, name)));
     };
     let asked = Asked {
         host,
+        name,
         filesystem,
         device: &device.path,
-        place,
-        disk_size: device.identity.size,
+        believed: Believed {
+            root,
+            path,
+            place,
+            disk_size: device.identity.size,
+            dev: filesystem.dev,
+            fstype: filesystem.fstype.clone(),
+        },
     };
     let answer = asked.ask();
     // Last: a filesystem that gave up while it was asked has answered nothing.
-    if let Some(why) = health::given_up(host, filesystem, name) {
-        return Ok(Answer::Doubtful(doubt(filesystem, &why, true)));
+    let errors = health::has_errors(host, name);
+    if let Some(doubt) = alarm(errors.or_else(|| health::cannot_sync(&asked.believed.root))) {
+        return silent(Some(doubt));
     }
-    answer
+    Ok((answer?, Some(asked.believed)))
 }
 
 fn doubt(filesystem: &Filesystem, why: &str, is_alarming: bool) -> FreeDoubt {
@@ -193,42 +229,22 @@ fn doubt(filesystem: &Filesystem, why: &str, is_alarming: bool) -> FreeDoubt {
     }
 }
 
-/// A filesystem that is asked.
-struct Asked<'a> {
-    host: &'a Host,
-    filesystem: &'a Filesystem,
-    device: &'a Path,
+/// A filesystem that has said what is free on a disk, and may be asked again.
+#[derive(Debug)]
+pub struct Believed {
+    root: File,
+    path: PathBuf,
     place: Extent,
     disk_size: Bytes,
+    dev: DevNumber,
+    fstype: String,
 }
 
-impl Asked<'_> {
-    fn ask(&self) -> Result<Answer> {
-        let Some((path, root)) = open(self.host, self.filesystem) else {
-            return Ok(Answer::Silent);
-        };
-        let mut answer = Answer::Silent;
-        for _ in 0..MAX_ASKED {
-            let before = counts(&root).io_context("look at", &path)?.free;
-            let Some(map) = self.map(&root, &path)? else {
-                return Ok(Answer::Silent);
-            };
-            nix::unistd::syncfs(&root).io_context("sync", &path)?;
-            let after = counts(&root).io_context("look at", &path)?.free;
-            let superblock = Superblock::read(self.device, self.place);
-            let superblock = superblock.io_context("read", self.device)?;
-            match self.contradiction(&map, superblock, (before.max(after), &root))? {
-                None => return Ok(Answer::Free(map.finish())),
-                Some(why) => answer = Answer::Doubtful(doubt(self.filesystem, &why, true)),
-            }
-        }
-        Ok(answer)
-    }
-
+impl Believed {
     /// All records of its map; `None` where it has no such map.
-    fn map(&self, root: &File, path: &Path) -> Result<Option<FreeMap>> {
-        let mut map = FreeMap::new(self.place, self.disk_size, self.filesystem.dev);
-        let mut reader = Reader::new(root.as_fd());
+    fn map(&self, deadline: Option<Instant>) -> Result<Option<FreeMap>> {
+        let mut map = FreeMap::new(self.place, self.disk_size, self.dev);
+        let mut reader = Reader::new(self.root.as_fd());
         loop {
             match reader.next_batch() {
                 Ok([]) => return Ok(Some(map)),
@@ -236,14 +252,86 @@ impl Asked<'_> {
                 Err(error) => {
                     return match error.raw_os_error() {
                         Some(libc::EOPNOTSUPP | libc::ENOTTY) => Ok(None),
-                        _ => Err(Error::io("read the free space of", path, error)),
+                        _ => Err(Error::io("read the free space of", &self.path, error)),
                     };
                 }
             }
             if !reader.devices_are_numbers() {
                 return Ok(None);
             }
+            if deadline.is_some_and(|deadline| Instant::now() > deadline) {
+                return Err(Error::new(
+                    ErrorKind::Inconsistent,
+                    "what is free was not told before the deadline",
+                ));
+            }
         }
+    }
+
+    /// An xfs of before 5.13 keeps who asks waiting until it is thawed (`xfs_getfsmap`, before
+    /// "xfs: drop freeze protection when running GETFSMAP").
+    fn answers_frozen(&self) -> bool {
+        let release = nix::sys::utsname::uname();
+        let release = release.map(|name| name.release().to_string_lossy().into_owned());
+        let release = release.unwrap_or_default();
+        let mut numbers = release.split(['.', '-']).map(str::parse::<u32>);
+        let version = (numbers.next(), numbers.next());
+        self.fstype != "xfs"
+            || matches!(version, (Some(Ok(major)), Some(Ok(minor))) if (major, minor) >= (5, 13))
+    }
+}
+
+/// A filesystem that is asked.
+struct Asked<'a> {
+    host: &'a Host,
+    name: &'a str,
+    filesystem: &'a Filesystem,
+    device: &'a Path,
+    believed: Believed,
+}
+
+impl Asked<'_> {
+    fn ask(&self) -> Result<Answer> {
+        let Believed {
+            root, path, place, ..
+        } = &self.believed;
+        let mut answer = Answer::Silent;
+        for _ in 0..MAX_ASKED {
+            let before = self.counted()?;
+            let Some(map) = self.believed.map(None)? else {
+                return Ok(Answer::Silent);
+            };
+            nix::unistd::syncfs(root).io_context("sync", path)?;
+            let after = self.counted()?;
+            let superblock = Superblock::read(self.device, *place);
+            let superblock = superblock.io_context("read", self.device)?;
+            match self.contradiction(&map, superblock, before.max(after))? {
+                None => return Ok(Answer::Free(map.finish())),
+                Some(why) => answer = Answer::Doubtful(doubt(self.filesystem, &why, true)),
+            }
+        }
+        Ok(answer)
+    }
+
+    /// What an ext4 counts as free, and as free in its map: what is to be allocated when it is
+    /// written (delayed) is off the count of `statfs`. `None` where that says something else: xfs
+    /// takes reserves and what it allocates ahead off it, too, and a quota of the folder stands in
+    /// for the whole.
+    fn counted(&self) -> Result<Option<Bytes>> {
+        let Believed {
+            root, path, place, ..
+        } = &self.believed;
+        if self.believed.fstype == "xfs" {
+            return Ok(None);
+        }
+        let told = counts(root).io_context("look at", path)?;
+        let folder = self.host.sys.join("fs/ext4").join(self.name);
+        let delayed = Host::number(&folder.join("delayed_allocation_blocks"));
+        let delayed = delayed.map(|blocks| blocks.saturating_mul(told.unit));
+        let is_whole = told.all.0 > place.length.0 / 2;
+        Ok(delayed
+            .filter(|_| is_whole)
+            .map(|delayed| Bytes(told.free.0.saturating_add(delayed))))
     }
 
     /// What another witness says against the map.
@@ -251,10 +339,11 @@ impl Asked<'_> {
         &self,
         map: &FreeMap,
         superblock: Option<Superblock>,
-        (counted, root): (Bytes, &File),
+        counted: Option<Bytes>,
     ) -> Result<Option<String>> {
+        let Believed { root, place, .. } = &self.believed;
         let Some(superblock) = superblock else {
-            let place = self.place.offset;
+            let place = place.offset;
             return Ok(Some(format!(
                 "no superblock of it stands at {place} of the disk"
             )));
@@ -264,26 +353,18 @@ impl Asked<'_> {
                 "it has noted errors, and was not checked since".into(),
             ));
         }
-        let differs = superblock
-            .differs(root)
-            .io_context("look at", self.device)?;
+        let differs = superblock.differs(root);
+        let differs = differs.io_context("look at", self.device)?;
         if differs.is_some() {
             return Ok(differs);
         }
-        if superblock.size > self.place.length || map.end() > self.place.length {
+        if superblock.size > place.length || map.end() > place.length {
             return Ok(Some("it is larger than the place that it lies in".into()));
         }
-        let size = self.place.length.0;
-        let reserves = if superblock.xfs {
-            size / XFS_RESERVES
-        } else {
-            0
-        };
-        let most = counted.0 + DELAYED.min(size / DELAYED_SHARE).max(DELAYED / 16) + reserves;
-        Ok((map.bytes().0 > most).then(|| {
-            let free = map.bytes();
-            format!("its map calls {free} free, but it counts {counted}")
-        }))
+        let in_use = (place.length.0 / IN_USE_SHARE).clamp(IN_USE / 16, IN_USE);
+        let free = map.bytes();
+        let more = counted.filter(|counted| free.0 > counted.0.saturating_add(in_use));
+        Ok(more.map(|counted| format!("its map calls {free} free, but it counts {counted}")))
     }
 }
 

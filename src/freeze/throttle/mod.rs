@@ -112,7 +112,12 @@ impl Throttle {
 
     /// Slows down again; not any more when it has lasted too long.
     pub fn press(&self) {
-        if self.since.elapsed() < LONGEST && !self.keeper.has_ended(Duration::ZERO) {
+        // While nobody puts back what was in force before: what is set after that, nobody knows of.
+        let Ok(_turn) = TurnsLock::take(&self.run_dir) else {
+            return;
+        };
+        let is_noted = self.path.exists() && !self.keeper.has_ended(Duration::ZERO);
+        if is_noted && self.since.elapsed() < LONGEST {
             let _ = self.put(true);
         }
     }

@@ -182,16 +182,17 @@ pub(super) fn undo(run_dir: &Path, path: &Path) -> Result<bool> {
         other => other?,
     };
     let groups = note.groups();
+    let mut first = Ok(());
     if note.boot_id == boot_id()? {
         for held in &note.held {
-            match groups.set(&held.group(), &held.disk, held.before) {
-                Err(error) if !is_gone(&error) => {
-                    return Err(error).io_context("put back the limits in", groups.top());
-                }
-                _ => {}
+            let put = groups.set(&held.group(), &held.disk, held.before);
+            // One that refuses keeps none of the others.
+            if !put.as_ref().is_err_and(is_gone) && first.is_ok() {
+                first = put;
             }
         }
     }
+    first.io_context("put back the limits in", groups.top())?;
     fs::remove_file(path).io_context("remove", path)?;
     take_controller(&groups, run_dir)?;
     Ok(true)
