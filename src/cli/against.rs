@@ -31,6 +31,7 @@ pub fn run(args: &VerifyArgs, common: &Common, progress: &Progress) -> Result<Ou
         "segments": 0,
         "read_bytes": 0,
         "unread_segments": 0,
+        "damage_noted": "nothing",
         "damaged": [],
         "snapshot": manifest.snapshot.to_string(),
         "against_disk": found.iter().map(document).collect::<Vec<_>>(),

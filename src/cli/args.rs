@@ -258,7 +258,7 @@ pub struct SnapshotArgs {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum LevelArg {
-    /// One instant, nothing frozen: what a power cut leaves
+    /// One instant, nothing frozen; fails on a disk that is never quiet
     Crash,
     /// One instant, every filesystem frozen
     Filesystem,

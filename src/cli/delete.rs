@@ -13,7 +13,8 @@ pub fn run(args: &DeleteArgs, common: &Common, progress: &Progress) -> Result<Ou
         .ids
         .iter()
         .map(|id| super::find(&vault, id, &[], progress))
-        .collect::<Result<Vec<_>>>()?;
+        .collect::<Result<Vec<_>>>()
+        .map_err(|error| error.context("nothing was deleted"))?;
     let mut deleted = Vec::new();
     for snapshot in &snapshots {
         super::signals::check()?;

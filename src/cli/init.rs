@@ -2,7 +2,7 @@
 
 use super::args::InitArgs;
 use super::outcome::Outcome;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::model::printable::one_line;
 use crate::store::{Vault, VaultOptions};
 use serde_json::json;
@@ -14,7 +14,11 @@ pub fn run(args: &InitArgs) -> Result<Outcome> {
         name: args.name.clone(),
         description: args.description.clone(),
     };
-    let vault = Vault::create_local(Path::new(&args.directory), options)?;
+    let vault = Vault::create_local(Path::new(&args.directory), options);
+    let vault = vault.map_err(|error| match error.kind() {
+        ErrorKind::NotFound => error.with_hint("make the directory above it first: mkdir -p"),
+        _ => error,
+    })?;
     let info = vault.info();
     let json = json!({
         "vault": info.id.to_string(),

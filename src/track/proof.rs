@@ -67,8 +67,9 @@ impl fmt::Display for Void {
                 write!(f, "its size went from {} to {} bytes", old.0, new.0)
             }
             Self::CapacitySet => f.write_str(
-                "its capacity was set since the parent, so that its end may have been cut off and \
-                 have come back, or another file have taken its place",
+                "its capacity was set since the parent, or the kernel's log had no room for all \
+                 that would tell it: its end may have been cut off and have come back, or another \
+                 file have taken its place",
             ),
             Self::Nameless => {
                 f.write_str("the parent is of an earlier version, which gave its cut no name")
