@@ -17,19 +17,36 @@ fn id_of(document: &Value) -> SnapshotId {
 
 /// Makes a snapshot what it were, had the host's clock been so far ahead; answers its name.
 fn put_ahead(lab: &Lab, id: SnapshotId, ms: i64) -> SnapshotId {
+    changed(lab, id, |manifest| {
+        let ahead = std::time::Duration::from_millis(ms.try_into().unwrap());
+        manifest.time += ahead;
+        manifest.started += ahead;
+        manifest.snapshot = SnapshotId::generate(id.unix_ms() + ms.cast_unsigned());
+    })
+}
+
+/// Makes a snapshot what an early version wrote, whose cuts have no names.
+fn made_early(lab: &Lab, id: SnapshotId) {
+    changed(lab, id, |manifest| {
+        let cuts = manifest
+            .disks
+            .iter_mut()
+            .filter_map(|disk| disk.cut.as_mut());
+        cuts.for_each(|cut| cut.name = None);
+    });
+}
+
+fn changed(lab: &Lab, id: SnapshotId, change: impl FnOnce(&mut Manifest)) -> SnapshotId {
     let vault = Vault::open_local(&lab.path("vault")).unwrap();
     let paths = lab.vault_files().into_iter().map(|(path, _)| path);
     let mut paths = paths.filter(|path| path.ends_with(id.to_string()));
     let path = paths.next().unwrap();
     let bytes = fs::read(&path).unwrap();
     let mut manifest = Manifest::decode(&bytes, id, vault.info().id).unwrap();
-    let ahead = std::time::Duration::from_millis(ms.try_into().unwrap());
-    manifest.time += ahead;
-    manifest.started += ahead;
-    manifest.snapshot = SnapshotId::generate(id.unix_ms() + ms.cast_unsigned());
+    change(&mut manifest);
+    fs::remove_file(&path).unwrap();
     let name = path.with_file_name(manifest.snapshot.to_string());
     fs::write(name, manifest.encode().unwrap()).unwrap();
-    fs::remove_file(path).unwrap();
     manifest.snapshot
 }
 
@@ -120,6 +137,8 @@ fn what_an_earlier_version_named_by_a_wrong_clock_is_put_in_order_by_its_marks()
     };
     let before = id_of(&take(0));
     let newest = id_of(&take(0));
+    made_early(&lab, before);
+    made_early(&lab, newest);
     // Its child's name says less, as an earlier version had it; the marks tell.
     let ahead = put_ahead(&lab, before, YEAR);
     assert_eq!(listed(&lab, &[]), [newest, ahead]);

@@ -32,7 +32,7 @@ pub(super) fn given_up(host: &Host, filesystem: &Filesystem, name: &str) -> Opti
             .open(&path);
         match opened {
             Ok(root) => return cannot_sync(&root),
-            Err(error) if is_shut_down(&error) => return Some(SHUT_DOWN.into()),
+            Err(error) if is_broken(&error) => return Some(SHUT_DOWN.into()),
             // Unmounted meanwhile, or hidden: another way to it is tried.
             Err(_) => {}
         }
@@ -42,13 +42,14 @@ pub(super) fn given_up(host: &Host, filesystem: &Filesystem, name: &str) -> Opti
 
 /// The same of one that could be opened.
 pub(super) fn cannot_sync(root: &File) -> Option<String> {
-    let failed = root.sync_all().is_err_and(|error| is_shut_down(&error));
+    let failed = root.sync_all().is_err_and(|error| is_broken(&error));
     failed.then(|| SHUT_DOWN.into())
 }
 
 const SHUT_DOWN: &str = "it has shut down after an error (unmount it, and check it)";
 
-fn is_shut_down(error: &std::io::Error) -> bool {
+/// Whether that is what a filesystem answers that is damaged, or has given up.
+pub(super) fn is_broken(error: &std::io::Error) -> bool {
     matches!(
         error.raw_os_error(),
         Some(libc::EIO | libc::EROFS | EUCLEAN)

@@ -64,6 +64,7 @@ use crate::model::{BlockSet, Bytes, DevNumber, Extent};
 use crate::sys::fsinfo::counts;
 use crate::sys::fsmap::Reader;
 use std::fs::{File, OpenOptions};
+use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -140,7 +141,15 @@ pub fn free_space(host: &Host, disk: DevNumber) -> Result<FreeSpace> {
 pub fn free_while_frozen(believed: &[Believed], deadline: Instant) -> Result<BlockSet> {
     let mut free = BlockSet::new();
     for one in believed.iter().filter(|one| one.answers_frozen()) {
-        let map = one.map(Some(deadline))?;
+        let map = one
+            .map(Some(deadline))
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::TimedOut => Error::new(
+                    ErrorKind::Inconsistent,
+                    "what is free was not told before the deadline; nothing was stored",
+                ),
+                _ => Error::io("read the free space of", &one.path, error),
+            })?;
         free.add(&map.map_or_else(BlockSet::new, FreeMap::finish));
     }
     Ok(free)
@@ -241,8 +250,8 @@ pub struct Believed {
 }
 
 impl Believed {
-    /// All records of its map; `None` where it has no such map.
-    fn map(&self, deadline: Option<Instant>) -> Result<Option<FreeMap>> {
+    /// All records of its map; `None` where it has no such map. `TimedOut`: the deadline passed.
+    fn map(&self, deadline: Option<Instant>) -> io::Result<Option<FreeMap>> {
         let mut map = FreeMap::new(self.place, self.disk_size, self.dev);
         let mut reader = Reader::new(self.root.as_fd());
         loop {
@@ -252,7 +261,7 @@ impl Believed {
                 Err(error) => {
                     return match error.raw_os_error() {
                         Some(libc::EOPNOTSUPP | libc::ENOTTY) => Ok(None),
-                        _ => Err(Error::io("read the free space of", &self.path, error)),
+                        _ => Err(error),
                     };
                 }
             }
@@ -260,10 +269,7 @@ impl Believed {
                 return Ok(None);
             }
             if deadline.is_some_and(|deadline| Instant::now() > deadline) {
-                return Err(Error::new(
-                    ErrorKind::Inconsistent,
-                    "what is free was not told before the deadline",
-                ));
+                return Err(io::ErrorKind::TimedOut.into());
             }
         }
     }
@@ -298,8 +304,15 @@ impl Asked<'_> {
         let mut answer = Answer::Silent;
         for _ in 0..MAX_ASKED {
             let before = self.counted()?;
-            let Some(map) = self.believed.map(None)? else {
-                return Ok(Answer::Silent);
+            let map = match self.believed.map(None) {
+                Ok(Some(map)) => map,
+                Ok(None) => return Ok(Answer::Silent),
+                // A damaged tree: what else is wrong with it, nobody knows.
+                Err(error) if health::is_broken(&error) => {
+                    let why = format!("its map of free space cannot be read ({error}; check it)");
+                    return Ok(Answer::Doubtful(doubt(self.filesystem, &why, true)));
+                }
+                Err(error) => return Err(Error::io("read the free space of", path, error)),
             };
             nix::unistd::syncfs(root).io_context("sync", path)?;
             let after = self.counted()?;
