@@ -65,8 +65,8 @@ pub struct Against {
     pub changed: Bytes,
     /// How much was free then, is free now or swapped to, and holds other bytes than zeros.
     pub free: Bytes,
-    /// What differs though it was not written since, or is missing in the snapshot though a file has
-    /// it.
+    /// What differs though it was not written since, or is missing in the snapshot though a file
+    /// has it.
     pub wrong: Parts,
     /// What differs, and of which nobody can tell whether it may.
     pub unknown: Parts,
@@ -304,8 +304,8 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Takes out of blocks that were free then those that are so now, or are swapped to. Answers how
-    /// many that were, and of which blocks filesystems have told all.
+    /// Takes out of blocks that were free then those that are so now, or are swapped to. Answers
+    /// how many that were, and of which blocks filesystems have told all.
     fn without_free(&self, blocks: &mut BlockSet) -> Result<(u64, BlockSet)> {
         let all = blocks.len();
         let host = Host::here();

@@ -113,13 +113,19 @@ pub fn verify(
     if !rot.is_empty() {
         name_the_lost(vault, snapshots, (&rot, &mut report), monitor)?;
     }
-    let found = Findings {
-        read: &sample.iter().map(|(segment, _)| *segment).collect(),
-        rot: &rot,
-        complete: report.unread == 0 && vault.snapshots().is_ok_and(|now| now == snapshots),
-        known,
+    // What was found is told, whatever becomes of the note.
+    report.noted = match vault.snapshots() {
+        Err(error) => Noted::Failed(error),
+        Ok(now) => note(
+            vault,
+            Findings {
+                read: &sample.iter().map(|(segment, _)| *segment).collect(),
+                rot: &rot,
+                complete: report.unread == 0 && now == snapshots,
+                known,
+            },
+        ),
     };
-    report.noted = note(vault, found);
     Ok(report)
 }
 

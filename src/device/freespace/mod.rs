@@ -42,8 +42,8 @@
 //! nothing between and nothing else on the same bytes. **When it counts**: after the answer, three
 //! witnesses are heard. The filesystem has not given up (`health`); the superblock on the disk,
 //! at the place where the filesystem is believed to begin, is that of the mounted one and no
-//! larger than its place (`superblock`); and an ext4's own count of free space
-//! (`statfs`, and what is delayed) is not smaller than what its map calls free. A filesystem that fails one is not
+//! larger than its place (`superblock`); and an ext4's own count of free space (`statfs`, and what
+//! is delayed) is not smaller than what its map calls free. A filesystem that fails one is not
 //! believed: all of it is copied, and it is said.
 
 mod eligible;
