@@ -297,7 +297,8 @@ pub fn records_of(set: &FreezeSet, disk: DevNumber, freeze: bool) -> Vec<Filesys
 fn ask_free(disk: DevNumber) -> AskFree {
     let mut believed = Vec::new();
     Box::new(move |look| match look {
-        Look::Whole => {
+        Look::Whole => free_space(&Host::here(), disk),
+        Look::BeforeCut => {
             let mut found = free_space(&Host::here(), disk)?;
             believed = std::mem::take(&mut found.believed);
             Ok(found)

@@ -28,6 +28,9 @@ pub type AskFree = Box<dyn FnMut(Look) -> Result<FreeSpace> + Send>;
 pub enum Look {
     /// At the whole host.
     Whole,
+    /// The same shortly before the cut: who tells then is kept open, to be asked while frozen. Not
+    /// earlier: what is kept open cannot be unmounted.
+    BeforeCut,
     /// While all is frozen: by those that have told before, until this moment, and in part.
     Frozen(Instant),
 }
@@ -160,7 +163,7 @@ impl Subject {
             (Some((_, baseline)), Some(_)) => baseline.free(),
             _ => BlockSet::new(),
         };
-        let now = self.free_now()?;
+        let now = self.free_now(Look::Whole)?;
         let mut free = now.clone();
         free.intersect(&wanted);
         let mut still = now;
@@ -177,11 +180,11 @@ impl Subject {
     }
 
     /// What is free at this moment, and swap; nothing when all is to be copied.
-    fn free_now(&mut self) -> Result<BlockSet> {
+    fn free_now(&mut self, look: Look) -> Result<BlockSet> {
         if self.options.all_blocks {
             return Ok(BlockSet::new());
         }
-        let FreeSpace { blocks, doubts, .. } = (self.options.ask_free)(Look::Whole)?;
+        let FreeSpace { blocks, doubts, .. } = (self.options.ask_free)(look)?;
         self.doubts.extend(doubts);
         let mut free = blocks;
         free.add(&self.swap);
@@ -196,7 +199,7 @@ impl Subject {
         if self.options.all_blocks || (self.skipped.is_empty() && self.wanted.is_empty()) {
             return Ok(wanted(self));
         }
-        let now = self.free_now()?;
+        let now = self.free_now(Look::BeforeCut)?;
         let mut used = self.skipped.clone();
         used.remove(&now);
         let mut freed = now;
@@ -212,23 +215,16 @@ impl Subject {
 
     /// The same, if something was discarded since this was asked last, as far as can be told.
     pub fn ask_of_discards(&mut self) -> Result<Bytes> {
-        let now = self.options.changes.counts()?;
-        let discarded = |counts: Counts| counts.discarded;
-        let before = std::mem::replace(&mut self.discards, now);
-        if now.is_some() && now.map(discarded) == before.map(discarded) {
-            return Ok(Bytes(self.wanted.len() * BLOCK_SIZE));
+        if self.something_was_discarded()? {
+            return self.ask_again();
         }
-        self.ask_again()
+        Ok(Bytes(self.wanted.len() * BLOCK_SIZE))
     }
 
     /// What a trim has discarded is not wanted: asked while all is frozen, and when something was
     /// discarded since it was asked last.
     pub fn ask_of_discards_frozen(&mut self, deadline: Instant) -> Result<()> {
-        let now = self.options.changes.counts()?;
-        let discarded = |counts: Counts| counts.discarded;
-        let before = std::mem::replace(&mut self.discards, now);
-        let none = now.is_some() && now.map(discarded) == before.map(discarded);
-        if none || self.options.all_blocks {
+        if !self.something_was_discarded()? || self.options.all_blocks {
             return Ok(());
         }
         let mut freed = (self.options.ask_free)(Look::Frozen(deadline))?.blocks;
@@ -237,6 +233,14 @@ impl Subject {
         self.free.add(&freed);
         self.skipped.add(&freed);
         Ok(())
+    }
+
+    /// Whether something was discarded since this was asked last; so it is where nobody can tell.
+    fn something_was_discarded(&mut self) -> Result<bool> {
+        let now = self.options.changes.counts()?;
+        let discarded = |counts: Counts| counts.discarded;
+        let before = std::mem::replace(&mut self.discards, now);
+        Ok(now.is_none() || now.map(discarded) != before.map(discarded))
     }
 
     /// Blocks that this snapshot will call free, and that no mark tells of, in which files lie.

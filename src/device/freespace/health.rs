@@ -48,13 +48,11 @@ pub(super) fn cannot_sync(root: &File) -> Option<String> {
 
 const SHUT_DOWN: &str = "it has shut down after an error (unmount it, and check it)";
 
-/// Whether that is what a filesystem answers that is damaged, or has given up.
+/// Whether that is what a filesystem answers that is damaged (`EFSCORRUPTED` is `EUCLEAN`), or has
+/// given up.
 pub(super) fn is_broken(error: &std::io::Error) -> bool {
     matches!(
         error.raw_os_error(),
-        Some(libc::EIO | libc::EROFS | EUCLEAN)
+        Some(libc::EIO | libc::EROFS | libc::EUCLEAN)
     )
 }
-
-/// `EFSCORRUPTED` of both drivers.
-const EUCLEAN: i32 = libc::EUCLEAN;
