@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What the tracker says when the disk stands still for an instant, which a busy one does too; what
-/// it says last, if it never did.
+/// it says last, if it never did. The tracker is waited for first.
 pub fn steady(changes: &mut dyn ChangeSource) -> Result<Witness> {
+    changes.ready()?;
     let until = Instant::now() + PATIENCE;
     loop {
         let witness = changes.witness()?;

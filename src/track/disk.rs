@@ -248,7 +248,21 @@ impl fmt::Debug for DiskTracker {
     }
 }
 
+/// How often the kernel's log is waited for.
+const LOG_WAITS: usize = 2;
+
 impl ChangeSource for DiskTracker {
+    fn ready(&mut self) -> Result<()> {
+        for _ in 0..LOG_WAITS {
+            self.read_log()?;
+            match self.log.as_ref().and_then(KernelLog::kept_back) {
+                Some(time) => std::thread::sleep(time),
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
     fn witness(&mut self) -> Result<Witness> {
         self.read_log()?;
         let witness = Witness {

@@ -30,6 +30,12 @@ pub struct Counts {
 
 /// Where changes of one disk come from.
 pub trait ChangeSource: Send {
+    /// Waits until what will happen can be proven, where the kernel cannot tell of it for a while:
+    /// ten seconds at most. Not for a moment in which anything is held.
+    fn ready(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     /// What the tracker can say for itself now.
     fn witness(&mut self) -> Result<Witness>;
 

@@ -3,6 +3,7 @@
 
 use super::lab::{Disk, Lab, Run, noise, tool, try_tool};
 use super::table::two_sentences;
+use crate::support::disks::losetup;
 use std::path::PathBuf;
 
 #[test]
@@ -28,7 +29,7 @@ fn a_disk_with_unreadable_sectors_is_named_by_the_byte() {
     assert!(message.contains(&disk.device), "{message}");
     assert_eq!(lab.vault_files(), before);
     // A size that shrinks is another disk, and told.
-    tool("losetup", &["--set-capacity", &disk.device]);
+    losetup(&["--set-capacity", &disk.device]);
     lab.run(&["snapshot", &disk.device]).expect(0);
 }
 

@@ -1,7 +1,7 @@
 //! A place for runs of the real program: loop disks, a vault, and a tracker of its own. Whatever a
 //! test does or breaks, nothing of it stays.
 
-use crate::support::run_dirs;
+use crate::support::{pace, run_dirs};
 use nix::sys::statfs::{BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC};
 use serde_json::Value;
 use std::fs::File;
@@ -95,6 +95,7 @@ impl Lab {
             crate::support::disks::skipped(test, &fatal.what);
             return None;
         }
+        pace::before_a_capacity_is_set();
         let dir = tempfile::Builder::new()
             .prefix("stillpoint-cli-")
             .tempdir_in(folder)

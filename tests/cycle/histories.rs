@@ -3,6 +3,7 @@
 
 use super::load::Raw;
 use super::proofs::{Bench, SIZE};
+use crate::support::disks::losetup;
 use crate::support::marks::{pages, put_back};
 use crate::support::rig::new_vault;
 use crate::support::tracked::run;
@@ -143,7 +144,7 @@ fn a_disk_made_smaller_and_as_large_again_is_compared() {
             for size in [SIZE / 4, whole].into_iter().enumerate() {
                 file.set_len(size.1).unwrap();
                 if size.0 == 1 || times == 2 {
-                    run("losetup", &["--set-capacity", &bench.disk.device]);
+                    losetup(&["--set-capacity", &bench.disk.device]);
                 }
             }
             // Of ten changes in five seconds, of whatever disks, the kernel's log tells no more.

@@ -5,7 +5,7 @@ use super::RAW_PARENT;
 use super::load::Raw;
 use crate::support::disks::losetup;
 use crate::support::rig::{Rig, assert_mode, hashes, new_vault, was_hidden};
-use crate::support::tracked::{LoopDisk, attempt, run, stop};
+use crate::support::tracked::{LoopDisk, attempt, forget_pins, run};
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
 use std::fs::File;
@@ -111,7 +111,7 @@ fn tracking_that_was_stopped_proves_nothing() {
     Tracker::open(&pins).unwrap().unwrap().stop().unwrap();
     bench.broken("restarted");
     // By hand: rm -r /sys/fs/bpf/…
-    stop(&pins);
+    forget_pins(&pins);
     bench.broken("restarted");
     // This disk alone, while the programs run on.
     let mut tracker = Tracker::open(&pins).unwrap().unwrap();
@@ -140,7 +140,7 @@ fn a_resized_disk_is_compared() {
     ] {
         let file = File::options().write(true).open(&bench.disk.file).unwrap();
         file.set_len(size).unwrap();
-        run("losetup", &["--set-capacity", &bench.disk.device]);
+        losetup(&["--set-capacity", &bench.disk.device]);
         bench.broken("its size went");
     }
 }

@@ -1,6 +1,6 @@
 //! The real binary, with a vault, a run directory and pins of its own.
 
-use super::run_dirs;
+use super::{pace, run_dirs};
 use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -48,6 +48,7 @@ pub struct Cli {
 
 impl Cli {
     pub fn new() -> Self {
+        pace::before_a_capacity_is_set();
         let folder = tempfile::Builder::new()
             .prefix("stillpoint-cli-")
             .tempdir()

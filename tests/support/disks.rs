@@ -1,5 +1,6 @@
 //! Real loop disks and real mounts, that go away also when a test fails.
 
+use super::pace;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write;
@@ -111,6 +112,7 @@ impl Drop for LoopDisk {
 /// Runs losetup until it succeeds; what it says. Two tests may race for the same free device, and
 /// one that somebody has open for a look is let go when they close it.
 pub fn losetup(args: &[impl AsRef<OsStr>]) -> String {
+    pace::before_a_capacity_is_set();
     let mut args: Vec<&OsStr> = args.iter().map(AsRef::as_ref).collect();
     let until = Instant::now() + Duration::from_secs(60);
     loop {

@@ -6,6 +6,7 @@ pub mod freezable;
 pub mod loops;
 pub mod marks;
 pub mod model;
+pub mod pace;
 pub mod recorded;
 pub mod rig;
 pub mod run_dirs;

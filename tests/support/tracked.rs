@@ -1,6 +1,7 @@
 //! Loop disks under a private tracker. Everything is undone when it is dropped, also in a panic.
 
 use super::disks::losetup;
+use super::pace;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -67,12 +68,12 @@ pub struct Pins(pub PinDir);
 
 impl Drop for Pins {
     fn drop(&mut self) {
-        stop(&self.0);
+        forget_pins(&self.0);
     }
 }
 
 /// Takes all pins away, whatever state they are in.
-pub fn stop(pins: &PinDir) {
+pub fn forget_pins(pins: &PinDir) {
     for version in std::fs::read_dir(pins.path())
         .into_iter()
         .flatten()
@@ -90,8 +91,14 @@ pub fn stop(pins: &PinDir) {
     let _ = std::fs::remove_dir(pins.path());
 }
 
-/// A name that nobody else has. What killed test runs have left is swept away.
+/// A name that nobody else has; a tracker that starts there may try itself on a loop device.
 pub fn private_pins() -> PinDir {
+    pace::before_a_capacity_is_set();
+    unpaced_pins()
+}
+
+/// A name that nobody else has. What killed test runs have left is swept away.
+pub fn unpaced_pins() -> PinDir {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     const PREFIX: &str = "stillpoint-test-";
     for entry in std::fs::read_dir("/sys/fs/bpf")
@@ -104,7 +111,7 @@ pub fn private_pins() -> PinDir {
             .strip_prefix(PREFIX)
             .and_then(|rest| rest.split('-').next());
         if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
-            stop(&PinDir::named(&name).unwrap());
+            forget_pins(&PinDir::named(&name).unwrap());
         }
     }
     let count = COUNT.fetch_add(1, Ordering::Relaxed);

@@ -1,6 +1,8 @@
 //! What is of another history is not taken for this one: cuts by their names, disks whose contents
 //! became others without a request.
 
+use crate::support::disks::losetup;
+use crate::support::pace;
 use crate::support::tracked::{LoopDisk, PrivateTracker, run};
 use std::fs::File;
 use std::path::Path;
@@ -75,7 +77,7 @@ fn a_capacity_that_was_set_and_set_back_is_noticed() {
     let resized = |size: u64| {
         let file = File::options().write(true).open(&disk.file).unwrap();
         file.set_len(size).unwrap();
-        run("losetup", &["--set-capacity", &disk.device]);
+        losetup(&["--set-capacity", &disk.device]);
     };
     let parent = changes.cut().unwrap();
     assert_eq!(verdict(&disk, &parent, &mut changes), Ok(parent.epoch));
@@ -108,6 +110,7 @@ fn a_capacity_that_was_set_and_set_back_is_noticed() {
 
 /// Has Python do something to a loop device; `false`, said loudly, where there is none.
 fn python(test: &str, script: &str, args: &[&str]) -> bool {
+    pace::before_a_capacity_is_set();
     let all: Vec<&str> = ["-c", script].iter().chain(args).copied().collect();
     if !Path::new("/usr/bin/python3").exists() && !Path::new("/usr/local/bin/python3").exists() {
         println!("SKIPPED: {test}: no python3");

@@ -1,7 +1,8 @@
 //! Marks outlive processes, and nothing that ended is taken for going on.
 
+use crate::support::disks::losetup;
 use crate::support::marks::pages;
-use crate::support::tracked::{LoopDisk, PrivateTracker, private_pins, run};
+use crate::support::tracked::{LoopDisk, PrivateTracker, private_pins};
 use std::os::unix::process::ExitStatusExt;
 use stillpoint::ErrorKind;
 use stillpoint::model::{BLOCK_SIZE, Bytes, DevNumber};
@@ -195,7 +196,7 @@ fn another_disk_or_size_begins_anew() {
         .open(&disk.file)
         .and_then(|file| file.set_len(2 * SIZE))
         .unwrap();
-    run("losetup", &["--set-capacity", &disk.device]);
+    losetup(&["--set-capacity", &disk.device]);
     let stale = tracker.tracker.attach(&described).unwrap_err();
     assert_eq!(stale.kind(), ErrorKind::Inconsistent);
     let mut grown = disk.track(&mut tracker);
