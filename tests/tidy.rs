@@ -1,6 +1,10 @@
 //! The house rules that a program can check: how long files, functions and lines are, who imports
 //! whom, where `unsafe` stands, that every file says what it is for, and that no test is forgotten.
 
+mod circles;
+mod names;
+mod source;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
