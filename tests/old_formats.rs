@@ -1,6 +1,7 @@
 //! Vaults of every version there was are read by this one, and by a reader that shares no code with
 //! it; one of a newer version is refused in words.
 
+use crate::support::disks::skipped;
 use crate::support::model::{Chance, ModelDisk};
 use crate::support::vaults::{Take, check_all, restore, take, vault_options, verify_all};
 use std::collections::BTreeMap;
@@ -134,7 +135,7 @@ fn python(arguments: &[&str]) -> Option<String> {
         .arg(fixtures().join("read_vault.py"))
         .args(arguments);
     let Ok(output) = command.output() else {
-        eprintln!("SKIPPED: reading a vault by FORMAT.md alone: no python3 here");
+        skipped("reading a vault by FORMAT.md alone", "no python3 here");
         return None;
     };
     let said = String::from_utf8_lossy(&output.stderr);

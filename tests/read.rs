@@ -1,5 +1,6 @@
 //! Reading real loop disks and files, through both engines, against the bytes that were put there.
 
+use crate::support::disks::skipped;
 use crate::support::loops::{self, LoopDisk};
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
@@ -20,7 +21,7 @@ fn engines() -> Vec<EngineChoice> {
     match io_uring_available() {
         Ok(()) => vec![EngineChoice::Uring, EngineChoice::Threads],
         Err(error) => {
-            eprintln!("SKIPPED: reading with io_uring: {error}");
+            skipped("reading with io_uring", &format!("{error}"));
             vec![EngineChoice::Threads]
         }
     }

@@ -3,7 +3,7 @@
 
 use super::load::Raw;
 use super::proofs::{Bench, SIZE};
-use crate::support::disks::losetup;
+use crate::support::disks::{losetup, skipped};
 use crate::support::marks::{pages, put_back};
 use crate::support::rig::new_vault;
 use crate::support::tracked::run;
@@ -132,7 +132,7 @@ fn a_disk_made_smaller_and_as_large_again_is_compared() {
     let first = bench.taken(Mode::Full, "first snapshot");
     let watched = first.disks[0].cut.as_ref().unwrap().capacity.is_some();
     if !watched {
-        println!("SKIPPED: {test}, unseen: this kernel does not tell");
+        skipped(test, "unseen: this kernel does not tell");
     }
     let whole = std::fs::metadata(&bench.disk.file).unwrap().len();
     for times in [2, 1].into_iter().take(1 + usize::from(watched)) {

@@ -1,7 +1,7 @@
 //! Real disks for tests: loop devices on scratch files, formatted and mounted. Each is undone when
 //! it is dropped, thawed first; only what was made here is ever thawed or unmounted.
 
-use super::disks::losetup;
+use super::disks::{losetup, skipped};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
@@ -33,7 +33,7 @@ pub fn available(test: &str) -> bool {
     } else {
         return true;
     };
-    println!("SKIPPED: {test}: {reason}");
+    skipped(test, reason);
     false
 }
 

@@ -1,7 +1,7 @@
 //! Loop disks: real block devices with a file behind them. Each is detached when dropped, also when
 //! a test panics.
 
-use super::disks::losetup;
+use super::disks::{losetup, skipped};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ pub fn can_run(test: &str) -> bool {
     if root && Path::new("/dev/loop-control").exists() {
         return true;
     }
-    eprintln!("SKIPPED: {test}: needs root and loop devices");
+    skipped(test, "needs root and loop devices");
     false
 }
 

@@ -1,6 +1,6 @@
 //! Loop disks under a private tracker. Everything is undone when it is dropped, also in a panic.
 
-use super::disks::losetup;
+use super::disks::{losetup, skipped};
 use super::pace;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -51,7 +51,7 @@ impl PrivateTracker {
                 tracker,
             });
         };
-        println!("SKIPPED: {test}: {reason}");
+        skipped(test, reason);
         None
     }
 }

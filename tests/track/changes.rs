@@ -1,5 +1,6 @@
 //! Every kind of change is marked: the marks are compared with the file below the disk.
 
+use crate::support::disks::skipped;
 use crate::support::tracked::{LoopDisk, Mount, PrivateTracker, attempt, differing, run};
 use stillpoint::model::{BLOCK_SIZE, BlockSet, block_count};
 use stillpoint::track::{ChangeSource, DiskTracker, Witness};
@@ -175,7 +176,7 @@ fn partitions_are_marked_where_they_lie_on_the_disk() {
     }
     let second = format!("{}p2", disk.device);
     if !std::path::Path::new(&second).exists() {
-        println!("SKIPPED: partitions: no device node {second}");
+        skipped("partitions", &format!("no device node {second}"));
         return;
     }
     let mut changes = disk.track(&mut tracker);

@@ -1,7 +1,7 @@
 //! What is of another history is not taken for this one: cuts by their names, disks whose contents
 //! became others without a request.
 
-use crate::support::disks::losetup;
+use crate::support::disks::{losetup, skipped};
 use crate::support::pace;
 use crate::support::tracked::{LoopDisk, PrivateTracker, run};
 use std::fs::File;
@@ -94,7 +94,10 @@ fn a_capacity_that_was_set_and_set_back_is_noticed() {
     assert_eq!(verdict(&disk, &parent, &mut other), Ok(parent.epoch));
     assert_eq!(verdict(&disk, &parent, &mut changes), Ok(parent.epoch));
     if parent.capacity.is_none() {
-        println!("SKIPPED: a_capacity_that_was_set to what it was: this kernel does not tell");
+        skipped(
+            "a_capacity_that_was_set to what it was",
+            "this kernel does not tell",
+        );
         return;
     }
     // The kernel looked at the file when it was whole again.
@@ -113,7 +116,7 @@ fn python(test: &str, script: &str, args: &[&str]) -> bool {
     pace::before_a_capacity_is_set();
     let all: Vec<&str> = ["-c", script].iter().chain(args).copied().collect();
     if !Path::new("/usr/bin/python3").exists() && !Path::new("/usr/local/bin/python3").exists() {
-        println!("SKIPPED: {test}: no python3");
+        skipped(test, "no python3");
         return false;
     }
     run("python3", &all);
@@ -147,7 +150,7 @@ fn a_loop_device_that_shows_another_part_of_its_file_is_noticed() {
     let disk = LoopDisk::new("/tmp", SIZE, &[&half]);
     let mut changes = disk.track(&mut tracker);
     if changes.witness().unwrap().capacity.is_none() {
-        println!("SKIPPED: {test}: this kernel cannot tell");
+        skipped(test, "this kernel cannot tell");
         return;
     }
     let parent = changes.cut().unwrap();
@@ -175,7 +178,7 @@ fn a_file_put_in_the_place_of_another_is_noticed() {
     let mut changes = disk.track(&mut tracker);
     let (parent, identity) = (changes.cut().unwrap(), disk.identity());
     if identity.diskseq.is_none() {
-        println!("SKIPPED: {test}: no disk sequence numbers");
+        skipped(test, "no disk sequence numbers");
         return;
     }
     let other = disk.file.with_file_name("other.img");
@@ -206,7 +209,7 @@ fn without_a_watch_on_capacities_tracking_works_and_proves_nothing_of_before() {
     let mut changes = disk.track(&mut private);
     let parent = changes.cut().unwrap();
     if parent.capacity.is_none() {
-        println!("SKIPPED: without_a_watch: this kernel cannot tell");
+        skipped("without_a_watch", "this kernel cannot tell");
         return;
     }
     drop(changes);

@@ -1,6 +1,6 @@
 //! Marks outlive processes, and nothing that ended is taken for going on.
 
-use crate::support::disks::losetup;
+use crate::support::disks::{losetup, skipped};
 use crate::support::marks::pages;
 use crate::support::tracked::{LoopDisk, PrivateTracker, private_pins};
 use std::os::unix::process::ExitStatusExt;
@@ -99,7 +99,7 @@ fn marks_outlive_a_killed_process() {
     };
     let disk = LoopDisk::new("/tmp", SIZE, &[]);
     let Some(diskseq) = disk.described().diskseq else {
-        println!("SKIPPED: marks_outlive: no disk sequence numbers");
+        skipped("marks_outlive", "no disk sequence numbers");
         return;
     };
     let pins = tracker.pins.0.path().file_name().unwrap();
@@ -280,7 +280,7 @@ fn disks_without_requests_are_refused() {
         return;
     };
     let Ok(zram) = std::fs::read_to_string("/sys/block/zram0/dev") else {
-        println!("SKIPPED: disks_without_requests: no zram0 here");
+        skipped("disks_without_requests", "no zram0 here");
         return;
     };
     let (major, minor) = zram.trim().split_once(':').unwrap();

@@ -1,5 +1,6 @@
 //! Under load: whoever copies what is marked until the disk is quiet has exactly what is on it.
 
+use crate::support::disks::skipped;
 use crate::support::tracked::{LoopDisk, PrivateTracker, differing};
 use std::os::unix::fs::FileExt;
 use std::process::{Child, Command, Stdio};
@@ -106,7 +107,7 @@ fn copying_what_is_marked_gives_the_disk() {
         return;
     };
     if Command::new("fio").arg("--version").output().is_err() {
-        println!("SKIPPED: copying_what_is_marked: no fio");
+        skipped("copying_what_is_marked", "no fio");
         return;
     }
     let disk = LoopDisk::new("/dev/shm", SIZE, &[]);

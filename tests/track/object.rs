@@ -1,5 +1,6 @@
 //! The committed kernel object is what its source says.
 
+use crate::support::disks::skipped;
 use crate::support::tracked::attempt;
 use std::path::Path;
 
@@ -13,15 +14,16 @@ fn the_object_is_built_from_its_source() {
         .output()
         .map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
     let Ok(present) = present else {
-        println!("SKIPPED: the_object_is_built_from_its_source: no clang");
+        skipped("the_object_is_built_from_its_source", "no clang");
         return;
     };
     if present.split('.').next().map(str::trim) != Some(built_by.trim()) {
-        println!(
-            "SKIPPED: the_object_is_built_from_its_source: clang {} here, built by {}",
+        let why = format!(
+            "clang {} here, built by {}",
             present.trim(),
             built_by.trim()
         );
+        skipped("the_object_is_built_from_its_source", &why);
         return;
     }
     let scratch = tempfile::tempdir().unwrap();
