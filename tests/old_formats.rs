@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use stillpoint::ErrorKind;
-use stillpoint::format::{Kind, open_object, seal_object};
+use stillpoint::format::{ObjectKind, open_object, seal_object};
 use stillpoint::model::{BLOCK_SIZE, Mode};
 use stillpoint::store::{ObjectName, ObjectStore, Vault};
 
@@ -277,7 +277,7 @@ fn a_newer_or_sealed_object_is_refused_in_words_when_its_hash_is_right() {
 #[test]
 fn a_manifest_may_say_more_than_this_version_knows() {
     let store = changed("snapshots/", |bytes| {
-        let plain = open_object(Kind::Manifest, None, &bytes).unwrap();
+        let plain = open_object(ObjectKind::Manifest, None, &bytes).unwrap();
         let text = String::from_utf8(plain).unwrap();
         let text = text.replacen(
             "{\"format\":1",
@@ -286,7 +286,7 @@ fn a_manifest_may_say_more_than_this_version_knows() {
         );
         let text = text.replace("\"index\":[", "\"later\":null,\"index\":[");
         assert!(text.contains("unheard_of") && text.contains("later"));
-        seal_object(Kind::Manifest, text.as_bytes()).unwrap()
+        seal_object(ObjectKind::Manifest, text.as_bytes()).unwrap()
     });
     let vault = Vault::open(store).unwrap();
     assert_eq!(hashes(&restored(&vault)), expected(1));

@@ -49,7 +49,7 @@ impl Baseline {
                 continue;
             }
             // A run of data is within the slots of one segment.
-            for bad in known.within(segment, slot, run.count as u32) {
+            for bad in known.within(segment, slot..slot + run.count as u32) {
                 let block = run.start.0 + u64::from(bad - slot);
                 lost.blocks.insert_range(block..block + 1);
                 lost.damaged.insert(segment);

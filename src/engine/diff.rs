@@ -5,7 +5,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::DiskRecord;
 use crate::model::{Bytes, Content, Extent, Run, RunMap, block_count};
 use crate::restore::{Partition, partitions};
-use crate::store::Vault;
+use crate::store::{SlotRange, Vault};
 
 /// The places that differ, ascending, neighbours joined. Blocks are told apart by where they stand
 /// and, where that differs, by their hashes; free space counts as zeros.
@@ -71,7 +71,12 @@ pub fn partitions_of(
         return Ok(Vec::new());
     };
     let mut found = Vec::new();
-    vault.read_chunks(segment, slot, 1, &mut |chunks| {
+    let first = SlotRange {
+        segment,
+        first: slot,
+        count: 1,
+    };
+    vault.read_chunks(first, &mut |chunks| {
         let head = chunks.first().copied().unwrap_or_default();
         found = partitions(head, disk.identity.logical_block);
         Ok(())

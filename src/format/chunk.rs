@@ -143,7 +143,8 @@ fn is_zero(bytes: &[u8]) -> bool {
 pub(super) fn append_chunk(
     segment: &mut Vec<u8>,
     slot: u32,
-    (chunk, packed): (&EncodedChunk, &Packed),
+    chunk: &EncodedChunk,
+    packed: &Packed,
 ) {
     let stored = &packed.bytes[chunk.stored.clone()];
     let start = segment.len();
@@ -225,7 +226,7 @@ mod tests {
     fn stored(plain: &[u8]) -> Vec<u8> {
         let (mut segment, mut packed) = (Vec::new(), Packed::default());
         let chunk = encode_chunk(plain, &mut packed).unwrap();
-        append_chunk(&mut segment, 7, (&chunk, &packed));
+        append_chunk(&mut segment, 7, &chunk, &packed);
         segment
     }
 

@@ -9,10 +9,11 @@
 //! ```
 
 use super::wire::{array, u32_at};
-use super::{Kind, SLOTS_MAX, damaged, open_object, seal_object};
+use super::{ObjectKind, SLOTS_MAX, damaged, open_object, seal_object};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::ObjectId;
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 /// Most entries.
 pub const MAX_DAMAGE: usize = 1 << 16;
@@ -23,13 +24,16 @@ const ENTRY: usize = 20;
 /// Stands for all slots of a segment.
 const ALL: u32 = u32::MAX;
 
+/// The longest list fits, also where it cannot be packed.
+const _: () = assert!(DamagedChunks::MAX_LEN == (MAX_DAMAGE * ENTRY + 1024) as u64);
+
 /// Chunks that cannot be had any more.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Damage(BTreeSet<(ObjectId, u32)>);
+pub struct DamagedChunks(BTreeSet<(ObjectId, u32)>);
 
-impl Damage {
+impl DamagedChunks {
     /// The longest object that is read, in bytes.
-    pub const MAX_LEN: u64 = (MAX_DAMAGE * ENTRY + 1024) as u64;
+    pub const MAX_LEN: u64 = ObjectKind::Damage.most_plain();
 
     /// Adds these slots of a segment; `None`: all of it.
     pub fn add(&mut self, segment: ObjectId, slots: Option<&BTreeSet<u32>>) {
@@ -81,13 +85,12 @@ impl Damage {
         self.0.iter().map(|(segment, _)| *segment).collect()
     }
 
-    /// The slots from `slot` on, `count` of them, that are damaged in a segment; ascending.
-    pub fn within(&self, segment: ObjectId, slot: u32, count: u32) -> Vec<u32> {
-        let end = slot.saturating_add(count);
+    /// Which of these slots of a segment are damaged, ascending.
+    pub fn within(&self, segment: ObjectId, slots: Range<u32>) -> Vec<u32> {
         if self.0.contains(&(segment, ALL)) {
-            return (slot..end).collect();
+            return slots.collect();
         }
-        let found = self.0.range((segment, slot)..(segment, end));
+        let found = self.0.range((segment, slots.start)..(segment, slots.end));
         found.map(|(_, slot)| *slot).collect()
     }
 
@@ -102,12 +105,12 @@ impl Damage {
             plain.extend_from_slice(&segment.0);
             plain.extend_from_slice(&slot.to_le_bytes());
         }
-        seal_object(Kind::Damage, &plain)
+        seal_object(ObjectKind::Damage, &plain)
     }
 
     /// Reads what was stored.
     pub fn decode(bytes: &[u8]) -> Result<Self> {
-        let plain = open_object(Kind::Damage, None, bytes)?;
+        let plain = open_object(ObjectKind::Damage, None, bytes)?;
         let wrong = || damaged("a list of what is damaged cannot be understood");
         let (head, entries) = plain.split_at_checked(4).ok_or_else(wrong)?;
         let count = u32_at(head, 0) as usize;
@@ -136,20 +139,23 @@ mod tests {
     #[test]
     fn what_was_found_comes_back() {
         let (one, two) = (ObjectId([1; 16]), ObjectId([2; 16]));
-        let mut damage = Damage::default();
+        let mut damage = DamagedChunks::default();
         damage.add(one, Some(&slots(&[3, 4, 9])));
         damage.add(two, None);
-        let read = Damage::decode(&damage.encode().unwrap()).unwrap();
+        let read = DamagedChunks::decode(&damage.encode().unwrap()).unwrap();
         assert_eq!(read, damage);
-        assert_eq!(read.within(one, 4, 6), [4, 9]);
-        assert!(read.within(one, 5, 4).is_empty());
-        assert_eq!(read.within(two, 7, 2), [7, 8]);
+        assert_eq!(read.within(one, 4..10), [4, 9]);
+        assert!(read.within(one, 5..9).is_empty());
+        assert_eq!(read.within(two, 7..9), [7, 8]);
         assert_eq!(read.segments(), [one, two].into());
         damage.forget(one);
         assert_eq!(damage.segments(), [two].into());
         damage.forget(two);
         assert!(damage.is_empty());
-        assert_eq!(Damage::decode(&damage.encode().unwrap()).unwrap(), damage);
+        assert_eq!(
+            DamagedChunks::decode(&damage.encode().unwrap()).unwrap(),
+            damage
+        );
     }
 
     #[test]
@@ -160,20 +166,20 @@ mod tests {
             id
         };
         let many: BTreeSet<u32> = (0..300).collect();
-        let mut damage = Damage::default();
+        let mut damage = DamagedChunks::default();
         damage.add(id(1), Some(&many));
-        assert_eq!(damage.within(id(1), 1000, 1), [1000]);
+        assert_eq!(damage.within(id(1), 1000..1001), [1000]);
         let two = slots(&[1, 2]);
         let part = |from: u32, to: u32| {
-            let mut part = Damage::default();
+            let mut part = DamagedChunks::default();
             (from..to).for_each(|n| part.add(id(n), Some(&two)));
             part
         };
         let mut sum = part(0, 30_000);
         sum.merge(&part(30_000, 40_000)).unwrap();
         assert_eq!(sum.segments().len(), 40_000);
-        assert_eq!(sum.within(id(5), 100, 1), [100], "all of it");
-        assert_eq!(Damage::decode(&sum.encode().unwrap()).unwrap(), sum);
+        assert_eq!(sum.within(id(5), 100..101), [100], "all of it");
+        assert_eq!(DamagedChunks::decode(&sum.encode().unwrap()).unwrap(), sum);
         assert!(sum.merge(&part(40_000, 70_000)).is_err());
     }
 
@@ -190,21 +196,21 @@ mod tests {
             [count(1), entry(SLOTS_MAX)].concat(),
             [count(1), entry(1), vec![0]].concat(),
         ] {
-            let bytes = seal_object(Kind::Damage, &plain).unwrap();
-            assert!(Damage::decode(&bytes).is_err(), "{plain:?}");
+            let bytes = seal_object(ObjectKind::Damage, &plain).unwrap();
+            assert!(DamagedChunks::decode(&bytes).is_err(), "{plain:?}");
         }
-        let manifest = seal_object(Kind::Manifest, &count(0)).unwrap();
-        assert!(Damage::decode(&manifest).is_err());
+        let manifest = seal_object(ObjectKind::Manifest, &count(0)).unwrap();
+        assert!(DamagedChunks::decode(&manifest).is_err());
     }
 
     proptest! {
         #[test]
         fn any_bytes_are_read_or_refused(plain in prop::collection::vec(any::<u8>(), 0..200)) {
-            let bytes = seal_object(Kind::Damage, &plain).unwrap();
-            if let Ok(damage) = Damage::decode(&bytes) {
-                prop_assert_eq!(Damage::decode(&damage.encode().unwrap()).unwrap(), damage);
+            let bytes = seal_object(ObjectKind::Damage, &plain).unwrap();
+            if let Ok(damage) = DamagedChunks::decode(&bytes) {
+                prop_assert_eq!(DamagedChunks::decode(&damage.encode().unwrap()).unwrap(), damage);
             }
-            prop_assert!(Damage::decode(&plain).is_err());
+            prop_assert!(DamagedChunks::decode(&plain).is_err());
         }
     }
 }

@@ -15,7 +15,6 @@
 //! ```
 
 use super::chunk::Codec;
-use super::damage::Damage;
 use super::index;
 use super::wire::{array, u16_at, u64_at};
 use super::{VERSION, damaged};
@@ -31,7 +30,7 @@ const WRAPPING: u64 = 64 << 10;
 
 /// What an object is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ObjectKind {
     /// Extent runs of one disk.
     Index,
     /// What makes a snapshot exist.
@@ -44,16 +43,18 @@ pub enum Kind {
     Damage,
 }
 
-impl Kind {
-    /// The longest plain body, in bytes: so much memory is taken, whatever an object is packed to.
-    pub fn most_plain(self) -> u64 {
+impl ObjectKind {
+    /// The longest plain body, in bytes. A reader takes no more memory for it, whatever the object
+    /// unpacks to.
+    pub const fn most_plain(self) -> u64 {
         match self {
             // As many runs and segments as there can be: 36 MiB.
             Self::Index => index::MAX_PLAIN,
             Self::Manifest => 16 << 20,
             Self::Session => 64 << 10,
             Self::Condemned => 64 << 20,
-            Self::Damage => Damage::MAX_LEN,
+            // 65,536 entries: 1.25 MiB.
+            Self::Damage => 1_311_744,
         }
     }
 
@@ -74,7 +75,7 @@ impl Kind {
 }
 
 /// Wraps an object.
-pub fn seal_object(kind: Kind, plain: &[u8]) -> Result<Vec<u8>> {
+pub fn seal_object(kind: ObjectKind, plain: &[u8]) -> Result<Vec<u8>> {
     if plain.len() as u64 > kind.most_plain() {
         return Err(Error::new(
             ErrorKind::Failed,
@@ -105,13 +106,13 @@ pub fn seal_object(kind: Kind, plain: &[u8]) -> Result<Vec<u8>> {
 
 /// Wraps an index object, whose name is the first 16 bytes of its hash.
 pub fn seal_index(plain: &[u8]) -> Result<(ObjectId, Vec<u8>)> {
-    let bytes = seal_object(Kind::Index, plain)?;
+    let bytes = seal_object(ObjectKind::Index, plain)?;
     let id = ObjectId(array(&bytes, bytes.len() - HASH));
     Ok((id, bytes))
 }
 
 /// Unwraps an object of the kind expected; with `id`, one that has that name by its content.
-pub fn open_object(kind: Kind, id: Option<ObjectId>, bytes: &[u8]) -> Result<Vec<u8>> {
+pub fn open_object(kind: ObjectKind, id: Option<ObjectId>, bytes: &[u8]) -> Result<Vec<u8>> {
     if bytes.len() < HEADER + HASH || !bytes.starts_with(MAGIC) {
         return Err(damaged(
             "this is not an object of a vault, or it is cut short",
@@ -165,16 +166,22 @@ mod tests {
     fn an_object_comes_back_and_every_flip_is_seen() {
         let plain = b"some body ".repeat(20);
         let (id, mut bytes) = seal_index(&plain).unwrap();
-        assert_eq!(open_object(Kind::Index, Some(id), &bytes).unwrap(), plain);
-        assert!(open_object(Kind::Manifest, None, &bytes).is_err());
+        assert_eq!(
+            open_object(ObjectKind::Index, Some(id), &bytes).unwrap(),
+            plain
+        );
+        assert!(open_object(ObjectKind::Manifest, None, &bytes).is_err());
         let (other, _) = seal_index(&plain).unwrap();
-        assert!(open_object(Kind::Index, Some(other), &bytes).is_err());
+        assert!(open_object(ObjectKind::Index, Some(other), &bytes).is_err());
         for at in 0..bytes.len() {
             bytes[at] ^= 1;
-            assert!(open_object(Kind::Index, None, &bytes).is_err(), "byte {at}");
+            assert!(
+                open_object(ObjectKind::Index, None, &bytes).is_err(),
+                "byte {at}"
+            );
             bytes[at] ^= 1;
             assert!(
-                open_object(Kind::Index, None, &bytes[..at]).is_err(),
+                open_object(ObjectKind::Index, None, &bytes[..at]).is_err(),
                 "cut at {at}"
             );
         }

@@ -1,6 +1,6 @@
 //! A manifest: the record whose presence makes a snapshot exist. JSON in an envelope.
 
-use super::envelope::{Kind, open_object, seal_object};
+use super::envelope::{ObjectKind, open_object, seal_object};
 use super::json::from_json;
 use super::{VERSION, damaged};
 use crate::error::{Error, ErrorKind, Result};
@@ -203,12 +203,12 @@ pub struct IndexRef {
 impl Manifest {
     /// The bytes to store.
     pub fn encode(&self) -> Result<Vec<u8>> {
-        encode_json(Kind::Manifest, self, MAX_VALUES)
+        encode_json(ObjectKind::Manifest, self, MAX_VALUES)
     }
 
     /// Reads a manifest that stands under the name `snapshot` in the vault `vault`.
     pub fn decode(bytes: &[u8], snapshot: SnapshotId, vault: ObjectId) -> Result<Self> {
-        let manifest: Self = decode_json(Kind::Manifest, bytes, MAX_VALUES)?;
+        let manifest: Self = decode_json(ObjectKind::Manifest, bytes, MAX_VALUES)?;
         if manifest.format == 0 || manifest.format > VERSION {
             return Err(Error::new(
                 ErrorKind::Format,
@@ -295,16 +295,16 @@ pub struct SessionRecord {
 impl SessionRecord {
     /// The bytes to store.
     pub fn encode(&self) -> Result<Vec<u8>> {
-        encode_json(Kind::Session, self, MAX_SESSION_VALUES)
+        encode_json(ObjectKind::Session, self, MAX_SESSION_VALUES)
     }
 
     /// Reads a session's record.
     pub fn decode(bytes: &[u8]) -> Result<Self> {
-        decode_json(Kind::Session, bytes, MAX_SESSION_VALUES)
+        decode_json(ObjectKind::Session, bytes, MAX_SESSION_VALUES)
     }
 }
 
-fn encode_json<T: Serialize>(kind: Kind, value: &T, most: usize) -> Result<Vec<u8>> {
+fn encode_json<T: Serialize>(kind: ObjectKind, value: &T, most: usize) -> Result<Vec<u8>> {
     let failed = |what: &str| Error::new(ErrorKind::Failed, what);
     let json = serde_json::to_vec(value)
         .map_err(|error| failed("cannot write JSON").with_source(error))?;
@@ -315,7 +315,7 @@ fn encode_json<T: Serialize>(kind: Kind, value: &T, most: usize) -> Result<Vec<u
     seal_object(kind, &json)
 }
 
-fn decode_json<T: DeserializeOwned>(kind: Kind, bytes: &[u8], most: usize) -> Result<T> {
+fn decode_json<T: DeserializeOwned>(kind: ObjectKind, bytes: &[u8], most: usize) -> Result<T> {
     let plain = open_object(kind, None, bytes)?;
     from_json(&plain, most).map_err(|why| damaged("a record cannot be understood").with_source(why))
 }

@@ -15,8 +15,8 @@ pub use chunk::{
     CHUNK_HEADER, ChunkHash, Codec, DecodedChunk, EncodedChunk, Packed, decode_chunk, encode_chunk,
     hash_of,
 };
-pub use damage::{Damage, MAX_DAMAGE};
-pub use envelope::{Kind, open_object, seal_index, seal_object};
+pub use damage::{DamagedChunks, MAX_DAMAGE};
+pub use envelope::{ObjectKind, open_object, seal_index, seal_object};
 pub use index::{MAX_RUNS, decode_index, encode_index};
 pub use json::from_json;
 pub use manifest::{
@@ -24,8 +24,8 @@ pub use manifest::{
     Manifest, SessionRecord,
 };
 pub use segment::{
-    Footer, MAX_SEGMENT, SEGMENT_HEADER, SEGMENT_TARGET, SLOTS_MAX, SegmentWriter, Slot, TRAILER,
-    Trailer, can_hold,
+    Footer, MAX_SEGMENT, SEGMENT_HEADER, SEGMENT_TARGET, SLOTS_MAX, SegmentWriter, SlotEntry,
+    TRAILER, Trailer, can_hold,
 };
 pub use vault_info::{BlockDedup, VaultInfo};
 

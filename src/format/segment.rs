@@ -93,7 +93,7 @@ impl SegmentWriter {
         assert!(!self.is_full(), "a full segment is finished, not added to");
         let slot = self.slots;
         let start = self.bytes.len();
-        append_chunk(&mut self.bytes, slot, (chunk, packed));
+        append_chunk(&mut self.bytes, slot, chunk, packed);
         let length = self.bytes.len() - start;
         self.footer.extend_from_slice(&(start as u32).to_le_bytes());
         self.footer
@@ -200,7 +200,7 @@ fn check_known(header: &[u8; SEGMENT_HEADER]) -> Result<()> {
 
 /// One chunk in a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Slot {
+pub struct SlotEntry {
     /// Offset of its header from the start of the segment.
     pub offset: u32,
     /// Length with header.
@@ -214,7 +214,7 @@ pub struct Slot {
 /// What is in a segment, checked against the segment's name.
 #[derive(Clone, Debug)]
 pub struct Footer {
-    slots: Vec<Slot>,
+    slots: Vec<SlotEntry>,
     footer_offset: u64,
     header: [u8; SEGMENT_HEADER],
 }
@@ -246,7 +246,7 @@ impl Footer {
         let mut next = SEGMENT_HEADER as u64;
         let mut slots = Vec::with_capacity(entries.len() / ENTRY);
         for entry in entries.chunks_exact(ENTRY) {
-            let slot = Slot {
+            let slot = SlotEntry {
                 offset: u32_at(entry, 0),
                 length: u32_at(entry, 4),
                 plain_len: u32_at(entry, 8),
@@ -275,7 +275,7 @@ impl Footer {
     }
 
     /// The chunk in `slot`.
-    pub fn slot(&self, slot: u32) -> Result<&Slot> {
+    pub fn slot(&self, slot: u32) -> Result<&SlotEntry> {
         self.slots.get(slot as usize).ok_or_else(|| {
             damaged(format!(
                 "slot {slot} is not in the segment, which has {}",
@@ -285,7 +285,7 @@ impl Footer {
     }
 
     /// All chunks, in order.
-    pub fn slots(&self) -> &[Slot] {
+    pub fn slots(&self) -> &[SlotEntry] {
         &self.slots
     }
 

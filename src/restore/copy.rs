@@ -3,7 +3,7 @@
 use super::target::Target;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{BLOCK_SIZE, BlockIndex, Bytes, Content, Extent, ObjectId, Run, RunMap};
-use crate::store::Vault;
+use crate::store::{SlotRange, Vault};
 use crossbeam_channel::bounded;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -241,8 +241,12 @@ impl Shared<'_> {
             (self.options.progress)(Bytes(before + whole.length.0));
             Ok(())
         };
-        self.vault
-            .read_chunks(piece.segment, piece.slot, piece.count, write)
+        let range = SlotRange {
+            segment: piece.segment,
+            first: piece.slot,
+            count: piece.count,
+        };
+        self.vault.read_chunks(range, write)
     }
 }
 

@@ -3,7 +3,7 @@
 use super::name::ObjectName;
 use super::vault::Vault;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{Kind, Manifest};
+use crate::format::{Manifest, ObjectKind};
 use crate::model::SnapshotId;
 
 const HINT: &str = "see what there is with: stillpoint list";
@@ -64,7 +64,7 @@ impl Vault {
     pub fn manifest(&self, snapshot: &SnapshotRef) -> Result<Manifest> {
         let bytes = self
             .store
-            .get(&snapshot.manifest, Kind::Manifest.most_stored())?;
+            .get(&snapshot.manifest, ObjectKind::Manifest.most_stored())?;
         let manifest = Manifest::decode(&bytes, snapshot.id, self.info().id)
             .map_err(|error| error.context(format!("snapshot {}", snapshot.id)))?;
         if ObjectName::manifest(&manifest.host, manifest.snapshot) != snapshot.manifest {

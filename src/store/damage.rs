@@ -4,7 +4,7 @@
 use super::name::ObjectName;
 use super::vault::Vault;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::Damage;
+use crate::format::DamagedChunks;
 use crate::model::{ObjectId, SnapshotId};
 
 /// Most lists that are read: one is usual, and one more for each `verify` at the same time.
@@ -13,7 +13,7 @@ const MAX_LISTS: usize = 64;
 /// What is known, and the objects that say so.
 pub struct KnownDamage {
     /// What could be read of it.
-    pub damage: Damage,
+    pub damage: DamagedChunks,
     /// Why that is not all.
     pub unreadable: Option<Error>,
     lists: Vec<ObjectName>,
@@ -24,7 +24,7 @@ const MAX_LOOKS: u32 = 5;
 
 impl Vault {
     /// What was found damaged. An error of kind `Damaged` or `Format` when that cannot be told.
-    pub fn damage(&self) -> Result<Damage> {
+    pub fn damage(&self) -> Result<DamagedChunks> {
         let known = self.known_damage()?;
         known.unreadable.map_or(Ok(known.damage), Err)
     }
@@ -54,7 +54,7 @@ impl Vault {
         let mut is_whole = true;
         let listed = self.store.list(&ObjectName::damaged())?;
         let mut known = KnownDamage {
-            damage: Damage::default(),
+            damage: DamagedChunks::default(),
             unreadable: None,
             lists: listed
                 .into_iter()
@@ -64,8 +64,8 @@ impl Vault {
         };
         known.lists.sort();
         for list in known.lists.iter().take(MAX_LISTS) {
-            let read = self.store.get(list, Damage::MAX_LEN);
-            let read = read.and_then(|bytes| Damage::decode(&bytes));
+            let read = self.store.get(list, DamagedChunks::MAX_LEN);
+            let read = read.and_then(|bytes| DamagedChunks::decode(&bytes));
             match read.and_then(|damage| known.damage.merge(&damage)) {
                 Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::NotFound => is_whole = false,
@@ -84,7 +84,7 @@ impl Vault {
     }
 
     /// Notes `damage` in place of what was known. What another `verify` has noted since then stays.
-    pub fn note_damage(&self, known: &KnownDamage, damage: &Damage) -> Result<()> {
+    pub fn note_damage(&self, known: &KnownDamage, damage: &DamagedChunks) -> Result<()> {
         let one = known.lists.len() <= 1 && known.unreadable.is_none();
         if one && known.damage == *damage {
             return Ok(());

@@ -4,7 +4,7 @@
 use super::name::ObjectName;
 use super::object_store::ObjectStore;
 use crate::error::{Error, ErrorKind};
-use crate::format::{Kind, VaultInfo};
+use crate::format::{ObjectKind, VaultInfo};
 
 /// Most manifests that are asked for the vault's own name.
 const MAX_ASKED: usize = 16;
@@ -52,7 +52,7 @@ fn rebuilt(store: &dyn ObjectStore) -> Option<String> {
     let snapshots = store.list(&ObjectName::snapshots()).ok()?;
     let info = snapshots.iter().take(MAX_ASKED).find_map(|manifest| {
         let bytes = store
-            .get(&manifest.name, Kind::Manifest.most_stored())
+            .get(&manifest.name, ObjectKind::Manifest.most_stored())
             .ok()?;
         VaultInfo::from_manifest(&bytes).ok()
     })?;

@@ -23,13 +23,13 @@ pub struct Dated {
     pub snapshot: SnapshotRef,
     /// When its run began, and when it was cut, by the host's clock; `None` where its manifest
     /// cannot be read.
-    clock: Option<Clock>,
+    clock: Option<RunTimes>,
     parents: Vec<SnapshotId>,
-    epochs: Vec<(Marks, Epoch)>,
+    epochs: Vec<(BootMarks, Epoch)>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Clock {
+struct RunTimes {
     started: Timestamp,
     cut: Timestamp,
 }
@@ -38,7 +38,7 @@ struct Clock {
 /// to a saved state with its memory: so they tell the order of snapshots of early writers alone,
 /// whose cuts have no names. Later ones name each snapshot after all before it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Marks {
+struct BootMarks {
     boot_id: String,
     map: u32,
 }
@@ -51,7 +51,7 @@ impl Dated {
         let cuts = cuts.filter(|cut| cut.name.is_none());
         let cuts = cuts.filter(|cut| (1..=MOST_BOOT_ID).contains(&cut.boot_id.len()));
         let epochs = cuts.map(|cut| {
-            let marks = Marks {
+            let marks = BootMarks {
                 boot_id: cut.boot_id.clone(),
                 map: cut.map,
             };
@@ -59,7 +59,7 @@ impl Dated {
         });
         Self {
             snapshot: snapshot.clone(),
-            clock: Some(Clock {
+            clock: Some(RunTimes {
                 started: manifest.started,
                 cut: manifest.time,
             }),
@@ -215,7 +215,7 @@ fn successors(all: &[Dated]) -> Vec<Vec<usize>> {
         .enumerate()
         .map(|(at, one)| (one.snapshot.id, at))
         .collect();
-    let mut marks: HashMap<&Marks, Vec<(Epoch, usize)>> = HashMap::new();
+    let mut marks: HashMap<&BootMarks, Vec<(Epoch, usize)>> = HashMap::new();
     let mut hosts: HashMap<Option<&str>, Vec<usize>> = HashMap::new();
     for (at, one) in all.iter().enumerate() {
         let parents = one.parents.iter().filter_map(|parent| places.get(parent));
@@ -300,7 +300,7 @@ mod tests {
         let id = SnapshotId::generate(u64::try_from(named * DAY).unwrap());
         Dated {
             snapshot: SnapshotRef::named("h", id),
-            clock: Some(Clock {
+            clock: Some(RunTimes {
                 started: time(at),
                 cut: time(at),
             }),
@@ -317,7 +317,7 @@ mod tests {
     }
 
     fn marked(at: i64, epoch: u32) -> Dated {
-        let marks = Marks {
+        let marks = BootMarks {
             boot_id: "b".into(),
             map: 7,
         };

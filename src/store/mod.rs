@@ -25,6 +25,6 @@ pub use local::LocalStore;
 pub use memory::MemoryStore;
 pub use name::ObjectName;
 pub use object_store::{Blob, ObjectInfo, ObjectLock, ObjectStore};
-pub use segments::{SegmentCache, StoredChunk};
+pub use segments::{SegmentCache, SlotRange, StoredChunk};
 pub use session::Session;
 pub use vault::{Vault, VaultOptions};

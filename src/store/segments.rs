@@ -5,7 +5,7 @@ use super::name::ObjectName;
 use super::object_store::{Blob, ObjectStore};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{
-    ChunkHash, Footer, MAX_SEGMENT, SLOTS_MAX, Slot, TRAILER, Trailer, can_hold, decode_chunk,
+    ChunkHash, Footer, MAX_SEGMENT, SLOTS_MAX, SlotEntry, TRAILER, Trailer, can_hold, decode_chunk,
     hash_of,
 };
 use crate::model::{Content, ObjectId, RunMap};
@@ -115,13 +115,25 @@ fn of_segment(error: Error, id: ObjectId) -> Error {
     }
 }
 
-/// Reads `count` chunks from `slot` on with one request and hands them, all checked, to `take`.
+/// Neighbouring chunks of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotRange {
+    /// Which segment.
+    pub segment: ObjectId,
+    /// The slot of the first chunk.
+    pub first: u32,
+    /// How many chunks.
+    pub count: u32,
+}
+
+/// Reads chunks with one request and hands them, all checked, to `take`.
 pub(super) fn read_chunks(
     cache: &SegmentCache,
     store: &dyn ObjectStore,
-    (id, slot, count): (ObjectId, u32, u32),
+    range: SlotRange,
     take: &mut dyn FnMut(&[&[u8]]) -> Result<()>,
 ) -> Result<()> {
+    let (id, slot, count) = (range.segment, range.first, range.count);
     let footer = cache.footer(store, id)?;
     let damaged = |what: String| of_segment(Error::new(ErrorKind::Damaged, what), id);
     let slots = (slot as usize)
@@ -148,7 +160,7 @@ pub(super) fn read_chunks(
         let mut chunks = Vec::with_capacity(slots.len());
         for ((number, entry), room) in (slot..).zip(slots).zip(rooms) {
             let at = (u64::from(entry.offset) - start) as usize;
-            let plain = checked(&bytes[at..], (number, entry), room)
+            let plain = checked(&bytes[at..], number, entry, room)
                 .map_err(|error| of_segment(error, id))?;
             chunks.push(plain);
         }
@@ -182,7 +194,8 @@ thread_local! {
 /// The plain bytes of the chunk at the beginning of `bytes`, which are what the footer says.
 fn checked<'a>(
     bytes: &'a [u8],
-    (number, entry): (u32, &Slot),
+    number: u32,
+    entry: &SlotEntry,
     room: &'a mut Vec<u8>,
 ) -> Result<&'a [u8]> {
     let of_slot = |error: Error| error.context(format!("slot {number}"));
@@ -255,7 +268,12 @@ pub(super) fn bad_slots(
     let mut bad = BTreeSet::new();
     for (slot, _) in (0..SLOTS_MAX).zip(footer.slots()) {
         check()?;
-        match read_chunks(cache, store, (id, slot, 1), &mut |_| Ok(())) {
+        let one = SlotRange {
+            segment: id,
+            first: slot,
+            count: 1,
+        };
+        match read_chunks(cache, store, one, &mut |_| Ok(())) {
             Ok(()) => {}
             Err(error) if is_bad(&error) => {
                 bad.insert(slot);
@@ -275,7 +293,7 @@ pub(super) fn check_segment(store: &dyn ObjectStore, id: ObjectId) -> Result<u64
         footer.check_header(&bytes)?;
         let mut room = Vec::new();
         for (number, entry) in (0..SLOTS_MAX).zip(footer.slots()) {
-            checked(&bytes[entry.offset as usize..], (number, entry), &mut room)?;
+            checked(&bytes[entry.offset as usize..], number, entry, &mut room)?;
         }
         Ok(bytes.len() as u64)
     };

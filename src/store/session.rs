@@ -5,7 +5,7 @@
 use super::name::ObjectName;
 use super::object_store::{ObjectLock, ObjectStore};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{Kind, SessionRecord};
+use crate::format::{ObjectKind, SessionRecord};
 use crate::model::SnapshotId;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use jiff::{SignedDuration, Timestamp};
@@ -123,11 +123,11 @@ struct Presence {
     record: SessionRecord,
     /// The number of the next beat: none is used twice.
     next: u32,
-    held: Option<Held>,
+    held: Option<LockedRecord>,
 }
 
 /// A record that was put, and its lock, where there are locks.
-struct Held {
+struct LockedRecord {
     name: ObjectName,
     _lock: Option<ObjectLock>,
 }
@@ -144,14 +144,14 @@ impl Presence {
     }
 
     /// Puts the record as the next beat and locks it; answers the one before.
-    fn put(&mut self) -> Result<Option<Held>> {
+    fn put(&mut self) -> Result<Option<LockedRecord>> {
         for _ in 0..MAX_TRIES {
             let name = ObjectName::session(self.run, self.next);
             self.next += 1;
             let bytes = self.record.encode()?;
             let put = self.store.put(&name, bytes.into());
             match put.map(|()| self.store.lock(&name)) {
-                Ok(Ok(lock)) => return Ok(self.held.replace(Held { name, _lock: lock })),
+                Ok(Ok(lock)) => return Ok(self.held.replace(LockedRecord { name, _lock: lock })),
                 // Another run found it before it was locked, and takes it away.
                 Ok(Err(error)) if matches!(error.kind(), ErrorKind::Busy | ErrorKind::NotFound) => {
                 }
@@ -183,7 +183,7 @@ impl Drop for Presence {
 fn clear_the_dead(store: &dyn ObjectStore, own: &SessionRecord) {
     store.clear_unfinished();
     for object in store.list(&ObjectName::sessions()).unwrap_or_default() {
-        let bytes = store.get(&object.name, Kind::Session.most_stored());
+        let bytes = store.get(&object.name, ObjectKind::Session.most_stored());
         let Ok(record) = bytes.and_then(|bytes| SessionRecord::decode(&bytes)) else {
             // Nobody knows whose it is.
             continue;

@@ -5,12 +5,12 @@ use super::local::LocalStore;
 use super::name::ObjectName;
 use super::object_store::ObjectStore;
 use super::segments::{
-    SegmentCache, StoredChunk, bad_slots, check_segment, lost_segments, read_chunks,
+    SegmentCache, SlotRange, StoredChunk, bad_slots, check_segment, lost_segments, read_chunks,
 };
 use super::session::{BEAT, Session};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{
-    BlockDedup, IndexRef, Kind, SessionRecord, VERSION, VaultInfo, decode_index, open_object,
+    BlockDedup, IndexRef, ObjectKind, SessionRecord, VERSION, VaultInfo, decode_index, open_object,
 };
 use crate::model::{ObjectId, RunMap, SnapshotId};
 use crate::sys::memory;
@@ -159,8 +159,8 @@ impl Vault {
             let mut read = || {
                 let bytes = self
                     .store
-                    .get(&ObjectName::index(part.id), Kind::Index.most_stored())?;
-                let plain = open_object(Kind::Index, Some(part.id), &bytes)?;
+                    .get(&ObjectName::index(part.id), ObjectKind::Index.most_stored())?;
+                let plain = open_object(ObjectKind::Index, Some(part.id), &bytes)?;
                 decode_index(&plain, blocks, &mut map)
             };
             read().map_err(|error| missing_is_damage(error, &format!("index {}", part.id)))?;
@@ -213,21 +213,14 @@ impl Vault {
         bad_slots(&self.cache, self.store.as_ref(), segment, check)
     }
 
-    /// Reads `count` chunks from `slot` on and hands them to `take`, all checked against their
-    /// hashes. They are in memory together: ask for few.
+    /// Reads chunks and hands them to `take`, all checked against their hashes. They are in memory
+    /// together: ask for few.
     pub fn read_chunks(
         &self,
-        segment: ObjectId,
-        slot: u32,
-        count: u32,
+        range: SlotRange,
         take: &mut dyn FnMut(&[&[u8]]) -> Result<()>,
     ) -> Result<()> {
-        read_chunks(
-            &self.cache,
-            self.store.as_ref(),
-            (segment, slot, count),
-            take,
-        )
+        read_chunks(&self.cache, self.store.as_ref(), range, take)
     }
 
     /// Reads a whole segment and checks every byte of it; answers its length.

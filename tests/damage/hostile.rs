@@ -9,7 +9,8 @@ use nix::sys::resource::{Resource, setrlimit};
 use std::process::Command;
 use std::sync::Arc;
 use stillpoint::format::{
-    CHUNK_HEADER, Kind, Manifest, SEGMENT_HEADER, TRAILER, open_object, seal_index, seal_object,
+    CHUNK_HEADER, Manifest, ObjectKind, SEGMENT_HEADER, TRAILER, open_object, seal_index,
+    seal_object,
 };
 use stillpoint::model::{Bytes, Extent, ObjectId, block_count};
 use stillpoint::restore::{CopyOptions, Target, copy};
@@ -43,14 +44,14 @@ fn pieces() -> Pieces {
         let last = name.components().last().unwrap().to_owned();
         match name.components().next().unwrap() {
             "index" => {
-                let body = open_object(Kind::Index, None, &bytes).unwrap();
+                let body = open_object(ObjectKind::Index, None, &bytes).unwrap();
                 pieces.indexes.push((last, body));
             }
             "segments" => pieces
                 .segments
                 .push((last.parse().unwrap(), bytes.to_vec())),
             "snapshots" => {
-                let json = open_object(Kind::Manifest, None, &bytes).unwrap();
+                let json = open_object(ObjectKind::Manifest, None, &bytes).unwrap();
                 pieces.manifest = serde_json::from_slice(&json).unwrap();
             }
             _ => pieces.vault_info = bytes,
@@ -113,7 +114,10 @@ fn together(mut pieces: Pieces) -> Arc<MemoryStore> {
     }
     let id = pieces.manifest["snapshot"].as_str().unwrap().to_owned();
     let name = ObjectName::manifest("host", id.parse().unwrap());
-    put(name, seal_object(Kind::Manifest, json.as_bytes()).unwrap());
+    put(
+        name,
+        seal_object(ObjectKind::Manifest, json.as_bytes()).unwrap(),
+    );
     Arc::new(store)
 }
 
@@ -417,7 +421,7 @@ fn many_disks_that_cannot_be_read_are_told_in_few_words() {
 #[test]
 fn an_envelope_that_lies_about_its_lengths_is_refused_before_memory_is_taken() {
     let plain = b"some body ".repeat(500);
-    let good = seal_object(Kind::Session, &plain).unwrap();
+    let good = seal_object(ObjectKind::Session, &plain).unwrap();
     for at in [10, 12, 13, 32, 40] {
         for nasty in NASTY {
             let mut bytes = good.clone();
@@ -429,7 +433,7 @@ fn an_envelope_that_lies_about_its_lengths_is_refused_before_memory_is_taken() {
             let body = bytes.len() - 32;
             let hash = blake3::hash(&bytes[..body]);
             bytes[body..].copy_from_slice(hash.as_bytes());
-            let error = open_object(Kind::Session, None, &bytes).unwrap_err();
+            let error = open_object(ObjectKind::Session, None, &bytes).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Damaged, "{nasty} at {at}: {error}");
         }
     }

@@ -7,7 +7,7 @@ use crate::support::vaults::{Take, Taken, check, take, vault_options, verify_all
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use stillpoint::engine::{Event, Monitor, Noted, Silent, VerifyOptions, verify};
-use stillpoint::format::Damage;
+use stillpoint::format::DamagedChunks;
 use stillpoint::model::{BLOCK_SIZE, Bytes, Mode, ObjectId, SnapshotId};
 use stillpoint::store::{FaultStore, MemoryStore, ObjectName, ObjectStore, Vault};
 use stillpoint::{Error, ErrorKind, Result};
@@ -159,10 +159,10 @@ fn a_vault_that_takes_no_note_is_told_of() {
 
 #[test]
 fn lists_that_cannot_be_read_are_not_built_on_and_go_with_the_next_whole_look() {
-    let whole = Damage::default().encode().unwrap();
+    let whole = DamagedChunks::default().encode().unwrap();
     let mut flipped = whole.clone();
     flipped[50] ^= 1;
-    let long = vec![0; Damage::MAX_LEN as usize + 1];
+    let long = vec![0; DamagedChunks::MAX_LEN as usize + 1];
     for bytes in [b"rubbish".to_vec(), Vec::new(), flipped, long] {
         let (store, vault, disk, newest) = scattered();
         store.put(&new_list(), bytes.into()).unwrap();
@@ -190,7 +190,7 @@ fn lists_that_cannot_be_read_are_not_built_on_and_go_with_the_next_whole_look() 
 #[test]
 fn a_list_of_lies_costs_but_storing_it_again() {
     let (store, vault, disk, newest) = scattered();
-    let mut lies = Damage::default();
+    let mut lies = DamagedChunks::default();
     for segment in segments(&vault, &newest) {
         lies.add(segment, None);
     }
@@ -216,7 +216,10 @@ fn a_list_of_lies_costs_but_storing_it_again() {
     assert_eq!(lists(store.as_ref()), strays, "what is whole is forgotten");
     for _ in 0..65 {
         store
-            .put(&new_list(), Damage::default().encode().unwrap().into())
+            .put(
+                &new_list(),
+                DamagedChunks::default().encode().unwrap().into(),
+            )
             .unwrap();
     }
     assert_eq!(vault.damage().unwrap_err().kind(), ErrorKind::Damaged);

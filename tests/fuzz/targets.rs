@@ -8,7 +8,7 @@ use std::io::Cursor;
 use std::path::Path;
 use stillpoint::device::{Host, Mounts, NoTables, Topology, has_mbr, table_id};
 use stillpoint::format::{
-    BlockDedup, CHUNK_HEADER, Footer, Kind, Manifest, Packed, SegmentWriter, SessionRecord,
+    BlockDedup, CHUNK_HEADER, Footer, Manifest, ObjectKind, Packed, SegmentWriter, SessionRecord,
     Trailer, VERSION, VaultInfo, decode_chunk, decode_index, encode_chunk, encode_index, hash_of,
     open_object, seal_object,
 };
@@ -70,7 +70,7 @@ mod manifest {
 
     pub fn feed(json: &[u8]) -> bool {
         let id: SnapshotId = SNAPSHOT.parse().unwrap();
-        let bytes = seal_object(Kind::Manifest, json).unwrap();
+        let bytes = seal_object(ObjectKind::Manifest, json).unwrap();
         let Ok(manifest) = Manifest::decode(&bytes, id, VAULT) else {
             return false;
         };
@@ -95,11 +95,11 @@ mod session {
             heartbeat: Timestamp::UNIX_EPOCH,
         };
         let bytes = record.encode().unwrap();
-        vec![open_object(Kind::Session, None, &bytes).unwrap()]
+        vec![open_object(ObjectKind::Session, None, &bytes).unwrap()]
     }
 
     pub fn feed(json: &[u8]) -> bool {
-        let Ok(bytes) = seal_object(Kind::Session, json) else {
+        let Ok(bytes) = seal_object(ObjectKind::Session, json) else {
             return false;
         };
         let Ok(record) = SessionRecord::decode(&bytes) else {
@@ -193,7 +193,7 @@ mod envelope {
     pub fn seeds() -> Vec<Vec<u8>> {
         let zeros = vec![0; 100_000];
         let all = [&b"some body "[..], &zeros, &b"abc".repeat(99)];
-        let seal = |plain: &&[u8]| seal_object(Kind::Condemned, plain).unwrap();
+        let seal = |plain: &&[u8]| seal_object(ObjectKind::Condemned, plain).unwrap();
         all.iter().map(seal).collect()
     }
 
@@ -203,7 +203,12 @@ mod envelope {
             let hash = blake3::hash(&bytes[..end]);
             put(&mut bytes, end, hash.as_bytes());
         }
-        let kinds = [Kind::Index, Kind::Manifest, Kind::Session, Kind::Condemned];
+        let kinds = [
+            ObjectKind::Index,
+            ObjectKind::Manifest,
+            ObjectKind::Session,
+            ObjectKind::Condemned,
+        ];
         let mut opened = kinds.iter().filter_map(|kind| {
             let plain = open_object(*kind, None, &bytes).ok()?;
             assert!(plain.len() as u64 <= kind.most_plain());
