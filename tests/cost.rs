@@ -1,7 +1,7 @@
 //! Cost follows change, not size: a huge disk, mostly free, with the reads counted.
 
 use crate::support::cli::{Cli, Run};
-use crate::support::disks::{LoopDisk, Mounted, available, run};
+use crate::support::host::{LoopDisk, Mount, available, run};
 use std::fs::File;
 use std::io::Write;
 
@@ -36,15 +36,15 @@ fn a_huge_disk_costs_what_is_used_and_then_what_changed() {
     if !available("a_huge_disk_costs_what_is_used_and_then_what_changed") {
         return;
     }
-    let disk = LoopDisk::with_options(15 * TIB, &["--direct-io=on"]);
+    let disk = LoopDisk::within("/tmp", 15 * TIB, &["--direct-io=on"]);
     // A small log: its zeros would have to be read.
     run(
         "mkfs.xfs",
-        &["-q", "-l", "size=64m", disk.path.to_str().unwrap()],
+        &["-q", "-l", "size=64m", disk.path().to_str().unwrap()],
     );
-    let mounted = Mounted::new(&disk.path, "defaults");
+    let mounted = Mount::somewhere(disk.path(), "defaults");
     let fill = |name: &str, mib: u64| {
-        let mut file = File::create(mounted.target.join(name)).unwrap();
+        let mut file = File::create(mounted.place.join(name)).unwrap();
         let mut block = vec![0; MIB as usize];
         for _ in 0..mib {
             getrandom::fill(&mut block).unwrap();
@@ -55,7 +55,7 @@ fn a_huge_disk_costs_what_is_used_and_then_what_changed() {
     fill("first", 30);
     let cli = Cli::new();
     cli.run(&["init", cli.vault()]).expect(0);
-    let device = disk.path.to_str().unwrap();
+    let device = disk.path().to_str().unwrap();
 
     let snapshot = || {
         let before = bytes_read(&disk);
@@ -96,12 +96,9 @@ fn a_huge_disk_costs_what_is_used_and_then_what_changed() {
     let image = image.to_str().unwrap();
     cli.run(&["restore", "latest", image]).expect(0);
     let copy = LoopDisk::of_file(image.as_ref(), &["--direct-io=on"]);
-    let restored = Mounted::new(&copy.path, "nouuid");
+    let restored = Mount::somewhere(copy.path(), "nouuid");
     for name in ["first", "second"] {
         let of = |folder: &std::path::Path| std::fs::read(folder.join(name)).unwrap();
-        assert!(
-            of(&mounted.target) == of(&restored.target),
-            "{name} differs"
-        );
+        assert!(of(&mounted.place) == of(&restored.place), "{name} differs");
     }
 }

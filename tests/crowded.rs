@@ -1,7 +1,8 @@
 //! Disks that change faster than they are copied: what is said, how soon, and what is taken when a
 //! copy of no one instant will do. On model disks, where no clock decides.
 
-use crate::support::model::{Chance, ModelDisk};
+use crate::support::host::noise;
+use crate::support::model::ModelDisk;
 use crate::support::vaults::{Take, check, restore, take, vault_options, verify_all};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -16,13 +17,6 @@ fn one_disk(blocks: u64) -> (Arc<Vault>, Vec<ModelDisk>) {
     let store = Arc::new(MemoryStore::new());
     let vault = Arc::new(Vault::create(store, vault_options()).unwrap());
     (vault, vec![ModelDisk::new(0, blocks * BLOCK_SIZE, 7)])
-}
-
-/// Bytes that fill no chunk of zeros and are the same nowhere.
-fn noise(blocks: usize, seed: u64) -> Vec<u8> {
-    let mut chance = Chance(seed);
-    let words = (0..blocks * BLOCK / 8).flat_map(|_| chance.next().to_le_bytes());
-    words.collect()
 }
 
 fn refused(vault: &Arc<Vault>, disks: &[ModelDisk], options: Take) -> Error {
@@ -104,7 +98,7 @@ fn bursts(count: &Arc<AtomicU32>, allow_fuzzy: bool) -> Take {
         window: Bytes(20 * BLOCK_SIZE),
         before: Box::new(move |disks| {
             let seed = count.fetch_add(1, Ordering::Relaxed);
-            disks[0].write(7 * BLOCK_SIZE, &noise(60, seed.into()));
+            disks[0].write(7 * BLOCK_SIZE, &noise(60 * BLOCK, seed.into()));
         }),
         ..Take::default()
     }
@@ -139,7 +133,7 @@ fn what_outgrows_the_memory_at_the_freeze_is_copied_where_that_will_do() {
 #[test]
 fn neighbours_that_are_read_last_are_stored_beside_each_other() {
     let (vault, disks) = one_disk(600);
-    let mut once = Some(noise(100, 1));
+    let mut once = Some(noise(100 * BLOCK, 1));
     let options = Take {
         before: Box::new(move |disks| {
             if let Some(bytes) = once.take() {
@@ -171,7 +165,7 @@ fn neighbours_that_are_read_last_are_stored_beside_each_other() {
 #[test]
 fn discards_alone_are_no_reason_to_copy_again() {
     let (vault, disks) = one_disk(50);
-    disks[0].write(0, &noise(50, 1));
+    disks[0].write(0, &noise(50 * BLOCK, 1));
     disks[0].trim(20..21, u32::MAX);
     let first = take(&vault, &disks, Take::default()).unwrap();
     check(&vault, &first);
@@ -189,7 +183,7 @@ fn discards_alone_are_no_reason_to_copy_again() {
 #[test]
 fn what_is_free_and_trimmed_meanwhile_is_not_copied() {
     let (vault, disks) = one_disk(300);
-    disks[0].write(0, &noise(300, 1));
+    disks[0].write(0, &noise(300 * BLOCK, 1));
     (0..200).for_each(|block| disks[0].free(block));
     // It ends within the first pass.
     disks[0].trim(0..200, 12);

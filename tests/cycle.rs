@@ -8,13 +8,11 @@ mod load;
 mod proofs;
 mod stress;
 
-use crate::support::disks::partition;
-use crate::support::freezable::format;
+use crate::support::host::{LoopDisk, Mount, format, partition};
 use crate::support::rig::{
-    Attached, Hashes, Mount, Rig, Sight, Watched, Watching, assert_mode, differing, hashes, parent,
-    rounds, told, was_hidden,
+    Hashes, Rig, Sight, Watched, Watching, assert_mode, differing, hashes, parent, rounds, told,
+    was_hidden,
 };
-use crate::support::tracked::LoopDisk;
 use load::{Gate, Load};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -89,7 +87,7 @@ fn filesystems_in_files_of_a_filesystem() {
 /// An image in a file below `place`, mounted.
 struct Inner {
     mount: Mount,
-    _attached: Attached,
+    _attached: LoopDisk,
 }
 
 impl Inner {
@@ -100,9 +98,9 @@ impl Inner {
             .unwrap()
             .set_len(size)
             .unwrap();
-        let attached = Attached::new(&image);
-        format(fstype, &attached.0);
-        let mount = Mount::new(&attached.0, &rig.dir.path().join(fstype), "rw");
+        let attached = LoopDisk::of_file(&image, &[]);
+        format(fstype, &attached.device);
+        let mount = Mount::new(&attached.device, &rig.dir.path().join(fstype), "rw");
         Self {
             mount,
             _attached: attached,
@@ -124,7 +122,7 @@ struct Sum {
 fn under_load(test: &str, shape: &Shape) {
     let Some(rig) = Rig::new(test) else { return };
     let sector = ["--sector-size", shape.sector, "--direct-io=on"];
-    let files = LoopDisk::new(parent(), shape.size, &sector);
+    let files = LoopDisk::within(parent(), shape.size, &sector);
     let device = if shape.partitioned {
         // From the first MiB to the last, in sectors of the disk.
         let sector: u64 = shape.sector.parse().unwrap();
@@ -138,7 +136,7 @@ fn under_load(test: &str, shape: &Shape) {
     let place = rig.dir.path().join("live");
     let mount = Mount::new(&device, &place, "discard");
     let raw_size = 48 * MIB + 3 * 512;
-    let raw = LoopDisk::new(RAW_PARENT, raw_size, &["--direct-io=on"]);
+    let raw = LoopDisk::within(RAW_PARENT, raw_size, &["--direct-io=on"]);
     let gate = Gate::default();
     let mut load = Load::default();
     load.files(&place, 1);
@@ -150,7 +148,7 @@ fn under_load(test: &str, shape: &Shape) {
         .map(|one| Inner::new(&rig, &place, one))
         .collect();
     for (n, inner) in (10..).zip(&inner) {
-        load.files(&inner.mount.0, n);
+        load.files(&inner.mount.place, n);
     }
     load.raw(&raw.device, raw_size, &gate, 3);
 

@@ -8,6 +8,7 @@ mod matrix;
 mod noted;
 mod stopped;
 
+use crate::support::host::noise;
 use crate::support::model::ModelDisk;
 use crate::support::vaults::{Take, Taken, expected, restore, take, vault_options, verify_all};
 use std::sync::Arc;
@@ -66,11 +67,6 @@ fn sample_disks() -> Vec<ModelDisk> {
     disks[0].write(3 * BLOCK_SIZE, &noise(700, 3));
     disks[1].write(512, &[7; 9000]);
     disks
-}
-
-fn noise(length: usize, seed: u64) -> Vec<u8> {
-    let mut chance = crate::support::model::Chance(seed);
-    (0..length).map(|_| chance.next() as u8).collect()
 }
 
 /// Changes the disks and takes the next of three snapshots.

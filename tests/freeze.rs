@@ -6,7 +6,7 @@ mod killed;
 mod namespace;
 mod stuck;
 
-use crate::support::freezable::{LoopDisk, Mounted, attempt, available, format, run};
+use crate::support::host::{Filesystem, LoopDisk, attempt, available, format, run};
 use crate::support::{run_dirs, tree};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -60,10 +60,10 @@ fn dir_in(place: &str) -> TempDir {
 
 /// A freeze by somebody else, undone when dropped. To be made after the mounts that lie on it, so
 /// that it is dropped before they are unmounted.
-struct Stranger<'a>(&'a Mounted);
+struct Stranger<'a>(&'a Filesystem);
 
 impl<'a> Stranger<'a> {
-    fn freezes(mount: &'a Mounted) -> Self {
+    fn freezes(mount: &'a Filesystem) -> Self {
         run("fsfreeze", &["--freeze", mount.path()]);
         Self(mount)
     }
@@ -101,7 +101,7 @@ fn in_turn(mut options: GuardianOptions) -> GuardianOptions {
     options
 }
 
-fn options(run_dir: &Path, mounts: &[&Mounted], deadline: Duration) -> GuardianOptions {
+fn options(run_dir: &Path, mounts: &[&Filesystem], deadline: Duration) -> GuardianOptions {
     let targets = mounts.iter().map(|mount| target(&mount.place)).collect();
     GuardianOptions {
         program: env!("CARGO_BIN_EXE_stillpoint").into(),
@@ -132,7 +132,7 @@ fn wait_until(what: &str, done: impl Fn() -> bool) {
 }
 
 /// Thawed, and good for writing.
-fn assert_thawed(mounts: &[&Mounted]) {
+fn assert_thawed(mounts: &[&Filesystem]) {
     for mount in mounts {
         wait_until("thaw", || !is_frozen(&mount.place));
         let file = format!("of={}/probe", mount.path());
@@ -181,8 +181,8 @@ fn freezes_and_thaws_every_kind_of_filesystem() {
         return;
     }
     let run_dir = memory_dir();
-    let mounts = ["ext4", "xfs", "btrfs"].map(Mounted::new);
-    let mounts: Vec<&Mounted> = mounts.iter().collect();
+    let mounts = ["ext4", "xfs", "btrfs"].map(Filesystem::new);
+    let mounts: Vec<&Filesystem> = mounts.iter().collect();
     let mut guardian = Guardian::start(options(run_dir.path(), &mounts, FAR)).unwrap();
     assert!(guardian.watch().is_none());
     assert_thawed(&mounts);
@@ -212,7 +212,7 @@ fn a_dropped_guardian_thaws_and_leaves_no_trace() {
         return;
     }
     let run_dir = memory_dir();
-    let mount = Mounted::new("ext4");
+    let mount = Filesystem::new("ext4");
     for freeze in [false, true] {
         let mut guardian = Guardian::start(options(run_dir.path(), &[&mount], FAR)).unwrap();
         let pid = guardian.pid().unwrap();
@@ -232,8 +232,8 @@ fn the_deadline_thaws_and_spoils_the_snapshot() {
         return;
     }
     let run_dir = memory_dir();
-    let mounts = [Mounted::new("ext4"), Mounted::new("xfs")];
-    let mounts: Vec<&Mounted> = mounts.iter().collect();
+    let mounts = [Filesystem::new("ext4"), Filesystem::new("xfs")];
+    let mounts: Vec<&Filesystem> = mounts.iter().collect();
     let short = Duration::from_millis(700);
     let mut guardian = Guardian::start(options(run_dir.path(), &mounts, short)).unwrap();
     guardian.freeze().unwrap();
@@ -251,8 +251,8 @@ fn a_foreign_freeze_is_named_and_left_alone() {
         return;
     }
     let run_dir = memory_dir();
-    let mounts = ["ext4", "xfs", "ext4"].map(Mounted::new);
-    let all: Vec<&Mounted> = mounts.iter().collect();
+    let mounts = ["ext4", "xfs", "ext4"].map(Filesystem::new);
+    let all: Vec<&Filesystem> = mounts.iter().collect();
     let _stranger = Stranger::freezes(&mounts[1]);
     let mut guardian = Guardian::start(options(run_dir.path(), &all, FAR)).unwrap();
     let error = guardian.freeze().unwrap_err();
@@ -273,7 +273,7 @@ fn a_thaw_by_someone_else_spoils_the_snapshot() {
         return;
     }
     let run_dir = memory_dir();
-    let mount = Mounted::new("ext4");
+    let mount = Filesystem::new("ext4");
     let mut guardian = Guardian::start(options(run_dir.path(), &[&mount], FAR)).unwrap();
     guardian.freeze().unwrap();
     run("fsfreeze", &["--unfreeze", mount.path()]);
@@ -291,7 +291,7 @@ fn what_cannot_be_frozen_is_named_and_the_rest_thawed() {
         return;
     }
     let run_dir = memory_dir();
-    let mount = Mounted::new("ext4");
+    let mount = Filesystem::new("ext4");
     let mut options = options(run_dir.path(), &[&mount], FAR);
     options.targets.push(target(Path::new("/dev/shm")));
     let mut guardian = Guardian::start(options).unwrap();
@@ -307,7 +307,7 @@ fn a_read_only_mount_freezes_like_any_other() {
         return;
     }
     let run_dir = memory_dir();
-    let mount = Mounted::new("ext4");
+    let mount = Filesystem::new("ext4");
     run("mount", &["-o", "remount,ro", mount.path()]);
     let mut guardian = Guardian::start(options(run_dir.path(), &[&mount], FAR)).unwrap();
     guardian.freeze().unwrap();
@@ -322,7 +322,7 @@ fn a_path_that_leads_elsewhere_is_refused_before_anything_is_frozen() {
         return;
     }
     let run_dir = memory_dir();
-    let mounts = ["ext4", "ext4"].map(Mounted::new);
+    let mounts = ["ext4", "ext4"].map(Filesystem::new);
     let mut swapped = options(run_dir.path(), &[&mounts[0], &mounts[1]], FAR);
     swapped.targets[1].mount_point = "/tmp".into();
     let error = Guardian::start(swapped.clone()).unwrap_err();
@@ -340,7 +340,7 @@ fn a_bind_mount_is_as_good_a_way_in() {
         return;
     }
     let run_dir = memory_dir();
-    let mount = Mounted::new("btrfs");
+    let mount = Filesystem::new("btrfs");
     let volume = mount.place.join("volume");
     run(
         "btrfs",
@@ -374,7 +374,7 @@ fn signals_that_end_others_do_not_end_the_guardian() {
         return;
     }
     let run_dir = memory_dir();
-    let mount = Mounted::new("ext4");
+    let mount = Filesystem::new("ext4");
     let mut guardian = Guardian::start(options(run_dir.path(), &[&mount], FAR)).unwrap();
     let pid = guardian.pid().unwrap();
     let session = nix::unistd::getsid(Some(Pid::from_raw(pid.cast_signed()))).unwrap();
@@ -419,8 +419,8 @@ fn a_guardian_is_used_again_for_the_same_only_and_while_it_is_there() {
         return;
     }
     let run_dir = memory_dir();
-    let mounts = ["ext4", "xfs"].map(Mounted::new);
-    let of = |mounts: &[&Mounted]| options(run_dir.path(), mounts, FAR);
+    let mounts = ["ext4", "xfs"].map(Filesystem::new);
+    let of = |mounts: &[&Filesystem]| options(run_dir.path(), mounts, FAR);
     let (one, both) = (of(&[&mounts[0]]), of(&[&mounts[0], &mounts[1]]));
     let (one_target, two_targets) = (one.targets.clone(), both.targets.clone());
     let mut guardian = Guardian::start(one).unwrap();

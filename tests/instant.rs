@@ -4,9 +4,8 @@
 mod judge;
 mod writers;
 
-use crate::support::freezable::format;
-use crate::support::rig::{Mount, Rig, Watching, assert_mode, parent, rounds, told};
-use crate::support::tracked::LoopDisk;
+use crate::support::host::{LoopDisk, Mount, format};
+use crate::support::rig::{Rig, Watching, assert_mode, parent, rounds, told};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -31,7 +30,7 @@ impl Pair {
         let mut mounts = Vec::new();
         let mut places = Vec::new();
         let disks = [0, 1].map(|n| {
-            let disk = LoopDisk::new(parent(), 320 << 20, &["--direct-io=on"]);
+            let disk = LoopDisk::within(parent(), 320 << 20, &["--direct-io=on"]);
             format(kinds[n], &disk.device);
             let place = rig.dir.path().join(format!("live-{n}"));
             mounts.push(Mount::new(&disk.device, &place, "noatime,nodiscard"));

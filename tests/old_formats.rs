@@ -1,7 +1,7 @@
 //! Vaults of every version there was are read by this one, and by a reader that shares no code with
 //! it; one of a newer version is refused in words.
 
-use crate::support::disks::skipped;
+use crate::support::host::skipped;
 use crate::support::model::{Chance, ModelDisk};
 use crate::support::vaults::{Take, check_all, restore, take, vault_options, verify_all};
 use std::collections::BTreeMap;

@@ -1,7 +1,6 @@
 //! Reading real loop disks and files, through both engines, against the bytes that were put there.
 
-use crate::support::disks::skipped;
-use crate::support::loops::{self, LoopDisk};
+use crate::support::host::{LoopDisk, available, skipped};
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, RngExt, SeedableRng};
@@ -25,6 +24,13 @@ fn engines() -> Vec<EngineChoice> {
             vec![EngineChoice::Threads]
         }
     }
+}
+
+/// A disk with these contents and this sector size, read past the page cache.
+fn disk_of(contents: &[u8], sector: u32) -> LoopDisk {
+    let sector = sector.to_string();
+    let options = ["--direct-io=on", "--sector-size", &sector];
+    LoopDisk::holding(contents, &options)
 }
 
 #[test]
@@ -92,17 +98,17 @@ fn check(reader: &mut dyn DiskReader, extents: &[Extent], truth: &[u8]) -> Resul
 
 #[test]
 fn whole_disks_of_odd_sizes_and_sectors() {
-    if !loops::can_run("whole_disks_of_odd_sizes_and_sectors") {
+    if !available("whole_disks_of_odd_sizes_and_sectors") {
         return;
     }
     // Multiples of the sector, not of 64 KiB; the first not even of 4 KiB.
     for (sector, sectors) in [(512_u32, 8191_u64), (4096, 1023)] {
         let size = u64::from(sector) * sectors;
         let truth = random_bytes(size as usize, size);
-        let disk = LoopDisk::new(&truth, sector);
+        let disk = disk_of(&truth, sector);
         for engine in engines() {
             let options = options(engine);
-            let mut reader = open_reader(disk.device(), &options).unwrap();
+            let mut reader = open_reader(disk.path(), &options).unwrap();
             assert_eq!(
                 (reader.size(), reader.logical_block()),
                 (Bytes(size), sector)
@@ -125,16 +131,16 @@ fn whole_disks_of_odd_sizes_and_sectors() {
 
 #[test]
 fn random_extents_in_any_order() {
-    if !loops::can_run("random_extents_in_any_order") {
+    if !available("random_extents_in_any_order") {
         return;
     }
     for (sector, seed) in [(512_u32, 1_u64), (4096, 2)] {
         let (block, blocks) = (u64::from(sector), 1501);
         let truth = random_bytes((block * blocks) as usize, seed);
-        let disk = LoopDisk::new(&truth, sector);
+        let disk = disk_of(&truth, sector);
         let mut chance = SmallRng::seed_from_u64(seed);
         for engine in engines() {
-            let mut reader = open_reader(disk.device(), &options(engine)).unwrap();
+            let mut reader = open_reader(disk.path(), &options(engine)).unwrap();
             for _ in 0..20 {
                 let mut extents: Vec<_> = (0..chance.random_range(0..100))
                     .map(|_| {
@@ -153,18 +159,18 @@ fn random_extents_in_any_order() {
 
 #[test]
 fn what_was_written_before_is_read_not_what_was_cached() {
-    if !loops::can_run("what_was_written_before_is_read_not_what_was_cached") {
+    if !available("what_was_written_before_is_read_not_what_was_cached") {
         return;
     }
     let mut truth = random_bytes(1 << 20, 3);
-    let disk = LoopDisk::new(&truth, 512);
+    let disk = disk_of(&truth, 512);
     for engine in engines() {
-        let mut reader = open_reader(disk.device(), &options(engine)).unwrap();
+        let mut reader = open_reader(disk.path(), &options(engine)).unwrap();
         for round in 0..5 {
             check(&mut *reader, &whole(1 << 20), &truth).unwrap();
             let new = random_bytes(3000, 10 + round);
             let at = 70_001 * (round as usize + 1);
-            disk.write(at as u64, &new);
+            disk.write_at(at as u64, &new);
             truth[at..at + 3000].copy_from_slice(&new);
         }
     }
@@ -204,14 +210,14 @@ fn a_regular_file_only_when_allowed() {
 
 #[test]
 fn a_failing_sink_with_reads_in_flight() {
-    if !loops::can_run("a_failing_sink_with_reads_in_flight") {
+    if !available("a_failing_sink_with_reads_in_flight") {
         return;
     }
     let truth = random_bytes(8 << 20, 5);
-    let disk = LoopDisk::new(&truth, 512);
+    let disk = disk_of(&truth, 512);
     for engine in engines() {
         let options = options(engine);
-        let mut reader = open_reader(disk.device(), &options).unwrap();
+        let mut reader = open_reader(disk.path(), &options).unwrap();
         let mut calls = 0;
         let mut extents = whole(8 << 20).into_iter();
         let error = reader
@@ -242,14 +248,14 @@ fn a_failing_sink_with_reads_in_flight() {
 
 #[test]
 fn a_deadline_in_the_middle() {
-    if !loops::can_run("a_deadline_in_the_middle") {
+    if !available("a_deadline_in_the_middle") {
         return;
     }
     let truth = random_bytes(8 << 20, 6);
-    let disk = LoopDisk::new(&truth, 512);
+    let disk = disk_of(&truth, 512);
     for engine in engines() {
         let options = options(engine);
-        let mut reader = open_reader(disk.device(), &options).unwrap();
+        let mut reader = open_reader(disk.path(), &options).unwrap();
         let limits = Limits {
             deadline: Some(Instant::now() + Duration::from_millis(300)),
             ..Limits::default()
@@ -271,17 +277,17 @@ fn a_deadline_in_the_middle() {
 /// A loop device answers EIO to reads past the end of the file behind it.
 #[test]
 fn sectors_that_cannot_be_read_are_named() {
-    if !loops::can_run("sectors_that_cannot_be_read_are_named") {
+    if !available("sectors_that_cannot_be_read_are_named") {
         return;
     }
     for sector in [512_u32, 4096] {
         let truth = random_bytes(1 << 20, 7);
-        let disk = LoopDisk::new(&truth, sector);
+        let disk = disk_of(&truth, sector);
         // In the middle of an extent.
         let end = 9 * BUFFER + 5 * 4096;
-        disk.set_backing_len(end);
+        disk.set_file_len(end);
         for engine in engines() {
-            let mut reader = open_reader(disk.device(), &options(engine)).unwrap();
+            let mut reader = open_reader(disk.path(), &options(engine)).unwrap();
             let good: Vec<_> = whole(9 * BUFFER);
             check(&mut *reader, &good, &truth).unwrap();
             let extents = [extent(8 * BUFFER, BUFFER), extent(9 * BUFFER, BUFFER)];
@@ -289,7 +295,7 @@ fn sectors_that_cannot_be_read_are_named() {
             assert_eq!(error.kind(), ErrorKind::Io);
             let bad = extent(end, 10 * BUFFER - end);
             let sectors = format!("(sectors {}..{})", end / 512, 10 * BUFFER / 512);
-            let name = disk.device().display();
+            let name = disk.path().display();
             assert_eq!(
                 error.to_string(),
                 format!(
@@ -305,25 +311,25 @@ fn sectors_that_cannot_be_read_are_named() {
 
 #[test]
 fn a_disk_that_changes_its_size_fails() {
-    if !loops::can_run("a_disk_that_changes_its_size_fails") {
+    if !available("a_disk_that_changes_its_size_fails") {
         return;
     }
     let truth = random_bytes(1 << 20, 8);
     for engine in engines() {
-        let disk = LoopDisk::new(&truth, 512);
-        let mut reader = open_reader(disk.device(), &options(engine)).unwrap();
+        let disk = disk_of(&truth, 512);
+        let mut reader = open_reader(disk.path(), &options(engine)).unwrap();
         let mut extents = whole(1 << 20).into_iter();
         let error = reader
             .read(&mut extents, &Limits::default(), &mut |extent, _| {
                 if extent.offset == Bytes(0) {
-                    disk.set_backing_len(512 << 10);
+                    disk.set_file_len(512 << 10);
                     disk.rescan();
                 }
                 Ok(())
             })
             .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Inconsistent, "{error}");
-        let name = disk.device().display();
+        let name = disk.path().display();
         assert!(
             error.to_string().ends_with(&format!(
                 "{name} changed its size from 1048576 to 524288 bytes"
@@ -337,13 +343,13 @@ fn a_disk_that_changes_its_size_fails() {
 
 #[test]
 fn buffers_that_are_not_registered_work_too() {
-    if !loops::can_run("buffers_that_are_not_registered_work_too") {
+    if !available("buffers_that_are_not_registered_work_too") {
         return;
     }
     let truth = random_bytes(1 << 20, 9);
-    let disk = LoopDisk::new(&truth, 512);
+    let disk = disk_of(&truth, 512);
     for engine in engines() {
-        let mut reader = open_reader(disk.device(), &options(engine)).unwrap();
+        let mut reader = open_reader(disk.path(), &options(engine)).unwrap();
         check(&mut *reader, &whole(1 << 20), &truth).unwrap();
         let locked = BufferPool::new(3, Bytes(BUFFER)).unwrap();
         locked.lock().unwrap();

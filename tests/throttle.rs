@@ -3,8 +3,8 @@
 //! kernel would have them.
 
 use crate::cli::lab::{Lab, finish, wait};
+use crate::support::host::LoopDisk;
 use crate::support::rig::{Rig, Watching, parent};
-use crate::support::tracked::LoopDisk;
 use nix::fcntl::{FallocateFlags, fallocate};
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -169,7 +169,7 @@ fn a_busy_disk_is_cut_once_its_writers_are_slow_and_they_are_not_while_it_is_fro
     let Some(rig) = Rig::new("throttle: a busy disk") else {
         return;
     };
-    let disk = LoopDisk::new(parent(), SIZE, &[]);
+    let disk = LoopDisk::within(parent(), SIZE, &[]);
     let name = disk.dev().to_string();
     let groups = Groups::new(&rig.places.run_dir, &name);
     let writers = Writers::start(&disk.device, Some(&groups));
@@ -260,7 +260,7 @@ fn a_host_that_cannot_says_so_and_goes_on() {
     let Some(rig) = Rig::new("throttle: cannot") else {
         return;
     };
-    let disk = LoopDisk::new(parent(), SIZE, &[]);
+    let disk = LoopDisk::within(parent(), SIZE, &[]);
     let groups = Groups::new(&rig.places.run_dir, &disk.dev().to_string());
     for name in ["busy", "strict"] {
         fs::remove_file(groups.0.join(name).join("io.max")).unwrap();

@@ -81,7 +81,7 @@ fn inside(outer: &std::path::Path, mib: u64) -> Disk {
         .unwrap()
         .set_len(mib << 20)
         .unwrap();
-    let device = crate::support::disks::attach(&image, &[]);
+    let device = crate::support::host::attach(&image, &[]);
     Disk {
         device: device.to_str().unwrap().to_owned(),
         image,

@@ -79,7 +79,7 @@ fn a_partition_in_unknown_use_lowers_the_level_beside_a_frozen_one() {
     };
     let mut disk = lab.disk_with("disk", 40 << 20, &["--direct-io=on", "--partscan"]);
     let parts = [(2048, 32768), (40960, 32768)];
-    crate::support::disks::partition(Path::new(&disk.device), &parts);
+    crate::support::host::partition(Path::new(&disk.device), &parts);
     let part = |number: u32| format!("{}p{number}", disk.device);
     let lazy = ["-q", "-E", "lazy_itable_init=0,lazy_journal_init=0"];
     for number in [1, 2] {

@@ -3,7 +3,7 @@
 
 use super::lab::{Disk, Lab, Run, noise, tool, try_tool};
 use super::table::two_sentences;
-use crate::support::disks::losetup;
+use crate::support::host::losetup;
 use std::path::PathBuf;
 
 #[test]

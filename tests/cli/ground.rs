@@ -62,7 +62,7 @@ fn a_vault_on_an_overlay_lies_where_its_upper_folder_does() {
         .unwrap()
         .contains("overlay")
     {
-        crate::support::disks::skipped("ground: overlay", "needs overlayfs");
+        crate::support::host::skipped("ground: overlay", "needs overlayfs");
         return;
     }
     let mut disk = lab.disk("disk", 24 << 20);
@@ -111,7 +111,7 @@ fn a_vault_in_a_file_on_the_disk_is_refused_whatever_the_files_name_leads_to() {
         .unwrap()
         .set_len(24 << 20)
         .unwrap();
-    let device = crate::support::disks::attach(&image, &[]);
+    let device = crate::support::host::attach(&image, &[]);
     let mut inner = Disk {
         device: text(&device).to_owned(),
         image: lab.path("inner"),

@@ -2,7 +2,7 @@
 
 use super::lab::{Lab, finish, wait};
 use super::table::{Row, Stage, row};
-use crate::support::disks::skipped;
+use crate::support::host::skipped;
 use std::fs::{self, File};
 use std::io::Read;
 use std::process::Stdio;

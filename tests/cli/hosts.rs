@@ -12,7 +12,7 @@ fn without_io_uring_it_reads_with_threads() {
         return;
     };
     if !try_tool("strace", &["-V"]) {
-        crate::support::disks::skipped("cli: no io_uring", "needs strace");
+        crate::support::host::skipped("cli: no io_uring", "needs strace");
         return;
     }
     let mut disk = lab.disk("disk", 24 << 20);
@@ -45,7 +45,7 @@ fn grace_periods_are_expedited_where_they_are_waited_for_and_nowhere_else() {
         return;
     };
     if !try_tool("strace", &["-V"]) {
-        crate::support::disks::skipped("cli: grace periods", "needs strace");
+        crate::support::host::skipped("cli: grace periods", "needs strace");
         return;
     }
     let mut disk = lab.disk("disk", 24 << 20);

@@ -1,6 +1,7 @@
 //! A place for runs of the real program: loop disks, a vault, and a tracker of its own. Whatever a
 //! test does or breaks, nothing of it stays.
 
+pub use crate::support::host::{noise, run as tool};
 use crate::support::{pace, run_dirs};
 use nix::sys::statfs::{BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC};
 use serde_json::Value;
@@ -23,15 +24,7 @@ pub fn rounds(usual: u32) -> u32 {
     usual * factor.ok().and_then(|text| text.parse().ok()).unwrap_or(1)
 }
 
-/// Runs a program to its end; panics with its words when it fails.
-pub fn tool(program: &str, args: &[&str]) -> String {
-    let output = Command::new(program).args(args).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program} {args:?}: {said}");
-    String::from_utf8_lossy(&output.stdout).trim().to_owned()
-}
-
-/// The same, whatever comes of it.
+/// Runs a program, whether it succeeds.
 pub fn try_tool(program: &str, args: &[&str]) -> bool {
     let output = Command::new(program).args(args).output().unwrap();
     output.status.success()
@@ -77,7 +70,7 @@ impl Lab {
         let folder = "/var/tmp";
         let kind = nix::sys::statfs::statfs(folder).unwrap().filesystem_type();
         if ![EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC, BTRFS_SUPER_MAGIC].contains(&kind) {
-            crate::support::disks::skipped(test, "/var/tmp is not on a disk");
+            crate::support::host::skipped(test, "/var/tmp is not on a disk");
             return None;
         }
         let lab = Self::in_folder(test, folder)?;
@@ -87,12 +80,12 @@ impl Lab {
 
     fn in_folder(test: &str, folder: &str) -> Option<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        if !crate::support::disks::available(test) {
+        if !crate::support::host::available(test) {
             return None;
         }
         let obstacles = stillpoint::track::obstacles();
         if let Some(fatal) = obstacles.into_iter().find(|obstacle| obstacle.fatal) {
-            crate::support::disks::skipped(test, &fatal.what);
+            crate::support::host::skipped(test, &fatal.what);
             return None;
         }
         pace::before_a_capacity_is_set();
@@ -198,7 +191,7 @@ impl Lab {
     pub fn disk_with(&self, name: &str, size: u64, options: &[&str]) -> Disk {
         let image = self.path(name);
         File::create_new(&image).unwrap().set_len(size).unwrap();
-        let device = crate::support::disks::attach(&image, options);
+        let device = crate::support::host::attach(&image, options);
         Disk {
             device: device.to_str().unwrap().to_owned(),
             image,
@@ -342,7 +335,7 @@ impl Drop for Disk {
                 try_tool("umount", &["--lazy", place]);
             }
         }
-        crate::support::disks::detach(Path::new(&self.device));
+        crate::support::host::detach(Path::new(&self.device));
     }
 }
 
@@ -354,17 +347,4 @@ pub fn is_frozen(place: &Path) -> bool {
         return false;
     }
     true
-}
-
-/// Bytes that no compressor likes, the same for the same seed.
-pub fn noise(length: usize, seed: u64) -> Vec<u8> {
-    let mut hasher = std::collections::hash_map::DefaultHasher::new();
-    let mut bytes = Vec::with_capacity(length + 8);
-    while bytes.len() < length {
-        use std::hash::Hasher;
-        hasher.write_u64(seed);
-        bytes.extend(hasher.finish().to_le_bytes());
-    }
-    bytes.truncate(length);
-    bytes
 }

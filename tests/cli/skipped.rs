@@ -2,7 +2,7 @@
 //! alone, only while it is whole, and only now. Each case ends with a restore that is looked into.
 
 use super::lab::{Disk, Lab, noise, tool, try_tool};
-use crate::support::disks::{attach, detach};
+use crate::support::host::{attach, detach};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -97,7 +97,7 @@ fn a_loop_device_on_a_partition_says_nothing_of_its_disk() {
         return;
     };
     let disk = lab.disk("disk", 160 << 20);
-    crate::support::disks::partition(Path::new(&disk.device), &[(40960, 200_000)]);
+    crate::support::host::partition(Path::new(&disk.device), &[(40960, 200_000)]);
     let part = format!("{}p1", disk.device);
     let over = Over::new(Path::new(&part), &[]);
     tool("mkfs.ext4", &["-qF", over.device.to_str().unwrap()]);
@@ -177,7 +177,7 @@ fn a_filesystem_that_gave_up_is_copied_whole() {
     let place = disk.mount("ext4");
     let trigger = format!("/sys/fs/ext4/{}/trigger_fs_error", disk.name());
     if !Path::new(&trigger).exists() {
-        return crate::support::disks::skipped("cli: a filesystem that gave up", "no trigger");
+        return crate::support::host::skipped("cli: a filesystem that gave up", "no trigger");
     }
     tool(
         "mount",

@@ -4,7 +4,7 @@
 //! reset.
 
 use super::lab::{Lab, tool, try_tool};
-use crate::support::disks::skipped;
+use crate::support::host::skipped;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};

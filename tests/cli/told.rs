@@ -27,7 +27,7 @@ fn disks_are_told_with_what_is_theirs() {
         return;
     };
     let mut disk = lab.disk("disk", 24 * MIB);
-    crate::support::disks::partition(Path::new(&disk.device), &[(2048, 2048)]);
+    crate::support::host::partition(Path::new(&disk.device), &[(2048, 2048)]);
     let taken = lab.json(&["snapshot", disk.name()]);
     // A copy has the same name in its table, and no snapshot.
     let copy = lab.disk("copy", 24 * MIB);
@@ -45,7 +45,7 @@ fn disks_are_told_with_what_is_theirs() {
     let inner = place.join("inner");
     File::create_new(&inner).unwrap().set_len(4 * MIB).unwrap();
     tool("mkfs.ext4", &["-q", inner.to_str().unwrap()]);
-    let device = crate::support::disks::attach(&inner, &[]);
+    let device = crate::support::host::attach(&inner, &[]);
     let mount = Unmounted(lab.at("inside"), device.to_str().unwrap().to_owned());
     fs::create_dir(&mount.0).unwrap();
     tool("mount", &[&mount.1, &mount.0]);
@@ -76,7 +76,7 @@ struct Unmounted(String, String);
 impl Drop for Unmounted {
     fn drop(&mut self) {
         super::lab::try_tool("umount", &[&self.0]);
-        crate::support::disks::detach(Path::new(&self.1));
+        crate::support::host::detach(Path::new(&self.1));
     }
 }
 
@@ -126,7 +126,7 @@ fn differences_are_told_by_partition_and_forwards_only() {
     let device = Path::new(&disk.device);
     for (table, seed) in [("gpt", 0), ("mbr", 100)] {
         match table {
-            "gpt" => crate::support::disks::partition(device, &[(2048, 4096), (8192, 8192)]),
+            "gpt" => crate::support::host::partition(device, &[(2048, 4096), (8192, 8192)]),
             _ => drop(disk.partition()),
         }
         let id = |document: Value| document["snapshot"].as_str().unwrap().to_owned();

@@ -3,7 +3,7 @@
 
 use super::lab::{Disk, Lab};
 use super::table::two_sentences;
-use crate::support::disks::attach;
+use crate::support::host::attach;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;

@@ -3,8 +3,8 @@
 
 use super::RAW_PARENT;
 use super::load::Raw;
+use crate::support::host::LoopDisk;
 use crate::support::rig::{Hashes, Rig, assert_mode, hashes, told};
-use crate::support::tracked::LoopDisk;
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
@@ -32,7 +32,7 @@ fn every_snapshot_of_a_long_chain_is_whole() {
         return;
     };
     let size = (16 << 20) + 3 * 512;
-    let disk = LoopDisk::new(RAW_PARENT, size, &["--direct-io=on"]);
+    let disk = LoopDisk::within(RAW_PARENT, size, &["--direct-io=on"]);
     let mut raw = Raw::open(&disk.device, size);
     let mut random = SmallRng::seed_from_u64(11);
     let mut kept: Kept = Vec::new();
@@ -77,7 +77,7 @@ fn scattered_changes_are_folded_into_a_new_base() {
     const BLOCKS: u64 = 10_000;
     const SECTORS: u64 = 128;
     let size = BLOCKS << 16;
-    let disk = LoopDisk::new(RAW_PARENT, size, &["--direct-io=on"]);
+    let disk = LoopDisk::within(RAW_PARENT, size, &["--direct-io=on"]);
     let raw = Raw::open(&disk.device, size);
     let mut kept: Kept = Vec::new();
     let mut shapes = Vec::new();

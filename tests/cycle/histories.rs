@@ -3,10 +3,9 @@
 
 use super::load::Raw;
 use super::proofs::{Bench, SIZE};
-use crate::support::disks::{losetup, skipped};
+use crate::support::host::{losetup, run, skipped};
 use crate::support::marks::{pages, put_back};
 use crate::support::rig::new_vault;
-use crate::support::tracked::run;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::unix::fs::FileExt;

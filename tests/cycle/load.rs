@@ -1,7 +1,7 @@
 //! What is done to the disks while they are copied: everything that changes a disk. It must never
 //! write to a raw disk while the gate is shut, so that the disk can be looked at.
 
-use crate::support::tracked::run;
+use crate::support::host::run;
 use nix::fcntl::{FallocateFlags, fallocate};
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};

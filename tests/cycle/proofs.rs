@@ -3,9 +3,9 @@
 
 use super::RAW_PARENT;
 use super::load::Raw;
-use crate::support::disks::losetup;
+use crate::support::host::{LoopDisk, attempt, losetup, run};
 use crate::support::rig::{Rig, assert_mode, hashes, new_vault, was_hidden};
-use crate::support::tracked::{LoopDisk, attempt, forget_pins, run};
+use crate::support::tracked::forget_pins;
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
 use std::fs::File;
@@ -28,7 +28,7 @@ pub(super) struct Bench {
 impl Bench {
     pub fn new(test: &str) -> Option<Self> {
         let rig = Rig::new(test)?;
-        let disk = LoopDisk::new(RAW_PARENT, SIZE + 3 * 512, &["--direct-io=on"]);
+        let disk = LoopDisk::within(RAW_PARENT, SIZE + 3 * 512, &["--direct-io=on"]);
         let mut bench = Self {
             rig,
             disk,

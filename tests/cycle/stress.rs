@@ -2,8 +2,8 @@
 
 use super::RAW_PARENT;
 use super::load::Raw;
+use crate::support::host::LoopDisk;
 use crate::support::rig::{Rig, rounds, told};
-use crate::support::tracked::LoopDisk;
 use stillpoint::model::{BlockIndex, BlockSet};
 use stillpoint::track::ChangeSource;
 
@@ -18,7 +18,7 @@ fn every_single_write_is_marked() {
     };
     let size: u64 = 128 << 20;
     let blocks = size >> 16;
-    let disk = LoopDisk::new(RAW_PARENT, size, &["--direct-io=on"]);
+    let disk = LoopDisk::within(RAW_PARENT, size, &["--direct-io=on"]);
     let mut marks = rig.marks(&disk);
     let raw = Raw::open(&disk.device, size);
     let (mut lost, rounds) = (0, rounds(15));

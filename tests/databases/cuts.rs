@@ -5,7 +5,7 @@ use super::hooks::Hooks;
 use super::ledger::{Book, Transfer};
 use super::server::{Database, Place, Server};
 use crate::cli::lab::{Disk, Lab, rounds, tool};
-use crate::support::disks::skipped;
+use crate::support::host::skipped;
 use jiff::Timestamp;
 use serde_json::Value;
 use std::path::Path;
@@ -138,7 +138,7 @@ fn check_restored<D: Database>(
     bank.lab
         .run(&["restore", id, &bank.lab.at("restored")])
         .expect(0);
-    let device = crate::support::disks::attach(&image, &["--direct-io=on"]);
+    let device = crate::support::host::attach(&image, &["--direct-io=on"]);
     let mut disk = Disk {
         device: device.to_str().unwrap().to_owned(),
         image: image.clone(),

@@ -1,7 +1,7 @@
 //! Several pairs of hooks run as one: the order, and what becomes of the others when one fails.
 
 use super::hooks::{Hooks, replace};
-use crate::support::disks::skipped;
+use crate::support::host::skipped;
 use std::fs::{self, DirBuilder, Permissions};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::PathBuf;

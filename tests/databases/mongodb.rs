@@ -4,7 +4,7 @@
 use super::hooks::Hooks;
 use super::server::found;
 use crate::cli::lab::{finish, tool};
-use crate::support::disks::skipped;
+use crate::support::host::skipped;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;

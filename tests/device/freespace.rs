@@ -2,7 +2,7 @@
 //! there, and the checker content.
 
 use super::dev;
-use crate::support::disks::{LoopDisk, Mounted, attach, available, detach, partition, run};
+use crate::support::host::{LoopDisk, Mount, attach, available, detach, partition, run};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
@@ -101,12 +101,12 @@ fn files(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 /// The free blocks of the filesystem mounted there, and where on which disk it lies.
-fn ask(mounted: &Mounted, disk: &LoopDisk) -> (BlockSet, Extent) {
+fn ask(mounted: &Mount, disk: &LoopDisk) -> (BlockSet, Extent) {
     let host = Host::here();
     let topology = Topology::scan(&host, &NoTables).unwrap();
     let mounts = Mounts::read(&host, &topology).unwrap();
     let mut all = mounts.filesystems().iter();
-    let filesystem = all.find(|fs| fs.target() == mounted.target).unwrap();
+    let filesystem = all.find(|fs| fs.target() == mounted.place).unwrap();
     let direct = filesystem.direct.unwrap();
     assert_eq!(direct.disk, dev(&topology, &disk.name()));
     match free_blocks(&host, &topology, filesystem, direct.disk).unwrap() {
@@ -117,8 +117,8 @@ fn ask(mounted: &Mounted, disk: &LoopDisk) -> (BlockSet, Extent) {
 
 /// A copy of the disk as a restore would make it: free blocks read as zeros.
 fn copy_without(disk: &LoopDisk, free: &BlockSet, size: Bytes) -> PathBuf {
-    let copy = disk.image.with_file_name("copy.img");
-    let (from, to) = (disk.image.to_str().unwrap(), copy.to_str().unwrap());
+    let copy = disk.file.with_file_name("copy.img");
+    let (from, to) = (disk.file.to_str().unwrap(), copy.to_str().unwrap());
     run("cp", &["--sparse=always", from, to]);
     let file = File::options().write(true).open(&copy).unwrap();
     let hole = nix::fcntl::FallocateFlags::FALLOC_FL_PUNCH_HOLE
@@ -151,10 +151,10 @@ struct Variant {
 fn throw_free_space_away(variant: &Variant) {
     let size = Bytes(400 * MIB + 12288);
     let disk = LoopDisk::new(size.0);
-    let path = disk.path.to_str().unwrap().to_owned();
+    let path = disk.path().to_str().unwrap().to_owned();
     let device = if variant.partitioned {
         // An odd start, so that no block of the filesystem is aligned to one of the disk.
-        partition(&disk.path, &[(2049, 790_000)]);
+        partition(disk.path(), &[(2049, 790_000)]);
         format!("{path}p1")
     } else {
         path
@@ -163,16 +163,16 @@ fn throw_free_space_away(variant: &Variant) {
     let mut options = options.to_vec();
     options.push(&device);
     run(mkfs, &options);
-    let mounted = Mounted::new(Path::new(&device), variant.mount);
-    churn(&mounted.target);
-    let before = files(&mounted.target);
+    let mounted = Mount::somewhere(Path::new(&device), variant.mount);
+    churn(&mounted.place);
+    let before = files(&mounted.place);
     let (free, place, copy) = {
-        let _frozen = Frozen::new(&mounted.target);
+        let _frozen = Frozen::new(&mounted.place);
         let (free, place) = ask(&mounted, &disk);
         let copy = copy_without(&disk, &free, size);
         (free, place, copy)
     };
-    let space = nix::sys::statvfs::statvfs(&mounted.target).unwrap();
+    let space = nix::sys::statvfs::statvfs(&mounted.place).unwrap();
     let told = free.len() * 65536;
     let all = space.blocks_free() * space.fragment_size();
     // An xfs keeps some of its free space back for its own trees, and does not count it there.
@@ -194,7 +194,7 @@ fn throw_free_space_away(variant: &Variant) {
     } else {
         "rw"
     };
-    drop(Mounted::new(&copied.0, nouuid));
+    drop(Mount::somewhere(&copied.0, nouuid));
     let (check, options) = variant.check.split_first().unwrap();
     let mut options = options.to_vec();
     options.push(copy_path);
@@ -204,8 +204,8 @@ fn throw_free_space_away(variant: &Variant) {
     } else {
         "ro"
     };
-    let again = Mounted::new(&copied.0, ro);
-    let after = files(&again.target);
+    let again = Mount::somewhere(&copied.0, ro);
+    let after = files(&again.place);
     assert_eq!(before.len(), after.len());
     for (name, bytes) in &before {
         assert!(after.get(name) == Some(bytes), "{} changed", name.display());
@@ -269,13 +269,13 @@ fn where_free_space_cannot_be_told_nothing_is_free() {
         return;
     }
     let disk = LoopDisk::new(160 * MIB);
-    run("mkfs.ext4", &["-qF", disk.path.to_str().unwrap()]);
-    let mounted = Mounted::new(&disk.path, "ro");
+    run("mkfs.ext4", &["-qF", disk.path().to_str().unwrap()]);
+    let mounted = Mount::somewhere(disk.path(), "ro");
     let host = Host::here();
     let topology = Topology::scan(&host, &NoTables).unwrap();
     let mounts = Mounts::read(&host, &topology).unwrap();
     let mut all = mounts.filesystems().iter();
-    let filesystem = all.find(|fs| fs.target() == mounted.target).unwrap();
+    let filesystem = all.find(|fs| fs.target() == mounted.place).unwrap();
     let disk = dev(&topology, &disk.name());
     let ask = |filesystem: &Filesystem| free_blocks(&host, &topology, filesystem, disk).unwrap();
     assert_eq!(ask(filesystem), Answer::Silent);

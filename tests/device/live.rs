@@ -1,9 +1,7 @@
 //! The same questions asked of real loop disks, with real filesystems on them.
 
 use super::{dev, names};
-use crate::support::disks::{
-    LoopDisk, Mounted, attach, available, detach, partition, run, skipped,
-};
+use crate::support::host::{LoopDisk, Mount, attach, available, detach, partition, run, skipped};
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
@@ -49,14 +47,14 @@ fn a_partitioned_disk_is_seen_as_the_system_tools_see_it() {
         return;
     }
     for (sector, first) in [(512_u32, 2048 * 512), (4096, 256 * 4096)] {
-        let disk = LoopDisk::with_options(64 * MIB, &["--sector-size", &sector.to_string()]);
-        let path = disk.path.to_str().unwrap();
+        let disk = LoopDisk::within("/tmp", 64 * MIB, &["--sector-size", &sector.to_string()]);
+        let path = disk.path().to_str().unwrap();
         let sectors = 16 * MIB / u64::from(sector);
         let begin = first / u64::from(sector);
-        partition(&disk.path, &[(begin, sectors), (begin + sectors, sectors)]);
+        partition(disk.path(), &[(begin, sectors), (begin + sectors, sectors)]);
         let second = PathBuf::from(format!("{path}p2"));
         mkfs("ext4", &second);
-        let mounted = Mounted::new(&second, "rw");
+        let mounted = Mount::somewhere(&second, "rw");
 
         let Now { topology, mounts } = look();
         let host = Host::here();
@@ -66,7 +64,7 @@ fn a_partitioned_disk_is_seen_as_the_system_tools_see_it() {
         assert_eq!(found.identity.size, Bytes(64 * MIB));
         assert_eq!(found.identity.logical_block, sector);
         assert_eq!((found.kind, found.request_based), (Kind::Loop, true));
-        assert_eq!(found.backing_file.as_deref(), Some(disk.image.as_path()));
+        assert_eq!(found.backing_file.as_deref(), Some(disk.file.as_path()));
         let starts: Vec<u64> = found.partitions.iter().map(|part| part.start.0).collect();
         assert_eq!(starts, [first, first + 16 * MIB]);
 
@@ -78,19 +76,19 @@ fn a_partitioned_disk_is_seen_as_the_system_tools_see_it() {
             found.identity.diskseq
         );
         assert!(!block::is_read_only(file.as_fd()).unwrap());
-        let image = File::open(&disk.image).unwrap();
+        let image = File::open(&disk.file).unwrap();
         let not_a_disk = block::size_in_bytes(image.as_fd()).unwrap_err();
         assert_eq!(not_a_disk.raw_os_error(), Some(libc::ENOTTY));
 
-        let filesystem = at(&mounts, &mounted.target);
+        let filesystem = at(&mounts, &mounted.place);
         let direct = filesystem.direct.unwrap();
         assert_eq!(direct.place, found.partitions[1].place());
         let uses = in_use(&topology, &mounts, &[], found.dev());
-        let target = mounted.target.to_string_lossy().into_owned();
+        let target = mounted.place.to_string_lossy().into_owned();
         assert_eq!(uses, [Use::Mounted(target)]);
         let of_partition = topology.resolve_disk(&host, second.to_str().unwrap());
         assert_eq!(of_partition.unwrap_err().kind(), ErrorKind::Usage);
-        let of_file = topology.resolve_disk(&host, disk.image.to_str().unwrap());
+        let of_file = topology.resolve_disk(&host, disk.file.to_str().unwrap());
         assert_eq!(of_file.unwrap_err().kind(), ErrorKind::Usage);
     }
 }
@@ -127,13 +125,13 @@ fn a_disk_in_a_file_on_a_disk() {
         return;
     }
     let outer = LoopDisk::new(64 * MIB);
-    mkfs("ext4", &outer.path);
-    let outer_mount = Mounted::new(&outer.path, "rw");
-    let image = outer_mount.target.join("inner disk.img");
+    mkfs("ext4", outer.path());
+    let outer_mount = Mount::somewhere(outer.path(), "rw");
+    let image = outer_mount.place.join("inner disk.img");
     File::create(&image).unwrap().set_len(24 * MIB).unwrap();
     let inner = Inner(attach(&image, &[]));
     mkfs("ext4", &inner.0);
-    let inner_mount = Mounted::new(&inner.0, "rw");
+    let inner_mount = Mount::somewhere(&inner.0, "rw");
 
     let Now { topology, mounts } = look();
     let outer_dev = dev(&topology, &outer.name());
@@ -141,11 +139,11 @@ fn a_disk_in_a_file_on_a_disk() {
     let order: Vec<&Path> = set.filesystems.iter().map(Filesystem::target).collect();
     assert_eq!(
         order,
-        [inner_mount.target.as_path(), outer_mount.target.as_path()]
+        [inner_mount.place.as_path(), outer_mount.place.as_path()]
     );
     assert!(set.partly_outside.is_empty());
-    let below = &at(&mounts, &inner_mount.target).below;
-    assert!(below.contains(&at(&mounts, &outer_mount.target).dev));
+    let below = &at(&mounts, &inner_mount.place).below;
+    assert!(below.contains(&at(&mounts, &outer_mount.place).dev));
     drop(inner_mount);
     drop(inner);
 }
@@ -156,15 +154,15 @@ fn a_btrfs_over_two_disks() {
         return;
     }
     let disks = [LoopDisk::new(160 * MIB), LoopDisk::new(160 * MIB)];
-    let paths = disks.each_ref().map(|disk| disk.path.to_str().unwrap());
+    let paths = disks.each_ref().map(|disk| disk.path().to_str().unwrap());
     run(
         "mkfs.btrfs",
         &["-qf", "-d", "raid0", "-m", "raid1", paths[0], paths[1]],
     );
     run("btrfs", &["device", "scan", paths[0], paths[1]]);
-    let mounted = Mounted::new(&disks[0].path, "rw");
+    let mounted = Mount::somewhere(disks[0].path(), "rw");
     let Now { topology, mounts } = look();
-    let filesystem = at(&mounts, &mounted.target);
+    let filesystem = at(&mounts, &mounted.place);
     let mut expected = disks.each_ref().map(LoopDisk::name);
     expected.sort();
     let mut members = names(&topology, &filesystem.members);
@@ -192,7 +190,7 @@ fn a_mount_in_another_namespace_can_be_reached() {
         return;
     }
     let disk = LoopDisk::new(32 * MIB);
-    mkfs("ext4", &disk.path);
+    mkfs("ext4", disk.path());
     let folder = tempfile::TempDir::new().unwrap();
     let script = "mount \"$1\" \"$2\" && echo mounted && read end";
     let mut shell = Command::new("unshare");
@@ -206,7 +204,7 @@ fn a_mount_in_another_namespace_can_be_reached() {
             script,
             "sh",
         ])
-        .args([&disk.path, folder.path()])
+        .args([disk.path(), folder.path()])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped());
     let mut shell = Elsewhere(shell.spawn().unwrap());

@@ -1,7 +1,7 @@
 //! A vault whose disk is really full, or really read-only.
 
 use super::disks;
-use crate::support::loops;
+use crate::support::host::{LoopDisk, Mount, available, run};
 use crate::support::model::{Chance, ModelDisk};
 use crate::support::vaults::{Take, Taken, check_all, take, vault_options};
 use std::path::Path;
@@ -10,43 +10,6 @@ use std::sync::Arc;
 use stillpoint::model::BLOCK_SIZE;
 use stillpoint::store::Vault;
 use stillpoint::{ErrorKind, Result};
-use tempfile::TempDir;
-
-/// A filesystem that is unmounted when dropped.
-struct Mounted(TempDir);
-
-impl Mounted {
-    fn new(arguments: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mounted = Self(folder);
-        run(
-            "mount",
-            &[arguments, &[mounted.path().to_str().unwrap()]].concat(),
-        );
-        mounted
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        // Busy for an instant while another test starts a process, which has our descriptors then.
-        let unmount = |how: &[&str]| {
-            let done = Command::new("umount").args(how).arg(self.0.path()).status();
-            done.is_ok_and(|status| status.success())
-        };
-        let _ = unmount(&[]) || unmount(&["--lazy"]);
-    }
-}
-
-fn run(program: &str, arguments: &[&str]) {
-    let output = Command::new(program).args(arguments).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{program} {arguments:?}: {said}");
-}
 
 fn failed(result: Result<Taken>) -> stillpoint::Error {
     match result {
@@ -87,39 +50,35 @@ fn fills(folder: &Path) {
 
 #[test]
 fn a_full_tmpfs_costs_only_the_run_that_filled_it() {
-    if !loops::can_run("a_full_tmpfs_costs_only_the_run_that_filled_it") {
+    if !available("a_full_tmpfs_costs_only_the_run_that_filled_it") {
         return;
     }
-    let mounted = Mounted::new(&["-t", "tmpfs", "-o", "size=8m", "stillpoint-test"]);
-    fills(mounted.path());
+    let mounted = Mount::tmpfs("8m");
+    fills(&mounted.place);
 }
 
 #[test]
 fn a_full_ext4_costs_only_the_run_that_filled_it() {
-    if !loops::can_run("a_full_ext4_costs_only_the_run_that_filled_it") {
+    if !available("a_full_ext4_costs_only_the_run_that_filled_it") {
         return;
     }
-    let disk = loops::LoopDisk::new(&vec![0; 24 << 20], 512);
-    let device = disk.device().to_str().unwrap();
-    run("mkfs.ext4", &["-q", "-m", "0", device]);
-    let mounted = Mounted::new(&[device]);
-    fills(mounted.path());
+    let disk = LoopDisk::new(24 << 20);
+    run("mkfs.ext4", &["-q", "-m", "0", &disk.device]);
+    let mounted = Mount::somewhere(disk.path(), "rw");
+    fills(&mounted.place);
 }
 
 #[test]
 fn a_read_only_vault_can_be_read_and_refuses_the_rest_in_words() {
-    if !loops::can_run("a_read_only_vault_can_be_read_and_refuses_the_rest_in_words") {
+    if !available("a_read_only_vault_can_be_read_and_refuses_the_rest_in_words") {
         return;
     }
-    let mounted = Mounted::new(&["-t", "tmpfs", "-o", "size=8m", "stillpoint-test"]);
-    let path = mounted.path().join("vault");
+    let mounted = Mount::tmpfs("8m");
+    let path = mounted.place.join("vault");
     let vault = Arc::new(Vault::create_local(&path, vault_options()).unwrap());
     let small = disks(0);
     let first = take(&vault, &small, Take::default()).unwrap();
-    run(
-        "mount",
-        &["-o", "remount,ro", mounted.path().to_str().unwrap()],
-    );
+    run("mount", &["-o", "remount,ro", mounted.path()]);
     small[0].write(0, &[9; 512]);
     let error = failed(take(&vault, &small, Take::default()));
     assert!(error.to_string().contains("Read-only"), "{error}");

@@ -57,7 +57,7 @@ struct Engine {
 }
 
 impl Engine {
-    fn start(run_dir: &Path, mounts: &[&Mounted], deadline: Duration) -> Self {
+    fn start(run_dir: &Path, mounts: &[&Filesystem], deadline: Duration) -> Self {
         let places = mounts.iter().map(|mount| mount.place.as_path());
         Self::start_at(run_dir, &places.collect::<Vec<_>>(), deadline)
     }
@@ -131,8 +131,8 @@ fn an_engine_killed_at_any_step_leaves_nothing_frozen() {
         return;
     }
     let run_dir = memory_dir();
-    let mounts = ["ext4", "xfs", "btrfs"].map(Mounted::new);
-    let mounts: Vec<&Mounted> = mounts.iter().collect();
+    let mounts = ["ext4", "xfs", "btrfs"].map(Filesystem::new);
+    let mounts: Vec<&Filesystem> = mounts.iter().collect();
     for step in ["started", "freezing", "frozen", "thawing", "thawed"] {
         let mut engine = Engine::start(run_dir.path(), &mounts, FAR);
         assert_eq!(records(run_dir.path()).len(), 1);
@@ -165,8 +165,8 @@ fn whoever_kills_the_whole_tree_of_the_engine_leaves_nothing_frozen() {
         return;
     }
     let run_dir = memory_dir();
-    let mounts = ["ext4", "xfs"].map(Mounted::new);
-    let mounts: Vec<&Mounted> = mounts.iter().collect();
+    let mounts = ["ext4", "xfs"].map(Filesystem::new);
+    let mounts: Vec<&Filesystem> = mounts.iter().collect();
     for step in ["started", "frozen"] {
         let mut engine = Engine::start(run_dir.path(), &mounts, FAR);
         let (root, guardian) = (engine.child.id(), engine.guardian);
@@ -193,8 +193,8 @@ fn an_engine_killed_while_it_freezes_leaves_nothing_frozen() {
         return;
     }
     let run_dir = memory_dir();
-    let mounts = ["ext4", "xfs", "btrfs"].map(Mounted::new);
-    let mounts: Vec<&Mounted> = mounts.iter().collect();
+    let mounts = ["ext4", "xfs", "btrfs"].map(Filesystem::new);
+    let mounts: Vec<&Filesystem> = mounts.iter().collect();
     for round in 0..12 {
         let mut engine = Engine::start(run_dir.path(), &mounts, FAR);
         for mount in &mounts {
@@ -217,8 +217,8 @@ fn the_engine_thaws_when_the_guardian_is_killed() {
         return;
     }
     let run_dir = memory_dir();
-    let mounts = ["ext4", "xfs"].map(Mounted::new);
-    let mounts: Vec<&Mounted> = mounts.iter().collect();
+    let mounts = ["ext4", "xfs"].map(Filesystem::new);
+    let mounts: Vec<&Filesystem> = mounts.iter().collect();
     let mut guardian = Guardian::start(options(run_dir.path(), &mounts, FAR)).unwrap();
     guardian.freeze().unwrap();
     assert!(expedited(run_dir.path()));
@@ -238,7 +238,7 @@ fn the_engine_thaws_when_the_guardian_is_stopped() {
         return;
     }
     let run_dir = memory_dir();
-    let mount = Mounted::new("ext4");
+    let mount = Filesystem::new("ext4");
     let short = Duration::from_secs(5);
     let mut guardian = Guardian::start(options(run_dir.path(), &[&mount], short)).unwrap();
     guardian.freeze().unwrap();
@@ -257,10 +257,10 @@ fn a_guardian_killed_before_the_freeze_freezes_nothing() {
         return;
     }
     let run_dir = memory_dir();
-    let mounts = ["ext4", "xfs"].map(Mounted::new);
+    let mounts = ["ext4", "xfs"].map(Filesystem::new);
     // A foreign freeze must survive the engine's own thaw: the record says what was not reached.
     let _stranger = Stranger::freezes(&mounts[1]);
-    let all: Vec<&Mounted> = mounts.iter().collect();
+    let all: Vec<&Filesystem> = mounts.iter().collect();
     let mut options = options(run_dir.path(), &all, FAR);
     // Writing out a frozen filesystem is no work: it must not block.
     options.sync_within = LONG;
@@ -279,7 +279,7 @@ fn the_emergency_thaw_finds_what_two_dead_processes_left() {
         return;
     }
     for run_dir in [memory_dir(), dir_in("/tmp")] {
-        let mounts = ["ext4", "xfs", "ext4"].map(Mounted::new);
+        let mounts = ["ext4", "xfs", "ext4"].map(Filesystem::new);
         let ours = [&mounts[0], &mounts[1]];
         let _stranger = Stranger::freezes(&mounts[2]);
         let mut engine = Engine::start(run_dir.path(), &ours, FAR);
@@ -327,7 +327,7 @@ fn past_its_deadline_a_guardian_that_is_stopped_is_trusted_no_more() {
         return;
     }
     for run_dir in [memory_dir(), dir_in("/tmp")] {
-        let mounts = ["ext4", "xfs"].map(Mounted::new);
+        let mounts = ["ext4", "xfs"].map(Filesystem::new);
         let all = [&mounts[0], &mounts[1]];
         let mut engine = Engine::start(run_dir.path(), &all, FAR);
         engine.tell("freeze");
@@ -365,7 +365,7 @@ fn a_record_of_an_earlier_boot_thaws_nothing() {
         return;
     }
     let run_dir = memory_dir();
-    let mount = Mounted::new("ext4");
+    let mount = Filesystem::new("ext4");
     let mut engine = Engine::start(run_dir.path(), &[&mount], FAR);
     engine.tell("freeze");
     engine.hear("frozen");
@@ -440,7 +440,7 @@ fn a_guardian_that_cannot_leave_its_starters_control_group_is_told() {
     };
     let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap();
     if groups.lines().all(|line| line.ends_with(":/")) {
-        crate::support::disks::skipped("freeze: shared control group", "all run in the top one");
+        crate::support::host::skipped("freeze: shared control group", "all run in the top one");
         return;
     }
     let mut disk = lab.disk("disk", 160 << 20);
@@ -463,7 +463,7 @@ fn the_guardian_inherits_nothing_from_the_engine() {
         return;
     }
     let run_dir = memory_dir();
-    let mount = Mounted::new("ext4");
+    let mount = Filesystem::new("ext4");
     let engine = Engine::start(run_dir.path(), &[&mount], FAR);
     let fds = |pid: u32| -> Vec<PathBuf> {
         let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
@@ -482,7 +482,7 @@ fn an_engine_that_waits_for_a_reader_on_the_frozen_disk_is_ended_by_the_deadline
         return;
     }
     let run_dir = memory_dir();
-    let mount = Mounted::new("ext4");
+    let mount = Filesystem::new("ext4");
     let mut engine = Engine::start(run_dir.path(), &[&mount], Duration::from_secs(1));
     engine.tell("freeze");
     engine.hear("frozen");

@@ -15,7 +15,7 @@ struct Hidden {
 impl Hidden {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let disk = LoopDisk::new(&dir.path().join("disk.img"), 64);
+        let disk = LoopDisk::new(64 << 20);
         format("ext4", &disk.device);
         let place = dir.path().join("mnt");
         std::fs::create_dir(&place).unwrap();

@@ -9,9 +9,9 @@ fn the_deadline_thaws_the_rest_while_one_freeze_is_stuck_on_a_stranger() {
         return;
     }
     let run_dir = memory_dir();
-    let outer = Mounted::new("ext4");
-    let inner = Mounted::within("ext4", &outer.place, 64);
-    let other = Mounted::new("xfs");
+    let outer = Filesystem::new("ext4");
+    let inner = Filesystem::within("ext4", &outer.place, 64);
+    let other = Filesystem::new("xfs");
     let short = Duration::from_secs(1);
     let mut guardian = Guardian::start(options(run_dir.path(), &[&other, &inner], short)).unwrap();
     let pid = guardian.pid().unwrap();
@@ -46,8 +46,8 @@ fn a_wrong_order_ends_at_the_deadline_and_leaves_nothing_frozen() {
         return;
     }
     let run_dir = memory_dir();
-    let outer = Mounted::new("ext4");
-    let inner = Mounted::within("ext4", &outer.place, 64);
+    let outer = Filesystem::new("ext4");
+    let inner = Filesystem::within("ext4", &outer.place, 64);
     let all = [&outer, &inner];
     let short = Duration::from_secs(1);
     let mut guardian = Guardian::start(in_turn(options(run_dir.path(), &all, short))).unwrap();
@@ -76,9 +76,9 @@ fn writing_out_is_bounded_and_comes_before_the_freeze() {
         return;
     }
     let run_dir = memory_dir();
-    let outer = Mounted::new("ext4");
-    let inner = Mounted::within("ext4", &outer.place, 64);
-    let other = Mounted::new("ext4");
+    let outer = Filesystem::new("ext4");
+    let inner = Filesystem::within("ext4", &outer.place, 64);
+    let other = Filesystem::new("ext4");
     let mut options = options(run_dir.path(), &[&other, &inner], FAR);
     options.sync_within = Duration::from_millis(500);
     let mut guardian = Guardian::start(options).unwrap();
@@ -105,8 +105,8 @@ fn a_loop_disk_is_frozen_before_what_it_lies_on() {
         return;
     }
     let run_dir = memory_dir();
-    let outer = Mounted::new("xfs");
-    let inner = Mounted::within("ext4", &outer.place, 64);
+    let outer = Filesystem::new("xfs");
+    let inner = Filesystem::within("ext4", &outer.place, 64);
     let all = [&inner, &outer];
     let mut guardian = Guardian::start(in_turn(options(run_dir.path(), &all, FAR))).unwrap();
     guardian.freeze().unwrap();
@@ -120,9 +120,9 @@ fn a_guardian_killed_in_a_stuck_freeze_is_outlived_by_its_engine() {
         return;
     }
     let run_dir = memory_dir();
-    let outer = Mounted::new("ext4");
-    let inner = Mounted::within("ext4", &outer.place, 64);
-    let other = Mounted::new("xfs");
+    let outer = Filesystem::new("ext4");
+    let inner = Filesystem::within("ext4", &outer.place, 64);
+    let other = Filesystem::new("xfs");
     // Long enough for the killer to come first.
     let short = Duration::from_secs(5);
     let mut guardian = Guardian::start(options(run_dir.path(), &[&other, &inner], short)).unwrap();

@@ -3,7 +3,7 @@
 
 use super::{Stage, status, warned};
 use crate::cli::lab::{code_of, wait};
-use crate::support::disks::skipped;
+use crate::support::host::skipped;
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;

@@ -2,8 +2,7 @@
 //! copy before it has read it.
 
 use super::writers::{Chain, KEPT, RECORD, Record, churned};
-use crate::support::rig::{Attached, Mount};
-use crate::support::tracked::{attempt, run};
+use crate::support::host::{LoopDisk, Mount, attempt, run};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -81,7 +80,7 @@ pub fn churn(folder: &Path) -> Result<u64, String> {
 }
 
 /// Mounts a copy so that nothing is repaired or replayed. The mount goes away first.
-pub fn mount(fstype: &str, image: &Path, place: &Path) -> (Mount, Attached) {
+pub fn mount(fstype: &str, image: &Path, place: &Path) -> (Mount, LoopDisk) {
     let options = match fstype {
         "ext4" => "ro,noload",
         "xfs" => "ro,norecovery,nouuid",
@@ -91,8 +90,8 @@ pub fn mount(fstype: &str, image: &Path, place: &Path) -> (Mount, Attached) {
         // Or the kernel takes it for the live one. Its blocks stay as they are.
         run("btrfstune", &["-f", "-m", image.to_str().unwrap()]);
     }
-    let attached = Attached::new(image);
-    (Mount::new(&attached.0, place, options), attached)
+    let attached = LoopDisk::of_file(image, &[]);
+    (Mount::new(&attached.device, place, options), attached)
 }
 
 /// Whether the filesystem's own checker finds it clean.
@@ -102,8 +101,8 @@ pub fn clean(fstype: &str, image: &Path, place: &Path) -> Result<(), String> {
         "ext4" => ("e2fsck", &["-fn", path]),
         "xfs" => {
             // A frozen xfs leaves a record in its log on purpose, which a mount takes out.
-            let attached = Attached::new(image);
-            drop(Mount::new(&attached.0, place, "nouuid"));
+            let attached = LoopDisk::of_file(image, &[]);
+            drop(Mount::new(&attached.device, place, "nouuid"));
             ("xfs_repair", &["-n", path])
         }
         _ => ("btrfs", &["check", "--readonly", "--force", path]),

@@ -151,7 +151,7 @@ fn killing_the_starter_its_group_or_its_cgroup_does_not_touch_the_job() {
     let (disk, place) = busy_disk(&lab);
     let cgroup = Group::new();
     if cgroup.is_none() {
-        crate::support::disks::skipped("job: cgroup killed", "no control group can be made");
+        crate::support::host::skipped("job: cgroup killed", "no control group can be made");
     }
     for way in ["sh", "group", "cgroup"] {
         if way == "cgroup" && cgroup.is_none() {

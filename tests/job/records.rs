@@ -132,7 +132,7 @@ fn a_folder_that_others_have_a_hand_in_is_refused() {
         std::os::unix::fs::chown(&real, Some(65534), None).unwrap();
         assert!(refused(&real).contains("another user"));
     } else {
-        crate::support::disks::skipped("job: another user's folder", "needs root");
+        crate::support::host::skipped("job: another user's folder", "needs root");
     }
 }
 

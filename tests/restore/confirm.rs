@@ -2,7 +2,7 @@
 //! was asked for. And the restored disk that stands beside its original.
 
 use crate::cli::lab::{Disk, Lab, PROGRAM, noise, tool, wait};
-use crate::support::disks::{partition, skipped};
+use crate::support::host::{partition, skipped};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};

@@ -2,7 +2,7 @@
 //! written.
 
 use crate::cli::lab::{Disk, Lab, Run, noise, tool, try_tool};
-use crate::support::disks::{attach, partition, skipped};
+use crate::support::host::{attach, partition, skipped};
 use nix::fcntl::{FcntlArg, Flock, FlockArg, fcntl};
 use std::fs::{self, File};
 use std::os::fd::AsFd;

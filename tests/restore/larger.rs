@@ -1,7 +1,7 @@
 //! Devices that are larger than the disk was: the partition table fits them, and only it changes.
 
 use crate::cli::lab::{Disk, Lab, noise, tool};
-use crate::support::disks::{partition, skipped};
+use crate::support::host::{partition, skipped};
 use serde_json::Value;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -321,10 +321,10 @@ fn the_kernel_reads_the_new_table() {
     let disk = disk_with(&lab, "disk", "ext4", 32 * MIB);
     lab.run(&["snapshot", &disk.device]).expect(0);
     // Not every kernel knows partition tables.
-    let control = crate::support::disks::attach(&disk.image, &["--partscan", "--read-only"]);
+    let control = crate::support::host::attach(&disk.image, &["--partscan", "--read-only"]);
     let name = control.file_name().unwrap().to_str().unwrap();
     let knows = Path::new(&format!("/sys/block/{name}/{name}p1")).exists();
-    crate::support::disks::detach(&control);
+    crate::support::host::detach(&control);
     if !knows {
         return skipped("restore: partitions", "the kernel knows no GPT");
     }

@@ -2,7 +2,7 @@
 
 use super::qcow2::{Unmount, has_qemu, same};
 use crate::cli::lab::{Disk, Lab, Run, finish, noise, tool, try_tool};
-use crate::support::disks::skipped;
+use crate::support::host::skipped;
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -299,9 +299,9 @@ fn a_job_that_cannot_be_is_not_started() {
         let run = lab.run(&[args, &["--detach"]].concat()).expect(code);
         assert!(run.stderr.contains(words), "{words}: {run:?}");
     }
-    let over = crate::support::disks::attach(target.device.as_ref(), &[]);
+    let over = crate::support::host::attach(target.device.as_ref(), &[]);
     let run = lab.run(&["restore", "latest", at, "--yes", "--detach"]);
-    crate::support::disks::detach(&over);
+    crate::support::host::detach(&over);
     assert!(run.expect(6).stderr.contains("lies on it"));
     assert_eq!(
         lab.json(&["job", "list"])["jobs"].as_array().unwrap().len(),

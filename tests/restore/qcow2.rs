@@ -1,7 +1,7 @@
 //! qcow2 images, judged by QEMU's own tool.
 
 use crate::cli::lab::{Lab, noise, tool, try_tool};
-use crate::support::disks::skipped;
+use crate::support::host::skipped;
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;

@@ -2,7 +2,7 @@
 
 use crate::cli::lab::{Disk, Lab, noise, tool};
 use crate::restore::qcow2::Unmount;
-use crate::support::disks::skipped;
+use crate::support::host::skipped;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
 

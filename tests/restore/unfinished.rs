@@ -2,7 +2,7 @@
 //! that looks whole; the same command again makes it so.
 
 use crate::cli::lab::{Disk, Lab, noise, tool, try_tool, wait};
-use crate::support::disks::partition;
+use crate::support::host::partition;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::File;
@@ -151,7 +151,7 @@ fn a_device_that_fails_says_how_to_go_on() {
     std::fs::create_dir(&place).unwrap();
     let at = place.to_str().unwrap();
     if !try_tool("mount", &["-t", "tmpfs", "-o", "size=16m", "tmpfs", at]) {
-        return crate::support::disks::skipped("restore: failing device", "no tmpfs");
+        return crate::support::host::skipped("restore: failing device", "no tmpfs");
     }
     let unmount = super::qcow2::Unmount(at.to_owned());
     let target = lab.disk("small/target", 32 * MIB);

@@ -13,7 +13,7 @@ fn victims(test: &str) -> Vec<(&'static str, Victim)> {
     match Group::new() {
         Some(group) => victims.push(("cgroup", Victim::Cgroup(group))),
         None => {
-            crate::support::disks::skipped(test, "no control group can be made");
+            crate::support::host::skipped(test, "no control group can be made");
         }
     }
     victims

@@ -1,6 +1,6 @@
 //! The maps of a tracked disk, read and put back past the tracker.
 
-use super::tracked::LoopDisk;
+use super::host::LoopDisk;
 use aya::maps::{Array, HashOfMaps, Map, MapData};
 use stillpoint::track::PinDir;
 

@@ -1,9 +1,7 @@
 //! What several test areas need. It must never leave anything behind.
 
 pub mod cli;
-pub mod disks;
-pub mod freezable;
-pub mod loops;
+pub mod host;
 pub mod marks;
 pub mod model;
 pub mod pace;

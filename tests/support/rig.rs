@@ -1,9 +1,9 @@
 //! What it takes to snapshot loop disks from within a test: a vault, a tracker and a run directory
 //! of its own, and an eye on the disks while they stand still. It must never leave anything behind.
 
-use super::disks::losetup;
+use super::host::LoopDisk;
 use super::run_dirs;
-use super::tracked::{LoopDisk, attempt, forget_pins, private_pins, run};
+use super::tracked::{forget_pins, private_pins};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -280,47 +280,6 @@ impl Quiesce for Watching {
 
     fn freezes(&self) -> bool {
         self.inner.freezes()
-    }
-}
-
-/// A mount, undone at the end whatever happens, thawed first.
-pub struct Mount(pub PathBuf);
-
-impl Mount {
-    pub fn new(device: &str, place: &Path, options: &str) -> Self {
-        std::fs::create_dir_all(place).unwrap();
-        run("mount", &["-o", options, device, place.to_str().unwrap()]);
-        Self(place.to_owned())
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        let place = self.0.to_str().unwrap_or_default();
-        for _ in 0..50 {
-            if attempt("umount", &[place]).status.success() {
-                return;
-            }
-            // Fails when it is not frozen, as it should be.
-            attempt("fsfreeze", &["--unfreeze", place]);
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        attempt("umount", &["--lazy", place]);
-    }
-}
-
-/// A file attached to a loop device.
-pub struct Attached(pub String);
-
-impl Attached {
-    pub fn new(file: &Path) -> Self {
-        Self(losetup(&["--find", "--show", file.to_str().unwrap()]))
-    }
-}
-
-impl Drop for Attached {
-    fn drop(&mut self) {
-        attempt("losetup", &["--detach", &self.0]);
     }
 }
 

@@ -1,32 +1,13 @@
 //! Loop disks under a private tracker. Everything is undone when it is dropped, also in a panic.
 
-use super::disks::{losetup, skipped};
+use super::host::{LoopDisk, run, skipped};
 use super::pace;
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use stillpoint::model::{BLOCK_SIZE, BlockSet, Bytes, DevNumber, DiskIdentity};
 use stillpoint::track::{DiskTracker, PinDir, TrackedDisk, Tracker};
-use tempfile::TempDir;
-
-/// Runs a command to its end and gives what it printed; panics with its words when it fails.
-pub fn run(program: &str, args: &[&str]) -> String {
-    let output = attempt(program, args);
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program} {args:?}: {said}");
-    String::from_utf8_lossy(&output.stdout).trim().to_owned()
-}
-
-/// Runs a command to its end, whatever it says.
-pub fn attempt(program: &str, args: &[&str]) -> Output {
-    let command = Command::new(program)
-        .args(args)
-        .stdin(Stdio::null())
-        .output();
-    command.unwrap_or_else(|error| panic!("cannot run {program}: {error}"))
-}
 
 /// A tracker of this test alone, stopped at the end.
 pub struct PrivateTracker {
@@ -118,34 +99,8 @@ pub fn unpaced_pins() -> PinDir {
     PinDir::named(&format!("{PREFIX}{}-{count}", std::process::id())).unwrap()
 }
 
-/// A loop disk on a sparse file.
-pub struct LoopDisk {
-    pub device: String,
-    pub file: PathBuf,
-    /// Dropped after the device is gone.
-    _dir: TempDir,
-}
-
+/// What tests of tracking do to a disk.
 impl LoopDisk {
-    /// A disk of `size` bytes, with more options for losetup, its file below `parent`.
-    pub fn new(parent: &str, size: u64, options: &[&str]) -> Self {
-        let dir = tempfile::Builder::new()
-            .prefix("stillpoint-test-")
-            .tempdir_in(parent)
-            .unwrap();
-        let file = dir.path().join("disk.img");
-        File::create_new(&file).unwrap().set_len(size).unwrap();
-        let mut args = vec!["--find", "--show"];
-        args.extend(options);
-        args.push(file.to_str().unwrap());
-        let device = losetup(&args);
-        Self {
-            device,
-            file,
-            _dir: dir,
-        }
-    }
-
     fn sysfs(&self, name: &str) -> Option<String> {
         let disk = self.device.trim_start_matches("/dev/");
         let text = std::fs::read_to_string(format!("/sys/block/{disk}/{name}"));
@@ -218,32 +173,6 @@ impl LoopDisk {
     /// The whole contents, from below.
     pub fn contents(&self) -> Vec<u8> {
         std::fs::read(&self.file).unwrap()
-    }
-}
-
-impl Drop for LoopDisk {
-    fn drop(&mut self) {
-        attempt("losetup", &["--detach", &self.device]);
-    }
-}
-
-/// A mount of a device, undone at the end.
-pub struct Mount(PathBuf);
-
-impl Mount {
-    pub fn new(device: &str, place: &Path) -> Self {
-        std::fs::create_dir_all(place).unwrap();
-        run("mount", &[device, place.to_str().unwrap()]);
-        Self(place.to_owned())
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        let place = self.0.to_str().unwrap_or_default();
-        if !attempt("umount", &[place]).status.success() {
-            attempt("umount", &["--lazy", place]);
-        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Every kind of change is marked: the marks are compared with the file below the disk.
 
-use crate::support::disks::skipped;
-use crate::support::tracked::{LoopDisk, Mount, PrivateTracker, attempt, differing, run};
+use crate::support::host::{LoopDisk, Mount, attempt, run, skipped};
+use crate::support::tracked::{PrivateTracker, differing};
 use stillpoint::model::{BLOCK_SIZE, BlockSet, block_count};
 use stillpoint::track::{ChangeSource, DiskTracker, Witness};
 
@@ -36,7 +36,7 @@ fn single_sectors_mark_exactly_their_blocks() {
     for (sector, tail) in [(512, 0), (512, 3 * 512), (4096, 0), (4096, 5 * 4096)] {
         let size = 20 * MIB + tail;
         let option = format!("--sector-size={sector}");
-        let disk = LoopDisk::new("/tmp", size, &[&option]);
+        let disk = LoopDisk::within("/tmp", size, &[&option]);
         let mut changes = disk.track(&mut tracker);
         let last = block_count(stillpoint::model::Bytes(size)) - 1;
         let mut case = |offset: u64, length: u64, expected: &[u64]| {
@@ -60,7 +60,7 @@ fn reads_and_flushes_mark_nothing() {
     let Some(mut tracker) = PrivateTracker::start("reads_and_flushes") else {
         return;
     };
-    let disk = LoopDisk::new("/tmp", 16 * MIB, &[]);
+    let disk = LoopDisk::within("/tmp", 16 * MIB, &[]);
     let mut changes = disk.track(&mut tracker);
     let seen = marks_of(&mut changes, || {
         run(
@@ -84,7 +84,7 @@ fn discards_and_zeroes_mark_what_they_take() {
         return;
     };
     for options in [&[][..], &["--direct-io=on"]] {
-        let disk = LoopDisk::new("/tmp", 40 * MIB, options);
+        let disk = LoopDisk::within("/tmp", 40 * MIB, options);
         let mut changes = disk.track(&mut tracker);
         for zero in [&[][..], &["--zeroout"]] {
             disk.write(0, 40 * MIB as usize, 3);
@@ -124,7 +124,7 @@ fn a_discard_of_terabytes_is_marked_and_voids_nothing() {
         return;
     };
     let size = 2 << 40;
-    let disk = LoopDisk::new("/dev/shm", size, &[]);
+    let disk = LoopDisk::within("/dev/shm", size, &[]);
     let mut changes = disk.track(&mut tracker);
     let total = size / BLOCK_SIZE;
     let whole = marks_of(&mut changes, || {
@@ -166,7 +166,7 @@ fn partitions_are_marked_where_they_lie_on_the_disk() {
     let Some(mut tracker) = PrivateTracker::start("partitions") else {
         return;
     };
-    let disk = LoopDisk::new("/tmp", 64 * MIB, &[]);
+    let disk = LoopDisk::within("/tmp", 64 * MIB, &[]);
     // No table, for sfdisk ends with a sync of all filesystems, and another test may have one
     // frozen. A loop device keeps partitions that its last user forgot.
     let _parts = ["1", "2"].map(|number| Partition(disk.device.clone(), number));
@@ -263,7 +263,7 @@ fn filesystems_change_nothing_unseen() {
         ("xfs", "-K", &["--direct-io=on"]),
         ("btrfs", "-K", &["--sector-size=4096"]),
     ] {
-        let disk = LoopDisk::new("/tmp", 320 * MIB, options);
+        let disk = LoopDisk::within("/tmp", 320 * MIB, options);
         let mut changes = disk.track(&mut tracker);
         let mut watched = Watched {
             parent: changes.cut().unwrap(),
@@ -278,7 +278,7 @@ fn filesystems_change_nothing_unseen() {
         let at = place.display();
         let shell = |script: String| run("sh", &["-c", &script]);
         {
-            let _mount = Mount::new(&device, &place);
+            let _mount = Mount::new(&device, &place, "rw");
             shell(format!("cp -r /usr/share/doc/[a-g]* {at}/; sync -f {at}"));
             watched.check(&format!("{fstype}, files"));
             shell(format!("rm -rf {at}/[a-d]*; sync -f {at}"));
@@ -296,7 +296,7 @@ fn each_reader_keeps_its_own_parent() {
     let Some(mut tracker) = PrivateTracker::start("each_reader") else {
         return;
     };
-    let disk = LoopDisk::new("/tmp", 16 * MIB, &[]);
+    let disk = LoopDisk::within("/tmp", 16 * MIB, &[]);
     let mut hourly = disk.track(&mut tracker);
     let mut daily = disk.track(&mut tracker);
     let mut cuts = Vec::new();

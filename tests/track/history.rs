@@ -1,9 +1,9 @@
 //! What is of another history is not taken for this one: cuts by their names, disks whose contents
 //! became others without a request.
 
-use crate::support::disks::{losetup, skipped};
+use crate::support::host::{LoopDisk, losetup, run, skipped};
 use crate::support::pace;
-use crate::support::tracked::{LoopDisk, PrivateTracker, run};
+use crate::support::tracked::PrivateTracker;
 use std::fs::File;
 use std::path::Path;
 use stillpoint::model::BLOCK_SIZE;
@@ -21,7 +21,7 @@ fn a_cut_is_known_by_its_name_until_others_have_taken_its_place() {
     let Some(mut tracker) = PrivateTracker::start("a_cut_is_known") else {
         return;
     };
-    let disk = LoopDisk::new("/tmp", SIZE, &[]);
+    let disk = LoopDisk::within("/tmp", SIZE, &[]);
     let mut changes = disk.track(&mut tracker);
     let cut = changes.cut().unwrap();
     assert_ne!(cut.name, changes.cut().unwrap().name);
@@ -72,7 +72,7 @@ fn a_capacity_that_was_set_and_set_back_is_noticed() {
     let Some(mut tracker) = PrivateTracker::start("a_capacity_that_was_set") else {
         return;
     };
-    let disk = LoopDisk::new("/tmp", SIZE, &[]);
+    let disk = LoopDisk::within("/tmp", SIZE, &[]);
     let mut changes = disk.track(&mut tracker);
     let resized = |size: u64| {
         let file = File::options().write(true).open(&disk.file).unwrap();
@@ -147,7 +147,7 @@ fn a_loop_device_that_shows_another_part_of_its_file_is_noticed() {
         return;
     };
     let half = format!("--sizelimit={}", SIZE / 2);
-    let disk = LoopDisk::new("/tmp", SIZE, &[&half]);
+    let disk = LoopDisk::within("/tmp", SIZE, &[&half]);
     let mut changes = disk.track(&mut tracker);
     if changes.witness().unwrap().capacity.is_none() {
         skipped(test, "this kernel cannot tell");
@@ -174,7 +174,7 @@ fn a_file_put_in_the_place_of_another_is_noticed() {
     let Some(mut tracker) = PrivateTracker::start(test) else {
         return;
     };
-    let disk = LoopDisk::new("/tmp", SIZE, &["--read-only"]);
+    let disk = LoopDisk::within("/tmp", SIZE, &["--read-only"]);
     let mut changes = disk.track(&mut tracker);
     let (parent, identity) = (changes.cut().unwrap(), disk.identity());
     if identity.diskseq.is_none() {
@@ -205,7 +205,7 @@ fn without_a_watch_on_capacities_tracking_works_and_proves_nothing_of_before() {
     let Some(mut private) = PrivateTracker::start("without_a_watch") else {
         return;
     };
-    let disk = LoopDisk::new("/tmp", SIZE, &[]);
+    let disk = LoopDisk::within("/tmp", SIZE, &[]);
     let mut changes = disk.track(&mut private);
     let parent = changes.cut().unwrap();
     if parent.capacity.is_none() {

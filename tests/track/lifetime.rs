@@ -1,8 +1,8 @@
 //! Marks outlive processes, and nothing that ended is taken for going on.
 
-use crate::support::disks::{losetup, skipped};
+use crate::support::host::{LoopDisk, losetup, skipped};
 use crate::support::marks::pages;
-use crate::support::tracked::{LoopDisk, PrivateTracker, private_pins};
+use crate::support::tracked::{PrivateTracker, private_pins};
 use std::os::unix::process::ExitStatusExt;
 use stillpoint::ErrorKind;
 use stillpoint::model::{BLOCK_SIZE, Bytes, DevNumber};
@@ -45,7 +45,7 @@ fn racing_starters_share_one_tracker() {
         .unwrap()
         .stop()
         .unwrap();
-    let disk = LoopDisk::new("/tmp", SIZE, &[]);
+    let disk = LoopDisk::within("/tmp", SIZE, &[]);
     let race = || {
         let (mut tracker, started) = Tracker::start(&tracker.pins.0).unwrap();
         let witness = tracker
@@ -97,7 +97,7 @@ fn marks_outlive_a_killed_process() {
     let Some(mut tracker) = PrivateTracker::start("marks_outlive") else {
         return;
     };
-    let disk = LoopDisk::new("/tmp", SIZE, &[]);
+    let disk = LoopDisk::within("/tmp", SIZE, &[]);
     let Some(diskseq) = disk.described().diskseq else {
         skipped("marks_outlive", "no disk sequence numbers");
         return;
@@ -138,7 +138,7 @@ fn an_undisturbed_disk_has_a_proof_and_a_restarted_tracker_has_none() {
     let Some(mut tracker) = PrivateTracker::start("an_undisturbed_disk") else {
         return;
     };
-    let disk = LoopDisk::new("/tmp", SIZE, &[]);
+    let disk = LoopDisk::within("/tmp", SIZE, &[]);
     let identity = disk.identity();
     let mut changes = disk.track(&mut tracker);
     let parent = changes.cut().unwrap();
@@ -185,7 +185,7 @@ fn another_disk_or_size_begins_anew() {
     let Some(mut tracker) = PrivateTracker::start("another_disk_or_size") else {
         return;
     };
-    let disk = LoopDisk::new("/tmp", SIZE, &[]);
+    let disk = LoopDisk::within("/tmp", SIZE, &[]);
     let mut changes = disk.track(&mut tracker);
     let first = changes.cut().unwrap();
     assert_eq!(disk.track(&mut tracker).witness().unwrap().map, first.map);
@@ -250,7 +250,7 @@ fn either_copy_marks_and_accounts_alone() {
         let Some(mut private) = PrivateTracker::start("either_copy") else {
             return;
         };
-        let disk = LoopDisk::new("/tmp", SIZE, &[]);
+        let disk = LoopDisk::within("/tmp", SIZE, &[]);
         let mut changes = disk.track(&mut private);
         changes.advance().unwrap();
         disk.write(2 * BLOCK_SIZE, 4096, 1);
@@ -310,7 +310,7 @@ fn only_marks_of_ones_own_are_taken_away() {
     let Some(mut tracker) = PrivateTracker::start("only_marks_of_ones_own") else {
         return;
     };
-    let disk = LoopDisk::new("/tmp", SIZE, &[]);
+    let disk = LoopDisk::within("/tmp", SIZE, &[]);
     drop(disk.track(&mut tracker));
     let tracker = &mut tracker.tracker;
     let first = tracker.marks_of(disk.dev()).unwrap().unwrap();
@@ -330,7 +330,7 @@ fn who_holds_programs_that_were_replaced_does_not_stop_their_successors() {
     let Some(old) = PrivateTracker::start("who_holds_programs_that_were_replaced") else {
         return;
     };
-    let disk = LoopDisk::new("/tmp", SIZE, &[]);
+    let disk = LoopDisk::within("/tmp", SIZE, &[]);
     let PrivateTracker { pins, tracker: old } = old;
     Tracker::open(&pins.0).unwrap().unwrap().stop().unwrap();
     let (mut new, _) = Tracker::start(&pins.0).unwrap();

@@ -1,7 +1,7 @@
 //! Under load: whoever copies what is marked until the disk is quiet has exactly what is on it.
 
-use crate::support::disks::skipped;
-use crate::support::tracked::{LoopDisk, PrivateTracker, differing};
+use crate::support::host::{LoopDisk, skipped};
+use crate::support::tracked::{PrivateTracker, differing};
 use std::os::unix::fs::FileExt;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -110,7 +110,7 @@ fn copying_what_is_marked_gives_the_disk() {
         skipped("copying_what_is_marked", "no fio");
         return;
     }
-    let disk = LoopDisk::new("/dev/shm", SIZE, &[]);
+    let disk = LoopDisk::within("/dev/shm", SIZE, &[]);
     let mut often = Chain::new(disk.track(&mut tracker));
     let mut seldom = Chain::new(disk.track(&mut tracker));
     let identity = disk.identity();

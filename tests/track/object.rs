@@ -1,7 +1,6 @@
 //! The committed kernel object is what its source says.
 
-use crate::support::disks::skipped;
-use crate::support::tracked::attempt;
+use crate::support::host::{attempt, skipped};
 use std::path::Path;
 
 #[test]
