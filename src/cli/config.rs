@@ -1,7 +1,7 @@
 //! The configuration file: what an operator settles once for a host. What the command line says
 //! goes before it. It must never be taken from a file that others than root can write to.
 
-use super::hooks::{HookArgs, OnHookFailureArg, hook_time};
+use super::args::{HookArgs, OnHookFailureArg, hook_time};
 use crate::engine::HookWishes;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use serde::Deserialize;

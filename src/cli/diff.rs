@@ -1,8 +1,9 @@
 //! `diff`: which places of a disk differ between two snapshots.
 
 use super::args::{Common, DiffArgs};
+use super::context;
+use super::find::{find_disk, find_snapshot};
 use super::outcome::{Outcome, counted};
-use super::pick::pick;
 use super::progress::Progress;
 use crate::engine::{diff, partitions_of};
 use crate::error::{Error, ErrorKind, Result};
@@ -18,10 +19,10 @@ use std::fmt::Write;
 const SHOWN: usize = 50;
 
 pub fn run(args: &DiffArgs, common: &Common, progress: &Progress) -> Result<Outcome> {
-    let vault = super::open_vault(common)?;
+    let vault = context::open_vault(common)?;
     let disk = args.disk.as_deref();
     let find = |text: &str| -> Result<(Dated, Manifest)> {
-        let found = super::find(&vault, text, disk.as_slice(), progress)?;
+        let found = find_snapshot(&vault, text, disk.as_slice(), progress)?;
         let manifest = vault.manifest(&found)?;
         Ok((Dated::new(&found, &manifest), manifest))
     };
@@ -29,7 +30,10 @@ pub fn run(args: &DiffArgs, common: &Common, progress: &Progress) -> Result<Outc
     if one.host == two.host {
         refuse_backwards(older, newer)?;
     }
-    let (from, to) = (pick(&vault, &one, disk)?, pick(&vault, &two, disk)?);
+    let (from, to) = (
+        find_disk(&vault, &one, disk)?,
+        find_disk(&vault, &two, disk)?,
+    );
     let places = diff(&vault, from, to, progress)?;
     // What cannot be read is no partition of anybody's.
     let partitions = partitions_of(&vault, to, progress).unwrap_or_default();

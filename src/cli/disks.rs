@@ -1,6 +1,7 @@
 //! `disks`: what there is to snapshot here.
 
 use super::args::Common;
+use super::context;
 use super::outcome::{Outcome, cells, counted, table_text};
 use crate::device::{Disk, Filesystem, Freezable, freezable};
 use crate::engine::{Scene, Silent, find_parents};
@@ -67,7 +68,7 @@ fn last_snapshots(common: &Common, scene: &Scene) -> Result<HashMap<DevNumber, S
     if common.vault.as_deref().is_none_or(str::is_empty) {
         return Ok(HashMap::new());
     }
-    let vault = super::open_vault(common)?;
+    let vault = context::open_vault(common)?;
     let host = nix::unistd::gethostname().unwrap_or_default();
     let known = vault.snapshots_of(&host.to_string_lossy())?;
     let disks: Vec<Disk> = scene.topology.disks().cloned().collect();

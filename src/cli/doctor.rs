@@ -2,6 +2,7 @@
 //! nothing unless `--freeze-test` asks for it.
 
 use super::args::{Common, DoctorArgs};
+use super::context;
 use super::outcome::Outcome;
 use crate::device::read::io_uring_available;
 use crate::device::{Facts, Host};
@@ -68,7 +69,7 @@ pub fn run(args: &DoctorArgs, common: &Common) -> Result<Outcome> {
         add_look(&mut found, common)?;
         Value::Null
     } else {
-        super::need_root()?;
+        context::need_root()?;
         let test = freeze_test(&args.freeze_test, &common.places()?)?;
         add_test(&mut found, &test);
         document(&test)
@@ -119,7 +120,7 @@ fn add_look(found: &mut Findings, common: &Common) -> Result<()> {
 
 /// Whether the vault that is set can be reached, written to, and has room; and where it lies.
 fn add_vault(found: &mut Findings, common: &Common) {
-    let vault = match super::open_vault(common) {
+    let vault = match context::open_vault(common) {
         Ok(vault) => vault,
         Err(error) => return found.add("vault", &error.to_string(), false, error.hint()),
     };

@@ -31,6 +31,11 @@ pub fn allowed(code: u8) -> u8 {
     }
 }
 
+/// The code of what could not be done as asked after all.
+pub fn below(code: u8) -> u8 {
+    if code == DONE { BELOW } else { code }
+}
+
 /// The code for a failure.
 pub fn code(kind: ErrorKind) -> u8 {
     match kind {

@@ -1,6 +1,7 @@
 //! `init`: makes a vault.
 
 use super::args::InitArgs;
+use super::context;
 use super::outcome::Outcome;
 use crate::error::{ErrorKind, Result};
 use crate::model::printable::one_line;
@@ -9,7 +10,7 @@ use serde_json::json;
 use std::path::Path;
 
 pub fn run(args: &InitArgs) -> Result<Outcome> {
-    super::refuse_remote(&args.directory)?;
+    context::refuse_remote(&args.directory)?;
     let options = VaultOptions {
         name: args.name.clone(),
         description: args.description.clone(),

@@ -1,9 +1,11 @@
 //! `list`: the snapshots of a vault.
 
 use super::args::{Common, ListArgs, tag};
+use super::context;
 use super::exit::DAMAGED;
 use super::listed::Shown;
 use super::outcome::{Outcome, counted, listed, table_text};
+use super::signals;
 use crate::engine::{FreeTrace, MayLack, may_lack_of_all};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Manifest;
@@ -21,7 +23,7 @@ const MOST_DOUBTS: usize = 2000;
 const MOST_NAMES: usize = 16;
 
 pub fn run(args: &ListArgs, common: &Common) -> Result<Outcome> {
-    let vault = super::open_vault(common)?;
+    let vault = context::open_vault(common)?;
     let tags = args.tags.iter().map(|text| tag(text));
     let tags = tags.collect::<Result<Vec<_>>>()?;
     let Found {
@@ -101,7 +103,7 @@ fn read_all(
     let mut there = There::default();
     // The newest first, more or less: should not all be told, these are.
     for snapshot in snapshots.iter().rev() {
-        super::signals::check()?;
+        signals::check()?;
         match vault.manifest(snapshot) {
             Ok(manifest) => {
                 found.dated.push(Dated::new(snapshot, &manifest));

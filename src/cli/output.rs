@@ -3,7 +3,7 @@
 //! Nothing but plain text is ever written: what a terminal would obey leaves as an escape.
 
 use super::args::Common;
-use super::exit::{BELOW, DONE, code, exit};
+use super::exit::{below, code, exit};
 use super::outcome::Outcome;
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::clip;
@@ -58,7 +58,7 @@ fn cut_short(code: u8, errno: Errno) -> ExitCode {
         errno.desc()
     );
     say_last(&verdict(&why), "make room where its output goes");
-    exit(if code == DONE { BELOW } else { code })
+    exit(below(code))
 }
 
 /// Prints why there is no answer, and gives the exit code.

@@ -1,9 +1,8 @@
 //! Progress on stderr: a bar on a terminal, a short line every few seconds elsewhere. A thread of
-//! its own writes it, so that a reader who does not read never holds up the engine; and whoever
-//! keeps the job's record is told too.
+//! its own writes it, so that a reader who does not read never holds up the engine. The writer of the
+//! job's record gets each event too.
 
 use super::args::Common;
-use super::job::Mail;
 use super::output::write_patiently;
 use super::signals;
 use crate::engine::{Event, Monitor};
@@ -25,11 +24,31 @@ const EVERY: Duration = Duration::from_secs(5);
 /// Events that may wait; more are dropped.
 const QUEUE: usize = 64;
 
+/// How much is shown.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Verbosity {
+    /// Warnings alone.
+    Quiet,
+    Usual,
+    /// Phases and notes too.
+    Verbose,
+}
+
+impl Verbosity {
+    fn of(common: &Common) -> Self {
+        match (common.quiet, common.verbose) {
+            (true, _) => Self::Quiet,
+            (_, true) => Self::Verbose,
+            _ => Self::Usual,
+        }
+    }
+}
+
 /// Shows the engine's events.
 pub struct Progress {
     events: Mutex<Option<Sender<Event>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
-    record: OnceLock<Arc<Mail>>,
+    record: OnceLock<Arc<dyn Monitor + Send>>,
     over: Arc<AtomicBool>,
 }
 
@@ -45,7 +64,7 @@ impl Progress {
     /// Starts to show.
     pub fn start(common: &Common) -> Self {
         let (events, shown) = bounded(QUEUE);
-        let (quiet, verbose) = (common.quiet, common.verbose);
+        let verbosity = Verbosity::of(common);
         let over = Arc::<AtomicBool>::default();
         let (alone, is_alone) = bounded::<()>(0);
         let thread = std::thread::Builder::new()
@@ -55,7 +74,7 @@ impl Progress {
                 move || {
                     have_own_files();
                     drop(alone);
-                    show(&shown, (quiet, verbose), &over);
+                    show(&shown, verbosity, &over);
                 }
             })
             .ok();
@@ -70,8 +89,8 @@ impl Progress {
         }
     }
 
-    /// From here on the record of the job hears everything too.
-    pub fn attach(&self, record: Arc<Mail>) {
+    /// From here on the record of the job gets each event too.
+    pub fn attach(&self, record: Arc<dyn Monitor + Send>) {
         // A run is one job: there is no second.
         let _ = self.record.set(record);
     }
@@ -96,7 +115,7 @@ impl Monitor for Progress {
     fn tell(&self, event: Event) {
         let event = plain(event);
         if let Some(record) = self.record.get() {
-            record.hear(&event);
+            record.tell(event.clone());
         }
         if let Ok(events) = self.events.lock()
             && let Some(events) = events.as_ref()
@@ -122,11 +141,11 @@ fn plain(event: Event) -> Event {
     }
 }
 
-fn show(events: &Receiver<Event>, (quiet, verbose): (bool, bool), over: &AtomicBool) {
-    if std::io::stderr().is_terminal() && !quiet {
+fn show(events: &Receiver<Event>, verbosity: Verbosity, over: &AtomicBool) {
+    if std::io::stderr().is_terminal() && verbosity != Verbosity::Quiet {
         on_terminal(events);
     } else {
-        as_lines(events, (quiet, verbose), over);
+        as_lines(events, verbosity, over);
     }
 }
 
@@ -155,7 +174,11 @@ fn on_terminal(events: &Receiver<Event>) {
     bar.finish_and_clear();
 }
 
-fn as_lines(events: &Receiver<Event>, (quiet, verbose): (bool, bool), over: &AtomicBool) {
+fn as_lines(events: &Receiver<Event>, verbosity: Verbosity, over: &AtomicBool) {
+    let (quiet, verbose) = (
+        verbosity == Verbosity::Quiet,
+        verbosity == Verbosity::Verbose,
+    );
     let mut last = Instant::now();
     let mut begun = Instant::now();
     let mut phase = String::new();
@@ -200,14 +223,14 @@ fn line(text: &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::args::Line;
+    use super::super::args::CommandLine;
     use super::*;
     use clap::Parser;
     use std::os::fd::AsRawFd;
 
     #[test]
     fn what_is_opened_after_the_start_is_not_copied() {
-        let line = Line::try_parse_from(["stillpoint", "disks"]).unwrap();
+        let line = CommandLine::try_parse_from(["stillpoint", "disks"]).unwrap();
         for _ in 0..100 {
             let progress = Progress::start(&line.common);
             let (reader, _writer) = std::io::pipe().unwrap();

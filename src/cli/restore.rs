@@ -2,14 +2,16 @@
 
 use super::args::{Common, FormatArg, RestoreArgs};
 use super::confirm::Asking;
+use super::context;
 use super::exit::DAMAGED;
+use super::find::{find_disk, find_snapshot};
+use super::may_lack;
 use super::outcome::{Outcome, listed};
-use super::pick::pick;
 use super::progress::Progress;
 use super::signals;
 use crate::engine::{
-    Event, Goal, ImageFormat, Monitor, Overwritten, RestoreOptions, Restored, could_restore,
-    is_stdout, refused_to_overwrite, restore,
+    Event, Goal, Monitor, Overwritten, RestoreOptions, Restored, could_restore, is_stdout,
+    refused_to_overwrite, restore,
 };
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::format::Manifest;
@@ -35,9 +37,9 @@ static LOOKING: Mutex<()> = Mutex::new(());
 
 pub fn run(args: &RestoreArgs, common: &Common, progress: &Progress) -> Result<Outcome> {
     check(args, common)?;
-    let vault = super::open_vault(common)?;
+    let vault = context::open_vault(common)?;
     let wanted: Vec<&str> = wanted(args).collect();
-    let manifest = vault.manifest(&super::find(&vault, &args.id, &wanted, progress)?)?;
+    let manifest = vault.manifest(&find_snapshot(&vault, &args.id, &wanted, progress)?)?;
     drop(LOOKING.lock());
     let options = options(args, &vault, &manifest)?;
     let begun = Instant::now();
@@ -47,7 +49,7 @@ pub fn run(args: &RestoreArgs, common: &Common, progress: &Progress) -> Result<O
     };
     let restored = restore(&vault, &manifest, &options, &asking)?;
     let mut outcome = answer(&manifest, &restored, begun.elapsed());
-    super::doubtful::warn_of_one(&vault, &manifest, &mut outcome);
+    may_lack::warn_of_one(&vault, &manifest, &mut outcome);
     outcome.aside = to_stdout(args);
     Ok(outcome)
 }
@@ -98,7 +100,7 @@ pub fn foresee(args: &RestoreArgs, vault: &Vault) -> Result<()> {
     let _alone = LOOKING.lock();
     let nobody = Nobody { yes: args.yes };
     let wanted: Vec<&str> = wanted(args).collect();
-    let manifest = vault.manifest(&super::find(vault, &args.id, &wanted, &nobody)?)?;
+    let manifest = vault.manifest(&find_snapshot(vault, &args.id, &wanted, &nobody)?)?;
     let options = options(args, vault, &manifest)?;
     could_restore(vault, &manifest, &options, &nobody)
 }
@@ -125,7 +127,7 @@ impl Monitor for Nobody {
 
 fn options(args: &RestoreArgs, vault: &Vault, manifest: &Manifest) -> Result<RestoreOptions> {
     for name in wanted(args) {
-        pick(vault, manifest, Some(name))?;
+        find_disk(vault, manifest, Some(name))?;
     }
     let stdout = match to_stdout(args) {
         true => {
@@ -149,17 +151,8 @@ fn options(args: &RestoreArgs, vault: &Vault, manifest: &Manifest) -> Result<Res
         keep_going: args.keep_going,
         move_gpt: !args.no_move_gpt,
         grow: args.grow,
-        workers: super::workers(),
+        workers: context::workers(),
     })
-}
-
-impl FormatArg {
-    fn format(self) -> ImageFormat {
-        match self {
-            Self::Raw => ImageFormat::Raw,
-            Self::Qcow2 => ImageFormat::Qcow2,
-        }
-    }
 }
 
 fn answer(manifest: &Manifest, restored: &[Restored<'_>], took: Duration) -> Outcome {

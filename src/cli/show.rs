@@ -1,6 +1,8 @@
 //! `show`: everything about one snapshot.
 
 use super::args::{Common, ShowArgs};
+use super::context;
+use super::find::find_snapshot;
 use super::outcome::Outcome;
 use super::progress::Progress;
 use super::signals;
@@ -13,8 +15,8 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 
 pub fn run(args: &ShowArgs, common: &Common, progress: &Progress) -> Result<Outcome> {
-    let vault = super::open_vault(common)?;
-    let manifest = vault.manifest(&super::find(&vault, &args.id, &[], progress)?)?;
+    let vault = context::open_vault(common)?;
+    let manifest = vault.manifest(&find_snapshot(&vault, &args.id, &[], progress)?)?;
     let mut json = document(&manifest);
     // For people: the document holds what the manifest does.
     let shown = printable::copy(&manifest).map_err(|error| {

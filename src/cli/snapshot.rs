@@ -2,6 +2,7 @@
 
 use super::args::{Common, SnapshotArgs, tag};
 use super::config::Config;
+use super::context;
 use super::outcome::{Outcome, end_of, first_warnings, listed};
 use super::progress::Progress;
 use crate::engine::{
@@ -35,7 +36,7 @@ pub struct Checked {
 
 /// What can be refused without looking at any disk; and what the arguments mean.
 pub fn check(args: &SnapshotArgs, common: &Common) -> Result<Checked> {
-    super::need_root()?;
+    context::need_root()?;
     let config = common.config.as_deref();
     if args.hooks.any() && args.level.level() < Level::Application {
         let message = "hooks were named, and no --level application: they would not be run";
@@ -56,7 +57,7 @@ pub fn run(args: &SnapshotArgs, common: &Common, progress: &Progress) -> Result<
         on_busy,
         hooks,
     } = check(args, common)?;
-    let vault = super::open_vault(common)?;
+    let vault = context::open_vault(common)?;
     let choice = if args.all {
         protectable(&vault, &args.exclude)?
     } else {
@@ -74,7 +75,7 @@ pub fn run(args: &SnapshotArgs, common: &Common, progress: &Progress) -> Result<
         max_freeze: args.max_freeze,
         on_busy,
         allow_fuzzy: args.allow_fuzzy,
-        workers: super::workers(),
+        workers: context::workers(),
         hooks,
     };
     let places = common.places()?;

@@ -1,6 +1,7 @@
 //! `thaw`: the emergency exit.
 
 use super::args::Common;
+use super::context;
 use super::outcome::Outcome;
 use super::progress::Progress;
 use crate::engine::{Event, Monitor};
@@ -12,7 +13,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 pub fn run(common: &Common) -> Result<Outcome> {
-    super::need_root()?;
+    context::need_root()?;
     let report = thaw(&common.run_dir)?;
     // Applications may wait for the filesystems; none may wait for the verdict.
     let owed = run_owed(&common.run_dir, Path::new("/proc/self/exe"))?;
@@ -63,7 +64,7 @@ fn verdict(owed: &OwedReport) -> Result<()> {
 /// Thaws what dead runs have left before anything of a new one is written: what it writes first,
 /// the record of its job, may lie on what is frozen. Answers what is to be told.
 pub fn before_a_run(common: &Common, progress: &Progress) -> Vec<String> {
-    if super::need_root().is_err() {
+    if context::need_root().is_err() {
         // Which is refused soon.
         return Vec::new();
     }

@@ -1,6 +1,7 @@
 //! `track`: noting what changes, without a snapshot.
 
 use super::args::{Common, TrackAction, TrackArgs};
+use super::context;
 use super::outcome::Outcome;
 use super::progress::Progress;
 use crate::engine::{Scene, start_tracking, stop_tracking};
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 use std::fmt::Write;
 
 pub fn run(args: &TrackArgs, common: &Common, progress: &Progress) -> Result<Outcome> {
-    super::need_root()?;
+    context::need_root()?;
     let places = common.places()?;
     let scene = Scene::look()?;
     let disks = scene.resolve(&args.disks)?;

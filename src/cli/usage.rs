@@ -1,7 +1,7 @@
 //! What is said when the command line cannot be understood: once, in one sentence, with what would
 //! be understood. It must never show a value from the environment.
 
-use super::args::Line;
+use super::args::CommandLine;
 use super::exit::{DONE, USAGE, exit};
 use super::output::{PATIENCE, conclude_error, verdict, write_patiently};
 use crate::error::{Error, ErrorKind};
@@ -71,7 +71,7 @@ fn missing(error: &clap::Error, meant: &Command) -> Option<(String, String)> {
 /// The command that the words lead to, as far as they name one. What the environment sets is not
 /// known to it.
 fn meant_by(given: &[OsString]) -> Command {
-    let mut command = Line::command();
+    let mut command = CommandLine::command();
     command.build();
     for word in given {
         if let Some(next) = command.find_subcommand(word) {
@@ -114,7 +114,7 @@ mod tests {
     fn said(words: &[&str]) -> (String, String) {
         let given: Vec<OsString> = words.iter().map(OsString::from).collect();
         let all = ["stillpoint"].iter().chain(words);
-        let error = Line::try_parse_from(all).unwrap_err();
+        let error = CommandLine::try_parse_from(all).unwrap_err();
         let error = explained(&error, &mut meant_by(&given));
         (error.to_string(), error.hint().unwrap().to_owned())
     }

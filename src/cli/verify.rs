@@ -1,7 +1,11 @@
 //! `verify`: whether what the vault holds is whole.
 
+use super::against_disk;
 use super::args::{Common, VerifyArgs};
+use super::context;
 use super::exit::DAMAGED;
+use super::find::find_snapshot;
+use super::may_lack;
 use super::outcome::{Outcome, counted, first_warnings, listed};
 use super::progress::Progress;
 use crate::engine::{Noted, VerifyOptions, VerifyReport, verify};
@@ -15,20 +19,20 @@ const MOST_DAMAGE: usize = 9000;
 
 pub fn run(args: &VerifyArgs, common: &Common, progress: &Progress) -> Result<Outcome> {
     if args.against_disk {
-        return super::against::run(args, common, progress);
+        return against_disk::run(args, common, progress);
     }
-    let vault = super::open_vault(common)?;
+    let vault = context::open_vault(common)?;
     let snapshots = if args.all {
         vault.snapshots()?
     } else {
         args.ids
             .iter()
-            .map(|id| super::find(&vault, id, &[], progress))
+            .map(|id| find_snapshot(&vault, id, &[], progress))
             .collect::<Result<Vec<_>>>()?
     };
     let options = VerifyOptions {
         sample: args.sample,
-        workers: super::workers(),
+        workers: context::workers(),
     };
     let report = verify(&vault, &snapshots, &options, progress)?;
     let damaged: BTreeSet<_> = report.broken.iter().map(|broken| broken.snapshot).collect();
@@ -58,7 +62,7 @@ pub fn run(args: &VerifyArgs, common: &Common, progress: &Progress) -> Result<Ou
         json["warnings"] = first_warnings(&warnings, TELLS_ALL).into();
     }
     let mut outcome = Outcome::done(json, text).below(!warnings.is_empty());
-    if let Err(error) = super::doubtful::warn(&vault, &snapshots, &mut outcome) {
+    if let Err(error) = may_lack::warn(&vault, &snapshots, &mut outcome) {
         outcome.warn(&format!(
             "snapshots of early versions were not looked for: {error}"
         ));

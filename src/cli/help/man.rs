@@ -3,7 +3,7 @@
 
 use super::catalog::{PAGES, Page};
 use super::page::{Block, Span, blocks};
-use crate::cli::args::Line;
+use crate::cli::args::CommandLine;
 use crate::error::{Error, ErrorKind, Result};
 use clap::CommandFactory;
 use clap_mangen::roff::{Inline, Roff, bold, roman};
@@ -24,7 +24,7 @@ pub fn write(folder: &Path) -> Result<usize> {
         .with_hint("name a folder that is there and can be written to")
         .with_source(error)
     };
-    clap_mangen::generate_to(Line::command(), folder).map_err(failed)?;
+    clap_mangen::generate_to(CommandLine::command(), folder).map_err(failed)?;
     for page in &PAGES {
         let name = format!("stillpoint-{}.{SECTION}", page.name);
         fs::write(folder.join(name), roff(page)).map_err(failed)?;

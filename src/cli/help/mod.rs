@@ -1,7 +1,6 @@
 //! `help`: what a command takes, and the pages for people. They are part of the binary, as on the
 //! worst day there is nothing else. It must never need a vault, a network, or root.
 
-mod args;
 mod catalog;
 mod man;
 mod page;
@@ -10,12 +9,11 @@ mod pager;
 mod tests;
 mod text;
 
-pub use args::{HelpArgs, after_commands};
+pub use catalog::PAGES;
 
-use super::args::{Common, Line};
+use super::args::{CommandLine, Common, HelpArgs};
 use super::outcome::Outcome;
 use crate::error::{Error, ErrorKind, Result};
-use catalog::PAGES;
 use clap::CommandFactory;
 use serde_json::json;
 
@@ -44,7 +42,7 @@ fn told(topic: &[String]) -> Result<String> {
     {
         return Ok(text::wrapped(&page::blocks(page.markdown), WIDTH));
     }
-    let mut commands = Line::command();
+    let mut commands = CommandLine::command();
     // Usage lines name the commands above only then.
     commands.build();
     let mut command = &mut commands;

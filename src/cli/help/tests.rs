@@ -67,7 +67,7 @@ fn every_page_is_listed_shown_and_linked() {
             "{}",
             page.name
         );
-        let commands = Line::command();
+        let commands = CommandLine::command();
         assert!(
             commands.find_subcommand(page.name).is_none(),
             "{}",
@@ -94,7 +94,7 @@ fn a_command_says_the_same_as_with_its_option() {
         let words = command.split_whitespace().map(String::from);
         let said = told(&words.clone().collect::<Vec<_>>()).unwrap();
         let line = ["stillpoint".into()].into_iter().chain(words);
-        let option = Line::try_parse_from(line.chain(["--help".into()])).unwrap_err();
+        let option = CommandLine::try_parse_from(line.chain(["--help".into()])).unwrap_err();
         assert_eq!(said, option.to_string());
     }
     for unknown in ["nosuch", "job nosuch", "snapshot now", "rescue now"] {
@@ -115,7 +115,7 @@ fn every_command_line_that_is_written_is_one() {
             }
             count += 1;
             let words = shlex::split(&text).unwrap();
-            match Line::try_parse_from(&words) {
+            match CommandLine::try_parse_from(&words) {
                 Ok(line) => {
                     if let crate::cli::args::Command::Help(args) = line.command {
                         told(&args.topic).unwrap_or_else(|_| panic!("{name}: {text}"));
@@ -132,7 +132,7 @@ fn every_command_line_that_is_written_is_one() {
 
 #[test]
 fn every_option_that_is_written_is_one() {
-    let mut commands = Line::command();
+    let mut commands = CommandLine::command();
     commands.build();
     let mut known = BTreeSet::new();
     let mut left = vec![&commands];

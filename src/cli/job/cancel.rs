@@ -1,9 +1,8 @@
 //! `job cancel`: asks a job to stop, which thaws and takes back what it has done.
 
-use super::super::args::Common;
+use super::super::args::{Common, JobCancelArgs};
 use super::super::exit::BELOW;
 use super::super::outcome::Outcome;
-use super::args::CancelArgs;
 use super::status::{document, verdict};
 use super::wait::until_it_ends;
 use crate::error::{Error, ErrorKind, Result};
@@ -11,7 +10,7 @@ use crate::job::State;
 use nix::errno::Errno;
 use std::time::Instant;
 
-pub fn run(args: &CancelArgs, common: &Common) -> Result<Outcome> {
+pub fn run(args: &JobCancelArgs, common: &Common) -> Result<Outcome> {
     let folder = super::open(common)?;
     let id = folder.find(&args.id)?;
     let before = folder.look(id)?;

@@ -3,6 +3,8 @@
 //! asks the vault and the job folder anything, and it is left behind where they do not answer.
 
 use super::super::args::{Command, Common};
+use super::super::context;
+use super::super::dispatch;
 use super::super::outcome::Outcome;
 use super::super::output::write_patiently;
 use super::recorder::record_of_this;
@@ -35,9 +37,9 @@ const GROUP: &str = "stillpoint-job-";
 /// Starts the command as a job of its own.
 pub fn detach(word: &str, command: &Command, common: &Common) -> Result<Outcome> {
     let until = Instant::now() + ANSWER;
-    command.check(common)?;
+    dispatch::check(command, common)?;
     if word == "snapshot" {
-        super::super::need_root()?;
+        context::need_root()?;
     }
     let path = super::folder_path(common)?;
     let id = JobId::generate(Timestamp::now())?;
@@ -164,10 +166,10 @@ pub fn settle(id: JobId, command: &Command, common: &Common) -> Result<Settled> 
 
 /// Makes the log and the record, and speaks to the log from here on.
 fn make_known(id: JobId, command: &Command, common: &Common) -> Result<JobFolder> {
-    let (vault, foresee) = (common.vault.clone(), command.foresight());
+    let (vault, foresee) = (common.vault.clone(), dispatch::foresight(command));
     // What does not answer is waited for later.
     within(STEP, move || {
-        let vault = super::super::open_named(vault.as_deref())?;
+        let vault = context::open_named(vault.as_deref())?;
         foresee(&vault)
     })
     .unwrap_or(Ok(()))?;

@@ -2,8 +2,7 @@
 //! that very run, or hang; who waits in the kernel for it cannot be ended, and its process cannot
 //! end before it. So that is never the run's own process, and this one is left behind then.
 
-use super::super::exit::{DONE, USAGE, exit};
-use super::recorder::below;
+use super::super::exit::{DONE, USAGE, below, exit};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::job::{JobFolder, JobRecord, Keep};
 use crate::sys::process::{close_from, hear_signals, ignore_signals, spawn_deaf};

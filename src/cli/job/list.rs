@@ -1,8 +1,8 @@
 //! `job list`: the jobs of this host.
 
-use super::super::args::{Command, Common, Line};
+use super::super::args::{Command, CommandLine, Common, JobListArgs};
 use super::super::outcome::{Outcome, cells, counted, table_text};
-use super::args::ListArgs;
+use super::super::signals;
 use super::folder_path;
 use super::status::doing;
 use crate::error::{ErrorKind, Result};
@@ -22,7 +22,7 @@ const MOST_NAME: usize = 32;
 /// Most bytes of what went wrong.
 const MOST_WHY: usize = 100;
 
-pub fn run(args: &ListArgs, common: &Common) -> Result<Outcome> {
+pub fn run(args: &JobListArgs, common: &Common) -> Result<Outcome> {
     let path = folder_path(common)?;
     let folder = match JobFolder::open(&path) {
         Err(error) if error.kind() == ErrorKind::NotFound => None,
@@ -31,7 +31,7 @@ pub fn run(args: &ListArgs, common: &Common) -> Result<Outcome> {
     let (mut shown, mut unreadable) = (Vec::new(), Vec::new());
     if let Some(folder) = &folder {
         for id in folder.jobs()? {
-            super::super::signals::check()?;
+            signals::check()?;
             match folder.look(id) {
                 Ok(record) => shown.push(brief(record)),
                 // Removed while this was listing.
@@ -158,7 +158,7 @@ fn asked_for(args: &[String]) -> Vec<String> {
     let words = ["stillpoint"]
         .into_iter()
         .chain(args.iter().map(String::as_str));
-    let disks = match Line::try_parse_from(words).map(|line| line.command) {
+    let disks = match CommandLine::try_parse_from(words).map(|line| line.command) {
         Ok(Command::Snapshot(args)) => args.disks,
         Ok(Command::Restore(args)) => args.disk.into_iter().collect(),
         _ => Vec::new(),

@@ -1,13 +1,12 @@
 //! `job logs`: the end of what a detached job has said.
 
-use super::super::args::Common;
+use super::super::args::{Common, JobLogsArgs};
 use super::super::outcome::Outcome;
-use super::args::LogsArgs;
 use crate::error::{ErrorKind, Result};
 use crate::model::printable;
 use serde_json::json;
 
-pub fn run(args: &LogsArgs, common: &Common) -> Result<Outcome> {
+pub fn run(args: &JobLogsArgs, common: &Common) -> Result<Outcome> {
     let folder = super::open(common)?;
     let id = folder.find(&args.id)?;
     let log = folder

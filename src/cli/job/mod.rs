@@ -1,7 +1,6 @@
 //! `job`, and what makes a run a job: its record, and going on without its starter. Nothing here
 //! may make a run wait for the folder that the records stand in.
 
-mod args;
 mod cancel;
 mod detach;
 mod keeper;
@@ -13,16 +12,14 @@ mod starter;
 mod status;
 mod wait;
 
-pub use args::JobArgs;
 pub use detach::{detach, settle};
 pub use keeper::{RECORD_KEEPER_COMMAND, record_keeper_main};
-pub use recorder::{Mail, attend};
+pub use recorder::attend;
 
-use super::args::Common;
+use super::args::{Common, JobAction, JobArgs};
 use super::outcome::Outcome;
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{DEFAULT_FOLDER, JobFolder};
-use args::JobAction;
 use std::path::PathBuf;
 
 /// `job`.

@@ -2,12 +2,12 @@
 //! may stand still, frozen by the very run, and nobody waits for it without a bound.
 
 use super::super::args::Common;
-use super::super::exit::{BELOW, DONE, code};
+use super::super::exit::code;
 use super::super::outcome::Outcome;
 use super::super::output::error_document;
 use super::super::progress::Progress as Shown;
 use super::keeper::RecordKeeper;
-use crate::engine::Event;
+use crate::engine::{Event, Monitor};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{JobId, JobRecord, MAX_WARNINGS, ProcessStamp, Progress, State};
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -52,6 +52,16 @@ pub struct Mail {
     bell: Condvar,
 }
 
+impl Monitor for Mail {
+    fn tell(&self, event: Event) {
+        self.hear(event);
+    }
+
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
 impl Mail {
     fn lock(&self) -> MutexGuard<'_, Letter> {
         // Held for moments, and never while a file is written.
@@ -59,21 +69,21 @@ impl Mail {
     }
 
     /// Takes note of an event.
-    pub fn hear(&self, event: &Event) {
+    fn hear(&self, event: Event) {
         let mut letter = self.lock();
         match event {
             Event::Phase(phase) => {
-                letter.phase = Some(phase.clone());
+                letter.phase = Some(phase);
                 letter.progress = None;
             }
             Event::Progress { done, total } => {
                 letter.progress = Some(Progress {
-                    done_bytes: *done,
-                    total_bytes: *total,
+                    done_bytes: done,
+                    total_bytes: total,
                 });
             }
             Event::Warning(warning) if letter.warnings.len() < MAX_WARNINGS => {
-                letter.warnings.push(warning.clone());
+                letter.warnings.push(warning);
             }
             Event::Warning(_) | Event::Said(_) | Event::Note(_) => return,
         }
@@ -135,10 +145,10 @@ pub fn attend(
 ) -> Result<Outcome> {
     let mail = Arc::new(Mail::default());
     for warning in warnings {
-        mail.hear(&Event::Warning(warning.clone()));
+        mail.hear(Event::Warning(warning.clone()));
     }
     let (job, answers, begun) = begin(command, common, &mail);
-    progress.attach(Arc::clone(&mail));
+    progress.attach(Arc::<Mail>::clone(&mail));
     let mut result = work();
     if let (Some(job), Ok(outcome)) = (job, &mut result)
         && let Value::Object(document) = &mut outcome.json
@@ -249,11 +259,6 @@ fn keep(mail: &Mail, mut keeper: RecordKeeper, mut record: JobRecord, answer: &S
     // It is to be out of the job's control group before that is removed.
     keeper.finish(GONE_WITHIN);
     let _ = answer.send(written);
-}
-
-/// The same, but that it is not done as asked.
-pub(super) fn below(code: u8) -> u8 {
-    if code == DONE { BELOW } else { code }
 }
 
 fn end_of(result: &Result<Outcome>) -> End {

@@ -1,8 +1,7 @@
 //! `job status`: everything about one job.
 
-use super::super::args::Common;
+use super::super::args::{Common, JobStatusArgs};
 use super::super::outcome::{Outcome, end_of, first_warnings};
-use super::args::StatusArgs;
 use crate::error::Result;
 use crate::job::{JobFolder, JobRecord, State, clip};
 use crate::model::printable::{lines, one_line};
@@ -14,7 +13,7 @@ const MOST: usize = 8000;
 /// The same in a document.
 const MOST_TEXT: usize = 2000;
 
-pub fn run(args: &StatusArgs, common: &Common) -> Result<Outcome> {
+pub fn run(args: &JobStatusArgs, common: &Common) -> Result<Outcome> {
     let folder = super::open(common)?;
     let record = folder.look(folder.find(&args.id)?)?;
     Ok(Outcome::done(document(&record, &folder), describe(&record)))

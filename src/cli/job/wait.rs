@@ -1,9 +1,8 @@
 //! `job wait`: until a job has ended; and to end as it did.
 
-use super::super::args::Common;
+use super::super::args::{Common, JobWaitArgs};
 use super::super::outcome::Outcome;
 use super::super::signals;
-use super::args::WaitArgs;
 use super::status::{doing, verdict};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{JobFolder, JobId, JobRecord, State};
@@ -14,7 +13,7 @@ use std::time::{Duration, Instant};
 /// How often is looked.
 const PAUSE: Duration = Duration::from_millis(50);
 
-pub fn run(args: &WaitArgs, common: &Common) -> Result<Outcome> {
+pub fn run(args: &JobWaitArgs, common: &Common) -> Result<Outcome> {
     let folder = super::open(common)?;
     let id = folder.find(&args.id)?;
     let until = args

@@ -1,9 +1,9 @@
 //! `schema`: what the documents of `--json` look like, as JSON Schema. The files beside this one
 //! are written by hand; keys are only ever added to them.
 
+use super::args::SchemaArgs;
 use super::outcome::Outcome;
 use crate::error::{Error, ErrorKind, Result};
-use clap::Args;
 use serde_json::{Map, Value, json};
 
 /// The dialect.
@@ -37,14 +37,6 @@ const DOCUMENTS: [(&str, &str); 21] = [
     ("track", include_str!("track.json")),
     ("verify", include_str!("verify.json")),
 ];
-
-#[derive(Args, Debug)]
-#[command(after_help = "Example:\n  stillpoint schema snapshot\n  stillpoint schema job status")]
-pub struct SchemaArgs {
-    /// A command, or error, or detach; none given: all, by command
-    #[arg(num_args = 0..=2)]
-    pub command: Vec<String>,
-}
 
 pub fn run(args: &SchemaArgs) -> Result<Outcome> {
     let schema = if args.command.is_empty() {

@@ -1,9 +1,10 @@
 //! `verify --against-disk`: a snapshot beside the disk that it was taken of.
 
 use super::args::{Common, VerifyArgs};
+use super::context;
 use super::exit::{BELOW, DAMAGED};
+use super::find::{find_disk, find_snapshot};
 use super::outcome::{Outcome, counted, listed};
-use super::pick::pick;
 use super::progress::Progress;
 use crate::engine::{Against, Parts, against_disks};
 use crate::error::Result;
@@ -16,12 +17,17 @@ use std::sync::Arc;
 const MOST_PARTS: usize = 8000;
 
 pub fn run(args: &VerifyArgs, common: &Common, progress: &Progress) -> Result<Outcome> {
-    let vault = Arc::new(super::open_vault(common)?);
+    let vault = Arc::new(context::open_vault(common)?);
     let id = args.ids.first().map_or("latest", String::as_str);
     let wanted: Vec<&str> = args.disk.iter().map(String::as_str).collect();
-    let manifest = vault.manifest(&super::find(&vault, id, &wanted, progress)?)?;
+    let manifest = vault.manifest(&find_snapshot(&vault, id, &wanted, progress)?)?;
     let name = match &args.disk {
-        Some(name) => Some(pick(&vault, &manifest, Some(name))?.identity.name.as_str()),
+        Some(name) => Some(
+            find_disk(&vault, &manifest, Some(name))?
+                .identity
+                .name
+                .as_str(),
+        ),
         None => None,
     };
     let found = against_disks(&vault, &manifest, name, &common.places()?, progress)?;

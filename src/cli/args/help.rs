@@ -1,6 +1,6 @@
-//! What can be said to `help`, and what it adds to the list of commands.
+//! The arguments of `help`, and the list of pages below the list of commands.
 
-use super::catalog::PAGES;
+use super::super::help::PAGES;
 use clap::Args;
 use std::fmt::Write;
 use std::path::PathBuf;

@@ -1,15 +1,39 @@
-//! Which disk of a snapshot is meant; and where one is that this snapshot does not have.
+//! Finds the snapshot that a user means, and the disk of it. Where there is none, the error names what
+//! there is.
 
 use super::signals;
-use crate::engine::choose_disk;
+use crate::engine::{Event, Monitor, choose_disk};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{DiskRecord, Manifest};
 use crate::model::SnapshotId;
 use crate::store::{History, SnapshotRef, Vault};
 
+/// Most snapshots of doubtful time that are named with `latest`; `list` names all.
+const MOST_DOUBTS: usize = 3;
+
+/// The snapshot that a user means: an ID, the start of one, or `latest`; with disks, the newest
+/// that has them. What is doubtful about its place in time is told.
+pub fn find_snapshot(
+    vault: &Vault,
+    text: &str,
+    disks: &[&str],
+    monitor: &dyn Monitor,
+) -> Result<SnapshotRef> {
+    if text != "latest" {
+        return vault.find(text);
+    }
+    let home = nix::unistd::gethostname().unwrap_or_default();
+    let meant = vault.meant_by_latest(&home.to_string_lossy())?;
+    let history = History::read(vault, &meant, &signals::check)?;
+    for doubtful in history.doubtful.iter().rev().take(MOST_DOUBTS) {
+        monitor.tell(Event::Warning(doubtful.to_string()));
+    }
+    newest_with(vault, &history.order, disks)
+}
+
 /// The disk of that name, or the only one. Where there is none of that name, the hint names the
 /// newest snapshot that has one.
-pub fn pick<'m>(
+pub fn find_disk<'m>(
     vault: &Vault,
     manifest: &'m Manifest,
     name: Option<&str>,
@@ -42,11 +66,7 @@ fn newest(vault: &Vault, host: &str, name: &str) -> Option<SnapshotId> {
 
 /// The newest of these, or the newest that has all of these disks. Where none has, that is an error
 /// of kind `NotFound`.
-pub fn newest_with(
-    vault: &Vault,
-    oldest_first: &[SnapshotRef],
-    disks: &[&str],
-) -> Result<SnapshotRef> {
+fn newest_with(vault: &Vault, oldest_first: &[SnapshotRef], disks: &[&str]) -> Result<SnapshotRef> {
     let newest = oldest_first.last().ok_or_else(|| {
         // Deleted this very moment.
         Error::new(

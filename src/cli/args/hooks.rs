@@ -1,4 +1,4 @@
-//! What can be said of hooks on the command line.
+//! The options of `snapshot` that name hooks.
 
 use crate::engine::OnHookFailure;
 use clap::{Args, ValueEnum};

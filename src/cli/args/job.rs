@@ -1,4 +1,4 @@
-//! What can be said to `job`.
+//! The arguments of `job`.
 
 use clap::{Args, Subcommand};
 use std::time::Duration;
@@ -15,20 +15,20 @@ pub struct JobArgs {
 #[derive(Subcommand, Debug)]
 pub enum JobAction {
     /// List the jobs of this host, the newest last
-    List(ListArgs),
+    List(JobListArgs),
     /// Show everything about one job
-    Status(StatusArgs),
+    Status(JobStatusArgs),
     /// Wait until a job has ended, and end as it did
-    Wait(WaitArgs),
+    Wait(JobWaitArgs),
     /// Stop a job; nothing stays frozen or half-done
-    Cancel(CancelArgs),
+    Cancel(JobCancelArgs),
     /// Show the end of what a detached job has said
-    Logs(LogsArgs),
+    Logs(JobLogsArgs),
 }
 
 #[derive(Args, Debug)]
 #[command(after_help = "Example:\n  stillpoint job list")]
-pub struct ListArgs {
+pub struct JobListArgs {
     /// All of them; otherwise the newest 20, those that still run first of all
     #[arg(long)]
     pub all: bool,
@@ -36,14 +36,14 @@ pub struct ListArgs {
 
 #[derive(Args, Debug)]
 #[command(after_help = "Example:\n  stillpoint job status latest")]
-pub struct StatusArgs {
+pub struct JobStatusArgs {
     /// A job: its ID, the start of it, or latest
     pub id: String,
 }
 
 #[derive(Args, Debug)]
 #[command(after_help = "Example:\n  stillpoint job wait 01KA --timeout 10m")]
-pub struct WaitArgs {
+pub struct JobWaitArgs {
     /// A job: its ID, the start of it, or latest
     pub id: String,
     /// Wait no longer; the job goes on
@@ -53,7 +53,7 @@ pub struct WaitArgs {
 
 #[derive(Args, Debug)]
 #[command(after_help = "Example:\n  stillpoint job cancel latest")]
-pub struct CancelArgs {
+pub struct JobCancelArgs {
     /// A job: its ID, the start of it, or latest
     pub id: String,
     /// How long to wait for its end
@@ -64,7 +64,7 @@ pub struct CancelArgs {
 
 #[derive(Args, Debug)]
 #[command(after_help = "Example:\n  stillpoint job logs latest")]
-pub struct LogsArgs {
+pub struct JobLogsArgs {
     /// A job: its ID, the start of it, or latest
     pub id: String,
     /// At most so many bytes, from the end

@@ -1,6 +1,7 @@
 //! Names the snapshots of earlier versions that may lack blocks, where somebody relies on them.
 
 use super::outcome::Outcome;
+use super::signals;
 use crate::engine::{FreeTrace, may_lack, may_lack_of_all};
 use crate::error::{ErrorKind, Result};
 use crate::format::Manifest;
@@ -14,7 +15,7 @@ const MOST_NAMED: usize = 5;
 pub fn warn(vault: &Vault, snapshots: &[SnapshotRef], outcome: &mut Outcome) -> Result<()> {
     let mut traces = Vec::new();
     for snapshot in snapshots {
-        super::signals::check()?;
+        signals::check()?;
         match vault.manifest(snapshot) {
             Ok(manifest) => traces.push(FreeTrace::of(&manifest)),
             // What cannot be read is reported elsewhere.

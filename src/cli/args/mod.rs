@@ -1,0 +1,171 @@
+//! What can be said on the command line: the options of every command here, and those of each command
+//! in a file of its own.
+
+mod delete;
+mod diff;
+mod doctor;
+mod help;
+mod hooks;
+mod init;
+mod job;
+mod list;
+mod restore;
+mod schema;
+mod show;
+mod snapshot;
+mod tag;
+mod track;
+mod verify;
+
+pub use delete::DeleteArgs;
+pub use diff::DiffArgs;
+pub use doctor::DoctorArgs;
+pub use help::HelpArgs;
+pub use hooks::{HookArgs, OnHookFailureArg, hook_time};
+pub use init::InitArgs;
+pub use job::{
+    JobAction, JobArgs, JobCancelArgs, JobListArgs, JobLogsArgs, JobStatusArgs, JobWaitArgs,
+};
+pub use list::ListArgs;
+pub use restore::{FormatArg, RestoreArgs};
+pub use schema::SchemaArgs;
+pub use show::ShowArgs;
+pub use snapshot::SnapshotArgs;
+pub use tag::tag;
+pub use track::{TrackAction, TrackArgs};
+pub use verify::VerifyArgs;
+
+use crate::engine::Places;
+use crate::error::Result;
+use crate::job::JobId;
+use crate::track::PinDir;
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Point-in-time snapshots of whole live disks, from inside a Linux instance.
+#[derive(Parser, Debug)]
+#[command(
+    name = "stillpoint",
+    version,
+    propagate_version = true,
+    max_term_width = 100,
+    disable_help_subcommand = true,
+    after_help = help::after_commands()
+)]
+pub struct CommandLine {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What can be said to every command.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Options of every command")]
+pub struct Common {
+    /// The vault: a directory
+    #[arg(
+        long,
+        global = true,
+        env = "STILLPOINT_VAULT",
+        value_name = "DIRECTORY"
+    )]
+    pub vault: Option<String>,
+    /// Print one JSON document on stdout and nothing else there
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Print no progress
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Tell more of what is being done
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+    /// Where locks and records of freezes are kept: a folder in memory
+    #[arg(
+        long,
+        global = true,
+        env = "STILLPOINT_RUN_DIR",
+        default_value = "/run/stillpoint"
+    )]
+    #[arg(value_name = "DIRECTORY", hide_env = true, hide_short_help = true)]
+    pub run_dir: PathBuf,
+    /// The configuration file [default: /etc/stillpoint/config.toml, if it is there]
+    #[arg(long, global = true, env = "STILLPOINT_CONFIG")]
+    #[arg(value_name = "FILE", hide_env = true, hide_short_help = true)]
+    pub config: Option<PathBuf>,
+    /// The name below /sys/fs/bpf under which tracking is pinned
+    #[arg(
+        long,
+        global = true,
+        env = "STILLPOINT_PIN_NAME",
+        default_value = "stillpoint"
+    )]
+    #[arg(value_name = "NAME", hide_env = true, hide_short_help = true)]
+    pub pin_name: String,
+    /// Where the records of jobs are kept [usually: /var/lib/stillpoint/jobs]
+    #[arg(long, global = true, env = "STILLPOINT_JOB_DIR")]
+    #[arg(value_name = "DIRECTORY", hide_env = true, hide_short_help = true)]
+    pub job_dir: Option<PathBuf>,
+    /// Set by --detach for the process that it starts
+    #[arg(long, global = true, hide = true, value_name = "ID")]
+    pub as_job: Option<JobId>,
+}
+
+impl Common {
+    /// Where runs keep what they need on the host.
+    pub fn places(&self) -> Result<Places> {
+        Ok(Places {
+            run_dir: self.run_dir.clone(),
+            pins: PinDir::named(&self.pin_name)?,
+            program: "/proc/self/exe".into(),
+        })
+    }
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Make a vault in an empty directory
+    Init(InitArgs),
+    /// List the disks of this host
+    #[command(after_help = "Example:\n  stillpoint disks")]
+    Disks,
+    /// Say what this host can and cannot do; freezes nothing unless asked to
+    Doctor(DoctorArgs),
+    /// Start, stop or show the tracking of changed blocks
+    Track(TrackArgs),
+    /// Take a snapshot of disks, all at one instant
+    Snapshot(SnapshotArgs),
+    /// List snapshots
+    List(ListArgs),
+    /// Show everything about one snapshot
+    Show(ShowArgs),
+    /// Show which places of a disk differ between two snapshots
+    Diff(DiffArgs),
+    /// Check that what the vault holds is whole
+    Verify(VerifyArgs),
+    /// Restore disks of a snapshot to block devices or image files
+    Restore(RestoreArgs),
+    /// Delete snapshots; other snapshots never need them
+    Delete(DeleteArgs),
+    /// Emergency: thaw what a run that died left frozen
+    #[command(after_help = "Example:\n  stillpoint thaw")]
+    Thaw,
+    /// List, wait for, stop or show runs of snapshot, restore and verify
+    Job(JobArgs),
+    /// Print what the documents of --json look like, as JSON Schema
+    Schema(SchemaArgs),
+    /// Show what a command takes, or a page: rescue, operators, levels, hooks and others
+    Help(HelpArgs),
+}
+
+impl Command {
+    /// For a command that runs as a job: its name, and whether `--detach` was given.
+    pub fn job(&self) -> Option<(&'static str, bool)> {
+        match self {
+            Self::Snapshot(args) => Some(("snapshot", args.detach)),
+            Self::Verify(args) => Some(("verify", args.detach)),
+            Self::Restore(args) => Some(("restore", args.detach)),
+            _ => None,
+        }
+    }
+}

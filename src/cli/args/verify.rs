@@ -1,0 +1,34 @@
+//! The arguments of `verify`.
+
+use clap::Args;
+
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  stillpoint verify --all --sample 5%")]
+pub struct VerifyArgs {
+    /// Snapshots
+    #[arg(required_unless_present_any = ["all", "against_disk"], conflicts_with = "all")]
+    pub ids: Vec<String>,
+    /// Every snapshot of the vault
+    #[arg(long)]
+    pub all: bool,
+    /// Compare one snapshot (latest, if none is named) with the disks it was taken of, in use or
+    /// not: what differs must have been written since, or be free space
+    #[arg(long, conflicts_with_all = ["all", "sample"])]
+    pub against_disk: bool,
+    /// With --against-disk: this disk of the snapshot alone
+    #[arg(long, requires = "against_disk", value_name = "DISK")]
+    pub disk: Option<String>,
+    /// Read only this part of the segments, chosen at random
+    #[arg(long, default_value = "100%", value_parser = percent, value_name = "PERCENT")]
+    pub sample: f64,
+    /// Answer with a job's ID at once and go on without the starter
+    #[arg(long)]
+    pub detach: bool,
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    let number: Option<f64> = text.strip_suffix('%').unwrap_or(text).parse().ok();
+    number
+        .filter(|number| *number > 0.0 && *number <= 100.0)
+        .ok_or_else(|| "give a percentage above 0% and up to 100%".into())
+}

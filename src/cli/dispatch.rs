@@ -1,0 +1,107 @@
+//! Which function runs a command, what can be refused before it runs, and what is said when a signal
+//! has stopped it.
+
+use super::args::{Command, Common};
+use super::find::find_snapshot;
+use super::outcome::Outcome;
+use super::progress::Progress;
+use super::{delete, diff, disks, doctor, help, init, job, list, restore, schema, show};
+use super::{snapshot, thaw, track, verify};
+use crate::engine::Silent;
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::Vault;
+
+/// Runs the command.
+pub fn dispatch(command: &Command, common: &Common, progress: &Progress) -> Result<Outcome> {
+    let result = match command {
+        Command::Init(args) => init::run(args),
+        Command::Disks => disks::run(common),
+        Command::Doctor(args) => doctor::run(args, common),
+        Command::Track(args) => track::run(args, common, progress),
+        Command::Snapshot(args) => snapshot::run(args, common, progress),
+        Command::List(args) => list::run(args, common),
+        Command::Show(args) => show::run(args, common, progress),
+        Command::Diff(args) => diff::run(args, common, progress),
+        Command::Verify(args) => verify::run(args, common, progress),
+        Command::Restore(args) => restore::run(args, common, progress),
+        Command::Delete(args) => delete::run(args, common, progress),
+        Command::Thaw => thaw::run(common),
+        Command::Job(args) => job::run(args, common),
+        Command::Schema(args) => schema::run(args),
+        Command::Help(args) => help::run(args, common),
+    };
+    result.map_err(|error| match error.kind() {
+        ErrorKind::Interrupted(_) => stopped(command, error),
+        _ => error,
+    })
+}
+
+/// What a signal has left, and whether the same command goes on. A restore says it itself.
+fn stopped(command: &Command, error: Error) -> Error {
+    match command {
+        Command::Snapshot(_) | Command::Doctor(_) | Command::Track(_) => {
+            error.and_said("nothing is frozen")
+        }
+        Command::Verify(_) => error
+            .and_said("nothing was changed, and what was read so far was not judged")
+            .with_hint("the same command begins anew"),
+        _ => error,
+    }
+}
+
+/// Refuses what is wrong with the arguments and can be seen without asking any disk.
+pub fn check(command: &Command, common: &Common) -> Result<()> {
+    match command {
+        Command::Snapshot(args) => snapshot::check(args, common).map(drop),
+        Command::Restore(args) => restore::check(args, common),
+        _ => Ok(()),
+    }
+}
+
+/// Looks at a vault for what a command will need.
+pub type Foresight = Box<dyn FnOnce(&Vault) -> Result<()> + Send>;
+
+/// Finds out, before a command that nobody watches is said to run, whether what it names is there and
+/// whether it may be done.
+pub fn foresight(command: &Command) -> Foresight {
+    match command {
+        Command::Restore(args) => {
+            let args = args.clone();
+            Box::new(move |vault| restore::foresee(&args, vault))
+        }
+        Command::Verify(args) => {
+            let ids = args.ids.clone();
+            Box::new(move |vault| {
+                let mut ids = ids.iter();
+                ids.try_for_each(|id| find_snapshot(vault, id, &[], &Silent).map(drop))
+            })
+        }
+        _ => Box::new(|_| Ok(())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::args::CommandLine;
+    use super::*;
+    use clap::Parser;
+
+    #[test]
+    fn what_a_signal_has_left_is_told() {
+        let said = |args: &[&str]| {
+            let all = ["stillpoint"].iter().chain(args);
+            let line = CommandLine::try_parse_from(all).unwrap();
+            let error = Error::new(ErrorKind::Interrupted(2), "stopped by a signal");
+            let error = stopped(&line.command, error);
+            (error.to_string(), error.hint().map(str::to_owned))
+        };
+        let (snapshot, _) = said(&["snapshot", "vda"]);
+        assert_eq!(snapshot, "stopped by a signal; nothing is frozen");
+        let (verify, hint) = said(&["verify", "--all"]);
+        assert!(verify.contains("nothing was changed") && !verify.contains("frozen"));
+        assert_eq!(hint.as_deref(), Some("the same command begins anew"));
+        // It says itself what is whole.
+        let (restore, _) = said(&["restore", "latest", "/dev/vdb"]);
+        assert_eq!(restore, "stopped by a signal");
+    }
+}
