@@ -3,8 +3,8 @@
 use super::args::Common;
 use super::context;
 use super::outcome::{Outcome, cells, counted, table_text};
-use crate::device::{Disk, Filesystem, Freezable, freezable};
-use crate::engine::{Scene, Silent, find_parents};
+use crate::device::{Disk, Filesystem, Freezable, HostLayout, freezable};
+use crate::engine::{Silent, find_parents};
 use crate::error::Result;
 use crate::job::clip;
 use crate::model::printable::one_line;
@@ -19,14 +19,14 @@ use std::fmt::Write;
 const MOST_SERIAL: usize = 20;
 
 pub fn run(common: &Common) -> Result<Outcome> {
-    let scene = Scene::look()?;
+    let layout = HostLayout::scan()?;
     let tracked = match Tracker::open(&common.places()?.pins) {
         Ok(Some(tracker)) => tracker.disks().unwrap_or_default(),
         // Not root, or no BPF: nothing is tracked that could be shown.
         Ok(None) | Err(_) => Vec::new(),
     };
     // A vault that is not mounted does not keep the disks from being listed.
-    let (last, unknown) = match last_snapshots(common, &scene) {
+    let (last, unknown) = match last_snapshots(common, &layout) {
         Ok(last) => (last, None),
         Err(error) => (HashMap::new(), Some(error)),
     };
@@ -34,10 +34,10 @@ pub fn run(common: &Common) -> Result<Outcome> {
     table.load_style(presets::NOTHING);
     table.set_header(["DISK", "SIZE", "SERIAL", "TRACKED", "LAST SNAPSHOT"]);
     let (mut documents, mut below) = (Vec::new(), Vec::new());
-    for disk in scene.topology.disks() {
+    for disk in layout.topology.disks() {
         let is_tracked = tracked.iter().any(|status| status.disk.dev == disk.dev());
         let last = last.get(&disk.dev()).map(ToString::to_string);
-        let document = describe(&scene, disk, is_tracked, last.as_deref());
+        let document = describe(&layout, disk, is_tracked, last.as_deref());
         table.add_row(cells([
             disk.name().to_owned(),
             disk.identity.size.to_string(),
@@ -64,23 +64,23 @@ pub fn run(common: &Common) -> Result<Outcome> {
 
 /// The newest snapshot of each of these disks, when a vault is named: the one that the next would
 /// build on.
-fn last_snapshots(common: &Common, scene: &Scene) -> Result<HashMap<DevNumber, SnapshotId>> {
+fn last_snapshots(common: &Common, layout: &HostLayout) -> Result<HashMap<DevNumber, SnapshotId>> {
     if common.vault.as_deref().is_none_or(str::is_empty) {
         return Ok(HashMap::new());
     }
     let vault = context::open_vault(common)?;
     let host = nix::unistd::gethostname().unwrap_or_default();
     let known = vault.snapshots_of(&host.to_string_lossy())?;
-    let disks: Vec<Disk> = scene.topology.disks().cloned().collect();
-    let found = find_parents(&vault, &known, (&scene.topology, &disks), &Silent)?;
+    let disks: Vec<Disk> = layout.topology.disks().cloned().collect();
+    let found = find_parents(&vault, &known, (&layout.topology, &disks), &Silent)?;
     let found = disks.iter().zip(found);
     Ok(found
         .filter_map(|(disk, newest)| Some((disk.dev(), newest?.0)))
         .collect())
 }
 
-fn describe(scene: &Scene, disk: &Disk, is_tracked: bool, last: Option<&str>) -> Value {
-    let filesystems: Vec<Value> = scene
+fn describe(layout: &HostLayout, disk: &Disk, is_tracked: bool, last: Option<&str>) -> Value {
+    let filesystems: Vec<Value> = layout
         .mounts
         .filesystems()
         .iter()
@@ -96,7 +96,7 @@ fn describe(scene: &Scene, disk: &Disk, is_tracked: bool, last: Option<&str>) ->
                 "target": filesystem.target().display().to_string(),
                 "type": filesystem.fstype,
                 "mounts": filesystem.mounts.len(),
-                "stacked": is_stacked(scene, filesystem, disk),
+                "stacked": is_stacked(layout, filesystem, disk),
                 "freezable": can,
                 "note": why,
             })
@@ -122,8 +122,8 @@ fn describe(scene: &Scene, disk: &Disk, is_tracked: bool, last: Option<&str>) ->
 }
 
 /// Whether it lies in a file of a filesystem on that disk.
-fn is_stacked(scene: &Scene, filesystem: &Filesystem, disk: &Disk) -> bool {
-    let all = scene.mounts.filesystems();
+fn is_stacked(layout: &HostLayout, filesystem: &Filesystem, disk: &Disk) -> bool {
+    let all = layout.mounts.filesystems();
     let here = |below: &DevNumber| {
         let mut found = all.iter().filter(|other| other.dev == *below);
         found.any(|other| other.disks.contains(&disk.dev()))

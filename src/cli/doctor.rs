@@ -5,8 +5,8 @@ use super::args::{Common, DoctorArgs};
 use super::context;
 use super::outcome::Outcome;
 use crate::device::read::io_uring_available;
-use crate::device::{Facts, Host};
-use crate::engine::{FreezeTest, Scene, VaultPlace, freeze_test, look_at_freezing};
+use crate::device::{Facts, Host, HostLayout};
+use crate::engine::{FreezeTest, VaultPlace, freeze_test, look_at_freezing};
 use crate::error::Result;
 use crate::model::Bytes;
 use crate::model::printable::one_line;
@@ -153,12 +153,12 @@ fn add_vault(found: &mut Findings, common: &Common) {
         let value = format!("{free} free");
         found.add("vault space", &value, ok, (!ok).then_some(remedy));
     }
-    let place = Scene::look_at_mounts().and_then(|scene| {
-        let place = VaultPlace::find(&vault, &scene)?;
+    let place = HostLayout::scan_mounts().and_then(|layout| {
+        let place = VaultPlace::find(&vault, &layout)?;
         let names = place
             .disks
             .iter()
-            .filter_map(|dev| scene.topology.disk(*dev));
+            .filter_map(|dev| layout.topology.disk(*dev));
         let names: Vec<String> = names.map(|disk| disk.name().to_owned()).collect();
         Ok((place.doubt, names.join(", ")))
     });

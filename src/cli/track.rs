@@ -4,7 +4,8 @@ use super::args::{Common, TrackAction, TrackArgs};
 use super::context;
 use super::outcome::Outcome;
 use super::progress::Progress;
-use crate::engine::{Scene, start_tracking, stop_tracking};
+use crate::device::HostLayout;
+use crate::engine::{start_tracking, stop_tracking};
 use crate::error::Result;
 use crate::track::{TrackedStatus, Tracker};
 use serde_json::{Value, json};
@@ -13,8 +14,8 @@ use std::fmt::Write;
 pub fn run(args: &TrackArgs, common: &Common, progress: &Progress) -> Result<Outcome> {
     context::need_root()?;
     let places = common.places()?;
-    let scene = Scene::look()?;
-    let disks = scene.resolve(&args.disks)?;
+    let layout = HostLayout::scan()?;
+    let disks = layout.resolve(&args.disks)?;
     let before = match args.action {
         TrackAction::Start => {
             start_tracking(&disks, &places, progress)?;
@@ -25,10 +26,10 @@ pub fn run(args: &TrackArgs, common: &Common, progress: &Progress) -> Result<Out
     };
     let tracker = Tracker::open(&places.pins)?;
     let tracked = tracked(tracker.as_ref())?;
-    let mut text = stopped(&scene, &before, &tracked);
+    let mut text = stopped(&layout, &before, &tracked);
     let mut documents: Vec<Value> = Vec::new();
     for status in &tracked {
-        let (name, document) = describe(&scene, status);
+        let (name, document) = describe(&layout, status);
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
@@ -49,18 +50,18 @@ fn tracked(tracker: Option<&Tracker>) -> Result<Vec<TrackedStatus>> {
 }
 
 /// Which disks are tracked no more, a line each.
-fn stopped(scene: &Scene, before: &[TrackedStatus], now: &[TrackedStatus]) -> String {
+fn stopped(layout: &HostLayout, before: &[TrackedStatus], now: &[TrackedStatus]) -> String {
     let is_tracked = |one: &&TrackedStatus| now.iter().any(|now| now.disk.dev == one.disk.dev);
     let gone = before.iter().filter(|one| !is_tracked(one));
     let line = |one: &TrackedStatus| {
-        let name = describe(scene, one).0;
+        let name = describe(layout, one).0;
         format!("{name}: tracked no more; its next snapshot cannot be incremental\n")
     };
     gone.map(line).collect()
 }
 
-fn describe(scene: &Scene, status: &TrackedStatus) -> (String, Value) {
-    let name = scene.topology.disk(status.disk.dev).map_or_else(
+fn describe(layout: &HostLayout, status: &TrackedStatus) -> (String, Value) {
+    let name = layout.topology.disk(status.disk.dev).map_or_else(
         || status.disk.dev.to_string(),
         |disk| disk.name().to_owned(),
     );

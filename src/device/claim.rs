@@ -2,11 +2,11 @@
 //! unmounted lazily with files open, or mounted where no process looks. Opening with `O_EXCL`, for
 //! reading and for an instant, is the only way to find out.
 
-use super::filesystem::Mounts;
+use super::disk::Disk;
 use super::host::Host;
-use super::swap::Swap;
+use super::layout::HostLayout;
+use super::swap::swaps;
 use super::topology::{Kind, Topology, node_name};
-
 use crate::model::DevNumber;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -28,32 +28,39 @@ pub struct Claim {
     pub name: String,
 }
 
-/// Everything on a disk that is in use and not known from `mounts`, `swaps` or a holder.
-pub fn claims(
-    host: &Host,
-    (topology, mounts): (&Topology, &Mounts),
-    swaps: &[Swap],
-    disk: DevNumber,
-) -> Vec<Claim> {
-    let members = mounts.filesystems().iter().flat_map(|one| &one.members);
-    let swapped = swaps.iter().map(|swap| &swap.dev);
-    let mut search = Search {
-        host,
-        topology,
-        known: members.chain(swapped).copied().collect(),
-        seen: BTreeSet::new(),
-        found: Vec::new(),
-    };
-    search.is_used(disk);
-    let found = search.found.into_iter();
-    found.map(|name| Claim { disk, name }).collect()
+impl HostLayout {
+    /// What is in use on these disks by something that no mount table, swap or holder shows.
+    pub fn claims(&self, disks: &[Disk]) -> Vec<Claim> {
+        let swaps = swaps(&self.host, &self.topology);
+        let members = self
+            .mounts
+            .filesystems()
+            .iter()
+            .flat_map(|one| &one.members);
+        let swapped = swaps.iter().map(|swap| &swap.dev);
+        let known: BTreeSet<DevNumber> = members.chain(swapped).copied().collect();
+        let on_disk = |disk: &Disk| {
+            let mut search = Search {
+                host: &self.host,
+                topology: &self.topology,
+                known: &known,
+                seen: BTreeSet::new(),
+                found: Vec::new(),
+            };
+            search.is_used(disk.dev());
+            let disk = disk.dev();
+            let found = search.found.into_iter();
+            found.map(move |name| Claim { disk, name })
+        };
+        disks.iter().flat_map(on_disk).collect()
+    }
 }
 
 struct Search<'a> {
     host: &'a Host,
     topology: &'a Topology,
     /// Devices of which it is known what uses them.
-    known: BTreeSet<DevNumber>,
+    known: &'a BTreeSet<DevNumber>,
     seen: BTreeSet<DevNumber>,
     found: Vec<String>,
 }

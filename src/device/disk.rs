@@ -116,10 +116,7 @@ impl Topology {
             _ => Error::io("look at", given, error),
         })?;
         if attributes.file_type().is_block_device() {
-            let number = DevNumber {
-                major: libc::major(attributes.rdev()),
-                minor: libc::minor(attributes.rdev()),
-            };
+            let number = DevNumber::from_dev_t(attributes.rdev());
             return self.device(number).ok_or_else(unknown);
         }
         // On a recorded host the nodes are plain files, told by their names.

@@ -2,7 +2,9 @@
 //! stopped. It only decides; the freeze is done elsewhere.
 
 use super::claim::Claim;
+use super::disk::Disk;
 use super::filesystem::{Filesystem, Mounts};
+use super::layout::HostLayout;
 use super::topology::Topology;
 use crate::model::DevNumber;
 use serde::Serialize;
@@ -58,8 +60,16 @@ pub struct FreezeSet {
     /// out (ZFS, a btrfs whose device was renamed).
     pub undetermined: Vec<Filesystem>,
     /// What is in use on those disks by something that no mount table shows, as far as it was
-    /// looked for: see [`claims`](super::claims).
+    /// looked for: see [`HostLayout::claims`].
     pub claims: Vec<Claim>,
+}
+
+impl HostLayout {
+    /// What must stand still for a snapshot of these disks.
+    pub fn freeze_set(&self, disks: &[Disk]) -> FreezeSet {
+        let devs: Vec<DevNumber> = disks.iter().map(Disk::dev).collect();
+        filesystems_on(&self.topology, &self.mounts, &devs)
+    }
 }
 
 /// The filesystems that live on the given whole disks.

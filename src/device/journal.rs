@@ -126,10 +126,7 @@ impl Superblock {
         let options = options.read(true).custom_flags(libc::O_NONBLOCK);
         let file = options.open(host.dev.join(node_name(&device.name))).ok()?;
         let found = file.metadata().ok()?;
-        let number = DevNumber {
-            major: libc::major(found.rdev()),
-            minor: libc::minor(found.rdev()),
-        };
+        let number = DevNumber::from_dev_t(found.rdev());
         // On a recorded host it is a plain file.
         if found.file_type().is_block_device() && number != device.dev {
             return None;

@@ -11,6 +11,7 @@ mod ground;
 mod host;
 mod identity;
 mod journal;
+mod layout;
 mod lineage;
 mod mountinfo;
 mod occupied;
@@ -24,7 +25,7 @@ mod twin;
 mod usage;
 mod writers;
 
-pub use claim::{Claim, claims};
+pub use claim::Claim;
 pub use disk::{Disk, Partition};
 pub use facts::{Cgroups, Facts, Finding};
 pub use filesample::blocks_of_files;
@@ -35,9 +36,10 @@ pub use freespace::{
 pub use freezeset::{Freezable, FreezeSet, filesystems_on, freezable};
 pub use ground::Ground;
 pub use host::Host;
+pub use layout::HostLayout;
 pub use occupied::{Aim, Occupied};
 pub use signature::{Contents, Signature, contents, signature};
-pub use swap::{Swap, swapped_extents, swapped_now, swaps, untold_swaps};
+pub use swap::{Swap, swapped_extents, swapped_now, swaps};
 pub use table::{NoTables, OpenDisk, ReadSeek, has_mbr, table_id};
 pub use topology::{Device, Kind, Topology};
 pub use twin::OtherWay;

@@ -1,9 +1,11 @@
 //! What is swapped to now: devices, and files. Neither holds anything that anyone wants back, and
 //! no freeze stops the kernel from writing there. It only looks.
 
+use super::disk::Disk;
 use super::filesystem::{Filesystem, Mounts};
 use super::ground::filesystem_of;
 use super::host::Host;
+use super::layout::HostLayout;
 use super::table::NoTables;
 use super::topology::{Kind, Topology};
 use crate::error::Result;
@@ -121,26 +123,31 @@ pub fn swapped_now(host: &Host, disk: DevNumber) -> Result<Vec<Extent>> {
     Ok(extents)
 }
 
-/// What is swapped to on that disk, in a place that cannot be told: each write there counts.
-pub fn untold_swaps(
-    host: &Host,
-    (topology, mounts): (&Topology, &Mounts),
-    disk: DevNumber,
-) -> Vec<String> {
-    let is_untold = |row: &Row| {
+impl HostLayout {
+    /// What is swapped to on these disks in unknown places. Each write to such a disk counts: it may
+    /// be one to a file.
+    pub fn unlocated_swaps(&self, disks: &[Disk]) -> Vec<String> {
+        let rows = rows(&self.host);
+        let on_disk = |disk: &Disk| {
+            let here = rows.iter().filter(|row| self.is_unlocated(row, disk.dev()));
+            let here = here.map(|row| row.path.display().to_string());
+            here.collect::<Vec<_>>()
+        };
+        disks.iter().flat_map(on_disk).collect()
+    }
+
+    fn is_unlocated(&self, row: &Row, disk: DevNumber) -> bool {
         if row.is_file {
-            let filesystem = filesystem_with(mounts, &row.path);
+            let filesystem = filesystem_with(&self.mounts, &row.path);
             return filesystem.is_some_and(|one| one.disks.contains(&disk))
-                && contents(mounts, row, disk).is_none();
+                && contents(&self.mounts, row, disk).is_none();
         }
-        let device = topology.node_through_links(host, &row.path);
+        let device = self.topology.node_through_links(&self.host, &row.path);
         device.is_some_and(|device| {
-            topology.bottom(device.dev).contains(&disk)
-                && start_on(topology, device.dev, disk).is_none()
+            self.topology.bottom(device.dev).contains(&disk)
+                && start_on(&self.topology, device.dev, disk).is_none()
         })
-    };
-    let untold = rows(host).into_iter().filter(is_untold);
-    untold.map(|row| row.path.display().to_string()).collect()
+    }
 }
 
 /// By the names of mounts: what is on a network is not touched.
@@ -162,10 +169,7 @@ fn contents(mounts: &Mounts, swap: &Row, disk: DevNumber) -> Option<Vec<Extent>>
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
     let file = options.open(&swap.path).ok()?;
     let attributes = file.metadata().ok()?;
-    let dev = DevNumber {
-        major: libc::major(attributes.dev()),
-        minor: libc::minor(attributes.dev()),
-    };
+    let dev = DevNumber::from_dev_t(attributes.dev());
     if dev != filesystem.dev || !attributes.is_file() {
         return None;
     }

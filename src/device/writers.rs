@@ -28,10 +28,7 @@ impl FileId {
     /// Of a file that was looked at.
     pub fn of(found: &fs::Metadata) -> Self {
         Self {
-            device: DevNumber {
-                major: libc::major(found.dev()),
-                minor: libc::minor(found.dev()),
-            },
+            device: DevNumber::from_dev_t(found.dev()),
             inode: found.ino(),
         }
     }
@@ -49,10 +46,7 @@ pub struct Wanted {
 impl Wanted {
     fn holds(&self, found: &fs::Metadata) -> bool {
         if found.file_type().is_block_device() {
-            return self.devices.contains(&DevNumber {
-                major: libc::major(found.rdev()),
-                minor: libc::minor(found.rdev()),
-            });
+            return self.devices.contains(&DevNumber::from_dev_t(found.rdev()));
         }
         self.files.contains(&FileId::of(found))
     }

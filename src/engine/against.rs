@@ -5,14 +5,13 @@
 use super::lock::DiskLock;
 use super::monitor::{Event, Monitor};
 use super::parents::likeness;
-use super::prepare::Scene;
 use super::sample::random;
 use super::snapshot::Places;
 use super::tracking::Tracking;
 use super::trust;
 use crate::capture::Baseline;
 use crate::device::read::{BufferPool, DiskReader, Limits, ReaderOptions, open_reader};
-use crate::device::{Disk, FreeSpace, Host, blocks_of_files, free_space, swapped_now};
+use crate::device::{Disk, FreeSpace, Host, HostLayout, blocks_of_files, free_space, swapped_now};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{DiskRecord, Manifest};
 use crate::model::{
@@ -88,19 +87,19 @@ pub fn against_disks(
     places: &Places,
     monitor: &dyn Monitor,
 ) -> Result<Vec<Against>> {
-    let scene = Scene::look()?;
+    let layout = HostLayout::scan()?;
     let mut found = Vec::new();
     for record in &manifest.disks {
         if name.is_some_and(|name| record.identity.name != name) {
             continue;
         }
-        let disk = scene
+        let disk = layout
             .topology
             .disks()
-            .max_by_key(|disk| likeness(&scene.topology, disk, record));
+            .max_by_key(|disk| likeness(&layout.topology, disk, record));
         // A name alone is a weak sign, and one of another size is another disk, most likely.
         let is_it = |disk: &&Disk| {
-            likeness(&scene.topology, disk, record) > Likeness::Other
+            likeness(&layout.topology, disk, record) > Likeness::Other
                 && disk.identity.size == record.identity.size
         };
         match disk.filter(is_it) {

@@ -1,8 +1,7 @@
 //! Which disks a run takes, and which must be left out or refused: the vault's own, those that lead
 //! to the same bytes as another, copies that a vault could not tell apart. It only looks.
 
-use super::prepare::Scene;
-use crate::device::{Device, Disk, Ground, Kind};
+use crate::device::{Device, Disk, Ground, HostLayout, Kind};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::model::DevNumber;
 use crate::restore::unfinished;
@@ -23,7 +22,7 @@ pub struct VaultPlace {
 
 impl VaultPlace {
     /// Looks where it lies; on no disk, if it is no folder.
-    pub fn find(vault: &Vault, scene: &Scene) -> Result<Self> {
+    pub fn find(vault: &Vault, layout: &HostLayout) -> Result<Self> {
         let Some(path) = vault.local_path() else {
             return Ok(Self::default());
         };
@@ -32,7 +31,7 @@ impl VaultPlace {
             path: path.to_owned(),
             ..Self::default()
         };
-        match scene.ground_of(folder, path)? {
+        match layout.ground_of(folder, path)? {
             Ground::Filesystem(filesystem) => place.disks.clone_from(&filesystem.disks),
             Ground::Elsewhere => {}
             Ground::Unknown(why) => place.doubt = Some(why),
@@ -65,13 +64,13 @@ impl VaultPlace {
 
 /// Refuses disks whose tracking would not see all that is written to them, and those that a vault
 /// could not tell apart.
-pub fn refuse_twins(scene: &Scene, disks: &[Disk]) -> Result<()> {
+pub fn refuse_twins(layout: &HostLayout, disks: &[Disk]) -> Result<()> {
     for disk in disks {
-        if let Some(way) = scene.topology.other_way(disk) {
+        if let Some(way) = layout.topology.other_way(disk) {
             return Err(way.refusal(disk.name()));
         }
     }
-    match copies(scene, disks).first() {
+    match copies(layout, disks).first() {
         None => Ok(()),
         Some((copy, original)) => Err(Error::new(
             ErrorKind::Unsupported,
@@ -115,9 +114,9 @@ fn not_whole_hint(disk: &Disk) -> String {
 
 /// Disks that go by the same name in a vault as another of these, and that other. The original is
 /// what is in use, or was there first.
-fn copies<'a>(scene: &Scene, disks: &'a [Disk]) -> Vec<(&'a Disk, &'a Disk)> {
+fn copies<'a>(layout: &HostLayout, disks: &'a [Disk]) -> Vec<(&'a Disk, &'a Disk)> {
     let rank = |disk: &&Disk| {
-        let all = scene.mounts.filesystems();
+        let all = layout.mounts.filesystems();
         let used = all.iter().any(|one| one.disks.contains(&disk.dev()));
         (!used, disk.identity.diskseq.unwrap_or(u64::MAX), disk.dev())
     };
@@ -163,10 +162,10 @@ pub struct Choice {
 /// # Errors
 /// `Unsupported` when none is left.
 pub fn protectable(vault: &Vault, exclude: &[String]) -> Result<Choice> {
-    let scene = Scene::look()?;
-    let excluded = scene.resolve(exclude)?;
+    let layout = HostLayout::scan()?;
+    let excluded = layout.resolve(exclude)?;
     let excluded = excluded.iter().map(Disk::dev).collect();
-    let choice = choose(&scene, &excluded, &VaultPlace::find(vault, &scene)?);
+    let choice = choose(&layout, &excluded, &VaultPlace::find(vault, &layout)?);
     if choice.disks.is_empty() {
         let all = choice.left_out.iter();
         let all: Vec<String> = all
@@ -184,7 +183,7 @@ pub fn protectable(vault: &Vault, exclude: &[String]) -> Result<Choice> {
 }
 
 /// Decides over every device that is no partition.
-pub fn choose(scene: &Scene, excluded: &BTreeSet<DevNumber>, vault: &VaultPlace) -> Choice {
+pub fn choose(layout: &HostLayout, excluded: &BTreeSet<DevNumber>, vault: &VaultPlace) -> Choice {
     let mut choice = Choice::default();
     let mut taken: Vec<Disk> = Vec::new();
     let mut leave = |disk: &str, why: &str, amiss| {
@@ -194,8 +193,8 @@ pub fn choose(scene: &Scene, excluded: &BTreeSet<DevNumber>, vault: &VaultPlace)
             amiss,
         });
     };
-    for disk in scene.topology.disks() {
-        let other = scene.topology.other_way(disk);
+    for disk in layout.topology.disks() {
+        let other = layout.topology.other_way(disk);
         if excluded.contains(&disk.dev()) {
             leave(disk.name(), "excluded", false);
         } else if let Some(why) = unfit(disk, vault) {
@@ -210,12 +209,12 @@ pub fn choose(scene: &Scene, excluded: &BTreeSet<DevNumber>, vault: &VaultPlace)
             taken.push(disk.clone());
         }
     }
-    for device in scene.topology.devices() {
-        if let Some(why) = no_disk(scene, device) {
+    for device in layout.topology.devices() {
+        if let Some(why) = no_disk(layout, device) {
             leave(&device.name, &why, false);
         }
     }
-    let copies: Vec<_> = copies(scene, &taken)
+    let copies: Vec<_> = copies(layout, &taken)
         .into_iter()
         .map(|(copy, original)| (copy.name().to_owned(), told_apart(copy, original)))
         .collect();
@@ -246,7 +245,7 @@ fn unfit(disk: &Disk, vault: &VaultPlace) -> Option<&'static str> {
 
 /// Why a device is no disk to be taken; `None` for a partition, and where there is nothing in it
 /// that anyone could miss.
-fn no_disk(scene: &Scene, device: &Device) -> Option<String> {
+fn no_disk(layout: &HostLayout, device: &Device) -> Option<String> {
     let empty = device.size.0 == 0;
     match device.kind {
         Kind::Partition => None,
@@ -254,10 +253,10 @@ fn no_disk(scene: &Scene, device: &Device) -> Option<String> {
         Kind::Loop => None,
         Kind::Zram if empty => None,
         kind => {
-            let below = scene.topology.bottom(device.dev).into_iter();
+            let below = layout.topology.bottom(device.dev).into_iter();
             let below = below.filter(|dev| *dev != device.dev);
             let names: Vec<&str> = below
-                .filter_map(|dev| Some(scene.topology.device(dev)?.name.as_str()))
+                .filter_map(|dev| Some(layout.topology.device(dev)?.name.as_str()))
                 .collect();
             Some(match names.is_empty() {
                 true => kind.in_words().into(),

@@ -1,9 +1,8 @@
 //! What a freeze of this host's filesystems would meet, as far as it can be told without freezing
 //! anything. It opens no disk.
 
-use super::prepare::Scene;
 use super::snapshot::Places;
-use crate::device::{Disk, Filesystem, Freezable, freezable};
+use crate::device::{Disk, Filesystem, Freezable, HostLayout, freezable};
 use crate::error::Result;
 use crate::freeze::left_frozen;
 
@@ -23,9 +22,9 @@ pub struct Looked {
 
 /// Looks at what is mounted from the disks of this host, and at what dead runs have left.
 pub fn look_at_freezing(places: &Places) -> Result<Vec<Looked>> {
-    let scene = Scene::look_at_mounts()?;
-    let disks: Vec<Disk> = scene.topology.disks().cloned().collect();
-    let set = scene.freeze_set(&disks);
+    let layout = HostLayout::scan_mounts()?;
+    let disks: Vec<Disk> = layout.topology.disks().cloned().collect();
+    let set = layout.freeze_set(&disks);
     let mut all = Vec::new();
     for name in left_frozen(&places.run_dir)? {
         all.push(amiss(

@@ -2,10 +2,9 @@
 //! it takes. Nothing is read, tracked or stored.
 
 use super::lock::DiskLock;
-use super::prepare::Scene;
 use super::snapshot::Places;
 use super::standstill::targets;
-use crate::device::{Freezable, freezable};
+use crate::device::{Freezable, HostLayout, freezable};
 use crate::error::Result;
 use crate::freeze::{Guardian, GuardianOptions};
 use std::time::Duration;
@@ -47,13 +46,13 @@ pub struct FreezeTest {
 /// `Busy` when a snapshot is at work on one of them, or someone else has frozen a filesystem; what
 /// the guardian says. Nothing of ours stays frozen.
 pub fn freeze_test(names: &[String], places: &Places) -> Result<FreezeTest> {
-    let scene = Scene::look()?;
-    let disks = scene.resolve(names)?;
+    let layout = HostLayout::scan()?;
+    let disks = layout.resolve(names)?;
     let _locks = disks
         .iter()
         .map(|disk| DiskLock::take(&places.run_dir, disk.dev(), disk.name()))
         .collect::<Result<Vec<_>>>()?;
-    let set = scene.freeze_set(&disks);
+    let set = layout.freeze_set(&disks);
     let left_out = set.filesystems.iter().filter_map(|filesystem| {
         let why = match freezable(filesystem) {
             Freezable::Yes => return None,

@@ -44,7 +44,6 @@ pub use may_lack::{FreeTrace, MayLack, may_lack, may_lack_of_all};
 pub use monitor::{Event, Monitor, Silent, refused_to_overwrite};
 pub use parents::{Newest, find_parents};
 pub use plan::{Parent, Plan, plan};
-pub use prepare::Scene;
 pub use quiesce::{Quiesce, Unfrozen};
 pub use record::{RecordOptions, record};
 pub use recover::recover;

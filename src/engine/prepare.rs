@@ -10,144 +10,17 @@ use super::trust;
 use crate::capture::Baseline;
 use crate::device::read::{BufferPool, DiskReader, ReaderOptions, open_reader};
 use crate::device::{
-    Claim, Disk, FreeSpace, Freezable, FreezeSet, Ground, Host, Mounts, NoTables, Topology,
-    blocks_of_files, claims, filesystems_on, free_space, free_while_frozen, freezable, swapped_now,
-    swaps, untold_swaps,
+    Disk, FreeSpace, Freezable, FreezeSet, Host, HostLayout, blocks_of_files, free_space,
+    free_while_frozen, freezable, swapped_now,
 };
-use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::{DiskRecord, FilesystemRecord};
-use crate::freeze::{Expedite, mounted_device};
+use crate::freeze::Expedite;
 use crate::model::{BlockSet, DevNumber, Mode, SnapshotId};
 use crate::store::Vault;
 use crate::track::{ChangeSource, Recall};
-use std::fs::File;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
 use std::slice;
 use std::sync::Arc;
-
-/// What this host is like now.
-pub struct Scene {
-    /// Its roots.
-    pub host: Host,
-    /// Its devices.
-    pub topology: Topology,
-    /// What is mounted.
-    pub mounts: Mounts,
-}
-
-impl Scene {
-    /// Looks at this host, partition tables included.
-    pub fn look() -> Result<Self> {
-        let host = Host::here();
-        let topology = Topology::scan(&host, &host)?;
-        let mounts = Mounts::read(&host, &topology)?;
-        Ok(Self {
-            host,
-            topology,
-            mounts,
-        })
-    }
-
-    /// The same without opening any disk: what is mounted and swapped to, and on what.
-    pub fn look_at_mounts() -> Result<Self> {
-        let host = Host::here();
-        let topology = Topology::scan(&host, &NoTables)?;
-        let mounts = Mounts::read(&host, &topology)?;
-        Ok(Self {
-            host,
-            topology,
-            mounts,
-        })
-    }
-
-    /// The disks that a user named, each once.
-    pub fn resolve(&self, names: &[String]) -> Result<Vec<Disk>> {
-        let mut disks: Vec<Disk> = Vec::new();
-        for name in names {
-            let disk = self.topology.resolve_disk(&self.host, name);
-            let disk = disk.map_err(|error| self.named_by_its_place(name, error))?;
-            if !disks.iter().any(|known| known.dev() == disk.dev()) {
-                disks.push(disk.clone());
-            }
-        }
-        Ok(disks)
-    }
-
-    /// What a file lies on. Of a folder of btrfs, the mount alone tells the filesystem; of one
-    /// whose mount is gone, the folder.
-    pub fn ground_of(&self, file: File, path: &Path) -> Result<Ground<'_>> {
-        let number = file.metadata().io_context("look at", path)?.dev();
-        let number = DevNumber {
-            major: libc::major(number),
-            minor: libc::minor(number),
-        };
-        let device = mounted_device(&OwnedFd::from(file), None)?.unwrap_or(number);
-        Ok(self.mounts.ground(device))
-    }
-
-    /// The same refusal; of a file or folder, with the disk that it lies on.
-    fn named_by_its_place(&self, name: &str, error: Error) -> Error {
-        let path = Path::new(name);
-        let place = || -> Option<Ground<'_>> {
-            if error.kind() != ErrorKind::Usage || !name.contains('/') {
-                return None;
-            }
-            // A handle: nothing behind it is opened.
-            let mut options = File::options();
-            let handle = options.read(true).custom_flags(libc::O_PATH).open(path);
-            self.ground_of(handle.ok()?, path).ok()
-        };
-        let Some(Ground::Filesystem(filesystem)) = place() else {
-            return error;
-        };
-        let direct = filesystem.direct.map(|direct| direct.disk);
-        let is_meant = |dev: &&DevNumber| direct.is_none_or(|direct| direct == **dev);
-        let below = filesystem.disks.iter().filter(is_meant);
-        let below = below.filter_map(|dev| Some(self.topology.disk(*dev)?.name()));
-        let below: Vec<&str> = below.collect();
-        let target = filesystem.target().display();
-        let message = format!(
-            "{name} is no disk; it lies in {target}, on {}",
-            below.join(", ")
-        );
-        let hint = format!(
-            "snapshots are of whole disks: stillpoint snapshot {}",
-            below.join(" ")
-        );
-        match below.is_empty() {
-            true => error,
-            false => Error::new(ErrorKind::Usage, message).with_hint(hint),
-        }
-    }
-
-    /// What must stand still for a snapshot of these disks.
-    pub fn freeze_set(&self, disks: &[Disk]) -> FreezeSet {
-        let devs: Vec<DevNumber> = disks.iter().map(Disk::dev).collect();
-        filesystems_on(&self.topology, &self.mounts, &devs)
-    }
-
-    /// What is swapped to on these disks in places that cannot be told, so that it is no different
-    /// from files being written.
-    pub fn untold_swaps(&self, disks: &[Disk]) -> Vec<String> {
-        let here = (&self.topology, &self.mounts);
-        let each = disks
-            .iter()
-            .map(|disk| untold_swaps(&self.host, here, disk.dev()));
-        each.flatten().collect()
-    }
-
-    /// What is in use on these disks by something that no mount table shows.
-    pub fn claims(&self, disks: &[Disk]) -> Vec<Claim> {
-        let swaps = swaps(&self.host, &self.topology);
-        let here = (&self.topology, &self.mounts);
-        let each = disks
-            .iter()
-            .map(|disk| claims(&self.host, here, &swaps, disk.dev()));
-        each.flatten().collect()
-    }
-}
 
 /// What the user wants of each disk.
 #[derive(Clone, Copy, Debug)]
@@ -165,7 +38,7 @@ type Base = (DiskRecord, Arc<Baseline>);
 
 /// Starts to track the disk where it is not tracked yet, and plans how to capture it.
 pub fn prepare_disk(
-    (vault, scene): (&Arc<Vault>, &Scene),
+    (vault, layout): (&Arc<Vault>, &HostLayout),
     (disk, parent): (&Disk, Option<(SnapshotId, DiskRecord)>),
     (tracking, pool, expedite): (&mut Tracking<'_>, &BufferPool, &Expedite),
     wishes: Wishes,
@@ -186,7 +59,7 @@ pub fn prepare_disk(
         parent,
         all_blocks: wishes.all_blocks,
         filesystems: records_of(
-            &scene.freeze_set(slice::from_ref(disk)),
+            &layout.freeze_set(slice::from_ref(disk)),
             disk.dev(),
             wishes.freeze,
         ),

@@ -6,7 +6,7 @@ use super::hold::{HookWishes, SharedHookLog};
 use super::lock::DiskLock;
 use super::monitor::{Event, Monitor};
 use super::parents::find_parents;
-use super::prepare::{Scene, Wishes, prepare_disk, records_of};
+use super::prepare::{Wishes, prepare_disk, records_of};
 use super::quiesce::Quiesce;
 use super::record::{RecordOptions, record};
 use super::recover::recover;
@@ -16,7 +16,7 @@ use super::still::Seen;
 use super::subject::{Subject, SubjectOptions};
 use super::tracking::Tracking;
 use crate::device::read::BufferPool;
-use crate::device::{Disk, Filesystem, FreezeSet};
+use crate::device::{Disk, Filesystem, FreezeSet, HostLayout};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Manifest, SessionRecord};
 use crate::freeze::Expedite;
@@ -101,7 +101,7 @@ pub fn snapshot_of_what_can_be(
     places: &Places,
     monitor: &dyn Monitor,
 ) -> Result<(Manifest, Vec<(String, Error)>)> {
-    let names = Scene::look()?;
+    let names = HostLayout::scan()?;
     let mut disks = names.resolve(&options.disks)?;
     let mut left_out = Vec::new();
     loop {
@@ -137,10 +137,10 @@ pub fn snapshot_through(
     around: impl FnOnce(Box<dyn Quiesce>) -> Box<dyn Quiesce>,
 ) -> Result<Manifest> {
     let started = Timestamp::now();
-    let scene = Scene::look()?;
+    let layout = HostLayout::scan()?;
     let heard = Heard::new(monitor);
     let monitor: &dyn Monitor = &heard;
-    let disks = acceptable(vault, &scene, &options.disks, monitor)?;
+    let disks = acceptable(vault, &layout, &options.disks, monitor)?;
     let _locks = lock_all(&disks, places)?;
     recover(places, monitor)?;
     let host = host_name();
@@ -150,13 +150,13 @@ pub fn snapshot_through(
     let pool = BufferPool::new(BUFFERS, BUFFER)?;
     let expedite = Expedite::find(&places.run_dir);
     let (subjects, tracking) = prepare_all(
-        (vault, &scene, &known),
+        (vault, &layout, &known),
         &disks,
         (options, places),
         (&pool, &expedite),
         monitor,
     )?;
-    let seen = Seen::new(Mutex::new(scene.freeze_set(&disks)));
+    let seen = Seen::new(Mutex::new(layout.freeze_set(&disks)));
     let hook_log = SharedHookLog::default();
     let mut quiesce = around(standstill(
         (id, &disks),
@@ -201,14 +201,14 @@ pub fn snapshot_through(
 /// The disks that were named, of each of which a snapshot can be right.
 fn acceptable(
     vault: &Vault,
-    scene: &Scene,
+    layout: &HostLayout,
     names: &[String],
     monitor: &dyn Monitor,
 ) -> Result<Vec<Disk>> {
-    let disks = scene.resolve(names)?;
-    let vault = VaultPlace::find(vault, scene)?;
+    let disks = layout.resolve(names)?;
+    let vault = VaultPlace::find(vault, layout)?;
     vault.refuse_on(&disks)?;
-    refuse_twins(scene, &disks)?;
+    refuse_twins(layout, &disks)?;
     refuse_not_whole(&disks)?;
     if let Some(warning) = vault.warning() {
         monitor.tell(Event::Warning(warning));
@@ -227,7 +227,7 @@ fn explained(error: Error, disks: &[Disk], hook_warnings: &[String]) -> Error {
 
 /// Names what is swapped to where no quiet instant was found: no freeze stops that.
 fn with_swaps(error: Error, disks: &[Disk]) -> Error {
-    let untold = || Some(Scene::look_at_mounts().ok()?.untold_swaps(disks));
+    let untold = || Some(HostLayout::scan_mounts().ok()?.unlocated_swaps(disks));
     match untold().filter(|untold| error.kind() == ErrorKind::Inconsistent && !untold.is_empty()) {
         None => error,
         Some(untold) => {
@@ -300,13 +300,13 @@ fn bounded(mut warnings: Vec<String>) -> Vec<String> {
 
 /// Tracks, plans and opens every disk of the run.
 fn prepare_all<'a>(
-    (vault, scene, known): (&Arc<Vault>, &Scene, &[SnapshotRef]),
+    (vault, layout, known): (&Arc<Vault>, &HostLayout, &[SnapshotRef]),
     disks: &[Disk],
     (options, places): (&SnapshotOptions, &'a Places),
     (pool, expedite): (&BufferPool, &Expedite),
     monitor: &'a dyn Monitor,
 ) -> Result<(Vec<SubjectOptions>, Tracking<'a>)> {
-    let parents = find_parents(vault, known, (&scene.topology, disks), monitor)?;
+    let parents = find_parents(vault, known, (&layout.topology, disks), monitor)?;
     let mut tracking = Tracking::start(&places.pins, monitor)?;
     let wishes = Wishes {
         full: options.full,
@@ -317,7 +317,7 @@ fn prepare_all<'a>(
     let each = each.map(|disk| {
         let name = disk.0.name();
         prepare_disk(
-            (vault, scene),
+            (vault, layout),
             disk,
             (&mut tracking, pool, expedite),
             wishes,

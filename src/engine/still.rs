@@ -2,10 +2,9 @@
 //! What is mounted is looked up for each attempt anew, as copying may have taken hours.
 
 use super::monitor::{Event, Monitor};
-use super::prepare::Scene;
 use super::quiesce::Quiesce;
 use super::standstill::targets;
-use crate::device::{Disk, Filesystem, Freezable, FreezeSet, Host, freezable};
+use crate::device::{Disk, Filesystem, Freezable, FreezeSet, Host, HostLayout, freezable};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::freeze::{Expedite, Expedited, Guardian, GuardianOptions};
 use crate::model::DevNumber;
@@ -59,10 +58,10 @@ impl Still {
         }
     }
 
-    fn look(&self) -> Result<(Scene, FreezeSet)> {
-        let scene = Scene::look_at_mounts()?;
-        let set = scene.freeze_set(&self.options.disks);
-        Ok((scene, set))
+    fn look(&self) -> Result<(HostLayout, FreezeSet)> {
+        let layout = HostLayout::scan_mounts()?;
+        let set = layout.freeze_set(&self.options.disks);
+        Ok((layout, set))
     }
 
     /// The disk of the run on which a filesystem lives, the first of several.
@@ -113,11 +112,11 @@ fn write_out(filesystem: &Filesystem, host: &Host) -> Result<()> {
 
 impl Still {
     fn settle_what_is_there(&mut self) -> Result<()> {
-        let (scene, mut set) = self.look()?;
-        set.claims = scene.claims(&self.options.disks);
+        let (layout, mut set) = self.look()?;
+        set.claims = layout.claims(&self.options.disks);
         for filesystem in &set.filesystems {
             if let Freezable::No(_) = freezable(filesystem) {
-                write_out(filesystem, &scene.host)?;
+                write_out(filesystem, &layout.host)?;
             }
         }
         let targets = targets(&set)?;

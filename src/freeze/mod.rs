@@ -39,7 +39,7 @@ pub use hook::{
     hook_keeper_main, run_owed,
 };
 pub use keeper::guardian_main;
-pub use target::{FreezeTarget, mounted_device};
+pub use target::FreezeTarget;
 pub use throttle::{
     THROTTLE_KEEPER_COMMAND, Throttle, ThrottleOptions, throttle_keeper_main, undo_throttles,
 };

@@ -3,10 +3,10 @@
 
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::model::DevNumber;
-use crate::sys::mountinfo::{self, TABLE_LIMIT};
+use crate::sys::mountinfo::{self, mounted_device, read_table};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2};
-use nix::sys::stat::{Mode, SFlag, fstat, major, minor};
+use nix::sys::stat::{Mode, SFlag, fstat};
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -122,34 +122,7 @@ fn open_place(path: &Path, namespace_pid: Option<u32>) -> Result<OwnedFd> {
 fn folder_device(handle: &OwnedFd) -> Option<DevNumber> {
     let stat = fstat(handle).ok()?;
     let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
-    (kind == SFlag::S_IFDIR).then(|| DevNumber {
-        major: major(stat.st_dev) as u32,
-        minor: minor(stat.st_dev) as u32,
-    })
-}
-
-/// The device number that the mount of `handle` has in `mountinfo`, in the namespace it is from.
-///
-/// # Errors
-/// When the table cannot be read, or is longer than is looked at.
-pub fn mounted_device(handle: &OwnedFd, namespace_pid: Option<u32>) -> Result<Option<DevNumber>> {
-    let path = PathBuf::from(format!("/proc/self/fdinfo/{}", handle.as_raw_fd()));
-    let info = fs::read_to_string(&path).io_context("read", &path)?;
-    let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:"));
-    let Some(id) = id.and_then(|id| id.trim().parse::<u64>().ok()) else {
-        return Ok(None);
-    };
-    let table = read_table(namespace_pid)?;
-    let mount = mountinfo::lines(&table).find(|mount| mount.id == id);
-    Ok(mount.map(|mount| mount.dev))
-}
-
-fn read_table(namespace_pid: Option<u32>) -> Result<Vec<u8>> {
-    let path = match namespace_pid {
-        None => PathBuf::from("/proc/self/mountinfo"),
-        Some(pid) => PathBuf::from(format!("/proc/{pid}/mountinfo")),
-    };
-    mountinfo::read(&path, TABLE_LIMIT).io_context("read", &path)
+    (kind == SFlag::S_IFDIR).then(|| DevNumber::from_dev_t(stat.st_dev))
 }
 
 /// Other places where the filesystem is mounted, in our namespace first, and then in all others:

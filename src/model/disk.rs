@@ -14,6 +14,16 @@ pub struct DevNumber {
     pub minor: u32,
 }
 
+impl DevNumber {
+    /// From the number that `stat` gives (`st_dev`, `st_rdev`).
+    pub fn from_dev_t(number: u64) -> Self {
+        Self {
+            major: libc::major(number),
+            minor: libc::minor(number),
+        }
+    }
+}
+
 impl fmt::Display for DevNumber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.major, self.minor)

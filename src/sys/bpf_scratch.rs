@@ -191,10 +191,7 @@ impl ScratchDisk {
     pub fn dev(&self) -> Result<DevNumber> {
         let facts = self.device()?.metadata().io_context("stat", &self.path)?;
         let number = facts.rdev();
-        Ok(DevNumber {
-            major: libc::major(number),
-            minor: libc::minor(number),
-        })
+        Ok(DevNumber::from_dev_t(number))
     }
 
     /// Writes 4096 bytes at `offset`, past every cache.

@@ -1,10 +1,12 @@
 //! The mount tables of `/proc/PID/mountinfo` (proc_pid_mountinfo(5)), read as the bytes that they
 //! are: a path need not be text. It must never touch a mount.
 
+use crate::error::{IoContext, Result};
 use crate::model::DevNumber;
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
@@ -79,6 +81,34 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
         true => Err(ErrorKind::FileTooLarge.into()),
         false => Ok(table),
     }
+}
+
+/// The device number that the mount of `handle` has in `mountinfo`, in the namespace it is from.
+///
+/// # Errors
+/// When the table cannot be read, or is longer than is looked at.
+pub fn mounted_device(handle: &OwnedFd, namespace_pid: Option<u32>) -> Result<Option<DevNumber>> {
+    let path = PathBuf::from(format!("/proc/self/fdinfo/{}", handle.as_raw_fd()));
+    let info = fs::read_to_string(&path).io_context("read", &path)?;
+    let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:"));
+    let Some(id) = id.and_then(|id| id.trim().parse::<u64>().ok()) else {
+        return Ok(None);
+    };
+    let table = read_table(namespace_pid)?;
+    let mount = lines(&table).find(|mount| mount.id == id);
+    Ok(mount.map(|mount| mount.dev))
+}
+
+/// The table of the mount namespace that a process is in; ours for `None`.
+///
+/// # Errors
+/// As for [`mounted_device`].
+pub fn read_table(namespace_pid: Option<u32>) -> Result<Vec<u8>> {
+    let path = match namespace_pid {
+        None => PathBuf::from("/proc/self/mountinfo"),
+        Some(pid) => PathBuf::from(format!("/proc/{pid}/mountinfo")),
+    };
+    read(&path, TABLE_LIMIT).io_context("read", &path)
 }
 
 /// The lines of a table that can be understood; the kernel writes no others.

@@ -391,10 +391,7 @@ pub(super) fn open(host: &Host, filesystem: &Filesystem) -> Option<(PathBuf, Fil
             .open(&path)
             .ok()?;
         let dev = root.metadata().ok()?.dev();
-        let dev = DevNumber {
-            major: libc::major(dev),
-            minor: libc::minor(dev),
-        };
+        let dev = DevNumber::from_dev_t(dev);
         (dev == filesystem.dev).then_some((path, root))
     })
 }

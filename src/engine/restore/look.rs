@@ -26,10 +26,7 @@ pub struct Overwritten {
 /// The device's number.
 pub fn number_of(path: &Path) -> Option<DevNumber> {
     let number = fs::metadata(path).ok()?.rdev();
-    Some(DevNumber {
-        major: libc::major(number),
-        minor: libc::minor(number),
-    })
+    Some(DevNumber::from_dev_t(number))
 }
 
 /// What a restore to `device` would overwrite; `None` when there is nothing that anyone could
