@@ -4,9 +4,11 @@
 
 use super::disk::Disk;
 use super::host::Host;
+use super::kind::Kind;
 use super::layout::HostLayout;
+use super::name::node_name;
 use super::swap::swaps;
-use super::topology::{Kind, Topology, node_name};
+use super::topology::Topology;
 use crate::model::DevNumber;
 use serde::Serialize;
 use std::collections::BTreeSet;

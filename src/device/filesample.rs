@@ -2,9 +2,10 @@
 //! (`FS_IOC_FIEMAP`) and not by the allocator's (`FS_IOC_GETFSMAP`). No such block can be free.
 //! It opens a few regular files and directories, picked at random, and never another mount's.
 
-use super::filesystem::{Direct, Filesystem, Mounts};
+use super::filesystem::{Direct, Filesystem};
 use super::freespace::{TYPES, open};
 use super::host::Host;
+use super::mounts::Mounts;
 use super::table::NoTables;
 use super::topology::Topology;
 use crate::error::Result;

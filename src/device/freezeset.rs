@@ -3,8 +3,9 @@
 
 use super::claim::Claim;
 use super::disk::Disk;
-use super::filesystem::{Filesystem, Mounts};
+use super::filesystem::Filesystem;
 use super::layout::HostLayout;
+use super::mounts::Mounts;
 use super::topology::Topology;
 use crate::model::DevNumber;
 use serde::Serialize;

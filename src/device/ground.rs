@@ -1,14 +1,12 @@
 //! What a mounted filesystem without a block device of its own lies on in the end: the upper folder
 //! of an overlay, the folder that another one shows again, a server that may be this very host.
 
-use super::filesystem::{Filesystem, Mounts};
-use super::mountinfo::{Entry, OwnMounts};
+use super::filesystem::Filesystem;
+use super::mountinfo::{DEPTH_LIMIT, Entry};
+use super::mounts::Mounts;
 use crate::model::DevNumber;
 use std::fs;
-use std::path::{Path, PathBuf};
-
-/// Deepest stack of such filesystems that is followed.
-const DEPTH_LIMIT: usize = 16;
+use std::path::PathBuf;
 
 /// Where what is written to a mounted filesystem ends up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,18 +113,6 @@ fn is_this_host(server: &str, this_host: &str) -> bool {
 fn host_name() -> String {
     let name = nix::unistd::gethostname().unwrap_or_default();
     name.to_string_lossy().into_owned()
-}
-
-/// The filesystem that a file lies on, by names alone; of an overlay, that of its upper folder.
-pub(super) fn filesystem_of(own: &OwnMounts, file: &Path) -> Option<DevNumber> {
-    let mut entry = own.holding(file)?;
-    for _ in 0..DEPTH_LIMIT {
-        if entry.fstype != "overlay" {
-            break;
-        }
-        entry = own.holding(Path::new(&entry.option("upperdir")?))?;
-    }
-    Some(entry.dev)
 }
 
 #[cfg(test)]

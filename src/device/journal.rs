@@ -5,7 +5,8 @@
 
 use super::host::Host;
 use super::mountinfo::Entry;
-use super::topology::{Device, Topology, node_name};
+use super::name::node_name;
+use super::topology::{Device, Topology};
 use crate::model::DevNumber;
 use std::collections::BTreeSet;
 use std::fs::OpenOptions;

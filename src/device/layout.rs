@@ -2,9 +2,9 @@
 //! It opens no disk but for a look at partition tables.
 
 use super::disk::Disk;
-use super::filesystem::Mounts;
 use super::ground::Ground;
 use super::host::Host;
+use super::mounts::Mounts;
 use super::table::NoTables;
 use super::topology::Topology;
 use crate::error::{Error, ErrorKind, IoContext, Result};

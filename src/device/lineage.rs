@@ -3,9 +3,9 @@
 //! where it does not tell, so that nothing is opened.
 
 use super::filesystem::Filesystem;
-use super::ground::filesystem_of;
+use super::kind::Kind;
 use super::mountinfo::OwnMounts;
-use super::topology::{Kind, Topology};
+use super::topology::Topology;
 use crate::model::DevNumber;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -40,7 +40,7 @@ impl Lineage {
                 // A file of btrfs or overlay has the number of a part that no table shows.
                 let name = device.backing_file.as_deref()?;
                 let apart = own.holding(name)?.dev.major == 0;
-                (told.is_none() || apart).then(|| filesystem_of(own, name))?
+                (told.is_none() || apart).then(|| own.filesystem_of(name))?
             });
             if let Some(on) = on.filter(|on| members.contains_key(on)) {
                 files.insert(device.dev, on);

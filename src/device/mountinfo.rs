@@ -21,6 +21,9 @@ const NAMESPACE_LIMIT: usize = 8192;
 /// Most mounts looked at, those of all namespaces together.
 const MOUNT_LIMIT: usize = 1 << 19;
 
+/// Deepest stack of filesystems without block devices that is followed.
+pub(super) const DEPTH_LIMIT: usize = 16;
+
 /// One line of mountinfo.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
@@ -236,6 +239,19 @@ impl OwnMounts {
             .ancestors()
             .find_map(|place| self.by_target.get(place))?;
         self.entries.get(*at)
+    }
+
+    /// The filesystem that a file lies on, by names alone; for an overlay, that of its upper
+    /// directory.
+    pub(super) fn filesystem_of(&self, file: &Path) -> Option<DevNumber> {
+        let mut entry = self.holding(file)?;
+        for _ in 0..DEPTH_LIMIT {
+            if entry.fstype != "overlay" {
+                break;
+            }
+            entry = self.holding(Path::new(&entry.option("upperdir")?))?;
+        }
+        Some(entry.dev)
     }
 }
 

@@ -2,11 +2,13 @@
 //! mounted from them, what lies on them or shows a part of them, who has them open or locked. It
 //! only looks, and finds what a look can find: opening a device with `O_EXCL` comes on top of it.
 
-use super::filesystem::Mounts;
 use super::host::Host;
+use super::kind::Kind;
+use super::mounts::Mounts;
+use super::name::node_name;
 use super::swap::{Swap, swap_files, swaps};
 use super::table::NoTables;
-use super::topology::{Device, Kind, Topology, node_name};
+use super::topology::{Device, Topology};
 use super::usage::{Use, in_use};
 use super::writers::{FileId, Wanted, writers};
 use crate::error::{IoContext, Result};

@@ -2,12 +2,13 @@
 //! no freeze stops the kernel from writing there. It only looks.
 
 use super::disk::Disk;
-use super::filesystem::{Filesystem, Mounts};
-use super::ground::filesystem_of;
+use super::filesystem::Filesystem;
 use super::host::Host;
+use super::kind::Kind;
 use super::layout::HostLayout;
+use super::mounts::Mounts;
 use super::table::NoTables;
-use super::topology::{Kind, Topology};
+use super::topology::Topology;
 use crate::error::Result;
 use crate::model::{Bytes, DevNumber, Extent};
 use crate::sys::fiemap::{FileExtent, file_extents};
@@ -152,7 +153,7 @@ impl HostLayout {
 
 /// By the names of mounts: what is on a network is not touched.
 fn filesystem_with<'a>(mounts: &'a Mounts, file: &Path) -> Option<&'a Filesystem> {
-    mounts.filesystem(filesystem_of(&mounts.own, file)?)
+    mounts.filesystem(mounts.own.filesystem_of(file)?)
 }
 
 /// What an active swap file holds on a disk but its header; `None` when it is not there, or its

@@ -20,7 +20,7 @@ pub trait OpenDisk {
 /// Opens the disks of a host through their nodes in `/dev`.
 impl OpenDisk for Host {
     fn open(&self, name: &str) -> Option<Box<dyn ReadSeek>> {
-        let file = File::open(self.dev.join(super::topology::node_name(name))).ok()?;
+        let file = File::open(self.dev.join(super::name::node_name(name))).ok()?;
         Some(Box::new(file))
     }
 }

@@ -4,6 +4,8 @@
 use super::disk::{Disk, Partition};
 use super::host::Host;
 use super::identity::{self, Basics};
+use super::kind::Kind;
+use super::name::{head_of_path, node_name};
 use super::table::OpenDisk;
 use crate::error::Result;
 use crate::model::{Bytes, DevNumber, DiskIdentity, Extent, Sectors};
@@ -14,61 +16,6 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-
-/// What sort of block device it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Kind {
-    /// A disk of its own: virtio, SCSI, NVMe, MMC, nbd, ...
-    Disk,
-    /// The one device in front of several NVMe paths; its requests complete on the paths.
-    NvmeHead,
-    /// A loop device, bound or not.
-    Loop,
-    /// A partition of any of these.
-    Partition,
-    /// A logical volume.
-    Lvm,
-    /// An opened LUKS or plain dm-crypt device.
-    Crypt,
-    /// A multipath device of the device mapper.
-    Multipath,
-    /// Another target of the device mapper.
-    Mapper,
-    /// A software RAID.
-    Raid,
-    /// Compressed memory.
-    Zram,
-    /// Plain memory (`brd`) or persistent memory: no requests, only bios.
-    Memory,
-    /// A CD or DVD drive.
-    Optical,
-    /// Another device that passes its I/O on to others (bcache, DRBD).
-    Stacked,
-}
-
-impl Kind {
-    /// Whether a snapshot can be made of such a device.
-    pub fn is_disk(self) -> bool {
-        matches!(self, Self::Disk | Self::NvmeHead | Self::Loop)
-    }
-
-    /// What it is, for people.
-    pub fn in_words(self) -> &'static str {
-        match self {
-            Self::Disk | Self::NvmeHead | Self::Loop => "an empty drive",
-            Self::Partition => "a partition",
-            Self::Lvm => "a logical volume",
-            Self::Crypt => "an opened encrypted device",
-            Self::Multipath => "a multipath device",
-            Self::Raid => "a software RAID",
-            Self::Zram => "compressed memory",
-            Self::Memory => "memory, whose writes cannot be watched",
-            Self::Optical => "a drive for discs",
-            Self::Mapper | Self::Stacked => "a device on top of others",
-        }
-    }
-}
 
 /// One block device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -277,22 +224,8 @@ impl Topology {
     }
 }
 
-/// The name in `/dev` of a device: sysfs writes `!` for `/`.
-pub(super) fn node_name(name: &str) -> String {
-    name.replace('!', "/")
-}
-
 fn number_of(folder: &Path) -> Option<DevNumber> {
-    parse_number(&Host::text(&folder.join("dev"))?)
-}
-
-/// `254:1`.
-pub(super) fn parse_number(text: &str) -> Option<DevNumber> {
-    let (major, minor) = text.split_once(':')?;
-    Some(DevNumber {
-        major: major.parse().ok()?,
-        minor: minor.parse().ok()?,
-    })
+    Host::text(&folder.join("dev"))?.parse().ok()
 }
 
 /// A size or position in an attribute, which is in 512-byte sectors whatever the disk's own are.
@@ -454,13 +387,4 @@ fn nvme_paths(head: &Device, names: &[String]) -> Vec<String> {
     let is_path =
         |name: &&String| head_of_path(name).is_some_and(|head_name| head_name == head.name);
     names.iter().filter(is_path).cloned().collect()
-}
-
-/// `nvme0n1` for `nvme0c3n1`.
-pub(super) fn head_of_path(name: &str) -> Option<String> {
-    let (subsystem, rest) = name.strip_prefix("nvme")?.split_once('c')?;
-    let (controller, namespace) = rest.split_once('n')?;
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    (digits(subsystem) && digits(controller) && digits(namespace))
-        .then(|| format!("nvme{subsystem}n{namespace}"))
 }

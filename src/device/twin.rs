@@ -2,7 +2,8 @@
 //! one leaves no mark on the other, so a snapshot of either could be wrong and not know it.
 
 use super::disk::Disk;
-use super::topology::{Device, Kind, Topology};
+use super::kind::Kind;
+use super::topology::{Device, Topology};
 use crate::error::{Error, ErrorKind};
 use crate::model::{Bytes, DevNumber, DiskIdentity, Extent};
 use std::collections::BTreeSet;

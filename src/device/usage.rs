@@ -1,8 +1,9 @@
 //! Who uses a device: what is mounted from it, built on it, swapped to it. It only looks.
 
-use super::filesystem::Mounts;
+use super::kind::Kind;
+use super::mounts::Mounts;
 use super::swap::Swap;
-use super::topology::{Kind, Topology};
+use super::topology::Topology;
 use crate::model::DevNumber;
 use serde::Serialize;
 use std::collections::BTreeSet;

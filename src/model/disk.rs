@@ -3,7 +3,9 @@
 use super::units::Bytes;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::num::ParseIntError;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 /// A device's major and minor number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -21,6 +23,19 @@ impl DevNumber {
             major: libc::major(number),
             minor: libc::minor(number),
         }
+    }
+}
+
+impl FromStr for DevNumber {
+    type Err = ParseIntError;
+
+    /// From `254:1`, as the kernel writes it.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (major, minor) = text.split_once(':').unwrap_or((text, ""));
+        Ok(Self {
+            major: major.parse()?,
+            minor: minor.parse()?,
+        })
     }
 }
 

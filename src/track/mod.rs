@@ -14,6 +14,7 @@ mod programs;
 mod proof;
 mod self_test;
 mod source;
+mod start;
 mod sysfs;
 mod tracker;
 
@@ -23,4 +24,5 @@ pub use pins::PinDir;
 pub use proof::{Moment, Void, changes_since, unbroken};
 pub use self_test::SelfTest;
 pub use source::{ChangeSource, Counts, CutName, Epoch, Recall, Witness};
-pub use tracker::{MarksId, Started, TrackedDisk, TrackedStatus, Tracker};
+pub use start::Started;
+pub use tracker::{MarksId, TrackedDisk, TrackedStatus, Tracker};

@@ -3,12 +3,10 @@
 
 use super::attached::failed;
 use super::disk::{DiskTracker, Marks, dev_of, key};
-use super::kernel_log::KernelLog;
 use super::layout::{Layout, Page, RENEW_FROM};
 use super::machine::boot_id;
-use super::pins::{PinDir, PinLock};
+use super::pins::PinDir;
 use super::programs::{Found, Programs, map_id, new_marks};
-use super::self_test::{self, SelfTest};
 use super::source::Epoch;
 use super::sysfs;
 use crate::error::{Error, ErrorKind, Result};
@@ -46,26 +44,10 @@ pub struct TrackedStatus {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MarksId(u32);
 
-/// What starting the tracker did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Started {
-    /// The programs were loaded now; otherwise they were running already.
-    pub loaded: bool,
-    /// The BPF filesystem had to be mounted.
-    pub mounted_bpffs: bool,
-    /// What was pinned before did not work, for this reason, and was replaced: its marks are lost.
-    pub replaced: Option<String>,
-    /// How the programs did on a scratch disk, when they were loaded now.
-    pub self_test: Option<SelfTest>,
-    /// Why it will not be noticed, on this kernel, that a disk was made smaller and as large again.
-    /// `None` where it is, and when they were running already.
-    pub unwatched: Option<String>,
-}
-
 /// The running tracker. Dropping it changes nothing: tracking goes on without any process.
 pub struct Tracker {
     pins: PinDir,
-    programs: Programs,
+    pub(super) programs: Programs,
 }
 
 impl fmt::Debug for Tracker {
@@ -88,55 +70,6 @@ impl Tracker {
             Found::Running(programs) => Some(Self::with(pins, *programs)),
             Found::Absent | Found::Broken(_) => None,
         })
-    }
-
-    /// Finds the running tracker, or loads it and tries it on a scratch disk.
-    ///
-    /// # Errors
-    /// This host cannot ([`super::obstacles()`] says why in advance), or the programs were tried
-    /// and did not see a write.
-    pub fn start(pins: &PinDir) -> Result<(Self, Started)> {
-        let mut report = Started::default();
-        let lock = loop {
-            report.mounted_bpffs |= pins.create()?;
-            if let Some(lock) = pins.lock()? {
-                break lock;
-            }
-        };
-        match Programs::find(pins)? {
-            Found::Running(programs) => return Ok((Self::with(pins, *programs), report)),
-            Found::Absent if pins.has_others(&lock)? => {
-                report.replaced = Some("another version of stillpoint had started it".into());
-            }
-            Found::Absent => {}
-            Found::Broken(why) => report.replaced = Some(why),
-        }
-        pins.clear(&lock)?;
-        match Self::load(pins, &lock, &mut report) {
-            Ok(tracker) => Ok((tracker, report)),
-            Err(error) => {
-                pins.clear(&lock)?;
-                pins.remove(&lock)?;
-                Err(error)
-            }
-        }
-    }
-
-    /// Loads the programs and tries them.
-    fn load(pins: &PinDir, lock: &PinLock, report: &mut Started) -> Result<Self> {
-        let (programs, unwatched) = Programs::load(pins, lock)?;
-        let mut tracker = Self::with(pins, programs);
-        let tried = self_test::run(&mut tracker)?;
-        let mut unwatched = unwatched.map(|error| error.to_string());
-        if unwatched.is_none() && !tried.capacity {
-            tracker.programs.drop_capacity(pins, lock)?;
-            unwatched = Some("the kernel does not tell when a capacity is set".into());
-        }
-        // Where its log can be read, that does.
-        report.unwatched = unwatched.filter(|_| KernelLog::open("").is_err());
-        report.loaded = true;
-        report.self_test = Some(tried.marks);
-        Ok(tracker)
     }
 
     /// Takes away what is pinned and does not work, or is of another version. Nothing where there
@@ -187,7 +120,7 @@ impl Tracker {
         })
     }
 
-    fn with(pins: &PinDir, programs: Programs) -> Self {
+    pub(super) fn with(pins: &PinDir, programs: Programs) -> Self {
         Self {
             pins: pins.clone(),
             programs,

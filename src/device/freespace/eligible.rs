@@ -2,7 +2,8 @@
 //! known to lie where it is believed to lie, and nothing else lies there. It only decides.
 
 use super::super::filesystem::Filesystem;
-use super::super::topology::{Device, Kind, Topology};
+use super::super::kind::Kind;
+use super::super::topology::{Device, Topology};
 use crate::model::{DevNumber, Extent};
 
 /// The types whose map is understood here; ext4's driver mounts ext2 and ext3 too.

@@ -4,9 +4,11 @@
 //! [`open_reader`] gives a [`DiskReader`]. Below it, one loop (`ordered`) drives one of the queues:
 //! io_uring (`uring`), threads with `pread` (`threads`), a disk in memory for tests (`fake`).
 
+mod disk;
 mod fake;
 mod fault;
 mod open;
+mod options;
 mod ordered;
 mod queue;
 mod threads;
@@ -18,7 +20,8 @@ mod tests;
 pub use crate::sys::buffer::{Buffer, BufferPool};
 pub use fake::FakeDisk;
 pub use fault::Unreadable;
-pub use open::{EngineChoice, ReaderOptions, io_uring_available, open_reader};
+pub use open::{io_uring_available, open_reader};
+pub use options::{EngineChoice, ReaderOptions};
 
 use crate::error::Result;
 use crate::model::{Bytes, Extent};

@@ -1,7 +1,7 @@
 //! The queue that a few threads perform with `pread`: for hosts where io_uring is missing or off.
 //! A thread that hangs in the kernel keeps its buffer; nobody waits for it.
 
-use super::open::OpenDisk;
+use super::disk::DiskFile;
 use super::queue::{Queue, ReadDone, ReadRequest};
 use crate::error::{IoContext, Result};
 use crate::model::Bytes;
@@ -17,7 +17,7 @@ use std::time::Instant;
 const MAX_THREADS: usize = 16;
 
 pub struct ThreadQueue {
-    disk: OpenDisk,
+    disk: DiskFile,
     requests: Option<Sender<ReadRequest>>,
     done: Receiver<ReadDone>,
     threads: Vec<JoinHandle<()>>,
@@ -25,7 +25,7 @@ pub struct ThreadQueue {
 }
 
 impl ThreadQueue {
-    pub fn new(disk: &OpenDisk, depth: usize) -> Result<Self> {
+    pub fn new(disk: &DiskFile, depth: usize) -> Result<Self> {
         // Never more in them than the depth.
         let (requests, work) = unbounded::<ReadRequest>();
         let (results, done) = unbounded();

@@ -1,6 +1,6 @@
 //! The queue that io_uring performs: registered file and, where allowed, registered buffers.
 
-use super::open::OpenDisk;
+use super::disk::DiskFile;
 use super::queue::{Queue, ReadDone, ReadRequest};
 use crate::model::Bytes;
 use crate::sys::buffer::BufferPool;
@@ -9,14 +9,14 @@ use std::io;
 use std::time::Instant;
 
 pub struct UringQueue {
-    disk: OpenDisk,
+    disk: DiskFile,
     ring: Ring,
     depth: usize,
 }
 
 impl UringQueue {
     /// Fails when this host has no (usable) io_uring.
-    pub fn new(disk: &OpenDisk, depth: usize) -> io::Result<Self> {
+    pub fn new(disk: &DiskFile, depth: usize) -> io::Result<Self> {
         Ok(Self {
             disk: disk.clone(),
             ring: Ring::new(disk.file.clone(), depth)?,
