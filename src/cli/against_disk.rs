@@ -2,13 +2,13 @@
 
 use super::args::{Common, VerifyArgs};
 use super::context;
-use super::exit::{BELOW, DAMAGED};
 use super::find::{find_disk, find_snapshot};
 use super::outcome::{Outcome, counted, listed};
 use super::progress::Progress;
 use crate::engine::{Against, Parts, against_disks};
 use crate::error::Result;
 use crate::model::Bytes;
+use crate::model::exit::{BELOW, DAMAGED};
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::sync::Arc;

@@ -6,7 +6,7 @@ use super::outcome::{Outcome, cells, counted, table_text};
 use crate::device::{Disk, Filesystem, Freezable, HostLayout, freezable};
 use crate::engine::{Silent, find_parents};
 use crate::error::Result;
-use crate::job::clip;
+use crate::model::clip;
 use crate::model::printable::one_line;
 use crate::model::{DevNumber, SnapshotId};
 use crate::track::Tracker;

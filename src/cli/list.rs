@@ -2,7 +2,6 @@
 
 use super::args::{Common, ListArgs, tag};
 use super::context;
-use super::exit::DAMAGED;
 use super::listed::Shown;
 use super::outcome::{Outcome, counted, listed, table_text};
 use super::signals;
@@ -10,6 +9,7 @@ use crate::engine::{FreeTrace, MayLack, may_lack_of_all};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Manifest;
 use crate::model::SnapshotId;
+use crate::model::exit::DAMAGED;
 use crate::model::printable::one_line;
 use crate::store::{Dated, History, Vault};
 use jiff::Timestamp;

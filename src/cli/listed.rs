@@ -4,7 +4,7 @@
 use super::outcome::cells;
 use super::snapshot::document;
 use crate::format::{DiskRecord, Manifest};
-use crate::job::clip;
+use crate::model::clip;
 use crate::model::{Bytes, SnapshotId};
 use comfy_table::{Table, presets};
 use serde_json::Value;

@@ -11,7 +11,6 @@ mod diff;
 mod disks;
 mod dispatch;
 mod doctor;
-mod exit;
 mod find;
 mod help;
 mod init;

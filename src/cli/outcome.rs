@@ -1,7 +1,7 @@
 //! What a command answers: the same in JSON and in text.
 
-use super::exit::{BELOW, DONE};
-use crate::job::clip;
+use crate::model::clip;
+use crate::model::exit::{BELOW, DONE};
 use crate::model::printable::one_line;
 use comfy_table::Table;
 use serde_json::{Value, json};

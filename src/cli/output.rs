@@ -3,10 +3,10 @@
 //! Nothing but plain text is ever written: what a terminal would obey leaves as an escape.
 
 use super::args::Common;
-use super::exit::{below, code, exit};
 use super::outcome::Outcome;
 use crate::error::{Error, ErrorKind, Result};
-use crate::job::clip;
+use crate::model::clip;
+use crate::model::exit::{below, code, exit};
 use crate::model::printable;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};

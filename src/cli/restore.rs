@@ -3,7 +3,6 @@
 use super::args::{Common, FormatArg, RestoreArgs};
 use super::confirm::Asking;
 use super::context;
-use super::exit::DAMAGED;
 use super::find::{find_disk, find_snapshot};
 use super::may_lack;
 use super::outcome::{Outcome, listed};
@@ -16,6 +15,7 @@ use crate::engine::{
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::format::Manifest;
 use crate::model::Bytes;
+use crate::model::exit::DAMAGED;
 use crate::model::printable::one_line;
 use crate::restore::{TableChange, TableKind};
 use crate::store::Vault;

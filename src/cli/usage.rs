@@ -2,9 +2,9 @@
 //! be understood. It must never show a value from the environment.
 
 use super::args::CommandLine;
-use super::exit::{DONE, USAGE, exit};
 use super::output::{PATIENCE, conclude_error, verdict, write_patiently};
 use crate::error::{Error, ErrorKind};
+use crate::model::exit::{DONE, USAGE, exit};
 use clap::error::{ContextKind, ContextValue, ErrorKind as Refusal};
 use clap::{Command, CommandFactory};
 use std::ffi::OsString;

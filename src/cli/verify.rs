@@ -3,13 +3,13 @@
 use super::against_disk;
 use super::args::{Common, VerifyArgs};
 use super::context;
-use super::exit::DAMAGED;
 use super::find::find_snapshot;
 use super::may_lack;
 use super::outcome::{Outcome, counted, first_warnings, listed};
 use super::progress::Progress;
 use crate::engine::{Noted, VerifyOptions, VerifyReport, verify};
 use crate::error::Result;
+use crate::model::exit::DAMAGED;
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::fmt::Write;

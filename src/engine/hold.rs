@@ -7,7 +7,7 @@ use super::recover::let_go;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{HookRecord, HookRecords, HookStatus};
 use crate::freeze::{HookOptions, HookOutcome, Hooks, check_hooks};
-use crate::job::clip;
+use crate::model::clip;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};

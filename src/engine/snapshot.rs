@@ -20,7 +20,7 @@ use crate::device::{Disk, Filesystem, FreezeSet, HostLayout};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Manifest, SessionRecord};
 use crate::freeze::Expedite;
-use crate::job::clip;
+use crate::model::clip;
 use crate::model::{Bytes, DevNumber, Level, SnapshotId};
 use crate::store::{Draft, SnapshotRef, Vault};
 use crate::sys::memory;

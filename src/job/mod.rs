@@ -12,7 +12,7 @@ pub use folder::{JobFolder, JobLog, MAX_LOG_TAIL};
 pub use id::JobId;
 pub use process::{ProcessStamp, Running};
 pub use prune::Keep;
-pub use record::{JobRecord, MAX_WARNINGS, Progress, State, clip};
+pub use record::{JobRecord, MAX_WARNINGS, Progress, State};
 
 /// Where root's jobs are unless told otherwise.
 pub const DEFAULT_FOLDER: &str = "/var/lib/stillpoint/jobs";

@@ -4,8 +4,8 @@
 use super::{JobId, ProcessStamp};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::from_json;
-use crate::model::Bytes;
 use crate::model::printable::json;
+use crate::model::{Bytes, clip};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -215,16 +215,6 @@ impl JobRecord {
         }
         Ok(record)
     }
-}
-
-/// At most `most` bytes of a text; what is cut off is told by an ellipsis.
-pub fn clip(text: &str, most: usize) -> String {
-    if text.len() <= most {
-        return text.into();
-    }
-    let most = most.saturating_sub('…'.len_utf8());
-    let end = (0..=most).rfind(|&end| text.is_char_boundary(end));
-    format!("{}…", text.get(..end.unwrap_or(0)).unwrap_or_default())
 }
 
 /// An argument without what could be a secret: the user part of an address, and what is given to a

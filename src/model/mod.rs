@@ -1,7 +1,9 @@
 //! The words of the trade as types: units, blocks, runs, ids, levels. No I/O here, ever.
 
 mod blocks;
+mod clip;
 mod disk;
+pub mod exit;
 mod id;
 mod level;
 pub mod printable;
@@ -10,6 +12,7 @@ mod units;
 mod witness;
 
 pub use blocks::BlockSet;
+pub use clip::clip;
 pub use disk::{DevNumber, DiskIdentity, Likeness};
 pub use id::{ObjectId, SnapshotId};
 pub use level::{Level, Mode};

@@ -1,12 +1,12 @@
 //! `job cancel`: asks a job to stop, which thaws and takes back what it has done.
 
 use super::super::args::{Common, JobCancelArgs};
-use super::super::exit::BELOW;
 use super::super::outcome::Outcome;
 use super::status::{document, verdict};
 use super::wait::until_it_ends;
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::State;
+use crate::model::exit::BELOW;
 use nix::errno::Errno;
 use std::time::Instant;
 

@@ -2,9 +2,9 @@
 //! that very run, or hang; who waits in the kernel for it cannot be ended, and its process cannot
 //! end before it. So that is never the run's own process, and this one is left behind then.
 
-use super::super::exit::{DONE, USAGE, below, exit};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::job::{JobFolder, JobRecord, Keep};
+use crate::model::exit::{DONE, USAGE, below, exit};
 use crate::sys::process::{close_from, hear_signals, ignore_signals, spawn_deaf};
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};

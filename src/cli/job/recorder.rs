@@ -2,7 +2,6 @@
 //! may stand still, frozen by the very run, and nobody waits for it without a bound.
 
 use super::super::args::Common;
-use super::super::exit::code;
 use super::super::outcome::Outcome;
 use super::super::output::error_document;
 use super::super::progress::Progress as Shown;
@@ -10,6 +9,7 @@ use super::keeper::RecordKeeper;
 use crate::engine::{Event, Monitor};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{JobId, JobRecord, MAX_WARNINGS, ProcessStamp, Progress, State};
+use crate::model::exit::code;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use jiff::Timestamp;
 use serde_json::{Value, json};

@@ -3,7 +3,8 @@
 use super::super::args::{Common, JobStatusArgs};
 use super::super::outcome::{Outcome, end_of, first_warnings};
 use crate::error::Result;
-use crate::job::{JobFolder, JobRecord, State, clip};
+use crate::job::{JobFolder, JobRecord, State};
+use crate::model::clip;
 use crate::model::printable::{lines, one_line};
 use serde_json::{Value, json};
 use std::fmt::Write;
