@@ -12,6 +12,7 @@ pub mod format;
 pub mod freeze;
 pub mod job;
 pub mod model;
+pub mod report;
 pub mod restore;
 pub mod store;
 pub mod sys;

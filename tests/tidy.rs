@@ -11,9 +11,11 @@ use std::path::{Path, PathBuf};
 /// Rooms, top floor first; those of one floor do not import each other.
 const FLOORS: &[&[&str]] = &[
     &["cli"],
+    &["report"],
+    &["job", "config"],
     &["engine"],
     &["capture", "restore"],
-    &["track", "freeze", "store", "job"],
+    &["track", "freeze", "store"],
     &["device", "format"],
     &["sys", "model", "error"],
 ];

@@ -3,21 +3,13 @@
 use super::args::{Common, VerifyArgs};
 use super::context;
 use super::find::{find_disk, find_snapshot};
-use super::outcome::{Outcome, counted, listed};
 use super::progress::Progress;
-use crate::engine::{Against, Parts, against_disks};
+use crate::engine::against_disks;
 use crate::error::Result;
-use crate::model::Bytes;
-use crate::model::exit::{BELOW, DAMAGED};
-use serde_json::{Value, json};
-use std::fmt::Write;
-use std::sync::Arc;
+use crate::report::{self, Report};
 
-/// Most bytes of the list of what differs.
-const MOST_PARTS: usize = 8000;
-
-pub fn run(args: &VerifyArgs, common: &Common, progress: &Progress) -> Result<Outcome> {
-    let vault = Arc::new(context::open_vault(common)?);
+pub fn run(args: &VerifyArgs, common: &Common, progress: &Progress) -> Result<Report> {
+    let vault = context::open_vault(common)?;
     let id = args.ids.first().map_or("latest", String::as_str);
     let wanted: Vec<&str> = args.disk.iter().map(String::as_str).collect();
     let manifest = vault.manifest(&find_snapshot(&vault, id, &wanted, progress)?)?;
@@ -31,109 +23,5 @@ pub fn run(args: &VerifyArgs, common: &Common, progress: &Progress) -> Result<Ou
         None => None,
     };
     let found = against_disks(&vault, &manifest, name, &common.places()?, progress)?;
-    let compared: Bytes = found.iter().map(|one| one.compared).sum();
-    let json = json!({
-        "snapshots": 1,
-        "segments": 0,
-        "read_bytes": 0,
-        "unread_segments": 0,
-        "damage_noted": "nothing",
-        "damaged": [],
-        "snapshot": manifest.snapshot.to_string(),
-        "against_disk": found.iter().map(document).collect::<Vec<_>>(),
-    });
-    let wrong = found.iter().any(|one| one.wrong.bytes.0 > 0);
-    let unknown = found
-        .iter()
-        .any(|one| one.unknown.bytes.0 > 0 || one.lost.0 > 0);
-    let mut text = listed(found.iter().flat_map(lines), MOST_PARTS, "--json tells all");
-    let disks = counted(found.len(), "disk");
-    // Writing to a string cannot fail.
-    let _ = match (wrong, unknown) {
-        (true, _) => write!(
-            text,
-            "{} is NOT what was on the disk: take the next with `snapshot --full`, and please \
-             report this",
-            manifest.snapshot
-        ),
-        (false, true) => write!(
-            text,
-            "{}: nothing wrong was found on {disks}, but not all could be judged",
-            manifest.snapshot
-        ),
-        (false, false) => write!(
-            text,
-            "{} is what {disks} had at its cut: {compared} compared",
-            manifest.snapshot
-        ),
-    };
-    let mut outcome = Outcome::done(json, text);
-    outcome.code = match (wrong, unknown) {
-        (true, _) => DAMAGED,
-        (false, true) => BELOW,
-        (false, false) => outcome.code,
-    };
-    Ok(outcome)
-}
-
-fn document(one: &Against) -> Value {
-    let parts = |parts: &Parts| {
-        let ranges = parts.first.iter().map(|part| {
-            json!({
-                "offset": part.offset, "length": part.length,
-            })
-        });
-        json!({"bytes": parts.bytes, "ranges": ranges.collect::<Vec<_>>()})
-    };
-    json!({
-        "disk": one.disk,
-        "device": one.device,
-        "compared_bytes": one.compared,
-        "changed_bytes": one.changed,
-        "free_bytes": one.free,
-        "wrong": parts(&one.wrong),
-        "unknown": parts(&one.unknown),
-        "lost_bytes": one.lost,
-        "unproven": one.unproven,
-    })
-}
-
-fn lines(one: &Against) -> Vec<String> {
-    let disk = &one.disk;
-    let mut lines = vec![format!(
-        "{disk}: {} compared, {} written since the cut, {} free space",
-        one.compared, one.changed, one.free
-    )];
-    let named = |what: &str, parts: &Parts| {
-        let each = parts.first.iter();
-        let each = each.map(|part| format!("  {what}: {disk}: bytes {part}"));
-        each.collect::<Vec<_>>()
-    };
-    if let Some(why) = &one.unproven {
-        lines.push(format!(
-            "{disk}: what was written since cannot be told: {why}"
-        ));
-    }
-    if one.lost.0 > 0 {
-        lines.push(format!(
-            "{disk}: {} are lost in the vault and were not compared: `verify` tells more",
-            one.lost
-        ));
-    }
-    if one.unknown.bytes.0 > 0 {
-        lines.push(format!(
-            "{disk}: {} differ, and nothing tells whether they may: written since, set aside for a \
-             file, or free space of a filesystem that is not mounted now",
-            one.unknown.bytes
-        ));
-        lines.extend(named("differs", &one.unknown));
-    }
-    if one.wrong.bytes.0 > 0 {
-        lines.push(format!(
-            "{disk}: {} differ that were not written since the cut, and are not free space",
-            one.wrong.bytes
-        ));
-        lines.extend(named("wrong", &one.wrong));
-    }
-    lines
+    Ok(report::against_disk::report(manifest.snapshot, &found))
 }

@@ -3,13 +3,12 @@
 use super::args::{Common, DeleteArgs};
 use super::context;
 use super::find::find_snapshot;
-use super::outcome::Outcome;
 use super::progress::Progress;
 use super::signals;
 use crate::error::Result;
-use serde_json::json;
+use crate::report::{self, Report};
 
-pub fn run(args: &DeleteArgs, common: &Common, progress: &Progress) -> Result<Outcome> {
+pub fn run(args: &DeleteArgs, common: &Common, progress: &Progress) -> Result<Report> {
     let vault = context::open_vault(common)?;
     // All are found before one is deleted.
     let snapshots = args
@@ -24,12 +23,5 @@ pub fn run(args: &DeleteArgs, common: &Common, progress: &Progress) -> Result<Ou
         vault.delete(snapshot)?;
         deleted.push(snapshot.id.to_string());
     }
-    let text = format!(
-        "deleted {}; this version does not yet reclaim the space of blocks that nothing needs",
-        deleted.join(", ")
-    );
-    Ok(Outcome::done(
-        json!({"deleted": deleted, "reclaimed_bytes": 0}),
-        text,
-    ))
+    Ok(report::vault::deleted(&deleted))
 }

@@ -3,16 +3,16 @@
 
 use super::args::{Command, Common};
 use super::find::find_snapshot;
-use super::outcome::Outcome;
 use super::progress::Progress;
 use super::{delete, diff, disks, doctor, help, init, job, list, restore, schema, show};
 use super::{snapshot, thaw, track, verify};
 use crate::engine::Silent;
 use crate::error::{Error, ErrorKind, Result};
+use crate::report::Report;
 use crate::store::Vault;
 
 /// Runs the command.
-pub fn dispatch(command: &Command, common: &Common, progress: &Progress) -> Result<Outcome> {
+pub fn dispatch(command: &Command, common: &Common, progress: &Progress) -> Result<Report> {
     let result = match command {
         Command::Init(args) => init::run(args),
         Command::Disks => disks::run(common),
@@ -56,6 +56,11 @@ pub fn check(command: &Command, common: &Common) -> Result<()> {
         Command::Restore(args) => restore::check(args, common),
         _ => Ok(()),
     }
+}
+
+/// Whether standard output holds what was asked for, so that text and documents must not go there.
+pub fn holds_stdout(command: &Command) -> bool {
+    matches!(command, Command::Restore(args) if restore::to_stdout(args))
 }
 
 /// Looks at a vault for what a command will need.

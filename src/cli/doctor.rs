@@ -3,19 +3,16 @@
 
 use super::args::{Common, DoctorArgs};
 use super::context;
-use super::outcome::Outcome;
 use crate::device::read::io_uring_available;
 use crate::device::{Facts, Host, HostLayout};
-use crate::engine::{FreezeTest, VaultPlace, freeze_test, look_at_freezing};
+use crate::engine::{VaultPlace, freeze_test, look_at_freezing};
 use crate::error::Result;
 use crate::model::Bytes;
-use crate::model::printable::one_line;
+use crate::report::Report;
+use crate::report::doctor::Checkup;
 use crate::track::{obstacles, uncounted, unwatched};
 use nix::sys::statvfs::statvfs;
 use nix::unistd::{AccessFlags, access};
-use serde_json::{Value, json};
-use std::fmt::Write;
-use std::time::Duration;
 
 /// With less room than this a vault is as good as full: what a run has on its way at a time, and
 /// some.
@@ -23,30 +20,8 @@ const LITTLE: Bytes = Bytes(256 << 20);
 const OWN_DISK: &str = "put the vault on a disk of its own: on one of a snapshot it would be lost \
                         with it";
 
-/// What was found so far, for people and for programs.
-#[derive(Default)]
-struct Findings {
-    text: String,
-    documents: Vec<Value>,
-    amiss: usize,
-}
-
-impl Findings {
-    fn add(&mut self, name: &str, value: &str, ok: bool, remedy: Option<&str>) {
-        let mark = if ok { "ok" } else { "!!" };
-        // Writing to a string cannot fail.
-        let _ = writeln!(self.text, "{mark}  {}: {}", one_line(name), one_line(value));
-        if let Some(remedy) = remedy {
-            let _ = writeln!(self.text, "      {remedy}");
-        }
-        self.amiss += usize::from(!ok);
-        let document = json!({"name": name, "value": value, "ok": ok, "remedy": remedy});
-        self.documents.push(document);
-    }
-}
-
-pub fn run(args: &DoctorArgs, common: &Common) -> Result<Outcome> {
-    let mut found = Findings::default();
+pub fn run(args: &DoctorArgs, common: &Common) -> Result<Report> {
+    let mut found = Checkup::default();
     for finding in Facts::gather(&Host::here())?.findings() {
         // Snapshots mount it where it is missing.
         let ok = finding.ok || finding.name == "bpf filesystem";
@@ -65,29 +40,16 @@ pub fn run(args: &DoctorArgs, common: &Common) -> Result<Outcome> {
     if common.vault.as_deref().is_some_and(|name| !name.is_empty()) {
         add_vault(&mut found, common);
     }
-    let test = if args.freeze_test.is_empty() {
+    if args.freeze_test.is_empty() {
         add_look(&mut found, common)?;
-        Value::Null
     } else {
         context::need_root()?;
-        let test = freeze_test(&args.freeze_test, &common.places()?)?;
-        add_test(&mut found, &test);
-        document(&test)
-    };
-    found.text.push_str(&match found.amiss {
-        0 => "nothing is amiss".to_owned(),
-        1 => "1 thing is amiss".into(),
-        count => format!("{count} things are amiss"),
-    });
-    let json = json!({
-        "findings": found.documents,
-        "amiss": found.amiss,
-        "freeze_test": test,
-    });
-    Ok(Outcome::done(json, found.text).below(found.amiss > 0))
+        found.add_freeze_test(&freeze_test(&args.freeze_test, &common.places()?)?);
+    }
+    Ok(found.report())
 }
 
-fn add_tracking(found: &mut Findings) {
+fn add_tracking(found: &mut Checkup) {
     let fatal: Vec<_> = obstacles().into_iter().filter(|one| one.fatal).collect();
     for obstacle in fatal.iter().chain(&uncounted()) {
         let remedy = format!("{}; until then snapshots are refused", obstacle.remedy);
@@ -102,7 +64,7 @@ fn add_tracking(found: &mut Findings) {
 }
 
 /// What a freeze would meet.
-fn add_look(found: &mut Findings, common: &Common) -> Result<()> {
+fn add_look(found: &mut Checkup, common: &Common) -> Result<()> {
     match look_at_freezing(&common.places()?) {
         Ok(all) => {
             for one in all {
@@ -119,7 +81,7 @@ fn add_look(found: &mut Findings, common: &Common) -> Result<()> {
 }
 
 /// Whether the vault that is set can be reached, written to, and has room; and where it lies.
-fn add_vault(found: &mut Findings, common: &Common) {
+fn add_vault(found: &mut Checkup, common: &Common) {
     let vault = match context::open_vault(common) {
         Ok(vault) => vault,
         Err(error) => return found.add("vault", &error.to_string(), false, error.hint()),
@@ -173,57 +135,4 @@ fn add_vault(found: &mut Findings, common: &Common) {
         }
         Err(error) => found.add("vault lies on", &error.to_string(), false, error.hint()),
     }
-}
-
-fn ms(time: Duration) -> f64 {
-    time.as_micros() as f64 / 1000.0
-}
-
-fn add_test(found: &mut Findings, test: &FreezeTest) {
-    for one in &test.filesystems {
-        let value = format!("{:.1} ms, thawed in {:.1} ms", ms(one.freeze), ms(one.thaw));
-        let name = format!("freezing {} ({})", one.target, one.fstype);
-        found.add(&name, &value, true, None);
-    }
-    for (target, why) in &test.left_out {
-        found.add(&format!("freezing {target}"), why, true, None);
-    }
-    for weakness in &test.weaknesses {
-        let remedy = "snapshots are taken all the same: where the guardian is ended, the engine \
-                      thaws, and what both leave frozen `stillpoint thaw` thaws";
-        found.add("guardian", weakness, false, Some(remedy));
-    }
-    let value = if test.filesystems.is_empty() {
-        "nothing is mounted that could be frozen".to_owned()
-    } else {
-        format!("{:.1} ms", ms(test.held))
-    };
-    found.add("frozen in all", &value, true, None);
-}
-
-fn document(test: &FreezeTest) -> Value {
-    let filesystems: Vec<Value> = test
-        .filesystems
-        .iter()
-        .map(|one| {
-            json!({
-                "target": one.target,
-                "source": one.source,
-                "type": one.fstype,
-                "freeze_ms": ms(one.freeze),
-                "thaw_ms": ms(one.thaw),
-            })
-        })
-        .collect();
-    let left_out: Vec<Value> = test
-        .left_out
-        .iter()
-        .map(|(target, why)| json!({"target": target, "reason": why}))
-        .collect();
-    json!({
-        "freeze_ms": ms(test.held),
-        "filesystems": filesystems,
-        "left_out": left_out,
-        "weaknesses": test.weaknesses,
-    })
 }

@@ -2,14 +2,12 @@
 
 use super::args::InitArgs;
 use super::context;
-use super::outcome::Outcome;
 use crate::error::{ErrorKind, Result};
-use crate::model::printable::one_line;
+use crate::report::{self, Report};
 use crate::store::{Vault, VaultOptions};
-use serde_json::json;
 use std::path::Path;
 
-pub fn run(args: &InitArgs) -> Result<Outcome> {
+pub fn run(args: &InitArgs) -> Result<Report> {
     context::refuse_remote(&args.directory)?;
     let options = VaultOptions {
         name: args.name.clone(),
@@ -20,21 +18,5 @@ pub fn run(args: &InitArgs) -> Result<Outcome> {
         ErrorKind::NotFound => error.with_hint("make the directory above it first: mkdir -p"),
         _ => error,
     })?;
-    let info = vault.info();
-    let json = json!({
-        "vault": info.id.to_string(),
-        "location": vault.location(),
-        "name": info.name,
-        "description": info.description,
-        "format": info.format,
-        "created": info.created,
-    });
-    Ok(Outcome::done(
-        json,
-        format!(
-            "made the vault {:?} in {}",
-            info.name,
-            one_line(&vault.location())
-        ),
-    ))
+    Ok(report::vault::created(&vault))
 }

@@ -1,138 +1,50 @@
 //! `list`: the snapshots of a vault.
 
 use super::args::{Common, ListArgs, tag};
-use super::context;
-use super::listed::Shown;
-use super::outcome::{Outcome, counted, listed, table_text};
-use super::signals;
-use crate::engine::{FreeTrace, MayLack, may_lack_of_all};
+use super::{context, signals};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Manifest;
-use crate::model::SnapshotId;
-use crate::model::exit::DAMAGED;
-use crate::model::printable::one_line;
-use crate::store::{Dated, History, Vault};
-use jiff::Timestamp;
-use serde_json::{Value, json};
-use std::collections::{BTreeSet, HashMap, HashSet};
-use std::fmt::Write;
+use crate::report::Report;
+use crate::report::list::Listing;
+use crate::store::{Dated, Vault};
+use std::collections::BTreeSet;
 
-/// Most bytes of the list of those whose time is doubtful.
-const MOST_DOUBTS: usize = 2000;
 /// Most names of disks that a hint tells.
 const MOST_NAMES: usize = 16;
 
-pub fn run(args: &ListArgs, common: &Common) -> Result<Outcome> {
+pub fn run(args: &ListArgs, common: &Common) -> Result<Report> {
     let vault = context::open_vault(common)?;
     let tags = args.tags.iter().map(|text| tag(text));
     let tags = tags.collect::<Result<Vec<_>>>()?;
-    let Found {
-        mut shown,
-        damaged,
-        dated,
-        traces,
-    } = read_all(&vault, args, &tags, common.json)?;
-    let history = History::of(dated, Timestamp::now());
-    let order = history.order.iter().rev().map(|one| one.id);
-    let places: HashMap<SnapshotId, usize> = order.zip(0..).collect();
-    let place = |id: &SnapshotId| places.get(id).copied();
-    shown.all.sort_by_key(|one| place(&one.snapshot));
-    let ids: HashSet<SnapshotId> = shown.all.iter().map(|one| one.snapshot).collect();
-    let doubtful = history.doubtful.iter();
-    let doubtful: Vec<_> = doubtful.filter(|one| ids.contains(&one.snapshot)).collect();
-    let mut text = String::new();
-    if !shown.all.is_empty() {
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "{}", table_text(&shown.table()));
-    }
-    for (id, error) in &damaged {
-        let _ = writeln!(text, "damaged: {id}: {error}");
-    }
-    let doubts = doubtful.iter().rev().map(|one| format!("clock: {one}"));
-    text.push_str(&listed(doubts, MOST_DOUBTS, "--json tells all"));
-    let mut lacking = may_lack_of_all(&traces);
-    lacking.retain(|one| ids.contains(&one.snapshot));
-    let lines = lacking.iter().map(MayLack::in_words);
-    text.push_str(&listed(lines, MOST_DOUBTS, "--json tells all"));
-    let _ = write!(
-        text,
-        "{} in {}",
-        counted(shown.all.len(), "snapshot"),
-        one_line(&vault.location())
-    );
-    let json = json!({
-        "snapshots": shown.all.into_iter().filter_map(|one| one.document).collect::<Vec<_>>(),
-        "left_out": shown.left_out,
-        "damaged": damaged.iter().map(|(id, error)| json!({
-            "snapshot": id.to_string(), "what": error.to_string(),
-        })).collect::<Vec<_>>(),
-        "doubtful": doubtful.iter().map(|one| json!({
-            "snapshot": one.snapshot.to_string(), "what": one.to_string(),
-        })).collect::<Vec<_>>(),
-        "may_lack": lacking.iter().map(lacks).collect::<Vec<_>>(),
-    });
-    let mut outcome = Outcome::done(json, text).below(shown.left_out > 0);
-    if !damaged.is_empty() {
-        outcome.code = DAMAGED;
-    }
-    Ok(outcome)
-}
-
-/// What the manifests of a vault say.
-#[derive(Default)]
-struct Found {
-    /// Those that fit.
-    shown: Shown,
-    damaged: Vec<(SnapshotId, Error)>,
-    /// Of all, whether they fit or not.
-    dated: Vec<Dated>,
-    traces: Vec<FreeTrace>,
-}
-
-fn read_all(
-    vault: &Vault,
-    args: &ListArgs,
-    tags: &[(String, String)],
-    as_json: bool,
-) -> Result<Found> {
     let snapshots = match &args.host {
         Some(host) => vault.snapshots_of(host)?,
         None => vault.snapshots()?,
     };
-    let mut found = Found::default();
+    let mut listing = Listing::new(common.json);
     let mut there = There::default();
-    // The newest first, more or less: should not all be told, these are.
+    // The newest first, more or less: should not all have room, these have.
     for snapshot in snapshots.iter().rev() {
         signals::check()?;
         match vault.manifest(snapshot) {
             Ok(manifest) => {
-                found.dated.push(Dated::new(snapshot, &manifest));
-                found.traces.push(FreeTrace::of(&manifest));
+                listing.note(Dated::new(snapshot, &manifest), &manifest);
                 there.add(&manifest, args);
-                if fits(&manifest, args, tags) {
-                    found.shown.add(&manifest, as_json);
+                if fits(&manifest, args, &tags) {
+                    listing.show(&manifest);
                 }
             }
             // Deleted while this was listing.
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) if error.kind() == ErrorKind::Damaged => {
-                found.damaged.push((snapshot.id, error));
+                listing.damaged(snapshot.id, error);
             }
             Err(error) => return Err(error),
         }
     }
-    found.damaged.reverse();
-    found.traces.reverse();
-    if found.damaged.is_empty() {
-        there.check(args, vault)?;
+    if !listing.has_damage() {
+        there.check(args, &vault)?;
     }
-    Ok(found)
-}
-
-fn lacks(one: &MayLack) -> Value {
-    json!({
-        "snapshot": one.snapshot.to_string(), "disk": one.disk, "what": one.in_words(),
-    })
+    Ok(listing.report(&vault.location()))
 }
 
 fn fits(manifest: &Manifest, args: &ListArgs, tags: &[(String, String)]) -> bool {

@@ -1,18 +1,18 @@
 //! Names the snapshots of earlier versions that may lack blocks, where somebody relies on them.
 
-use super::outcome::Outcome;
 use super::signals;
 use crate::engine::{FreeTrace, may_lack, may_lack_of_all};
 use crate::error::{ErrorKind, Result};
 use crate::format::Manifest;
 use crate::model::SnapshotId;
+use crate::report::Report;
 use crate::store::{SnapshotRef, Vault};
 
 /// Most of them that are named one by one.
 const MOST_NAMED: usize = 5;
 
 /// Warns of those among many.
-pub fn warn(vault: &Vault, snapshots: &[SnapshotRef], outcome: &mut Outcome) -> Result<()> {
+pub fn warn(vault: &Vault, snapshots: &[SnapshotRef], report: &mut Report) -> Result<()> {
     let mut traces = Vec::new();
     for snapshot in snapshots {
         signals::check()?;
@@ -25,11 +25,11 @@ pub fn warn(vault: &Vault, snapshots: &[SnapshotRef], outcome: &mut Outcome) -> 
     }
     let found = may_lack_of_all(&traces);
     for one in found.iter().rev().take(MOST_NAMED) {
-        outcome.warn(&one.in_words());
+        report.warn(&one.in_words());
     }
     if found.len() > MOST_NAMED {
         let more = found.len() - MOST_NAMED;
-        outcome.warn(&format!(
+        report.warn(&format!(
             "{more} more like these, older ones: `stillpoint list` marks them"
         ));
     }
@@ -37,12 +37,12 @@ pub fn warn(vault: &Vault, snapshots: &[SnapshotRef], outcome: &mut Outcome) -> 
 }
 
 /// Warns of one, before it is relied on.
-pub fn warn_of_one(vault: &Vault, manifest: &Manifest, outcome: &mut Outcome) {
+pub fn warn_of_one(vault: &Vault, manifest: &Manifest, report: &mut Report) {
     let mut find = |id: SnapshotId| {
         let found = vault.find(&id.to_string()).ok()?;
         Some(FreeTrace::of(&vault.manifest(&found).ok()?))
     };
     for one in may_lack(&FreeTrace::of(manifest), &mut find) {
-        outcome.warn(&one.in_words());
+        report.warn(&one.in_words());
     }
 }

@@ -16,9 +16,7 @@ mod help;
 mod init;
 mod job;
 mod list;
-mod listed;
 mod may_lack;
-mod outcome;
 mod output;
 mod progress;
 mod restore;
@@ -36,10 +34,11 @@ use crate::freeze::{
     GUARDIAN_COMMAND, HOOK_KEEPER_COMMAND, THROTTLE_KEEPER_COMMAND, guardian_main,
     hook_keeper_main, throttle_keeper_main,
 };
+use crate::report::Report;
 use args::{Command, CommandLine};
 use clap::Parser;
 use dispatch::dispatch;
-use outcome::Outcome;
+use output::PrintOptions;
 use progress::Progress;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -75,7 +74,12 @@ pub fn main() -> ExitCode {
     let warnings = settled.as_ref().map_or(&[][..], |job| &job.warnings);
     let result = watched.and_then(|()| work(&line, warnings, &progress));
     progress.finish();
-    let code = output::conclude(result, &line.common, patience(&line));
+    let options = PrintOptions {
+        as_json: line.common.json,
+        aside: dispatch::holds_stdout(&line.command),
+        patience: patience(&line),
+    };
+    let code = output::conclude(result, options);
     if let Some(settled) = settled {
         settled.leave();
     }
@@ -91,7 +95,7 @@ fn patience(line: &CommandLine) -> Duration {
 }
 
 /// Runs the command: as a job, if it is of that sort.
-fn work(line: &CommandLine, warnings: &[String], progress: &Progress) -> Result<Outcome> {
+fn work(line: &CommandLine, warnings: &[String], progress: &Progress) -> Result<Report> {
     // Of a job that goes on by itself, that is for the job: a thaw may wait in the kernel.
     let only_starts = line.common.as_job.is_none() && line.command.job().is_some_and(|job| job.1);
     let thawed = match line.command {
@@ -103,7 +107,7 @@ fn work(line: &CommandLine, warnings: &[String], progress: &Progress) -> Result<
     Ok(outcome)
 }
 
-fn attend(line: &CommandLine, warnings: &[String], progress: &Progress) -> Result<Outcome> {
+fn attend(line: &CommandLine, warnings: &[String], progress: &Progress) -> Result<Report> {
     let CommandLine { command, common } = line;
     match command.job() {
         Some((word, true)) if common.as_job.is_none() => job::detach(word, command, common),

@@ -2,51 +2,21 @@
 
 use super::args::Common;
 use super::context;
-use super::outcome::Outcome;
 use super::progress::Progress;
 use crate::engine::{Event, Monitor};
 use crate::error::{Error, ErrorKind, Result};
 use crate::freeze::{MountOutcome, OwedReport, run_owed, thaw};
-use crate::model::printable::one_line;
-use serde_json::{Value, json};
-use std::fmt::Write;
+use crate::report::{self, Report};
 use std::path::Path;
 
-pub fn run(common: &Common) -> Result<Outcome> {
+pub fn run(common: &Common) -> Result<Report> {
     context::need_root()?;
     let report = thaw(&common.run_dir)?;
     // Applications may wait for the filesystems; none may wait for the verdict.
     let owed = run_owed(&common.run_dir, Path::new("/proc/self/exe"))?;
     report.verdict()?;
     verdict(&owed)?;
-    let mut text = String::new();
-    let mut mounts = Vec::new();
-    for mount in &report.mounts {
-        let target = mount.target.mount_point.display().to_string();
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "{}", one_line(&mount.told()));
-        let (outcome, why) = (mount.outcome.word(), mount.outcome.why());
-        mounts.push(json!({"target": target, "outcome": outcome, "why": why}));
-    }
-    let mut postscripts = Vec::new();
-    for one in &owed.postscripts {
-        let _ = writeln!(text, "{}", one_line(&one.told()));
-        let path = one.path.display().to_string();
-        postscripts.push(json!({"postscript": path, "status": one.record.status}));
-    }
-    if report.throttles > 0 {
-        text.push_str("a run that died had slowed down what writes to disks: undone\n");
-    }
-    text.push_str(match (report.mounts.len(), owed.postscripts.len()) {
-        (0, 0) => "no run has left anything frozen, or applications held",
-        _ => "nothing of ours is frozen any more, and no application held",
-    });
-    let json: Value = json!({
-        "mounts": mounts,
-        "postscripts": postscripts,
-        "throttles": report.throttles,
-    });
-    Ok(Outcome::done(json, text))
+    Ok(report::thaw::report(&report, &owed))
 }
 
 /// A failure when applications may still be held.

@@ -12,27 +12,27 @@ mod text;
 pub use catalog::PAGES;
 
 use super::args::{CommandLine, Common, HelpArgs};
-use super::outcome::Outcome;
 use crate::error::{Error, ErrorKind, Result};
+use crate::report::Report;
 use clap::CommandFactory;
 use serde_json::json;
 
 /// How wide pages are where they are shown.
 const WIDTH: usize = 80;
 
-pub fn run(args: &HelpArgs, common: &Common) -> Result<Outcome> {
+pub fn run(args: &HelpArgs, common: &Common) -> Result<Report> {
     if let Some(folder) = &args.man_pages {
         let count = man::write(folder)?;
         let said = format!("wrote {count} man pages to {}", folder.display());
         let document = json!({"topic": "", "text": said, "man_pages": count});
-        return Ok(Outcome::done(document, said));
+        return Ok(Report::done(document, said));
     }
     let text = told(&args.topic)?;
     let document = json!({"topic": args.topic.join(" "), "text": text});
     if !common.json && pager::show(&text) {
-        return Ok(Outcome::done(document, ""));
+        return Ok(Report::done(document, ""));
     }
-    Ok(Outcome::done(document, text))
+    Ok(Report::done(document, text))
 }
 
 /// A page, or what a command takes.

@@ -1,16 +1,13 @@
 //! `job cancel`: asks a job to stop, which thaws and takes back what it has done.
 
 use super::super::args::{Common, JobCancelArgs};
-use super::super::outcome::Outcome;
-use super::status::{document, verdict};
 use super::wait::until_it_ends;
 use crate::error::{Error, ErrorKind, Result};
-use crate::job::State;
-use crate::model::exit::BELOW;
+use crate::report::{self, Report};
 use nix::errno::Errno;
 use std::time::Instant;
 
-pub fn run(args: &JobCancelArgs, common: &Common) -> Result<Outcome> {
+pub fn run(args: &JobCancelArgs, common: &Common) -> Result<Report> {
     let folder = super::open(common)?;
     let id = folder.find(&args.id)?;
     let before = folder.look(id)?;
@@ -33,14 +30,6 @@ pub fn run(args: &JobCancelArgs, common: &Common) -> Result<Outcome> {
         return Err(Error::new(ErrorKind::Busy, what)
             .with_hint(format!("wait for it: stillpoint job wait {id}")));
     }
-    let mut outcome = Outcome::done(document(&record, &folder), verdict(&record));
-    if record.state != State::Cancelled {
-        outcome.code = BELOW;
-        outcome.text = if before.state.is_end() {
-            format!("it had ended before; {}", outcome.text)
-        } else {
-            format!("it ended before it was stopped; {}", outcome.text)
-        };
-    }
-    Ok(outcome)
+    let had_ended = before.state.is_end();
+    Ok(report::job::cancelled(&record, folder.path(), had_ended))
 }

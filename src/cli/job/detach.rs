@@ -5,13 +5,13 @@
 use super::super::args::{Command, Common};
 use super::super::context;
 use super::super::dispatch;
-use super::super::outcome::Outcome;
 use super::super::output::write_patiently;
 use super::recorder::record_of_this;
 use super::scope;
 use super::starter::{Heard, Line, Word, as_error, nobody_waits};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::job::{JobFolder, JobId, State};
+use crate::report::Report;
 use crate::sys::cgroup::{OwnGroup, sweep};
 use crate::sys::process::{close_from, in_own_session};
 use jiff::Timestamp;
@@ -35,7 +35,7 @@ const PROGRAM: &str = "/proc/self/exe";
 const GROUP: &str = "stillpoint-job-";
 
 /// Starts the command as a job of its own.
-pub fn detach(word: &str, command: &Command, common: &Common) -> Result<Outcome> {
+pub fn detach(word: &str, command: &Command, common: &Common) -> Result<Report> {
     let until = Instant::now() + ANSWER;
     dispatch::check(command, common)?;
     if word == "snapshot" {
@@ -68,7 +68,7 @@ pub fn detach(word: &str, command: &Command, common: &Common) -> Result<Outcome>
         Heard::Gone | Heard::Word(_) => return Err(ended()),
     };
     let text = format!("job {id} started; ask with: stillpoint job status {id}");
-    let mut outcome = Outcome::done(json!({"job": id.to_string()}), text);
+    let mut outcome = Report::done(json!({"job": id.to_string()}), text);
     warnings.iter().for_each(|warning| outcome.warn(warning));
     Ok(outcome)
 }

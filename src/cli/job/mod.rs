@@ -17,13 +17,13 @@ pub use keeper::{RECORD_KEEPER_COMMAND, record_keeper_main};
 pub use recorder::attend;
 
 use super::args::{Common, JobAction, JobArgs};
-use super::outcome::Outcome;
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{DEFAULT_FOLDER, JobFolder};
+use crate::report::Report;
 use std::path::PathBuf;
 
 /// `job`.
-pub fn run(args: &JobArgs, common: &Common) -> Result<Outcome> {
+pub fn run(args: &JobArgs, common: &Common) -> Result<Report> {
     match &args.action {
         JobAction::List(args) => list::run(args, common),
         JobAction::Status(args) => status::run(args, common),

@@ -2,14 +2,13 @@
 //! may stand still, frozen by the very run, and nobody waits for it without a bound.
 
 use super::super::args::Common;
-use super::super::outcome::Outcome;
-use super::super::output::error_document;
 use super::super::progress::Progress as Shown;
 use super::keeper::RecordKeeper;
 use crate::engine::{Event, Monitor};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{JobId, JobRecord, MAX_WARNINGS, ProcessStamp, Progress, State};
 use crate::model::exit::code;
+use crate::report::{self, Report};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -141,8 +140,8 @@ pub fn attend(
     common: &Common,
     progress: &Shown,
     warnings: &[String],
-    work: impl FnOnce() -> Result<Outcome>,
-) -> Result<Outcome> {
+    work: impl FnOnce() -> Result<Report>,
+) -> Result<Report> {
     let mail = Arc::new(Mail::default());
     for warning in warnings {
         mail.hear(Event::Warning(warning.clone()));
@@ -261,7 +260,7 @@ fn keep(mail: &Mail, mut keeper: RecordKeeper, mut record: JobRecord, answer: &S
     let _ = answer.send(written);
 }
 
-fn end_of(result: &Result<Outcome>) -> End {
+fn end_of(result: &Result<Report>) -> End {
     match result {
         Ok(outcome) => End {
             state: State::Done,
@@ -278,7 +277,7 @@ fn end_of(result: &Result<Outcome>) -> End {
             exit_code: code(error.kind()),
             result: None,
             text: None,
-            error: Some(error_document(error)),
+            error: Some(report::error::document(error)),
         },
     }
 }

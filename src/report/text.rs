@@ -1,65 +1,14 @@
-//! What a command answers: the same in JSON and in text.
+//! Lists, tables and ends of texts, each with a bound: runners keep only the end of what is printed.
 
 use crate::model::clip;
-use crate::model::exit::{BELOW, DONE};
 use crate::model::printable::one_line;
 use comfy_table::Table;
-use serde_json::{Value, json};
 use std::fmt::Write;
 
 /// Most bytes of one line of a list.
 const MOST_LINE: usize = 1000;
 /// Most bytes of the warnings in a document.
 const MOST_WARNINGS: usize = 4000;
-
-/// What a command answers.
-pub struct Outcome {
-    /// For programs.
-    pub json: Value,
-    /// For people; the last line is the verdict.
-    pub text: String,
-    /// The exit code.
-    pub code: u8,
-    /// Standard output holds something else already.
-    pub aside: bool,
-}
-
-impl Outcome {
-    /// Done as asked.
-    pub fn done(json: Value, text: impl Into<String>) -> Self {
-        Self {
-            json,
-            text: text.into(),
-            code: DONE,
-            aside: false,
-        }
-    }
-
-    /// Adds a warning, to the document and before the verdict: it is not done as asked any more.
-    pub fn warn(&mut self, warning: &str) {
-        if let Value::Object(document) = &mut self.json {
-            let warnings = document.entry("warnings").or_insert_with(|| json!([]));
-            if let Value::Array(warnings) = warnings {
-                warnings.push(json!(warning));
-            }
-        }
-        let verdict = self.text.trim_end().rfind('\n').map_or(0, |end| end + 1);
-        self.text
-            .insert_str(verdict, &format!("warning: {}\n", one_line(warning)));
-        if self.code == DONE {
-            self.code = BELOW;
-        }
-    }
-
-    /// Done, but below what was asked, when `below`.
-    #[must_use]
-    pub fn below(mut self, below: bool) -> Self {
-        if below {
-            self.code = BELOW;
-        }
-        self
-    }
-}
 
 /// The cells of a row, each in one line whatever it holds.
 pub fn cells<const N: usize>(row: [String; N]) -> [String; N] {
@@ -78,8 +27,8 @@ pub fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
-/// The lines of a list, in at most about so many bytes, and how many more there are: runners keep
-/// but the end of what is said, and the verdict comes after this.
+/// The first lines of a list, about `most` bytes of them, and how many more there are: runners keep
+/// only the end of what is printed, and the verdict comes after this.
 pub fn listed(lines: impl IntoIterator<Item = String>, most: usize, where_else: &str) -> String {
     let (mut text, mut left_out) = (String::new(), 0);
     for line in lines {
@@ -101,9 +50,9 @@ pub fn listed(lines: impl IntoIterator<Item = String>, most: usize, where_else: 
     text
 }
 
-/// The end of a text for a document, in at most so many bytes of JSON; what is cut off is told by
-/// an ellipsis.
-pub fn end_of(text: &str, most: usize) -> String {
+/// The end of a text for a document, `most` bytes of JSON at most; an ellipsis stands for what was cut
+/// off.
+pub fn tail(text: &str, most: usize) -> String {
     let mut room = most;
     let mut fits = |c: char| {
         let takes = match c {
@@ -145,6 +94,7 @@ pub fn first_warnings(warnings: &[String], where_else: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn lists_are_cut_and_say_so() {
@@ -170,27 +120,12 @@ mod tests {
         let json = |text: &str| json!(text).to_string().len() - 2;
         let texts = ["x", "\0", "ä", "\n", "\"", "\u{1b}[31m", "a\tb\u{fffd}"];
         for text in texts.map(|text| text.repeat(3000)) {
-            let kept = end_of(&text, 1000);
+            let kept = tail(&text, 1000);
             assert!(kept.starts_with('…') && text.ends_with(&kept['…'.len_utf8()..]));
             assert!((990..=1003).contains(&json(&kept)), "{}", json(&kept));
         }
         for text in ["", "short\n", &"x".repeat(1000)] {
-            assert_eq!(end_of(text, 1000), text);
+            assert_eq!(tail(text, 1000), text);
         }
-    }
-
-    #[test]
-    fn a_late_warning_stands_before_the_verdict() {
-        let mut outcome = Outcome::done(json!({"a": 1}), "first\nverdict\n");
-        outcome.warn("w");
-        assert_eq!(outcome.text, "first\nwarning: w\nverdict\n");
-        assert_eq!(outcome.json, json!({"a": 1, "warnings": ["w"]}));
-        assert_eq!(outcome.code, BELOW);
-        let mut damaged = Outcome::done(json!({"warnings": ["v"]}), "verdict");
-        damaged.code = 4;
-        damaged.warn("w");
-        assert_eq!(damaged.text, "warning: w\nverdict");
-        assert_eq!(damaged.json, json!({"warnings": ["v", "w"]}));
-        assert_eq!(damaged.code, 4);
     }
 }

@@ -1,8 +1,6 @@
-//! `schema`: what the documents of `--json` look like, as JSON Schema. The files beside this one
-//! are written by hand; keys are only ever added to them.
+//! The documents of `--json` as JSON Schema. The files beside this one are written by hand; keys are
+//! only ever added to them.
 
-use super::args::SchemaArgs;
-use super::outcome::Outcome;
 use crate::error::{Error, ErrorKind, Result};
 use serde_json::{Map, Value, json};
 
@@ -13,7 +11,7 @@ const SHARED: &str = include_str!("shared.json");
 /// How one part refers to a shared one.
 const REFERENCE: &str = "#/$defs/";
 
-/// By what is said to `schema`: the commands, and what is none but is printed too.
+/// By the name that `schema` takes: a command, or another document that is printed.
 const DOCUMENTS: [(&str, &str); 21] = [
     ("delete", include_str!("delete.json")),
     ("detach", include_str!("detach.json")),
@@ -38,14 +36,12 @@ const DOCUMENTS: [(&str, &str); 21] = [
     ("verify", include_str!("verify.json")),
 ];
 
-pub fn run(args: &SchemaArgs) -> Result<Outcome> {
-    let schema = if args.command.is_empty() {
-        all()?
-    } else {
-        one(&args.command.join(" "))?
-    };
-    let text = format!("{schema:#}");
-    Ok(Outcome::done(schema, text))
+/// The schema of the document that the command `name` prints, or of all documents.
+///
+/// # Errors
+/// `Usage` for a name that no document has.
+pub fn schema(name: Option<&str>) -> Result<Value> {
+    name.map_or_else(all, one)
 }
 
 /// Every document under `$defs`, beside what they share.

@@ -1,0 +1,181 @@
+//! Everything about one snapshot.
+
+use super::Report;
+use super::snapshot::document;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{DiskRecord, HookRecords, Manifest};
+use crate::model::{BLOCK_SIZE, Bytes, Content, RunMap, printable};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+/// Where a disk's blocks stand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BlockCounts {
+    data: Bytes,
+    zero: Bytes,
+    free: Bytes,
+    runs: usize,
+    segments: usize,
+    index_objects: usize,
+}
+
+impl BlockCounts {
+    /// Counts the blocks of a disk.
+    pub fn of(map: &RunMap, disk: &DiskRecord) -> Self {
+        let mut segments = BTreeSet::new();
+        let (mut data, mut zero, mut free) = (0, 0, 0);
+        for run in map.iter() {
+            match run.content {
+                Content::Data { segment, .. } => {
+                    segments.insert(segment);
+                    data += run.count;
+                }
+                Content::Zero => zero += run.count,
+                Content::Free => free += run.count,
+            }
+        }
+        Self {
+            data: Bytes(data * BLOCK_SIZE),
+            zero: Bytes(zero * BLOCK_SIZE),
+            free: Bytes(free * BLOCK_SIZE),
+            runs: map.len(),
+            segments: segments.len(),
+            index_objects: disk.index.len(),
+        }
+    }
+
+    fn document(&self) -> Value {
+        json!({
+            "data_bytes": self.data,
+            "zero_bytes": self.zero,
+            "free_bytes": self.free,
+            "runs": self.runs,
+            "segments": self.segments,
+            "index_objects": self.index_objects,
+        })
+    }
+}
+
+/// What `show` reports. `blocks`: those of each disk, in the manifest's order.
+///
+/// # Errors
+/// The manifest cannot be copied.
+pub fn report(manifest: &Manifest, blocks: &[BlockCounts]) -> Result<Report> {
+    let mut json = document(manifest);
+    // For people: the document holds what the manifest does.
+    let shown = printable::copy(manifest).map_err(|error| {
+        Error::new(ErrorKind::Failed, "the snapshot cannot be shown").with_source(error)
+    })?;
+    let mut text = head(&shown);
+    for (disk, blocks) in shown.disks.iter().zip(blocks) {
+        text.push_str(&disk_text(disk, blocks));
+    }
+    let documents = json["disks"].as_array_mut().into_iter().flatten();
+    for (document, blocks) in documents.zip(blocks) {
+        document["blocks"] = blocks.document();
+    }
+    if let Some(hooks) = &manifest.hooks {
+        text.push_str(&hooks_text(hooks));
+    }
+    for warning in &shown.warnings {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "warning: {warning}");
+    }
+    Ok(Report::done(json, text))
+}
+
+fn head(manifest: &Manifest) -> String {
+    let tags: Vec<String> = manifest
+        .tags
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    let frozen = manifest.freeze_us.map_or("nothing frozen".into(), |time| {
+        format!("frozen for {:.1} ms", time as f64 / 1000.0)
+    });
+    format!(
+        "snapshot {}\n  of {} at {} (kernel {}, stillpoint {})\n  level {} (asked for {}), \
+         {frozen}\n  tags: {}\n",
+        manifest.snapshot,
+        manifest.host,
+        manifest.time,
+        manifest.kernel,
+        manifest.writer,
+        manifest.level,
+        manifest.requested_level,
+        if tags.is_empty() {
+            "none".into()
+        } else {
+            tags.join(" ")
+        },
+    )
+}
+
+/// How each hook ended, and what it printed.
+fn hooks_text(hooks: &HookRecords) -> String {
+    let ms = |time: u64| format!("{:.1} ms", time as f64 / 1000.0);
+    let held = hooks
+        .held_us
+        .map_or("were not held, or not to the end".into(), |time| {
+            format!("were held for {}", ms(time))
+        });
+    let mut text = format!("hooks: applications {held}\n");
+    for (name, hook) in [
+        ("prescript", &hooks.prescript),
+        ("postscript", &hooks.postscript),
+    ] {
+        let took = hook.took_us.map(|time| format!(", {}", ms(time)));
+        let why = hook.reason.as_ref().map(|why| format!(": {why}"));
+        let (took, why) = (took.unwrap_or_default(), why.unwrap_or_default());
+        let line = format!("  {name}: {}{took}{why}", hook.status.in_words());
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{}", printable::one_line(&line));
+        for said in hook.output.iter().flat_map(|output| output.lines()) {
+            let _ = writeln!(text, "    {}", printable::one_line(said));
+        }
+    }
+    text
+}
+
+fn disk_text(disk: &DiskRecord, blocks: &BlockCounts) -> String {
+    let serial = disk
+        .identity
+        .serial
+        .as_deref()
+        .unwrap_or("no serial number");
+    let mut text = format!(
+        "disk {} ({}, {serial})\n  {}: {}\n  level {}, {} passes; read {}, changed {}, stored {}, \
+         read while frozen {}\n  holds {} of data in {} segments, {} of zeros, {} free\n",
+        disk.identity.name,
+        disk.identity.size,
+        disk.mode,
+        disk.reason,
+        disk.level,
+        disk.passes,
+        disk.read_bytes,
+        disk.changed_bytes,
+        disk.stored_bytes,
+        disk.frozen_bytes,
+        blocks.data,
+        blocks.segments,
+        blocks.zero,
+        blocks.free,
+    );
+    for filesystem in &disk.filesystems {
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "  {} on {} at {}: {}",
+            filesystem.fstype,
+            filesystem.source,
+            filesystem.target,
+            if filesystem.frozen {
+                "frozen"
+            } else {
+                "not frozen"
+            }
+        );
+    }
+    text
+}

@@ -1,0 +1,39 @@
+//! What dead runs had left frozen, held or slowed down.
+
+use super::Report;
+use crate::freeze::{OwedReport, ThawReport};
+use crate::model::printable::one_line;
+use serde_json::json;
+use std::fmt::Write;
+
+/// What `thaw` reports.
+pub fn report(report: &ThawReport, owed: &OwedReport) -> Report {
+    let mut text = String::new();
+    let mut mounts = Vec::new();
+    for mount in &report.mounts {
+        let target = mount.target.mount_point.display().to_string();
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{}", one_line(&mount.told()));
+        let (outcome, why) = (mount.outcome.word(), mount.outcome.why());
+        mounts.push(json!({"target": target, "outcome": outcome, "why": why}));
+    }
+    let mut postscripts = Vec::new();
+    for one in &owed.postscripts {
+        let _ = writeln!(text, "{}", one_line(&one.told()));
+        let path = one.path.display().to_string();
+        postscripts.push(json!({"postscript": path, "status": one.record.status}));
+    }
+    if report.throttles > 0 {
+        text.push_str("a run that died had slowed down what writes to disks: undone\n");
+    }
+    text.push_str(match (report.mounts.len(), owed.postscripts.len()) {
+        (0, 0) => "no run has left anything frozen, or applications held",
+        _ => "nothing of ours is frozen any more, and no application held",
+    });
+    let json = json!({
+        "mounts": mounts,
+        "postscripts": postscripts,
+        "throttles": report.throttles,
+    });
+    Report::done(json, text)
+}

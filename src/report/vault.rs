@@ -1,0 +1,36 @@
+//! A vault that was made, and what was deleted from one.
+
+use super::Report;
+use crate::model::printable::one_line;
+use crate::store::Vault;
+use serde_json::json;
+
+/// What `init` reports.
+pub fn created(vault: &Vault) -> Report {
+    let info = vault.info();
+    let json = json!({
+        "vault": info.id.to_string(),
+        "location": vault.location(),
+        "name": info.name,
+        "description": info.description,
+        "format": info.format,
+        "created": info.created,
+    });
+    Report::done(
+        json,
+        format!(
+            "made the vault {:?} in {}",
+            info.name,
+            one_line(&vault.location())
+        ),
+    )
+}
+
+/// What `delete` reports of the snapshots of these IDs.
+pub fn deleted(deleted: &[String]) -> Report {
+    let text = format!(
+        "deleted {}; this version does not yet reclaim the space of blocks that nothing needs",
+        deleted.join(", ")
+    );
+    Report::done(json!({"deleted": deleted, "reclaimed_bytes": 0}), text)
+}
