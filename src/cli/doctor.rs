@@ -4,7 +4,7 @@
 use super::args::{Common, DoctorArgs};
 use super::context;
 use crate::device::read::io_uring_available;
-use crate::device::{Facts, Host, HostLayout};
+use crate::device::{Host, HostChecks, HostLayout};
 use crate::engine::{VaultPlace, freeze_test, look_at_freezing};
 use crate::error::Result;
 use crate::model::Bytes;
@@ -22,7 +22,7 @@ const OWN_DISK: &str = "put the vault on a disk of its own: on one of a snapshot
 
 pub fn run(args: &DoctorArgs, common: &Common) -> Result<Report> {
     let mut found = Checkup::default();
-    for finding in Facts::gather(&Host::here())?.findings() {
+    for finding in HostChecks::gather(&Host::here())?.findings() {
         // Snapshots mount it where it is missing.
         let ok = finding.ok || finding.name == "bpf filesystem";
         found.add(finding.name, &finding.value, ok, finding.remedy);

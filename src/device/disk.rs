@@ -1,6 +1,6 @@
 //! A whole disk of which a snapshot can be made, and its partitions.
 
-use super::kind::Kind;
+use super::kind::DeviceKind;
 use crate::model::{Bytes, DevNumber, DiskIdentity, Extent};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -10,8 +10,8 @@ use std::path::PathBuf;
 pub struct Disk {
     /// What tells it from others.
     pub identity: DiskIdentity,
-    /// [`Kind::Disk`], [`Kind::NvmeHead`] or [`Kind::Loop`].
-    pub kind: Kind,
+    /// [`DeviceKind::Disk`], [`DeviceKind::NvmeHead`] or [`DeviceKind::Loop`].
+    pub kind: DeviceKind,
     /// Its node (`/dev/vda`).
     pub path: PathBuf,
     /// The model's name, for people.

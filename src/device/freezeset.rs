@@ -1,11 +1,11 @@
 //! Which filesystems must stand still for a snapshot of some disks, and in which order they are
 //! stopped. It only decides; the freeze is done elsewhere.
 
-use super::claim::Claim;
 use super::disk::Disk;
 use super::filesystem::Filesystem;
 use super::layout::HostLayout;
 use super::mounts::Mounts;
+use super::opaque_use::OpaqueUse;
 use super::topology::Topology;
 use crate::model::DevNumber;
 use serde::Serialize;
@@ -61,8 +61,8 @@ pub struct FreezeSet {
     /// out (ZFS, a btrfs whose device was renamed).
     pub undetermined: Vec<Filesystem>,
     /// What is in use on those disks by something that no mount table shows, as far as it was
-    /// looked for: see [`HostLayout::claims`].
-    pub claims: Vec<Claim>,
+    /// looked for: see [`HostLayout::opaque_uses`].
+    pub opaque_uses: Vec<OpaqueUse>,
 }
 
 impl HostLayout {
@@ -89,7 +89,7 @@ pub fn filesystems_on(topology: &Topology, mounts: &Mounts, disks: &[DevNumber])
     for (_, filesystem) in here {
         let whole = filesystem.members_known
             && mounts
-                .lineage
+                .stacking
                 .covered(topology, &filesystem.members, &chosen);
         if !whole {
             set.partly_outside.insert(filesystem.dev);

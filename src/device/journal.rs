@@ -4,7 +4,7 @@
 //! is opened only where nothing else tells, and read only.
 
 use super::host::Host;
-use super::mountinfo::Entry;
+use super::mountinfo::MountEntry;
 use super::name::node_name;
 use super::topology::{Device, Topology};
 use crate::model::DevNumber;
@@ -23,7 +23,7 @@ const IS_JOURNAL: u32 = 0x8;
 
 /// Where a filesystem's journal is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Journal {
+pub(super) enum JournalPlace {
     /// In itself, or nowhere.
     Within,
     /// On another device.
@@ -67,25 +67,25 @@ impl Journals {
     }
 
     /// Where the journal of a mounted filesystem is.
-    pub(super) fn of(&self, host: &Host, topology: &Topology, entry: &Entry) -> Journal {
+    pub(super) fn of(&self, host: &Host, topology: &Topology, entry: &MountEntry) -> JournalPlace {
         let may_have_one = ["ext3", "ext4"].contains(&entry.fstype.as_str());
         let none_apart = self.complete && self.apart.is_empty();
         if !may_have_one || none_apart || self.within.contains(&entry.dev) {
-            return Journal::Within;
+            return JournalPlace::Within;
         }
         if let Some(told) = self.by_thread(host, topology, entry.dev) {
             return told;
         }
-        let read = |dev: DevNumber| Superblock::read(host, topology.device(dev)?);
+        let read = |dev: DevNumber| ExtSuperblock::read(host, topology.device(dev)?);
         let Some(own) = read(entry.dev) else {
             // Where nothing says that there is one, one that cannot be asked is as most are.
             return match self.apart.is_empty() {
-                true => Journal::Within,
-                false => Journal::Unknown,
+                true => JournalPlace::Within,
+                false => JournalPlace::Unknown,
             };
         };
         if !own.has_journal_apart() {
-            return Journal::Within;
+            return JournalPlace::Within;
         }
         // The number is that of when it was mounted, unless it may not be written to; so it is the
         // journal's own name that decides.
@@ -94,19 +94,19 @@ impl Journals {
         let is_it = |dev: &DevNumber| read(*dev).is_some_and(|other| own.names(&other));
         let found: BTreeSet<DevNumber> = candidates.into_iter().filter(is_it).collect();
         match (found.first(), found.len()) {
-            (Some(dev), 1) => Journal::On(*dev),
-            _ => Journal::Unknown,
+            (Some(dev), 1) => JournalPlace::On(*dev),
+            _ => JournalPlace::Unknown,
         }
     }
 }
 
 impl Journals {
     /// By the thread that writes it, `jbd2/sdb`, on kernels that say which one that is.
-    fn by_thread(&self, host: &Host, topology: &Topology, dev: DevNumber) -> Option<Journal> {
+    fn by_thread(&self, host: &Host, topology: &Topology, dev: DevNumber) -> Option<JournalPlace> {
         let name = &topology.device(dev)?.name;
         let thread = Host::text(&host.sys.join("fs/ext4").join(name).join("journal_task"))?;
         if thread == "<none>" {
-            return Some(Journal::Within);
+            return Some(JournalPlace::Within);
         }
         let comm = Host::text(&host.proc.join(thread).join("comm"))?;
         // One that was cut short (`TASK_COMM_LEN`) may be the start of another's name.
@@ -114,14 +114,14 @@ impl Journals {
         let journal = topology.named(name)?.dev;
         self.apart
             .contains(&journal)
-            .then_some(Journal::On(journal))
+            .then_some(JournalPlace::On(journal))
     }
 }
 
 /// The superblock of a filesystem, or of a journal on a device of its own.
-struct Superblock([u8; 1024]);
+struct ExtSuperblock([u8; 1024]);
 
-impl Superblock {
+impl ExtSuperblock {
     fn read(host: &Host, device: &Device) -> Option<Self> {
         let mut options = OpenOptions::new();
         let options = options.read(true).custom_flags(libc::O_NONBLOCK);

@@ -5,7 +5,7 @@ use serde::Serialize;
 /// What sort of block device it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Kind {
+pub enum DeviceKind {
     /// A disk of its own: virtio, SCSI, NVMe, MMC, nbd, ...
     Disk,
     /// The one device in front of several NVMe paths; its requests complete on the paths.
@@ -34,7 +34,7 @@ pub enum Kind {
     Stacked,
 }
 
-impl Kind {
+impl DeviceKind {
     /// Whether a snapshot can be made of such a device.
     pub fn is_disk(self) -> bool {
         matches!(self, Self::Disk | Self::NvmeHead | Self::Loop)

@@ -1,8 +1,8 @@
 //! What this host is like at one moment: its devices and what is mounted on them, scanned together.
 //! It opens no disk but for a look at partition tables.
 
+use super::backing::Backing;
 use super::disk::Disk;
-use super::ground::Ground;
 use super::host::Host;
 use super::mounts::Mounts;
 use super::table::NoTables;
@@ -76,26 +76,26 @@ impl HostLayout {
     ///
     /// # Errors
     /// When the file cannot be looked at, or the table of mounts not be read.
-    pub fn ground_of(&self, file: File, path: &Path) -> Result<Ground<'_>> {
+    pub fn backing_of(&self, file: File, path: &Path) -> Result<Backing<'_>> {
         let number = file.metadata().io_context("look at", path)?.dev();
         let number = DevNumber::from_dev_t(number);
         let device = mounted_device(&OwnedFd::from(file), None)?.unwrap_or(number);
-        Ok(self.mounts.ground(device))
+        Ok(self.mounts.backing(device))
     }
 
     /// The same refusal; for a file or directory, one that names the disk below it.
     fn named_by_its_place(&self, name: &str, error: Error) -> Error {
         let path = Path::new(name);
-        let place = || -> Option<Ground<'_>> {
+        let place = || -> Option<Backing<'_>> {
             if error.kind() != ErrorKind::Usage || !name.contains('/') {
                 return None;
             }
             // A handle: nothing behind it is opened.
             let mut options = File::options();
             let handle = options.read(true).custom_flags(libc::O_PATH).open(path);
-            self.ground_of(handle.ok()?, path).ok()
+            self.backing_of(handle.ok()?, path).ok()
         };
-        let Some(Ground::Filesystem(filesystem)) = place() else {
+        let Some(Backing::Filesystem(filesystem)) = place() else {
             return error;
         };
         let direct = filesystem.direct.map(|direct| direct.disk);

@@ -4,10 +4,10 @@
 //! sorting it.
 
 use super::host::Host;
-use super::shadow::shadowed;
+use super::overmount::overmounted;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::model::DevNumber;
-use crate::sys::mountinfo::{self as table, Line, TABLE_LIMIT};
+use crate::sys::mountinfo::{self as table, MountLine, TABLE_LIMIT};
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::io;
@@ -26,7 +26,7 @@ pub(super) const DEPTH_LIMIT: usize = 16;
 
 /// One line of mountinfo.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct MountEntry {
     /// The superblock's device; its major is 0 when that is not one block device.
     pub dev: DevNumber,
     /// The folder of the filesystem that is mounted here.
@@ -44,8 +44,8 @@ pub(super) struct Entry {
     pub visible: bool,
 }
 
-impl Entry {
-    fn new(line: &Line<'_>, visible: bool) -> Self {
+impl MountEntry {
+    fn new(line: &MountLine<'_>, visible: bool) -> Self {
         let text = |field: &[u8]| String::from_utf8_lossy(&table::unescape(field)).into_owned();
         Self {
             dev: line.dev,
@@ -82,7 +82,7 @@ pub(super) struct Namespace {
     /// A process in it; `None` for our own.
     pub pid: Option<u32>,
     /// Its mounts.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<MountEntry>,
 }
 
 /// Shows every namespace's mounts to `look`, our own first, then by process number.
@@ -106,7 +106,7 @@ pub(super) fn each(host: &Host, mut look: impl FnMut(Namespace)) -> Result<()> {
             // A process that is gone by now, and its namespace perhaps with it, is left out.
             Err(_) => continue,
         };
-        let lines: Vec<Line<'_>> = table::lines(&bytes).take(MOUNT_LIMIT + 1).collect();
+        let lines: Vec<MountLine<'_>> = table::lines(&bytes).take(MOUNT_LIMIT + 1).collect();
         seen.add(pid, bytes.len() as u64, lines.len());
         if seen.mounts > MOUNT_LIMIT {
             return Err(seen.too_much(host, pid));
@@ -121,10 +121,10 @@ pub(super) fn each(host: &Host, mut look: impl FnMut(Namespace)) -> Result<()> {
 ///
 /// # Errors
 /// When `/proc` is not mounted; `Unsupported` when there is more than can be looked at.
-pub(super) fn own(host: &Host) -> Result<Vec<Entry>> {
+pub(super) fn own(host: &Host) -> Result<Vec<MountEntry>> {
     let path = host.proc.join("self/mountinfo");
     let bytes = table::read(&path, TABLE_LIMIT).io_context("read", &path)?;
-    let lines: Vec<Line<'_>> = table::lines(&bytes).take(MOUNT_LIMIT + 1).collect();
+    let lines: Vec<MountLine<'_>> = table::lines(&bytes).take(MOUNT_LIMIT + 1).collect();
     if lines.len() > MOUNT_LIMIT {
         let message = format!("more than {MOUNT_LIMIT} filesystems are mounted on this host");
         return Err(Error::new(ErrorKind::Unsupported, message));
@@ -132,10 +132,10 @@ pub(super) fn own(host: &Host) -> Result<Vec<Entry>> {
     Ok(entries_of(&lines))
 }
 
-fn entries_of(lines: &[Line<'_>]) -> Vec<Entry> {
-    let shadowed = shadowed(lines);
-    let entries = lines.iter().zip(shadowed);
-    let entries = entries.map(|(line, shadowed)| Entry::new(line, !shadowed));
+fn entries_of(lines: &[MountLine<'_>]) -> Vec<MountEntry> {
+    let overmounted = overmounted(lines);
+    let entries = lines.iter().zip(overmounted);
+    let entries = entries.map(|(line, overmounted)| MountEntry::new(line, !overmounted));
     entries.collect()
 }
 
@@ -214,12 +214,12 @@ fn foreign(host: &Host) -> Result<Vec<u32>> {
 /// The mounts of our own namespace, to be found by what lies on them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct OwnMounts {
-    entries: Vec<Entry>,
+    entries: Vec<MountEntry>,
     by_target: HashMap<PathBuf, usize>,
 }
 
 impl OwnMounts {
-    pub(super) fn new(entries: Vec<Entry>) -> Self {
+    pub(super) fn new(entries: Vec<MountEntry>) -> Self {
         let visible = entries.iter().enumerate().filter(|(_, one)| one.visible);
         let by_target = visible.map(|(at, entry)| (entry.target.clone(), at));
         Self {
@@ -229,12 +229,12 @@ impl OwnMounts {
     }
 
     /// A mount of the filesystem whose superblock has that device.
-    pub(super) fn of(&self, dev: DevNumber) -> Option<&Entry> {
+    pub(super) fn of(&self, dev: DevNumber) -> Option<&MountEntry> {
         self.entries.iter().find(|entry| entry.dev == dev)
     }
 
     /// The mount that holds a file: that with the longest path that leads to it.
-    pub(super) fn holding(&self, file: &Path) -> Option<&Entry> {
+    pub(super) fn holding(&self, file: &Path) -> Option<&MountEntry> {
         let at = file
             .ancestors()
             .find_map(|place| self.by_target.get(place))?;
@@ -259,9 +259,9 @@ impl OwnMounts {
 mod tests {
     use super::*;
 
-    fn entry(line: &str) -> Entry {
+    fn entry(line: &str) -> MountEntry {
         let line = table::lines(line.as_bytes()).next();
-        Entry::new(&line.unwrap(), true)
+        MountEntry::new(&line.unwrap(), true)
     }
 
     #[test]
@@ -278,7 +278,7 @@ mod tests {
     fn a_file_lies_on_the_mount_with_the_longest_path() {
         let table = b"1 0 8:1 / / rw - ext4 a rw\n2 1 8:2 / /m rw - ext4 b rw\n\
             3 2 8:3 / /m rw - ext4 c rw\n4 3 8:4 / /m/n rw - ext4 d rw\n";
-        let lines: Vec<Line<'_>> = table::lines(table).collect();
+        let lines: Vec<MountLine<'_>> = table::lines(table).collect();
         let own = OwnMounts::new(entries_of(&lines));
         let minor = |path: &str| own.holding(Path::new(path)).unwrap().dev.minor;
         assert_eq!(minor("/mm/file"), 1);

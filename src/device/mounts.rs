@@ -2,10 +2,10 @@
 
 use super::filesystem::{Direct, Filesystem, Mount};
 use super::host::Host;
-use super::journal::{Journal, Journals};
-use super::kind::Kind;
-use super::lineage::Lineage;
-use super::mountinfo::{self, Entry, OwnMounts};
+use super::journal::{JournalPlace, Journals};
+use super::kind::DeviceKind;
+use super::mountinfo::{self, MountEntry, OwnMounts};
+use super::stacking::Stacking;
 use super::topology::Topology;
 use crate::error::Result;
 use crate::model::{Bytes, DevNumber, Extent};
@@ -16,7 +16,7 @@ use std::path::Path;
 #[derive(Clone, Debug, Default)]
 pub struct Mounts {
     filesystems: Vec<Filesystem>,
-    pub(super) lineage: Lineage,
+    pub(super) stacking: Stacking,
     /// Everything mounted in our own namespace.
     pub(super) own: OwnMounts,
 }
@@ -27,7 +27,7 @@ impl Mounts {
     /// # Errors
     /// When `/proc` cannot be read, or there is more than can be looked at.
     pub fn read(host: &Host, topology: &Topology) -> Result<Self> {
-        let look = Look {
+        let scan = MountScan {
             host,
             topology,
             journals: Journals::find(host, topology),
@@ -38,7 +38,7 @@ impl Mounts {
         mountinfo::each(host, |namespace| {
             for entry in &namespace.entries {
                 let place = *places.entry(entry.dev).or_insert_with(|| {
-                    found.push(look.filesystem(entry)?);
+                    found.push(scan.filesystem(entry)?);
                     Some(found.len() - 1)
                 });
                 if let Some(filesystem) = place.and_then(|place| found.get_mut(place)) {
@@ -48,15 +48,15 @@ impl Mounts {
             own.get_or_insert(namespace.entries);
         })?;
         let own = OwnMounts::new(own.unwrap_or_default());
-        let lineage = Lineage::new(topology, &found, &own);
+        let stacking = Stacking::new(topology, &found, &own);
         for filesystem in &mut found {
-            filesystem.disks = lineage.disks(topology, &filesystem.members);
-            filesystem.below = lineage.below(topology, &filesystem.members);
-            filesystem.depth = lineage.depth(topology, &filesystem.members);
+            filesystem.disks = stacking.disks(topology, &filesystem.members);
+            filesystem.below = stacking.below(topology, &filesystem.members);
+            filesystem.depth = stacking.depth(topology, &filesystem.members);
         }
         Ok(Self {
             filesystems: found,
-            lineage,
+            stacking,
             own,
         })
     }
@@ -74,7 +74,7 @@ impl Mounts {
     }
 }
 
-fn mount(pid: Option<u32>, entry: &Entry) -> Mount {
+fn mount(pid: Option<u32>, entry: &MountEntry) -> Mount {
     Mount {
         target: entry.target.clone(),
         pid,
@@ -89,15 +89,15 @@ struct Members {
 }
 
 /// What is needed to tell what a filesystem consists of.
-struct Look<'a> {
+struct MountScan<'a> {
     host: &'a Host,
     topology: &'a Topology,
     journals: Journals,
 }
 
-impl Look<'_> {
+impl MountScan<'_> {
     /// The filesystem of that mount, without its mounts; `None` when it is not on block devices.
-    fn filesystem(&self, entry: &Entry) -> Option<Filesystem> {
+    fn filesystem(&self, entry: &MountEntry) -> Option<Filesystem> {
         let members = self.members(entry)?;
         Some(Filesystem {
             source: entry.source.clone(),
@@ -120,7 +120,7 @@ impl Look<'_> {
     /// mount something (FUSE, overlay, tmpfs, binds) that he calls `/dev/vda`. It counts for the
     /// types alone whose driver writes it (`show_devname` in their `super_operations`), and which
     /// only root can mount.
-    fn members(&self, entry: &Entry) -> Option<Members> {
+    fn members(&self, entry: &MountEntry) -> Option<Members> {
         if entry.dev.major != 0 {
             return Some(self.members_of_one(entry));
         }
@@ -139,7 +139,7 @@ impl Look<'_> {
     }
 
     /// Those of a filesystem on one device, and what it has put apart.
-    fn members_of_one(&self, entry: &Entry) -> Members {
+    fn members_of_one(&self, entry: &MountEntry) -> Members {
         let mut members = Members {
             devices: vec![entry.dev],
             known: true,
@@ -152,10 +152,10 @@ impl Look<'_> {
             }
         }
         match self.journals.of(self.host, self.topology, entry) {
-            Journal::Within => {}
-            Journal::On(device) if members.devices.contains(&device) => {}
-            Journal::On(device) => members.devices.push(device),
-            Journal::Unknown => members.known = false,
+            JournalPlace::Within => {}
+            JournalPlace::On(device) if members.devices.contains(&device) => {}
+            JournalPlace::On(device) => members.devices.push(device),
+            JournalPlace::Unknown => members.known = false,
         }
         members
     }
@@ -207,7 +207,7 @@ fn direct(topology: &Topology, members: &Members) -> Option<Direct> {
     };
     let device = topology.device(*only).filter(|_| members.known)?;
     match device.kind {
-        Kind::Partition => {
+        DeviceKind::Partition => {
             let disk = *device.parents.first()?;
             let place = device.place?;
             topology.disk(disk).map(|_| Direct { disk, place })

@@ -1,11 +1,11 @@
 //! Which disk a user means by a name. It must never take one disk for another.
 
+use super::alias::ONE_PATH;
 use super::disk::Disk;
 use super::host::Host;
-use super::kind::Kind;
+use super::kind::DeviceKind;
 use super::name::head_of_path;
 use super::topology::{Device, Topology};
-use super::twin::ONE_PATH;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{BlockSet, DevNumber, block_count};
 use std::fs;
@@ -99,7 +99,7 @@ impl Topology {
             .filter_map(|dev| Some(self.device(dev)?.name.as_str()))
             .collect();
         let below = below.join(", ");
-        if device.kind == Kind::Partition {
+        if device.kind == DeviceKind::Partition {
             let message = format!("{text} is a partition of {below}");
             return Error::new(ErrorKind::Usage, message)
                 .with_hint(format!("snapshots are of whole disks: give {below}"));

@@ -4,7 +4,7 @@
 use super::disk::Disk;
 use super::filesystem::Filesystem;
 use super::host::Host;
-use super::kind::Kind;
+use super::kind::DeviceKind;
 use super::layout::HostLayout;
 use super::mounts::Mounts;
 use super::table::NoTables;
@@ -96,7 +96,7 @@ pub fn swapped_extents(topology: &Topology, swaps: &[Swap], disk: DevNumber) -> 
 fn start_on(topology: &Topology, dev: DevNumber, disk: DevNumber) -> Option<Bytes> {
     let device = topology.device(dev)?;
     match device.kind {
-        Kind::Partition if device.parents == [disk] => Some(device.place?.offset),
+        DeviceKind::Partition if device.parents == [disk] => Some(device.place?.offset),
         _ if device.dev == disk => Some(Bytes(0)),
         _ => None,
     }

@@ -4,7 +4,7 @@
 use super::disk::{Disk, Partition};
 use super::host::Host;
 use super::identity::{self, Basics};
-use super::kind::Kind;
+use super::kind::DeviceKind;
 use super::name::{head_of_path, node_name};
 use super::table::OpenDisk;
 use crate::error::Result;
@@ -25,7 +25,7 @@ pub struct Device {
     /// Its number.
     pub dev: DevNumber,
     /// What it is.
-    pub kind: Kind,
+    pub kind: DeviceKind,
     /// Its size; 0 for an unbound loop device or an empty drive.
     pub size: Bytes,
     /// What it lies on: a partition's disk, the members of a mapped device or RAID.
@@ -68,7 +68,10 @@ impl Topology {
                 continue;
             };
             let device = whole_device(host, name, dev);
-            if device.kind == Kind::Loop && device.backing_file.is_none() && device.size.0 == 0 {
+            if device.kind == DeviceKind::Loop
+                && device.backing_file.is_none()
+                && device.size.0 == 0
+            {
                 // Hosts have dozens of them, and nothing of them matters until they are bound.
                 found.disks.push(unbound(&device));
                 found.insert(device);
@@ -264,14 +267,14 @@ fn ask_loop(host: &Host, name: &str) -> Option<LoopFile> {
 }
 
 /// Told by what the driver puts into the folder, by the name only where it puts nothing there.
-fn kind(folder: &Path, name: &str) -> Kind {
+fn kind(folder: &Path, name: &str) -> DeviceKind {
     if folder.join("dm").is_dir() {
         let uuid = Host::text(&folder.join("dm/uuid")).unwrap_or_default();
         return match uuid.split('-').next() {
-            Some("LVM") => Kind::Lvm,
-            Some("CRYPT") => Kind::Crypt,
-            Some("mpath") => Kind::Multipath,
-            _ => Kind::Mapper,
+            Some("LVM") => DeviceKind::Lvm,
+            Some("CRYPT") => DeviceKind::Crypt,
+            Some("mpath") => DeviceKind::Multipath,
+            _ => DeviceKind::Mapper,
         };
     }
     let numbered = |prefix: &str| {
@@ -279,14 +282,14 @@ fn kind(folder: &Path, name: &str) -> Kind {
             .is_some_and(|rest| rest.starts_with(|letter: char| letter.is_ascii_digit()))
     };
     match () {
-        () if folder.join("md").is_dir() || numbered("md") => Kind::Raid,
-        () if numbered("loop") => Kind::Loop,
-        () if numbered("zram") => Kind::Zram,
-        () if numbered("ram") || numbered("pmem") => Kind::Memory,
-        () if numbered("sr") || numbered("fd") => Kind::Optical,
-        () if numbered("bcache") || numbered("drbd") => Kind::Stacked,
-        () if numbered("nvme") && !folder.join("mq").is_dir() => Kind::NvmeHead,
-        () => Kind::Disk,
+        () if folder.join("md").is_dir() || numbered("md") => DeviceKind::Raid,
+        () if numbered("loop") => DeviceKind::Loop,
+        () if numbered("zram") => DeviceKind::Zram,
+        () if numbered("ram") || numbered("pmem") => DeviceKind::Memory,
+        () if numbered("sr") || numbered("fd") => DeviceKind::Optical,
+        () if numbered("bcache") || numbered("drbd") => DeviceKind::Stacked,
+        () if numbered("nvme") && !folder.join("mq").is_dir() => DeviceKind::NvmeHead,
+        () => DeviceKind::Disk,
     }
 }
 
@@ -313,7 +316,7 @@ fn partition_device(partition: &Partition, disk: DevNumber) -> Device {
     Device {
         name: partition.name.clone(),
         dev: partition.dev,
-        kind: Kind::Partition,
+        kind: DeviceKind::Partition,
         size: partition.size,
         parents: vec![disk],
         place: Some(Extent::new(partition.start, partition.size)),
@@ -381,7 +384,7 @@ fn unbound(device: &Device) -> Disk {
 
 /// The paths below the multipath head `nvme0n1` are `nvme0c0n1`, `nvme0c1n1`, ...
 fn nvme_paths(head: &Device, names: &[String]) -> Vec<String> {
-    if head.kind != Kind::NvmeHead {
+    if head.kind != DeviceKind::NvmeHead {
         return Vec::new();
     }
     let is_path =

@@ -1,6 +1,6 @@
 //! Who uses a device: what is mounted from it, built on it, swapped to it. It only looks.
 
-use super::kind::Kind;
+use super::kind::DeviceKind;
 use super::mounts::Mounts;
 use super::swap::Swap;
 use super::topology::Topology;
@@ -59,7 +59,7 @@ pub fn in_use(topology: &Topology, mounts: &Mounts, swaps: &[Swap], dev: DevNumb
         }
         for holder in topology.holders(next) {
             open.push(holder.dev);
-            if holder.kind != Kind::Partition {
+            if holder.kind != DeviceKind::Partition {
                 uses.insert(Use::Holder(holder.name.clone()));
             }
         }

@@ -1,7 +1,7 @@
 //! Which disks a run takes, and which must be left out or refused: the vault's own, those that lead
 //! to the same bytes as another, copies that a vault could not tell apart. It only looks.
 
-use crate::device::{Device, Disk, Ground, HostLayout, Kind};
+use crate::device::{Backing, Device, DeviceKind, Disk, HostLayout};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::model::DevNumber;
 use crate::restore::unfinished;
@@ -31,10 +31,10 @@ impl VaultPlace {
             path: path.to_owned(),
             ..Self::default()
         };
-        match layout.ground_of(folder, path)? {
-            Ground::Filesystem(filesystem) => place.disks.clone_from(&filesystem.disks),
-            Ground::Elsewhere => {}
-            Ground::Unknown(why) => place.doubt = Some(why),
+        match layout.backing_of(folder, path)? {
+            Backing::Filesystem(filesystem) => place.disks.clone_from(&filesystem.disks),
+            Backing::Elsewhere => {}
+            Backing::Unknown(why) => place.doubt = Some(why),
         }
         Ok(place)
     }
@@ -66,7 +66,7 @@ impl VaultPlace {
 /// could not tell apart.
 pub fn refuse_twins(layout: &HostLayout, disks: &[Disk]) -> Result<()> {
     for disk in disks {
-        if let Some(way) = layout.topology.other_way(disk) {
+        if let Some(way) = layout.topology.alias_of(disk) {
             return Err(way.refusal(disk.name()));
         }
     }
@@ -194,7 +194,7 @@ pub fn choose(layout: &HostLayout, excluded: &BTreeSet<DevNumber>, vault: &Vault
         });
     };
     for disk in layout.topology.disks() {
-        let other = layout.topology.other_way(disk);
+        let other = layout.topology.alias_of(disk);
         if excluded.contains(&disk.dev()) {
             leave(disk.name(), "excluded", false);
         } else if let Some(why) = unfit(disk, vault) {
@@ -228,11 +228,11 @@ pub fn choose(layout: &HostLayout, excluded: &BTreeSet<DevNumber>, vault: &Vault
 }
 
 fn unfit(disk: &Disk, vault: &VaultPlace) -> Option<&'static str> {
-    if disk.kind == Kind::Loop {
+    if disk.kind == DeviceKind::Loop {
         Some("a loop device: its file is on another disk")
     } else if disk.read_only {
         Some("read-only")
-    } else if !disk.request_based && disk.kind == Kind::NvmeHead {
+    } else if !disk.request_based && disk.kind == DeviceKind::NvmeHead {
         Some("the head of an NVMe multipath; it can be with nvme_core.multipath=N at boot")
     } else if !disk.request_based || disk.zoned {
         Some("its changes cannot be tracked")
@@ -248,10 +248,10 @@ fn unfit(disk: &Disk, vault: &VaultPlace) -> Option<&'static str> {
 fn no_disk(layout: &HostLayout, device: &Device) -> Option<String> {
     let empty = device.size.0 == 0;
     match device.kind {
-        Kind::Partition => None,
-        Kind::Disk | Kind::NvmeHead => empty.then(|| "it has no medium".into()),
-        Kind::Loop => None,
-        Kind::Zram if empty => None,
+        DeviceKind::Partition => None,
+        DeviceKind::Disk | DeviceKind::NvmeHead => empty.then(|| "it has no medium".into()),
+        DeviceKind::Loop => None,
+        DeviceKind::Zram if empty => None,
         kind => {
             let below = layout.topology.bottom(device.dev).into_iter();
             let below = below.filter(|dev| *dev != device.dev);

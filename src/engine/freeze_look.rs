@@ -57,7 +57,7 @@ pub fn look_at_freezing(places: &Places) -> Result<Vec<Looked>> {
             "take its disks with the tools of its kind",
         )
     }));
-    all.extend(set.claims.iter().take(MOST).map(|claim| {
+    all.extend(set.opaque_uses.iter().take(MOST).map(|claim| {
         amiss(
             claim.name.clone(),
             "in use, and no mount table tells by what: it is not frozen",

@@ -277,7 +277,7 @@ fn what_was_seen(
 /// The disks on which something was in use that no mount table shows.
 fn doubted(seen: &Seen) -> BTreeSet<DevNumber> {
     let set = seen.lock().unwrap_or_else(PoisonError::into_inner);
-    set.claims.iter().map(|claim| claim.disk).collect()
+    set.opaque_uses.iter().map(|claim| claim.disk).collect()
 }
 
 /// Most warnings that a manifest keeps.
@@ -381,7 +381,7 @@ fn what_is_outside(set: &FreezeSet) -> Vec<String> {
                 name(one)
             )
         });
-    let claimed = set.claims.iter().map(|claim| {
+    let claimed = set.opaque_uses.iter().map(|claim| {
         format!(
             "{} is in use, and no mount table tells by what (a filesystem unmounted lazily, or \
              mounted where no process looks): it was not frozen",

@@ -113,7 +113,7 @@ fn write_out(filesystem: &Filesystem, host: &Host) -> Result<()> {
 impl Still {
     fn settle_what_is_there(&mut self) -> Result<()> {
         let (layout, mut set) = self.look()?;
-        set.claims = layout.claims(&self.options.disks);
+        set.opaque_uses = layout.opaque_uses(&self.options.disks);
         for filesystem in &set.filesystems {
             if let Freezable::No(_) = freezable(filesystem) {
                 write_out(filesystem, &layout.host)?;

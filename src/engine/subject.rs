@@ -12,7 +12,7 @@ use crate::freeze::Expedite;
 use crate::model::{
     BLOCK_SIZE, BlockSet, Bytes, DiskIdentity, Epoch, Extent, Mode, Witness, block_count,
 };
-use crate::track::{ChangeSource, Counts};
+use crate::track::{ChangeCounts, ChangeSource};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
@@ -102,9 +102,9 @@ pub struct Subject {
     /// What it said when they had been read.
     pub end: Option<Witness>,
     /// What the kernel had counted before the epoch of the cut began.
-    counts: Option<Counts>,
+    counts: Option<ChangeCounts>,
     /// The same when it was looked last whether something was discarded.
-    discards: Option<Counts>,
+    discards: Option<ChangeCounts>,
 }
 
 impl Subject {
@@ -238,7 +238,7 @@ impl Subject {
     /// Whether something was discarded since this was asked last; so it is where nobody can tell.
     fn something_was_discarded(&mut self) -> Result<bool> {
         let now = self.options.changes.counts()?;
-        let discarded = |counts: Counts| counts.discarded;
+        let discarded = |counts: ChangeCounts| counts.discarded;
         let before = std::mem::replace(&mut self.discards, now);
         Ok(now.is_none() || now.map(discarded) != before.map(discarded))
     }
@@ -379,7 +379,7 @@ impl Subject {
         }
         // After the marks were read: what has one is counted by now, or the counts do not agree.
         let now = self.options.changes.counts()?;
-        let key = |counts: Counts| (counts.written, counts.unaccounted);
+        let key = |counts: ChangeCounts| (counts.written, counts.unaccounted);
         let nothing_written = now.is_some() && now.map(key) == self.counts.map(key);
         Ok(if nothing_written {
             BlockSet::new()

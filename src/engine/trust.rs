@@ -4,7 +4,7 @@
 use super::subject::Subject;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{DiskIdentity, Mode, Witness};
-use crate::track::{ChangeSource, Moment, Void, unbroken};
+use crate::track::{ChangeSource, Moment, ProofFailure, unbroken};
 use std::time::{Duration, Instant};
 
 /// How long a busy disk is given to stand still for an instant.
@@ -44,7 +44,7 @@ pub fn beginning(changes: &mut dyn ChangeSource, disk: &DiskIdentity) -> Result<
 }
 
 /// Why the marks that this subject's copy rests on prove nothing; `None` when they do.
-pub fn doubt(subject: &Subject) -> Option<Void> {
+pub fn doubt(subject: &Subject) -> Option<ProofFailure> {
     let disk = &subject.options.identity;
     let parent = subject.options.parent.as_ref().filter(|_| {
         // Compare and full rest on this run's marks alone.
@@ -58,7 +58,7 @@ pub fn doubt(subject: &Subject) -> Option<Void> {
         },
     };
     let Some(witness) = subject.end.as_ref() else {
-        return Some(Void::Untold);
+        return Some(ProofFailure::Uncounted);
     };
     // That the parent's cut is of this history was found when the run was planned.
     unbroken(then, Moment { disk, witness }).err()

@@ -31,7 +31,7 @@ pub struct FileExtent {
 /// ```
 #[derive(Clone, Copy)]
 #[repr(C)]
-struct Record {
+struct FiemapExtent {
     logical: u64,
     physical: u64,
     length: u64,
@@ -67,20 +67,22 @@ const MOST: usize = 1 << 20;
 /// #define FS_IOC_FIEMAP _IOWR('f', 11, struct fiemap)
 /// ```
 #[repr(C)]
-struct Query {
+struct FiemapQuery {
     start: u64,
     length: u64,
     flags: u32,
     mapped: u32,
     count: u32,
     reserved: u32,
-    records: [Record; BATCH],
+    records: [FiemapExtent; BATCH],
 }
 
 /// The size in the request's number is that of the head alone.
 const HEAD: usize = 32;
-const _: () =
-    assert!(size_of::<Query>() == HEAD + BATCH * size_of::<Record>() && size_of::<Record>() == 56);
+const _: () = assert!(
+    size_of::<FiemapQuery>() == HEAD + BATCH * size_of::<FiemapExtent>()
+        && size_of::<FiemapExtent>() == 56
+);
 const FIEMAP: libc::c_ulong = nix::request_code_readwrite!(b'f', 11, HEAD) as _;
 
 /// All stretches of a file, by their place in it. `EOPNOTSUPP` where the filesystem does not tell.
@@ -94,7 +96,7 @@ pub fn first_extents(file: impl AsFd) -> io::Result<Vec<FileExtent>> {
 }
 
 fn extents(file: impl AsFd, enough: usize) -> io::Result<Vec<FileExtent>> {
-    let empty = Record {
+    let empty = FiemapExtent {
         logical: 0,
         physical: 0,
         length: 0,
@@ -102,7 +104,7 @@ fn extents(file: impl AsFd, enough: usize) -> io::Result<Vec<FileExtent>> {
         flags: 0,
         reserved: [0; 3],
     };
-    let mut query = Box::new(Query {
+    let mut query = Box::new(FiemapQuery {
         start: 0,
         length: u64::MAX,
         flags: 0,
@@ -113,9 +115,9 @@ fn extents(file: impl AsFd, enough: usize) -> io::Result<Vec<FileExtent>> {
     });
     let mut found = Vec::new();
     loop {
-        let raw: *mut Query = &raw mut *query;
+        let raw: *mut FiemapQuery = &raw mut *query;
         // SAFETY: the kernel reads the head and writes it and at most `count` records behind it;
-        // `Query` is both, in that layout, with room for `BATCH` = `count` records.
+        // `FiemapQuery` is both, in that layout, with room for `BATCH` = `count` records.
         let result = unsafe { libc::ioctl(file.as_fd().as_raw_fd(), FIEMAP, raw) };
         if result < 0 {
             return Err(io::Error::last_os_error());

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd};
 
 /// `fstatfs(2)`, as far as it is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Counts {
+pub struct SpaceCounts {
     /// Bytes that the counts are in.
     pub unit: u64,
     /// All space.
@@ -21,7 +21,7 @@ pub struct Counts {
 }
 
 /// The counts of the filesystem that `file` is on.
-pub fn counts(file: impl AsFd) -> io::Result<Counts> {
+pub fn counts(file: impl AsFd) -> io::Result<SpaceCounts> {
     let mut raw = MaybeUninit::<libc::statfs>::zeroed();
     // SAFETY: the kernel writes at most one `struct statfs` to `raw`, which lives across the call.
     let result = unsafe { libc::fstatfs(file.as_fd().as_raw_fd(), raw.as_mut_ptr()) };
@@ -33,7 +33,7 @@ pub fn counts(file: impl AsFd) -> io::Result<Counts> {
     // SAFETY: `fsid_t` is `struct { int val[2]; }`, whose field the crate keeps to itself.
     let fsid = unsafe { std::mem::transmute::<libc::fsid_t, [u32; 2]>(raw.f_fsid) };
     let unit = u64::try_from(raw.f_bsize).unwrap_or(0);
-    Ok(Counts {
+    Ok(SpaceCounts {
         unit,
         all: Bytes(raw.f_blocks.saturating_mul(unit)),
         free: Bytes(raw.f_bfree.saturating_mul(unit)),

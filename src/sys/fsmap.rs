@@ -20,14 +20,14 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
-pub struct Record {
+pub struct FsmapRecord {
     /// The device: a `dev_t` in the kernel's 32-bit encoding if the batch says so.
     pub device: u32,
     /// `FMR_OF_*`.
     pub flags: u32,
     /// Offset on that device.
     pub physical: u64,
-    /// An inode number, or one of the filesystem's own codes with [`Record::SPECIAL_OWNER`].
+    /// An inode number, or one of the filesystem's own codes with [`FsmapRecord::SPECIAL_OWNER`].
     pub owner: u64,
     /// Offset in the file that owns it.
     pub offset: u64,
@@ -37,7 +37,7 @@ pub struct Record {
     pub reserved: [u64; 3],
 }
 
-impl Record {
+impl FsmapRecord {
     /// `FMR_OF_SPECIAL_OWNER`: the owner is a code, not an inode.
     pub const SPECIAL_OWNER: u32 = 0x10;
     /// `FMR_OF_LAST`: the last record there is.
@@ -71,54 +71,54 @@ const DEVICES_ARE_NUMBERS: u32 = 0x1;
 /// #define FS_IOC_GETFSMAP _IOWR('X', 59, struct fsmap_head)
 /// ```
 #[repr(C)]
-struct Query {
-    head: Head,
-    records: [Record; BATCH],
+struct FsmapQuery {
+    head: FsmapHead,
+    records: [FsmapRecord; BATCH],
 }
 
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
-struct Head {
+struct FsmapHead {
     iflags: u32,
     oflags: u32,
     count: u32,
     entries: u32,
     reserved: [u64; 6],
-    keys: [Record; 2],
+    keys: [FsmapRecord; 2],
 }
 
 // The size in the request's number is that of the head alone.
-const _: () = assert!(size_of::<Head>() == 192 && size_of::<Record>() == 64);
-const GETFSMAP: libc::c_ulong = nix::request_code_readwrite!(b'X', 59, size_of::<Head>()) as _;
+const _: () = assert!(size_of::<FsmapHead>() == 192 && size_of::<FsmapRecord>() == 64);
+const GETFSMAP: libc::c_ulong = nix::request_code_readwrite!(b'X', 59, size_of::<FsmapHead>()) as _;
 
 /// Reads a filesystem's map from its beginning, a bounded batch at a time.
-pub struct Reader<'fd> {
+pub struct FsmapReader<'fd> {
     filesystem: BorrowedFd<'fd>,
-    query: Box<Query>,
+    query: Box<FsmapQuery>,
     done: bool,
 }
 
-impl<'fd> Reader<'fd> {
+impl<'fd> FsmapReader<'fd> {
     /// `filesystem` is any open file or directory on it; reading is enough.
     pub fn new(filesystem: BorrowedFd<'fd>) -> Self {
-        let every = Record {
+        let every = FsmapRecord {
             device: u32::MAX,
             flags: u32::MAX,
             physical: u64::MAX,
             owner: u64::MAX,
             offset: u64::MAX,
-            ..Record::default()
+            ..FsmapRecord::default()
         };
-        let head = Head {
+        let head = FsmapHead {
             count: BATCH as u32,
-            keys: [Record::default(), every],
-            ..Head::default()
+            keys: [FsmapRecord::default(), every],
+            ..FsmapHead::default()
         };
         Self {
             filesystem,
-            query: Box::new(Query {
+            query: Box::new(FsmapQuery {
                 head,
-                records: [Record::default(); BATCH],
+                records: [FsmapRecord::default(); BATCH],
             }),
             done: false,
         }
@@ -126,13 +126,13 @@ impl<'fd> Reader<'fd> {
 
     /// The next records, ascending by device and position; none at the end. `EOPNOTSUPP` or
     /// `ENOTTY` where the filesystem has no such map (ext4 before 4.16, xfs before 4.12, others).
-    pub fn next_batch(&mut self) -> io::Result<&[Record]> {
+    pub fn next_batch(&mut self) -> io::Result<&[FsmapRecord]> {
         if self.done {
             return Ok(&[]);
         }
-        let query: *mut Query = &raw mut *self.query;
+        let query: *mut FsmapQuery = &raw mut *self.query;
         // SAFETY: the kernel reads the head and writes it and at most `count` records behind it;
-        // `Query` is both, in that layout, with room for `BATCH` = `count` records.
+        // `FsmapQuery` is both, in that layout, with room for `BATCH` = `count` records.
         let result = unsafe { libc::ioctl(self.filesystem.as_raw_fd(), GETFSMAP, query) };
         if result < 0 {
             return Err(io::Error::last_os_error());
@@ -144,7 +144,7 @@ impl<'fd> Reader<'fd> {
             .get(..filled)
             .ok_or_else(|| io::Error::from_raw_os_error(libc::EPROTO))?;
         match records.last() {
-            Some(last) if last.flags & Record::LAST == 0 => {
+            Some(last) if last.flags & FsmapRecord::LAST == 0 => {
                 if *last == self.query.head.keys[0] {
                     // It gave what it had given: asking again would never end.
                     return Err(io::Error::from_raw_os_error(libc::EPROTO));

@@ -16,7 +16,7 @@ pub const TABLE_LIMIT: u64 = 256 << 20;
 
 /// One line. Its fields are as the kernel wrote them: see [`unescape`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Line<'a> {
+pub struct MountLine<'a> {
     /// Unique while the mount lasts.
     pub id: u64,
     /// The mount it is mounted on.
@@ -36,7 +36,7 @@ pub struct Line<'a> {
     pub options: &'a [u8],
 }
 
-impl<'a> Line<'a> {
+impl<'a> MountLine<'a> {
     fn parse(line: &'a [u8]) -> Option<Self> {
         let mut fields = line.split(|byte| *byte == b' ');
         let (id, parent) = (number(fields.next()?)?, number(fields.next()?)?);
@@ -112,8 +112,10 @@ pub fn read_table(namespace_pid: Option<u32>) -> Result<Vec<u8>> {
 }
 
 /// The lines of a table that can be understood; the kernel writes no others.
-pub fn lines(table: &[u8]) -> impl Iterator<Item = Line<'_>> {
-    table.split(|byte| *byte == b'\n').filter_map(Line::parse)
+pub fn lines(table: &[u8]) -> impl Iterator<Item = MountLine<'_>> {
+    table
+        .split(|byte| *byte == b'\n')
+        .filter_map(MountLine::parse)
 }
 
 /// The kernel writes space, tab, newline, `\` and `#` as a backslash and three octal digits.
@@ -151,15 +153,15 @@ mod tests {
     #[test]
     fn a_line_is_taken_apart() {
         let line = br"36 35 98:0 /mnt1 /mnt\040two\134 rw master:1 - ext3 /dev/r\040t rw,errors=x";
-        let line = Line::parse(line).unwrap();
+        let line = MountLine::parse(line).unwrap();
         assert_eq!((line.id, line.parent, line.dev.major), (36, 35, 98));
         assert_eq!(path(line.target), Path::new("/mnt two\\"));
         assert_eq!(unescape(line.source), b"/dev/r t");
         assert_eq!(line.options, b"rw,errors=x");
-        let bare = Line::parse(b"1 0 0:5 / / ro - tmpfs  ro").unwrap();
+        let bare = MountLine::parse(b"1 0 0:5 / / ro - tmpfs  ro").unwrap();
         assert_eq!((bare.source, bare.options), (&b""[..], &b"ro"[..]));
         for bad in [&b"1 0 0:5 / / ro -"[..], b"1 0 8 / / rw - a b c", b""] {
-            assert_eq!(Line::parse(bad), None);
+            assert_eq!(MountLine::parse(bad), None);
         }
         assert_eq!(unescape(br"a\0"), br"a\0");
     }

@@ -15,11 +15,11 @@
 
 use super::attached::failed;
 use super::kernel_log::KernelLog;
-use super::layout::{self, FIRST_SUMMARIES, LAST_EPOCH, Layout, Page, SHARED, at};
 use super::machine;
+use super::mark_layout::{self, FIRST_SUMMARIES, LAST_EPOCH, MarkLayout, Page, SHARED, at};
 use super::names;
 use super::programs::{Programs, map_id};
-use super::source::{ChangeSource, Counts, CutName, Epoch, Recall, Witness};
+use super::source::{ChangeCounts, ChangeSource, CutName, Epoch, Recall, Witness};
 use super::sysfs;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{BlockSet, Bytes, DevNumber};
@@ -30,17 +30,17 @@ use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 
 /// A disk's marks, as the kernel's programs write them.
-pub(super) struct Marks {
+pub(super) struct DiskMarks {
     pages: Array<MapData, Page>,
     /// The header and the names.
     header: SharedPages,
     /// The kernel's id of the map.
     pub id: u32,
     /// How it is laid out.
-    pub layout: Layout,
+    pub layout: MarkLayout,
 }
 
-impl Marks {
+impl DiskMarks {
     /// Takes hold of a map. `None` when its header is not one of ours.
     pub fn open(map: MapData) -> Result<Option<Self>> {
         let id = map_id(&map)?;
@@ -50,7 +50,7 @@ impl Marks {
             .try_into()
             .map_err(failed("use a disk's marks"))?;
         let first = read(&pages, 0)?;
-        let layout = Layout::of_header(&first, pages.len());
+        let layout = MarkLayout::of_header(&first, pages.len());
         Ok(layout.map(|layout| Self {
             pages,
             header,
@@ -95,10 +95,10 @@ impl Marks {
         let mut mark_page = 0;
         for summary_page in 0..self.layout.summary_pages() {
             let summaries = read(&self.pages, FIRST_SUMMARIES + summary_page)?;
-            for summary in layout::summaries(&summaries) {
-                let first = mark_page * layout::MARKS_PER_PAGE;
+            for summary in mark_layout::summaries(&summaries) {
+                let first = mark_page * mark_layout::MARKS_PER_PAGE;
                 if summary.newest >= since && summary.whole >= since {
-                    let end = first + layout::MARKS_PER_PAGE;
+                    let end = first + mark_layout::MARKS_PER_PAGE;
                     self.layout.insert_grains(&mut set, first, end);
                 } else if summary.newest >= since {
                     let marks = read(&self.pages, self.layout.first_marks() + mark_page)?;
@@ -137,7 +137,7 @@ pub(super) fn dev_of(key: u32) -> DevNumber {
 pub struct DiskTracker {
     dev: DevNumber,
     programs: Programs,
-    marks: Marks,
+    marks: DiskMarks,
     boot_id: String,
     /// Where no program notices a set capacity.
     log: Option<KernelLog>,
@@ -146,7 +146,12 @@ pub struct DiskTracker {
 }
 
 impl DiskTracker {
-    pub(super) fn new(dev: DevNumber, programs: Programs, marks: Marks, boot_id: String) -> Self {
+    pub(super) fn new(
+        dev: DevNumber,
+        programs: Programs,
+        marks: DiskMarks,
+        boot_id: String,
+    ) -> Self {
         let unwatched = programs.capacity.is_none();
         let name = sysfs::name(dev).filter(|_| unwatched);
         let log = name.and_then(|name| KernelLog::open(&name).ok());
@@ -172,7 +177,7 @@ impl DiskTracker {
 
     /// See [`Witness::unaccounted`]. The kernel counts an event just after the programs have: the
     /// difference holds when nothing moved while both were read, twice in a row.
-    fn counted(&self) -> Result<Option<Counts>> {
+    fn counted(&self) -> Result<Option<ChangeCounts>> {
         let mut last = None;
         for _ in 0..SETTLE_TRIES {
             let before = self.marks.seen();
@@ -182,7 +187,7 @@ impl DiskTracker {
             let now = (self.marks.seen() == before).then_some((before, counted));
             if now.is_some() && now == last {
                 let changed = counted.written.wrapping_add(counted.discarded);
-                return Ok(Some(Counts {
+                return Ok(Some(ChangeCounts {
                     written: counted.written,
                     discarded: counted.discarded,
                     unaccounted: changed.wrapping_sub(before) as i64,
@@ -296,7 +301,7 @@ impl ChangeSource for DiskTracker {
         Ok(names::recall(&self.marks.header, cut))
     }
 
-    fn counts(&mut self) -> Result<Option<Counts>> {
+    fn counts(&mut self) -> Result<Option<ChangeCounts>> {
         self.counted()
     }
 

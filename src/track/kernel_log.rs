@@ -27,7 +27,7 @@ const INTERVAL: Duration = Duration::from_millis(5100);
 
 /// What became of a disk's capacity since somebody looked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Told {
+pub(super) struct CapacityChanges {
     /// How often it changed, or may have: the log had lost records, or the kernel kept some back.
     pub changes: u64,
     /// The number of the record from which on the next reader counts; none where none was read.
@@ -40,14 +40,14 @@ pub(super) struct KernelLog {
     /// How a record of this disk's changed capacity begins.
     sign: String,
     /// The last records of any disk's changed capacity, as many as the kernel writes in a row.
-    last: VecDeque<Record>,
+    last: VecDeque<LogRecord>,
     /// The last of as many as the kernel writes, since which it may have kept others back.
     full: Option<Full>,
 }
 
 /// A record of a changed capacity.
 #[derive(Clone, Copy, Debug)]
-struct Record {
+struct LogRecord {
     number: u64,
     /// Since the machine began (`local_clock`).
     time: Duration,
@@ -90,8 +90,8 @@ impl KernelLog {
     }
 
     /// What the records tell that nobody has read here, of those numbered `from` and above.
-    pub fn told(&mut self, from: u64) -> Result<Told> {
-        let mut told = Told::default();
+    pub fn told(&mut self, from: u64) -> Result<CapacityChanges> {
+        let mut told = CapacityChanges::default();
         if self.full.is_some() {
             // It was not over when this was read last.
             told.changes += 1;
@@ -120,7 +120,7 @@ impl KernelLog {
 
     /// Forgets that the kernel may keep records back, if that is over at this time. If it is not,
     /// what was told ends there: who reads next counts it, too.
-    fn close(&mut self, now: Instant, told: &mut Told) {
+    fn close(&mut self, now: Instant, told: &mut CapacityChanges) {
         self.full = self.full.filter(|full| now <= full.seen + INTERVAL);
         if let Some(full) = self.full {
             told.next = told.next.map(|next| next.min(full.number));
@@ -128,7 +128,7 @@ impl KernelLog {
     }
 
     /// `LEVEL,NUMBER,MICROSECONDS,FLAGS;TEXT` (Documentation/ABI/testing/dev-kmsg).
-    fn weigh(&mut self, record: &[u8], from: u64, told: &mut Told) {
+    fn weigh(&mut self, record: &[u8], from: u64, told: &mut CapacityChanges) {
         let record = String::from_utf8_lossy(record);
         let Some((head, text)) = record.split_once(';') else {
             return;
@@ -139,7 +139,7 @@ impl KernelLog {
         };
         let time = Duration::from_micros(micros);
         self.full = self.full.filter(|full| full.until >= time);
-        let is_full = text.contains(CHANGE) && self.fills(Record { number, time });
+        let is_full = text.contains(CHANGE) && self.fills(LogRecord { number, time });
         let expected = told.next.unwrap_or(from);
         told.next = Some(number + 1);
         if number < from {
@@ -153,7 +153,7 @@ impl KernelLog {
     }
 
     /// Whether this record is the last that the kernel wrote before it kept others back.
-    fn fills(&mut self, record: Record) -> bool {
+    fn fills(&mut self, record: LogRecord) -> bool {
         if self.last.len() == BURST {
             self.last.pop_front();
         }
@@ -161,7 +161,7 @@ impl KernelLog {
         let until = self.last[0].time + INTERVAL;
         let is_full = self.last.len() == BURST && record.time <= until;
         if is_full {
-            let Record { number, .. } = record;
+            let LogRecord { number, .. } = record;
             let seen = first_seen(number);
             self.full = Some(Full {
                 number,
@@ -181,9 +181,9 @@ mod tests {
         KernelLog::open("vda").ok()
     }
 
-    fn weighed(records: &[&str], from: u64) -> Option<Told> {
+    fn weighed(records: &[&str], from: u64) -> Option<CapacityChanges> {
         let mut log = log()?;
-        let mut told = Told::default();
+        let mut told = CapacityChanges::default();
         for record in records {
             log.weigh(record.as_bytes(), from, &mut told);
         }
@@ -205,13 +205,16 @@ mod tests {
         // The oldest there is, is not the next that was expected.
         assert_eq!(weighed(&[other], 40).unwrap().changes, 1);
         assert_eq!(weighed(&[change, said], 41).unwrap().changes, 2);
-        assert_eq!(weighed(&["nonsense", "6,x,;"], 0).unwrap(), Told::default());
+        assert_eq!(
+            weighed(&["nonsense", "6,x,;"], 0).unwrap(),
+            CapacityChanges::default()
+        );
     }
 
     /// Records of other disks' changes, `apart` from one another, and what is told of them `later`.
-    fn burst(count: u64, apart: Duration, later: Duration) -> Option<Told> {
+    fn burst(count: u64, apart: Duration, later: Duration) -> Option<CapacityChanges> {
         let mut log = log()?;
-        let mut told = Told::default();
+        let mut told = CapacityChanges::default();
         for number in 0..count {
             let micros = (apart * u32::try_from(number).unwrap()).as_micros();
             let record =
@@ -228,7 +231,7 @@ mod tests {
         let second = Duration::from_secs(1);
         let told = |changes, next| {
             let next = Some(next);
-            Told { changes, next }
+            CapacityChanges { changes, next }
         };
         let Some(nine) = burst(9, second / 2, Duration::ZERO) else {
             println!("SKIPPED: what_the_kernel_kept_back: no {PATH} here");
@@ -248,7 +251,7 @@ mod tests {
             println!("SKIPPED: a_later_record_ends: no {PATH} here");
             return;
         };
-        let mut told = Told::default();
+        let mut told = CapacityChanges::default();
         let change = |number: u64| {
             format!("6,{number},{number},-;loop7: detected capacity change from 0 to 8")
                 .into_bytes()

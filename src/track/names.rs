@@ -4,7 +4,7 @@
 //! it. It must never find a cut that this very history does not hold.
 
 use super::attached::failed;
-use super::layout::{NAME_BYTES, NAMES, at};
+use super::mark_layout::{NAME_BYTES, NAMES, at};
 use super::source::{CutName, Epoch, Recall, Witness};
 use crate::error::Result;
 use crate::model::ObjectId;

@@ -30,7 +30,7 @@ impl Obstacle {
 
 /// What this host is like, as far as tracking goes.
 #[derive(Clone, Debug)]
-struct Host {
+struct HostAbilities {
     is_root: bool,
     /// The first two numbers of the kernel's release.
     release: Option<(u32, u32)>,
@@ -52,7 +52,7 @@ pub fn obstacles() -> Vec<Obstacle> {
         .ok()
         .and_then(|name| parse_release(&name.release().to_string_lossy()));
     let has_types = Path::new("/sys/kernel/btf/vmlinux").exists();
-    judge(&Host {
+    judge(&HostAbilities {
         is_root,
         release,
         lockdown: std::fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default(),
@@ -106,7 +106,7 @@ fn parse_release(release: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
-fn judge(host: &Host) -> Vec<Obstacle> {
+fn judge(host: &HostAbilities) -> Vec<Obstacle> {
     let mut found = Vec::new();
     if !host.is_root {
         found.push(Obstacle::fatal("not root", "run it as root"));
@@ -163,8 +163,8 @@ fn judge(host: &Host) -> Vec<Obstacle> {
 mod tests {
     use super::*;
 
-    fn able() -> Host {
-        Host {
+    fn able() -> HostAbilities {
+        HostAbilities {
             is_root: true,
             release: Some((6, 1)),
             lockdown: "none [integrity] confidentiality\n".into(),
@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn each_obstacle_is_named_with_a_remedy() {
         assert_eq!(judge(&able()), []);
-        type Case = (fn(&mut Host), &'static str, bool);
+        type Case = (fn(&mut HostAbilities), &'static str, bool);
         let cases: [Case; 8] = [
             (|host| host.is_root = false, "not root", true),
             (|host| host.release = Some((5, 4)), "too old", true),

@@ -3,7 +3,7 @@
 
 use super::attached::{Attached, failed};
 use super::capacity::CapacityWatch;
-use super::layout::PAGE;
+use super::mark_layout::PAGE;
 use super::pins::{PinDir, PinLock, pin};
 use crate::error::{Error, ErrorKind, Result};
 use aya::maps::{ArrayOfMaps, HashOfMaps, Map, MapData, MapError};
@@ -42,7 +42,7 @@ pub(super) struct Programs {
 }
 
 /// What was found where the pins should be.
-pub(super) enum Found {
+pub(super) enum PinnedPrograms {
     /// Nothing.
     Absent,
     /// Something that does not work or is not ours, and why.
@@ -53,13 +53,13 @@ pub(super) enum Found {
 
 impl Programs {
     /// Finds the running programs.
-    pub fn find(pins: &PinDir) -> Result<Found> {
+    pub fn find(pins: &PinDir) -> Result<PinnedPrograms> {
         if !pins.exists()? {
-            return Ok(Found::Absent);
+            return Ok(PinnedPrograms::Absent);
         }
         Ok(match Self::open(&pins.current()) {
-            Ok(programs) => Found::Running(Box::new(programs)),
-            Err(error) => Found::Broken(error.to_string()),
+            Ok(programs) => PinnedPrograms::Running(Box::new(programs)),
+            Err(error) => PinnedPrograms::Broken(error.to_string()),
         })
     }
 

@@ -16,7 +16,7 @@ pub struct Moment<'a> {
 
 /// Why marks prove nothing; its text is for manifests and users.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Void {
+pub enum ProofFailure {
     /// The machine was started anew.
     Rebooted,
     /// The machine was suspended or hibernated: its disks may have been elsewhere.
@@ -43,14 +43,14 @@ pub enum Void {
     Missed,
     /// Whether it does could not be told: the disk was too busy when its counters were read, or
     /// keeps no statistics.
-    Untold,
+    Uncounted,
     /// Something happened to the disk that marks cannot express.
     Inexpressible,
     /// The epochs run backwards: the two moments are not of one history, or in the wrong order.
     Order,
 }
 
-impl fmt::Display for Void {
+impl fmt::Display for ProofFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Rebooted => f.write_str("the machine was restarted since the parent"),
@@ -86,7 +86,7 @@ impl fmt::Display for Void {
             Self::Missed => f.write_str(
                 "the kernel counts changes since the parent that the tracking programs did not see",
             ),
-            Self::Untold => f.write_str(
+            Self::Uncounted => f.write_str(
                 "the kernel's own count of changes could not be compared with the tracker's \
                  (the disk was too busy at that moment, or its queue/iostats is off)",
             ),
@@ -106,13 +106,17 @@ impl fmt::Display for Void {
 ///
 /// # Errors
 /// The first reason why the marks prove nothing: the disk must be compared block by block.
-pub fn changes_since(parent: Moment<'_>, recall: Recall, now: Moment<'_>) -> Result<Epoch, Void> {
+pub fn changes_since(
+    parent: Moment<'_>,
+    recall: Recall,
+    now: Moment<'_>,
+) -> Result<Epoch, ProofFailure> {
     same_life(parent, now)?;
     match recall {
         Recall::Known => {}
-        Recall::Nameless => return Err(Void::Nameless),
-        Recall::Forgotten => return Err(Void::Forgotten),
-        Recall::Unknown => return Err(Void::OtherHistory),
+        Recall::Nameless => return Err(ProofFailure::Nameless),
+        Recall::Forgotten => return Err(ProofFailure::Forgotten),
+        Recall::Unknown => return Err(ProofFailure::OtherHistory),
     }
     undisturbed(parent.witness, now.witness)
 }
@@ -122,7 +126,7 @@ pub fn changes_since(parent: Moment<'_>, recall: Recall, now: Moment<'_>) -> Res
 ///
 /// # Errors
 /// The first reason why the marks prove nothing.
-pub fn unbroken(then: Moment<'_>, now: Moment<'_>) -> Result<Epoch, Void> {
+pub fn unbroken(then: Moment<'_>, now: Moment<'_>) -> Result<Epoch, ProofFailure> {
     same_life(then, now)?;
     undisturbed(then.witness, now.witness)
 }
@@ -131,58 +135,58 @@ pub fn unbroken(then: Moment<'_>, now: Moment<'_>) -> Result<Epoch, Void> {
 const WINK_MS: u64 = 500;
 
 /// The same machine, disk, programs and marks.
-fn same_life(then: Moment<'_>, now: Moment<'_>) -> Result<(), Void> {
+fn same_life(then: Moment<'_>, now: Moment<'_>) -> Result<(), ProofFailure> {
     let (old, new) = (then.witness, now.witness);
     if old.boot_id != new.boot_id {
-        return Err(Void::Rebooted);
+        return Err(ProofFailure::Rebooted);
     }
     same_disk(then.disk, now.disk)?;
     if (old.programs, old.capacity) != (new.programs, new.capacity) {
-        return Err(Void::Restarted);
+        return Err(ProofFailure::Restarted);
     }
     if old.map != new.map {
-        return Err(Void::MarksRenewed);
+        return Err(ProofFailure::MarksRenewed);
     }
     Ok(())
 }
 
 /// Nothing happened between the two that marks do not show.
-fn undisturbed(old: &Witness, new: &Witness) -> Result<Epoch, Void> {
+fn undisturbed(old: &Witness, new: &Witness) -> Result<Epoch, ProofFailure> {
     if old.asleep_ms.abs_diff(new.asleep_ms) > WINK_MS {
-        return Err(Void::Slept);
+        return Err(ProofFailure::Slept);
     }
     if old.resizes != new.resizes {
-        return Err(Void::CapacitySet);
+        return Err(ProofFailure::CapacitySet);
     }
     match (old.unaccounted, new.unaccounted) {
         (Some(old), Some(new)) if old == new => {}
-        (Some(_), Some(_)) => return Err(Void::Missed),
-        _ => return Err(Void::Untold),
+        (Some(_), Some(_)) => return Err(ProofFailure::Missed),
+        _ => return Err(ProofFailure::Uncounted),
     }
     if old.voids != new.voids {
-        return Err(Void::Inexpressible);
+        return Err(ProofFailure::Inexpressible);
     }
     if old.epoch > new.epoch || old.epoch.0 == 0 {
-        return Err(Void::Order);
+        return Err(ProofFailure::Order);
     }
     Ok(old.epoch)
 }
 
-fn same_disk(old: &DiskIdentity, new: &DiskIdentity) -> Result<(), Void> {
+fn same_disk(old: &DiskIdentity, new: &DiskIdentity) -> Result<(), ProofFailure> {
     let same = match (old.diskseq, new.diskseq) {
         (Some(old), Some(new)) => old == new,
         (None, None) => match (&old.serial, &new.serial) {
             (Some(old), Some(new)) => old == new,
-            (None, None) => return Err(Void::Unidentified),
+            (None, None) => return Err(ProofFailure::Unidentified),
             _ => false,
         },
         _ => false,
     };
     if !same || old.dev != new.dev {
-        return Err(Void::OtherDisk);
+        return Err(ProofFailure::OtherDisk);
     }
     if old.size != new.size {
-        return Err(Void::Resized(old.size, new.size));
+        return Err(ProofFailure::Resized(old.size, new.size));
     }
     Ok(())
 }
@@ -224,14 +228,14 @@ mod tests {
         }
     }
 
-    fn judge(change: impl FnOnce(&mut DiskIdentity, &mut Witness)) -> Result<Epoch, Void> {
+    fn judge(change: impl FnOnce(&mut DiskIdentity, &mut Witness)) -> Result<Epoch, ProofFailure> {
         judge_from(|_, _| {}, change)
     }
 
     fn judge_from(
         before: impl FnOnce(&mut DiskIdentity, &mut Witness),
         change: impl FnOnce(&mut DiskIdentity, &mut Witness),
-    ) -> Result<Epoch, Void> {
+    ) -> Result<Epoch, ProofFailure> {
         let (mut old_disk, mut old) = (disk(), witness());
         before(&mut old_disk, &mut old);
         let (mut new_disk, mut new) = (old_disk.clone(), old.clone());
@@ -264,30 +268,45 @@ mod tests {
 
     #[test]
     fn each_break_in_the_history_voids_it() {
-        let cases: [(Result<Epoch, Void>, Void); 13] = [
-            (judge(|_, now| now.boot_id = "c".into()), Void::Rebooted),
-            (judge(|disk, _| disk.diskseq = Some(10)), Void::OtherDisk),
-            (judge(|disk, _| disk.dev.minor = 16), Void::OtherDisk),
+        let cases: [(Result<Epoch, ProofFailure>, ProofFailure); 13] = [
+            (
+                judge(|_, now| now.boot_id = "c".into()),
+                ProofFailure::Rebooted,
+            ),
+            (
+                judge(|disk, _| disk.diskseq = Some(10)),
+                ProofFailure::OtherDisk,
+            ),
+            (
+                judge(|disk, _| disk.dev.minor = 16),
+                ProofFailure::OtherDisk,
+            ),
             (
                 judge(|disk, _| disk.size = Bytes(2 << 30)),
-                Void::Resized(Bytes(1 << 30), Bytes(2 << 30)),
+                ProofFailure::Resized(Bytes(1 << 30), Bytes(2 << 30)),
             ),
-            (judge(|_, now| now.programs[1] = 99), Void::Restarted),
-            (judge(|_, now| now.map = 99), Void::MarksRenewed),
-            (judge(|_, now| now.capacity = None), Void::Restarted),
-            (judge(|_, now| now.resizes += 1), Void::CapacitySet),
-            (judge(|_, now| now.asleep_ms += 60_000), Void::Slept),
-            (judge(|_, now| now.asleep_ms = 0), Void::Slept),
-            (judge(|_, now| now.voids += 1), Void::Inexpressible),
-            (judge(|_, now| now.epoch = Epoch(5)), Void::Order),
-            (judge(|disk, _| disk.diskseq = None), Void::OtherDisk),
+            (
+                judge(|_, now| now.programs[1] = 99),
+                ProofFailure::Restarted,
+            ),
+            (judge(|_, now| now.map = 99), ProofFailure::MarksRenewed),
+            (judge(|_, now| now.capacity = None), ProofFailure::Restarted),
+            (judge(|_, now| now.resizes += 1), ProofFailure::CapacitySet),
+            (judge(|_, now| now.asleep_ms += 60_000), ProofFailure::Slept),
+            (judge(|_, now| now.asleep_ms = 0), ProofFailure::Slept),
+            (judge(|_, now| now.voids += 1), ProofFailure::Inexpressible),
+            (judge(|_, now| now.epoch = Epoch(5)), ProofFailure::Order),
+            (
+                judge(|disk, _| disk.diskseq = None),
+                ProofFailure::OtherDisk,
+            ),
         ];
         for (verdict, reason) in cases {
             assert!(!reason.to_string().is_empty());
             assert_eq!(verdict, Err(reason));
         }
         let never_cut = judge_from(|_, old| old.epoch = Epoch(0), |_, _| {});
-        assert_eq!(never_cut, Err(Void::Order));
+        assert_eq!(never_cut, Err(ProofFailure::Order));
     }
 
     #[test]
@@ -302,9 +321,9 @@ mod tests {
         let judge = |recall| changes_since(moment(&parent), recall, moment(&witness));
         assert_eq!(judge(Recall::Known), Ok(Epoch(6)));
         for (recall, reason) in [
-            (Recall::Nameless, Void::Nameless),
-            (Recall::Forgotten, Void::Forgotten),
-            (Recall::Unknown, Void::OtherHistory),
+            (Recall::Nameless, ProofFailure::Nameless),
+            (Recall::Forgotten, ProofFailure::Forgotten),
+            (Recall::Unknown, ProofFailure::OtherHistory),
         ] {
             assert!(!reason.to_string().is_empty());
             assert_eq!(judge(recall), Err(reason));
@@ -323,12 +342,15 @@ mod tests {
         let old_kernel = |disk: &mut DiskIdentity, _: &mut Witness| disk.diskseq = None;
         assert_eq!(judge_from(old_kernel, |_, _| {}), Ok(Epoch(6)));
         let other = judge_from(old_kernel, |disk, _| disk.serial = Some("s2".into()));
-        assert_eq!(other, Err(Void::OtherDisk));
+        assert_eq!(other, Err(ProofFailure::OtherDisk));
         let nameless = |disk: &mut DiskIdentity, _: &mut Witness| {
             disk.diskseq = None;
             disk.serial = None;
         };
-        assert_eq!(judge_from(nameless, |_, _| {}), Err(Void::Unidentified));
+        assert_eq!(
+            judge_from(nameless, |_, _| {}),
+            Err(ProofFailure::Unidentified)
+        );
     }
 
     #[test]
@@ -337,11 +359,11 @@ mod tests {
         assert_eq!(judge(|_, now| now.misses = [9, 9]), Ok(Epoch(6)));
         for other in [-8, -6, 0] {
             let lost = judge(|_, now| now.unaccounted = Some(other));
-            assert_eq!(lost, Err(Void::Missed));
+            assert_eq!(lost, Err(ProofFailure::Missed));
         }
-        let untold = judge(|_, now| now.unaccounted = None);
-        assert_eq!(untold, Err(Void::Untold));
+        let uncounted = judge(|_, now| now.unaccounted = None);
+        assert_eq!(uncounted, Err(ProofFailure::Uncounted));
         let never_told = judge_from(|_, old| old.unaccounted = None, |_, _| {});
-        assert_eq!(never_told, Err(Void::Untold));
+        assert_eq!(never_told, Err(ProofFailure::Uncounted));
     }
 }

@@ -23,7 +23,7 @@ pub enum SelfTest {
 }
 
 /// What a try on a scratch disk has shown.
-pub(super) struct Tried {
+pub(super) struct SelfTestReport {
     /// How the marking programs did.
     pub marks: SelfTest,
     /// Whether a set capacity was noticed, so far as that could be tried.
@@ -31,7 +31,7 @@ pub(super) struct Tried {
 }
 
 /// What became of one scratch disk.
-enum Outcome {
+enum ScratchResult {
     Seen {
         capacity: bool,
     },
@@ -41,31 +41,31 @@ enum Outcome {
 
 /// Tries the programs. Needs the pins' lock. The first free device may have been left in any state:
 /// where it does not do, another is made.
-pub(super) fn run(tracker: &mut Tracker) -> Result<Tried> {
+pub(super) fn run(tracker: &mut Tracker) -> Result<SelfTestReport> {
     let mut said = String::new();
     for make in [ScratchDisk::on_a_free_device, ScratchDisk::on_a_new_device] {
         let outcome = match make(SIZE) {
             Ok(disk) => try_disk(tracker, &disk)?,
-            Err(error) => Outcome::NoDisk(error),
+            Err(error) => ScratchResult::NoDisk(error),
         };
         match outcome {
-            Outcome::Seen { capacity } => {
+            ScratchResult::Seen { capacity } => {
                 let marks = SelfTest::Passed;
-                return Ok(Tried { marks, capacity });
+                return Ok(SelfTestReport { marks, capacity });
             }
-            Outcome::NoDisk(error) => said = error.to_string(),
+            ScratchResult::NoDisk(error) => said = error.to_string(),
         }
     }
-    Ok(Tried {
+    Ok(SelfTestReport {
         marks: SelfTest::Impossible(said),
         capacity: true,
     })
 }
 
-fn try_disk(tracker: &mut Tracker, disk: &ScratchDisk) -> Result<Outcome> {
+fn try_disk(tracker: &mut Tracker, disk: &ScratchDisk) -> Result<ScratchResult> {
     let dev = match disk.dev() {
         Ok(dev) => dev,
-        Err(error) => return Ok(Outcome::NoDisk(error)),
+        Err(error) => return Ok(ScratchResult::NoDisk(error)),
     };
     let described = TrackedDisk {
         dev,
@@ -81,18 +81,18 @@ fn try_disk(tracker: &mut Tracker, disk: &ScratchDisk) -> Result<Outcome> {
 }
 
 /// Some kernels hide a few events from programs, which the tracker notices: then once more.
-fn try_on(changes: &mut DiskTracker, disk: &ScratchDisk) -> Result<Outcome> {
+fn try_on(changes: &mut DiskTracker, disk: &ScratchDisk) -> Result<ScratchResult> {
     let mut said = String::new();
     for _ in 0..TRIES {
         let before = changes.cut()?;
         if let Err(error) = disk.write_at(Bytes(WRITTEN * BLOCK_SIZE + 4096)) {
-            return Ok(Outcome::NoDisk(error));
+            return Ok(ScratchResult::NoDisk(error));
         }
         changes.advance()?;
         let seen = changes.changed_since(before.epoch)?;
         let accounted = changes.witness()?.unaccounted == before.unaccounted;
         if accounted && seen == BlockSet::from_range(WRITTEN..WRITTEN + 1) {
-            return Ok(Outcome::Seen {
+            return Ok(ScratchResult::Seen {
                 capacity: is_capacity_seen(changes, disk)?,
             });
         }

@@ -19,7 +19,7 @@ pub enum Recall {
 
 /// How much the kernel counts as written to a disk, in sectors since it appeared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Counts {
+pub struct ChangeCounts {
     /// Written, zeroes that were asked for among them.
     pub written: u64,
     /// Discarded.
@@ -57,7 +57,7 @@ pub trait ChangeSource: Send {
     /// What the kernel counts; `None` where it cannot be told. Where what is counted as written
     /// before an epoch begins, and what is not accounted for, is the same after
     /// [`Self::changed_since`] was asked of it, all marks of that epoch are of discards.
-    fn counts(&mut self) -> Result<Option<Counts>> {
+    fn counts(&mut self) -> Result<Option<ChangeCounts>> {
         Ok(None)
     }
 

@@ -2,7 +2,7 @@
 
 use super::kernel_log::KernelLog;
 use super::pins::{PinDir, PinLock};
-use super::programs::{Found, Programs};
+use super::programs::{PinnedPrograms, Programs};
 use super::self_test::{self, SelfTest};
 use super::tracker::Tracker;
 use crate::error::Result;
@@ -38,12 +38,12 @@ impl Tracker {
             }
         };
         match Programs::find(pins)? {
-            Found::Running(programs) => return Ok((Self::with(pins, *programs), report)),
-            Found::Absent if pins.has_others(&lock)? => {
+            PinnedPrograms::Running(programs) => return Ok((Self::with(pins, *programs), report)),
+            PinnedPrograms::Absent if pins.has_others(&lock)? => {
                 report.replaced = Some("another version of stillpoint had started it".into());
             }
-            Found::Absent => {}
-            Found::Broken(why) => report.replaced = Some(why),
+            PinnedPrograms::Absent => {}
+            PinnedPrograms::Broken(why) => report.replaced = Some(why),
         }
         pins.clear(&lock)?;
         match Self::load(pins, &lock, &mut report) {

@@ -53,7 +53,7 @@ pub(super) fn size(dev: DevNumber) -> Result<Option<Bytes>> {
 
 /// What the kernel counts of a disk since it appeared, in sectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Sectors {
+pub(super) struct SectorCounts {
     /// Written, zeroes among them.
     pub written: u64,
     /// Discarded.
@@ -62,7 +62,7 @@ pub(super) struct Sectors {
 
 /// What the kernel counts as written or discarded on the disk. `None` when it does not count
 /// (`queue/iostats` is off) or there is no such disk.
-pub(super) fn changed_sectors(dev: DevNumber) -> Result<Option<Sectors>> {
+pub(super) fn changed_sectors(dev: DevNumber) -> Result<Option<SectorCounts>> {
     let directory = directory(dev);
     if number(&directory.join("queue/iostats"))? != Some(1) {
         return Ok(None);
@@ -73,11 +73,11 @@ pub(super) fn changed_sectors(dev: DevNumber) -> Result<Option<Sectors>> {
 
 /// Documentation/block/stat.rst: sectors written are the seventh number, sectors discarded (4.18
 /// on) the fourteenth.
-fn parse_stat(text: &str) -> Option<Sectors> {
+fn parse_stat(text: &str) -> Option<SectorCounts> {
     let mut numbers = text.split_whitespace().map(str::parse::<u64>);
     let written = numbers.nth(6)?.ok()?;
     let discarded = numbers.nth(6)?.ok()?;
-    Some(Sectors { written, discarded })
+    Some(SectorCounts { written, discarded })
 }
 
 /// Disks of which the kernel does not count what is written to them.
@@ -153,7 +153,7 @@ mod tests {
     fn statistics_are_read_from_their_columns() {
         let text = "1 2 3 4 5 6 700 8 9 10 11 12 13 1400 15 16 17";
         let (written, discarded) = (700, 1400);
-        assert_eq!(parse_stat(text), Some(Sectors { written, discarded }));
+        assert_eq!(parse_stat(text), Some(SectorCounts { written, discarded }));
         assert_eq!(parse_stat("1 2 3 4 5 6 700 8 9 10 11"), None);
     }
 

@@ -2,11 +2,11 @@
 //! away that are still good, nor keep any that are not.
 
 use super::attached::failed;
-use super::disk::{DiskTracker, Marks, dev_of, key};
-use super::layout::{Layout, Page, RENEW_FROM};
+use super::disk::{DiskMarks, DiskTracker, dev_of, key};
 use super::machine::boot_id;
+use super::mark_layout::{MarkLayout, Page, RENEW_FROM};
 use super::pins::PinDir;
-use super::programs::{Found, Programs, map_id, new_marks};
+use super::programs::{PinnedPrograms, Programs, map_id, new_marks};
 use super::source::Epoch;
 use super::sysfs;
 use crate::error::{Error, ErrorKind, Result};
@@ -67,8 +67,8 @@ impl Tracker {
     /// Not permitted, or the pin directory belongs to somebody else.
     pub fn open(pins: &PinDir) -> Result<Option<Self>> {
         Ok(match Programs::find(pins)? {
-            Found::Running(programs) => Some(Self::with(pins, *programs)),
-            Found::Absent | Found::Broken(_) => None,
+            PinnedPrograms::Running(programs) => Some(Self::with(pins, *programs)),
+            PinnedPrograms::Absent | PinnedPrograms::Broken(_) => None,
         })
     }
 
@@ -79,7 +79,7 @@ impl Tracker {
     /// As [`Self::stop_if_idle`].
     pub fn sweep(pins: &PinDir) -> Result<()> {
         if let Some(lock) = pins.lock()?
-            && !matches!(Programs::find(pins)?, Found::Running(_))
+            && !matches!(Programs::find(pins)?, PinnedPrograms::Running(_))
         {
             pins.clear(&lock)?;
             pins.remove(&lock)?;
@@ -115,8 +115,8 @@ impl Tracker {
     /// unless the pins are locked.
     fn is_current(&self) -> Result<bool> {
         Ok(match Programs::find(&self.pins)? {
-            Found::Running(programs) => programs.ids == self.programs.ids,
-            Found::Absent | Found::Broken(_) => false,
+            PinnedPrograms::Running(programs) => programs.ids == self.programs.ids,
+            PinnedPrograms::Absent | PinnedPrograms::Broken(_) => false,
         })
     }
 
@@ -149,7 +149,7 @@ impl Tracker {
             return Err(Error::new(ErrorKind::Inconsistent, message));
         }
         let programs = match Programs::find(&self.pins)? {
-            Found::Running(programs) if programs.ids == self.programs.ids => *programs,
+            PinnedPrograms::Running(programs) if programs.ids == self.programs.ids => *programs,
             _ => return Err(stopped()),
         };
         let marks = match self.usable_marks(disk)? {
@@ -160,11 +160,11 @@ impl Tracker {
     }
 
     /// The marks that are there, if they are of this very disk and have epochs left.
-    fn usable_marks(&self, disk: &TrackedDisk) -> Result<Option<Marks>> {
+    fn usable_marks(&self, disk: &TrackedDisk) -> Result<Option<DiskMarks>> {
         let Some(map) = self.programs.marks(key(disk.dev))? else {
             return Ok(None);
         };
-        let marks = Marks::open(map)?;
+        let marks = DiskMarks::open(map)?;
         Ok(marks.filter(|marks| {
             marks.layout.size == disk.size
                 && marks.layout.diskseq == disk.diskseq
@@ -172,9 +172,9 @@ impl Tracker {
         }))
     }
 
-    fn begin_marks(&mut self, disk: &TrackedDisk) -> Result<Marks> {
+    fn begin_marks(&mut self, disk: &TrackedDisk) -> Result<DiskMarks> {
         self.forget_vanished()?;
-        let layout = Layout::plan(disk.size, disk.diskseq, crate::sys::memory::total()?)?;
+        let layout = MarkLayout::plan(disk.size, disk.diskseq, crate::sys::memory::total()?)?;
         let map = new_marks(layout.pages())?;
         let id = map_id(&map)?;
         let mut pages: Array<MapData, Page> = Map::Array(map)
@@ -190,7 +190,7 @@ impl Tracker {
             .disks
             .insert(key(disk.dev), &map, 0)
             .map_err(failed("hand new marks to the tracking programs"))?;
-        Marks::open(map)?
+        DiskMarks::open(map)?
             .ok_or_else(|| Error::new(ErrorKind::Failed, "the header of new marks cannot be read"))
     }
 
@@ -255,7 +255,7 @@ impl Tracker {
             let Some(map) = self.programs.marks(key)? else {
                 continue;
             };
-            if let Some(marks) = Marks::open(map)? {
+            if let Some(marks) = DiskMarks::open(map)? {
                 all.push(TrackedStatus {
                     disk: TrackedDisk {
                         dev: dev_of(key),

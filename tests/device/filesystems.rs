@@ -4,7 +4,7 @@ use super::{dev, names};
 use crate::support::recorded::Recorded;
 use std::path::{Path, PathBuf};
 use stillpoint::device::{
-    Facts, Filesystem, Freezable, FreezeSet, Mounts, Topology, Use, filesystems_on, freezable,
+    Filesystem, Freezable, FreezeSet, HostChecks, Mounts, Topology, Use, filesystems_on, freezable,
     in_use, swapped_extents, swaps,
 };
 use stillpoint::model::{Bytes, Extent, Sectors};
@@ -270,7 +270,7 @@ fn facts_are_told_with_their_remedies() {
         "2\n",
     );
     put(recorded.host.proc.join("sys/kernel/osrelease"), "6.1.0\n");
-    let facts = Facts::gather(&recorded.host).unwrap();
+    let facts = HostChecks::gather(&recorded.host).unwrap();
     assert_eq!(facts.lockdown.as_deref(), Some("confidentiality"));
     assert!(!facts.btf && !facts.bpf_filesystem && facts.io_uring_disabled == 2);
     for finding in facts.findings() {

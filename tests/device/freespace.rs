@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use stillpoint::device::{Answer, Filesystem, Host, Mounts, NoTables, Topology, free_blocks};
+use stillpoint::device::{Filesystem, FreeAnswer, Host, Mounts, NoTables, Topology, free_blocks};
 use stillpoint::model::{BlockSet, Bytes, Extent};
 
 const MIB: u64 = 1 << 20;
@@ -110,7 +110,7 @@ fn ask(mounted: &Mount, disk: &LoopDisk) -> (BlockSet, Extent) {
     let direct = filesystem.direct.unwrap();
     assert_eq!(direct.disk, dev(&topology, &disk.name()));
     match free_blocks(&host, &topology, filesystem, direct.disk).unwrap() {
-        Answer::Free(free) => (free, direct.place),
+        FreeAnswer::Free(free) => (free, direct.place),
         other => panic!("no map of free space: {other:?}"),
     }
 }
@@ -278,17 +278,17 @@ fn where_free_space_cannot_be_told_nothing_is_free() {
     let filesystem = all.find(|fs| fs.target() == mounted.place).unwrap();
     let disk = dev(&topology, &disk.name());
     let ask = |filesystem: &Filesystem| free_blocks(&host, &topology, filesystem, disk).unwrap();
-    assert_eq!(ask(filesystem), Answer::Silent);
+    assert_eq!(ask(filesystem), FreeAnswer::Silent);
     let mut other = filesystem.clone();
     other.read_only = false;
     let told = ask(&other);
-    assert!(matches!(told, Answer::Free(_)), "{told:?}");
+    assert!(matches!(told, FreeAnswer::Free(_)), "{told:?}");
     // What is mounted there by now is another filesystem.
     other.dev.minor += 1;
     other.members = vec![other.dev];
-    assert_eq!(ask(&other), Answer::Silent);
+    assert_eq!(ask(&other), FreeAnswer::Silent);
     other.dev.minor -= 1;
     other.members = vec![other.dev];
     other.direct = None;
-    assert_eq!(ask(&other), Answer::Silent);
+    assert_eq!(ask(&other), FreeAnswer::Silent);
 }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use stillpoint::ErrorKind;
 use stillpoint::device::{
-    Facts, Filesystem, Host, Kind, Mounts, Topology, Use, filesystems_on, in_use,
+    DeviceKind, Filesystem, Host, HostChecks, Mounts, Topology, Use, filesystems_on, in_use,
 };
 use stillpoint::model::{Bytes, DevNumber};
 use stillpoint::sys::block;
@@ -63,7 +63,7 @@ fn a_partitioned_disk_is_seen_as_the_system_tools_see_it() {
         assert_eq!(found.identity.table_id.as_deref(), Some(blkid.trim()));
         assert_eq!(found.identity.size, Bytes(64 * MIB));
         assert_eq!(found.identity.logical_block, sector);
-        assert_eq!((found.kind, found.request_based), (Kind::Loop, true));
+        assert_eq!((found.kind, found.request_based), (DeviceKind::Loop, true));
         assert_eq!(found.backing_file.as_deref(), Some(disk.file.as_path()));
         let starts: Vec<u64> = found.partitions.iter().map(|part| part.start.0).collect();
         assert_eq!(starts, [first, first + 16 * MIB]);
@@ -228,7 +228,7 @@ fn a_mount_in_another_namespace_can_be_reached() {
 
 #[test]
 fn this_host_can_be_looked_at() {
-    let facts = Facts::gather(&Host::here()).unwrap();
+    let facts = HostChecks::gather(&Host::here()).unwrap();
     let uname = run("uname", &["-r"]);
     assert_eq!(facts.kernel, uname.trim());
     assert_eq!(facts.btf, Path::new("/sys/kernel/btf/vmlinux").exists());

@@ -5,7 +5,7 @@ use crate::support::recorded::Recorded;
 use std::io::Cursor;
 use std::path::Path;
 use stillpoint::ErrorKind;
-use stillpoint::device::{Disk, Kind, OpenDisk, ReadSeek, Topology};
+use stillpoint::device::{DeviceKind, Disk, OpenDisk, ReadSeek, Topology};
 use stillpoint::model::{Bytes, Extent, Sectors};
 
 fn disk<'a>(topology: &'a Topology, name: &str) -> &'a Disk {
@@ -40,7 +40,7 @@ fn a_virtio_disk_with_partitions() {
         Some("vol-77"),
         "as udev wrote it down"
     );
-    assert_eq!(topology.named("sr0").unwrap().kind, Kind::Optical);
+    assert_eq!(topology.named("sr0").unwrap().kind, DeviceKind::Optical);
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn nvme_namespaces_and_a_multipath_head() {
     let first = disk(&topology, "nvme0n1");
     assert_eq!(
         (first.identity.logical_block, first.kind),
-        (4096, Kind::Disk)
+        (4096, DeviceKind::Disk)
     );
     assert_eq!(
         first.identity.size,
@@ -71,7 +71,10 @@ fn nvme_namespaces_and_a_multipath_head() {
     );
     assert!(second.zoned);
     let head = disk(&topology, "nvme1n1");
-    assert_eq!((head.kind, head.request_based), (Kind::NvmeHead, false));
+    assert_eq!(
+        (head.kind, head.request_based),
+        (DeviceKind::NvmeHead, false)
+    );
     assert_eq!(head.nvme_paths, ["nvme1c1n1", "nvme1c2n1"]);
     assert_eq!(
         head.identity.wwn.as_deref(),
@@ -86,7 +89,7 @@ fn mapped_devices_end_at_their_disks() {
     let kind = |name: &str| topology.named(name).unwrap().kind;
     assert_eq!(
         [kind("dm-0"), kind("dm-1"), kind("dm-3")],
-        [Kind::Crypt, Kind::Lvm, Kind::Lvm]
+        [DeviceKind::Crypt, DeviceKind::Lvm, DeviceKind::Lvm]
     );
     let bottom = |name: &str| names(&topology, &topology.bottom(dev(&topology, name)));
     assert_eq!(bottom("dm-1"), ["sda"]);
@@ -113,7 +116,7 @@ fn mapped_devices_end_at_their_disks() {
 #[test]
 fn raid_and_loops() {
     let topology = Recorded::open("raid").topology();
-    assert_eq!(topology.named("md0").unwrap().kind, Kind::Raid);
+    assert_eq!(topology.named("md0").unwrap().kind, DeviceKind::Raid);
     let md0 = dev(&topology, "md0");
     assert_eq!(names(&topology, &topology.bottom(md0)), ["sda", "sdb"]);
 
@@ -130,7 +133,7 @@ fn raid_and_loops() {
         disk(&topology, "loop1").backing_file.as_deref(),
         Some(deleted)
     );
-    assert_eq!(topology.named("zram0").unwrap().kind, Kind::Zram);
+    assert_eq!(topology.named("zram0").unwrap().kind, DeviceKind::Zram);
     let over_disk = topology.bottom(dev(&topology, "loop3"));
     assert_eq!(names(&topology, &over_disk), ["vdb"]);
 }
@@ -165,11 +168,7 @@ fn a_user_may_name_a_disk_in_several_ways() {
 #[test]
 fn a_disk_with_another_way_to_it_is_known() {
     let topology = Recorded::open("multipath").topology();
-    let way = |name: &str| {
-        topology
-            .other_way(disk(&topology, name))
-            .map(|way| way.what)
-    };
+    let way = |name: &str| topology.alias_of(disk(&topology, name)).map(|way| way.what);
     for member in ["sda", "sdb"] {
         let what = way(member).unwrap();
         assert!(what.contains("the multipath disk mpatha"), "{what}");
@@ -183,7 +182,7 @@ fn a_disk_with_another_way_to_it_is_known() {
     // The serial number of an array, and other names or sizes.
     assert_eq!(["sde", "sdf", "sdg"].map(way), [None, None, None]);
     let refusal = topology
-        .other_way(disk(&topology, "sda"))
+        .alias_of(disk(&topology, "sda"))
         .unwrap()
         .refusal("sda");
     assert_eq!(
@@ -196,14 +195,14 @@ fn a_disk_with_another_way_to_it_is_known() {
     assert!(
         topology
             .disks()
-            .all(|disk| topology.other_way(disk).is_none())
+            .all(|disk| topology.alias_of(disk).is_none())
     );
     let host = Recorded::open("nvme");
     let topology = host.topology();
     assert!(
         topology
             .disks()
-            .all(|disk| topology.other_way(disk).is_none())
+            .all(|disk| topology.alias_of(disk).is_none())
     );
 }
 

@@ -8,7 +8,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use stillpoint::ErrorKind;
-use stillpoint::device::{Ground, Mounts, Use, in_use};
+use stillpoint::device::{Backing, Mounts, Use, in_use};
 
 /// Adds a process in a mount namespace of its own with that table.
 fn add_process(recorded: &Recorded, pid: u32, table: &[u8]) {
@@ -122,7 +122,7 @@ fn a_vault_on_a_users_own_filesystem_lies_where_nobody_can_tell() {
         major: 0,
         minor: 90,
     };
-    assert!(matches!(mounts.ground(mine), Ground::Unknown(_)));
+    assert!(matches!(mounts.backing(mine), Backing::Unknown(_)));
 }
 
 #[test]

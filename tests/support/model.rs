@@ -16,7 +16,7 @@ use stillpoint::device::read::{
 use stillpoint::model::{
     BLOCK_SIZE, BlockIndex, BlockSet, Bytes, DevNumber, DiskIdentity, Epoch, Extent, Witness,
 };
-use stillpoint::track::{ChangeSource, Counts, CutName, Recall};
+use stillpoint::track::{ChangeCounts, ChangeSource, CutName, Recall};
 
 /// Numbers that look random and come back with the seed (splitmix64).
 pub struct Chance(pub u64);
@@ -406,10 +406,10 @@ impl ChangeSource for ModelChanges {
         })
     }
 
-    fn counts(&mut self) -> Result<Option<Counts>> {
+    fn counts(&mut self) -> Result<Option<ChangeCounts>> {
         self.0.stir();
         let (written, discarded) = self.0.state().counts;
-        Ok(Some(Counts {
+        Ok(Some(ChangeCounts {
             written,
             discarded,
             unaccounted: 0,

@@ -8,8 +8,8 @@ use std::fs::File;
 use std::path::Path;
 use stillpoint::model::BLOCK_SIZE;
 use stillpoint::track::{
-    ChangeSource, CutName, DiskTracker, Epoch, Moment, Recall, SelfTest, Tracker, Void, Witness,
-    unbroken,
+    ChangeSource, CutName, DiskTracker, Epoch, Moment, ProofFailure, Recall, SelfTest, Tracker,
+    Witness, unbroken,
 };
 
 const SIZE: u64 = 16 << 20;
@@ -58,7 +58,11 @@ fn a_cut_is_known_by_its_name_until_others_have_taken_its_place() {
 }
 
 /// What the tracker says of the time between the parent and now.
-fn verdict(disk: &LoopDisk, parent: &Witness, changes: &mut DiskTracker) -> Result<Epoch, Void> {
+fn verdict(
+    disk: &LoopDisk,
+    parent: &Witness,
+    changes: &mut DiskTracker,
+) -> Result<Epoch, ProofFailure> {
     let (identity, now) = (disk.identity(), changes.cut().unwrap());
     let moment = |witness| Moment {
         disk: &identity,
@@ -85,7 +89,7 @@ fn a_capacity_that_was_set_and_set_back_is_noticed() {
     resized(SIZE);
     assert_eq!(
         verdict(&disk, &parent, &mut changes),
-        Err(Void::CapacitySet)
+        Err(ProofFailure::CapacitySet)
     );
     let parent = changes.cut().unwrap();
     assert_eq!(verdict(&disk, &parent, &mut changes), Ok(parent.epoch));
@@ -104,7 +108,7 @@ fn a_capacity_that_was_set_and_set_back_is_noticed() {
     resized(SIZE);
     assert_eq!(
         verdict(&disk, &parent, &mut changes),
-        Err(Void::CapacitySet)
+        Err(ProofFailure::CapacitySet)
     );
     let parent = changes.cut().unwrap();
     disk.write(0, 4096, 1);
@@ -163,7 +167,7 @@ fn a_loop_device_that_shows_another_part_of_its_file_is_noticed() {
         assert_eq!(disk.described(), before);
         assert_eq!(
             verdict(&disk, &parent, &mut changes),
-            Err(Void::CapacitySet)
+            Err(ProofFailure::CapacitySet)
         );
     }
 }
@@ -197,7 +201,7 @@ fn a_file_put_in_the_place_of_another_is_noticed() {
         disk: &now.1,
         witness: &now.0,
     };
-    assert_eq!(unbroken(then, now), Err(Void::OtherDisk));
+    assert_eq!(unbroken(then, now), Err(ProofFailure::OtherDisk));
 }
 
 #[test]
@@ -220,7 +224,10 @@ fn without_a_watch_on_capacities_tracking_works_and_proves_nothing_of_before() {
     std::fs::remove_file(at("link_d")).unwrap();
     let mut tracker = Tracker::open(&pins.0).unwrap().unwrap();
     let mut changes = tracker.attach(&disk.described()).unwrap();
-    assert_eq!(verdict(&disk, &parent, &mut changes), Err(Void::Restarted));
+    assert_eq!(
+        verdict(&disk, &parent, &mut changes),
+        Err(ProofFailure::Restarted)
+    );
     let parent = changes.cut().unwrap();
     assert_eq!(parent.capacity, None);
     disk.write(3 * BLOCK_SIZE, 4096, 1);

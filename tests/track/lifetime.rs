@@ -8,7 +8,7 @@ use stillpoint::ErrorKind;
 use stillpoint::model::{BLOCK_SIZE, Bytes, DevNumber};
 use stillpoint::sys::bpf::LoadedProgram;
 use stillpoint::track::{
-    ChangeSource, Moment, PinDir, SelfTest, TrackedDisk, Tracker, Void, unbroken,
+    ChangeSource, Moment, PinDir, ProofFailure, SelfTest, TrackedDisk, Tracker, unbroken,
 };
 
 const SIZE: u64 = 16 << 20;
@@ -162,7 +162,10 @@ fn an_undisturbed_disk_has_a_proof_and_a_restarted_tracker_has_none() {
         ErrorKind::Inconsistent
     );
     let mut renewed = disk.track(&mut tracker);
-    assert_eq!(prove(&renewed.cut().unwrap()), Err(Void::MarksRenewed));
+    assert_eq!(
+        prove(&renewed.cut().unwrap()),
+        Err(ProofFailure::MarksRenewed)
+    );
     assert!(
         changes.witness().is_err(),
         "the old marks get no more marks"
@@ -177,7 +180,7 @@ fn an_undisturbed_disk_has_a_proof_and_a_restarted_tracker_has_none() {
     assert_eq!(refused.kind(), ErrorKind::Inconsistent);
     let (mut restarted, _) = Tracker::start(&tracker.pins.0).unwrap();
     let mut changes = restarted.attach(&disk.described()).unwrap();
-    assert_eq!(prove(&changes.cut().unwrap()), Err(Void::Restarted));
+    assert_eq!(prove(&changes.cut().unwrap()), Err(ProofFailure::Restarted));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use stillpoint::model::{BLOCK_SIZE, BlockSet, Bytes, Extent};
-use stillpoint::track::{ChangeSource, DiskTracker, Epoch, Moment, Void, unbroken};
+use stillpoint::track::{ChangeSource, DiskTracker, Epoch, Moment, ProofFailure, unbroken};
 
 const SIZE: u64 = 192 << 20;
 
@@ -146,7 +146,7 @@ fn copying_what_is_marked_gives_the_disk() {
                 witness,
             };
             let proof = unbroken(moment(&before), moment(&witness));
-            assert_eq!(proof, Err(Void::Missed));
+            assert_eq!(proof, Err(ProofFailure::Missed));
             return;
         }
         if round % 2 == 1 {

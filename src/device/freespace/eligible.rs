@@ -2,7 +2,7 @@
 //! known to lie where it is believed to lie, and nothing else lies there. It only decides.
 
 use super::super::filesystem::Filesystem;
-use super::super::kind::Kind;
+use super::super::kind::DeviceKind;
 use super::super::topology::{Device, Topology};
 use crate::model::{DevNumber, Extent};
 
@@ -59,12 +59,12 @@ fn lies_there(
         let part = part.place.unwrap_or(place);
         part.offset < place.end() && place.offset < part.end()
     };
-    if device.kind == Kind::Partition {
+    if device.kind == DeviceKind::Partition {
         return device.parents.contains(&disk) && overlaps(device);
     }
     device.parents.iter().any(|parent| {
         let part = topology.device(*parent);
-        let part = part.filter(|part| part.kind == Kind::Partition);
+        let part = part.filter(|part| part.kind == DeviceKind::Partition);
         *parent == disk || part.is_some_and(|part| part.parents.contains(&disk) && overlaps(part))
     })
 }
@@ -84,7 +84,7 @@ mod tests {
         Extent::new(Bytes(start * MIB), Bytes(length * MIB))
     }
 
-    fn device(name: &str, kind: Kind, dev: DevNumber, parents: &[DevNumber]) -> Device {
+    fn device(name: &str, kind: DeviceKind, dev: DevNumber, parents: &[DevNumber]) -> Device {
         Device {
             name: name.into(),
             dev,
@@ -100,7 +100,7 @@ mod tests {
 
     fn partition(minor: u32, at: Extent) -> Device {
         let dev = DevNumber { major: 8, minor };
-        let mut device = device(&format!("sda{minor}"), Kind::Partition, dev, &[DISK]);
+        let mut device = device(&format!("sda{minor}"), DeviceKind::Partition, dev, &[DISK]);
         device.place = Some(at);
         device
     }
@@ -123,7 +123,7 @@ mod tests {
 
     fn judged(filesystem: &Filesystem, others: &[Device]) -> Eligible {
         let mut all = vec![
-            device("sda", Kind::Disk, DISK, &[]),
+            device("sda", DeviceKind::Disk, DISK, &[]),
             partition(1, place(10, 50)),
         ];
         all.extend_from_slice(others);
@@ -141,7 +141,7 @@ mod tests {
     fn one_in_a_file_on_the_disk_is_not() {
         let dev = DevNumber { major: 7, minor: 0 };
         let inner = filesystem(dev, dev, place(0, 100));
-        let shown = device("loop0", Kind::Loop, dev, &[]);
+        let shown = device("loop0", DeviceKind::Loop, dev, &[]);
         assert_eq!(judged(&inner, &[shown]), Eligible::No);
     }
 
@@ -150,9 +150,9 @@ mod tests {
         let ours = filesystem(PART, DISK, place(10, 50));
         let loop0 = DevNumber { major: 7, minor: 0 };
         for other in [
-            device("loop0", Kind::Loop, loop0, &[PART]),
-            device("loop0", Kind::Loop, loop0, &[DISK]),
-            device("dm-0", Kind::Mapper, loop0, &[PART]),
+            device("loop0", DeviceKind::Loop, loop0, &[PART]),
+            device("loop0", DeviceKind::Loop, loop0, &[DISK]),
+            device("dm-0", DeviceKind::Mapper, loop0, &[PART]),
             partition(2, place(59, 10)),
         ] {
             let name = other.name.clone();

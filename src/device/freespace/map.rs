@@ -2,7 +2,7 @@
 //! something else touches is never free.
 
 use crate::model::{BlockSet, Bytes, DevNumber, Extent};
-use crate::sys::fsmap::{Record, encode_device};
+use crate::sys::fsmap::{FsmapRecord, encode_device};
 
 /// Collects records into blocks.
 pub(super) struct FreeMap {
@@ -43,7 +43,7 @@ impl FreeMap {
         Bytes(self.end)
     }
 
-    pub(super) fn add(&mut self, record: &Record) {
+    pub(super) fn add(&mut self, record: &FsmapRecord) {
         if record.device != self.device {
             return;
         }
@@ -99,13 +99,13 @@ mod tests {
         let place = Extent::new(Bytes(4096), Bytes(100 * B));
         let mut space = FreeMap::new(place, Bytes(200 * B), DEV);
         for (free, physical, length) in records {
-            space.add(&Record {
+            space.add(&FsmapRecord {
                 device: encode_device(8, 1),
-                flags: Record::SPECIAL_OWNER,
+                flags: FsmapRecord::SPECIAL_OWNER,
                 physical: *physical,
-                owner: if *free { Record::OWNER_FREE } else { 3 },
+                owner: if *free { FsmapRecord::OWNER_FREE } else { 3 },
                 length: *length,
-                ..Record::default()
+                ..FsmapRecord::default()
             });
         }
         space.finish()
@@ -135,12 +135,12 @@ mod tests {
     fn nothing_outside_the_partition_is_free() {
         assert_eq!(free(&[(true, 99 * B, 50 * B)]), BlockSet::new());
         assert_eq!(free(&[(true, u64::MAX - 5, u64::MAX)]), BlockSet::new());
-        let other = Record {
+        let other = FsmapRecord {
             device: encode_device(8, 2),
-            flags: Record::SPECIAL_OWNER,
-            owner: Record::OWNER_FREE,
+            flags: FsmapRecord::SPECIAL_OWNER,
+            owner: FsmapRecord::OWNER_FREE,
             length: 50 * B,
-            ..Record::default()
+            ..FsmapRecord::default()
         };
         let place = Extent::new(Bytes(0), Bytes(100 * B));
         let mut space = FreeMap::new(place, Bytes(200 * B), DEV);

@@ -63,7 +63,7 @@ use super::topology::Topology;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::model::{BlockSet, Bytes, DevNumber, Extent};
 use crate::sys::fsinfo::counts;
-use crate::sys::fsmap::Reader;
+use crate::sys::fsmap::FsmapReader;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd;
@@ -121,14 +121,14 @@ pub fn free_space(host: &Host, disk: DevNumber) -> Result<FreeSpace> {
     for filesystem in mounts.filesystems() {
         let (answer, believed) = ask(host, &topology, filesystem, disk)?;
         match answer {
-            Answer::Silent => {}
-            Answer::Free(blocks) => {
+            FreeAnswer::Silent => {}
+            FreeAnswer::Free(blocks) => {
                 all.blocks.add(&blocks);
                 all.told
                     .extend(filesystem.direct.map(|direct| direct.place));
                 all.believed.extend(believed);
             }
-            Answer::Doubtful(doubt) => all.doubts.push(doubt),
+            FreeAnswer::Doubtful(doubt) => all.doubts.push(doubt),
         }
     }
     Ok(all)
@@ -158,7 +158,7 @@ pub fn free_while_frozen(believed: &[Believed], deadline: Instant) -> Result<Blo
 
 /// What became of asking one filesystem.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Answer {
+pub enum FreeAnswer {
     /// It has nothing to say of that disk.
     Silent,
     /// These blocks of the disk are free.
@@ -176,7 +176,7 @@ pub fn free_blocks(
     topology: &Topology,
     filesystem: &Filesystem,
     disk: DevNumber,
-) -> Result<Answer> {
+) -> Result<FreeAnswer> {
     ask(host, topology, filesystem, disk).map(|(answer, _)| answer)
 }
 
@@ -185,11 +185,11 @@ fn ask(
     topology: &Topology,
     filesystem: &Filesystem,
     disk: DevNumber,
-) -> Result<(Answer, Option<Believed>)> {
+) -> Result<(FreeAnswer, Option<Believed>)> {
     let name = topology.device(filesystem.dev);
     let name = name.map_or("", |device| device.name.as_str());
     let silent = |doubt: Option<FreeDoubt>| {
-        let answer = doubt.map_or(Answer::Silent, Answer::Doubtful);
+        let answer = doubt.map_or(FreeAnswer::Silent, FreeAnswer::Doubtful);
         Ok((answer, None))
     };
     let alarm = |why: Option<String>| why.map(|why| doubt(filesystem, &why, true));
@@ -208,7 +208,7 @@ fn ask(
     let Some((path, root)) = open(host, filesystem) else {
         return silent(alarm(health::given_up(host, filesystem, name)));
     };
-    let asked = Asked {
+    let asked = FreeSpaceQuery {
         host,
         name,
         filesystem,
@@ -254,7 +254,7 @@ impl Believed {
     /// All records of its map; `None` where it has no such map. `TimedOut`: the deadline passed.
     fn map(&self, deadline: Option<Instant>) -> io::Result<Option<FreeMap>> {
         let mut map = FreeMap::new(self.place, self.disk_size, self.dev);
-        let mut reader = Reader::new(self.root.as_fd());
+        let mut reader = FsmapReader::new(self.root.as_fd());
         loop {
             match reader.next_batch() {
                 Ok([]) => return Ok(Some(map)),
@@ -289,7 +289,7 @@ impl Believed {
 }
 
 /// A filesystem that is asked.
-struct Asked<'a> {
+struct FreeSpaceQuery<'a> {
     host: &'a Host,
     name: &'a str,
     filesystem: &'a Filesystem,
@@ -297,21 +297,21 @@ struct Asked<'a> {
     believed: Believed,
 }
 
-impl Asked<'_> {
-    fn ask(&self) -> Result<Answer> {
+impl FreeSpaceQuery<'_> {
+    fn ask(&self) -> Result<FreeAnswer> {
         let Believed {
             root, path, place, ..
         } = &self.believed;
-        let mut answer = Answer::Silent;
+        let mut answer = FreeAnswer::Silent;
         for _ in 0..MAX_ASKED {
             let before = self.counted()?;
             let map = match self.believed.map(None) {
                 Ok(Some(map)) => map,
-                Ok(None) => return Ok(Answer::Silent),
+                Ok(None) => return Ok(FreeAnswer::Silent),
                 // A damaged tree: what else is wrong with it, nobody knows.
                 Err(error) if health::is_broken(&error) => {
                     let why = format!("its map of free space cannot be read ({error}; check it)");
-                    return Ok(Answer::Doubtful(doubt(self.filesystem, &why, true)));
+                    return Ok(FreeAnswer::Doubtful(doubt(self.filesystem, &why, true)));
                 }
                 Err(error) => return Err(Error::io("read the free space of", path, error)),
             };
@@ -320,8 +320,8 @@ impl Asked<'_> {
             let superblock = Superblock::read(self.device, *place);
             let superblock = superblock.io_context("read", self.device)?;
             match self.contradiction(&map, superblock, before.max(after))? {
-                None => return Ok(Answer::Free(map.finish())),
-                Some(why) => answer = Answer::Doubtful(doubt(self.filesystem, &why, true)),
+                None => return Ok(FreeAnswer::Free(map.finish())),
+                Some(why) => answer = FreeAnswer::Doubtful(doubt(self.filesystem, &why, true)),
             }
         }
         Ok(answer)

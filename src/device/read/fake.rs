@@ -11,7 +11,7 @@ use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-struct State {
+struct FakeState {
     contents: Vec<u8>,
     logical_block: u32,
     errno: i32,
@@ -23,12 +23,12 @@ struct State {
 
 /// A disk in memory. Clones are the same disk. Readers that it gave out see what is changed later.
 #[derive(Clone)]
-pub struct FakeDisk(Arc<(Mutex<State>, Condvar)>);
+pub struct FakeDisk(Arc<(Mutex<FakeState>, Condvar)>);
 
 impl FakeDisk {
     /// A disk with these contents, which come in whole logical blocks of this many bytes.
     pub fn new(contents: Vec<u8>, logical_block: u32) -> Self {
-        let state = State {
+        let state = FakeState {
             contents,
             logical_block,
             errno: libc::EIO,
@@ -40,7 +40,7 @@ impl FakeDisk {
         Self(Arc::new((Mutex::new(state), Condvar::new())))
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, FakeState> {
         self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -146,7 +146,7 @@ impl Queue for FakeQueue {
     fn abandon(&mut self) {}
 }
 
-impl State {
+impl FakeState {
     /// Zero without disorder; otherwise the next of a fixed row of numbers (xorshift64).
     fn chance(&mut self) -> u64 {
         self.disorder ^= self.disorder << 13;

@@ -74,13 +74,13 @@ impl std::error::Error for Unreadable {}
 
 /// Collects bad ranges, by trying the halves of what failed.
 #[derive(Debug, Default)]
-pub struct Search {
+pub struct BadBlockSearch {
     ranges: Vec<Extent>,
     more: bool,
     rough: bool,
 }
 
-impl Search {
+impl BadBlockSearch {
     /// Finds out which logical blocks of `failed`, which could not be read as a whole, are bad.
     /// `readable` tries one; `None` means that no more may be tried. To be called with ascending
     /// extents that do not overlap.
@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn the_error_names_bytes_and_sectors_and_carries_them() {
-        let mut search = Search::default();
+        let mut search = BadBlockSearch::default();
         search.add(Extent::new(Bytes(4096), Bytes(512)));
         search.add(Extent::new(Bytes(8192), Bytes(1024)));
         let error = search.finish(&disk(), libc::EIO);
@@ -239,7 +239,7 @@ mod tests {
 
     #[test]
     fn more_ranges_than_can_be_listed_are_told() {
-        let mut search = Search::default();
+        let mut search = BadBlockSearch::default();
         let tries = &mut |piece: Extent| {
             let blocks = piece.offset.0 / 512..piece.end().0 / 512;
             Some(!blocks.into_iter().any(|block| block % 2 == 0))
@@ -252,7 +252,7 @@ mod tests {
 
     #[test]
     fn what_reads_in_halves_only_is_still_bad() {
-        let mut search = Search::default();
+        let mut search = BadBlockSearch::default();
         let whole = of_blocks(8, 8, 4096);
         search.narrow(whole, 4096, &mut |_| Some(true));
         let error = search.finish(&disk(), libc::EIO);
@@ -269,7 +269,7 @@ mod tests {
             block in prop_oneof![Just(512_u32), Just(4096)],
         ) {
             let is_bad = |at: u64| bad.contains(&(at - start));
-            let mut search = Search::default();
+            let mut search = BadBlockSearch::default();
             search.narrow(of_blocks(start, length, block), block, &mut |piece| {
                 let size = u64::from(block);
                 let blocks = piece.offset.0 / size..piece.end().0 / size;
@@ -289,7 +289,7 @@ mod tests {
             tries in 0_usize..40,
         ) {
             let mut left = tries;
-            let mut search = Search::default();
+            let mut search = BadBlockSearch::default();
             search.narrow(of_blocks(0, 256, 512), 512, &mut |piece| {
                 left = left.checked_sub(1)?;
                 let blocks = piece.offset.0 / 512..piece.end().0 / 512;

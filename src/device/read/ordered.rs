@@ -1,7 +1,7 @@
 //! The reading loop: keeps reads in flight, puts them back in order, and ends well whatever fails.
 //! It must never deliver a buffer that was not filled completely from its own extent.
 
-use super::fault::{self, Fault, Search};
+use super::fault::{self, BadBlockSearch, Fault};
 use super::queue::{AnyQueue, Geometry, ReadDone, ReadRequest};
 use super::{Buffer, BufferPool, DiskReader, Limits, ReadCounter, ReadStats, ReaderOptions, Sink};
 use crate::error::{Error, ErrorKind, Result};
@@ -157,7 +157,7 @@ impl From<Error> for Halt {
     }
 }
 
-enum State {
+enum ReadState {
     /// So many bytes are there, the rest is in flight.
     Reading {
         got: usize,
@@ -167,9 +167,9 @@ enum State {
     Failed(Fault, Buffer),
 }
 
-struct Slot {
+struct ReadSlot {
     extent: Extent,
-    state: State,
+    state: ReadState,
 }
 
 /// One call of `read`.
@@ -177,7 +177,7 @@ struct Pass<'a> {
     reader: &'a mut OrderedReader,
     limits: &'a Limits<'a>,
     /// What was asked for and not delivered, in order.
-    window: VecDeque<Slot>,
+    window: VecDeque<ReadSlot>,
     /// The token of the window's first slot; tokens count up.
     first: u64,
     in_flight: usize,
@@ -196,9 +196,9 @@ impl Pass<'_> {
             self.fill(&mut extents)?;
             match self.window.pop_front() {
                 None => return Ok(()),
-                Some(Slot {
+                Some(ReadSlot {
                     extent,
-                    state: State::Ready(buffer),
+                    state: ReadState::Ready(buffer),
                 }) => {
                     self.first += 1;
                     sink(extent, buffer)?;
@@ -230,8 +230,8 @@ impl Pass<'_> {
             };
             extents.next();
             let token = self.first + self.window.len() as u64;
-            let state = State::Reading { got: 0, repeats: 0 };
-            self.window.push_back(Slot { extent, state });
+            let state = ReadState::Reading { got: 0, repeats: 0 };
+            self.window.push_back(ReadSlot { extent, state });
             self.submit(token, extent, 0, buffer);
         }
         self.flush()
@@ -312,7 +312,7 @@ impl Pass<'_> {
         let block = self.reader.disk.logical_block as usize;
         let index = (token - self.first) as usize;
         let slot = &mut self.window[index];
-        let State::Reading { got, repeats } = &mut slot.state else {
+        let ReadState::Reading { got, repeats } = &mut slot.state else {
             unreachable!("a read ends once");
         };
         let fault = match result {
@@ -321,7 +321,7 @@ impl Pass<'_> {
                 let there = *got + read;
                 if there >= length {
                     buffer.set_len(length);
-                    slot.state = State::Ready(buffer);
+                    slot.state = ReadState::Ready(buffer);
                     return Ok(());
                 }
                 // Direct I/O can only go on at a block's start.
@@ -340,7 +340,7 @@ impl Pass<'_> {
             }
         };
         if let Some(fault) = fault {
-            slot.state = State::Failed(fault, buffer);
+            slot.state = ReadState::Failed(fault, buffer);
             return Err(Halt::Faults);
         }
         let (extent, got) = (slot.extent, *got);
@@ -361,7 +361,7 @@ impl Pass<'_> {
                 Err(error) => {
                     let errno = error.raw_os_error().unwrap_or(libc::EIO);
                     let index = (done.token - self.first) as usize;
-                    self.window[index].state = State::Failed(Fault::Errno(errno), done.buffer);
+                    self.window[index].state = ReadState::Failed(Fault::Errno(errno), done.buffer);
                 }
             }
         }
@@ -375,7 +375,7 @@ impl Pass<'_> {
         let mut failed: Vec<_> = std::mem::take(&mut self.window)
             .into_iter()
             .filter_map(|slot| match slot.state {
-                State::Failed(fault, buffer) => Some((slot.extent, fault, buffer)),
+                ReadState::Failed(fault, buffer) => Some((slot.extent, fault, buffer)),
                 _ => None,
             })
             .collect();
@@ -394,7 +394,7 @@ impl Pass<'_> {
         if !fault.is_local() || !same {
             return fault::explain(&self.reader.disk, extent, fault, size);
         }
-        let mut search = Search::default();
+        let mut search = BadBlockSearch::default();
         let mut prober = Prober::new(self);
         for (extent, _, buffer) in failed {
             prober.buffer = Some(buffer);

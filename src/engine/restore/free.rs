@@ -4,7 +4,7 @@
 use super::goal::Assigned;
 use super::look::number_of;
 use super::name::{ImageFormat, TargetKind, folder_of};
-use crate::device::{Aim, Occupied, Use};
+use crate::device::{OverwriteCheck, OverwriteTarget, Use};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::model::{BLOCK_SIZE, Bytes, Content, RunMap};
 use crate::restore::Qcow2File;
@@ -19,12 +19,12 @@ use std::path::Path;
 const MOST_NAMED: usize = 8;
 
 /// What of a target would be overwritten, if anything is there.
-fn aim(one: &Assigned<'_>) -> Option<Aim> {
+fn aim(one: &Assigned<'_>) -> Option<OverwriteTarget> {
     match one.kind {
-        TargetKind::Device => number_of(&one.target).map(Aim::Device),
+        TargetKind::Device => number_of(&one.target).map(OverwriteTarget::Device),
         TargetKind::File(_) => fs::symlink_metadata(&one.target)
             .is_ok()
-            .then(|| Aim::File(one.target.clone())),
+            .then(|| OverwriteTarget::File(one.target.clone())),
         TargetKind::Stdout => None,
     }
 }
@@ -39,13 +39,13 @@ pub fn refuse_in_use(assigned: &[Assigned<'_>]) -> Result<()> {
     if aims.iter().all(Option::is_none) {
         return Ok(());
     }
-    let here = Occupied::look()?;
+    let here = OverwriteCheck::scan()?;
     for (n, one) in aims.iter().enumerate() {
-        let Some(Aim::Device(lower)) = one else {
+        let Some(OverwriteTarget::Device(lower)) = one else {
             continue;
         };
         for (other, upper) in assigned.iter().zip(&aims) {
-            if let Some(Aim::Device(upper)) = upper
+            if let Some(OverwriteTarget::Device(upper)) = upper
                 && upper != lower
                 && here.lies_on(*upper, *lower)
             {
@@ -61,7 +61,7 @@ pub fn refuse_in_use(assigned: &[Assigned<'_>]) -> Result<()> {
         let Some(aim) = aim else {
             continue;
         };
-        let uses = here.by(&aim)?;
+        let uses = here.users_of(&aim)?;
         if !uses.is_empty() {
             return Err(in_use(&one.target, &uses));
         }

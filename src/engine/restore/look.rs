@@ -1,7 +1,7 @@
 //! What stands on a device before it is overwritten, and what to know of it afterwards. It only
 //! reads.
 
-use crate::device::{Disk, Host, Kind, ReadSeek, Signature, Topology, contents, signature};
+use crate::device::{DeviceKind, Disk, Host, ReadSeek, Signature, Topology, contents, signature};
 use crate::error::Result;
 use crate::format::DiskRecord;
 use crate::model::{Bytes, DevNumber, Extent};
@@ -96,7 +96,7 @@ pub fn twins(topology: &Topology, host: &Host, record: &DiskRecord, target: &Pat
     let own = number_of(target);
     let others = topology
         .disks()
-        .filter(|disk| disk.kind != Kind::Optical && Some(disk.dev()) != own);
+        .filter(|disk| disk.kind != DeviceKind::Optical && Some(disk.dev()) != own);
     let same: Vec<String> = if let Some(table) = &record.identity.table_id {
         let same = others.filter(|disk| disk.identity.table_id.as_ref() == Some(table));
         same.map(|disk| {

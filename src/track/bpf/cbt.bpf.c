@@ -4,7 +4,7 @@
 // current epoch over the grains that the request may have changed. It must never miss a change in
 // silence: what it cannot express in marks it counts as a void.
 //
-// Two copies are attached (see `stillpoint_a` and `stillpoint_b`). `src/track/layout.rs` describes
+// Two copies are attached (see `stillpoint_a` and `stillpoint_b`). `track/mark_layout.rs` describes
 // the same maps to the reader; change both together, and the version in `src/track/pins.rs`.
 //
 // The kernel's structs below name only the fields that are used; the loader finds their true places

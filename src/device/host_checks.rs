@@ -22,7 +22,7 @@ pub enum Cgroups {
 
 /// What plain files tell about this host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Facts {
+pub struct HostChecks {
     /// The kernel's release (`6.1.0-18-cloud-amd64`).
     pub kernel: String,
     /// Whether this process is root.
@@ -54,7 +54,7 @@ pub struct Finding {
     pub remedy: Option<&'static str>,
 }
 
-impl Facts {
+impl HostChecks {
     /// Looks at the host.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 //! of an overlay, the folder that another one shows again, a server that may be this very host.
 
 use super::filesystem::Filesystem;
-use super::mountinfo::{DEPTH_LIMIT, Entry};
+use super::mountinfo::{DEPTH_LIMIT, MountEntry};
 use super::mounts::Mounts;
 use crate::model::DevNumber;
 use std::fs;
@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 /// Where what is written to a mounted filesystem ends up.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ground<'a> {
+pub enum Backing<'a> {
     /// On this one, which has block devices.
     Filesystem(&'a Filesystem),
     /// On no disk of this host.
@@ -30,36 +30,36 @@ enum Below {
 impl Mounts {
     /// Where what is written to the filesystem with that superblock ends up. Follows folders by
     /// their names, so it is for the one filesystem that a user named.
-    pub fn ground(&self, dev: DevNumber) -> Ground<'_> {
+    pub fn backing(&self, dev: DevNumber) -> Backing<'_> {
         let mut dev = dev;
         for _ in 0..DEPTH_LIMIT {
             if let Some(filesystem) = self.filesystem(dev) {
-                return Ground::Filesystem(filesystem);
+                return Backing::Filesystem(filesystem);
             }
             let Some(entry) = self.own.of(dev) else {
-                return Ground::Unknown(format!("no mount table shows the device {dev}"));
+                return Backing::Unknown(format!("no mount table shows the device {dev}"));
             };
             let folder = match below(entry, &host_name()) {
                 Below::Folder(folder) => folder,
-                Below::Elsewhere => return Ground::Elsewhere,
-                Below::Unknown(why) => return Ground::Unknown(why),
+                Below::Elsewhere => return Backing::Elsewhere,
+                Below::Unknown(why) => return Backing::Unknown(why),
             };
             let real = fs::canonicalize(&folder).ok();
             match real.and_then(|folder| self.own.holding(&folder)) {
                 Some(next) if next.dev != dev => dev = next.dev,
                 _ => {
                     let (fstype, folder) = (&entry.fstype, folder.display());
-                    return Ground::Unknown(format!(
+                    return Backing::Unknown(format!(
                         "its {fstype} leads to {folder}, not seen here"
                     ));
                 }
             }
         }
-        Ground::Unknown("too many filesystems lie on one another".into())
+        Backing::Unknown("too many filesystems lie on one another".into())
     }
 }
 
-fn below(entry: &Entry, this_host: &str) -> Below {
+fn below(entry: &MountEntry, this_host: &str) -> Below {
     let (fstype, source) = (entry.fstype.as_str(), entry.source.as_str());
     if fstype == "overlay" {
         return match entry.option("upperdir") {
@@ -123,7 +123,7 @@ mod tests {
     const ROOTS: &str = "rw,user_id=0,group_id=0";
 
     fn step(fstype: &str, source: &str, options: &str) -> Below {
-        let entry = Entry {
+        let entry = MountEntry {
             dev: DevNumber { major: 0, minor: 9 },
             root: "/".into(),
             target: "/m".into(),

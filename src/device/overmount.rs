@@ -1,7 +1,7 @@
 //! Which mounts of a namespace no path leads to, as others are laid over them. It must cost no more
 //! than sorting the table: a user may nest thousands of mounts in one another.
 
-use crate::sys::mountinfo::Line;
+use crate::sys::mountinfo::MountLine;
 use std::cmp::Ordering;
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use std::collections::HashMap;
 /// to a mount that it is on.
 ///
 /// Paths are compared as the kernel has written them: what it escapes never is a slash.
-pub(super) fn shadowed(lines: &[Line<'_>]) -> Vec<bool> {
+pub(super) fn overmounted(lines: &[MountLine<'_>]) -> Vec<bool> {
     let by_id: HashMap<u64, usize> = lines
         .iter()
         .enumerate()
@@ -36,7 +36,7 @@ struct Child<'a> {
 
 /// Of each mount, whether one lies on its root; and whether one that is on the same mount lies over
 /// the way from that mount's root to it.
-fn by_siblings(lines: &[Line<'_>], parents: &[Option<usize>]) -> (Vec<bool>, Vec<bool>) {
+fn by_siblings(lines: &[MountLine<'_>], parents: &[Option<usize>]) -> (Vec<bool>, Vec<bool>) {
     let child = |at: usize| {
         let parent = parents.get(at).copied().flatten();
         let parent = parent.filter(|parent| *parent != at)?;
@@ -144,9 +144,9 @@ mod tests {
     use std::path::{Path, PathBuf};
 
     fn seen(table: &str) -> Vec<u64> {
-        let lines: Vec<Line<'_>> = lines(table.as_bytes()).collect();
-        let shadowed = shadowed(&lines);
-        let seen = lines.iter().zip(shadowed).filter(|(_, hidden)| !hidden);
+        let lines: Vec<MountLine<'_>> = lines(table.as_bytes()).collect();
+        let overmounted = overmounted(&lines);
+        let seen = lines.iter().zip(overmounted).filter(|(_, hidden)| !hidden);
         seen.map(|(line, _)| line.id).collect()
     }
 
@@ -156,9 +156,9 @@ mod tests {
         assert_eq!(seen(root), vec![1]);
         let stacked = format!("{root}2 1 8:2 / /m rw - ext4 b rw\n3 2 8:3 / /m rw - ext4 c rw\n");
         assert_eq!(seen(&stacked), vec![1, 3]);
-        let shadowed =
+        let overmounted =
             format!("{root}2 1 8:2 / /m/n rw - ext4 b rw\n3 1 8:3 / /m rw - ext4 c rw\n");
-        assert_eq!(seen(&shadowed), vec![1, 3]);
+        assert_eq!(seen(&overmounted), vec![1, 3]);
         let nested = format!("{root}2 1 8:2 / /m rw - ext4 b rw\n3 2 8:3 / /m/n rw - ext4 c rw\n");
         assert_eq!(seen(&nested), vec![1, 2, 3]);
         let late = format!("{nested}4 2 8:4 / /m rw - ext4 d rw\n");
@@ -177,14 +177,14 @@ mod tests {
         assert_eq!(seen(circle), vec![1, 2, 3, 4]);
     }
 
-    /// As the words above [`shadowed`] say it, without a thought for what it costs.
-    fn oracle(lines: &[Line<'_>]) -> Vec<bool> {
+    /// As the words above [`overmounted`] say it, without a thought for what it costs.
+    fn oracle(lines: &[MountLine<'_>]) -> Vec<bool> {
         let path = |field: &[u8]| PathBuf::from(String::from_utf8(field.to_vec()).unwrap());
         let places: HashSet<(u64, PathBuf)> = lines
             .iter()
             .map(|line| (line.parent, path(line.target)))
             .collect();
-        let hidden = |line: &Line<'_>| {
+        let hidden = |line: &MountLine<'_>| {
             let covered = places.contains(&(line.id, path(line.target)));
             let mut way = Some(line);
             while let Some(at) = way {
@@ -225,8 +225,8 @@ mod tests {
                 .iter()
                 .map(|(id, parent, target)| format!("{id} {parent} 0:1 / {target} rw - x x rw\n"))
                 .collect();
-            let lines: Vec<Line<'_>> = lines(table.as_bytes()).collect();
-            prop_assert_eq!(shadowed(&lines), oracle(&lines));
+            let lines: Vec<MountLine<'_>> = lines(table.as_bytes()).collect();
+            prop_assert_eq!(overmounted(&lines), oracle(&lines));
         }
     }
 }

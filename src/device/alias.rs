@@ -2,7 +2,7 @@
 //! one leaves no mark on the other, so a snapshot of either could be wrong and not know it.
 
 use super::disk::Disk;
-use super::kind::Kind;
+use super::kind::DeviceKind;
 use super::topology::{Device, Topology};
 use crate::error::{Error, ErrorKind};
 use crate::model::{Bytes, DevNumber, DiskIdentity, Extent};
@@ -10,14 +10,14 @@ use std::collections::BTreeSet;
 
 /// Why a disk cannot be taken: it is not the only way to what it holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OtherWay {
+pub struct Alias {
     /// What it is, in words that go on after the disk's name.
     pub what: String,
     /// What to do about it.
     pub remedy: String,
 }
 
-impl OtherWay {
+impl Alias {
     /// The refusal of that disk.
     pub fn refusal(&self, disk: &str) -> Error {
         let message = format!("{disk} {}; nothing was done", self.what);
@@ -34,26 +34,26 @@ pub(super) const ONE_PATH: &str = "leave it out, or leave it one path: multipath
 
 impl Topology {
     /// Another device through which the same bytes can be written, looked for among all there are.
-    pub fn other_way(&self, disk: &Disk) -> Option<OtherWay> {
+    pub fn alias_of(&self, disk: &Disk) -> Option<Alias> {
         let unseen = "what is written the other way could not be seen";
-        let head = |device: &&Device| device.kind == Kind::Multipath;
+        let head = |device: &&Device| device.kind == DeviceKind::Multipath;
         if let Some(head) = self.holders(disk.dev()).find(head) {
             let name = head.mapper_name.as_deref().unwrap_or(&head.name);
-            return Some(OtherWay {
+            return Some(Alias {
                 what: format!("is one of the paths of the multipath disk {name}: {unseen}"),
                 remedy: ONE_PATH.into(),
             });
         }
         let mut others = self.disks().filter(|other| other.dev() != disk.dev());
-        if disk.kind == Kind::Loop {
+        if disk.kind == DeviceKind::Loop {
             let other = others.find(|other| self.same_file(disk, other))?;
-            return Some(OtherWay {
+            return Some(Alias {
                 what: format!("and {} show the same file: {unseen}", other.name()),
                 remedy: format!("detach one: losetup --detach /dev/{}", other.name()),
             });
         }
         let other = others.find(|other| same_disk(&disk.identity, &other.identity))?;
-        Some(OtherWay {
+        Some(Alias {
             what: format!(
                 "and {} say that they are the same disk, {:?}: {unseen}",
                 other.name(),
@@ -69,14 +69,16 @@ impl Topology {
     /// Other disks that say they are the same disk as this one, as its other paths do.
     pub(super) fn other_paths<'a>(&'a self, disk: &'a Disk) -> impl Iterator<Item = &'a Disk> {
         let others = self.disks().filter(|other| other.dev() != disk.dev());
-        others.filter(|other| disk.kind != Kind::Loop && same_disk(&disk.identity, &other.identity))
+        others.filter(|other| {
+            disk.kind != DeviceKind::Loop && same_disk(&disk.identity, &other.identity)
+        })
     }
 
     /// Whether the way down from a device leads over several paths to one disk.
     pub(super) fn has_paths(&self, dev: DevNumber) -> bool {
         let (mut open, mut seen) = (vec![dev], BTreeSet::new());
         while let Some(device) = open.pop().and_then(|dev| self.device(dev)) {
-            if device.kind == Kind::Multipath {
+            if device.kind == DeviceKind::Multipath {
                 return true;
             }
             let below = device.parents.iter().copied();

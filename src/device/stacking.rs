@@ -3,7 +3,7 @@
 //! where it does not tell, so that nothing is opened.
 
 use super::filesystem::Filesystem;
-use super::kind::Kind;
+use super::kind::DeviceKind;
 use super::mountinfo::OwnMounts;
 use super::topology::Topology;
 use crate::model::DevNumber;
@@ -14,12 +14,12 @@ const DEPTH_LIMIT: usize = 64;
 
 /// Which filesystem each loop device's file lies on, and which devices that one consists of.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Lineage {
+pub(super) struct Stacking {
     files: BTreeMap<DevNumber, DevNumber>,
     members: BTreeMap<DevNumber, Vec<DevNumber>>,
 }
 
-impl Lineage {
+impl Stacking {
     /// `own` is our namespace's mounts, in which the kernel names the files.
     pub(super) fn new(topology: &Topology, found: &[Filesystem], own: &OwnMounts) -> Self {
         let mut members: BTreeMap<_, _> = found
@@ -29,7 +29,7 @@ impl Lineage {
         let mut files = BTreeMap::new();
         let loops = topology
             .devices()
-            .filter(|device| device.kind == Kind::Loop && device.parents.is_empty());
+            .filter(|device| device.kind == DeviceKind::Loop && device.parents.is_empty());
         for device in loops {
             let told = device.loop_file.map(|file| file.device);
             if let Some(told) = told.filter(|dev| dev.major != 0 && !members.contains_key(dev)) {

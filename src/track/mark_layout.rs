@@ -72,7 +72,7 @@ const MAGIC: u64 = 0x0002_0074_6263_5053;
 
 /// What a disk's header says once and for all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Layout {
+pub(super) struct MarkLayout {
     /// Size of the disk.
     pub size: Bytes,
     /// The kernel's disk sequence number; none before 5.15.
@@ -91,7 +91,7 @@ fn short_field(page: &Page, offset: usize) -> u32 {
     u32::from_ne_bytes(bytes.expect("four bytes"))
 }
 
-impl Layout {
+impl MarkLayout {
     /// For a disk, on a machine with `memory`: 64 KiB grains unless their marks would take more
     /// than 256 MiB or a 64th of the memory.
     ///
@@ -242,8 +242,8 @@ mod tests {
     const GIB: u64 = 1 << 30;
     const TIB: u64 = 1 << 40;
 
-    fn plan(size: u64, memory: u64) -> Layout {
-        Layout::plan(Bytes(size), Some(7), Bytes(memory)).unwrap()
+    fn plan(size: u64, memory: u64) -> MarkLayout {
+        MarkLayout::plan(Bytes(size), Some(7), Bytes(memory)).unwrap()
     }
 
     #[test]
@@ -255,21 +255,25 @@ mod tests {
         assert_eq!(plan(64 * TIB, 64 * GIB).grain(), Bytes(8 * BLOCK_SIZE));
         // A 64th of 1 GiB is 16 MiB: half of what 64 KiB grains would take.
         assert_eq!(plan(TIB, GIB).grain(), Bytes(2 * BLOCK_SIZE));
-        assert!(Layout::plan(Bytes(0), None, Bytes(GIB)).is_err());
-        assert!(Layout::plan(Bytes(257 * TIB), None, Bytes(GIB)).is_err());
+        assert!(MarkLayout::plan(Bytes(0), None, Bytes(GIB)).is_err());
+        assert!(MarkLayout::plan(Bytes(257 * TIB), None, Bytes(GIB)).is_err());
     }
 
     #[test]
     fn a_foreign_or_damaged_header_is_not_believed() {
         let layout = plan(10 * GIB + 512, 64 * GIB);
         let page = layout.header();
-        assert_eq!(Layout::of_header(&page, layout.pages()), Some(layout));
-        assert_eq!(Layout::of_header(&page, layout.pages() + 1), None);
-        assert_eq!(Layout::of_header(&[0; PAGE], 1), None);
+        assert_eq!(MarkLayout::of_header(&page, layout.pages()), Some(layout));
+        assert_eq!(MarkLayout::of_header(&page, layout.pages() + 1), None);
+        assert_eq!(MarkLayout::of_header(&[0; PAGE], 1), None);
         for offset in [at::GRAIN_SHIFT, at::GRAINS, at::MAGIC, at::SIZE + 4] {
             let mut bad = page;
             bad[offset] ^= 0x21;
-            assert_eq!(Layout::of_header(&bad, layout.pages()), None, "{offset}");
+            assert_eq!(
+                MarkLayout::of_header(&bad, layout.pages()),
+                None,
+                "{offset}"
+            );
         }
     }
 
@@ -280,7 +284,7 @@ mod tests {
             memory in (1_u64 << 28)..(1 << 42),
         ) {
             let layout = plan(size, memory);
-            prop_assert_eq!(Layout::of_header(&layout.header(), layout.pages()), Some(layout));
+            prop_assert_eq!(MarkLayout::of_header(&layout.header(), layout.pages()), Some(layout));
             prop_assert!(layout.mark_pages() * MARKS_PER_PAGE >= layout.grains());
             prop_assert!(layout.summary_pages() * SUMMARIES_PER_PAGE >= layout.mark_pages());
             prop_assert!(layout.memory().0 <= (257 << 20));

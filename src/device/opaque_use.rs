@@ -4,7 +4,7 @@
 
 use super::disk::Disk;
 use super::host::Host;
-use super::kind::Kind;
+use super::kind::DeviceKind;
 use super::layout::HostLayout;
 use super::name::node_name;
 use super::swap::swaps;
@@ -23,7 +23,7 @@ const PAUSE: Duration = Duration::from_millis(15);
 
 /// A device in use, of which no table tells by what.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Claim {
+pub struct OpaqueUse {
     /// The whole disk below it.
     pub disk: DevNumber,
     /// Its name.
@@ -32,7 +32,7 @@ pub struct Claim {
 
 impl HostLayout {
     /// What is in use on these disks by something that no mount table, swap or holder shows.
-    pub fn claims(&self, disks: &[Disk]) -> Vec<Claim> {
+    pub fn opaque_uses(&self, disks: &[Disk]) -> Vec<OpaqueUse> {
         let swaps = swaps(&self.host, &self.topology);
         let members = self
             .mounts
@@ -42,7 +42,7 @@ impl HostLayout {
         let swapped = swaps.iter().map(|swap| &swap.dev);
         let known: BTreeSet<DevNumber> = members.chain(swapped).copied().collect();
         let on_disk = |disk: &Disk| {
-            let mut search = Search {
+            let mut search = OpaqueUseSearch {
                 host: &self.host,
                 topology: &self.topology,
                 known: &known,
@@ -52,13 +52,13 @@ impl HostLayout {
             search.is_used(disk.dev());
             let disk = disk.dev();
             let found = search.found.into_iter();
-            found.map(move |name| Claim { disk, name })
+            found.map(move |name| OpaqueUse { disk, name })
         };
         disks.iter().flat_map(on_disk).collect()
     }
 }
 
-struct Search<'a> {
+struct OpaqueUseSearch<'a> {
     host: &'a Host,
     topology: &'a Topology,
     /// Devices of which it is known what uses them.
@@ -67,7 +67,7 @@ struct Search<'a> {
     found: Vec<String>,
 }
 
-impl Search<'_> {
+impl OpaqueUseSearch<'_> {
     /// Whether a device is in use, as far as is known now; what lies on it is looked at first.
     fn is_used(&mut self, dev: DevNumber) -> bool {
         if !self.seen.insert(dev) {
@@ -75,7 +75,7 @@ impl Search<'_> {
         }
         let mut used = self.known.contains(&dev);
         for holder in self.topology.holders(dev) {
-            if holder.kind != Kind::Partition {
+            if holder.kind != DeviceKind::Partition {
                 used = true;
                 self.is_used(holder.dev);
             }

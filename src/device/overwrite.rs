@@ -3,7 +3,7 @@
 //! only looks, and finds what a look can find: opening a device with `O_EXCL` comes on top of it.
 
 use super::host::Host;
-use super::kind::Kind;
+use super::kind::DeviceKind;
 use super::mounts::Mounts;
 use super::name::node_name;
 use super::swap::{Swap, swap_files, swaps};
@@ -29,7 +29,7 @@ const PAUSE: Duration = Duration::from_millis(15);
 
 /// What is to be overwritten.
 #[derive(Clone, Debug)]
-pub enum Aim {
+pub enum OverwriteTarget {
     /// A block device.
     Device(DevNumber),
     /// A file that is there, by the name under which it will be replaced.
@@ -37,19 +37,19 @@ pub enum Aim {
 }
 
 /// This host at one moment, to be asked who uses what.
-pub struct Occupied {
+pub struct OverwriteCheck {
     host: Host,
     topology: Topology,
     mounts: Mounts,
     swaps: Vec<Swap>,
 }
 
-impl Occupied {
+impl OverwriteCheck {
     /// Looks at the host.
     ///
     /// # Errors
     /// When devices or mounts cannot be listed.
-    pub fn look() -> Result<Self> {
+    pub fn scan() -> Result<Self> {
         Self::at(Host::here())
     }
 
@@ -76,13 +76,13 @@ impl Occupied {
     ///
     /// # Errors
     /// When it cannot be told.
-    pub fn by(&self, aim: &Aim) -> Result<Vec<Use>> {
-        let (spans, path) = match aim {
-            Aim::Device(dev) => (below(&self.topology, *dev), self.node(*dev)),
-            Aim::File(path) => {
+    pub fn users_of(&self, target: &OverwriteTarget) -> Result<Vec<Use>> {
+        let (spans, path) = match target {
+            OverwriteTarget::Device(dev) => (below(&self.topology, *dev), self.node(*dev)),
+            OverwriteTarget::File(path) => {
                 let found = std::fs::metadata(path).io_context("look at", path)?;
-                let file = Ground::File(FileId::of(&found));
-                let whole = Span {
+                let file = SpanSource::File(FileId::of(&found));
+                let whole = UsedSpan {
                     on: file,
                     place: None,
                 };
@@ -90,11 +90,11 @@ impl Occupied {
             }
         };
         let mut uses = self.shown(&spans);
-        if let Aim::File(path) = aim {
+        if let OverwriteTarget::File(path) = target {
             uses.extend(self.of_a_name(path)?);
         }
         if uses.is_empty() {
-            uses.extend(self.open_or_locked(aim, &spans, path.as_deref())?);
+            uses.extend(self.open_or_locked(target, &spans, path.as_deref())?);
         }
         Ok(uses.into_iter().collect())
     }
@@ -105,10 +105,10 @@ impl Occupied {
     }
 
     /// What is mounted from, lies on, or shows any of the spans; the first is the target itself.
-    fn shown(&self, spans: &[Span]) -> BTreeSet<Use> {
+    fn shown(&self, spans: &[UsedSpan]) -> BTreeSet<Use> {
         let used = |dev| in_use(&self.topology, &self.mounts, &self.swaps, dev);
-        let own: BTreeSet<DevNumber> = spans.iter().filter_map(Span::device).collect();
-        let target = spans.first().and_then(Span::device);
+        let own: BTreeSet<DevNumber> = spans.iter().filter_map(UsedSpan::device).collect();
+        let target = spans.first().and_then(UsedSpan::device);
         let mut uses: BTreeSet<Use> = target.into_iter().flat_map(used).collect();
         for span in spans {
             let all = self.topology.devices();
@@ -116,14 +116,14 @@ impl Occupied {
             for device in over {
                 uses.extend(used(device.dev));
                 let lies_on_it = Use::Holder(device.name.clone());
-                if device.kind != Kind::Partition && !uses.contains(&lies_on_it) {
+                if device.kind != DeviceKind::Partition && !uses.contains(&lies_on_it) {
                     uses.insert(Use::Shown(device.name.clone()));
                 }
             }
         }
         // Where the place is not known, what is used is used beside the target.
         let exact = spans.iter().filter(|span| span.place.is_some());
-        let exact: BTreeSet<DevNumber> = exact.filter_map(Span::device).collect();
+        let exact: BTreeSet<DevNumber> = exact.filter_map(UsedSpan::device).collect();
         let whole = self.mounts.filesystems().iter();
         let whole = whole.filter(|one| one.members.iter().any(|dev| exact.contains(dev)));
         uses.extend(whole.map(|one| Use::Mounted(one.target().to_string_lossy().into_owned())));
@@ -142,7 +142,7 @@ impl Occupied {
     /// Compressed memory that is written out to one of these devices.
     fn zrams_on(&self, devices: &BTreeSet<DevNumber>) -> Vec<Use> {
         let zrams = self.topology.devices();
-        let zrams = zrams.filter(|device| device.kind == Kind::Zram);
+        let zrams = zrams.filter(|device| device.kind == DeviceKind::Zram);
         let on_these = zrams.filter(|device| {
             let folder = self.host.sys.join("block").join(&device.name);
             let below = Host::text(&folder.join("backing_dev"));
@@ -179,7 +179,12 @@ impl Occupied {
     }
 
     /// Who can write to it. Others look at devices for an instant: only one who stays counts.
-    fn open_or_locked(&self, aim: &Aim, spans: &[Span], path: Option<&Path>) -> Result<Vec<Use>> {
+    fn open_or_locked(
+        &self,
+        target: &OverwriteTarget,
+        spans: &[UsedSpan],
+        path: Option<&Path>,
+    ) -> Result<Vec<Use>> {
         let wanted = self.wanted(spans);
         for attempt in 1.. {
             let found = writers(&self.host, wanted.clone())?;
@@ -192,7 +197,10 @@ impl Occupied {
                 .collect();
             // It may not be readable, as a user's own of mode 0200: then nobody says.
             if let Some(file) = path.and_then(|path| open_quietly(path).ok()) {
-                uses.extend(held(file, matches!(aim, Aim::File(_)) && uses.is_empty()));
+                uses.extend(held(
+                    file,
+                    matches!(target, OverwriteTarget::File(_)) && uses.is_empty(),
+                ));
             }
             if uses.is_empty() || attempt == TRIES {
                 return Ok(uses);
@@ -203,20 +211,20 @@ impl Occupied {
     }
 
     /// The devices and files whose writers would write to the target.
-    fn wanted(&self, spans: &[Span]) -> Wanted {
+    fn wanted(&self, spans: &[UsedSpan]) -> Wanted {
         let mut wanted = Wanted::default();
         for span in spans
             .iter()
             .filter(|span| span.place.is_some() || spans.len() == 1)
         {
             match span.on {
-                Ground::File(file) => {
+                SpanSource::File(file) => {
                     wanted.files.insert(file);
                 }
-                Ground::Device(dev) => {
+                SpanSource::Device(dev) => {
                     wanted.devices.insert(dev);
                     let parts = self.topology.holders(dev);
-                    let parts = parts.filter(|part| part.kind == Kind::Partition);
+                    let parts = parts.filter(|part| part.kind == DeviceKind::Partition);
                     let under = parts.filter(|part| span.is_under(part));
                     wanted.devices.extend(under.map(|part| part.dev));
                 }
@@ -264,7 +272,7 @@ fn held(file: File, lease: bool) -> Vec<Use> {
 
 /// What holds bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ground {
+enum SpanSource {
     Device(DevNumber),
     File(FileId),
 }
@@ -272,16 +280,16 @@ enum Ground {
 /// A part of what holds bytes; `place`: `None` where it cannot be told which part, or of a file
 /// that is to go as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Span {
-    on: Ground,
+struct UsedSpan {
+    on: SpanSource,
     place: Option<Extent>,
 }
 
-impl Span {
+impl UsedSpan {
     fn device(&self) -> Option<DevNumber> {
         match self.on {
-            Ground::Device(dev) => Some(dev),
-            Ground::File(_) => None,
+            SpanSource::Device(dev) => Some(dev),
+            SpanSource::File(_) => None,
         }
     }
 
@@ -289,8 +297,8 @@ impl Span {
     /// has the target beside it there, as logical volumes have: only loop devices count then.
     fn is_under(&self, device: &Device) -> bool {
         let lies_here = match self.on {
-            Ground::Device(dev) => device.parents.contains(&dev),
-            Ground::File(file) => device.loop_file.is_some_and(|shown| {
+            SpanSource::Device(dev) => device.parents.contains(&dev),
+            SpanSource::File(file) => device.loop_file.is_some_and(|shown| {
                 shown.block_device.is_none()
                     && (shown.device, shown.inode) == (file.device, file.inode)
             }),
@@ -300,7 +308,7 @@ impl Span {
         }
         match (self.place, place_of(device)) {
             (Some(here), Some(there)) => here.offset < there.end() && there.offset < here.end(),
-            (None, _) => device.kind == Kind::Loop,
+            (None, _) => device.kind == DeviceKind::Loop,
             (Some(_), None) => true,
         }
     }
@@ -309,8 +317,8 @@ impl Span {
 /// Where on what it lies on a device begins and ends, if that can be told.
 fn place_of(device: &Device) -> Option<Extent> {
     match device.kind {
-        Kind::Partition => device.place,
-        Kind::Loop => {
+        DeviceKind::Partition => device.place,
+        DeviceKind::Loop => {
             let file = device.loop_file?;
             Some(Extent::new(file.offset, device.size))
         }
@@ -319,7 +327,7 @@ fn place_of(device: &Device) -> Option<Extent> {
 }
 
 /// Where the bytes of a device lie: on itself, and on what it shows or lies on.
-fn below(topology: &Topology, dev: DevNumber) -> Vec<Span> {
+fn below(topology: &Topology, dev: DevNumber) -> Vec<UsedSpan> {
     let size = topology.device(dev).map_or(Bytes(0), |device| device.size);
     let mut spans = Vec::new();
     let mut seen = BTreeSet::new();
@@ -328,8 +336,8 @@ fn below(topology: &Topology, dev: DevNumber) -> Vec<Span> {
         if !seen.insert(dev) {
             continue;
         }
-        spans.push(Span {
-            on: Ground::Device(dev),
+        spans.push(UsedSpan {
+            on: SpanSource::Device(dev),
             place,
         });
         let Some(device) = topology.device(dev) else {
@@ -339,8 +347,8 @@ fn below(topology: &Topology, dev: DevNumber) -> Vec<Span> {
             .zip(place)
             .map(|(whole, part)| Extent::new(whole.offset + part.offset, part.length));
         match (device.loop_file, device.parents.as_slice()) {
-            (Some(file), []) => spans.push(Span {
-                on: Ground::File(FileId {
+            (Some(file), []) => spans.push(UsedSpan {
+                on: SpanSource::File(FileId {
                     device: file.device,
                     inode: file.inode,
                 }),
@@ -359,7 +367,7 @@ mod tests {
 
     /// A host with `vda` (1: LVM with two volumes, the second mounted; 2 overlaps 3, mounted),
     /// `vdb` in a RAID, `vdc` below compressed memory, and `sda` and `sdb`, paths to one disk.
-    fn host(folder: &Path) -> Occupied {
+    fn host(folder: &Path) -> OverwriteCheck {
         let host = Host::at(folder);
         let put = |path: &str, text: &str| {
             let path = host.sys.join("block").join(path);
@@ -401,7 +409,7 @@ mod tests {
                       3 1 8:16 / /path rw - ext4 x rw\n";
         fs::create_dir_all(host.proc.join("self")).unwrap();
         fs::write(host.proc.join("self/mountinfo"), mounts).unwrap();
-        Occupied::at(host).unwrap()
+        OverwriteCheck::at(host).unwrap()
     }
 
     #[test]
@@ -410,7 +418,7 @@ mod tests {
         let here = host(folder.path());
         let by = |name: &str| {
             let dev = here.topology.named(name).unwrap().dev;
-            let uses = here.by(&Aim::Device(dev)).unwrap();
+            let uses = here.users_of(&OverwriteTarget::Device(dev)).unwrap();
             uses.iter().map(Use::to_string).collect::<Vec<_>>()
         };
         let all = [
