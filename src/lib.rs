@@ -10,6 +10,8 @@ pub mod engine;
 pub mod error;
 pub mod format;
 pub mod freeze;
+mod helper;
+pub mod hooks;
 pub mod job;
 pub mod model;
 pub mod report;

@@ -4,7 +4,7 @@
 mod at_once;
 mod bad;
 pub mod killed;
-mod owed;
+mod pending;
 mod planted;
 mod unfit;
 

@@ -15,8 +15,8 @@ const FLOORS: &[&[&str]] = &[
     &["job", "config"],
     &["engine"],
     &["capture", "restore"],
-    &["track", "freeze", "store"],
-    &["device", "format"],
+    &["track", "freeze", "hooks", "store"],
+    &["device", "format", "helper"],
     &["sys", "model", "error"],
 ];
 

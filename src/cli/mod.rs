@@ -31,9 +31,9 @@ mod verify;
 
 use crate::error::Result;
 use crate::freeze::{
-    GUARDIAN_COMMAND, HOOK_KEEPER_COMMAND, THROTTLE_KEEPER_COMMAND, guardian_main,
-    hook_keeper_main, throttle_keeper_main,
+    GUARDIAN_COMMAND, THROTTLE_KEEPER_COMMAND, guardian_main, throttle_keeper_main,
 };
+use crate::hooks::{HOOK_SUPERVISOR_COMMAND, hook_supervisor_main};
 use crate::report::Report;
 use args::{Command, CommandLine};
 use clap::Parser;
@@ -50,8 +50,8 @@ pub fn main() -> ExitCode {
     if hidden == GUARDIAN_COMMAND {
         return guardian_main();
     }
-    if hidden == HOOK_KEEPER_COMMAND {
-        return hook_keeper_main();
+    if hidden == HOOK_SUPERVISOR_COMMAND {
+        return hook_supervisor_main();
     }
     if hidden == THROTTLE_KEEPER_COMMAND {
         return throttle_keeper_main();

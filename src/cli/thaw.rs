@@ -5,7 +5,8 @@ use super::context;
 use super::progress::Progress;
 use crate::engine::{Event, Monitor};
 use crate::error::{Error, ErrorKind, Result};
-use crate::freeze::{MountOutcome, OwedReport, run_owed, thaw};
+use crate::freeze::{MountOutcome, thaw};
+use crate::hooks::{PendingReport, run_pending};
 use crate::report::{self, Report};
 use std::path::Path;
 
@@ -13,16 +14,16 @@ pub fn run(common: &Common) -> Result<Report> {
     context::need_root()?;
     let report = thaw(&common.run_dir)?;
     // Applications may wait for the filesystems; none may wait for the verdict.
-    let owed = run_owed(&common.run_dir, Path::new("/proc/self/exe"))?;
+    let owed = run_pending(&common.run_dir, Path::new("/proc/self/exe"))?;
     report.verdict()?;
     verdict(&owed)?;
     Ok(report::thaw::report(&report, &owed))
 }
 
 /// A failure when applications may still be held.
-fn verdict(owed: &OwedReport) -> Result<()> {
-    if let Some(one) = owed.postscripts.iter().find(|one| !one.is_paid()) {
-        return Err(Error::new(ErrorKind::Failed, one.told())
+fn verdict(owed: &PendingReport) -> Result<()> {
+    if let Some(one) = owed.postscripts.iter().find(|one| !one.is_done()) {
+        return Err(Error::new(ErrorKind::Failed, one.message())
             .with_hint("look at the applications: the databases' own tools say what holds them"));
     }
     match owed.unreadable.first() {
@@ -42,7 +43,7 @@ pub fn before_a_run(common: &Common, progress: &Progress) -> Vec<String> {
     let report = thaw(&common.run_dir).unwrap_or_default();
     let thawed = report.mounts.iter();
     let thawed = thawed.filter(|mount| mount.outcome == MountOutcome::Thawed);
-    let told: Vec<String> = thawed.map(|mount| mount.told()).collect();
+    let told: Vec<String> = thawed.map(|mount| mount.message()).collect();
     for warning in &told {
         progress.tell(Event::Warning(warning.clone()));
     }

@@ -6,7 +6,7 @@ use super::quiesce::Quiesce;
 use super::recover::let_go;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{HookRecord, HookRecords, HookStatus};
-use crate::freeze::{HookOptions, HookOutcome, Hooks, check_hooks};
+use crate::hooks::{HookOptions, HookOutcome, Hooks, check_hooks};
 use crate::model::clip;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -5,7 +5,8 @@
 use super::monitor::{Event, Monitor};
 use super::snapshot::Places;
 use crate::error::Result;
-use crate::freeze::{MountOutcome, run_owed, thaw};
+use crate::freeze::{MountOutcome, thaw};
+use crate::hooks::run_pending;
 use std::path::Path;
 
 /// Thaws and lets go what dead runs have left.
@@ -16,8 +17,8 @@ pub fn recover(places: &Places, monitor: &dyn Monitor) -> Result<()> {
     let report = thaw(&places.run_dir)?;
     for mount in &report.mounts {
         monitor.tell(match mount.outcome {
-            MountOutcome::Thawed | MountOutcome::Failed(_) => Event::Warning(mount.told()),
-            MountOutcome::NotFrozen | MountOutcome::Gone(_) => Event::Note(mount.told()),
+            MountOutcome::Thawed | MountOutcome::Failed(_) => Event::Warning(mount.message()),
+            MountOutcome::NotFrozen | MountOutcome::Gone(_) => Event::Note(mount.message()),
         });
     }
     for why in report.unreadable {
@@ -28,9 +29,9 @@ pub fn recover(places: &Places, monitor: &dyn Monitor) -> Result<()> {
             "a run that died had slowed down what writes to disks: undone".into(),
         ));
     }
-    let report = run_owed(&places.run_dir, &places.program)?;
+    let report = run_pending(&places.run_dir, &places.program)?;
     for owed in &report.postscripts {
-        monitor.tell(Event::Warning(owed.told()));
+        monitor.tell(Event::Warning(owed.message()));
     }
     for why in report.unreadable {
         monitor.tell(Event::Warning(why));
@@ -41,9 +42,9 @@ pub fn recover(places: &Places, monitor: &dyn Monitor) -> Result<()> {
 /// Lets go what a run has held that died while this one copied. What cannot be let go was told when
 /// this one began, or is when the next does.
 pub(super) fn let_go(run_dir: &Path, program: &Path, monitor: &dyn Monitor) -> Result<()> {
-    let report = run_owed(run_dir, program)?;
+    let report = run_pending(run_dir, program)?;
     for owed in report.postscripts.iter().filter(|owed| owed.was_run()) {
-        monitor.tell(Event::Warning(owed.told()));
+        monitor.tell(Event::Warning(owed.message()));
     }
     Ok(())
 }

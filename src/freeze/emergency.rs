@@ -4,12 +4,13 @@
 
 use super::expedite::undo_expedited;
 use super::ledger::{Outcome, State};
-use super::record::{self, Record, note_thawed};
+use super::record::{FREEZES, Record, note_thawed};
 use super::rescue::{bounded, thaw_all};
-use super::stamp::ProcessStamp;
 use super::target::{FreezeTarget, other_places};
 use super::throttle::undo_throttles;
 use crate::error::{Error, ErrorKind, Result};
+use crate::helper::list_notes;
+use crate::sys::process::boot_id;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -70,8 +71,9 @@ impl MountOutcome {
 }
 
 impl ThawedMount {
-    /// What happened, in a sentence. The kernel tells that a filesystem is frozen, but not by whom.
-    pub fn told(&self) -> String {
+    /// A sentence that says what happened. The kernel reports that a filesystem is frozen, but not
+    /// by whom.
+    pub fn message(&self) -> String {
         let name = self.target.name();
         let pid = self.guardian_pid;
         let by = match (self.was_overdue, self.was_frozen) {
@@ -164,9 +166,9 @@ impl ThawReport {
 /// # Errors
 /// When the records cannot be looked at.
 pub fn left_frozen(run_dir: &Path) -> Result<Vec<String>> {
-    let boot_id = record::boot_id()?;
+    let boot_id = boot_id()?;
     let mut names = Vec::new();
-    for path in record::list(run_dir, record::FREEZES)? {
+    for path in list_notes(run_dir, FREEZES)? {
         // One that cannot be read is told by a thaw.
         let record = Record::read(&path).ok();
         let dead = |one: &Record| one.is_of_boot(&boot_id) && !one.guardian.is_alive();
@@ -192,7 +194,7 @@ pub fn left_frozen(run_dir: &Path) -> Result<Vec<String>> {
 /// # Errors
 /// Only when the records cannot be looked at; all else is in the report ([`ThawReport::verdict`]).
 pub fn thaw(run_dir: &Path) -> Result<ThawReport> {
-    let boot_id = record::boot_id()?;
+    let boot_id = boot_id()?;
     let mut report = ThawReport::default();
     if let Err(error) = undo_expedited(run_dir) {
         report.unreadable.push(error.to_string());
@@ -201,7 +203,7 @@ pub fn thaw(run_dir: &Path) -> Result<ThawReport> {
         Ok(count) => report.throttles = count,
         Err(error) => report.unreadable.push(error.to_string()),
     }
-    for path in record::list(run_dir, record::FREEZES)? {
+    for path in list_notes(run_dir, FREEZES)? {
         let mut record = match Record::read(&path) {
             Ok(record) => record,
             // Its run has just ended.
@@ -212,11 +214,11 @@ pub fn thaw(run_dir: &Path) -> Result<ThawReport> {
             }
         };
         if record.is_of_boot(&boot_id) {
-            let ProcessStamp { pid, .. } = record.guardian;
+            let pid = record.guardian.pid;
             let was_overdue = is_overdue(&record);
             if was_overdue {
                 // One that wakes up later would freeze or thaw what is another's by then.
-                record.guardian.end(END_WITHIN);
+                record.guardian.kill(END_WITHIN);
                 match Record::read(&path) {
                     Ok(at_its_end) => record = at_its_end,
                     // It has done its work in this very moment.

@@ -8,9 +8,10 @@
 //! finds nobody else at the end switches it off. While it is on by us the note holds the boot's
 //! name, so that the next run, or `thaw`, switches it off for those who were killed.
 
-use super::record::{boot_id, check_run_dir, in_memory, open_run_dir};
 use crate::error::{IoContext, Result};
+use crate::helper::{check_run_dir, in_memory, open_run_dir};
 use crate::sys::plain;
+use crate::sys::process::boot_id;
 use nix::fcntl::OFlag;
 use std::fs::{self, File, OpenOptions};
 use std::io;

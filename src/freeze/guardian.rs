@@ -3,7 +3,6 @@
 
 use super::clock::THAW_GRACE;
 use super::expedite::undo_expedited;
-use super::helper::{Helper, Role};
 use super::isolation::{MEASURES, shared_group};
 use super::record::RecordFile;
 use super::rescue::{Leftovers, bounded};
@@ -11,6 +10,7 @@ use super::target::FreezeTarget;
 use super::wire::{Head, MAX_REPLY, Order, Word};
 use super::{DEFAULT_RUN_DIR, GUARDIAN_COMMAND, launch, verdict};
 use crate::error::{Error, ErrorKind, Result};
+use crate::helper::{Helper, Role};
 use crate::model::DevNumber;
 use crate::sys::process::parent;
 use nix::errno::Errno;

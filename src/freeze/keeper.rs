@@ -3,12 +3,12 @@
 
 use super::clock::Clock;
 use super::expedite::Expedite;
-use super::helper;
 use super::isolation::Isolation;
 use super::ledger::{FREEZERS, Ledger, State, THAWERS};
 use super::record::Journal;
 use super::wire::{Hello, MAX_HELLO};
 use super::writeout::WriteOut;
+use crate::helper;
 use crate::sys::process::receive_with_fds;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fs::File;

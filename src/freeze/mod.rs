@@ -16,15 +16,12 @@ mod clock;
 mod emergency;
 mod expedite;
 mod guardian;
-mod helper;
-mod hook;
 mod isolation;
 mod keeper;
 mod launch;
 mod ledger;
 mod record;
 mod rescue;
-mod stamp;
 mod target;
 mod throttle;
 mod verdict;
@@ -34,10 +31,6 @@ mod writeout;
 pub use emergency::{LiveGuardian, MountOutcome, ThawReport, ThawedMount, left_frozen, thaw};
 pub use expedite::{Expedite, Expedited};
 pub use guardian::{FreezeTimes, Guardian, GuardianOptions, ThawTimes, Watch};
-pub use hook::{
-    HOOK_KEEPER_COMMAND, HookOptions, HookOutcome, Hooks, OwedPostscript, OwedReport, check_hooks,
-    hook_keeper_main, run_owed,
-};
 pub use keeper::guardian_main;
 pub use target::FreezeTarget;
 pub use throttle::{

@@ -13,22 +13,21 @@
 use super::MAX_TARGETS;
 use super::clock::THAW_GRACE;
 use super::ledger::State;
-use super::stamp::ProcessStamp;
 use super::target::FreezeTarget;
 use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::helper::{ProcessStamp, escape, in_memory, new_note, open_run_dir};
 use crate::model::DevNumber;
 use crate::sys::mountinfo;
 use crate::sys::plain;
+use crate::sys::process::boot_id;
 use nix::fcntl::OFlag;
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::statfs::{FsType, TMPFS_MAGIC, fstatfs};
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -44,16 +43,6 @@ const NOT_DUE: &str = "00000000000000000000";
 const DUE_LATER: Duration = THAW_GRACE.saturating_add(Duration::from_secs(3));
 /// No record is longer: 4096 targets with paths of 4096 bytes, each written as four.
 const MAX_RECORD: u64 = 80 << 20;
-/// No more records than this are looked at.
-const MAX_RECORDS: usize = 4096;
-/// The magic number of ramfs, `include/uapi/linux/magic.h`.
-const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
-
-/// What names this boot of this machine.
-pub(super) fn boot_id() -> Result<String> {
-    let path = Path::new("/proc/sys/kernel/random/boot_id");
-    crate::sys::process::boot_id().io_context("read", path)
-}
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct RecordedTarget {
@@ -167,7 +156,7 @@ impl RecordFile {
     /// Writes `record` into `run_dir`, under a name used by nobody else.
     pub(super) fn create(run_dir: &Path, record: &Record) -> Result<Self> {
         open_run_dir(run_dir)?;
-        let path = new_name(run_dir, FREEZES)?;
+        let path = new_note(run_dir, FREEZES)?;
         let text = serde_json::to_string(record)
             .map_err(|error| Error::new(ErrorKind::Failed, error.to_string()))?;
         let mut file = OpenOptions::new()
@@ -283,90 +272,14 @@ impl AsFd for Journal {
     }
 }
 
-/// Whether a file's filesystem is memory and nothing else: writing to it cannot block.
-pub(super) fn in_memory(file: &File) -> bool {
-    fstatfs(file).is_ok_and(|stat| {
-        stat.filesystem_type() == TMPFS_MAGIC || stat.filesystem_type() == RAMFS_MAGIC
-    })
-}
-
-/// Makes the directory of the records, or checks that nobody else could have put one there.
-pub(super) fn open_run_dir(run_dir: &Path) -> Result<()> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(run_dir)
-        .io_context("create", run_dir)?;
-    check_run_dir(run_dir)
-}
-
-pub(super) fn check_run_dir(run_dir: &Path) -> Result<()> {
-    let found = fs::symlink_metadata(run_dir).io_context("look at", run_dir)?;
-    let ours = found.uid() == nix::unistd::geteuid().as_raw();
-    if found.is_dir() && ours && found.mode() & 0o022 == 0 {
-        return Ok(());
-    }
-    let message = format!(
-        "{} must be a directory of our own that no one else can write to",
-        run_dir.display()
-    );
-    Err(Error::new(ErrorKind::Failed, message).with_hint(format!(
-        "look who made it; then: rm -r {0} (it is made anew)",
-        run_dir.display()
-    )))
-}
-
-/// A name for a record of this process that nobody else uses.
-pub(super) fn new_name(run_dir: &Path, kind: &str) -> Result<PathBuf> {
-    let mut random = [0; 8];
-    getrandom::fill(&mut random)
-        .map_err(|error| Error::new(ErrorKind::Failed, error.to_string()))?;
-    let (pid, random) = (std::process::id(), hex::encode(random));
-    Ok(run_dir.join(format!("{kind}{pid}-{random}.json")))
-}
-
-/// All records in `run_dir` whose names begin so; none when it does not exist.
-pub(super) fn list(run_dir: &Path, kind: &str) -> Result<Vec<PathBuf>> {
-    if fs::symlink_metadata(run_dir).is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
-        return Ok(Vec::new());
-    }
-    check_run_dir(run_dir)?;
-    let mut found = Vec::new();
-    for entry in fs::read_dir(run_dir).io_context("list", run_dir)? {
-        let path = entry.io_context("list", run_dir)?.path();
-        let name = path.file_name().and_then(|name| name.to_str());
-        if name.is_some_and(|name| name.starts_with(kind) && name.ends_with(".json")) {
-            found.push(path);
-        }
-        if found.len() > MAX_RECORDS {
-            let message = format!("more than {MAX_RECORDS} records in {}", run_dir.display());
-            return Err(Error::new(ErrorKind::Failed, message));
-        }
-    }
-    found.sort();
-    Ok(found)
-}
-
-/// A path as text, whatever bytes are in it: backslash and what is not printable ASCII become
-/// `\ooo`, as in `/proc/self/mountinfo`.
-pub(super) fn escape(path: &Path) -> String {
-    let mut out = String::new();
-    for &byte in path.as_os_str().as_bytes() {
-        if byte.is_ascii_graphic() && byte != b'\\' {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("\\{byte:03o}"));
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::helper::list_notes;
     use proptest::prelude::*;
     use std::ffi::OsString;
-    use std::os::unix::ffi::OsStringExt;
+    use std::fs;
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
     fn sample(path: &[u8]) -> Record {
         let target = FreezeTarget {
@@ -417,7 +330,10 @@ mod tests {
         assert!(late.is_overdue());
         note_thawed(&file.path, 1);
         assert_eq!(file.told(3)[1], State::Thawed);
-        assert_eq!(list(&dir.path().join("run"), FREEZES).unwrap(), [file.path]);
+        assert_eq!(
+            list_notes(&dir.path().join("run"), FREEZES).unwrap(),
+            [file.path]
+        );
     }
 
     proptest! {
@@ -462,16 +378,5 @@ mod tests {
         }
         assert_eq!(states, [State::Unknown; 3]);
         assert!(State::Unknown.may_be_frozen());
-    }
-
-    #[test]
-    fn a_directory_that_others_can_write_to_is_refused() {
-        use std::os::unix::fs::PermissionsExt;
-        let dir = tempfile::tempdir().unwrap();
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
-        assert!(RecordFile::create(dir.path(), &sample(b"/x")).is_err());
-        assert!(list(dir.path(), FREEZES).is_err());
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
-        assert!(RecordFile::create(dir.path(), &sample(b"/x")).is_ok());
     }
 }

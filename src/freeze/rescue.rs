@@ -2,10 +2,10 @@
 //! for without bound.
 
 use super::expedite::undo_expedited;
-use super::helper::Helper;
 use super::ledger::{Ledger, Outcome, State, THAWERS};
 use super::record::RecordFile;
 use crate::error::{Error, ErrorKind, Result};
+use crate::helper::Helper;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};

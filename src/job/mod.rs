@@ -10,7 +10,7 @@ mod record;
 
 pub use folder::{JobFolder, JobLog, MAX_LOG_TAIL};
 pub use id::JobId;
-pub use process::{ProcessStamp, Running};
+pub use process::JobProcess;
 pub use prune::Keep;
 pub use record::{JobRecord, MAX_WARNINGS, Progress, State};
 

@@ -1,17 +1,16 @@
-//! Which process works on a job, told from a later one with the same number and from one of another
+//! The process that works on a job, told from a later one with the same pid and from one of another
 //! boot. A signal goes to that process or to none.
 
-use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::error::Result;
+use crate::helper::ProcessStamp;
 use crate::sys::pidfd::PidFd;
-use crate::sys::process::{boot_id, start_time};
-use nix::sys::signal::Signal;
+use crate::sys::process::boot_id;
 use serde::{Deserialize, Serialize};
-use std::path::Path;
 
-/// A process of this host, named for good.
+/// A process of this host, as a job's record names it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProcessStamp {
-    /// Its number.
+pub struct JobProcess {
+    /// Its pid.
     pub pid: u32,
     /// When it began, in clock ticks since boot: field 22 of `/proc/PID/stat`.
     pub pid_start: u64,
@@ -19,49 +18,39 @@ pub struct ProcessStamp {
     pub boot_id: String,
 }
 
-impl ProcessStamp {
+impl JobProcess {
     /// Of a process that is there now.
     ///
     /// # Errors
     /// It is gone, or `/proc` is not mounted.
     pub fn of(pid: u32) -> Result<Self> {
-        let (pid_start, _) = start_time(pid).ok_or_else(|| {
-            let what = format!("process {pid} is gone, or /proc is not mounted");
-            Error::new(ErrorKind::Failed, what)
-        })?;
-        let path = Path::new("/proc/sys/kernel/random/boot_id");
+        let ProcessStamp { pid, start } = ProcessStamp::of(pid)?;
         Ok(Self {
             pid,
-            pid_start,
-            boot_id: boot_id().io_context("read", path)?,
+            pid_start: start,
+            boot_id: boot_id()?,
         })
     }
 
     /// Whether it still runs; a zombie does not.
     pub fn is_alive(&self) -> bool {
-        boot_id().is_ok_and(|boot| boot == self.boot_id)
-            && start_time(self.pid).is_some_and(|(start, dead)| start == self.pid_start && !dead)
+        self.is_of_this_boot() && self.stamp().is_alive()
     }
 
     /// Takes hold of it, if it still runs.
-    pub fn hold(&self) -> Option<Running> {
-        // Held first, looked at second: from then on the number means this process.
-        let held = PidFd::open(self.pid).ok()?;
-        self.is_alive().then_some(Running(held))
+    pub fn hold(&self) -> Option<PidFd> {
+        self.is_of_this_boot().then(|| self.stamp().hold())?
     }
-}
 
-/// A process that is held: a signal cannot reach another one.
-#[derive(Debug)]
-pub struct Running(PidFd);
+    fn is_of_this_boot(&self) -> bool {
+        boot_id().is_ok_and(|boot| boot == self.boot_id)
+    }
 
-impl Running {
-    /// Asks it to stop.
-    ///
-    /// # Errors
-    /// `ESRCH` when it has ended, `EPERM` when it is another user's.
-    pub fn terminate(&self) -> nix::Result<()> {
-        self.0.send(Signal::SIGTERM)
+    fn stamp(&self) -> ProcessStamp {
+        ProcessStamp {
+            pid: self.pid,
+            start: self.pid_start,
+        }
     }
 }
 
@@ -70,15 +59,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_is_known_by_more_than_its_number() {
-        let me = ProcessStamp::of(std::process::id()).unwrap();
+    fn a_process_is_known_by_more_than_its_pid() {
+        let me = JobProcess::of(std::process::id()).unwrap();
         assert!(me.is_alive() && me.hold().is_some());
-        let earlier = ProcessStamp {
+        let earlier = JobProcess {
             pid_start: me.pid_start - 1,
             ..me.clone()
         };
         assert!(!earlier.is_alive() && earlier.hold().is_none());
-        let other_boot = ProcessStamp {
+        let other_boot = JobProcess {
             boot_id: "another".into(),
             ..me
         };
@@ -88,11 +77,11 @@ mod tests {
     #[test]
     fn a_zombie_is_dead() {
         let mut child = std::process::Command::new("/bin/true").spawn().unwrap();
-        let stamp = ProcessStamp::of(child.id()).unwrap();
+        let stamp = JobProcess::of(child.id()).unwrap();
         while stamp.is_alive() {
             std::thread::yield_now();
         }
-        // Not waited for until now: its number was still its own.
+        // Not waited for until now: its pid was still its own.
         assert!(stamp.hold().is_none());
         child.wait().unwrap();
     }

@@ -1,7 +1,7 @@
 //! The record of a job: what it is, how far it is, how it ended. It must never hold a secret, nor
 //! grow without bound.
 
-use super::{JobId, ProcessStamp};
+use super::{JobId, JobProcess};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::from_json;
 use crate::model::printable::json;
@@ -103,7 +103,7 @@ pub struct JobRecord {
     pub progress: Option<Progress>,
     /// Who works on it.
     #[serde(flatten)]
-    pub process: ProcessStamp,
+    pub process: JobProcess,
     /// When it began.
     pub started: Timestamp,
     /// When this was written.
@@ -124,7 +124,7 @@ pub struct JobRecord {
 
 impl JobRecord {
     /// Of a job that starts now, worked on by `process`. `args` are those after the program's name.
-    pub fn new(job: JobId, process: ProcessStamp, command: &str, args: &[String]) -> Self {
+    pub fn new(job: JobId, process: JobProcess, command: &str, args: &[String]) -> Self {
         let now = Timestamp::now();
         let host = nix::unistd::gethostname().unwrap_or_default();
         Self {
@@ -241,7 +241,7 @@ mod tests {
 
     fn record() -> JobRecord {
         let id = JobId::generate(Timestamp::now()).unwrap();
-        let me = ProcessStamp::of(std::process::id()).unwrap();
+        let me = JobProcess::of(std::process::id()).unwrap();
         JobRecord::new(id, me, "snapshot", &["snapshot".into(), "vda".into()])
     }
 

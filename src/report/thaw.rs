@@ -1,25 +1,26 @@
 //! What dead runs had left frozen, held or slowed down.
 
 use super::Report;
-use crate::freeze::{OwedReport, ThawReport};
+use crate::freeze::ThawReport;
+use crate::hooks::PendingReport;
 use crate::model::printable::one_line;
 use serde_json::json;
 use std::fmt::Write;
 
 /// What `thaw` reports.
-pub fn report(report: &ThawReport, owed: &OwedReport) -> Report {
+pub fn report(report: &ThawReport, owed: &PendingReport) -> Report {
     let mut text = String::new();
     let mut mounts = Vec::new();
     for mount in &report.mounts {
         let target = mount.target.mount_point.display().to_string();
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "{}", one_line(&mount.told()));
+        let _ = writeln!(text, "{}", one_line(&mount.message()));
         let (outcome, why) = (mount.outcome.word(), mount.outcome.why());
         mounts.push(json!({"target": target, "outcome": outcome, "why": why}));
     }
     let mut postscripts = Vec::new();
     for one in &owed.postscripts {
-        let _ = writeln!(text, "{}", one_line(&one.told()));
+        let _ = writeln!(text, "{}", one_line(&one.message()));
         let path = one.path.display().to_string();
         postscripts.push(json!({"postscript": path, "status": one.record.status}));
     }

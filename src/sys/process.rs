@@ -6,6 +6,7 @@
     reason = "signal dispositions and raw descriptors have no safe wrapper"
 )]
 
+use crate::error::{IoContext, Result};
 use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::sys::prctl::set_pdeathsig;
@@ -15,6 +16,7 @@ use nix::unistd::{ForkResult, fork};
 use std::io::IoSliceMut;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command};
 
 /// The most descriptors that one message can carry: `SCM_MAX_FD` in `include/net/scm.h`.
@@ -47,8 +49,9 @@ fn stat_fields(pid: u32) -> Option<String> {
 ///
 /// # Errors
 /// `/proc` is not mounted.
-pub fn boot_id() -> std::io::Result<String> {
-    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+pub fn boot_id() -> Result<String> {
+    let path = Path::new("/proc/sys/kernel/random/boot_id");
+    let text = std::fs::read_to_string(path).io_context("read", path)?;
     Ok(text.trim().to_owned())
 }
 

@@ -1,20 +1,12 @@
 //! What tells one life of the machine from another. It only asks.
 
 use super::attached::failed;
-use crate::error::{IoContext, Result};
+use crate::error::Result;
 use nix::time::{ClockId, clock_gettime};
-use std::path::Path;
 use std::time::Duration;
 
 /// Looks at the clocks, of which the one with the shortest time between them counts.
 const LOOKS: usize = 8;
-
-/// `/proc/sys/kernel/random/boot_id`.
-pub(super) fn boot_id() -> Result<String> {
-    let path = Path::new("/proc/sys/kernel/random/boot_id");
-    let text = std::fs::read_to_string(path).io_context("read", path)?;
-    Ok(text.trim().to_owned())
-}
 
 /// How long the machine has been suspended or hibernated since it was started: one clock goes on
 /// then, the other does not. Its disks may have been elsewhere.

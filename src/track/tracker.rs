@@ -3,7 +3,6 @@
 
 use super::attached::failed;
 use super::disk::{DiskMarks, DiskTracker, dev_of, key};
-use super::machine::boot_id;
 use super::mark_layout::{MarkLayout, Page, RENEW_FROM};
 use super::pins::PinDir;
 use super::programs::{PinnedPrograms, Programs, map_id, new_marks};
@@ -11,6 +10,7 @@ use super::source::Epoch;
 use super::sysfs;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Bytes, DevNumber};
+use crate::sys::process::boot_id;
 use aya::maps::{Array, Map, MapData};
 use std::fmt;
 

@@ -301,7 +301,7 @@ fn the_emergency_thaw_finds_what_two_dead_processes_left() {
         assert!(!expedited(run_dir.path()));
         let outcomes: Vec<_> = report.mounts.iter().map(|m| m.outcome.clone()).collect();
         assert_eq!(outcomes, [MountOutcome::Thawed, MountOutcome::Thawed]);
-        let told = report.mounts[0].told();
+        let told = report.mounts[0].message();
         assert!(told.contains(mounts[0].path()), "{told}");
         assert!(told.contains("the kernel does not tell"), "{told}");
         assert_thawed(&ours);
@@ -343,7 +343,7 @@ fn past_its_deadline_a_guardian_that_is_stopped_is_trusted_no_more() {
         report.verdict().unwrap();
         let outcomes: Vec<_> = report.mounts.iter().map(|m| m.outcome.clone()).collect();
         assert_eq!(outcomes, [MountOutcome::Thawed, MountOutcome::Thawed]);
-        let told = report.mounts[0].told();
+        let told = report.mounts[0].message();
         assert!(told.contains("long after its deadline"), "{told}");
         assert!(!runs(engine.guardian), "it could wake up");
         assert_thawed(&all);

@@ -12,7 +12,7 @@ use stillpoint::format::{
     Trailer, VERSION, VaultInfo, decode_chunk, decode_index, encode_chunk, encode_index, hash_of,
     open_object, seal_object,
 };
-use stillpoint::job::{JobFolder, JobId, JobRecord, ProcessStamp, State};
+use stillpoint::job::{JobFolder, JobId, JobProcess, JobRecord, State};
 use stillpoint::model::{
     BLOCK_SIZE, BlockIndex, Content, ObjectId, Run, RunMap, SnapshotId, printable,
 };
@@ -311,7 +311,7 @@ mod job_record {
     }
 
     pub fn seeds() -> Vec<Vec<u8>> {
-        let me = ProcessStamp::of(std::process::id()).unwrap();
+        let me = JobProcess::of(std::process::id()).unwrap();
         let mut record = JobRecord::new(id(), me, "snapshot", &["snapshot".into(), "vda".into()]);
         record.state = State::Failed;
         record.exit_code = Some(1);

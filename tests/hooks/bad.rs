@@ -8,7 +8,7 @@ use std::fs;
 use std::process::Stdio;
 use std::time::Duration;
 use stillpoint::format::HookStatus;
-use stillpoint::freeze::{HookOptions, HookOutcome, Hooks};
+use stillpoint::hooks::{HookOptions, HookOutcome, Hooks};
 
 /// Whether a process runs (a zombie does not).
 fn runs(pid: &str) -> bool {

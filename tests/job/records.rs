@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 use stillpoint::ErrorKind;
-use stillpoint::job::{JobFolder, JobId, JobRecord, Keep, ProcessStamp, State};
+use stillpoint::job::{JobFolder, JobId, JobProcess, JobRecord, Keep, State};
 use tempfile::TempDir;
 
 fn folder() -> (TempDir, JobFolder) {
@@ -23,16 +23,16 @@ fn id() -> JobId {
 
 /// Of this process, which is alive.
 fn record(state: State) -> JobRecord {
-    let me = ProcessStamp::of(std::process::id()).unwrap();
+    let me = JobProcess::of(std::process::id()).unwrap();
     let mut record = JobRecord::new(id(), me, "snapshot", &["snapshot".into()]);
     record.state = state;
     record
 }
 
 /// The stamp of a process that has been there.
-fn gone() -> ProcessStamp {
+fn gone() -> JobProcess {
     let mut child = Command::new("/bin/true").spawn().unwrap();
-    let stamp = ProcessStamp::of(child.id()).unwrap();
+    let stamp = JobProcess::of(child.id()).unwrap();
     child.wait().unwrap();
     stamp
 }
@@ -241,7 +241,7 @@ fn a_job_is_found_by_the_start_of_its_name() {
 #[test]
 fn what_is_old_or_too_many_goes_and_the_living_stay() {
     let (_outside, folder) = folder();
-    let put = |state: State, process: Option<ProcessStamp>, days: u64| {
+    let put = |state: State, process: Option<JobProcess>, days: u64| {
         let mut record = record(state);
         record.process = process.unwrap_or(record.process);
         folder.write(&record, false).unwrap();

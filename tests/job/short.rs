@@ -5,7 +5,7 @@ use crate::cli::lab::Lab;
 use crate::hooks::Stage;
 use jiff::Timestamp;
 use serde_json::Value;
-use stillpoint::job::{JobFolder, JobId, JobRecord, ProcessStamp, State};
+use stillpoint::job::{JobFolder, JobId, JobProcess, JobRecord, State};
 
 /// What runners keep, in bytes.
 const TAIL: usize = 12_000;
@@ -49,7 +49,7 @@ fn a_list_of_many_jobs_says_how_many_more_there_are() {
         return;
     };
     let folder = JobFolder::make(&lab.path("jobs")).unwrap();
-    let me = ProcessStamp::of(std::process::id()).unwrap();
+    let me = JobProcess::of(std::process::id()).unwrap();
     let mut ids = Vec::new();
     for n in 0..1000 {
         let at = Timestamp::from_millisecond(1_700_000_000_000 + n).unwrap();

@@ -5,6 +5,7 @@ use super::wait::until_it_ends;
 use crate::error::{Error, ErrorKind, Result};
 use crate::report::{self, Report};
 use nix::errno::Errno;
+use nix::sys::signal::Signal;
 use std::time::Instant;
 
 pub fn run(args: &JobCancelArgs, common: &Common) -> Result<Report> {
@@ -13,7 +14,7 @@ pub fn run(args: &JobCancelArgs, common: &Common) -> Result<Report> {
     let before = folder.look(id)?;
     // Gone between our look and this: the record says how it ended.
     if let Some(running) = before.process.hold().filter(|_| !before.state.is_end()) {
-        match running.terminate() {
+        match running.send(Signal::SIGTERM) {
             Ok(()) | Err(Errno::ESRCH) => {}
             Err(errno) => {
                 let what = format!("cannot stop job {id}");

@@ -6,7 +6,7 @@ use super::super::progress::Progress as Shown;
 use super::keeper::RecordKeeper;
 use crate::engine::{Event, Monitor};
 use crate::error::{Error, ErrorKind, Result};
-use crate::job::{JobId, JobRecord, MAX_WARNINGS, ProcessStamp, Progress, State};
+use crate::job::{JobId, JobProcess, JobRecord, MAX_WARNINGS, Progress, State};
 use crate::model::exit::code;
 use crate::report::{self, Report};
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -211,7 +211,7 @@ pub(super) fn record_of_this(
     common: &Common,
     state: State,
 ) -> Result<JobRecord> {
-    let me = ProcessStamp::of(std::process::id())?;
+    let me = JobProcess::of(std::process::id())?;
     let mut record = JobRecord::new(id, me, command, &arguments());
     record.detached = common.as_job.is_some();
     record.state = state;

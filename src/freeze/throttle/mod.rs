@@ -12,17 +12,14 @@ mod note;
 pub use keeper::throttle_keeper_main;
 pub use note::undo_throttles;
 
-use super::helper::{Helper, Role};
-use super::record::{escape, new_name, open_run_dir};
 use crate::error::{Error, ErrorKind, Result};
+use crate::helper::{Helper, Role, escape, new_note, open_run_dir, recv, send};
 use crate::model::{BLOCK_SIZE, Bytes, DevNumber};
 use crate::sys::io_limit::{IoGroups, WriteLimit};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{MsgFlags, recv, send};
-use note::{Held, Note, THROTTLES, TurnsLock, give_controller, undo};
+use note::{GroupLimit, THROTTLES, ThrottleNote, give_controller, take_turn, undo};
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -64,7 +61,7 @@ pub struct Throttle {
     groups: IoGroups,
     run_dir: PathBuf,
     path: PathBuf,
-    held: Vec<Held>,
+    held: Vec<GroupLimit>,
     since: Instant,
     /// Closing it has the keeper undo what is left, and end.
     _socket: OwnedFd,
@@ -80,13 +77,13 @@ impl Throttle {
         let run_dir = options.run_dir.clone();
         open_run_dir(&run_dir)?;
         let groups = find_groups(&run_dir)?;
-        let path = new_name(&run_dir, THROTTLES)?;
+        let path = new_note(&run_dir, THROTTLES)?;
         let (keeper, socket) = start_keeper(&options.program, &path)?;
-        let turn = TurnsLock::take(&run_dir)?;
+        let turn = take_turn(&run_dir)?;
         give_controller(&groups, &run_dir)?;
         let held = plan(&groups, options);
         // Also where nothing is to be limited: it takes the controller back.
-        let noted = Note::new(&groups, held.as_deref().unwrap_or_default())?.write(&path);
+        let noted = ThrottleNote::new(&groups, held.as_deref().unwrap_or_default())?.write(&path);
         drop(turn);
         let throttle = Self {
             groups,
@@ -113,7 +110,7 @@ impl Throttle {
     /// Slows down again; not any more when it has lasted too long.
     pub fn press(&self) {
         // While nobody puts back what was in force before: what is set after that, nobody knows of.
-        let Ok(_turn) = TurnsLock::take(&self.run_dir) else {
+        let Ok(_turn) = take_turn(&self.run_dir) else {
             return;
         };
         let is_noted = self.path.exists() && !self.keeper.has_ended(Duration::ZERO);
@@ -171,7 +168,7 @@ fn cannot(top: &Path) -> impl FnOnce(io::Error) -> Error {
 }
 
 /// Which limits to set. The rate is shared by the groups that write.
-fn plan(groups: &IoGroups, options: &ThrottleOptions) -> Result<Vec<Held>> {
+fn plan(groups: &IoGroups, options: &ThrottleOptions) -> Result<Vec<GroupLimit>> {
     let names = groups.groups().map_err(cannot(groups.top()))?;
     let disks: Vec<String> = options.disks.iter().map(DevNumber::to_string).collect();
     let places: Vec<(&OsString, &String)> = names
@@ -196,7 +193,7 @@ fn plan(groups: &IoGroups, options: &ThrottleOptions) -> Result<Vec<Held>> {
     let mut held = Vec::new();
     for (name, disk) in places {
         let before = groups.limit(name, disk).map_err(cannot(groups.top()))?;
-        held.push(Held {
+        held.push(GroupLimit {
             group: escape(Path::new(name)),
             disk: disk.clone(),
             before,
@@ -208,17 +205,13 @@ fn plan(groups: &IoGroups, options: &ThrottleOptions) -> Result<Vec<Held>> {
 
 fn start_keeper(program: &Path, note: &Path) -> Result<(Helper, OwnedFd)> {
     let (keeper, socket) = Helper::start(program, ROLE)?;
-    let failed = |errno: nix::Error| {
-        let message = "the throttle's keeper did not get ready; nothing was limited";
-        Error::new(ErrorKind::Failed, message).with_source(errno)
-    };
-    let path = note.as_os_str().as_bytes();
-    send(socket.as_raw_fd(), path, MsgFlags::MSG_NOSIGNAL).map_err(failed)?;
-    let within = PollTimeout::try_from(READY_WITHIN).unwrap_or(PollTimeout::MAX);
-    let mut ready = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
-    poll(&mut ready, within).map_err(failed)?;
-    match recv(socket.as_raw_fd(), &mut [0; 1], MsgFlags::MSG_DONTWAIT).map_err(failed)? {
-        1 => Ok((keeper, socket)),
-        _ => Err(failed(nix::Error::ESRCH)),
+    let message = "the throttle's keeper did not get ready; nothing was limited";
+    let failed = Error::new(ErrorKind::Failed, message);
+    if let Err(errno) = send(&socket, &note.as_os_str().as_bytes()) {
+        return Err(failed.with_source(errno));
+    }
+    match recv(&socket, READY_WITHIN) {
+        Ok(()) => Ok((keeper, socket)),
+        Err(_) => Err(failed),
     }
 }

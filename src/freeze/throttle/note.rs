@@ -3,18 +3,18 @@
 
 use super::is_gone;
 use crate::error::{Error, ErrorKind, IoContext, Result};
-use crate::freeze::record::{boot_id, escape, list};
-use crate::freeze::stamp::ProcessStamp;
+use crate::helper::{FileLock, ProcessStamp, escape, list_notes};
 use crate::sys::io_limit::{IoGroups, WriteLimit};
 use crate::sys::mountinfo::unescape;
+use crate::sys::process::boot_id;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How the names of notes begin.
 pub(super) const THROTTLES: &str = "throttle-";
@@ -28,7 +28,7 @@ const LOCK_WITHIN: Duration = Duration::from_secs(5);
 
 /// One limit: of a group, on a disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Held {
+pub(super) struct GroupLimit {
     /// Its name below the top, escaped as paths in records are.
     pub(super) group: String,
     /// `MAJOR:MINOR`.
@@ -37,7 +37,7 @@ pub(super) struct Held {
     pub(super) during: WriteLimit,
 }
 
-impl Held {
+impl GroupLimit {
     pub(super) fn group(&self) -> OsString {
         OsString::from_vec(unescape(self.group.as_bytes()))
     }
@@ -45,47 +45,26 @@ impl Held {
 
 /// What one run has limited, or was about to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Note {
+pub(super) struct ThrottleNote {
     version: u32,
     boot_id: String,
     engine: ProcessStamp,
     top: String,
-    held: Vec<Held>,
+    held: Vec<GroupLimit>,
 }
 
 /// One run at a time changes what the groups are given.
-pub(super) struct TurnsLock(#[expect(dead_code, reason = "held, never read")] File);
-
-impl TurnsLock {
-    pub(super) fn take(run_dir: &Path) -> Result<Self> {
-        let path = run_dir.join("throttle.lock");
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW)
-            .open(&path)
-            .io_context("open the lock", &path)?;
-        let until = Instant::now() + LOCK_WITHIN;
-        loop {
-            match file.try_lock() {
-                Ok(()) => return Ok(Self(file)),
-                Err(TryLockError::WouldBlock) if Instant::now() < until => {}
-                Err(TryLockError::WouldBlock) => {
-                    let message = format!("another process holds {}", path.display());
-                    return Err(Error::new(ErrorKind::Busy, message));
-                }
-                Err(TryLockError::Error(error)) => return Err(error).io_context("lock", &path),
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
+pub(super) fn take_turn(run_dir: &Path) -> Result<FileLock> {
+    let path = run_dir.join("throttle.lock");
+    FileLock::take(&path, LOCK_WITHIN, &|| Ok(()))?.ok_or_else(|| {
+        let message = format!("another process holds {}", path.display());
+        Error::new(ErrorKind::Busy, message)
+    })
 }
 
-impl Note {
+impl ThrottleNote {
     /// That this process limits these. `enabled`: it has given the groups the io controller.
-    pub(super) fn new(groups: &IoGroups, held: &[Held]) -> Result<Self> {
+    pub(super) fn new(groups: &IoGroups, held: &[GroupLimit]) -> Result<Self> {
         Ok(Self {
             version: VERSION,
             boot_id: boot_id()?,
@@ -119,7 +98,7 @@ impl Note {
             let message = format!("{} is no note of a throttle", path.display());
             Error::new(ErrorKind::Damaged, message).with_source(error)
         })?;
-        let plain = |held: &Held| {
+        let plain = |held: &GroupLimit| {
             let name = held.group();
             let mut parts = Path::new(&name).components();
             let one = matches!(parts.next(), Some(std::path::Component::Normal(_)));
@@ -164,7 +143,7 @@ pub(super) fn give_controller(groups: &IoGroups, run_dir: &Path) -> Result<()> {
 /// Takes it back where it was us, and nobody of ours needs it any more. Needs the lock.
 fn take_controller(groups: &IoGroups, run_dir: &Path) -> Result<()> {
     let path = run_dir.join(CONTROLLER);
-    if !path.exists() || !list(run_dir, THROTTLES)?.is_empty() {
+    if !path.exists() || !list_notes(run_dir, THROTTLES)?.is_empty() {
         return Ok(());
     }
     if fs::read_to_string(&path).ok() == boot_id().ok() {
@@ -176,8 +155,8 @@ fn take_controller(groups: &IoGroups, run_dir: &Path) -> Result<()> {
 
 /// Puts in force again what the note at `path` says, and removes it. Nothing to do when it is gone.
 pub(super) fn undo(run_dir: &Path, path: &Path) -> Result<bool> {
-    let _turn = TurnsLock::take(run_dir)?;
-    let note = match Note::read(path) {
+    let _turn = take_turn(run_dir)?;
+    let note = match ThrottleNote::read(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
         other => other?,
     };
@@ -205,8 +184,8 @@ pub(super) fn undo(run_dir: &Path, path: &Path) -> Result<bool> {
 pub fn undo_throttles(run_dir: &Path) -> Result<usize> {
     let mut undone = 0;
     let mut first = Ok(());
-    for path in list(run_dir, THROTTLES)? {
-        let note = Note::read(&path);
+    for path in list_notes(run_dir, THROTTLES)? {
+        let note = ThrottleNote::read(&path);
         if matches!(&note, Ok(note) if note.boot_id == boot_id()? && note.engine.is_alive()) {
             continue;
         }

@@ -1,5 +1,5 @@
-//! A process that is named in a record, told from a later one that has its number. It must never
-//! signal another than the one that was meant.
+//! A process that is named in a record or note, told from a later one with the same pid. It must
+//! never signal another process than the one that was meant.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::pidfd::PidFd;
@@ -9,17 +9,21 @@ use serde::{Deserialize, Serialize};
 use std::fs;
 use std::time::Duration;
 
-/// A process, told from a later one with the same number.
+/// A process, told from a later one with the same pid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct ProcessStamp {
-    pub(super) pid: u32,
+pub struct ProcessStamp {
+    /// Its pid.
+    pub pid: u32,
     /// When it began, in clock ticks since boot.
-    pub(super) start: u64,
+    pub start: u64,
 }
 
 impl ProcessStamp {
-    /// Of a process that is alive now.
-    pub(super) fn of(pid: u32) -> Result<Self> {
+    /// Of a process that is there now.
+    ///
+    /// # Errors
+    /// It is gone, or `/proc` is not mounted.
+    pub fn of(pid: u32) -> Result<Self> {
         let start = start_time(pid).map(|(start, _)| start);
         let start = start.ok_or_else(|| {
             let message = format!("process {pid} is gone, or /proc is not mounted");
@@ -29,27 +33,30 @@ impl ProcessStamp {
     }
 
     /// Whether it still runs. One that was killed but has a thread stuck in the kernel does not.
-    pub(super) fn is_alive(self) -> bool {
+    pub fn is_alive(self) -> bool {
         start_time(self.pid).is_some_and(|(start, dead)| start == self.start && !dead)
     }
 
-    /// Ends it, however it was stopped; answers whether it has ended within that time. One of which
-    /// a thread is stuck in the kernel has not, nor one in a frozen group of version 1.
-    pub(super) fn end(self, within: Duration) -> bool {
-        let Ok(held) = PidFd::open(self.pid) else {
+    /// Takes hold of it, if it still runs.
+    pub fn hold(self) -> Option<PidFd> {
+        // Held first, looked at second: from then on the pid means this process.
+        let held = PidFd::open(self.pid).ok()?;
+        self.is_alive().then_some(held)
+    }
+
+    /// Kills it, even if it is stopped; returns whether it exits within that time. A process with a
+    /// thread that is stuck in the kernel does not, nor one in a frozen group of version 1.
+    pub fn kill(self, within: Duration) -> bool {
+        let Some(held) = self.hold() else {
             return !self.is_alive();
         };
-        // What is held now may be a later process of that number.
-        if !self.is_alive() {
-            return true;
-        }
-        // Already ended is as good.
+        // It may have exited already.
         let _ = held.send(Signal::SIGKILL);
         held.await_end(Some(within))
     }
 
     /// The states of its threads, as in proc_pid_stat(5), that of the first one first.
-    pub(super) fn thread_states(self) -> Vec<char> {
+    pub fn thread_states(self) -> Vec<char> {
         let state = |thread: String| {
             let stat = fs::read(format!("/proc/{}/task/{thread}/stat", self.pid)).ok()?;
             let end = stat.iter().rposition(|byte| *byte == b')')?;
@@ -67,7 +74,7 @@ impl ProcessStamp {
 
     /// Whether it has threads besides the one it began with: in a dead process, those that are
     /// stuck in the kernel.
-    pub(super) fn has_threads(self) -> bool {
+    pub fn has_threads(self) -> bool {
         let same = start_time(self.pid).is_some_and(|(start, _)| start == self.start);
         let tasks = fs::read_dir(format!("/proc/{}/task", self.pid));
         same && tasks.is_ok_and(|tasks| tasks.count() > 1)
@@ -87,21 +94,22 @@ mod tests {
             start: me.start - 1,
             ..me
         };
-        assert!(!earlier.is_alive());
+        assert!(!earlier.is_alive() && earlier.hold().is_none());
+        assert!(me.hold().is_some());
     }
 
     #[test]
-    fn a_process_is_ended_and_a_later_one_of_its_number_is_not() {
+    fn a_process_is_killed_and_a_later_one_of_its_number_is_not() {
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
         let stamp = ProcessStamp::of(child.id()).unwrap();
         let earlier = ProcessStamp {
             start: stamp.start - 1,
             ..stamp
         };
-        assert!(earlier.end(Duration::ZERO), "it has ended long ago");
-        assert!(stamp.is_alive(), "another was ended");
+        assert!(earlier.kill(Duration::ZERO), "it has exited long ago");
+        assert!(stamp.is_alive(), "another was killed");
         assert_eq!(stamp.thread_states().len(), 1);
-        assert!(stamp.end(Duration::from_secs(60)));
+        assert!(stamp.kill(Duration::from_secs(60)));
         // Our own child: it has been waited for already.
         assert!(child.wait().is_err());
         assert!(!stamp.is_alive());

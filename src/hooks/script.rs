@@ -2,6 +2,7 @@
 //! the copy is what is run: a name in a folder that others can write to is never trusted twice, nor
 //! do interpreters take for the script's own what others have put beside it.
 
+use crate::format::{HookRecord, HookStatus};
 use crate::sys::lease::is_open_for_writing;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, OpenHow, ResolveFlag, SealFlag, fcntl, open, openat2};
@@ -48,7 +49,7 @@ pub(super) struct Script {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Call {
     /// Where it was found.
-    #[serde(with = "super::wire::name")]
+    #[serde(with = "super::path_bytes")]
     pub path: PathBuf,
     /// The program that its first line names.
     pub interpreter: String,
@@ -87,6 +88,51 @@ impl Script {
                 argument,
             },
         })
+    }
+}
+
+/// What the record says of two hooks of which at least one is unfit.
+pub(super) fn unfit(
+    prescript: Option<&Unfit>,
+    postscript: Option<&Unfit>,
+) -> (HookRecord, HookRecord) {
+    let one = |unfit: Option<&Unfit>, other: &str, others: Option<&Unfit>| {
+        let (status, reason) = match (unfit, others) {
+            (Some(Unfit::Absent), _) => (HookStatus::Absent, "there is none".to_owned()),
+            (Some(Unfit::Rejected(why)), _) => (HookStatus::Rejected, why.clone()),
+            (None, Some(Unfit::Rejected(_))) => (
+                HookStatus::NotRun,
+                format!("the {other} that goes with it is unfit"),
+            ),
+            (None, _) => (
+                HookStatus::NotRun,
+                format!("there is no {other} to go with it"),
+            ),
+        };
+        HookRecord::new(status, Some(reason))
+    };
+    (
+        one(prescript, "postscript", postscript),
+        one(postscript, "prescript", prescript),
+    )
+}
+
+/// Whether both hooks qualify now; if not, what is wrong with each.
+pub fn check_hooks(prescript: &Path, postscript: &Path) -> Option<(HookRecord, HookRecord)> {
+    open_both(prescript, postscript).err().map(|both| *both)
+}
+
+/// Both, before either is run: the prescript cannot change what undoes it.
+pub(super) fn open_both(
+    prescript: &Path,
+    postscript: &Path,
+) -> Result<(Script, Script), Box<(HookRecord, HookRecord)>> {
+    match (Script::open(prescript), Script::open(postscript)) {
+        (Ok(prescript), Ok(postscript)) => Ok((prescript, postscript)),
+        (prescript, postscript) => Err(Box::new(unfit(
+            prescript.err().as_ref(),
+            postscript.err().as_ref(),
+        ))),
     }
 }
 

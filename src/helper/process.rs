@@ -23,16 +23,16 @@ const NAMED_WITHIN: Duration = Duration::from_secs(15);
 /// How a helper is started, and what lists of processes call it. No name has this program's in it:
 /// who ends all processes of that name shall not end both.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Role {
+pub struct Role {
     /// The hidden command.
-    pub(super) command: &'static str,
+    pub command: &'static str,
     /// Its name: 15 bytes at most (`TASK_COMM_LEN`).
-    pub(super) name: &'static str,
+    pub name: &'static str,
 }
 
 /// A helper, held.
 #[derive(Debug)]
-pub(super) struct Helper {
+pub struct Helper {
     pid: u32,
     held: PidFd,
 }
@@ -40,7 +40,7 @@ pub(super) struct Helper {
 impl Helper {
     /// Starts `program` in this role, a socket as its standard input and with an empty environment;
     /// gives it and our end of the socket. It ends when that is closed.
-    pub(super) fn start(program: &Path, role: Role) -> Result<(Self, OwnedFd)> {
+    pub fn start(program: &Path, role: Role) -> Result<(Self, OwnedFd)> {
         let pair = socketpair(
             AddressFamily::Unix,
             SockType::SeqPacket,
@@ -79,24 +79,24 @@ impl Helper {
     }
 
     /// Its number, for messages.
-    pub(super) fn pid(&self) -> u32 {
+    pub fn pid(&self) -> u32 {
         self.pid
     }
 
     /// Ends it, if it has not ended.
-    pub(super) fn kill(&self) {
+    pub fn kill(&self) {
         // Already ended is as good.
         let _ = self.held.send(Signal::SIGKILL);
     }
 
     /// Waits for its end, but no longer than that; answers whether it has ended. One of which a
     /// thread is stuck in the kernel has not.
-    pub(super) fn has_ended(&self, within: Duration) -> bool {
+    pub fn has_ended(&self, within: Duration) -> bool {
         self.held.await_end(Some(within))
     }
 
     /// Waits for its end.
-    pub(super) fn await_end(&self) {
+    pub fn await_end(&self) {
         self.held.await_end(None);
     }
 }
@@ -105,7 +105,7 @@ impl Helper {
 /// Gives the socket over which it is spoken to; `None` when nobody has started it as a helper. All
 /// signals are blocked, and none is pending (fork(2)): it has to say what they do, and to unblock
 /// them.
-pub(super) fn begin() -> Option<OwnedFd> {
+pub fn begin() -> Option<OwnedFd> {
     let stdin = std::io::stdin();
     let kind = SFlag::from_bits_truncate(fstat(&stdin).ok()?.st_mode) & SFlag::S_IFMT;
     if kind != SFlag::S_IFSOCK {

@@ -26,7 +26,7 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 /// How a hook ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum End {
+pub(super) enum HookEnd {
     /// By itself, with this exit code.
     Exited(i32),
     /// By this signal, which was not ours.
@@ -41,78 +41,82 @@ pub(super) enum End {
 
 /// What running a hook came to.
 #[derive(Debug)]
-pub(super) struct Ended {
-    pub end: End,
+pub(super) struct HookRun {
+    pub end: HookEnd,
     /// The end of what it said.
     pub output: String,
     pub took: Duration,
-    /// Where what it has left behind may go on speaking to.
-    pub ear: Option<PipeReader>,
+    /// The read end of its output, to which what it has left behind may go on writing.
+    pub output_pipe: Option<PipeReader>,
 }
 
-impl Ended {
+impl HookRun {
     pub(super) fn not_started(why: &str) -> Self {
         Self {
-            end: End::NotStarted(why.to_owned()),
+            end: HookEnd::NotStarted(why.to_owned()),
             output: String::new(),
             took: Duration::ZERO,
-            ear: None,
+            output_pipe: None,
         }
     }
 }
 
-/// Runs a script to its end, or to that of its time. `told`: the process group, once it runs.
-/// `dies_along`: whether it is killed when this process dies.
+/// How a hook is run.
+pub(super) struct ExecuteOptions<'a> {
+    /// What it finds in its environment, beside what every hook does.
+    pub environment: &'a [(String, String)],
+    pub timeout: Duration,
+    /// Whether it is killed when this process dies.
+    pub dies_with_us: bool,
+}
+
+/// Runs a script until it exits or its time is over. `started` is called with the process group
+/// once it runs.
 pub(super) fn execute(
     script: &Script,
-    environment: &[(String, String)],
-    (timeout, dies_along): (Duration, bool),
-    told: &mut dyn FnMut(u32),
+    options: &ExecuteOptions<'_>,
+    started: &mut dyn FnMut(u32),
     cancelled: &mut dyn FnMut() -> bool,
-) -> Ended {
+) -> HookRun {
     let begun = Instant::now();
-    let (mut child, mut reader) = match start(script, environment, dies_along) {
-        Ok(started) => started,
-        Err(error) => return Ended::not_started(&format!("it cannot be started: {error}")),
+    let (mut child, mut reader) = match start(script, options) {
+        Ok(child) => child,
+        Err(error) => return HookRun::not_started(&format!("it cannot be started: {error}")),
     };
-    told(child.id());
+    started(child.id());
     let mut tail = Tail::default();
     let end = loop {
         tail.take_in(&mut reader);
         match child.try_wait() {
             Ok(Some(status)) => break end_of(status),
             Ok(None) => {}
-            Err(error) => break End::NotStarted(format!("it cannot be waited for: {error}")),
+            Err(error) => break HookEnd::NotStarted(format!("it cannot be waited for: {error}")),
         }
-        let late = begun.elapsed() >= timeout;
+        let late = begun.elapsed() >= options.timeout;
         if late || cancelled() {
             end_group(&mut child, &mut tail, &mut reader);
             break match late {
-                true => End::TimedOut(timeout.as_secs()),
-                false => End::Cancelled,
+                true => HookEnd::TimedOut(options.timeout.as_secs()),
+                false => HookEnd::Cancelled,
             };
         }
         std::thread::sleep(LOOK_EVERY);
     };
     tail.take_in(&mut reader);
-    Ended {
+    HookRun {
         end,
         output: tail.text(),
         took: begun.elapsed(),
-        ear: Some(reader),
+        output_pipe: Some(reader),
     }
 }
 
-fn start(
-    script: &Script,
-    environment: &[(String, String)],
-    dies_along: bool,
-) -> std::io::Result<(Child, PipeReader)> {
+fn start(script: &Script, options: &ExecuteOptions<'_>) -> std::io::Result<(Child, PipeReader)> {
     let (reader, writer) = std::io::pipe()?;
     let flags = fcntl(&reader, FcntlArg::F_GETFL)?;
     let flags = OFlag::from_bits_retain(flags) | OFlag::O_NONBLOCK;
     fcntl(&reader, FcntlArg::F_SETFL(flags))?;
-    // The interpreter opens the copy by this descriptor, which it inherits. The keeper has one
+    // The interpreter opens the copy by this descriptor, which it inherits. The supervisor has one
     // thread, so no other process can be started meanwhile.
     let inherited = script.text.as_fd();
     let call = &script.call;
@@ -127,13 +131,18 @@ fn start(
         .env("LANG", "C.UTF-8")
         .envs(language(call))
         .env("STILLPOINT_HOOK", &call.path)
-        .envs(environment.iter().map(|(name, value)| (name, value)))
+        .envs(
+            options
+                .environment
+                .iter()
+                .map(|(name, value)| (name, value)),
+        )
         .current_dir("/")
         .process_group(0)
         .stdin(Stdio::null())
         .stdout(writer.try_clone()?)
         .stderr(writer);
-    if dies_along {
+    if options.dies_with_us {
         die_with_starter(&mut command);
     }
     let child = command.spawn();
@@ -157,11 +166,11 @@ fn language(call: &Call) -> Option<(&'static str, &'static str)> {
         })
 }
 
-fn end_of(status: ExitStatus) -> End {
+fn end_of(status: ExitStatus) -> HookEnd {
     match (status.code(), status.signal()) {
-        (Some(code), _) => End::Exited(code),
-        (None, Some(signal)) => End::Signalled(signal),
-        (None, None) => End::Exited(-1),
+        (Some(code), _) => HookEnd::Exited(code),
+        (None, Some(signal)) => HookEnd::Signalled(signal),
+        (None, None) => HookEnd::Exited(-1),
     }
 }
 

@@ -1,16 +1,15 @@
-//! The engine's hand on the two hooks: prescript, postscript, and never the one without the other.
+//! The engine's side of the two hooks: it has a supervisor run the prescript and the postscript,
+//! never the one without the other.
 
-use super::HOOK_KEEPER_COMMAND;
+use super::HOOK_SUPERVISOR_COMMAND;
 use super::execute::{GONE_WITHIN, GRACE};
-use super::keeper::open_both;
-use super::lock::HookLock;
 use super::note::NOTES;
-use super::script::Script;
-use super::wire::{Answer, HookOrder, Order, Silence, hear, say, say_with};
+use super::script::{Script, open_both};
+use super::wire::{HookReply, HookRequest, HookSetup};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::format::{HookRecord, HookStatus};
-use crate::freeze::helper::{Helper, Role};
-use crate::freeze::record::new_name;
+use crate::helper::{FileLock, Helper, NoMessage, Role, new_note, open_run_dir};
+use crate::helper::{recv, send, send_with_fds};
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::socket::{Shutdown, shutdown};
 use nix::unistd::Pid;
@@ -20,11 +19,16 @@ use std::time::{Duration, Instant};
 
 /// How often the engine looks whether it shall stop.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// What a keeper may take beyond a hook's own time.
+/// What a supervisor may take beyond a hook's own time.
 const MARGIN: Duration = Duration::from_secs(5);
 
+/// The lock in the run directory of the run that holds applications: one of a host at a time,
+/// whichever disks it is of, as the postscript of one would let go what the other holds. Engine and
+/// supervisor both hold it; it is free when the last of them has exited.
+pub(super) const LOCK: &str = "hooks.lock";
+
 const ROLE: Role = Role {
-    command: HOOK_KEEPER_COMMAND,
+    command: HOOK_SUPERVISOR_COMMAND,
     name: "hook-keeper",
 };
 
@@ -41,9 +45,9 @@ pub struct HookOptions {
     pub hold: Duration,
     /// What both find in their environment, beside what every hook does.
     pub environment: Vec<(String, String)>,
-    /// The program that becomes the keeper.
+    /// The program that becomes the supervisor.
     pub program: PathBuf,
-    /// Where it is put down that a postscript is owed, and where the lock is.
+    /// Where the note of a pending postscript is kept, and the lock.
     pub run_dir: PathBuf,
 }
 
@@ -60,19 +64,18 @@ pub enum HookOutcome {
     Stopped(Error, HookRecord),
 }
 
-/// What a second keeper is given like the first.
+/// What every supervisor is given, the first and one that takes over.
 #[derive(Clone, Copy)]
-pub(super) struct Kept<'a> {
-    pub(super) lock: &'a HookLock,
+pub(super) struct Handover<'a> {
+    pub(super) lock: &'a FileLock,
     pub(super) postscript: &'a Script,
     pub(super) note: &'a Path,
 }
 
-/// A keeper that runs, and the lock and postscript that another one needs when it does not do its
-/// work.
-struct Held {
-    keeper: Keeper,
-    lock: HookLock,
+/// A supervisor that runs, and what a second one needs if the first dies or hangs.
+struct ActiveHooks {
+    supervisor: SupervisorHandle,
+    lock: FileLock,
     postscript: Script,
     note: PathBuf,
 }
@@ -81,7 +84,7 @@ struct Held {
 pub struct Hooks {
     options: HookOptions,
     /// Present from before the prescript until after the postscript.
-    held: Option<Held>,
+    active: Option<ActiveHooks>,
 }
 
 impl Hooks {
@@ -89,7 +92,7 @@ impl Hooks {
     pub fn new(options: HookOptions) -> Self {
         Self {
             options,
-            held: None,
+            active: None,
         }
     }
 
@@ -97,10 +100,13 @@ impl Hooks {
     /// postscript run.
     ///
     /// # Errors
-    /// `stop`'s before anything was run; `Failed`: no keeper can be started, and nothing was run.
+    /// `stop`'s before anything was run; `Failed`: no supervisor can be started, and nothing was
+    /// run.
     pub fn pre(&mut self, stop: &dyn Fn() -> Result<()>) -> Result<HookOutcome> {
         let options = &self.options;
-        let Some(lock) = HookLock::take(&options.run_dir, options.timeout, stop)? else {
+        open_run_dir(&options.run_dir)?;
+        let path = options.run_dir.join(LOCK);
+        let Some(lock) = FileLock::take(&path, options.timeout, stop)? else {
             return Ok(HookOutcome::Unfit(taken(options.timeout), not_run()));
         };
         let (prescript, postscript) = match open_both(&options.prescript, &options.postscript) {
@@ -110,36 +116,36 @@ impl Hooks {
                 return Ok(HookOutcome::Unfit(prescript, postscript));
             }
         };
-        let note = new_name(&options.run_dir, NOTES)?;
-        let kept = Kept {
+        let note = new_note(&options.run_dir, NOTES)?;
+        let handover = Handover {
             lock: &lock,
             postscript: &postscript,
             note: &note,
         };
-        let keeper = Keeper::start(options, kept, Some(&prescript))?;
+        let supervisor = SupervisorHandle::start(options, handover, Some(&prescript))?;
         if !matches!(
-            keeper.answer(Instant::now() + MARGIN, stop)?,
-            Ok(Answer::Ready)
+            supervisor.reply(Instant::now() + MARGIN, stop)?,
+            Ok(HookReply::Ready)
         ) {
             let why = "the process that runs hooks did not start";
             return Ok(HookOutcome::Unfit(failed(why), not_run()));
         }
-        let asked = say(&keeper.socket, &Order::Pre);
-        let held = self.held.insert(Held {
-            keeper,
+        let asked = send(&supervisor.socket, &HookRequest::Pre);
+        let active = self.active.insert(ActiveHooks {
+            supervisor,
             lock,
             postscript,
             note,
         });
         let until = Instant::now() + options.timeout + GRACE + GONE_WITHIN + MARGIN;
         let ended = match asked {
-            Ok(()) => held.keeper.ended(until, stop),
+            Ok(()) => active.supervisor.ended(until, stop),
             Err(_) => Ok(None),
         };
         let report = match ended {
             Ok(Some(report)) => report,
             Ok(None) => {
-                held.keeper.kill();
+                active.supervisor.kill();
                 failed("the process that ran it is gone, or does not answer")
             }
             Err(stopped) => return Ok(HookOutcome::Stopped(stopped, self.post(false))),
@@ -151,78 +157,86 @@ impl Hooks {
         Ok(HookOutcome::Failed(report, post))
     }
 
-    /// Runs the postscript. `cut`: the instant has been had. It is not stopped by anything but its
-    /// own time: applications wait for it.
+    /// Runs the postscript. `cut`: whether the cut was made. Nothing stops it but its own time
+    /// limit: applications wait for it.
     pub fn post(&mut self, cut: bool) -> HookRecord {
-        let Some(mut held) = self.held.take() else {
+        let Some(mut active) = self.active.take() else {
             return not_run();
         };
-        if let Some(report) = held.keeper.post(cut, self.options.timeout) {
+        if let Some(report) = active.supervisor.post(cut, self.options.timeout) {
             return report;
         }
-        // It is gone, or stopped. Whether the postscript had begun cannot be told: rather twice
-        // than not at all, but not both at once.
-        held.keeper.kill();
-        let kept = Kept {
-            lock: &held.lock,
-            postscript: &held.postscript,
-            note: &held.note,
+        // The supervisor is gone, or stopped. Whether the postscript had begun is unknown: better
+        // run it twice than not at all, but not two at once.
+        active.supervisor.kill();
+        let handover = Handover {
+            lock: &active.lock,
+            postscript: &active.postscript,
+            note: &active.note,
         };
-        post_anew(&self.options, kept, cut)
+        run_postscript(&self.options, handover, cut)
     }
 }
 
-/// Has a new keeper run the postscript.
-pub(super) fn post_anew(options: &HookOptions, kept: Kept<'_>, cut: bool) -> HookRecord {
-    let Ok(mut keeper) = Keeper::start(options, kept, None) else {
+/// Has a new supervisor run the postscript.
+pub(super) fn run_postscript(
+    options: &HookOptions,
+    handover: Handover<'_>,
+    cut: bool,
+) -> HookRecord {
+    let Ok(mut supervisor) = SupervisorHandle::start(options, handover, None) else {
         return failed("no process could be started to run it");
     };
-    let answer = keeper.answer(Instant::now() + MARGIN, &|| Ok(()));
-    if !matches!(answer, Ok(Ok(Answer::Ready))) {
+    let reply = supervisor.reply(Instant::now() + MARGIN, &|| Ok(()));
+    if !matches!(reply, Ok(Ok(HookReply::Ready))) {
         return failed("the process that runs hooks did not start");
     }
-    keeper.post(cut, options.timeout).unwrap_or_else(|| {
-        keeper.kill();
+    supervisor.post(cut, options.timeout).unwrap_or_else(|| {
+        supervisor.kill();
         failed("the process that ran it was killed, or does not answer")
     })
 }
 
 impl Drop for Hooks {
     fn drop(&mut self) {
-        let Some(held) = self.held.take() else {
+        let Some(active) = self.active.take() else {
             return;
         };
-        // It hears that nobody is there any more, ends a prescript that still runs, and runs the
-        // postscript; which is worth waiting for.
-        let _ = shutdown(held.keeper.socket.as_raw_fd(), Shutdown::Both);
+        // The supervisor sees the socket close, ends a prescript that still runs, and runs the
+        // postscript, which is worth waiting for.
+        let _ = shutdown(active.supervisor.socket.as_raw_fd(), Shutdown::Both);
         let patience = self.options.timeout + 2 * (GRACE + GONE_WITHIN) + MARGIN;
-        held.keeper.helper.has_ended(patience);
+        active.supervisor.helper.has_ended(patience);
     }
 }
 
 /// A process that runs hooks.
-struct Keeper {
+struct SupervisorHandle {
     helper: Helper,
     socket: OwnedFd,
     /// The process group of the hook that it runs, or has run last.
     group: Option<Pid>,
 }
 
-impl Keeper {
-    fn start(options: &HookOptions, kept: Kept<'_>, prescript: Option<&Script>) -> Result<Self> {
+impl SupervisorHandle {
+    fn start(
+        options: &HookOptions,
+        handover: Handover<'_>,
+        prescript: Option<&Script>,
+    ) -> Result<Self> {
         let (helper, socket) = Helper::start(&options.program, ROLE)?;
-        let order = HookOrder {
+        let setup = HookSetup {
             prescript: prescript.map(|script| script.call.clone()),
-            postscript: kept.postscript.call.clone(),
+            postscript: handover.postscript.call.clone(),
             environment: options.environment.clone(),
             timeout_ms: milliseconds(options.timeout),
             hold_ms: milliseconds(options.hold),
-            note: std::path::absolute(kept.note).io_context("name", kept.note)?,
+            note: std::path::absolute(handover.note).io_context("name", handover.note)?,
         };
-        let mut fds = vec![kept.lock.as_fd(), kept.postscript.text.as_fd()];
+        let mut fds = vec![handover.lock.as_fd(), handover.postscript.text.as_fd()];
         fds.extend(prescript.map(|script| script.text.as_fd()));
-        let order = Order::Hooks(Box::new(order));
-        say_with(&socket, &order, &fds).map_err(|errno| {
+        let setup = HookRequest::Setup(Box::new(setup));
+        send_with_fds(&socket, &setup, &fds).map_err(|errno| {
             let message = "cannot tell the process that runs hooks what to run";
             Error::new(ErrorKind::Failed, message).with_source(errno)
         })?;
@@ -233,62 +247,63 @@ impl Keeper {
         })
     }
 
-    /// Its next answer, or why there is none until then.
-    fn answer(
+    /// Its next reply, or why there is none until then.
+    fn reply(
         &self,
         until: Instant,
         stop: &dyn Fn() -> Result<()>,
-    ) -> Result<Result<Answer, Silence>> {
+    ) -> Result<Result<HookReply, NoMessage>> {
         loop {
             stop()?;
-            match hear(&self.socket, LOOK_EVERY) {
-                Err(Silence::Waiting) if Instant::now() < until => {}
-                heard => return Ok(heard),
+            match recv(&self.socket, LOOK_EVERY) {
+                Err(NoMessage::Waiting) if Instant::now() < until => {}
+                received => return Ok(received),
             }
         }
     }
 
-    /// How the prescript ended; `None` when it is not told until then.
+    /// How the prescript ended; `None` when the supervisor does not report it until then.
     fn ended(
         &mut self,
         until: Instant,
         stop: &dyn Fn() -> Result<()>,
     ) -> Result<Option<HookRecord>> {
         loop {
-            match self.answer(until, stop)? {
-                Ok(Answer::Begun { group }) => self.group = pid(group),
-                Ok(Answer::Ended { record, .. }) => {
+            match self.reply(until, stop)? {
+                Ok(HookReply::Begun { group }) => self.group = pid(group),
+                Ok(HookReply::Ended { record, .. }) => {
                     self.group = None;
                     return Ok(Some(record));
                 }
-                Ok(Answer::Ready) | Err(_) => return Ok(None),
+                Ok(HookReply::Ready) | Err(_) => return Ok(None),
             }
         }
     }
 
-    /// Has the postscript run; `None` when it is gone or does not answer.
+    /// Has the postscript run; `None` when the supervisor is gone or does not reply.
     fn post(&mut self, cut: bool, timeout: Duration) -> Option<HookRecord> {
-        say(&self.socket, &Order::Post { cut }).ok()?;
+        send(&self.socket, &HookRequest::Post { cut }).ok()?;
         // It may be running it already, having waited too long.
         let until = Instant::now() + 2 * (timeout + GRACE + GONE_WITHIN) + MARGIN;
         loop {
-            match hear(&self.socket, LOOK_EVERY) {
-                Ok(Answer::Ended { post: true, record }) => {
+            match recv(&self.socket, LOOK_EVERY) {
+                Ok(HookReply::Ended { post: true, record }) => {
                     self.helper.has_ended(MARGIN);
                     return Some(record);
                 }
-                Ok(Answer::Begun { group }) => self.group = pid(group),
+                Ok(HookReply::Begun { group }) => self.group = pid(group),
                 Ok(_) => self.group = None,
-                Err(Silence::Waiting) if Instant::now() < until => {}
+                Err(NoMessage::Waiting) if Instant::now() < until => {}
                 Err(_) => return None,
             }
         }
     }
 
-    /// Ends it and the hook that it runs, which would hold applications once the postscript has let
-    /// them go. The hook first: as long as its parent has not waited for it, its number is its own.
-    /// A prescript whose keeper is dead is dead too; what it has started is still of its group, and
-    /// where nothing is, the number was free for no longer than it took to hear of that.
+    /// Kills the supervisor and the hook that it runs, which would hold applications again once the
+    /// postscript has let them go. The hook first: its pid cannot be reused until the supervisor,
+    /// its parent, reaps it. If the supervisor is already dead, so is the prescript
+    /// (`PR_SET_PDEATHSIG`), but its children may still be in the process group. If the group is
+    /// empty, the pid was reusable only for the moment before we noticed.
     fn kill(&mut self) {
         if let Some(group) = self.group.take() {
             let _ = killpg(group, Signal::SIGKILL);

@@ -1,11 +1,11 @@
-//! The note that a postscript is owed: written before the prescript is started, removed when the
-//! postscript has been run. Where engine and keeper have both died between the two, a later run
-//! finds it. It is believed no more than any file: what it names is judged anew.
+//! The note of a pending postscript: written before the prescript is started, removed when the
+//! postscript has been run. If engine and supervisor both die between the two, a later run finds
+//! it. It is trusted no more than any file: what it names is judged again.
 
 use crate::error::{Error, ErrorKind, IoContext, Result};
-use crate::freeze::record::boot_id;
-use crate::freeze::stamp::ProcessStamp;
+use crate::helper::ProcessStamp;
 use crate::sys::plain;
+use crate::sys::process::boot_id;
 use nix::fcntl::OFlag;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, OpenOptions};
@@ -16,24 +16,25 @@ use std::path::{Path, PathBuf};
 /// How the names of notes begin.
 pub(super) const NOTES: &str = "hooks-";
 const VERSION: u32 = 1;
-/// No note is longer, in bytes: the keeper hears no longer message either.
+/// No note is longer, in bytes; what it is made from came in one message, which is shorter.
 const MAX_NOTE: u64 = 1 << 20;
 
-/// What is owed, and by whom.
+/// A postscript that is still to be run, and the process that is to run it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Note {
+pub(super) struct PendingNote {
     version: u32,
     boot_id: String,
-    /// Who will run it, while that is alive.
-    pub(super) keeper: ProcessStamp,
-    #[serde(with = "super::wire::name")]
+    /// The process that runs it, as long as that is alive.
+    #[serde(rename = "keeper")]
+    pub(super) supervisor: ProcessStamp,
+    #[serde(with = "super::path_bytes")]
     pub(super) postscript: PathBuf,
     pub(super) environment: Vec<(String, String)>,
     pub(super) timeout_ms: u64,
 }
 
-impl Note {
-    /// That this process owes it.
+impl PendingNote {
+    /// A note that this process is to run it.
     pub(super) fn new(
         postscript: &Path,
         environment: &[(String, String)],
@@ -42,14 +43,14 @@ impl Note {
         Ok(Self {
             version: VERSION,
             boot_id: boot_id()?,
-            keeper: ProcessStamp::of(std::process::id())?,
+            supervisor: ProcessStamp::of(std::process::id())?,
             postscript: postscript.to_owned(),
             environment: environment.to_vec(),
             timeout_ms,
         })
     }
 
-    /// Puts it down at `path`, in place of what may be there, wholly or not at all.
+    /// Writes it to `path`, in place of what may be there, wholly or not at all.
     pub(super) fn write(&self, path: &Path) -> Result<()> {
         let text = serde_json::to_vec(self)
             .map_err(|error| Error::new(ErrorKind::Failed, error.to_string()))?;
@@ -69,12 +70,12 @@ impl Note {
         })
     }
 
-    /// Whether it tells of this boot: a reboot ends whatever held applications.
+    /// Whether it was written in this boot: a reboot ends whatever held applications.
     pub(super) fn is_of_this_boot(&self) -> Result<bool> {
         Ok(self.boot_id == boot_id()?)
     }
 
-    /// Reads what root alone can have put down at `path`.
+    /// Reads a note that root alone can have written to `path`.
     ///
     /// # Errors
     /// `NotFound` when it is gone, `Damaged` when it is none.
@@ -112,24 +113,24 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("hooks-1.json");
         let told = [("STILLPOINT_RUN".to_owned(), "x".to_owned())];
-        let note = Note::new(Path::new("/tmp/post"), &told, 5).unwrap();
+        let note = PendingNote::new(Path::new("/tmp/post"), &told, 5).unwrap();
         note.write(&path).unwrap();
         note.write(&path).unwrap();
-        assert_eq!(Note::read(&path).unwrap(), note);
-        assert!(note.is_of_this_boot().unwrap() && note.keeper.is_alive());
+        assert_eq!(PendingNote::read(&path).unwrap(), note);
+        assert!(note.is_of_this_boot().unwrap() && note.supervisor.is_alive());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
 
         let link = dir.path().join("link");
         symlink(&path, &link).unwrap();
-        assert!(Note::read(&link).is_err(), "a link was followed");
+        assert!(PendingNote::read(&link).is_err(), "a link was followed");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        let open = Note::read(&path).unwrap_err();
+        let open = PendingNote::read(&path).unwrap_err();
         assert_eq!(open.kind(), ErrorKind::Damaged, "{open}");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         fs::hard_link(&path, dir.path().join("second")).unwrap();
-        assert!(Note::read(&path).is_err());
+        assert!(PendingNote::read(&path).is_err());
         fs::remove_file(&path).unwrap();
-        let gone = Note::read(&path).unwrap_err();
+        let gone = PendingNote::read(&path).unwrap_err();
         assert_eq!(gone.kind(), ErrorKind::NotFound, "{gone}");
     }
 }

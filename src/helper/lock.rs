@@ -1,0 +1,58 @@
+//! Locks that die with their owners: a file that is locked by flock(2) until every descriptor of
+//! the lock is closed, in whichever process. What the file holds does not matter.
+
+use crate::error::{Error, IoContext, Result};
+use crate::sys::plain;
+use nix::fcntl::OFlag;
+use std::fs::{File, TryLockError};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// The pause between two tries.
+const RETRY_EVERY: Duration = Duration::from_millis(10);
+
+/// A lock that is held.
+#[derive(Debug)]
+pub struct FileLock(File);
+
+impl FileLock {
+    /// Takes the lock at `path`, waiting no longer than `within` for others; `None` when they still
+    /// hold it. `stop` is asked between two tries.
+    ///
+    /// # Errors
+    /// `stop`'s; what stands at `path` is no plain file, or cannot be opened or made.
+    pub fn take(
+        path: &Path,
+        within: Duration,
+        stop: &dyn Fn() -> Result<()>,
+    ) -> Result<Option<Self>> {
+        let file = plain::open_or_create(path, OFlag::O_WRONLY);
+        let file = file.io_context("open the lock", path)?;
+        let until = Instant::now() + within;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Some(Self(file))),
+                Err(TryLockError::WouldBlock) if Instant::now() >= until => return Ok(None),
+                Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(error)) => return Err(Error::io("lock", path, error)),
+            }
+            stop()?;
+            std::thread::sleep(RETRY_EVERY);
+        }
+    }
+
+    /// Takes the lock at `path` if nobody else holds it.
+    ///
+    /// # Errors
+    /// As [`FileLock::take`].
+    pub fn try_take(path: &Path) -> Result<Option<Self>> {
+        Self::take(path, Duration::ZERO, &|| Ok(()))
+    }
+}
+
+impl AsFd for FileLock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}

@@ -1,0 +1,16 @@
+//! Processes of this program that must outlive the one that started them (the guardian, the hook
+//! supervisor, the throttle's keeper), and what they share with it: how they are started and held,
+//! how they are told from later processes with the same pid, how they talk, the run directory with
+//! its notes, and locks. What such a process does is not decided here.
+
+mod channel;
+mod lock;
+mod process;
+mod run_dir;
+mod stamp;
+
+pub use channel::{NoMessage, has_message, recv, recv_with_fds, send, send_with_fds};
+pub use lock::FileLock;
+pub use process::{Helper, Role, begin};
+pub use run_dir::{check_run_dir, escape, in_memory, list_notes, new_note, open_run_dir};
+pub use stamp::ProcessStamp;

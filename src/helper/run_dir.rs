@@ -1,0 +1,122 @@
+//! The run directory: notes of what a run has frozen, held or slowed down, by which a later run
+//! finds what a dead one left. It belongs to this user alone: whoever could write to it could have
+//! any filesystem thawed, and any script run.
+
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use nix::sys::statfs::{FsType, TMPFS_MAGIC, fstatfs};
+use std::fs::{self, DirBuilder, File};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+/// No more notes of one kind than this are looked at.
+const MAX_NOTES: usize = 4096;
+/// The magic number of ramfs, `include/uapi/linux/magic.h`.
+const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
+
+/// Whether a file's filesystem is memory and nothing else: writing to it cannot block.
+pub fn in_memory(file: &File) -> bool {
+    fstatfs(file).is_ok_and(|stat| {
+        stat.filesystem_type() == TMPFS_MAGIC || stat.filesystem_type() == RAMFS_MAGIC
+    })
+}
+
+/// Makes the run directory, or checks that nobody else could have put a note there.
+///
+/// # Errors
+/// `Failed` when it is another user's, or others can write to it.
+pub fn open_run_dir(run_dir: &Path) -> Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(run_dir)
+        .io_context("create", run_dir)?;
+    check_run_dir(run_dir)
+}
+
+/// Checks that nobody else could have put a note there.
+///
+/// # Errors
+/// As [`open_run_dir`]; `NotFound` when it does not exist.
+pub fn check_run_dir(run_dir: &Path) -> Result<()> {
+    let found = fs::symlink_metadata(run_dir).io_context("look at", run_dir)?;
+    let ours = found.uid() == nix::unistd::geteuid().as_raw();
+    if found.is_dir() && ours && found.mode() & 0o022 == 0 {
+        return Ok(());
+    }
+    let message = format!(
+        "{} must be a directory of our own that no one else can write to",
+        run_dir.display()
+    );
+    Err(Error::new(ErrorKind::Failed, message).with_hint(format!(
+        "look who made it; then: rm -r {0} (it is made anew)",
+        run_dir.display()
+    )))
+}
+
+/// A path for a note of this process that nobody else uses.
+///
+/// # Errors
+/// The kernel gives no random numbers.
+pub fn new_note(run_dir: &Path, kind: &str) -> Result<PathBuf> {
+    let mut random = [0; 8];
+    getrandom::fill(&mut random)
+        .map_err(|error| Error::new(ErrorKind::Failed, error.to_string()))?;
+    let (pid, random) = (std::process::id(), hex::encode(random));
+    Ok(run_dir.join(format!("{kind}{pid}-{random}.json")))
+}
+
+/// All notes in `run_dir` whose names begin with `kind`; none when it does not exist.
+///
+/// # Errors
+/// As [`check_run_dir`], or when there are more than are looked at.
+pub fn list_notes(run_dir: &Path, kind: &str) -> Result<Vec<PathBuf>> {
+    if fs::symlink_metadata(run_dir).is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
+        return Ok(Vec::new());
+    }
+    check_run_dir(run_dir)?;
+    let mut found = Vec::new();
+    for entry in fs::read_dir(run_dir).io_context("list", run_dir)? {
+        let path = entry.io_context("list", run_dir)?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        if name.is_some_and(|name| name.starts_with(kind) && name.ends_with(".json")) {
+            found.push(path);
+        }
+        if found.len() > MAX_NOTES {
+            let message = format!("more than {MAX_NOTES} records in {}", run_dir.display());
+            return Err(Error::new(ErrorKind::Failed, message));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// A path as text, whatever bytes are in it: backslash and what is not printable ASCII become
+/// `\ooo`, as in `/proc/self/mountinfo`.
+pub fn escape(path: &Path) -> String {
+    let mut out = String::new();
+    for &byte in path.as_os_str().as_bytes() {
+        if byte.is_ascii_graphic() && byte != b'\\' {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("\\{byte:03o}"));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_others_can_write_to_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(open_run_dir(dir.path()).is_err());
+        assert!(list_notes(dir.path(), "freeze-").is_err());
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        assert!(open_run_dir(dir.path()).is_ok());
+    }
+}

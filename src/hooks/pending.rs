@@ -1,0 +1,127 @@
+//! Pending postscripts of runs whose engine and hook supervisor are both dead. Only what a note in
+//! the run directory names is run, and only if it qualifies now as any hook must.
+
+use super::note::{NOTES, PendingNote};
+use super::pair::{Handover, HookOptions, LOCK, run_postscript};
+use super::script::{Script, unfit};
+use crate::error::{ErrorKind, Result};
+use crate::format::{HookRecord, HookStatus};
+use crate::helper::{FileLock, list_notes};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// One postscript that was pending.
+#[derive(Clone, Debug)]
+pub struct PendingPostscript {
+    /// Where the note says that it is.
+    pub path: PathBuf,
+    /// The note, which stays until the postscript has been run.
+    pub note: PathBuf,
+    /// What became of it now.
+    pub record: HookRecord,
+}
+
+impl PendingPostscript {
+    /// Whether applications have been let go.
+    pub fn is_done(&self) -> bool {
+        self.record.status == HookStatus::Ran
+    }
+
+    /// Whether it was run at all: then it is no longer pending.
+    pub fn was_run(&self) -> bool {
+        self.record.took_us.is_some()
+    }
+
+    /// A sentence that says what happened, and what to do.
+    pub fn message(&self) -> String {
+        let (path, note) = (self.path.display(), self.note.display());
+        let owed = format!("a run died between prescript and postscript: {path}");
+        let why = self
+            .record
+            .reason
+            .as_deref()
+            .unwrap_or("no reason is known");
+        match self.record.status {
+            HookStatus::Ran => format!("{owed} was run now, and let applications go"),
+            HookStatus::Failed | HookStatus::TimedOut if self.was_run() => {
+                format!("{owed} was run now and failed ({why}): applications may still be held")
+            }
+            _ => format!(
+                "{owed} is owed and was not run to its end ({why}): applications may still be \
+                 held; put it right and run stillpoint thaw, or let them go by hand, and then: rm \
+                 {note}"
+            ),
+        }
+    }
+}
+
+/// What was found.
+#[derive(Clone, Debug, Default)]
+pub struct PendingReport {
+    /// What was pending.
+    pub postscripts: Vec<PendingPostscript>,
+    /// Notes that could not be read, and why.
+    pub unreadable: Vec<String>,
+}
+
+/// Runs the postscripts that the notes in `run_dir` name and whose supervisors are dead. Nothing is
+/// done while a run holds applications, or is about to let them go.
+///
+/// # Errors
+/// Only when the notes cannot be looked at; all else is in the report.
+pub fn run_pending(run_dir: &Path, program: &Path) -> Result<PendingReport> {
+    let mut report = PendingReport::default();
+    let notes = list_notes(run_dir, NOTES)?;
+    if notes.is_empty() {
+        return Ok(report);
+    }
+    // The processes that hold applications or let them go have this lock: an engine and its
+    // supervisor, or one that runs pending postscripts.
+    let Some(lock) = FileLock::try_take(&run_dir.join(LOCK))? else {
+        return Ok(report);
+    };
+    for note in notes {
+        match PendingNote::read(&note) {
+            // Run by the process that had the lock before.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => report.unreadable.push(error.to_string()),
+            Ok(pending) if !pending.is_of_this_boot()? => {
+                // If it cannot be removed, it will only be looked at once more.
+                let _ = fs::remove_file(&note);
+            }
+            Ok(pending) if pending.supervisor.is_alive() => {}
+            Ok(pending) => {
+                let options = HookOptions {
+                    prescript: PathBuf::new(),
+                    postscript: pending.postscript.clone(),
+                    timeout: Duration::from_millis(pending.timeout_ms),
+                    hold: Duration::ZERO,
+                    environment: pending.environment,
+                    program: program.to_owned(),
+                    run_dir: run_dir.to_owned(),
+                };
+                report.postscripts.push(PendingPostscript {
+                    record: run_one(&options, &note, &lock),
+                    path: pending.postscript,
+                    note,
+                });
+            }
+        }
+    }
+    Ok(report)
+}
+
+/// Runs one postscript, if it qualifies.
+fn run_one(options: &HookOptions, note: &Path, lock: &FileLock) -> HookRecord {
+    let postscript = match Script::open(&options.postscript) {
+        Ok(postscript) => postscript,
+        Err(why) => return unfit(None, Some(&why)).1,
+    };
+    let handover = Handover {
+        lock,
+        postscript: &postscript,
+        note,
+    };
+    run_postscript(options, handover, false)
+}
