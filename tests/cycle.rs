@@ -17,7 +17,7 @@ use load::{Gate, Load};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use stillpoint::engine::{SnapshotOptions, against_disks};
+use stillpoint::engine::{SnapshotOptions, compare_with_disks};
 use stillpoint::format::{DiskRecord, Manifest};
 use stillpoint::model::{BlockIndex, BlockSet, Content, Mode, block_count};
 
@@ -220,7 +220,7 @@ fn under_load(test: &str, shape: &Shape) {
 
 /// The disks are in use, and go on being: what differs was written since, or is free space.
 fn beside_the_disks(rig: &Rig, manifest: &Manifest) {
-    let all = against_disks(&rig.vault, manifest, None, &rig.places, &rig.ear).unwrap();
+    let all = compare_with_disks(&rig.vault, manifest, None, &rig.places, &rig.ear).unwrap();
     assert_eq!(all.len(), manifest.disks.len());
     for one in all {
         assert_eq!(one.wrong.bytes.0, 0, "{one:?}");

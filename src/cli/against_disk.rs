@@ -4,7 +4,7 @@ use super::args::{Common, VerifyArgs};
 use super::context;
 use super::find::{find_disk, find_snapshot};
 use super::progress::Progress;
-use crate::engine::against_disks;
+use crate::engine::compare_with_disks;
 use crate::error::Result;
 use crate::report::{self, Report};
 
@@ -22,6 +22,6 @@ pub fn run(args: &VerifyArgs, common: &Common, progress: &Progress) -> Result<Re
         ),
         None => None,
     };
-    let found = against_disks(&vault, &manifest, name, &common.places()?, progress)?;
+    let found = compare_with_disks(&vault, &manifest, name, &common.places()?, progress)?;
     Ok(report::against_disk::report(manifest.snapshot, &found))
 }

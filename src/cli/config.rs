@@ -2,7 +2,7 @@
 //! goes before it. It must never be taken from a file that others than root can write to.
 
 use super::args::{HookArgs, OnHookFailureArg, hook_time};
-use crate::engine::HookWishes;
+use crate::engine::HookSettings;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use serde::Deserialize;
 use std::fs::File;
@@ -81,9 +81,9 @@ impl Config {
     }
 
     /// The hooks that are meant by the command line, this file, and what is built in.
-    pub fn hooks(&self, args: &HookArgs, named: Option<&Path>) -> Result<HookWishes> {
+    pub fn hooks(&self, args: &HookArgs, named: Option<&Path>) -> Result<HookSettings> {
         let path = named.unwrap_or(Path::new(USUAL));
-        let usual = HookWishes::default();
+        let usual = HookSettings::default();
         let file = &self.hooks;
         let timeout = match (args.hook_timeout, &file.timeout) {
             (Some(timeout), _) => timeout,
@@ -107,7 +107,7 @@ impl Config {
                 None => Ok(usual),
             }
         };
-        Ok(HookWishes {
+        Ok(HookSettings {
             prescript: choose(&args.prescript, &file.prescript, usual.prescript)?,
             postscript: choose(&args.postscript, &file.postscript, usual.postscript)?,
             timeout,

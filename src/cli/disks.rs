@@ -41,7 +41,7 @@ fn last_snapshots(common: &Common, layout: &HostLayout) -> Result<HashMap<DevNum
     let host = nix::unistd::gethostname().unwrap_or_default();
     let known = vault.snapshots_of(&host.to_string_lossy())?;
     let disks: Vec<Disk> = layout.topology.disks().cloned().collect();
-    let found = find_parents(&vault, &known, (&layout.topology, &disks), &Silent)?;
+    let found = find_parents(&vault, &known, &layout.topology, &disks, &Silent)?;
     let found = disks.iter().zip(found);
     Ok(found
         .filter_map(|(disk, newest)| Some((disk.dev(), newest?.0)))

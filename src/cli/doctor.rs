@@ -5,7 +5,7 @@ use super::args::{Common, DoctorArgs};
 use super::context;
 use crate::device::read::io_uring_available;
 use crate::device::{Host, HostChecks, HostLayout};
-use crate::engine::{VaultPlace, freeze_test, look_at_freezing};
+use crate::engine::{VaultPlace, check_freezing, freeze_test};
 use crate::error::Result;
 use crate::model::Bytes;
 use crate::report::Report;
@@ -65,7 +65,7 @@ fn add_tracking(found: &mut Checkup) {
 
 /// What a freeze would meet.
 fn add_look(found: &mut Checkup, common: &Common) -> Result<()> {
-    match look_at_freezing(&common.places()?) {
+    match check_freezing(&common.places()?) {
         Ok(all) => {
             for one in all {
                 let (name, remedy) = (format!("freezing {}", one.what), one.remedy.as_deref());

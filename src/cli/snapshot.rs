@@ -5,7 +5,7 @@ use super::config::Config;
 use super::context;
 use super::progress::Progress;
 use crate::engine::{
-    Choice, HookWishes, OnBusy, SnapshotOptions, protectable, snapshot, snapshot_of_what_can_be,
+    HookSettings, OnBusy, Selection, SnapshotOptions, select_all, snapshot, snapshot_of_what_can_be,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Level;
@@ -18,7 +18,7 @@ use std::time::Instant;
 pub struct Checked {
     tags: BTreeMap<String, String>,
     on_busy: OnBusy,
-    hooks: HookWishes,
+    hooks: HookSettings,
 }
 
 /// What can be refused without looking at any disk; and what the arguments mean.
@@ -46,9 +46,9 @@ pub fn run(args: &SnapshotArgs, common: &Common, progress: &Progress) -> Result<
     } = check(args, common)?;
     let vault = context::open_vault(common)?;
     let choice = if args.all {
-        protectable(&vault, &args.exclude)?
+        select_all(&vault, &args.exclude)?
     } else {
-        Choice {
+        Selection {
             disks: args.disks.clone(),
             left_out: Vec::new(),
         }

@@ -23,7 +23,8 @@ pub type Newest = Option<(SnapshotId, DiskRecord)>;
 pub fn find_parents(
     vault: &Vault,
     snapshots: &[SnapshotRef],
-    (topology, disks): (&Topology, &[Disk]),
+    topology: &Topology,
+    disks: &[Disk],
     monitor: &dyn Monitor,
 ) -> Result<Vec<Newest>> {
     let mut parents: Vec<Option<Candidate>> = vec![None; disks.len()];

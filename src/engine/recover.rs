@@ -3,7 +3,7 @@
 //! names.
 
 use super::monitor::{Event, Monitor};
-use super::snapshot::Places;
+use super::places::Places;
 use crate::error::Result;
 use crate::freeze::{MountOutcome, thaw};
 use crate::hooks::run_pending;

@@ -1,9 +1,9 @@
 //! Tracking, begun by a run or because somebody asked for it. What a run has begun is taken back
 //! unless a snapshot comes of it; what was tracked before stays as it was.
 
-use super::lock::DiskLock;
+use super::disk_lock::DiskLock;
 use super::monitor::{Event, Monitor};
-use super::snapshot::Places;
+use super::places::Places;
 use crate::device::Disk;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::DevNumber;

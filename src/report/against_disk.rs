@@ -2,7 +2,7 @@
 
 use super::Report;
 use super::text::{counted, listed};
-use crate::engine::{Against, Parts};
+use crate::engine::{DiskComparison, Parts};
 use crate::model::exit::{BELOW, DAMAGED};
 use crate::model::{Bytes, SnapshotId};
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use std::fmt::Write;
 const MOST_PARTS: usize = 8000;
 
 /// What `verify --against-disk` reports.
-pub fn report(snapshot: SnapshotId, found: &[Against]) -> Report {
+pub fn report(snapshot: SnapshotId, found: &[DiskComparison]) -> Report {
     let compared: Bytes = found.iter().map(|one| one.compared).sum();
     let json = json!({
         "snapshots": 1,
@@ -58,7 +58,7 @@ pub fn report(snapshot: SnapshotId, found: &[Against]) -> Report {
     report
 }
 
-fn document(one: &Against) -> Value {
+fn document(one: &DiskComparison) -> Value {
     let parts = |parts: &Parts| {
         let ranges = parts.first.iter().map(|part| {
             json!({
@@ -80,7 +80,7 @@ fn document(one: &Against) -> Value {
     })
 }
 
-fn lines(one: &Against) -> Vec<String> {
+fn lines(one: &DiskComparison) -> Vec<String> {
     let disk = &one.disk;
     let mut lines = vec![format!(
         "{disk}: {} compared, {} written since the cut, {} free space",

@@ -41,7 +41,7 @@ pub fn report(taken: Taken) -> Report {
         failed,
         took,
     } = taken;
-    let amiss = left_out.iter().any(|one| one.amiss);
+    let amiss = left_out.iter().any(|one| one.unexpected);
     let below = is_below(&manifest) || !failed.is_empty() || amiss;
     let not_taken = left_out.into_iter().map(|one| (one.disk, one.why));
     let failed = failed.into_iter();

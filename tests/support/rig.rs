@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use stillpoint::Result;
 use stillpoint::engine::{
-    Event, Goal, HookWishes, Monitor, OnBusy, Places, Quiesce, RestoreOptions, SnapshotOptions,
+    Event, Goal, HookSettings, Monitor, OnBusy, Places, Quiesce, RestoreOptions, SnapshotOptions,
     restore, snapshot_through,
 };
 use stillpoint::format::{DiskRecord, Manifest};
@@ -129,7 +129,7 @@ impl Rig {
             on_busy: OnBusy::Freeze,
             allow_fuzzy: false,
             workers: 2,
-            hooks: HookWishes::default(),
+            hooks: HookSettings::default(),
         };
         change(&mut options);
         snapshot_through(vault, &options, &self.places, &self.ear, around)
@@ -233,20 +233,25 @@ pub struct Watching {
 }
 
 impl Quiesce for Watching {
-    fn slow(&mut self, disks: &[DevNumber], rate: Bytes, monitor: &dyn Monitor) -> Result<bool> {
-        self.inner.slow(disks, rate, monitor)
+    fn throttle(
+        &mut self,
+        disks: &[DevNumber],
+        rate: Bytes,
+        monitor: &dyn Monitor,
+    ) -> Result<bool> {
+        self.inner.throttle(disks, rate, monitor)
     }
 
-    fn settle(&mut self) -> Result<()> {
-        self.inner.settle()
+    fn flush(&mut self, monitor: &dyn Monitor) -> Result<()> {
+        self.inner.flush(monitor)
     }
 
-    fn hold(&mut self, monitor: &dyn Monitor) -> Result<bool> {
-        self.inner.hold(monitor)
+    fn quiesce_apps(&mut self, monitor: &dyn Monitor) -> Result<bool> {
+        self.inner.quiesce_apps(monitor)
     }
 
-    fn release(&mut self, cut: bool, monitor: &dyn Monitor) -> Result<bool> {
-        self.inner.release(cut, monitor)
+    fn resume_apps(&mut self, cut: bool, monitor: &dyn Monitor) -> Result<bool> {
+        self.inner.resume_apps(cut, monitor)
     }
 
     fn freeze(&mut self) -> Result<Instant> {

@@ -10,8 +10,8 @@ use stillpoint::capture::Baseline;
 use stillpoint::device::FreeSpace;
 use stillpoint::device::read::BufferPool;
 use stillpoint::engine::{
-    Asked, OnBusy, Parent, RecordOptions, RunOptions, Silent, SubjectOptions, VerifyOptions,
-    VerifyReport, plan, record, run, verify,
+    CaptureMode, CaptureOptions, Consistency, DiskRunOptions, OnBusy, Parent, RecordOptions,
+    Silent, VerifyOptions, VerifyReport, capture, record, verify,
 };
 use stillpoint::format::{DiskRecord, Manifest};
 use stillpoint::freeze::Expedite;
@@ -99,9 +99,9 @@ fn next_id() -> SnapshotId {
 pub fn take(vault: &Arc<Vault>, disks: &[ModelDisk], options: Take) -> Result<Taken> {
     let started = Timestamp::UNIX_EPOCH;
     let pool = BufferPool::new(4, Bytes(1 << 20))?;
-    let subjects = disks
+    let prepared = disks
         .iter()
-        .map(|disk| subject(vault, disk, &pool, &options))
+        .map(|disk| prepare(vault, disk, &pool, &options))
         .collect::<Result<Vec<_>>>()?;
     let oracle = Arc::new(Mutex::new(Vec::new()));
     let mut quiesce = ModelQuiesce {
@@ -112,8 +112,8 @@ pub fn take(vault: &Arc<Vault>, disks: &[ModelDisk], options: Take) -> Result<Ta
         holds: options.holds,
         slows: options.slows,
     };
-    let how = RunOptions {
-        asked: Asked {
+    let how = CaptureOptions {
+        consistency: Consistency {
             level: Level::Crash,
             max_freeze: Duration::from_secs(60),
             on_busy: options.on_busy,
@@ -124,7 +124,7 @@ pub fn take(vault: &Arc<Vault>, disks: &[ModelDisk], options: Take) -> Result<Ta
         pool,
     };
     let draft = Arc::new(Draft::begin(vault));
-    let mut result = run(subjects, &draft, &mut quiesce, &how, &Silent)?;
+    let mut result = capture(prepared, &draft, &mut quiesce, &how, &Silent)?;
     let said = RecordOptions {
         snapshot: next_id(),
         vault: vault.info().id,
@@ -144,12 +144,12 @@ pub fn take(vault: &Arc<Vault>, disks: &[ModelDisk], options: Take) -> Result<Ta
     Ok(Taken { manifest, truth })
 }
 
-fn subject(
+fn prepare(
     vault: &Arc<Vault>,
     disk: &ModelDisk,
     pool: &BufferPool,
     options: &Take,
-) -> Result<SubjectOptions> {
+) -> Result<DiskRunOptions> {
     let identity = disk.identity();
     let newest = newest(vault, &options.host, identity.key())?;
     let mut changes = disk.changes();
@@ -163,24 +163,25 @@ fn subject(
         }
     });
     let mut parent = None;
-    let mut chosen = plan(known.as_ref(), &identity, &changes.witness()?, options.full);
+    let mut chosen =
+        CaptureMode::decide(known.as_ref(), &identity, &changes.witness()?, options.full);
     if let Some((_, record)) = newest.filter(|_| chosen.parent.is_some()) {
         match Baseline::load(vault, &record, &|| Ok(())) {
             Ok(baseline) => parent = Some((record, Arc::new(baseline))),
             Err(error) if error.kind() == ErrorKind::Damaged => {
-                chosen = plan(None, &identity, &changes.witness()?, false);
+                chosen = CaptureMode::decide(None, &identity, &changes.witness()?, false);
             }
             Err(error) => return Err(error),
         }
     }
     let (asked, files) = (disk.clone(), options.files.clone());
-    Ok(SubjectOptions {
+    Ok(DiskRunOptions {
         reader: disk.reader(pool),
         changes,
         ask_free: Box::new(move |_| Ok(FreeSpace::of(asked.free_now()))),
         ask_files: Box::new(move || Ok(files.clone())),
         ask_swap: Box::new(|| Ok(BlockSet::new())),
-        plan: chosen,
+        capture: chosen,
         parent,
         all_blocks: options.all_blocks,
         filesystems: Vec::new(),

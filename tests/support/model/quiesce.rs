@@ -30,7 +30,7 @@ pub struct ModelQuiesce {
 }
 
 impl Quiesce for ModelQuiesce {
-    fn slow(&mut self, disks: &[DevNumber], rate: Bytes, _: &dyn Monitor) -> Result<bool> {
+    fn throttle(&mut self, disks: &[DevNumber], rate: Bytes, _: &dyn Monitor) -> Result<bool> {
         assert!(!disks.is_empty() && rate.0 > 0);
         let named = |disk: &&ModelDisk| disks.contains(&disk.identity().dev);
         if self.slows {
@@ -42,13 +42,13 @@ impl Quiesce for ModelQuiesce {
         Ok(self.slows)
     }
 
-    fn settle(&mut self) -> Result<()> {
+    fn flush(&mut self, _: &dyn Monitor) -> Result<()> {
         self.disks.iter().for_each(ModelDisk::stir);
         (self.settling)(&self.disks);
         Ok(())
     }
 
-    fn hold(&mut self, _: &dyn Monitor) -> Result<bool> {
+    fn quiesce_apps(&mut self, _: &dyn Monitor) -> Result<bool> {
         for disk in &self.disks {
             disk.stir();
             disk.state().scripted = self.holds;
@@ -56,7 +56,7 @@ impl Quiesce for ModelQuiesce {
         Ok(self.holds)
     }
 
-    fn release(&mut self, _: bool, _: &dyn Monitor) -> Result<bool> {
+    fn resume_apps(&mut self, _: bool, _: &dyn Monitor) -> Result<bool> {
         Ok(self.holds)
     }
 

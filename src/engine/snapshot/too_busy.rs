@@ -1,43 +1,20 @@
-//! What to say when the disks are too busy, and what would help: hints look at what was asked for,
-//! so that they never name what is in use already. Pure; nothing is decided here.
+//! The errors of a run whose disks are too busy, with hints at what would help. A hint never names
+//! an option that is in use already. Pure; nothing is decided here.
 
-use super::subject::Subject;
+use crate::engine::snapshot_options::{Consistency, OnBusy};
 use crate::error::{Error, ErrorKind};
-use crate::model::{Bytes, Level};
+use crate::format::FilesystemRecord;
+use crate::model::{BlockSet, Bytes, Level};
 use std::time::Duration;
-
-/// What to do when the disks change faster than they can be copied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnBusy {
-    /// Give up.
-    Fail,
-    /// Freeze for as long as it takes, within the deadline.
-    Freeze,
-    /// Slow down what writes to the disks, until the rest is little.
-    Throttle,
-}
-
-/// What the user asked for that bears on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Asked {
-    /// How consistent it shall be.
-    pub level: Level,
-    /// How long the filesystems may stand frozen.
-    pub max_freeze: Duration,
-    /// What to do on a busy disk.
-    pub on_busy: OnBusy,
-    /// A copy of no one instant will do.
-    pub allow_fuzzy: bool,
-}
 
 /// How busy the disks were seen to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Crowd {
-    /// So much was still to be read.
+pub struct Backlog {
+    /// How much was still to be read.
     pub left: Bytes,
-    /// So much is read while frozen at most: by the time, and by the memory there is.
+    /// The most that is read while frozen: by the time, and by the memory there is.
     pub fits: Bytes,
-    /// By the memory alone.
+    /// The same by the memory alone.
     pub memory: Bytes,
     /// How long the rest takes to read, where it is known.
     pub reading: Option<Duration>,
@@ -49,9 +26,8 @@ const LONGEST: Duration = Duration::from_secs(60);
 /// need some of it.
 const SPARE: u32 = 4;
 
-impl Crowd {
-    /// How long a freeze would have to be allowed, as far as can be told; none when no length
-    /// helps.
+impl Backlog {
+    /// How long a freeze would have to be allowed, estimated; none when no length helps.
     fn freeze_needed(&self) -> Option<Duration> {
         let reading = self.reading.filter(|_| self.left <= self.memory)?;
         let seconds = (SPARE * reading).as_secs_f64().ceil().max(1.0);
@@ -60,29 +36,29 @@ impl Crowd {
 }
 
 /// More changes than can be copied. `when`: after what.
-pub fn too_busy(asked: &Asked, crowd: &Crowd, when: &str) -> Error {
-    let Crowd { left, fits, .. } = crowd;
+pub fn too_busy(wanted: &Consistency, backlog: &Backlog, when: &str) -> Error {
+    let Backlog { left, fits, .. } = backlog;
     let mut ways = Vec::new();
-    let longer = crowd
+    let longer = backlog
         .freeze_needed()
-        .filter(|needed| *needed > asked.max_freeze);
+        .filter(|needed| *needed > wanted.max_freeze);
     if let Some(needed) = longer {
         ways.push(format!("add --max-freeze {needed:?} (estimated)"));
     }
     // It freezes at once, and the deadline holds.
-    let in_time = |reading: Duration| reading < asked.max_freeze * 3 / 4;
-    let at_once = left <= &crowd.memory && crowd.reading.is_some_and(in_time);
-    if asked.on_busy != OnBusy::Freeze && at_once {
+    let in_time = |reading: Duration| reading < wanted.max_freeze * 3 / 4;
+    let at_once = left <= &backlog.memory && backlog.reading.is_some_and(in_time);
+    if wanted.on_busy != OnBusy::Freeze && at_once {
         ways.push("add --on-busy freeze".into());
     }
-    if asked.on_busy != OnBusy::Throttle {
+    if wanted.on_busy != OnBusy::Throttle {
         ways.push("add --on-busy throttle, which slows down what writes".into());
     }
     ways.push("try at a quieter time".into());
     let hint = match longer {
-        None if left > &crowd.memory => format!(
+        None if left > &backlog.memory => format!(
             "no longer freeze helps, as at most {} are read while frozen: {}",
-            crowd.memory,
+            backlog.memory,
             ways.join(", or ")
         ),
         _ => ways.join(", or "),
@@ -90,31 +66,50 @@ pub fn too_busy(asked: &Asked, crowd: &Crowd, when: &str) -> Error {
     let message = format!(
         "the disks change faster than they are copied: {when} {left} are left, and {fits} fit into \
          a freeze of {:?}; nothing was stored",
-        asked.max_freeze
+        wanted.max_freeze
     );
     Error::new(ErrorKind::Inconsistent, message).with_hint(hint)
 }
 
-/// Something was written each time that all was to stand still.
-pub fn never_quiet(asked: &Asked, subject: &Subject, attempts: u32, seen: &str) -> Error {
-    let mounted = &subject.options.filesystems;
-    let writable = mounted.iter().any(|filesystem| !filesystem.read_only);
-    let name = subject.name();
-    let mut hint = match (asked.level, writable) {
+/// What was seen on a disk that was written to during each freeze.
+pub struct NeverQuiet<'a> {
+    /// The disk's name.
+    pub disk: &'a str,
+    /// What is mounted on it.
+    pub filesystems: &'a [FilesystemRecord],
+    /// What was written during the last freeze.
+    pub written: &'a BlockSet,
+    /// How many freezes there were.
+    pub attempts: u32,
+}
+
+/// Something was written during each freeze.
+pub fn never_quiet(wanted: &Consistency, seen: &NeverQuiet<'_>) -> Error {
+    let NeverQuiet { disk, attempts, .. } = seen;
+    let writable = seen
+        .filesystems
+        .iter()
+        .any(|filesystem| !filesystem.read_only);
+    let mut hint = match (wanted.level, writable) {
         (Level::Crash, true) => {
             "take --level filesystem, which freezes what is mounted; or try at a quieter time"
                 .to_owned()
         }
         (_, true) => format!(
-            "no freeze holds what writes to {name} past its filesystems, nor a filesystem that \
+            "no freeze holds what writes to {disk} past its filesystems, nor a filesystem that \
              cannot be frozen: stop that, and what trims the disk"
         ),
-        (_, false) => format!("nothing mounted there could be frozen: stop what writes to {name}"),
+        (_, false) => format!("nothing mounted there could be frozen: stop what writes to {disk}"),
     };
-    if !asked.allow_fuzzy {
+    if !wanted.allow_fuzzy {
         hint.push_str("; or take it with --allow-fuzzy for what it is worth");
     }
-    let message = format!("no quiet instant in {attempts} attempts: {seen}; nothing was stored");
+    let message = format!(
+        "no quiet instant in {attempts} attempts: {disk} was written to in the window ({} blocks, \
+         at byte {}); nothing was stored",
+        seen.written.len(),
+        seen.written.nth(0).unwrap_or_default().offset().0
+    );
     Error::new(ErrorKind::Inconsistent, message).with_hint(hint)
 }
 
@@ -124,8 +119,8 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    fn asked(on_busy: OnBusy, seconds: u64) -> Asked {
-        Asked {
+    fn asked(on_busy: OnBusy, seconds: u64) -> Consistency {
+        Consistency {
             level: Level::Filesystem,
             max_freeze: Duration::from_secs(seconds),
             on_busy,
@@ -133,14 +128,14 @@ mod tests {
         }
     }
 
-    fn hint(asked: &Asked, left: u64, reading_ms: u64) -> String {
-        let crowd = Crowd {
+    fn hint(wanted: &Consistency, left: u64, reading_ms: u64) -> String {
+        let backlog = Backlog {
             left: Bytes(left * MIB),
             fits: Bytes(50 * MIB),
             memory: Bytes(256 * MIB),
             reading: Some(Duration::from_millis(reading_ms)),
         };
-        let error = too_busy(asked, &crowd, "after 3 passes");
+        let error = too_busy(wanted, &backlog, "after 3 passes");
         error.hint().unwrap().to_owned()
     }
 

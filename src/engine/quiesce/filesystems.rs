@@ -1,12 +1,13 @@
-//! Holding mounted filesystems still with a guardian: one for each attempt, as each freezes once.
-//! What is mounted is looked up for each attempt anew, as copying may have taken hours.
+//! Freezing mounted filesystems through a guardian process: one for each attempt, as each freezes
+//! once. What is mounted is looked up again for each attempt, as copying may have taken hours.
 
-use super::monitor::{Event, Monitor};
-use super::quiesce::Quiesce;
-use super::standstill::targets;
+use super::Quiesce;
+use super::none::NoQuiesce;
+use super::targets::targets;
 use crate::device::{Disk, Filesystem, Freezable, FreezeSet, Host, HostLayout, freezable};
+use crate::engine::monitor::{Event, Monitor};
 use crate::error::{Error, ErrorKind, IoContext, Result};
-use crate::freeze::{Expedite, Expedited, Guardian, GuardianOptions};
+use crate::freeze::{Expedite, Guardian, GuardianOptions};
 use crate::model::DevNumber;
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
@@ -17,44 +18,44 @@ use std::time::{Duration, Instant};
 /// Most times that what is mounted is looked for before each attempt.
 const MAX_LOOKS: u32 = 3;
 
-/// What to hold still.
+/// What to freeze.
 #[derive(Clone, Debug)]
-pub struct StillOptions {
+pub struct FilesystemQuiesceOptions {
     /// The disks of the run.
     pub disks: Vec<Disk>,
     /// The program that becomes the guardian.
     pub program: PathBuf,
     /// Where the guardian's record is kept.
     pub run_dir: PathBuf,
-    /// How long anything may stand frozen.
+    /// The longest that anything may be frozen.
     pub deadline: Duration,
-    /// Has the kernel hurry where it is waited for.
+    /// Expedites the kernel's grace periods.
     pub expedite: Expedite,
 }
 
-/// The filesystems that the last attempt held still.
-pub type Seen = Arc<Mutex<FreezeSet>>;
+/// The filesystems that the last attempt has seen.
+pub type SharedFreezeSet = Arc<Mutex<FreezeSet>>;
 
 /// Freezes the filesystems of the run.
-pub struct Still {
-    options: StillOptions,
-    seen: Seen,
+pub struct FilesystemQuiesce {
+    options: FilesystemQuiesceOptions,
+    seen: SharedFreezeSet,
     guardian: Option<Guardian>,
-    /// When the window began, and what it needs, where nothing is to be frozen.
-    begun: Option<(Instant, Option<Expedited>)>,
-    /// What guardians lack on this host has been told.
-    told: bool,
+    /// The window of an attempt in which nothing is to be frozen.
+    nothing: NoQuiesce,
+    /// What guardians lack on this host has been reported.
+    reported: bool,
 }
 
-impl Still {
-    /// What to hold still, and where to tell what that is.
-    pub fn new(options: StillOptions, seen: Seen) -> Self {
+impl FilesystemQuiesce {
+    /// What to freeze, and where to note what that is.
+    pub fn new(options: FilesystemQuiesceOptions, seen: SharedFreezeSet) -> Self {
         Self {
+            nothing: NoQuiesce::new(options.deadline, options.expedite.clone()),
             options,
             seen,
             guardian: None,
-            begun: None,
-            told: false,
+            reported: false,
         }
     }
 
@@ -64,7 +65,7 @@ impl Still {
         Ok((layout, set))
     }
 
-    /// The disk of the run on which a filesystem lives, the first of several.
+    /// The disk of the run on which a filesystem lives; the first of several.
     fn disk_of(&self, filesystem: DevNumber) -> Option<String> {
         let seen = self.last_seen();
         let mut all = seen.filesystems.iter();
@@ -82,7 +83,7 @@ impl Still {
     }
 }
 
-/// What matters of a set of filesystems: which there are, and which can be written to.
+/// What must not change during a cut: which filesystems there are, and which can be written to.
 fn writable(set: &FreezeSet) -> Vec<(DevNumber, bool)> {
     let each = set
         .filesystems
@@ -93,7 +94,7 @@ fn writable(set: &FreezeSet) -> Vec<(DevNumber, bool)> {
     all
 }
 
-/// Writes out a filesystem that cannot be frozen. One served by a process is left to that.
+/// Writes out a filesystem that cannot be frozen. One that a process serves (FUSE) is left to it.
 fn write_out(filesystem: &Filesystem, host: &Host) -> Result<()> {
     if filesystem.fstype.starts_with("fuse") {
         return Ok(());
@@ -110,8 +111,8 @@ fn write_out(filesystem: &Filesystem, host: &Host) -> Result<()> {
     nix::unistd::syncfs(&root).io_context("write out", &path)
 }
 
-impl Still {
-    fn settle_what_is_there(&mut self) -> Result<()> {
+impl FilesystemQuiesce {
+    fn flush_once(&mut self) -> Result<()> {
         let (layout, mut set) = self.look()?;
         set.opaque_uses = layout.opaque_uses(&self.options.disks);
         for filesystem in &set.filesystems {
@@ -138,60 +139,54 @@ impl Still {
         self.guardian = Some(guardian);
         Ok(())
     }
-}
 
-impl Quiesce for Still {
-    fn settle(&mut self) -> Result<()> {
-        for _ in 1..MAX_LOOKS {
-            match self.settle_what_is_there() {
-                // A mount namespace has gone since it was looked for.
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                other => return other,
-            }
-        }
-        self.settle_what_is_there()
-    }
-
-    fn hold(&mut self, monitor: &dyn Monitor) -> Result<bool> {
-        if let Some(guardian) = self.guardian.as_ref().filter(|_| !self.told) {
+    /// Reports once what the guardian lacks on this host.
+    fn report_weaknesses(&mut self, monitor: &dyn Monitor) {
+        if let Some(guardian) = self.guardian.as_ref().filter(|_| !self.reported) {
             let notes = guardian.weaknesses().iter().cloned().map(Event::Note);
             let warning = guardian.exposure().map(Event::Warning);
             notes.chain(warning).for_each(|event| monitor.tell(event));
-            self.told = true;
+            self.reported = true;
         }
-        Ok(false)
     }
+}
 
-    fn release(&mut self, _: bool, _: &dyn Monitor) -> Result<bool> {
-        Ok(false)
+impl Quiesce for FilesystemQuiesce {
+    fn flush(&mut self, monitor: &dyn Monitor) -> Result<()> {
+        for look in 1..=MAX_LOOKS {
+            match self.flush_once() {
+                // A mount namespace has gone since it was looked for.
+                Err(error) if error.kind() == ErrorKind::NotFound && look < MAX_LOOKS => {}
+                flushed => {
+                    flushed?;
+                    break;
+                }
+            }
+        }
+        self.report_weaknesses(monitor);
+        Ok(())
     }
 
     fn freeze(&mut self) -> Result<Instant> {
-        if let Some(guardian) = &mut self.guardian {
-            let frozen = guardian.freeze();
-            let (watch, blamed) = (guardian.watch(), guardian.blamed());
-            let left = watch.map_or(Duration::ZERO, |watch| watch.remaining());
-            return match frozen {
-                Ok(_) => Ok(Instant::now() + left),
-                Err(error) => Err(match blamed.and_then(|dev| self.disk_of(dev)) {
-                    Some(disk) => error.on_disk(&disk),
-                    None => error,
-                }),
-            };
+        let Some(guardian) = &mut self.guardian else {
+            return self.nothing.freeze();
+        };
+        let frozen = guardian.freeze();
+        let (watch, blamed) = (guardian.watch(), guardian.blamed());
+        let left = watch.map_or(Duration::ZERO, |watch| watch.remaining());
+        match frozen {
+            Ok(_) => Ok(Instant::now() + left),
+            Err(error) => Err(match blamed.and_then(|dev| self.disk_of(dev)) {
+                Some(disk) => error.on_disk(&disk),
+                None => error,
+            }),
         }
-        let expedited = self.options.expedite.begin();
-        let now = Instant::now();
-        self.begun = Some((now, expedited));
-        Ok(now + self.options.deadline)
     }
 
     fn thaw(&mut self) -> Result<Duration> {
         let held = match self.guardian.take() {
             Some(guardian) => guardian.thaw()?.frozen_for,
-            None => self
-                .begun
-                .take()
-                .map_or(Duration::ZERO, |(begun, _)| begun.elapsed()),
+            None => self.nothing.thaw()?,
         };
         if writable(&self.look()?.1) == writable(&self.last_seen()) {
             return Ok(held);

@@ -1,17 +1,18 @@
-//! A snapshot against the disk that it was taken of, block by block, while the disk is in use. What
-//! differs must have been written since, as tracking tells, or be free space then and now. It must
-//! never call a difference allowed because nobody knows better: that is said to be unknown.
+//! `verify --against-disk`: a snapshot compared with the disk that it was taken of, block by block,
+//! while the disk is in use. A block that differs must have been written since, as tracking says, or
+//! be free space then and now. It must never call a difference allowed because nobody knows better:
+//! that is reported as unknown.
 
-use super::lock::DiskLock;
-use super::monitor::{Event, Monitor};
-use super::parents::likeness;
-use super::sample::random;
-use super::snapshot::Places;
-use super::tracking::Tracking;
-use super::trust;
 use crate::capture::Baseline;
 use crate::device::read::{BufferPool, DiskReader, Limits, ReaderOptions, open_reader};
-use crate::device::{Disk, FreeSpace, Host, HostLayout, blocks_of_files, free_space, swapped_now};
+use crate::device::{Disk, FreeSpace, Host, HostLayout, free_space};
+use crate::engine::block_use::{sample_file_blocks, swap_blocks};
+use crate::engine::disk_lock::DiskLock;
+use crate::engine::monitor::{Event, Monitor};
+use crate::engine::parents::likeness;
+use crate::engine::places::Places;
+use crate::engine::tracking::Tracking;
+use crate::engine::witness;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{DiskRecord, Manifest};
 use crate::model::{
@@ -29,8 +30,10 @@ const MAX_PLACES: usize = 32;
 const BLOCKS_PER_READ: u64 = 16;
 /// How long a write may be under way that has reached the disk and is not completed yet.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// Buffers to read into, and the size of each.
-const BUFFERS: (usize, Bytes) = (8, Bytes(1 << 20));
+/// Buffers to read into.
+const BUFFERS: usize = 8;
+/// The size of each.
+const BUFFER: Bytes = Bytes(1 << 20);
 
 /// Parts of a disk.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,9 +54,9 @@ impl Parts {
     }
 }
 
-/// What came of one disk.
+/// How one disk compares.
 #[derive(Clone, Debug)]
-pub struct Against {
+pub struct DiskComparison {
     /// Its name in the snapshot.
     pub disk: String,
     /// Its name here.
@@ -64,14 +67,13 @@ pub struct Against {
     pub changed: Bytes,
     /// How much was free then, is free now or swapped to, and holds other bytes than zeros.
     pub free: Bytes,
-    /// What differs though it was not written since, or is missing in the snapshot though a file
-    /// has it.
+    /// What differs though it was not written since, and what a file has that the snapshot lacks.
     pub wrong: Parts,
-    /// What differs, and of which nobody can tell whether it may.
+    /// What differs, and nobody knows whether it may.
     pub unknown: Parts,
-    /// What stood in segments that the vault has no more, and was not compared.
+    /// What was not compared, as the vault has lost its segments.
     pub lost: Bytes,
-    /// Why tracking cannot tell what was written since; `None`: it can.
+    /// Why tracking does not know what was written since; `None`: it does.
     pub unproven: Option<String>,
 }
 
@@ -80,13 +82,13 @@ pub struct Against {
 /// # Errors
 /// `NotFound`: none of its disks is here. `Busy`: a run is at work on one. Else as for reading
 /// disks and vaults.
-pub fn against_disks(
+pub fn compare_with_disks(
     vault: &Arc<Vault>,
     manifest: &Manifest,
     name: Option<&str>,
     places: &Places,
     monitor: &dyn Monitor,
-) -> Result<Vec<Against>> {
+) -> Result<Vec<DiskComparison>> {
     let layout = HostLayout::scan()?;
     let mut found = Vec::new();
     for record in &manifest.disks {
@@ -121,7 +123,7 @@ pub fn against_disks(
         .with_hint("`stillpoint show` names its disks, `stillpoint disks` those of this host"));
     }
     let compare = |(record, disk)| {
-        let work = Work {
+        let comparing = Comparing {
             vault,
             snapshot: manifest.snapshot,
             record,
@@ -129,13 +131,13 @@ pub fn against_disks(
             places,
             monitor,
         };
-        work.compare()
+        comparing.compare()
     };
     found.into_iter().map(compare).collect()
 }
 
 /// One disk that is compared.
-struct Work<'a> {
+struct Comparing<'a> {
     vault: &'a Arc<Vault>,
     snapshot: SnapshotId,
     record: &'a DiskRecord,
@@ -144,17 +146,8 @@ struct Work<'a> {
     monitor: &'a dyn Monitor,
 }
 
-/// Blocks that are not what the snapshot says.
-#[derive(Default)]
-struct Differing {
-    /// It has bytes or zeros there.
-    kept: BlockSet,
-    /// It has nothing there, as they were free; and now there are bytes.
-    free: BlockSet,
-}
-
-impl Work<'_> {
-    fn compare(&self) -> Result<Against> {
+impl Comparing<'_> {
+    fn compare(&self) -> Result<DiskComparison> {
         let name = self.disk.name();
         self.monitor.tell(Event::Phase(format!(
             "comparing {name} with {}",
@@ -166,33 +159,41 @@ impl Work<'_> {
         let mut tracking = Tracking::start(&self.places.pins, self.monitor)?;
         let mut changes = tracking.attach(self.disk)?;
         let (mut since, mut unproven) = self.proof(&mut changes)?;
-        let pool = BufferPool::new(BUFFERS.0, BUFFERS.1)?;
-        let mut reader = open_reader(&self.disk.path, &ReaderOptions::new(pool))?;
+        let pool = BufferPool::new(BUFFERS, BUFFER)?;
+        let reader = open_reader(&self.disk.path, &ReaderOptions::new(pool))?;
         let size = self.record.identity.size.min(reader.size());
+        let mut live = LiveDisk {
+            reader,
+            baseline: &baseline,
+            size,
+            monitor: self.monitor,
+        };
         let mut all = BlockSet::from_range(0..block_count(size));
         all.remove(&baseline.lost().blocks);
-        let mut found = self.differing(reader.as_mut(), &baseline, (&all, size), true)?;
-        let written = self.written_since(&mut changes, since)?;
-        let mut changed = take(&mut found, &written);
-        let (free, told) = self.without_free(&mut found.free)?;
+        let total = Bytes(all.len() * BLOCK_SIZE);
+        let progress = |done| self.monitor.tell(Event::Progress { done, total });
+        let mut found = live.differing(&all, &progress)?;
+        let written = written_since(&mut changes, since)?;
+        let mut changed = found.remove(&written);
+        let (free, answered) = self.without_free(&mut found.free)?;
         if since.is_some() {
-            self.wait_for_marks(reader.as_mut(), &baseline, &mut changes, &mut found)?;
+            self.wait_for_marks(&mut live, &mut changes, &mut found)?;
         }
-        // The marks count if they did to the end.
+        // The marks count if they are proven to the end.
         if since.is_some()
             && let (None, why) = self.proof(&mut changes)?
         {
             (since, unproven) = (None, why);
         }
-        let written = self.written_since(&mut changes, since)?;
-        changed += take(&mut found, &written);
+        let written = written_since(&mut changes, since)?;
+        changed += found.remove(&written);
         let Differing { kept, free: gone } = found;
-        // In use, by the word of a filesystem, and not written since: it may be set aside for a
-        // file, and not be a file's yet. What a file has there is missing in the snapshot.
+        // A filesystem says that these are in use, and they were not written since. They may be set
+        // aside for a file without being a file's yet. What a file has there, the snapshot lacks.
         let mut missing = gone.clone();
-        missing.intersect(&told);
+        missing.intersect(&answered);
         if !missing.is_empty() {
-            missing.intersect(&self.blocks_of_files()?);
+            missing.intersect(&sample_file_blocks(self.disk.dev())?);
         }
         let mut unknown = gone;
         unknown.remove(&missing);
@@ -201,10 +202,10 @@ impl Work<'_> {
         if since.is_none() {
             unknown.add(&std::mem::take(&mut wrong));
         }
-        Ok(Against {
+        Ok(DiskComparison {
             disk: self.record.identity.name.clone(),
             device: name.to_owned(),
-            compared: Bytes(all.len() * BLOCK_SIZE),
+            compared: total,
             changed: Bytes(changed * BLOCK_SIZE),
             free: Bytes(free * BLOCK_SIZE),
             wrong: Parts::of(&wrong, size),
@@ -214,10 +215,10 @@ impl Work<'_> {
         })
     }
 
-    /// Whether tracking can tell what was written since the cut: the epoch, or why not.
+    /// Whether tracking knows what was written since the cut: the epoch, or why not.
     fn proof(&self, changes: &mut DiskTracker) -> Result<(Option<Epoch>, Option<String>)> {
         changes.advance()?;
-        let witness = trust::steady(changes)?;
+        let witness = witness::steady(changes)?;
         let Some(cut) = &self.record.cut else {
             return Ok((None, Some("the disk was not tracked at the cut".into())));
         };
@@ -235,28 +236,69 @@ impl Work<'_> {
         })
     }
 
-    fn written_since(&self, changes: &mut DiskTracker, since: Option<Epoch>) -> Result<BlockSet> {
-        since.map_or_else(|| Ok(BlockSet::new()), |since| changes.changed_since(since))
+    /// Waits for the marks of writes that have reached the disk: a mark is made when its write
+    /// completes.
+    fn wait_for_marks(
+        &self,
+        live: &mut LiveDisk<'_>,
+        changes: &mut DiskTracker,
+        found: &mut Differing,
+    ) -> Result<()> {
+        let until = Instant::now() + PATIENCE;
+        let since = self.record.cut.as_ref().map(|cut| cut.epoch);
+        while !(found.kept.is_empty() && found.free.is_empty()) && Instant::now() < until {
+            self.monitor.check()?;
+            std::thread::sleep(Duration::from_millis(100));
+            let mut blocks = found.kept.clone();
+            blocks.add(&found.free);
+            blocks.remove(&written_since(changes, since)?);
+            *found = live.differing(&blocks, &|_| {})?;
+            found.remove(&written_since(changes, since)?);
+        }
+        Ok(())
     }
 
+    /// Takes out of blocks that were free then those that are free now, or are swapped to. Returns
+    /// how many those were, and for which blocks filesystems have answered.
+    fn without_free(&self, blocks: &mut BlockSet) -> Result<(u64, BlockSet)> {
+        let all = blocks.len();
+        let (dev, size) = (self.disk.dev(), self.disk.identity.size);
+        let FreeSpace {
+            blocks: free, told, ..
+        } = free_space(&Host::here(), dev)?;
+        blocks.remove(&free);
+        blocks.remove(&swap_blocks(dev, size)?);
+        let mut answered = BlockSet::new();
+        for place in told {
+            answered.insert_inside(place, size);
+        }
+        Ok((all - blocks.len(), answered))
+    }
+}
+
+/// The disk, read beside what the snapshot has of it.
+struct LiveDisk<'a> {
+    reader: Box<dyn DiskReader>,
+    baseline: &'a Baseline,
+    size: Bytes,
+    monitor: &'a dyn Monitor,
+}
+
+impl LiveDisk<'_> {
     /// Which of these blocks are not what the snapshot says.
-    fn differing(
-        &self,
-        reader: &mut dyn DiskReader,
-        baseline: &Baseline,
-        (blocks, size): (&BlockSet, Bytes),
-        told: bool,
-    ) -> Result<Differing> {
+    fn differing(&mut self, blocks: &BlockSet, progress: &dyn Fn(Bytes)) -> Result<Differing> {
         let stop = || self.monitor.check();
         let limits = Limits {
             deadline: None,
             stop: Some(&stop),
         };
+        let (baseline, size) = (self.baseline, self.size);
         let mut found = Differing::default();
-        let (mut done, total) = (Bytes(0), Bytes(blocks.len() * BLOCK_SIZE));
+        let mut done = Bytes(0);
         let mut extents = blocks
             .ranges(BLOCKS_PER_READ)
             .map(|range| Extent::of_blocks(range, size));
+        let reader = &mut self.reader;
         reader.read(&mut extents, &limits, &mut |extent, buffer| {
             let first = extent.offset.block();
             for (n, plain) in (0..).zip(buffer.chunks(BLOCK_SIZE as usize)) {
@@ -271,70 +313,32 @@ impl Work<'_> {
                 }
             }
             done.0 += extent.length.0;
-            if told {
-                self.monitor.tell(Event::Progress { done, total });
-            }
+            progress(done);
             Ok(())
         })?;
         Ok(found)
     }
+}
 
-    /// A write may have reached the disk whose mark comes when it completes.
-    fn wait_for_marks(
-        &self,
-        reader: &mut dyn DiskReader,
-        baseline: &Baseline,
-        changes: &mut DiskTracker,
-        found: &mut Differing,
-    ) -> Result<()> {
-        let until = Instant::now() + PATIENCE;
-        let since = self.record.cut.as_ref().map(|cut| cut.epoch);
-        while !(found.kept.is_empty() && found.free.is_empty()) && Instant::now() < until {
-            self.monitor.check()?;
-            std::thread::sleep(Duration::from_millis(100));
-            let mut blocks = found.kept.clone();
-            blocks.add(&found.free);
-            blocks.remove(&self.written_since(changes, since)?);
-            let size = reader.size();
-            *found = self.differing(reader, baseline, (&blocks, size), false)?;
-            let written = self.written_since(changes, since)?;
-            take(found, &written);
-        }
-        Ok(())
-    }
+/// Blocks that are not what the snapshot says.
+#[derive(Default)]
+struct Differing {
+    /// It has bytes or zeros there.
+    kept: BlockSet,
+    /// It has nothing there, as they were free, and now there are bytes.
+    free: BlockSet,
+}
 
-    /// Takes out of blocks that were free then those that are so now, or are swapped to. Answers
-    /// how many that were, and of which blocks filesystems have told all.
-    fn without_free(&self, blocks: &mut BlockSet) -> Result<(u64, BlockSet)> {
-        let all = blocks.len();
-        let host = Host::here();
-        let FreeSpace {
-            blocks: free, told, ..
-        } = free_space(&host, self.disk.dev())?;
-        blocks.remove(&free);
-        let size = self.disk.identity.size;
-        let mut swap = BlockSet::new();
-        for extent in swapped_now(&host, self.disk.dev())? {
-            swap.insert_inside(extent, size);
-        }
-        blocks.remove(&swap);
-        let mut known = BlockSet::new();
-        for place in told {
-            known.insert_inside(place, size);
-        }
-        Ok((all - blocks.len(), known))
-    }
-
-    fn blocks_of_files(&self) -> Result<BlockSet> {
-        let random = |below: u64| random() % below.max(1);
-        blocks_of_files(&Host::here(), self.disk.dev(), &random)
+impl Differing {
+    /// Takes out what was written since; returns how many blocks those were.
+    fn remove(&mut self, written: &BlockSet) -> u64 {
+        let before = self.kept.len() + self.free.len();
+        self.kept.remove(written);
+        self.free.remove(written);
+        before - self.kept.len() - self.free.len()
     }
 }
 
-/// Takes out what was written since; answers how many blocks that were.
-fn take(found: &mut Differing, written: &BlockSet) -> u64 {
-    let before = found.kept.len() + found.free.len();
-    found.kept.remove(written);
-    found.free.remove(written);
-    before - found.kept.len() - found.free.len()
+fn written_since(changes: &mut DiskTracker, since: Option<Epoch>) -> Result<BlockSet> {
+    since.map_or_else(|| Ok(BlockSet::new()), |since| changes.changed_since(since))
 }

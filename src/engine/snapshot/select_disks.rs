@@ -64,7 +64,7 @@ impl VaultPlace {
 
 /// Refuses disks whose tracking would not see all that is written to them, and those that a vault
 /// could not tell apart.
-pub fn refuse_twins(layout: &HostLayout, disks: &[Disk]) -> Result<()> {
+pub fn refuse_aliases(layout: &HostLayout, disks: &[Disk]) -> Result<()> {
     for disk in disks {
         if let Some(way) = layout.topology.alias_of(disk) {
             return Err(way.refusal(disk.name()));
@@ -145,12 +145,12 @@ pub struct LeftOut {
     /// Why.
     pub why: String,
     /// Whether the user would expect it to be taken: the result is below what was asked for.
-    pub amiss: bool,
+    pub unexpected: bool,
 }
 
 /// The disks that `--all` takes, and those it does not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Choice {
+pub struct Selection {
     /// Names of those it takes.
     pub disks: Vec<String>,
     /// The others.
@@ -161,11 +161,11 @@ pub struct Choice {
 ///
 /// # Errors
 /// `Unsupported` when none is left.
-pub fn protectable(vault: &Vault, exclude: &[String]) -> Result<Choice> {
+pub fn select_all(vault: &Vault, exclude: &[String]) -> Result<Selection> {
     let layout = HostLayout::scan()?;
     let excluded = layout.resolve(exclude)?;
     let excluded = excluded.iter().map(Disk::dev).collect();
-    let choice = choose(&layout, &excluded, &VaultPlace::find(vault, &layout)?);
+    let choice = select(&layout, &excluded, &VaultPlace::find(vault, &layout)?);
     if choice.disks.is_empty() {
         let all = choice.left_out.iter();
         let all: Vec<String> = all
@@ -183,14 +183,18 @@ pub fn protectable(vault: &Vault, exclude: &[String]) -> Result<Choice> {
 }
 
 /// Decides over every device that is no partition.
-pub fn choose(layout: &HostLayout, excluded: &BTreeSet<DevNumber>, vault: &VaultPlace) -> Choice {
-    let mut choice = Choice::default();
+pub fn select(
+    layout: &HostLayout,
+    excluded: &BTreeSet<DevNumber>,
+    vault: &VaultPlace,
+) -> Selection {
+    let mut choice = Selection::default();
     let mut taken: Vec<Disk> = Vec::new();
-    let mut leave = |disk: &str, why: &str, amiss| {
+    let mut leave = |disk: &str, why: &str, unexpected| {
         choice.left_out.push(LeftOut {
             disk: disk.into(),
             why: why.into(),
-            amiss,
+            unexpected,
         });
     };
     for disk in layout.topology.disks() {

@@ -1,10 +1,10 @@
 //! `doctor --freeze-test`: freezes and thaws for an instant, to see whether it works and how long
 //! it takes. Nothing is read, tracked or stored.
 
-use super::lock::DiskLock;
-use super::snapshot::Places;
-use super::standstill::targets;
+use super::targets::targets;
 use crate::device::{Freezable, HostLayout, freezable};
+use crate::engine::disk_lock::DiskLock;
+use crate::engine::places::Places;
 use crate::error::Result;
 use crate::freeze::{Guardian, GuardianOptions};
 use std::time::Duration;

@@ -1,52 +1,20 @@
-//! Holding applications still around the cut, by the operator's hooks. What cannot be had of it
-//! lowers the level, in words; it must never leave applications held.
+//! Quiescing applications around the cut, by the operator's hooks. When that fails, the level is
+//! lowered with a warning. It must never leave applications quiesced.
 
-use super::monitor::{Event, Monitor};
-use super::quiesce::Quiesce;
-use super::recover::let_go;
+use super::Quiesce;
+use crate::engine::monitor::{Event, Monitor};
+use crate::engine::recover::let_go;
+use crate::engine::snapshot_options::OnHookFailure;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{HookRecord, HookRecords, HookStatus};
 use crate::hooks::{HookOptions, HookOutcome, Hooks, check_hooks};
 use crate::model::clip;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// So much is repeated of the last line that a hook said, in bytes.
+/// Most bytes of a hook's last line that are repeated.
 const LAST_LINE: usize = 200;
-
-/// What to do when applications cannot be held as asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnHookFailure {
-    /// Take the snapshot without them, at the level `filesystem`.
-    Filesystem,
-    /// Take none.
-    Fail,
-}
-
-/// Which hooks there are for the level `application`.
-#[derive(Clone, Debug)]
-pub struct HookWishes {
-    /// Run before the cut.
-    pub prescript: PathBuf,
-    /// Run after it.
-    pub postscript: PathBuf,
-    /// What each may take.
-    pub timeout: Duration,
-    /// When they are missing, unfit, or fail.
-    pub on_failure: OnHookFailure,
-}
-
-impl Default for HookWishes {
-    fn default() -> Self {
-        Self {
-            prescript: "/tmp/prescript.sh".into(),
-            postscript: "/tmp/postscript.sh".into(),
-            timeout: Duration::from_secs(30),
-            on_failure: OnHookFailure::Filesystem,
-        }
-    }
-}
 
 /// What became of the hooks so far.
 #[derive(Clone, Debug, Default)]
@@ -60,42 +28,42 @@ pub struct HookLog {
 /// The same, shared with the run.
 pub type SharedHookLog = Arc<Mutex<HookLog>>;
 
-/// Runs the hooks around what something else holds still.
-pub struct Holding {
+/// Runs the hooks around another layer.
+pub struct ApplicationQuiesce {
     inner: Box<dyn Quiesce>,
     options: HookOptions,
     on_failure: OnHookFailure,
     log: SharedHookLog,
-    /// They are missing or unfit, or have failed: the run goes on without.
+    /// The hooks are missing or unfit, or have failed: the run goes on without them.
     given_up: bool,
-    /// The hooks between the two, and since when.
-    held: Option<(Hooks, Instant)>,
+    /// The hooks between prescript and postscript, and since when.
+    quiesced: Option<(Hooks, Instant)>,
 }
 
-impl Holding {
+impl ApplicationQuiesce {
     /// Looks at the hooks for a first time, so that what is wrong is known before all is copied.
     ///
     /// # Errors
-    /// `Unsupported`: they are missing or unfit, and the run shall fail then.
+    /// `Inconsistent`: they are missing or unfit, and the run must fail then.
     pub fn new(
         inner: Box<dyn Quiesce>,
         options: HookOptions,
         on_failure: OnHookFailure,
         log: SharedHookLog,
     ) -> Result<Self> {
-        let mut holding = Self {
+        let mut quiesce = Self {
             inner,
             options,
             on_failure,
             log,
             given_up: false,
-            held: None,
+            quiesced: None,
         };
-        let look = check_hooks(&holding.options.prescript, &holding.options.postscript);
+        let look = check_hooks(&quiesce.options.prescript, &quiesce.options.postscript);
         if let Some((prescript, postscript)) = look {
-            holding.give_up(prescript, postscript)?;
+            quiesce.give_up(prescript, postscript)?;
         }
-        Ok(holding)
+        Ok(quiesce)
     }
 
     fn note(&self, change: impl FnOnce(&mut HookLog)) {
@@ -106,10 +74,9 @@ impl Holding {
     fn give_up(&mut self, prescript: HookRecord, postscript: HookRecord) -> Result<()> {
         self.given_up = true;
         let mut warnings = Vec::new();
-        let (pre, post) = (&self.options.prescript, &self.options.postscript);
-        warnings.extend(complaint(("prescript", pre), &prescript));
-        warnings.extend(complaint(("postscript", post), &postscript));
-        if begun(&prescript) {
+        warnings.extend(self.prescript(&prescript).complaint());
+        warnings.extend(self.postscript(&postscript).complaint());
+        if was_started(&prescript) {
             warnings.push(match postscript.status {
                 HookStatus::Ran => "the postscript was run".into(),
                 _ => self.not_released(),
@@ -129,6 +96,24 @@ impl Holding {
         Ok(())
     }
 
+    fn prescript<'a>(&'a self, record: &'a HookRecord) -> HookReport<'a> {
+        let path = &self.options.prescript;
+        HookReport {
+            name: "prescript",
+            path,
+            record,
+        }
+    }
+
+    fn postscript<'a>(&'a self, record: &'a HookRecord) -> HookReport<'a> {
+        let path = &self.options.postscript;
+        HookReport {
+            name: "postscript",
+            path,
+            record,
+        }
+    }
+
     fn not_released(&self) -> String {
         let path = self.options.postscript.display();
         format!(
@@ -144,60 +129,70 @@ fn not_held(why: &str) -> Error {
         .with_hint("mend the hook, or take --on-hook-failure filesystem to go on without it")
 }
 
-/// What is wrong with a hook that has not run well.
-fn complaint((name, path): (&str, &Path), record: &HookRecord) -> Option<String> {
-    let path = path.display();
-    let reason = record.reason.as_deref().unwrap_or("for no known reason");
-    let said = record.output.as_deref().unwrap_or_default();
-    let last = said.lines().rev().find(|line| !line.trim().is_empty());
-    let last = last.map_or(String::new(), |line| {
-        format!("; it said last: {}", clip(line.trim(), LAST_LINE))
-    });
-    match record.status {
-        HookStatus::Ran => None,
-        HookStatus::NotRun if record.reason.is_none() => None,
-        HookStatus::Absent => Some(format!("{name}: {reason} at {path}: not run")),
-        HookStatus::Rejected => Some(format!("{name}: {path}: {reason}: not run")),
-        HookStatus::NotRun => Some(format!("{name}: {reason}: not run")),
-        HookStatus::Failed => Some(format!("{name}: failed: {reason}{last}")),
-        HookStatus::TimedOut => Some(format!("{name}: took too long: {reason}{last}")),
+/// How one hook went.
+struct HookReport<'a> {
+    name: &'static str,
+    path: &'a Path,
+    record: &'a HookRecord,
+}
+
+impl HookReport<'_> {
+    /// What is wrong with a hook that has not run well.
+    fn complaint(&self) -> Option<String> {
+        let Self { name, record, .. } = self;
+        let path = self.path.display();
+        let reason = record.reason.as_deref().unwrap_or("for no known reason");
+        let said = record.output.as_deref().unwrap_or_default();
+        let last = said.lines().rev().find(|line| !line.trim().is_empty());
+        let last = last.map_or(String::new(), |line| {
+            format!("; it said last: {}", clip(line.trim(), LAST_LINE))
+        });
+        match record.status {
+            HookStatus::Ran => None,
+            HookStatus::NotRun if record.reason.is_none() => None,
+            HookStatus::Absent => Some(format!("{name}: {reason} at {path}: not run")),
+            HookStatus::Rejected => Some(format!("{name}: {path}: {reason}: not run")),
+            HookStatus::NotRun => Some(format!("{name}: {reason}: not run")),
+            HookStatus::Failed => Some(format!("{name}: failed: {reason}{last}")),
+            HookStatus::TimedOut => Some(format!("{name}: took too long: {reason}{last}")),
+        }
+    }
+
+    /// Passes on what the hook printed, in one event, so that no line of it is dropped alone.
+    fn pass_on(&self, monitor: &dyn Monitor) {
+        let said = self.record.output.as_deref().unwrap_or_default();
+        let lines = said.lines().filter(|line| !line.is_empty());
+        let lines: Vec<String> = lines.map(|line| format!("{}: {line}", self.name)).collect();
+        if !lines.is_empty() {
+            monitor.tell(Event::Said(lines.join("\n")));
+        }
     }
 }
 
-/// Passes on what a hook said, line by line; as one event, so that none of it is dropped alone.
-fn tell(monitor: &dyn Monitor, name: &str, record: &HookRecord) {
-    let said = record.output.as_deref().unwrap_or_default();
-    let lines = said.lines().filter(|line| !line.is_empty());
-    let lines: Vec<String> = lines.map(|line| format!("{name}: {line}")).collect();
-    if !lines.is_empty() {
-        monitor.tell(Event::Said(lines.join("\n")));
-    }
-}
-
-/// Whether it was started.
-fn begun(hook: &HookRecord) -> bool {
+/// Whether a hook was started.
+fn was_started(hook: &HookRecord) -> bool {
     use HookStatus::{Failed, Ran, TimedOut};
     matches!(hook.status, Ran | Failed | TimedOut)
 }
 
-impl Quiesce for Holding {
-    fn settle(&mut self) -> Result<()> {
-        self.inner.settle()
+impl Quiesce for ApplicationQuiesce {
+    fn flush(&mut self, monitor: &dyn Monitor) -> Result<()> {
+        self.inner.flush(monitor)
     }
 
-    fn hold(&mut self, monitor: &dyn Monitor) -> Result<bool> {
-        self.inner.hold(monitor)?;
+    fn quiesce_apps(&mut self, monitor: &dyn Monitor) -> Result<bool> {
+        self.inner.quiesce_apps(monitor)?;
         if self.given_up {
             return Ok(false);
         }
-        // One may have died while this one copied.
+        // Another run may have died while this one copied.
         let_go(&self.options.run_dir, &self.options.program, monitor)?;
         monitor.tell(Event::Phase("holding applications".into()));
         let begun = Instant::now();
         let mut hooks = Hooks::new(self.options.clone());
         match hooks.pre(&|| monitor.check())? {
             HookOutcome::Ran(prescript) => {
-                tell(monitor, "prescript", &prescript);
+                self.prescript(&prescript).pass_on(monitor);
                 self.note(|log| {
                     log.records = Some(HookRecords {
                         prescript,
@@ -205,20 +200,20 @@ impl Quiesce for Holding {
                         held_us: None,
                     });
                 });
-                self.held = Some((hooks, begun));
+                self.quiesced = Some((hooks, begun));
                 Ok(true)
             }
             HookOutcome::Unfit(prescript, postscript)
             | HookOutcome::Failed(prescript, postscript) => {
-                tell(monitor, "prescript", &prescript);
-                tell(monitor, "postscript", &postscript);
+                self.prescript(&prescript).pass_on(monitor);
+                self.postscript(&postscript).pass_on(monitor);
                 self.give_up(prescript, postscript)?;
                 Ok(false)
             }
             HookOutcome::Stopped(error, postscript) => {
-                tell(monitor, "postscript", &postscript);
-                let path = &self.options.postscript;
-                Err(match complaint(("postscript", path), &postscript) {
+                let postscript = self.postscript(&postscript);
+                postscript.pass_on(monitor);
+                Err(match postscript.complaint() {
                     Some(why) => error.context(format!("{why}; {}", self.not_released())),
                     None => error,
                 })
@@ -226,16 +221,16 @@ impl Quiesce for Holding {
         }
     }
 
-    fn release(&mut self, cut: bool, monitor: &dyn Monitor) -> Result<bool> {
-        let Some((mut hooks, since)) = self.held.take() else {
+    fn resume_apps(&mut self, cut: bool, monitor: &dyn Monitor) -> Result<bool> {
+        let Some((mut hooks, since)) = self.quiesced.take() else {
             return Ok(false);
         };
         let postscript = hooks.post(cut);
         let held = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
-        tell(monitor, "postscript", &postscript);
+        let report = self.postscript(&postscript);
+        report.pass_on(monitor);
+        let complaint = report.complaint().unwrap_or_default();
         let well = postscript.status == HookStatus::Ran;
-        let path = &self.options.postscript;
-        let complaint = complaint(("postscript", path), &postscript).unwrap_or_default();
         self.note(|log| {
             if let Some(records) = &mut log.records {
                 records.postscript = postscript;

@@ -1,26 +1,26 @@
-//! Slowing down what writes to busy disks, around something else that holds them still: while
-//! blocks are copied, and only then. It must never be in force while filesystems are written out or
-//! frozen, or applications held: what they wait for would have to wait too.
+//! Slowing down what writes to busy disks, around another layer: while blocks are copied, and only
+//! then. It must never be in force while filesystems are flushed or frozen, or applications are
+//! quiesced: what they wait for would have to wait too.
 
-use super::monitor::{Event, Monitor};
-use super::quiesce::Quiesce;
+use super::Quiesce;
+use crate::engine::monitor::{Event, Monitor};
 use crate::error::Result;
 use crate::freeze::{Throttle, ThrottleOptions};
 use crate::model::{Bytes, DevNumber};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// Slows down when it is asked to.
-pub struct Slow {
+/// Slows down writers when it is asked to.
+pub struct ThrottledQuiesce {
     inner: Box<dyn Quiesce>,
     program: PathBuf,
     run_dir: PathBuf,
     throttle: Option<Throttle>,
-    /// Applications are held: they are let go the sooner the less has to wait.
-    holding: bool,
+    /// Applications are quiesced: they resume the sooner the less has to wait.
+    quiesced: bool,
 }
 
-impl Slow {
+impl ThrottledQuiesce {
     /// Around `inner`. `program` becomes the throttle's keeper, `run_dir` keeps its note.
     pub fn new(inner: Box<dyn Quiesce>, program: PathBuf, run_dir: PathBuf) -> Self {
         Self {
@@ -28,7 +28,7 @@ impl Slow {
             program,
             run_dir,
             throttle: None,
-            holding: false,
+            quiesced: false,
         }
     }
 
@@ -41,9 +41,14 @@ impl Slow {
     }
 }
 
-impl Quiesce for Slow {
-    fn slow(&mut self, disks: &[DevNumber], rate: Bytes, monitor: &dyn Monitor) -> Result<bool> {
-        // Of a copy before this one: it was for other disks.
+impl Quiesce for ThrottledQuiesce {
+    fn throttle(
+        &mut self,
+        disks: &[DevNumber],
+        rate: Bytes,
+        monitor: &dyn Monitor,
+    ) -> Result<bool> {
+        // The one of an earlier copy was for other disks.
         self.throttle = None;
         let options = ThrottleOptions {
             program: self.program.clone(),
@@ -70,26 +75,26 @@ impl Quiesce for Slow {
         }
     }
 
-    fn settle(&mut self) -> Result<()> {
-        self.at_full_speed(|inner| inner.settle())?;
-        if let Some(throttle) = self.throttle.as_ref().filter(|_| !self.holding) {
+    fn flush(&mut self, monitor: &dyn Monitor) -> Result<()> {
+        self.at_full_speed(|inner| inner.flush(monitor))?;
+        if let Some(throttle) = self.throttle.as_ref().filter(|_| !self.quiesced) {
             throttle.press();
         }
         Ok(())
     }
 
-    fn hold(&mut self, monitor: &dyn Monitor) -> Result<bool> {
-        self.holding = self.at_full_speed(|inner| inner.hold(monitor))?;
-        Ok(self.holding)
+    fn quiesce_apps(&mut self, monitor: &dyn Monitor) -> Result<bool> {
+        self.quiesced = self.at_full_speed(|inner| inner.quiesce_apps(monitor))?;
+        Ok(self.quiesced)
     }
 
-    fn release(&mut self, cut: bool, monitor: &dyn Monitor) -> Result<bool> {
-        self.holding = false;
-        let released = self.inner.release(cut, monitor);
+    fn resume_apps(&mut self, cut: bool, monitor: &dyn Monitor) -> Result<bool> {
+        self.quiesced = false;
+        let resumed = self.inner.resume_apps(cut, monitor);
         if cut {
             self.throttle = None;
         }
-        released
+        resumed
     }
 
     fn freeze(&mut self) -> Result<Instant> {

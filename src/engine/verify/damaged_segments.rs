@@ -1,7 +1,7 @@
-//! What of a damaged segment cannot be had any more, chunk by chunk, and noting it in the vault:
-//! the next run reads and stores it anew. What was noted and is whole again is forgotten.
+//! Which chunks of damaged segments are lost, and noting them in the vault, so that the next run
+//! reads and stores their blocks again. What was noted and is whole again is forgotten.
 
-use super::monitor::{Event, Monitor};
+use crate::engine::monitor::{Event, Monitor};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::ObjectId;
 use crate::store::{KnownDamage, Vault};
@@ -9,11 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Damaged segments.
 #[derive(Default)]
-pub(super) struct Rot(BTreeMap<ObjectId, Rotten>);
+pub(super) struct DamagedSegments(BTreeMap<ObjectId, DamagedSegment>);
 
 /// A segment in which something is wrong.
-pub(super) struct Rotten {
-    /// What, in words.
+pub(super) struct DamagedSegment {
+    /// What is wrong, as text.
     pub what: String,
     /// The slots whose chunks cannot be had; `None`: none can.
     slots: Option<BTreeSet<u32>>,
@@ -22,7 +22,7 @@ pub(super) struct Rotten {
 /// Whether the next runs will know what was found damaged.
 #[derive(Debug, Default)]
 pub enum Noted {
-    /// There was nothing to note: what is damaged is found by planning a run, if anything is.
+    /// There was nothing to note: if anything is damaged, the next run finds it when it plans.
     #[default]
     Nothing,
     /// It is noted in the vault.
@@ -31,38 +31,38 @@ pub enum Noted {
     Failed(Error),
 }
 
-impl Rot {
+impl DamagedSegments {
     /// Looks at each slot of segments in which something is wrong.
     pub(super) fn find(
         vault: &Vault,
         bad: BTreeMap<ObjectId, String>,
         monitor: &dyn Monitor,
     ) -> Result<Self> {
-        let mut rot = Self::default();
+        let mut damaged = Self::default();
         if !bad.is_empty() {
             monitor.tell(Event::Phase("looking for what is lost".into()));
         }
         for (segment, what) in bad {
             let slots = vault.bad_slots(segment, &|| monitor.check())?;
-            rot.0.insert(segment, Rotten { what, slots });
+            damaged.0.insert(segment, DamagedSegment { what, slots });
         }
-        Ok(rot)
+        Ok(damaged)
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    pub(super) fn of(&self, segment: ObjectId) -> Option<&Rotten> {
+    pub(super) fn of(&self, segment: ObjectId) -> Option<&DamagedSegment> {
         self.0.get(&segment)
     }
 
-    pub(super) fn segments(&self) -> impl Iterator<Item = (ObjectId, &Rotten)> {
-        self.0.iter().map(|(segment, rotten)| (*segment, rotten))
+    pub(super) fn segments(&self) -> impl Iterator<Item = (ObjectId, &DamagedSegment)> {
+        self.0.iter().map(|(segment, damaged)| (*segment, damaged))
     }
 }
 
-impl Rotten {
+impl DamagedSegment {
     /// Whether the chunk in this slot cannot be had.
     pub(super) fn has_lost(&self, slot: u32) -> bool {
         self.slots
@@ -71,27 +71,27 @@ impl Rotten {
     }
 }
 
-/// What a look at the vault has found.
-pub(super) struct Findings<'a> {
+/// What verifying the vault has found.
+pub(super) struct VerifiedSegments<'a> {
     /// The segments that were read whole.
     pub read: &'a BTreeSet<ObjectId>,
     /// Those in which something is wrong, read or not.
-    pub rot: &'a Rot,
+    pub damaged: &'a DamagedSegments,
     /// Every segment that a snapshot needs was read.
     pub complete: bool,
     /// What was known before the first was read: what was noted since is newer.
     pub known: KnownDamage,
 }
 
-/// Notes what is damaged; what was noted before stays noted where nobody has looked this time.
-pub(super) fn note(vault: &Vault, found: Findings<'_>) -> Noted {
+/// Notes what is damaged. What was noted before stays noted where nothing was read this time.
+pub(super) fn note_damage(vault: &Vault, found: VerifiedSegments<'_>) -> Noted {
     match try_to_note(vault, found) {
         Ok(noted) => noted,
         Err(error) => Noted::Failed(error),
     }
 }
 
-fn try_to_note(vault: &Vault, found: Findings<'_>) -> Result<Noted> {
+fn try_to_note(vault: &Vault, found: VerifiedSegments<'_>) -> Result<Noted> {
     let mut known = found.known;
     if !found.complete
         && let Some(error) = known.unreadable.take()
@@ -100,17 +100,17 @@ fn try_to_note(vault: &Vault, found: Findings<'_>) -> Result<Noted> {
     }
     let mut damage = known.damage.clone();
     for segment in known.damage.segments() {
-        let looked_at = found.read.contains(&segment) || found.rot.of(segment).is_some();
+        let looked_at = found.read.contains(&segment) || found.damaged.of(segment).is_some();
         // One that is gone is found by its name.
         if looked_at || !vault.has_segment(segment)? {
             damage.forget(segment);
         }
     }
     let mut noted = Noted::Nothing;
-    for (segment, rotten) in found.rot.segments() {
-        let some = rotten.slots.as_ref().is_none_or(|slots| !slots.is_empty());
+    for (segment, damaged) in found.damaged.segments() {
+        let some = damaged.slots.as_ref().is_none_or(|slots| !slots.is_empty());
         if some && vault.has_segment(segment)? {
-            damage.add(segment, rotten.slots.as_ref());
+            damage.add(segment, damaged.slots.as_ref());
             noted = Noted::Done;
         }
     }

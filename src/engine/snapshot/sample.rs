@@ -2,11 +2,13 @@
 //! parent. One that differs, and that tracking still does not know of, means that tracking is
 //! wrong.
 
-use super::subject::Subject;
+use super::disk_run::DiskRun;
 use crate::capture::Baseline;
 use crate::device::read::Limits;
+use crate::engine::monitor::Monitor;
+use crate::engine::random::random;
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{BLOCK_SIZE, BlockIndex, BlockSet, Bytes, Content, Extent, Mode, ObjectId};
+use crate::model::{BLOCK_SIZE, BlockIndex, BlockSet, Bytes, Content, Mode, ObjectId};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -17,32 +19,29 @@ const MOST: u64 = 256;
 /// How long a write may be under way that has reached the disk and is not completed yet.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Reads the sample. Answers a block that differs though tracking says it did not change.
+/// Reads the sample. Returns a block that differs though tracking says that it did not change.
 /// An error of kind `Damaged`: the parent cannot be read and should not be built on.
-pub fn check(subject: &mut Subject, limits: &Limits<'_>) -> Result<Option<BlockIndex>> {
-    if subject.options.plan.mode != Mode::Incremental {
-        return Ok(None);
-    }
-    let Some((_, baseline)) = subject.options.parent.clone() else {
+pub fn check(disk: &mut DiskRun, monitor: &dyn Monitor) -> Result<Option<BlockIndex>> {
+    let Some(baseline) = disk.parent().cloned() else {
         return Ok(None);
     };
-    let since = subject.options.plan.since.unwrap_or_default();
-    let mut known = subject.options.changes.changed_since(since)?;
-    known.add(&subject.swap);
-    let mut suspects = differing(subject, &baseline, &draw(&baseline, &known), limits)?;
+    if disk.mode() != Mode::Incremental {
+        return Ok(None);
+    }
+    let known = disk.known_changes()?;
+    let mut suspects = draw(&baseline, &known);
+    suspects = differing(disk, &baseline, &suspects, monitor)?;
     let until = Instant::now() + PATIENCE;
     while !suspects.is_empty() {
-        suspects.remove(&subject.options.changes.changed_since(since)?);
+        suspects.remove(&disk.changed_since_parent()?);
         // A write under way, whose mark comes when it completes, or a true difference?
-        suspects = differing(subject, &baseline, &suspects, limits)?;
-        suspects.remove(&subject.options.changes.changed_since(since)?);
+        suspects = differing(disk, &baseline, &suspects, monitor)?;
+        suspects.remove(&disk.changed_since_parent()?);
         if Instant::now() > until {
             break;
         }
         if !suspects.is_empty() {
-            if let Some(stop) = limits.stop {
-                stop()?;
-            }
+            monitor.check()?;
             std::thread::sleep(Duration::from_millis(100));
         }
     }
@@ -82,60 +81,47 @@ fn pick(baseline: &Baseline, wanted: u64, sample: &mut BlockSet, of: fn(Content)
     }
 }
 
-/// A random number.
-pub fn random() -> u64 {
-    let ObjectId(bytes) = ObjectId::generate();
-    u64::from_le_bytes(bytes[..8].try_into().expect("16 bytes are more than 8"))
-}
-
 /// Which of the blocks are not what the parent says.
 fn differing(
-    subject: &mut Subject,
+    disk: &mut DiskRun,
     baseline: &Baseline,
     blocks: &BlockSet,
-    limits: &Limits<'_>,
+    monitor: &dyn Monitor,
 ) -> Result<BlockSet> {
-    let size = subject.size();
+    let stop = || monitor.check();
+    let limits = Limits {
+        deadline: None,
+        stop: Some(&stop),
+    };
     let mut differ = BlockSet::new();
-    let mut extents = blocks.ranges(1).map(|range| Extent::of_blocks(range, size));
-    let read = subject
-        .options
-        .reader
-        .read(&mut extents, limits, &mut |extent, buffer| {
-            let block = extent.offset.block();
-            match baseline.agrees(block, &buffer) {
-                Ok(Some(false)) => differ.insert(block),
-                Ok(_) => {}
-                Err(error) => return Err(error),
-            }
-            Ok(())
-        })?;
-    subject.read.reads += read.reads;
-    subject.read.bytes.0 += read.bytes.0;
+    disk.read_sample(blocks, &limits, &mut |extent, buffer| {
+        let block = extent.offset.block();
+        if baseline.agrees(block, &buffer)? == Some(false) {
+            differ.insert(block);
+        }
+        Ok(())
+    })?;
     Ok(differ)
 }
 
-/// Reads the blocks called free in which files were found to lie. Answers one that has bytes, of
-/// which still no mark tells: what filesystems say of their free space is wrong then, or was
-/// misunderstood.
-pub fn check_free(subject: &mut Subject, limits: &Limits<'_>) -> Result<Option<BlockIndex>> {
-    let mut suspects = subject.files_in_free_space()?;
+/// Reads the blocks called free in which files were found to lie. Returns one that has bytes and
+/// still no mark: what filesystems say of their free space is wrong then, or was misunderstood.
+pub fn check_free(disk: &mut DiskRun, monitor: &dyn Monitor) -> Result<Option<BlockIndex>> {
+    let mut suspects = disk.files_in_free_space()?;
     let until = Instant::now() + PATIENCE;
-    // The place of a file is known before what is written there has a mark.
+    // A file's place is known before what is written there has a mark.
     while !suspects.is_empty() && Instant::now() < until {
-        suspects.remove(&subject.changed()?);
-        if let Some(stop) = limits.stop {
-            stop()?;
-        }
+        suspects.remove(&disk.changed()?);
+        monitor.check()?;
         std::thread::sleep(Duration::from_millis(100));
     }
-    let size = subject.size();
+    let stop = || monitor.check();
+    let limits = Limits {
+        deadline: None,
+        stop: Some(&stop),
+    };
     let mut with_bytes = BlockSet::new();
-    let mut extents = suspects
-        .ranges(1)
-        .map(|range| Extent::of_blocks(range, size));
-    let reader = &mut subject.options.reader;
-    reader.read(&mut extents, limits, &mut |extent, buffer| {
+    disk.read_sample(&suspects, &limits, &mut |extent, buffer| {
         if buffer.iter().any(|byte| *byte != 0) {
             with_bytes.insert(extent.offset.block());
         }
@@ -143,39 +129,38 @@ pub fn check_free(subject: &mut Subject, limits: &Limits<'_>) -> Result<Option<B
     })?;
     if !with_bytes.is_empty() {
         // Written while it was read.
-        with_bytes.remove(&subject.changed()?);
+        with_bytes.remove(&disk.changed()?);
     }
     Ok(with_bytes.nth(0))
 }
 
-/// What is said when that has found something.
-pub fn free_alarm(subject: &Subject, block: BlockIndex) -> Error {
+/// What `check_free` found, as an error.
+pub fn free_alarm(disk: &DiskRun, block: BlockIndex) -> Error {
     Error::new(
         ErrorKind::Inconsistent,
         format!(
             "{}: a file lies at byte {}, which a filesystem calls free space",
-            subject.name(),
+            disk.name(),
             block.offset().0
         ),
     )
 }
 
-/// What is said when the sample has found something.
-pub fn alarm(subject: &Subject, block: BlockIndex) -> Error {
+/// What `check` found, as an error.
+pub fn alarm(disk: &DiskRun, block: BlockIndex) -> Error {
     Error::new(
         ErrorKind::Inconsistent,
         format!(
             "{}: tracking called byte {} unchanged, but it differs from the parent snapshot",
-            subject.name(),
+            disk.name(),
             block.offset().0
         ),
     )
 }
 
-/// What is said when the parent has lost something: it is read and stored anew.
-pub fn loss(subject: &Subject) -> Option<String> {
-    let (_, baseline) = subject.options.parent.as_ref()?;
-    let lost = baseline.lost();
+/// A warning when the parent has lost something: that is read and stored again.
+pub fn loss(disk: &DiskRun) -> Option<String> {
+    let lost = disk.parent()?.lost();
     let of = |segments: &BTreeSet<ObjectId>, what: &str| {
         let first = segments.first()?;
         Some(format!(
@@ -190,7 +175,7 @@ pub fn loss(subject: &Subject) -> Option<String> {
         format!(
             "{}: {}: {} of the disk are read and stored anew, but older snapshots stay damaged; \
              run `stillpoint verify --all`",
-            subject.name(),
+            disk.name(),
             what.join("; "),
             Bytes(lost.blocks.len() * BLOCK_SIZE)
         )

@@ -1,10 +1,9 @@
 //! From what a run captured to the manifest: index objects, levels, sums. It claims nothing that
 //! the run has not seen.
 
+use super::capture::CaptureResult;
+use super::captured_disk::CapturedDisk;
 use super::cut::Cut;
-use super::run::RunResult;
-use super::subject::Subject;
-use crate::capture::Captured;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{DiskRecord, FREE_RULES, HookRecords, IndexRef, Manifest, VERSION};
 use crate::model::{
@@ -15,7 +14,7 @@ use crate::store::Draft;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Most index objects before they are folded into a new base.
+/// Most index objects of a disk before they are folded into a new base.
 const MAX_PARTS: usize = 32;
 /// Deltas with fewer runs than this are not worth folding.
 const SMALL: u64 = 4096;
@@ -45,23 +44,15 @@ pub struct RecordOptions {
 }
 
 /// Puts the index objects and makes the manifest.
-pub fn record(result: RunResult, draft: &Draft, options: RecordOptions) -> Result<Manifest> {
-    let RunResult {
-        subjects,
-        captured,
-        cut,
-        ..
-    } = result;
+pub fn record(result: CaptureResult, draft: &Draft, options: RecordOptions) -> Result<Manifest> {
+    let cut = result.cut;
     let mut disks = Vec::new();
-    for (subject, captured) in subjects.into_iter().zip(captured) {
-        let doubted = options.doubted.contains(&subject.options.identity.dev);
-        let level = level_of(&subject, options.frozen, &cut);
-        let level = if doubted {
-            level.min(Level::Crash)
-        } else {
-            level
-        };
-        disks.push(disk_record(subject, &captured, level, draft)?);
+    for disk in result.disks {
+        let mut level = level_of(&disk, options.frozen, &cut);
+        if options.doubted.contains(&disk.identity.dev) {
+            level = level.min(Level::Crash);
+        }
+        disks.push(disk_record(disk, level, draft)?);
     }
     // A disk that nothing uses has nothing to freeze: it does not lower the whole.
     let counted = disks.iter().filter(|disk| {
@@ -91,8 +82,8 @@ pub fn record(result: RunResult, draft: &Draft, options: RecordOptions) -> Resul
     })
 }
 
-fn level_of(subject: &Subject, frozen: bool, cut: &Cut) -> Level {
-    let all = &subject.options.filesystems;
+fn level_of(disk: &CapturedDisk, frozen: bool, cut: &Cut) -> Level {
+    let all = &disk.filesystems;
     // What cannot be frozen beside what can (an EFI system partition) was seen not to change.
     let any = frozen && all.iter().any(|filesystem| filesystem.frozen);
     let still = any || (!all.is_empty() && all.iter().all(|filesystem| filesystem.read_only));
@@ -104,16 +95,13 @@ fn level_of(subject: &Subject, frozen: bool, cut: &Cut) -> Level {
     }
 }
 
-fn disk_record(
-    subject: Subject,
-    captured: &Captured,
-    level: Level,
-    draft: &Draft,
-) -> Result<DiskRecord> {
-    let blocks = block_count(subject.size());
-    let mut delta = captured.map.clone();
-    // Over what a first attempt captured: what is free now was not read again, and changed maybe.
-    for range in subject.free.ranges(u64::MAX) {
+fn disk_record(disk: CapturedDisk, level: Level, draft: &Draft) -> Result<DiskRecord> {
+    let blocks = block_count(disk.identity.size);
+    let mut delta = disk.stored.map;
+    let mut changed = bytes_of(&delta);
+    // Over what an earlier attempt captured: what is free now was not read again, and may have
+    // changed.
+    for range in disk.free.ranges(u64::MAX) {
         let (start, count) = (BlockIndex(range.start), range.end - range.start);
         delta.insert(Run {
             start,
@@ -121,19 +109,17 @@ fn disk_record(
             content: Content::Free,
         });
     }
-    let mode = subject.options.plan.mode;
-    let parent = subject.options.parent.filter(|_| mode != Mode::Full);
-    let mut changed = Bytes(captured.map.iter().map(|run| run.count * BLOCK_SIZE).sum());
+    let mode = disk.capture.mode;
+    let parent = disk.parent.filter(|_| mode != Mode::Full);
     let index = match &parent {
         None => base(&delta, blocks, draft)?,
         Some((record, baseline)) => {
             if mode == Mode::Compare {
                 delta = differences(&delta, baseline.map());
-                changed = Bytes(delta.iter().map(|run| run.count * BLOCK_SIZE).sum());
+                changed = bytes_of(&delta);
             }
-            let same_size = record.identity.size == subject.options.identity.size;
-            let folded = fold(&record.index, &delta);
-            if folded || !same_size {
+            let same_size = record.identity.size == disk.identity.size;
+            if fold(&record.index, &delta) || !same_size {
                 let mut map = baseline.map().clone();
                 map.overlay(&delta);
                 map.truncate(blocks);
@@ -150,21 +136,25 @@ fn disk_record(
     Ok(DiskRecord {
         level,
         mode,
-        reason: subject.options.plan.reason,
-        parent: subject.options.plan.parent,
-        all_blocks: subject.options.all_blocks,
-        passes: subject.passes,
-        read_bytes: subject.read.bytes,
+        reason: disk.capture.reason,
+        parent: disk.capture.parent,
+        all_blocks: disk.all_blocks,
+        passes: disk.passes,
+        read_bytes: disk.read.bytes,
         changed_bytes: changed,
-        stored_bytes: captured.stored,
-        frozen_bytes: subject.frozen,
-        free_skipped_bytes: Bytes(subject.free.len() * BLOCK_SIZE),
+        stored_bytes: disk.stored.stored,
+        frozen_bytes: disk.frozen,
+        free_skipped_bytes: Bytes(disk.free.len() * BLOCK_SIZE),
         free_rules: FREE_RULES,
-        filesystems: subject.options.filesystems,
+        filesystems: disk.filesystems,
         index,
-        cut: subject.cut.filter(|_| level > Level::Fuzzy),
-        identity: subject.options.identity,
+        cut: disk.cut.filter(|_| level > Level::Fuzzy),
+        identity: disk.identity,
     })
+}
+
+fn bytes_of(map: &RunMap) -> Bytes {
+    Bytes(map.iter().map(|run| run.count * BLOCK_SIZE).sum())
 }
 
 fn base(map: &RunMap, blocks: u64, draft: &Draft) -> Result<Vec<IndexRef>> {

@@ -1,0 +1,281 @@
+//! The sequence of a snapshot, from the first block read to the cut: the same for live disks and
+//! for disks in memory.
+
+use super::captured_disk::CapturedDisk;
+use super::cut::{Cut, CutOptions, Cutting};
+use super::disk_run::DiskRun;
+use super::disk_run_options::DiskRunOptions;
+use super::precopy::{Precopied, Precopy};
+use super::sample;
+use crate::capture::{Pipeline, PipelineOptions};
+use crate::device::FreeDoubt;
+use crate::device::read::BufferPool;
+use crate::engine::monitor::{Event, Monitor};
+use crate::engine::quiesce::Quiesce;
+use crate::engine::snapshot_options::Consistency;
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{BLOCK_SIZE, Bytes, Mode};
+use crate::store::Draft;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// How to capture.
+#[derive(Clone)]
+pub struct CaptureOptions {
+    /// How consistent the copy must be.
+    pub consistency: Consistency,
+    /// How many threads encode.
+    pub workers: usize,
+    /// Most memory for what is read in the window.
+    pub window_memory: Bytes,
+    /// What the disks are read into while nothing is frozen: buffers of 1 MiB. A larger pool takes
+    /// its place when much is to be read.
+    pub pool: BufferPool,
+}
+
+/// Most memory for what is read in the window: see [`window_memory`].
+const WINDOW_MOST: u64 = 256 << 20;
+/// Buffers when much is to be read. Not always: the kernel has to bring all of it into memory
+/// before the first read, which takes longer on a virtual machine than reading little.
+const MANY_BUFFERS: usize = 32;
+/// More than this is much.
+const MUCH: Bytes = Bytes(64 << 20);
+/// Most times that a copy is made before giving up: marks that prove nothing are rare.
+const MAX_ATTEMPTS: u32 = 3;
+/// The window has room for at least this much.
+const WINDOW_LEAST: u64 = 8 << 20;
+/// The window takes at most this share of the machine's memory.
+const WINDOW_SHARE: u64 = 32;
+
+/// How much memory the window may take, on a machine with this much: it is locked.
+pub fn window_memory(machine: Bytes) -> Bytes {
+    Bytes((machine.0 / WINDOW_SHARE).clamp(WINDOW_LEAST, WINDOW_MOST))
+}
+
+/// What a run has captured; nothing of it is a snapshot yet.
+pub struct CaptureResult {
+    /// The disks, and what of each was stored.
+    pub disks: Vec<CapturedDisk>,
+    /// The instant.
+    pub cut: Cut,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
+/// Captures all disks at one instant.
+pub fn capture(
+    disks: Vec<DiskRunOptions>,
+    draft: &Arc<Draft>,
+    quiesce: &mut dyn Quiesce,
+    options: &CaptureOptions,
+    monitor: &dyn Monitor,
+) -> Result<CaptureResult> {
+    let threads = PipelineOptions {
+        disks: disks.len(),
+        workers: options.workers,
+    };
+    let pipeline = Pipeline::start(draft, threads)?;
+    let disks = disks.into_iter().map(DiskRun::begin);
+    let mut capture = Capture {
+        disks: disks.collect::<Result<_>>()?,
+        pipeline,
+        quiesce,
+        options: options.clone(),
+        monitor,
+        warnings: Vec::new(),
+        doubts: BTreeSet::new(),
+    };
+    let cut = capture.until_proven()?;
+    capture.finish(cut)
+}
+
+/// A capture at work.
+struct Capture<'a> {
+    disks: Vec<DiskRun>,
+    pipeline: Pipeline,
+    quiesce: &'a mut dyn Quiesce,
+    options: CaptureOptions,
+    monitor: &'a dyn Monitor,
+    warnings: Vec<String>,
+    /// Doubts that have been reported.
+    doubts: BTreeSet<FreeDoubt>,
+}
+
+impl Capture<'_> {
+    /// Copies and cuts until marks prove what the copy rests on.
+    fn until_proven(&mut self) -> Result<Cut> {
+        for warning in self
+            .disks
+            .iter()
+            .filter_map(sample::loss)
+            .collect::<Vec<_>>()
+        {
+            self.warn(warning);
+        }
+        let mut attempt = 1;
+        loop {
+            let mut precopied = self.precopy()?;
+            if self.check_tracking()? {
+                precopied = self.precopy()?;
+            }
+            self.report_doubts();
+            let cut = self.cut(precopied)?;
+            if !self.start_over_unproven(&cut, attempt)? {
+                return Ok(cut);
+            }
+            attempt += 1;
+        }
+    }
+
+    fn finish(mut self, cut: Cut) -> Result<CaptureResult> {
+        self.report_doubts();
+        if cut.fuzzy {
+            let warning = "the disks were written to while they were copied: this copy is of no \
+                           one instant";
+            self.warn(warning.into());
+        }
+        self.monitor.tell(Event::Phase("storing the rest".into()));
+        let stored = self.pipeline.finish()?;
+        let disks = self.disks.into_iter().zip(stored);
+        Ok(CaptureResult {
+            disks: disks.map(|(disk, stored)| disk.finish(stored)).collect(),
+            cut,
+            warnings: self.warnings,
+        })
+    }
+
+    fn warn(&mut self, warning: String) {
+        self.monitor.tell(Event::Warning(warning.clone()));
+        self.warnings.push(warning);
+    }
+
+    /// Reports which filesystems are not believed about their free space, each once.
+    fn report_doubts(&mut self) {
+        let doubts = self.disks.iter_mut().flat_map(DiskRun::take_doubts);
+        for doubt in doubts.collect::<Vec<_>>() {
+            if !self.doubts.insert(doubt.clone()) {
+                continue;
+            }
+            if doubt.is_alarming {
+                self.warn(doubt.what);
+            } else {
+                self.monitor.tell(Event::Note(doubt.what));
+            }
+        }
+    }
+
+    fn precopy(&mut self) -> Result<Precopied> {
+        self.enough_buffers()?;
+        Precopy {
+            disks: &mut self.disks,
+            pipeline: &mut self.pipeline,
+            quiesce: self.quiesce,
+            consistency: &self.options.consistency,
+            window_memory: self.options.window_memory,
+            monitor: self.monitor,
+        }
+        .until_little_is_left()
+    }
+
+    /// Has the disks read into more buffers, if much is wanted of them.
+    fn enough_buffers(&mut self) -> Result<()> {
+        let wanted: Bytes = self.disks.iter().map(DiskRun::wanted_bytes).sum();
+        let pool = &mut self.options.pool;
+        if wanted <= MUCH || pool.count() >= MANY_BUFFERS {
+            return Ok(());
+        }
+        *pool = BufferPool::new(MANY_BUFFERS, pool.buffer_size())?;
+        self.disks
+            .iter_mut()
+            .try_for_each(|disk| disk.read_into(pool))
+    }
+
+    fn cut(&mut self, precopied: Precopied) -> Result<Cut> {
+        let most = self.options.window_memory;
+        let expected = match precopied {
+            Precopied::Fits(left) => 4 * left.0,
+            Precopied::Busy => 0,
+        };
+        let blocks = expected.max(WINDOW_LEAST).min(most.0) / BLOCK_SIZE;
+        let options = CutOptions {
+            consistency: self.options.consistency,
+            blocks: blocks as usize,
+            most_blocks: most.block().0 as usize,
+            pool: self.options.pool.clone(),
+        };
+        let cutting = Cutting {
+            disks: &mut self.disks,
+            pipeline: &mut self.pipeline,
+            quiesce: self.quiesce,
+            options,
+            monitor: self.monitor,
+        };
+        match precopied {
+            Precopied::Fits(_) => cutting.cut(),
+            Precopied::Busy => cutting.cut_fuzzy(),
+        }
+    }
+
+    /// Every copy rests on marks, at least on those of this run. Where they prove nothing, the disk
+    /// starts over; returns whether one does. A copy that is of no one instant need not rest on
+    /// marks, as long as this run has read every block of it.
+    fn start_over_unproven(&mut self, cut: &Cut, attempt: u32) -> Result<bool> {
+        let mut any = false;
+        for disk in &mut self.disks {
+            let doubt = match disk.check_proof() {
+                Some(void) if !cut.fuzzy || disk.mode() == Mode::Incremental => void.to_string(),
+                _ if !disk.swap_is_the_same()? => "what is swapped to has changed".into(),
+                _ => continue,
+            };
+            let name = disk.name();
+            if attempt == MAX_ATTEMPTS {
+                return Err(Error::new(
+                    ErrorKind::Inconsistent,
+                    format!("{name}: changes could not be tracked during the run: {doubt}"),
+                )
+                .with_hint("nothing was stored; run it again, at a quieter time if this repeats"));
+            }
+            let why = format!("tracking lost its proof at the cut: {doubt}");
+            let note = format!("{name}: {why}: reading everything");
+            self.monitor.tell(Event::Note(note));
+            disk.start_over(&why)?;
+            any = true;
+        }
+        for disk in self.disks.iter_mut().filter(|_| any) {
+            disk.read_into(&self.options.pool)?;
+        }
+        Ok(any)
+    }
+
+    /// Reads a sample of what tracking calls unchanged; returns whether a disk starts over.
+    fn check_tracking(&mut self) -> Result<bool> {
+        let mut again = false;
+        for number in 0..self.disks.len() {
+            let disk = &mut self.disks[number];
+            if let Some(block) = sample::check_free(disk, self.monitor)? {
+                let why = sample::free_alarm(disk, block).to_string();
+                self.warn(format!("{why}: all blocks are copied; please report this"));
+                self.disks[number].start_over_with_all_blocks(&why)?;
+                again = true;
+                continue;
+            }
+            let (why, what) = match sample::check(disk, self.monitor) {
+                Ok(None) => continue,
+                Ok(Some(block)) => {
+                    let alarm = sample::alarm(disk, block).to_string();
+                    (alarm, "comparing everything; please report this")
+                }
+                Err(error) if error.kind() == ErrorKind::Damaged => (
+                    format!("{}: the parent snapshot is damaged: {error}", disk.name()),
+                    "comparing everything; run `stillpoint verify`, and if need be `snapshot \
+                     --full`",
+                ),
+                Err(error) => return Err(error),
+            };
+            self.warn(format!("{why}: {what}"));
+            self.disks[number].start_over(&why)?;
+            again = true;
+        }
+        Ok(again)
+    }
+}

@@ -1,0 +1,280 @@
+//! `snapshot`: from the names of disks to a manifest in the vault.
+
+mod capture;
+mod captured_disk;
+mod cut;
+mod disk_run;
+mod disk_run_options;
+mod mode;
+mod precopy;
+pub(super) mod prepare;
+mod record;
+mod sample;
+mod select_disks;
+mod too_busy;
+mod warnings;
+mod window;
+
+pub use capture::{CaptureOptions, CaptureResult, capture};
+pub use captured_disk::CapturedDisk;
+pub use cut::Cut;
+pub use disk_run_options::{AskBlocks, AskFree, DiskRunOptions, FreeScan};
+pub use mode::{CaptureMode, Parent};
+pub use record::{RecordOptions, record};
+pub use select_disks::{LeftOut, Selection, VaultPlace, select, select_all};
+
+use super::disk_lock::DiskLock;
+use super::monitor::{Event, Monitor};
+use super::places::Places;
+use super::quiesce::Quiesce;
+use super::quiesce::applications::SharedHookLog;
+use super::quiesce::filesystems::SharedFreezeSet;
+use super::quiesce::layers::Layers;
+use super::recover::recover;
+use super::snapshot_options::SnapshotOptions;
+use crate::device::read::BufferPool;
+use crate::device::{Disk, FreezeSet, HostLayout};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{Manifest, SessionRecord};
+use crate::freeze::Expedite;
+use crate::model::{Bytes, DevNumber, Level, SnapshotId};
+use crate::store::{Draft, SnapshotRef, Vault};
+use crate::sys::memory;
+use capture::window_memory;
+use jiff::Timestamp;
+use prepare::{Prepare, records_of};
+use select_disks::{refuse_aliases, refuse_not_whole};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use warnings::{WarningLog, bounded, not_frozen};
+
+/// Buffers for reading while nothing is frozen, unless much is to be read.
+const BUFFERS: usize = 8;
+/// Size of each.
+const BUFFER: Bytes = Bytes(1 << 20);
+
+/// Takes a snapshot; when this returns an error, the vault holds none of it.
+pub fn snapshot(
+    vault: &Arc<Vault>,
+    options: &SnapshotOptions,
+    places: &Places,
+    monitor: &dyn Monitor,
+) -> Result<Manifest> {
+    snapshot_through(vault, options, places, monitor, |quiesce| quiesce)
+}
+
+/// The same, but a disk that cannot be read, opened or locked is left out; returns which, and why.
+/// The others are captured again without it, so that they are of one instant.
+pub fn snapshot_of_what_can_be(
+    vault: &Arc<Vault>,
+    options: &SnapshotOptions,
+    places: &Places,
+    monitor: &dyn Monitor,
+) -> Result<(Manifest, Vec<(String, Error)>)> {
+    let names = HostLayout::scan()?;
+    let mut disks = names.resolve(&options.disks)?;
+    let mut left_out = Vec::new();
+    loop {
+        let options = SnapshotOptions {
+            disks: disks.iter().map(|disk| disk.name().to_owned()).collect(),
+            ..options.clone()
+        };
+        let error = match snapshot(vault, &options, places, monitor) {
+            Ok(manifest) => return Ok((manifest, left_out)),
+            Err(error) => error,
+        };
+        let guilty = error.disk().map(str::to_owned);
+        let Some(guilty) = guilty.filter(|name| disks.iter().any(|disk| disk.name() == name))
+        else {
+            return Err(error);
+        };
+        if disks.len() == 1 {
+            return Err(error);
+        }
+        monitor.tell(Event::Warning(format!("{guilty} is left out: {error}")));
+        disks.retain(|disk| disk.name() != guilty);
+        left_out.push((guilty, error));
+    }
+}
+
+/// The same with something laid around the freeze, so that a test can look at the disks while they
+/// do not change.
+pub fn snapshot_through(
+    vault: &Arc<Vault>,
+    options: &SnapshotOptions,
+    places: &Places,
+    monitor: &dyn Monitor,
+    around: impl FnOnce(Box<dyn Quiesce>) -> Box<dyn Quiesce>,
+) -> Result<Manifest> {
+    let started = Timestamp::now();
+    let layout = HostLayout::scan()?;
+    let log = WarningLog::new(monitor);
+    let monitor: &dyn Monitor = &log;
+    let disks = acceptable(vault, &layout, &options.disks, monitor)?;
+    let _locks = lock_all(&disks, places)?;
+    recover(places, monitor)?;
+    let host = host_name();
+    let known = vault.snapshots_of(&host)?;
+    let id = name_after(&known, started);
+    let session = vault.begin_session(id, session(&host, started))?;
+    let pool = BufferPool::new(BUFFERS, BUFFER)?;
+    let expedite = Expedite::find(&places.run_dir);
+    let prepare = Prepare {
+        vault,
+        layout: &layout,
+        options,
+        places,
+        pool: &pool,
+        expedite: &expedite,
+        monitor,
+    };
+    let (prepared, tracking) = prepare.disks(&disks, &known)?;
+    let seen = SharedFreezeSet::new(Mutex::new(layout.freeze_set(&disks)));
+    let hook_log = SharedHookLog::default();
+    let layers = Layers {
+        snapshot: id,
+        disks: &disks,
+        options,
+        places,
+        expedite: &expedite,
+        seen: &seen,
+        hook_log: &hook_log,
+    };
+    let mut quiesce = around(layers.build()?);
+    let how = CaptureOptions {
+        consistency: options.consistency(),
+        workers: options.workers,
+        window_memory: window_memory(memory::total()?),
+        pool: pool.clone(),
+    };
+    let draft = Arc::new(Draft::begin_in(vault, session));
+    let result = capture(prepared, &draft, quiesce.as_mut(), &how, monitor);
+    let hook_log = std::mem::take(&mut *hook_log.lock().unwrap_or_else(PoisonError::into_inner));
+    let mut result = result.map_err(|error| explained(error, &disks, &hook_log.warnings))?;
+    monitor.check()?;
+    let seen = seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let mut warnings = warnings_of(&mut result, &seen, options, &log);
+    warnings.extend(hook_log.warnings);
+    let record_options = RecordOptions {
+        snapshot: id,
+        vault: vault.info().id,
+        started,
+        host,
+        requested: options.level,
+        frozen: quiesce.freezes() && !result.cut.held.is_zero(),
+        doubted: doubted(&seen),
+        hooks: hook_log.records,
+        warnings,
+        tags: options.tags.clone(),
+    };
+    let manifest = record(result, &draft, record_options)?;
+    monitor.tell(Event::Phase("committing".into()));
+    let draft = Arc::into_inner(draft)
+        .ok_or_else(|| Error::new(ErrorKind::Failed, "a thread still writes to the vault"))?;
+    draft.commit(&manifest)?;
+    tracking.keep();
+    Ok(manifest)
+}
+
+/// The disks that were named, of each of which a snapshot can be right.
+fn acceptable(
+    vault: &Vault,
+    layout: &HostLayout,
+    names: &[String],
+    monitor: &dyn Monitor,
+) -> Result<Vec<Disk>> {
+    let disks = layout.resolve(names)?;
+    let vault = VaultPlace::find(vault, layout)?;
+    vault.refuse_on(&disks)?;
+    refuse_aliases(layout, &disks)?;
+    refuse_not_whole(&disks)?;
+    if let Some(warning) = vault.warning() {
+        monitor.tell(Event::Warning(warning));
+    }
+    Ok(disks)
+}
+
+/// Why a run failed, with what nothing else tells: applications may still be held.
+fn explained(error: Error, disks: &[Disk], hook_warnings: &[String]) -> Error {
+    let error = with_swaps(error, disks);
+    match hook_warnings.is_empty() {
+        true => error,
+        false => error.context(hook_warnings.join("; ")),
+    }
+}
+
+/// Names what is swapped to where no quiet instant was found: no freeze stops that.
+fn with_swaps(error: Error, disks: &[Disk]) -> Error {
+    let untold = || Some(HostLayout::scan_mounts().ok()?.unlocated_swaps(disks));
+    match untold().filter(|untold| error.kind() == ErrorKind::Inconsistent && !untold.is_empty()) {
+        None => error,
+        Some(untold) => {
+            let names = untold.join(", ");
+            error.with_hint(format!(
+                "no freeze stops the kernel from swapping to {names}: swapoff it for the time of \
+                 the snapshot, or swap to a partition or to a file on ext4 or xfs"
+            ))
+        }
+    }
+}
+
+/// Keeps other runs away from all disks, as long as the locks are held.
+fn lock_all(disks: &[Disk], places: &Places) -> Result<Vec<DiskLock>> {
+    let take = |disk: &Disk| {
+        let lock = DiskLock::take(&places.run_dir, disk.dev(), disk.name());
+        lock.map_err(|error| error.on_disk(disk.name()))
+    };
+    disks.iter().map(take).collect()
+}
+
+/// Names the filesystems that were there at the cut; returns all that the user should know.
+fn warnings_of(
+    result: &mut CaptureResult,
+    seen: &FreezeSet,
+    options: &SnapshotOptions,
+    log: &WarningLog<'_>,
+) -> Vec<String> {
+    let freeze = options.level >= Level::Filesystem && !result.cut.held.is_zero();
+    for disk in &mut result.disks {
+        disk.filesystems = records_of(seen, disk.identity.dev, freeze);
+    }
+    let mut warnings = not_frozen(seen);
+    if options.level == Level::Application && seen.filesystems.is_empty() {
+        let names = result.disks.iter().map(|disk| disk.identity.name.as_str());
+        warnings.push(format!(
+            "nothing is mounted on {}: there was nothing to freeze, and no application's \
+             files on a filesystem",
+            names.collect::<Vec<_>>().join(", ")
+        ));
+    }
+    warnings.append(&mut log.take());
+    bounded(warnings)
+}
+
+/// The disks on which something was in use that no mount table shows.
+fn doubted(seen: &FreezeSet) -> BTreeSet<DevNumber> {
+    seen.opaque_uses.iter().map(|claim| claim.disk).collect()
+}
+
+/// A name that sorts after all of this host's, whatever its clock says.
+fn name_after(known: &[SnapshotRef], now: Timestamp) -> SnapshotId {
+    let now = u64::try_from(now.as_millisecond()).unwrap_or_default();
+    SnapshotId::after(known.last().map(|newest| newest.id), now)
+}
+
+fn host_name() -> String {
+    let name = nix::unistd::gethostname().unwrap_or_default();
+    name.to_string_lossy().into_owned()
+}
+
+fn session(host: &str, started: Timestamp) -> SessionRecord {
+    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    SessionRecord {
+        host: host.into(),
+        pid: std::process::id(),
+        boot_id: boot_id.trim().into(),
+        command: "snapshot".into(),
+        started,
+        heartbeat: started,
+    }
+}
