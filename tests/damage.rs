@@ -38,7 +38,7 @@ struct Truth {
 fn objects(store: &dyn ObjectStore) -> Vec<Object> {
     let mut names = vec![ObjectName::vault_info()];
     for prefix in ["index", "segments", "sessions", "snapshots"] {
-        let listed = store.list(&ObjectName::parse(prefix).unwrap()).unwrap();
+        let listed = store.list_all(&ObjectName::parse(prefix).unwrap()).unwrap();
         names.extend(listed.into_iter().map(|object| object.name));
     }
     names.sort();

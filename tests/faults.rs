@@ -1,6 +1,7 @@
 //! A run that is killed, or whose store fails, at every moment there is: what was there stays
 //! whole, a snapshot is there wholly or not at all, and the next run goes on.
 
+mod at_once;
 mod full;
 mod sessions;
 
@@ -42,7 +43,7 @@ fn disks(generation: u8) -> Vec<ModelDisk> {
 fn names(store: &dyn ObjectStore) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for prefix in ["damaged", "index", "segments", "sessions", "snapshots"] {
-        let listed = store.list(&ObjectName::parse(prefix).unwrap()).unwrap();
+        let listed = store.list_all(&ObjectName::parse(prefix).unwrap()).unwrap();
         names.extend(listed.into_iter().map(|object| object.name.to_string()));
     }
     names

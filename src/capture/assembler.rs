@@ -4,7 +4,7 @@
 use super::spare::{Lent, Spare};
 use super::worker::{Encoded, Outcome};
 use crate::error::Result;
-use crate::format::{EncodedChunk, Packed, SegmentWriter};
+use crate::format::{EncodedChunk, Packed, Sealer, SegmentWriter};
 use crate::model::{BlockIndex, Bytes, Content, ObjectId, Run, RunMap};
 use crate::store::Blob;
 use std::collections::BTreeMap;
@@ -22,9 +22,6 @@ pub struct Captured {
 /// A finished segment on its way to the vault.
 pub(super) type Finished = (ObjectId, Blob);
 
-/// Segments whose memory is kept: one in the making, one on its way to the vault.
-const SEGMENTS: usize = 2;
-
 /// Where finished segments go.
 pub(super) type Put<'a> = dyn FnMut(Finished) -> Result<()> + 'a;
 
@@ -33,26 +30,44 @@ pub(super) struct Assembler {
     disks: Vec<Captured>,
     next: u64,
     early: BTreeMap<u64, Encoded>,
-    /// The open segment. There is none before its first chunk: by then the one before the last is
-    /// put, and its memory is free again.
+    /// The open segment. There is none before its first chunk: by then a putter has taken the last
+    /// one, and the memory of the one that it put before is free again.
     segment: Option<SegmentWriter>,
     /// Stands in the maps for the open segment, which gets its name when it is finished.
     stand_in: ObjectId,
     /// Blocks that went into the open segment, by disk; a later batch may have laid others over.
     inside: Vec<(usize, Range<u64>)>,
-    /// Memory for batches, and for segments.
-    spare: (Spare<Packed>, Spare<Vec<u8>>),
+    sealer: Sealer,
+    /// Memory for batches.
+    batches: Spare<Packed>,
+    /// Memory for segments.
+    segments: Spare<Vec<u8>>,
+}
+
+/// How segments are made.
+pub(super) struct AssemblerOptions {
+    /// How many disks the run has.
+    pub disks: usize,
+    /// How many segments are put at once.
+    pub putters: usize,
+    /// Where the memory of batches goes that are done with.
+    pub batches: Spare<Packed>,
+    /// Makes the segments.
+    pub sealer: Sealer,
 }
 
 impl Assembler {
-    /// `spare`: where the memory of batches goes that are done with.
-    pub(super) fn new(disks: usize, spare: Spare<Packed>) -> Self {
+    /// An assembler that has taken nothing yet.
+    pub(super) fn new(options: AssemblerOptions) -> Self {
         Self {
-            disks: vec![Captured::default(); disks],
+            disks: vec![Captured::default(); options.disks],
             next: 0,
             early: BTreeMap::new(),
             segment: None,
-            spare: (spare, Spare::new(SEGMENTS)),
+            sealer: options.sealer,
+            batches: options.batches,
+            // One in the making, the others on their way to the vault.
+            segments: Spare::new(1 + options.putters),
             stand_in: ObjectId::generate(),
             inside: Vec::new(),
         }
@@ -82,7 +97,7 @@ impl Assembler {
                 };
                 self.disks[batch.disk].map.insert(run);
             }
-            self.spare.0.give(batch.packed);
+            self.batches.give(batch.packed);
         }
         Ok(done)
     }
@@ -97,8 +112,7 @@ impl Assembler {
         if self.segment.as_ref().is_some_and(SegmentWriter::is_full) {
             self.finish_segment(put)?;
         }
-        let memory = &self.spare.1;
-        let open = || SegmentWriter::create(memory.take());
+        let open = || self.sealer.create_segment(self.segments.take());
         let slot = self.segment.get_or_insert_with(open).push(chunk, packed);
         self.disks[disk].stored.0 += chunk.stored_len() as u64;
         match self.inside.last_mut() {
@@ -130,7 +144,7 @@ impl Assembler {
                 }
             }
         }
-        put((id, Blob::from_owner(Lent::new(bytes, &self.spare.1))))
+        put((id, Blob::from_owner(Lent::new(bytes, &self.segments))))
     }
 
     /// The last segment, and what was captured of each disk.
@@ -147,11 +161,13 @@ impl Assembler {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::{Footer, Trailer, encode_chunk};
+    use crate::format::Trailer;
     use proptest::prelude::*;
 
+    const SEALER: Sealer = Sealer::without_keys();
+
     fn chunk(n: u8, packed: &mut Packed) -> Outcome {
-        Outcome::Chunk(encode_chunk(&[n; 100], packed).unwrap())
+        Outcome::Chunk(SEALER.encode_chunk(&[n; 100], packed).unwrap())
     }
 
     proptest! {
@@ -179,7 +195,12 @@ mod tests {
             encoded.rotate_left(shift);
             let mut segments = BTreeMap::new();
             let mut put = |(id, bytes): Finished| { segments.insert(id, bytes); Ok(()) };
-            let mut assembler = Assembler::new(1, Spare::new(2));
+            let mut assembler = Assembler::new(AssemblerOptions {
+                disks: 1,
+                putters: 1,
+                batches: Spare::new(2),
+                sealer: SEALER,
+            });
             for (n, batch) in encoded.into_iter().enumerate() {
                 assembler.take(batch, &mut put).unwrap();
                 if n % 7 == 3 {
@@ -196,10 +217,10 @@ mod tests {
                         let bytes = &segments[&segment];
                         let trailer = Trailer::decode(bytes, bytes.len() as u64).unwrap();
                         let at = trailer.footer_offset as usize;
-                        let footer = Footer::decode(&bytes[at..], trailer, segment);
+                        let footer = SEALER.open_footer(&bytes[at..], trailer, segment);
                         let mut room = Vec::new();
                         let offset = footer.unwrap().slot(slot).unwrap().offset as usize;
-                        let chunk = crate::format::decode_chunk(&bytes[offset..], &mut room);
+                        let chunk = SEALER.decode_chunk(&bytes[offset..], &mut room);
                         Some(chunk.unwrap().plain[0])
                     }
                 };

@@ -1,9 +1,9 @@
 //! What an earlier snapshot holds, for telling whether a block differs from it.
 
 use crate::error::{ErrorKind, Result};
-use crate::format::{ChunkHash, DiskRecord, hash_of};
+use crate::format::DiskRecord;
 use crate::model::{BlockIndex, BlockSet, Content, ObjectId, RunMap, block_count};
-use crate::store::Vault;
+use crate::store::{StoredChunk, Vault};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -84,21 +84,15 @@ impl Baseline {
         free
     }
 
-    /// Where the block's bytes are already, when it has just these: not zero, this long, this hash.
-    /// A segment that cannot be read holds nothing: its blocks are stored anew.
-    pub fn holds(
-        &self,
-        block: BlockIndex,
-        length: usize,
-        hash: &ChunkHash,
-    ) -> Result<Option<Content>> {
+    /// Where the block's bytes stand in the vault, if the earlier snapshot has just these bytes
+    /// there, and not only zeros. A segment that cannot be read holds nothing: its blocks are
+    /// stored again.
+    pub fn known(&self, block: BlockIndex, plain: &[u8]) -> Result<Option<Content>> {
         let Some(content @ Content::Data { segment, slot }) = self.map.get(block) else {
             return Ok(None);
         };
         match self.vault.chunk(segment, slot) {
-            Ok(chunk) if chunk.hash == *hash && chunk.plain_len as usize == length => {
-                Ok(Some(content))
-            }
+            Ok(chunk) if self.is_chunk(chunk, plain) => Ok(Some(content)),
             Ok(_) => Ok(None),
             Err(error) if error.kind() == ErrorKind::Damaged => Ok(None),
             Err(error) => Err(error),
@@ -112,11 +106,13 @@ impl Baseline {
             None | Some(Content::Free) => Ok(None),
             Some(Content::Zero) => Ok(Some(plain.iter().all(|byte| *byte == 0))),
             Some(Content::Data { segment, slot }) => {
-                let chunk = self.vault.chunk(segment, slot)?;
-                Ok(Some(
-                    chunk.plain_len as usize == plain.len() && chunk.hash == hash_of(plain),
-                ))
+                Ok(Some(self.is_chunk(self.vault.chunk(segment, slot)?, plain)))
             }
         }
+    }
+
+    fn is_chunk(&self, chunk: StoredChunk, plain: &[u8]) -> bool {
+        let same_length = chunk.plain_len as usize == plain.len();
+        same_length && chunk.hash == self.vault.sealer().hash_of(plain)
     }
 }

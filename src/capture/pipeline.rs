@@ -1,12 +1,12 @@
 //! The threads between reader and vault, and how they end.
 
-use super::assembler::{Assembler, Captured, Finished};
+use super::assembler::{Assembler, AssemblerOptions, Captured, Finished};
 use super::baseline::Baseline;
 use super::spare::Spare;
 use super::worker::{Batch, Encoded, encode};
 use crate::device::read::Buffer;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::Packed;
+use crate::format::{Packed, Sealer};
 use crate::model::Extent;
 use crate::store::Draft;
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -52,39 +52,49 @@ impl Failure {
         let first = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         first.unwrap_or_else(|| Error::new(ErrorKind::Failed, "an encoding thread ended early"))
     }
+
+    fn is_kept(&self) -> bool {
+        let first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        first.is_some()
+    }
 }
 
 impl Pipeline {
     /// Most batches between reader and assembler.
     pub const MAX_BATCHES: usize = 32;
+    /// Most segments that are put at once. Each takes 32 MiB, and so does the one in the making.
+    pub const MAX_PUTTERS: usize = 8;
 
     /// Starts the threads.
     pub fn start(draft: &Arc<Draft>, options: PipelineOptions) -> Result<Self> {
         let (batches, batches_out) = bounded::<Batch>(Self::MAX_BATCHES);
         let (encoded, encoded_out) = bounded::<Result<Encoded>>(Self::MAX_BATCHES);
         let (tickets, tickets_out) = bounded::<()>(Self::MAX_BATCHES);
-        // None waits: one is filled while one is put.
+        // None waits: one is filled while each putter puts one.
         let (segments, segments_out) = bounded(0);
+        let putters = draft.puts_at_once().clamp(1, Self::MAX_PUTTERS);
         let spare = Spare::new(Self::MAX_BATCHES);
         let failure = Failure::default();
         let mut threads = Vec::new();
         for _ in 0..options.workers.max(1) {
             let (batches, encoded) = (batches_out.clone(), encoded.clone());
-            let spare = spare.clone();
-            let work = move || encode_all(&batches, &encoded, &spare);
+            let (spare, sealer) = (spare.clone(), draft.sealer().clone());
+            let work = move || encode_all(&batches, &encoded, &spare, &sealer);
             threads.push(spawn("encode", work)?);
         }
-        let draft = Arc::clone(draft);
-        // An error is kept before the channels go, whose end the other threads take for a sign.
+        for _ in 0..putters {
+            let (draft, segments) = (Arc::clone(draft), segments_out.clone());
+            let failure = failure.clone();
+            threads.push(spawn("put", move || put_all(&segments, &draft, &failure))?);
+        }
+        drop(segments_out);
         let kept = failure.clone();
-        threads.push(spawn("put", move || {
-            let mut finished = segments_out.iter();
-            if let Err(error) = finished.try_for_each(|(id, bytes)| draft.put_segment(id, bytes)) {
-                kept.keep(error);
-            }
-        })?);
-        let kept = failure.clone();
-        let assembler = Assembler::new(options.disks, spare.clone());
+        let assembler = Assembler::new(AssemblerOptions {
+            disks: options.disks,
+            putters,
+            batches: spare.clone(),
+            sealer: draft.sealer().clone(),
+        });
         let assembled = spawn("assemble", move || {
             let assembled = assemble(&encoded_out, &tickets_out, &segments, assembler);
             assembled.map_err(|error| kept.keep(error)).ok()
@@ -192,9 +202,28 @@ fn spawn<T: Send + 'static>(
         .map_err(|error| Error::new(ErrorKind::Failed, "cannot start a thread").with_source(error))
 }
 
-fn encode_all(batches: &Receiver<Batch>, encoded: &Sender<Result<Encoded>>, spare: &Spare<Packed>) {
+/// Puts segments until there are no more, or a putter has failed. An error is kept before the
+/// putter's channel goes: the other threads take that for a sign.
+fn put_all(segments: &Receiver<Finished>, draft: &Draft, failure: &Failure) {
+    for (id, bytes) in segments {
+        if failure.is_kept() {
+            break;
+        }
+        if let Err(error) = draft.put_segment(id, bytes) {
+            failure.keep(error);
+            break;
+        }
+    }
+}
+
+fn encode_all(
+    batches: &Receiver<Batch>,
+    encoded: &Sender<Result<Encoded>>,
+    spare: &Spare<Packed>,
+    sealer: &Sealer,
+) {
     for batch in batches {
-        if encoded.send(encode(&batch, spare.take())).is_err() {
+        if encoded.send(encode(&batch, spare.take(), sealer)).is_err() {
             // The assembler has failed and has said why.
             break;
         }

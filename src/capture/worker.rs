@@ -3,7 +3,7 @@
 use super::baseline::Baseline;
 use crate::device::read::Buffer;
 use crate::error::Result;
-use crate::format::{EncodedChunk, Packed, encode_chunk, hash_of};
+use crate::format::{EncodedChunk, Packed, Sealer};
 use crate::model::{BLOCK_SIZE, BlockIndex, Content, Extent};
 use std::sync::Arc;
 
@@ -42,14 +42,24 @@ pub(super) struct Encoded {
 }
 
 /// Encodes a batch into `packed`, whatever is in there. The caller gives the batch's buffer back.
-pub(super) fn encode(batch: &Batch, mut packed: Packed) -> Result<Encoded> {
+pub(super) fn encode(batch: &Batch, mut packed: Packed, sealer: &Sealer) -> Result<Encoded> {
     let first = batch.extent.offset.block();
     packed.clear();
     let mut outcomes = Vec::with_capacity(batch.bytes.len().div_ceil(BLOCK_SIZE as usize));
     for (n, plain) in batch.bytes.chunks(BLOCK_SIZE as usize).enumerate() {
         let block = BlockIndex(first.0 + n as u64);
         let baseline = batch.baseline.as_deref();
-        outcomes.push(encode_block(block, plain, baseline, &mut packed)?);
+        let known = match baseline {
+            Some(baseline) => baseline.known(block, plain)?,
+            None => None,
+        };
+        outcomes.push(match known {
+            Some(content) => Outcome::Known(content),
+            None => {
+                let chunk = sealer.encode_chunk(plain, &mut packed);
+                chunk.map_or(Outcome::Zero, Outcome::Chunk)
+            }
+        });
     }
     Ok(Encoded {
         sequence: batch.sequence,
@@ -58,19 +68,4 @@ pub(super) fn encode(batch: &Batch, mut packed: Packed) -> Result<Encoded> {
         outcomes,
         packed,
     })
-}
-
-fn encode_block(
-    block: BlockIndex,
-    plain: &[u8],
-    baseline: Option<&Baseline>,
-    packed: &mut Packed,
-) -> Result<Outcome> {
-    if let Some(baseline) = baseline
-        && matches!(baseline.map().get(block), Some(Content::Data { .. }))
-        && let Some(content) = baseline.holds(block, plain.len(), &hash_of(plain))?
-    {
-        return Ok(Outcome::Known(content));
-    }
-    Ok(encode_chunk(plain, packed).map_or(Outcome::Zero, Outcome::Chunk))
 }

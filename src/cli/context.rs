@@ -2,8 +2,7 @@
 
 use super::args::Common;
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::Vault;
-use std::path::Path;
+use crate::store::{self, Location, Vault};
 use std::sync::Arc;
 
 /// The vault that `--vault` or `STILLPOINT_VAULT` names.
@@ -17,19 +16,7 @@ pub fn open_named(name: Option<&str>) -> Result<Arc<Vault>> {
         Error::new(ErrorKind::Usage, "no vault was named")
             .with_hint("give --vault DIRECTORY, or set STILLPOINT_VAULT")
     })?;
-    refuse_remote(vault)?;
-    Vault::open_local(Path::new(vault)).map(Arc::new)
-}
-
-pub fn refuse_remote(vault: &str) -> Result<()> {
-    if vault.contains("://") {
-        return Err(Error::new(
-            ErrorKind::Unsupported,
-            format!("{vault}: this version keeps vaults in directories only"),
-        )
-        .with_hint("name a directory on another disk"));
-    }
-    Ok(())
+    store::open(&Location::parse(vault)?).map(Arc::new)
 }
 
 /// Only root may read disks, freeze and track.

@@ -78,14 +78,15 @@ fn newest_with(vault: &Vault, oldest_first: &[SnapshotRef], disks: &[&str]) -> R
         return Ok(newest.clone());
     }
     let mut there = String::new();
-    for snapshot in oldest_first.iter().rev() {
+    let newest_first = oldest_first.iter().rev().cloned().collect();
+    for (snapshot, manifest) in vault.manifests(newest_first) {
         signals::check()?;
-        let manifest = vault.manifest(snapshot).map_err(|error| {
+        let manifest = manifest.map_err(|error| {
             error.with_hint("which disks it has is not known; name another by its ID")
         })?;
         let has = |name: &&str| choose_disk(&manifest, Some(name)).is_ok();
         if disks.iter().all(has) {
-            return Ok(snapshot.clone());
+            return Ok(snapshot);
         }
         if there.is_empty() {
             let names = manifest

@@ -16,18 +16,19 @@ pub fn run(args: &ListArgs, common: &Common) -> Result<Report> {
     let vault = context::open_vault(common)?;
     let tags = args.tags.iter().map(|text| tag(text));
     let tags = tags.collect::<Result<Vec<_>>>()?;
-    let snapshots = match &args.host {
+    let mut snapshots = match &args.host {
         Some(host) => vault.snapshots_of(host)?,
         None => vault.snapshots()?,
     };
     let mut listing = Listing::new(common.json);
     let mut there = There::default();
     // The newest first, more or less: should not all have room, these have.
-    for snapshot in snapshots.iter().rev() {
+    snapshots.reverse();
+    for (snapshot, manifest) in vault.manifests(snapshots) {
         signals::check()?;
-        match vault.manifest(snapshot) {
+        match manifest {
             Ok(manifest) => {
-                listing.note(Dated::new(snapshot, &manifest), &manifest);
+                listing.note(Dated::new(&snapshot, &manifest), &manifest);
                 there.add(&manifest, args);
                 if fits(&manifest, args, &tags) {
                     listing.show(&manifest);

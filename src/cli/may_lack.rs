@@ -14,9 +14,9 @@ const MOST_NAMED: usize = 5;
 /// Warns of those among many.
 pub fn warn(vault: &Vault, snapshots: &[SnapshotRef], report: &mut Report) -> Result<()> {
     let mut traces = Vec::new();
-    for snapshot in snapshots {
+    for (_, manifest) in vault.manifests(snapshots.to_vec()) {
         signals::check()?;
-        match vault.manifest(snapshot) {
+        match manifest {
             Ok(manifest) => traces.push(FreeTrace::of(&manifest)),
             // What cannot be read is reported elsewhere.
             Err(error) if error.kind() == ErrorKind::Io => return Err(error),

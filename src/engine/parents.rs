@@ -4,7 +4,7 @@
 use super::monitor::{Event, Monitor};
 use crate::device::{Disk, Topology};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{DiskRecord, Manifest};
+use crate::format::DiskRecord;
 use crate::model::{Likeness, SnapshotId};
 use crate::store::{Doubtful, History, SnapshotRef, Than, Vault};
 use jiff::Timestamp;
@@ -29,12 +29,14 @@ pub fn find_parents(
 ) -> Result<Vec<Newest>> {
     let mut parents: Vec<Option<Candidate>> = vec![None; disks.len()];
     let sure = |parent: &Option<Candidate>| matches!(parent, Some((Likeness::Same, ..)));
-    for snapshot in oldest_first(vault, snapshots, monitor)?.iter().rev() {
-        if parents.iter().all(sure) {
-            break;
-        }
+    let mut newest_first = oldest_first(vault, snapshots, monitor)?;
+    newest_first.reverse();
+    let mut manifests = vault.manifests(newest_first);
+    while !parents.iter().all(sure)
+        && let Some((snapshot, manifest)) = manifests.next()
+    {
         monitor.check()?;
-        let manifest: Manifest = match vault.manifest(snapshot) {
+        let manifest = match manifest {
             Ok(manifest) => manifest,
             Err(error) if is_not_for_us(&error) => {
                 monitor.tell(Event::Warning(format!("{error}: not used as a parent")));

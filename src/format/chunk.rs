@@ -99,12 +99,12 @@ impl Packed {
 }
 
 /// The name of plain bytes.
-pub fn hash_of(plain: &[u8]) -> ChunkHash {
+pub(super) fn hash_of(plain: &[u8]) -> ChunkHash {
     blake3::hash(plain).into()
 }
 
 /// Encodes one block of at most 64 KiB; `None` when all its bytes are zero, which is not stored.
-pub fn encode_chunk(plain: &[u8], packed: &mut Packed) -> Option<EncodedChunk> {
+pub(super) fn encode_chunk(plain: &[u8], packed: &mut Packed) -> Option<EncodedChunk> {
     assert!(
         !plain.is_empty() && plain.len() <= MAX_PLAIN,
         "a chunk is one block"
@@ -174,7 +174,7 @@ pub struct DecodedChunk<'a> {
 
 /// Reads the chunk that starts at the beginning of `bytes`; `room` is where it is unpacked to, if
 /// it is packed.
-pub fn decode_chunk<'a>(bytes: &'a [u8], room: &'a mut Vec<u8>) -> Result<DecodedChunk<'a>> {
+pub(super) fn decode_chunk<'a>(bytes: &'a [u8], room: &'a mut Vec<u8>) -> Result<DecodedChunk<'a>> {
     if bytes.len() < CHUNK_HEADER || !bytes.starts_with(MAGIC) {
         return Err(damaged("no chunk starts here"));
     }

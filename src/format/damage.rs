@@ -9,7 +9,7 @@
 //! ```
 
 use super::wire::{array, u32_at};
-use super::{ObjectKind, SLOTS_MAX, damaged, open_object, seal_object};
+use super::{ObjectKind, SLOTS_MAX, Sealer, damaged};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::ObjectId;
 use std::collections::BTreeSet;
@@ -95,7 +95,7 @@ impl DamagedChunks {
     }
 
     /// The bytes to store.
-    pub fn encode(&self) -> Result<Vec<u8>> {
+    pub fn encode(&self, sealer: &Sealer) -> Result<Vec<u8>> {
         if self.0.len() > MAX_DAMAGE {
             let what = format!("more than {MAX_DAMAGE} damaged chunks cannot be noted");
             return Err(Error::new(ErrorKind::Failed, what));
@@ -105,12 +105,12 @@ impl DamagedChunks {
             plain.extend_from_slice(&segment.0);
             plain.extend_from_slice(&slot.to_le_bytes());
         }
-        seal_object(ObjectKind::Damage, &plain)
+        sealer.seal_object(ObjectKind::Damage, &plain)
     }
 
     /// Reads what was stored.
-    pub fn decode(bytes: &[u8]) -> Result<Self> {
-        let plain = open_object(ObjectKind::Damage, None, bytes)?;
+    pub fn decode(bytes: &[u8], sealer: &Sealer) -> Result<Self> {
+        let plain = sealer.open_object(ObjectKind::Damage, None, bytes)?;
         let wrong = || damaged("a list of what is damaged cannot be understood");
         let (head, entries) = plain.split_at_checked(4).ok_or_else(wrong)?;
         let count = u32_at(head, 0) as usize;
@@ -132,6 +132,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const SEALER: Sealer = Sealer::without_keys();
+
     fn slots(of: &[u32]) -> BTreeSet<u32> {
         of.iter().copied().collect()
     }
@@ -142,7 +144,7 @@ mod tests {
         let mut damage = DamagedChunks::default();
         damage.add(one, Some(&slots(&[3, 4, 9])));
         damage.add(two, None);
-        let read = DamagedChunks::decode(&damage.encode().unwrap()).unwrap();
+        let read = DamagedChunks::decode(&damage.encode(&SEALER).unwrap(), &SEALER).unwrap();
         assert_eq!(read, damage);
         assert_eq!(read.within(one, 4..10), [4, 9]);
         assert!(read.within(one, 5..9).is_empty());
@@ -153,7 +155,7 @@ mod tests {
         damage.forget(two);
         assert!(damage.is_empty());
         assert_eq!(
-            DamagedChunks::decode(&damage.encode().unwrap()).unwrap(),
+            DamagedChunks::decode(&damage.encode(&SEALER).unwrap(), &SEALER).unwrap(),
             damage
         );
     }
@@ -179,7 +181,10 @@ mod tests {
         sum.merge(&part(30_000, 40_000)).unwrap();
         assert_eq!(sum.segments().len(), 40_000);
         assert_eq!(sum.within(id(5), 100..101), [100], "all of it");
-        assert_eq!(DamagedChunks::decode(&sum.encode().unwrap()).unwrap(), sum);
+        assert_eq!(
+            DamagedChunks::decode(&sum.encode(&SEALER).unwrap(), &SEALER).unwrap(),
+            sum
+        );
         assert!(sum.merge(&part(40_000, 70_000)).is_err());
     }
 
@@ -196,21 +201,22 @@ mod tests {
             [count(1), entry(SLOTS_MAX)].concat(),
             [count(1), entry(1), vec![0]].concat(),
         ] {
-            let bytes = seal_object(ObjectKind::Damage, &plain).unwrap();
-            assert!(DamagedChunks::decode(&bytes).is_err(), "{plain:?}");
+            let bytes = SEALER.seal_object(ObjectKind::Damage, &plain).unwrap();
+            assert!(DamagedChunks::decode(&bytes, &SEALER).is_err(), "{plain:?}");
         }
-        let manifest = seal_object(ObjectKind::Manifest, &count(0)).unwrap();
-        assert!(DamagedChunks::decode(&manifest).is_err());
+        let manifest = SEALER.seal_object(ObjectKind::Manifest, &count(0)).unwrap();
+        assert!(DamagedChunks::decode(&manifest, &SEALER).is_err());
     }
 
     proptest! {
         #[test]
         fn any_bytes_are_read_or_refused(plain in prop::collection::vec(any::<u8>(), 0..200)) {
-            let bytes = seal_object(ObjectKind::Damage, &plain).unwrap();
-            if let Ok(damage) = DamagedChunks::decode(&bytes) {
-                prop_assert_eq!(DamagedChunks::decode(&damage.encode().unwrap()).unwrap(), damage);
+            let bytes = SEALER.seal_object(ObjectKind::Damage, &plain).unwrap();
+            if let Ok(damage) = DamagedChunks::decode(&bytes, &SEALER) {
+                let again = damage.encode(&SEALER).unwrap();
+                prop_assert_eq!(DamagedChunks::decode(&again, &SEALER).unwrap(), damage);
             }
-            prop_assert!(DamagedChunks::decode(&plain).is_err());
+            prop_assert!(DamagedChunks::decode(&plain, &SEALER).is_err());
         }
     }
 }

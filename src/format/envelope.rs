@@ -75,7 +75,7 @@ impl ObjectKind {
 }
 
 /// Wraps an object.
-pub fn seal_object(kind: ObjectKind, plain: &[u8]) -> Result<Vec<u8>> {
+pub(super) fn seal_object(kind: ObjectKind, plain: &[u8]) -> Result<Vec<u8>> {
     if plain.len() as u64 > kind.most_plain() {
         return Err(Error::new(
             ErrorKind::Failed,
@@ -105,14 +105,14 @@ pub fn seal_object(kind: ObjectKind, plain: &[u8]) -> Result<Vec<u8>> {
 }
 
 /// Wraps an index object, whose name is the first 16 bytes of its hash.
-pub fn seal_index(plain: &[u8]) -> Result<(ObjectId, Vec<u8>)> {
+pub(super) fn seal_index(plain: &[u8]) -> Result<(ObjectId, Vec<u8>)> {
     let bytes = seal_object(ObjectKind::Index, plain)?;
     let id = ObjectId(array(&bytes, bytes.len() - HASH));
     Ok((id, bytes))
 }
 
 /// Unwraps an object of the kind expected; with `id`, one that has that name by its content.
-pub fn open_object(kind: ObjectKind, id: Option<ObjectId>, bytes: &[u8]) -> Result<Vec<u8>> {
+pub(super) fn open_object(kind: ObjectKind, id: Option<ObjectId>, bytes: &[u8]) -> Result<Vec<u8>> {
     if bytes.len() < HEADER + HASH || !bytes.starts_with(MAGIC) {
         return Err(damaged(
             "this is not an object of a vault, or it is cut short",

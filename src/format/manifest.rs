@@ -1,7 +1,8 @@
 //! A manifest: the record whose presence makes a snapshot exist. JSON in an envelope.
 
-use super::envelope::{ObjectKind, open_object, seal_object};
+use super::envelope::ObjectKind;
 use super::json::from_json;
+use super::seal::Sealer;
 use super::{VERSION, damaged};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{
@@ -202,13 +203,18 @@ pub struct IndexRef {
 
 impl Manifest {
     /// The bytes to store.
-    pub fn encode(&self) -> Result<Vec<u8>> {
-        encode_json(ObjectKind::Manifest, self, MAX_VALUES)
+    pub fn encode(&self, sealer: &Sealer) -> Result<Vec<u8>> {
+        MANIFEST.encode(self, sealer)
     }
 
     /// Reads a manifest that stands under the name `snapshot` in the vault `vault`.
-    pub fn decode(bytes: &[u8], snapshot: SnapshotId, vault: ObjectId) -> Result<Self> {
-        let manifest: Self = decode_json(ObjectKind::Manifest, bytes, MAX_VALUES)?;
+    pub fn decode(
+        bytes: &[u8],
+        sealer: &Sealer,
+        snapshot: SnapshotId,
+        vault: ObjectId,
+    ) -> Result<Self> {
+        let manifest: Self = MANIFEST.decode(bytes, sealer)?;
         if manifest.format == 0 || manifest.format > VERSION {
             return Err(Error::new(
                 ErrorKind::Format,
@@ -294,28 +300,48 @@ pub struct SessionRecord {
 
 impl SessionRecord {
     /// The bytes to store.
-    pub fn encode(&self) -> Result<Vec<u8>> {
-        encode_json(ObjectKind::Session, self, MAX_SESSION_VALUES)
+    pub fn encode(&self, sealer: &Sealer) -> Result<Vec<u8>> {
+        SESSION.encode(self, sealer)
     }
 
     /// Reads a session's record.
-    pub fn decode(bytes: &[u8]) -> Result<Self> {
-        decode_json(ObjectKind::Session, bytes, MAX_SESSION_VALUES)
+    pub fn decode(bytes: &[u8], sealer: &Sealer) -> Result<Self> {
+        SESSION.decode(bytes, sealer)
     }
 }
 
-fn encode_json<T: Serialize>(kind: ObjectKind, value: &T, most: usize) -> Result<Vec<u8>> {
-    let failed = |what: &str| Error::new(ErrorKind::Failed, what);
-    let json = serde_json::to_vec(value)
-        .map_err(|error| failed("cannot write JSON").with_source(error))?;
-    // What is written can be read again.
-    from_json::<IgnoredAny>(&json, most).map_err(|why| {
-        failed("a record is more than the vault's format allows").with_source(why)
-    })?;
-    seal_object(kind, &json)
+/// Objects whose body is JSON.
+struct JsonObject {
+    kind: ObjectKind,
+    /// Most values that one holds.
+    most: usize,
 }
 
-fn decode_json<T: DeserializeOwned>(kind: ObjectKind, bytes: &[u8], most: usize) -> Result<T> {
-    let plain = open_object(kind, None, bytes)?;
-    from_json(&plain, most).map_err(|why| damaged("a record cannot be understood").with_source(why))
+const MANIFEST: JsonObject = JsonObject {
+    kind: ObjectKind::Manifest,
+    most: MAX_VALUES,
+};
+
+const SESSION: JsonObject = JsonObject {
+    kind: ObjectKind::Session,
+    most: MAX_SESSION_VALUES,
+};
+
+impl JsonObject {
+    fn encode<T: Serialize>(&self, value: &T, sealer: &Sealer) -> Result<Vec<u8>> {
+        let failed = |what: &str| Error::new(ErrorKind::Failed, what);
+        let json = serde_json::to_vec(value)
+            .map_err(|error| failed("cannot write JSON").with_source(error))?;
+        // What is written can be read again.
+        from_json::<IgnoredAny>(&json, self.most).map_err(|why| {
+            failed("a record is more than the vault's format allows").with_source(why)
+        })?;
+        sealer.seal_object(self.kind, &json)
+    }
+
+    fn decode<T: DeserializeOwned>(&self, bytes: &[u8], sealer: &Sealer) -> Result<T> {
+        let plain = sealer.open_object(self.kind, None, bytes)?;
+        from_json(&plain, self.most)
+            .map_err(|why| damaged("a record cannot be understood").with_source(why))
+    }
 }

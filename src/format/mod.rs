@@ -8,21 +8,20 @@ mod envelope;
 mod index;
 mod json;
 mod manifest;
+mod seal;
 mod segment;
 mod vault_info;
 
-pub use chunk::{
-    CHUNK_HEADER, ChunkHash, Codec, DecodedChunk, EncodedChunk, Packed, decode_chunk, encode_chunk,
-    hash_of,
-};
+pub use chunk::{CHUNK_HEADER, ChunkHash, Codec, DecodedChunk, EncodedChunk, Packed};
 pub use damage::{DamagedChunks, MAX_DAMAGE};
-pub use envelope::{ObjectKind, open_object, seal_index, seal_object};
+pub use envelope::ObjectKind;
 pub use index::{MAX_RUNS, decode_index, encode_index};
 pub use json::from_json;
 pub use manifest::{
     DiskRecord, FREE_RULES, FilesystemRecord, HookRecord, HookRecords, HookStatus, IndexRef,
     Manifest, SessionRecord,
 };
+pub use seal::Sealer;
 pub use segment::{
     Footer, MAX_SEGMENT, SEGMENT_HEADER, SEGMENT_TARGET, SLOTS_MAX, SegmentWriter, SlotEntry,
     TRAILER, Trailer, can_hold,

@@ -71,7 +71,7 @@ pub struct SegmentWriter {
 
 impl SegmentWriter {
     /// An empty segment with a salt of its own. `bytes`: memory to make it in, whatever is there.
-    pub fn create(mut bytes: Vec<u8>) -> Self {
+    pub(super) fn create(mut bytes: Vec<u8>) -> Self {
         bytes.clear();
         bytes.reserve_exact(MAX_SEGMENT as usize);
         bytes.extend_from_slice(MAGIC);
@@ -137,7 +137,7 @@ fn name_of(hash: blake3::Hash) -> ObjectId {
 }
 
 /// What the last [`TRAILER`] bytes of a segment say: where its footer is. Nothing is believed of it
-/// until [`Footer::decode`] has checked it against the segment's name.
+/// until [`super::Sealer::open_footer`] has checked it against the segment's name.
 #[derive(Clone, Copy, Debug)]
 pub struct Trailer {
     /// Where the footer starts.
@@ -226,7 +226,7 @@ impl Footer {
     }
 
     /// Reads the last `trailer.tail_len` bytes of the segment named `id`.
-    pub fn decode(tail: &[u8], trailer: Trailer, id: ObjectId) -> Result<Self> {
+    pub(super) fn decode(tail: &[u8], trailer: Trailer, id: ObjectId) -> Result<Self> {
         if tail.len() as u64 != trailer.tail_len {
             return Err(damaged("segment's footer is cut short"));
         }
@@ -307,7 +307,7 @@ impl Footer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::{decode_chunk, encode_chunk, hash_of};
+    use crate::format::chunk::{decode_chunk, encode_chunk, hash_of};
 
     fn segment(count: u32) -> (ObjectId, Vec<u8>) {
         // Memory that was used before.

@@ -5,7 +5,7 @@
 
 use super::json::from_json;
 use super::manifest::MAX_VALUES as MAX_MANIFEST_VALUES;
-use super::{ObjectKind, VERSION, damaged, open_object};
+use super::{ObjectKind, Sealer, VERSION, damaged};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::ObjectId;
 use crate::model::printable::json;
@@ -89,8 +89,8 @@ impl VaultInfo {
     }
 
     /// What a vault was, as one of its manifests tells: its name for people is not known to it.
-    pub fn from_manifest(manifest: &[u8]) -> Result<Self> {
-        let plain = open_object(ObjectKind::Manifest, None, manifest)?;
+    pub fn from_manifest(manifest: &[u8], sealer: &Sealer) -> Result<Self> {
+        let plain = sealer.open_object(ObjectKind::Manifest, None, manifest)?;
         let of: OfVault = from_json(&plain, MAX_MANIFEST_VALUES)
             .map_err(|why| damaged("a manifest cannot be understood").with_source(why))?;
         Ok(Self {

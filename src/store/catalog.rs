@@ -1,4 +1,4 @@
-//! Which snapshots a vault has. A snapshot exists when its manifest does.
+//! Which snapshots a vault has, and their manifests. A snapshot exists when its manifest does.
 
 use super::name::ObjectName;
 use super::vault::Vault;
@@ -30,8 +30,18 @@ impl SnapshotRef {
     }
 }
 
+/// The snapshot whose manifest has this name; other names are not of the vault.
+fn named_by(manifest: ObjectName) -> Option<SnapshotRef> {
+    let below_host: Vec<&str> = manifest.components().skip(2).collect();
+    let [id] = below_host[..] else {
+        return None;
+    };
+    let id = id.parse().ok()?;
+    Some(SnapshotRef { id, manifest })
+}
+
 impl Vault {
-    /// All snapshots, by their names; [`super::History`] tells their order in time.
+    /// All snapshots, by their names; [`super::History`] knows their order in time.
     pub fn snapshots(&self) -> Result<Vec<SnapshotRef>> {
         self.snapshots_below(&ObjectName::snapshots())
     }
@@ -43,29 +53,23 @@ impl Vault {
     }
 
     fn snapshots_below(&self, prefix: &ObjectName) -> Result<Vec<SnapshotRef>> {
-        let mut found: Vec<SnapshotRef> = self
-            .store
-            .list(prefix)?
-            .into_iter()
-            .filter_map(|object| {
-                let mut parts = object.name.components().skip(2);
-                let id = parts.next()?.parse().ok()?;
-                parts.next().is_none().then_some(SnapshotRef {
-                    id,
-                    manifest: object.name.clone(),
-                })
-            })
-            .collect();
-        found.sort_by_key(|snapshot| snapshot.id);
+        let mut found = Vec::new();
+        self.store.list(prefix, &mut |object| {
+            found.extend(named_by(object.name));
+            Ok(())
+        })?;
+        found.sort_by_key(|snapshot: &SnapshotRef| snapshot.id);
         Ok(found)
     }
 
     /// Reads a snapshot's manifest.
     pub fn manifest(&self, snapshot: &SnapshotRef) -> Result<Manifest> {
-        let bytes = self
-            .store
-            .get(&snapshot.manifest, ObjectKind::Manifest.most_stored())?;
-        let manifest = Manifest::decode(&bytes, snapshot.id, self.info().id)
+        let most = ObjectKind::Manifest.most_stored();
+        self.decode(snapshot, &self.store.get(&snapshot.manifest, most)?)
+    }
+
+    pub(super) fn decode(&self, snapshot: &SnapshotRef, bytes: &[u8]) -> Result<Manifest> {
+        let manifest = Manifest::decode(bytes, self.sealer(), snapshot.id, self.info().id)
             .map_err(|error| error.context(format!("snapshot {}", snapshot.id)))?;
         if ObjectName::manifest(&manifest.host, manifest.snapshot) != snapshot.manifest {
             return Err(Error::new(

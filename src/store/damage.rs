@@ -52,7 +52,7 @@ impl Vault {
     /// What the lists say that are there now, and whether none was gone when it was read.
     fn damage_as_listed(&self) -> Result<(KnownDamage, bool)> {
         let mut is_whole = true;
-        let listed = self.store.list(&ObjectName::damaged())?;
+        let listed = self.store.list_all(&ObjectName::damaged())?;
         let mut known = KnownDamage {
             damage: DamagedChunks::default(),
             unreadable: None,
@@ -65,7 +65,7 @@ impl Vault {
         known.lists.sort();
         for list in known.lists.iter().take(MAX_LISTS) {
             let read = self.store.get(list, DamagedChunks::MAX_LEN);
-            let read = read.and_then(|bytes| DamagedChunks::decode(&bytes));
+            let read = read.and_then(|bytes| DamagedChunks::decode(&bytes, self.sealer()));
             match read.and_then(|damage| known.damage.merge(&damage)) {
                 Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::NotFound => is_whole = false,
@@ -92,7 +92,7 @@ impl Vault {
         if !damage.is_empty() {
             let now = jiff::Timestamp::now().as_millisecond();
             let id = SnapshotId::generate(u64::try_from(now).unwrap_or_default());
-            let bytes = damage.encode()?;
+            let bytes = damage.encode(self.sealer())?;
             self.store.put(&ObjectName::damage(id), bytes.into())?;
         }
         known

@@ -4,7 +4,7 @@
 use super::name::ObjectName;
 use super::object_store::ObjectStore;
 use crate::error::{Error, ErrorKind};
-use crate::format::{ObjectKind, VaultInfo};
+use crate::format::{ObjectKind, Sealer, VaultInfo};
 
 /// Most manifests that are asked for the vault's own name.
 const MAX_ASKED: usize = 16;
@@ -32,7 +32,11 @@ pub(super) fn bad_info(store: &dyn ObjectStore, error: Error) -> Error {
 
 /// Whether something of a vault is there.
 pub(super) fn was_vault(store: &dyn ObjectStore) -> bool {
-    let has = |folder: ObjectName| store.list(&folder).is_ok_and(|found| !found.is_empty());
+    let has = |folder: ObjectName| {
+        store
+            .list_some(&folder, 1)
+            .is_ok_and(|found| !found.is_empty())
+    };
     has(ObjectName::snapshots()) || has(ObjectName::segments())
 }
 
@@ -49,12 +53,12 @@ fn how_to_put_back(store: &dyn ObjectStore, error: Error) -> Error {
 
 /// The line of a `vault.json` that fits the snapshots that are there.
 fn rebuilt(store: &dyn ObjectStore) -> Option<String> {
-    let snapshots = store.list(&ObjectName::snapshots()).ok()?;
-    let info = snapshots.iter().take(MAX_ASKED).find_map(|manifest| {
+    let snapshots = store.list_some(&ObjectName::snapshots(), MAX_ASKED).ok()?;
+    let info = snapshots.iter().find_map(|manifest| {
         let bytes = store
             .get(&manifest.name, ObjectKind::Manifest.most_stored())
             .ok()?;
-        VaultInfo::from_manifest(&bytes).ok()
+        VaultInfo::from_manifest(&bytes, &Sealer::without_keys()).ok()
     })?;
     let line = String::from_utf8(info.encode().ok()?).ok()?;
     Some(line.trim_end().to_owned())

@@ -6,7 +6,7 @@ use super::object_store::Blob;
 use super::session::Session;
 use super::vault::Vault;
 use crate::error::Result;
-use crate::format::{IndexRef, Manifest, decode_index, encode_index, seal_index};
+use crate::format::{IndexRef, Manifest, Sealer, decode_index, encode_index};
 use crate::model::{ObjectId, RunMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -48,6 +48,16 @@ impl Draft {
         self.session.as_ref().map_or(Ok(()), Session::check)
     }
 
+    /// How many segments are worth putting at once.
+    pub fn puts_at_once(&self) -> usize {
+        self.vault.store.capabilities().puts
+    }
+
+    /// Seals what goes into the vault.
+    pub fn sealer(&self) -> &Sealer {
+        self.vault.sealer()
+    }
+
     /// Puts a finished segment.
     pub fn put_segment(&self, id: ObjectId, bytes: Blob) -> Result<()> {
         self.put(&ObjectName::segment(id), bytes)
@@ -57,7 +67,7 @@ impl Draft {
     pub fn put_index(&self, map: &RunMap, blocks: u64, base: bool) -> Result<Vec<IndexRef>> {
         let mut refs = Vec::new();
         for part in encode_index(map, blocks) {
-            let (id, bytes) = seal_index(&part)?;
+            let (id, bytes) = self.sealer().seal_index(&part)?;
             self.put(&ObjectName::index(id), bytes.into())?;
             let runs = decode_index(&part, blocks, &mut RunMap::new())?;
             refs.push(IndexRef { id, runs, base });
@@ -68,7 +78,7 @@ impl Draft {
     /// Makes a snapshot exist.
     pub fn commit(self, manifest: &Manifest) -> Result<()> {
         let name = ObjectName::manifest(&manifest.host, manifest.snapshot);
-        let bytes = manifest.encode()?;
+        let bytes = manifest.encode(self.sealer())?;
         self.check_session()?;
         let keep = |draft: &Self| {
             draft

@@ -146,21 +146,21 @@ impl fmt::Display for Doubtful {
 }
 
 impl History {
-    /// Reads the manifests of these snapshots, one after the other. `check` is asked before each,
-    /// and its error is returned.
+    /// Reads the manifests of these snapshots. `check` is called before each, and its error is
+    /// returned.
     pub fn read(
         vault: &Vault,
         snapshots: &[SnapshotRef],
         check: &dyn Fn() -> Result<()>,
     ) -> Result<Self> {
         let mut all = Vec::new();
-        for snapshot in snapshots {
+        for (snapshot, manifest) in vault.manifests(snapshots.to_vec()) {
             check()?;
-            match vault.manifest(snapshot) {
-                Ok(manifest) => all.push(Dated::new(snapshot, &manifest)),
+            match manifest {
+                Ok(manifest) => all.push(Dated::new(&snapshot, &manifest)),
                 // Deleted meanwhile.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(_) => all.push(Dated::unread(snapshot)),
+                Err(_) => all.push(Dated::unread(&snapshot)),
             }
         }
         Ok(Self::of(all, Timestamp::now()))

@@ -3,15 +3,16 @@
 //! whole and on the disk.
 
 use super::name::ObjectName;
-use super::object_store::{Blob, ObjectInfo, ObjectLock, ObjectStore};
+use super::object_store::{Blob, Capabilities, Directory, ObjectInfo, ObjectLock, ObjectStore};
 use super::unfinished::{self, put_by_rename};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::sys::plain;
+use jiff::Timestamp;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, Flock, FlockArg, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{LinkatFlags, UnlinkatFlags, linkat, unlinkat};
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
@@ -20,7 +21,7 @@ use std::path::{Path, PathBuf};
 /// A vault in a directory.
 pub struct LocalStore {
     root: OwnedFd,
-    path: PathBuf,
+    directory: Directory,
 }
 
 const FILE_MODE: Mode = Mode::from_bits_truncate(0o600);
@@ -42,10 +43,12 @@ impl LocalStore {
                 _ => error,
             }
         })?;
-        Ok(Self {
-            root,
+        let found = nix::sys::stat::fstat(&root).io_context("look at", path)?;
+        let directory = Directory {
             path: path.to_owned(),
-        })
+            root: (found.st_dev, found.st_ino),
+        };
+        Ok(Self { root, directory })
     }
 
     /// Makes the directory where it is missing, for its owner alone, and opens it.
@@ -58,17 +61,12 @@ impl LocalStore {
         }
     }
 
-    /// The numbers of the filesystem and of the directory itself, by which it is known under
-    /// whatever path.
-    pub fn root(&self) -> Result<(u64, u64)> {
-        let found = nix::sys::stat::fstat(&self.root).io_context("look at", &self.path)?;
-        Ok((found.st_dev, found.st_ino))
-    }
-
     /// Whether nothing is in the directory but what making a filesystem leaves there.
     pub fn is_empty(&self) -> Result<bool> {
-        for entry in std::fs::read_dir(fd_path(&self.root)).io_context("list", &self.path)? {
-            let entry = entry.io_context("list", &self.path)?;
+        for entry in
+            std::fs::read_dir(fd_path(&self.root)).io_context("list", &self.directory.path)?
+        {
+            let entry = entry.io_context("list", &self.directory.path)?;
             if entry.file_name() != "lost+found" {
                 return Ok(false);
             }
@@ -77,7 +75,7 @@ impl LocalStore {
     }
 
     fn full_path(&self, name: &ObjectName) -> PathBuf {
-        self.path.join(name.as_str())
+        self.directory.path.join(name.as_str())
     }
 
     fn open_at(&self, relative: &str, flags: OFlag) -> nix::Result<OwnedFd> {
@@ -203,43 +201,12 @@ impl LocalStore {
         }
         Ok(nix::unistd::fsync(folder)?)
     }
+}
 
-    fn list_into(&self, name: &ObjectName, found: &mut Vec<ObjectInfo>) -> Result<()> {
-        let path = self.full_path(name);
-        let folder = match self.open_at(name.as_str(), OFlag::O_DIRECTORY) {
-            Ok(folder) => folder,
-            Err(Errno::ENOENT) => return Ok(()),
-            Err(errno) => return Err(Error::io("open", &path, errno.into())),
-        };
-        for entry in std::fs::read_dir(fd_path(&folder)).io_context("list", &path)? {
-            let entry = entry.io_context("list", &path)?;
-            // What is not a name of ours is not of the vault: a temporary file, `lost+found`.
-            let Some(below) = entry
-                .file_name()
-                .to_str()
-                .and_then(|text| name.join(text).ok())
-            else {
-                continue;
-            };
-            match entry.metadata() {
-                Ok(metadata) if metadata.is_dir() => self.list_into(&below, found)?,
-                Ok(metadata) if metadata.is_file() => {
-                    found.push(ObjectInfo {
-                        name: below,
-                        size: metadata.len(),
-                    });
-                }
-                // A fifo, a symlink: listed, so that it is found to be damage and not absence.
-                Ok(_) => found.push(ObjectInfo {
-                    name: below,
-                    size: 0,
-                }),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return Err(Error::io("look at", &path, error)),
-            }
-        }
-        Ok(())
-    }
+/// When a file was written, by the clock of the host that has its filesystem.
+fn modified(metadata: &Metadata) -> Timestamp {
+    let second = Timestamp::new(metadata.mtime(), 0);
+    second.unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 /// A file without a name in a folder.
@@ -262,7 +229,16 @@ fn fd_path(fd: &OwnedFd) -> String {
 
 impl ObjectStore for LocalStore {
     fn location(&self) -> String {
-        self.path.display().to_string()
+        self.directory.path.display().to_string()
+    }
+
+    fn directory(&self) -> Option<&Directory> {
+        Some(&self.directory)
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        // One writer keeps a disk busy; small files that are not cached gain from several readers.
+        Capabilities { puts: 1, gets: 4 }
     }
 
     fn put(&self, name: &ObjectName, bytes: Blob) -> Result<()> {
@@ -310,10 +286,44 @@ impl ObjectStore for LocalStore {
         Ok((self.read(&file, name, whole - length, length)?, whole))
     }
 
-    fn list(&self, prefix: &ObjectName) -> Result<Vec<ObjectInfo>> {
-        let mut found = Vec::new();
-        self.list_into(prefix, &mut found)?;
-        Ok(found)
+    fn list(
+        &self,
+        prefix: &ObjectName,
+        each: &mut dyn FnMut(ObjectInfo) -> Result<()>,
+    ) -> Result<()> {
+        let path = self.full_path(prefix);
+        let folder = match self.open_at(prefix.as_str(), OFlag::O_DIRECTORY) {
+            Ok(folder) => folder,
+            Err(Errno::ENOENT) => return Ok(()),
+            Err(errno) => return Err(Error::io("open", &path, errno.into())),
+        };
+        for entry in std::fs::read_dir(fd_path(&folder)).io_context("list", &path)? {
+            let entry = entry.io_context("list", &path)?;
+            // What is not a name of ours is not of the vault: a temporary file, `lost+found`.
+            let Some(below) = entry
+                .file_name()
+                .to_str()
+                .and_then(|text| prefix.join(text).ok())
+            else {
+                continue;
+            };
+            match entry.metadata() {
+                Ok(metadata) if metadata.is_dir() => self.list(&below, each)?,
+                Ok(metadata) => each(ObjectInfo {
+                    name: below,
+                    // A fifo, a symlink: listed, so that it is found to be damage and not absence.
+                    size: if metadata.is_file() {
+                        metadata.len()
+                    } else {
+                        0
+                    },
+                    modified: modified(&metadata),
+                })?,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(Error::io("look at", &path, error)),
+            }
+        }
+        Ok(())
     }
 
     fn delete(&self, name: &ObjectName) -> Result<()> {
@@ -411,17 +421,17 @@ mod tests {
             store.get_tail(&at, 3).unwrap(),
             (Blob::from_static(b"789"), 10)
         );
-        assert_eq!(
-            store.list(&name("segments")).unwrap(),
-            [ObjectInfo {
-                name: at.clone(),
-                size: 10
-            }]
-        );
+        let listed = store.list_all(&name("segments")).unwrap();
+        let [object] = &listed[..] else {
+            panic!("{listed:?}");
+        };
+        assert_eq!((&object.name, object.size), (&at, 10));
+        let age = Timestamp::now().duration_since(object.modified);
+        assert!((-1..60).contains(&age.as_secs()), "{age}");
         store.delete(&at).unwrap();
         store.delete(&at).unwrap();
         assert_eq!(store.get(&at, 10).unwrap_err().kind(), ErrorKind::NotFound);
-        assert!(store.list(&name("snapshots")).unwrap().is_empty());
+        assert!(store.list_all(&name("snapshots")).unwrap().is_empty());
     }
 
     /// A FIFO tells: whoever waits to write to it goes on as soon as anyone opens it for reading.
@@ -450,7 +460,7 @@ mod tests {
                 store.get_tail(&at, 1).map(drop),
                 store.lock(&at).map(drop),
             ];
-            let listed = store.list(&name("index")).unwrap();
+            let listed = store.list_all(&name("index")).unwrap();
             let was_opened = !waits();
             // Lets the writer go that still waits, and waits for none that is gone.
             let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;

@@ -1,15 +1,22 @@
 //! A store in memory, for tests: it obeys the same rules as the real ones.
 
 use super::name::ObjectName;
-use super::object_store::{Blob, ObjectInfo, ObjectStore};
+use super::object_store::{Blob, Capabilities, ObjectInfo, ObjectStore};
 use crate::error::{Error, ErrorKind, Result};
+use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Objects in memory.
 #[derive(Default)]
 pub struct MemoryStore {
-    objects: Mutex<BTreeMap<ObjectName, Blob>>,
+    objects: Mutex<BTreeMap<ObjectName, StoredBlob>>,
+}
+
+/// An object, and when it was put.
+struct StoredBlob {
+    blob: Blob,
+    modified: Timestamp,
 }
 
 impl MemoryStore {
@@ -18,22 +25,31 @@ impl MemoryStore {
         Self::default()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<ObjectName, Blob>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ObjectName, StoredBlob>> {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn find(&self, name: &ObjectName) -> Result<Blob> {
         let missing = || Error::new(ErrorKind::NotFound, format!("{name} is not in the vault"));
-        self.lock().get(name).cloned().ok_or_else(missing)
+        let objects = self.lock();
+        let kept = objects.get(name).ok_or_else(missing)?;
+        Ok(kept.blob.clone())
     }
 
     /// Replaces an object's bytes, as a failing disk would.
     pub fn corrupt(&self, name: &ObjectName, change: impl FnOnce(&mut Vec<u8>)) {
         let mut objects = self.lock();
-        if let Some(blob) = objects.get_mut(name) {
-            let mut bytes = blob.to_vec();
+        if let Some(kept) = objects.get_mut(name) {
+            let mut bytes = kept.blob.to_vec();
             change(&mut bytes);
-            *blob = bytes.into();
+            kept.blob = bytes.into();
+        }
+    }
+
+    /// Makes an object older, by the store's clock.
+    pub fn age(&self, name: &ObjectName, by: SignedDuration) {
+        if let Some(kept) = self.lock().get_mut(name) {
+            kept.modified -= by;
         }
     }
 }
@@ -41,6 +57,11 @@ impl MemoryStore {
 impl ObjectStore for MemoryStore {
     fn location(&self) -> String {
         "memory".into()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        // More than a directory: what a distant store does is tested here.
+        Capabilities { puts: 3, gets: 4 }
     }
 
     fn put(&self, name: &ObjectName, bytes: Blob) -> Result<()> {
@@ -51,7 +72,9 @@ impl ObjectStore for MemoryStore {
                 format!("{name} is in the vault already"),
             ));
         }
-        objects.insert(name.clone(), bytes);
+        let modified = Timestamp::now();
+        let blob = bytes;
+        objects.insert(name.clone(), StoredBlob { blob, modified });
         Ok(())
     }
 
@@ -82,15 +105,20 @@ impl ObjectStore for MemoryStore {
         Ok((blob.slice(start..), blob.len() as u64))
     }
 
-    fn list(&self, prefix: &ObjectName) -> Result<Vec<ObjectInfo>> {
+    fn list(
+        &self,
+        prefix: &ObjectName,
+        each: &mut dyn FnMut(ObjectInfo) -> Result<()>,
+    ) -> Result<()> {
         let objects = self.lock();
-        let below = objects.iter().filter(|(name, _)| name.is_below(prefix));
-        Ok(below
-            .map(|(name, blob)| ObjectInfo {
+        let mut below = objects.iter().filter(|(name, _)| name.is_below(prefix));
+        below.try_for_each(|(name, kept)| {
+            each(ObjectInfo {
                 name: name.clone(),
-                size: blob.len() as u64,
+                size: kept.blob.len() as u64,
+                modified: kept.modified,
             })
-            .collect())
+        })
     }
 
     fn delete(&self, name: &ObjectName) -> Result<()> {

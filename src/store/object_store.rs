@@ -2,8 +2,10 @@
 //! twice, so that no store has to promise more than "what was put can be got".
 
 use super::name::ObjectName;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
+use jiff::Timestamp;
 use std::any::Any;
+use std::path::PathBuf;
 
 /// An object's bytes, shared without copying.
 pub type Blob = bytes::Bytes;
@@ -15,6 +17,26 @@ pub struct ObjectInfo {
     pub name: ObjectName,
     /// Its length in bytes.
     pub size: u64,
+    /// When it was put, by the store's clock, and no host's.
+    pub modified: Timestamp,
+}
+
+/// How many operations at once a store is good for; at least one of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Large objects that are put at once.
+    pub puts: usize,
+    /// Small objects that are got at once.
+    pub gets: usize,
+}
+
+/// A directory that a store is in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Directory {
+    /// Its path, as it was named.
+    pub path: PathBuf,
+    /// The numbers of its filesystem and of itself, by which it is known under every path.
+    pub root: (u64, u64),
 }
 
 /// A lock on an object, until it is dropped or the process has ended, however it ends.
@@ -35,6 +57,14 @@ impl ObjectLock {
 pub trait ObjectStore: Send + Sync {
     /// Where it is, for people; never with a secret in it.
     fn location(&self) -> String;
+
+    /// The directory that it is in; `None`: it is in none.
+    fn directory(&self) -> Option<&Directory> {
+        None
+    }
+
+    /// How much it is good for at once.
+    fn capabilities(&self) -> Capabilities;
 
     /// Puts an object and returns when it will survive a power cut. An object is there whole or not
     /// at all. A name that is taken is an error of kind `Exists` (where the store can tell).
@@ -64,8 +94,35 @@ pub trait ObjectStore: Send + Sync {
     /// The last bytes of an object, `length` at most, and the object's whole length.
     fn get_tail(&self, name: &ObjectName, length: u64) -> Result<(Blob, u64)>;
 
-    /// The objects whose names start with the components of `prefix`, in no order.
-    fn list(&self, prefix: &ObjectName) -> Result<Vec<ObjectInfo>>;
+    /// Hands the objects whose names start with the components of `prefix` to `each`, in no order,
+    /// as the store's pages come in: never more than a page is in memory. An error of `each` ends
+    /// the listing and is returned. `each` must not call the store.
+    fn list(
+        &self,
+        prefix: &ObjectName,
+        each: &mut dyn FnMut(ObjectInfo) -> Result<()>,
+    ) -> Result<()>;
+
+    /// The same, all in memory: for prefixes below which there is little.
+    fn list_all(&self, prefix: &ObjectName) -> Result<Vec<ObjectInfo>> {
+        self.list_some(prefix, usize::MAX)
+    }
+
+    /// The same; the listing ends when `most` were found.
+    fn list_some(&self, prefix: &ObjectName, most: usize) -> Result<Vec<ObjectInfo>> {
+        let mut found = Vec::new();
+        let listed = self.list(prefix, &mut |object| {
+            found.push(object);
+            match found.len() < most {
+                true => Ok(()),
+                false => Err(Error::new(ErrorKind::Failed, "enough was found")),
+            }
+        });
+        match listed {
+            Err(error) if found.len() < most => Err(error),
+            _ => Ok(found),
+        }
+    }
 
     /// Deletes an object; one that is not there is no error.
     fn delete(&self, name: &ObjectName) -> Result<()>;
@@ -76,6 +133,6 @@ pub trait ObjectStore: Send + Sync {
         Ok(None)
     }
 
-    /// Takes away what killed runs of this host have put in part. Best effort.
+    /// Removes what killed runs of this host have put in part. Best effort.
     fn clear_unfinished(&self) {}
 }

@@ -1,27 +1,30 @@
-//! Who is writing to the vault. A collector leaves alone what may belong to a live session. The
-//! record of one is locked as long as its process lives, so that what a killed run has left can be
-//! told from it, whatever process has its number now.
+//! Who is writing to the vault. A collector must leave alone what may belong to a live session.
+//!
+//! A session is a lease: a record that is put again each minute, whose age the store's clock tells.
+//! A store in a directory also locks the record for as long as its process lives, so that a killed
+//! run's session is over at once, whatever process has its pid now.
 
 use super::name::ObjectName;
 use super::object_store::{ObjectLock, ObjectStore};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{ObjectKind, SessionRecord};
+use crate::format::{ObjectKind, Sealer, SessionRecord};
 use crate::model::SnapshotId;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use jiff::{SignedDuration, Timestamp};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// How often a run says that it is still there.
 pub(super) const BEAT: Duration = Duration::from_secs(60);
-/// So many beats in a row may fail: then nobody may take the run for one that lives.
+/// Most beats in a row that may fail: after that, others may take the run for dead.
 const MOST_MISSED: u32 = 10;
-/// How long the end of a run waits for its record to be taken away. A vault that hangs keeps the
-/// record; its lock ends with the process, and the next run of the host takes it away.
+/// How long the end of a run waits for its record to be deleted. A vault that hangs keeps the
+/// record; its lock ends with the process, and the next run of the host deletes it.
 const LEAVE: Duration = Duration::from_secs(2);
-/// A session of another boot of this host is over when nothing was heard of it for so long: a
+/// A session of this host is over when its newest beat is this old, where no lock says more. A
 /// clone of this host may have the same name, and its locks may not be seen here.
-const SILENCE: SignedDuration = SignedDuration::from_hours(24);
+const LEASE: SignedDuration = SignedDuration::from_hours(24);
 /// Most records that are put before one is locked.
 const MAX_TRIES: u32 = 3;
 
@@ -44,21 +47,10 @@ struct Missed {
 
 impl Session {
     /// `every`: the time between two beats.
-    pub(super) fn begin(
-        store: Arc<dyn ObjectStore>,
-        run: SnapshotId,
-        record: SessionRecord,
-        every: Duration,
-    ) -> Result<Self> {
-        clear_the_dead(store.as_ref(), &record);
-        let mut presence = Presence {
-            store,
-            run,
-            record,
-            next: 0,
-            held: None,
-        };
+    pub(super) fn begin(mut presence: Presence, every: Duration) -> Result<Self> {
+        presence.store.clear_unfinished();
         presence.put()?;
+        presence.clear_the_dead();
         let (live, live_out) = bounded::<()>(0);
         let (gone_in, gone) = bounded::<()>(0);
         let missed = Arc::<Mutex<Missed>>::default();
@@ -85,8 +77,8 @@ impl Session {
         })
     }
 
-    /// An error when the vault could not be told for many beats that the run is there: what it has
-    /// put may be taken for a dead run's.
+    /// An error when many beats in a row have failed: what the run has put may be taken for a dead
+    /// run's.
     pub(super) fn check(&self) -> Result<()> {
         let missed = self.missed.lock().unwrap_or_else(PoisonError::into_inner);
         match &missed.last {
@@ -117,8 +109,9 @@ impl Drop for Session {
 }
 
 /// The record that says that the run is there.
-struct Presence {
+pub(super) struct Presence {
     store: Arc<dyn ObjectStore>,
+    sealer: Sealer,
     run: SnapshotId,
     record: SessionRecord,
     /// The number of the next beat: none is used twice.
@@ -133,6 +126,23 @@ struct LockedRecord {
 }
 
 impl Presence {
+    /// Nothing is put yet.
+    pub(super) fn new(
+        store: Arc<dyn ObjectStore>,
+        sealer: Sealer,
+        run: SnapshotId,
+        record: SessionRecord,
+    ) -> Self {
+        Self {
+            store,
+            sealer,
+            run,
+            record,
+            next: 0,
+            held: None,
+        }
+    }
+
     fn beat(&mut self) -> Result<()> {
         self.record.heartbeat = Timestamp::now();
         // The one before stays until the new one is there and locked.
@@ -143,16 +153,16 @@ impl Presence {
         Ok(())
     }
 
-    /// Puts the record as the next beat and locks it; answers the one before.
+    /// Puts the record as the next beat and locks it; returns the one before.
     fn put(&mut self) -> Result<Option<LockedRecord>> {
         for _ in 0..MAX_TRIES {
             let name = ObjectName::session(self.run, self.next);
             self.next += 1;
-            let bytes = self.record.encode()?;
+            let bytes = self.record.encode(&self.sealer)?;
             let put = self.store.put(&name, bytes.into());
             match put.map(|()| self.store.lock(&name)) {
                 Ok(Ok(lock)) => return Ok(self.held.replace(LockedRecord { name, _lock: lock })),
-                // Another run found it before it was locked, and takes it away.
+                // Another run found it before it was locked, and deletes it.
                 Ok(Err(error)) if matches!(error.kind(), ErrorKind::Busy | ErrorKind::NotFound) => {
                 }
                 Ok(Err(error)) | Err(error) => {
@@ -169,32 +179,80 @@ impl Presence {
     }
 }
 
+impl Presence {
+    /// Deletes the sessions of killed runs of this host. What they have put stays for the
+    /// collector. Best effort; a session that may be live is never deleted:
+    ///
+    /// - One that is locked is live. One whose lock can be taken is over if it is of this boot, or
+    ///   if the last beat it has written of is older than a lease.
+    /// - Where there are no locks, one is over when its newest beat is older than a lease by the
+    ///   store's clock, whose time now is that of the record that this run has just put.
+    fn clear_the_dead(&self) {
+        let listed = self.store.list_all(&ObjectName::sessions());
+        let listed = listed.unwrap_or_default();
+        let now = self.held.as_ref().and_then(|own| {
+            let mut objects = listed.iter();
+            objects.find(|object| object.name == own.name)
+        });
+        let now = now.map(|object| object.modified);
+        let mut newest: HashMap<&str, Timestamp> = HashMap::new();
+        for object in &listed {
+            let beat = newest
+                .entry(run_of(&object.name))
+                .or_insert(object.modified);
+            *beat = object.modified.max(*beat);
+        }
+        for object in &listed {
+            let bytes = self
+                .store
+                .get(&object.name, ObjectKind::Session.most_stored());
+            let record = bytes.and_then(|bytes| SessionRecord::decode(&bytes, &self.sealer));
+            // One that cannot be read may be anybody's.
+            let Some(record) = record.ok().filter(|record| record.host == self.record.host) else {
+                continue;
+            };
+            let is_left_behind = self.is_left_behind(&record);
+            let beat = newest.get(run_of(&object.name)).copied();
+            let has_ended = now
+                .zip(beat)
+                .is_some_and(|(now, beat)| now.duration_since(beat) > LEASE);
+            if !is_left_behind && !has_ended {
+                continue;
+            }
+            let Ok(lock) = self.store.lock(&object.name) else {
+                continue;
+            };
+            let is_over = match lock {
+                Some(_) => is_left_behind,
+                None => has_ended,
+            };
+            // A run that has put this and has not locked it yet notices: the lock is held here.
+            if is_over {
+                let _ = self.store.delete(&object.name);
+            }
+            drop(lock);
+        }
+    }
+
+    /// Whether a record of this host that nobody holds a lock on is a dead run's.
+    fn is_left_behind(&self, record: &SessionRecord) -> bool {
+        let own = &self.record;
+        let same_boot = record.boot_id == own.boot_id && !own.boot_id.is_empty();
+        same_boot || own.started.duration_since(record.heartbeat) > LEASE
+    }
+}
+
+/// What the names of all beats of a run begin with.
+fn run_of(session: &ObjectName) -> &str {
+    let name = session.as_str();
+    name.rsplit_once('-').map_or(name, |(run, _)| run)
+}
+
 impl Drop for Presence {
     fn drop(&mut self) {
         if let Some(held) = &self.held {
             // A record that stays is told from a live one by its lock.
             let _ = self.store.delete(&held.name);
-        }
-    }
-}
-
-/// Takes away what killed runs of this host have left: their sessions, and objects put in part.
-/// What they have put whole stays for the collector. Best effort.
-fn clear_the_dead(store: &dyn ObjectStore, own: &SessionRecord) {
-    store.clear_unfinished();
-    for object in store.list(&ObjectName::sessions()).unwrap_or_default() {
-        let bytes = store.get(&object.name, ObjectKind::Session.most_stored());
-        let Ok(record) = bytes.and_then(|bytes| SessionRecord::decode(&bytes)) else {
-            // Nobody knows whose it is.
-            continue;
-        };
-        let same_boot = record.boot_id == own.boot_id && !own.boot_id.is_empty();
-        let silent = own.started.duration_since(record.heartbeat) > SILENCE;
-        if record.host == own.host
-            && (same_boot || silent)
-            && let Ok(Some(_held)) = store.lock(&object.name)
-        {
-            let _ = store.delete(&object.name);
         }
     }
 }

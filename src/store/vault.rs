@@ -1,22 +1,19 @@
 //! A vault: what `init` makes and every other command opens.
 
-use super::door::{bad_info, no_info, was_vault};
-use super::local::LocalStore;
+use super::door::{bad_info, no_info};
 use super::name::ObjectName;
 use super::object_store::ObjectStore;
-use super::segments::{
-    SegmentCache, SlotRange, StoredChunk, bad_slots, check_segment, lost_segments, read_chunks,
-};
-use super::session::{BEAT, Session};
+use super::segments::{SegmentReader, SlotRange, StoredChunk};
+use super::session::{BEAT, Presence, Session};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{
-    BlockDedup, IndexRef, ObjectKind, SessionRecord, VERSION, VaultInfo, decode_index, open_object,
+    BlockDedup, IndexRef, ObjectKind, Sealer, SessionRecord, VERSION, VaultInfo, decode_index,
 };
 use crate::model::{ObjectId, RunMap, SnapshotId};
 use crate::sys::memory;
 use jiff::Timestamp;
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,14 +30,8 @@ pub struct VaultOptions {
 pub struct Vault {
     pub(super) store: Arc<dyn ObjectStore>,
     info: VaultInfo,
-    cache: SegmentCache,
-    local: Option<Local>,
-}
-
-/// Where a vault in a directory is.
-struct Local {
-    path: PathBuf,
-    root: (u64, u64),
+    sealer: Sealer,
+    segments: SegmentReader,
 }
 
 impl Vault {
@@ -64,12 +55,7 @@ impl Vault {
             encryption: None,
         };
         store.put(&ObjectName::vault_info(), info.encode()?.into())?;
-        Ok(Self {
-            store,
-            info,
-            cache: SegmentCache::default(),
-            local: None,
-        })
+        Ok(Self::new(store, info))
     }
 
     /// Opens the vault in `store`.
@@ -82,49 +68,35 @@ impl Vault {
             }
             Err(error) => return Err(bad_info(store.as_ref(), error)),
         };
-        Ok(Self {
+        Ok(Self::new(store, info))
+    }
+
+    fn new(store: Arc<dyn ObjectStore>, info: VaultInfo) -> Self {
+        let sealer = Sealer::without_keys();
+        let segments = SegmentReader::new(Arc::clone(&store), sealer.clone());
+        Self {
             store,
             info,
-            cache: SegmentCache::default(),
-            local: None,
-        })
-    }
-
-    /// Makes a vault in a directory, which must be empty or not there yet.
-    pub fn create_local(path: &Path, options: VaultOptions) -> Result<Self> {
-        let store = LocalStore::create(path)?;
-        if !store.is_empty()? {
-            return Err(taken(&store, path));
+            sealer,
+            segments,
         }
-        let root = store.root()?;
-        let vault = Self::create(Arc::new(store), options)?;
-        Ok(vault.in_directory(path, root))
     }
 
-    /// Opens the vault in a directory.
-    pub fn open_local(path: &Path) -> Result<Self> {
-        let store = LocalStore::open(path)?;
-        let root = store.root()?;
-        Ok(Self::open(Arc::new(store))?.in_directory(path, root))
-    }
-
-    fn in_directory(self, path: &Path, root: (u64, u64)) -> Self {
-        let path = path.to_owned();
-        Self {
-            local: Some(Local { path, root }),
-            ..self
-        }
+    /// Seals what goes into the vault, and opens what comes out of it.
+    pub fn sealer(&self) -> &Sealer {
+        &self.sealer
     }
 
     /// The directory it is in, if it is in one.
     pub fn local_path(&self) -> Option<&Path> {
-        self.local.as_ref().map(|local| local.path.as_path())
+        let directory = self.store.directory()?;
+        Some(directory.path.as_path())
     }
 
     /// The numbers of that directory's filesystem and of itself: whoever meets them again, under
     /// whatever path, is in the vault.
     pub fn local_root(&self) -> Option<(u64, u64)> {
-        self.local.as_ref().map(|local| local.root)
+        self.store.directory().map(|directory| directory.root)
     }
 
     /// What it is.
@@ -160,7 +132,8 @@ impl Vault {
                 let bytes = self
                     .store
                     .get(&ObjectName::index(part.id), ObjectKind::Index.most_stored())?;
-                let plain = open_object(ObjectKind::Index, Some(part.id), &bytes)?;
+                let kind = ObjectKind::Index;
+                let plain = self.sealer.open_object(kind, Some(part.id), &bytes)?;
                 decode_index(&plain, blocks, &mut map)
             };
             read().map_err(|error| missing_is_damage(error, &format!("index {}", part.id)))?;
@@ -181,12 +154,12 @@ impl Vault {
         map: &RunMap,
         check: &dyn Fn() -> Result<()>,
     ) -> Result<BTreeSet<ObjectId>> {
-        lost_segments(self.store.as_ref(), map, check)
+        self.segments.lost(map, check)
     }
 
     /// What stands in a slot, without reading its bytes.
     pub fn chunk(&self, segment: ObjectId, slot: u32) -> Result<StoredChunk> {
-        let footer = self.cache.footer(self.store.as_ref(), segment)?;
+        let footer = self.segments.footer(segment)?;
         let slot = footer
             .slot(slot)
             .map_err(|error| error.context(format!("segment {segment}")))?;
@@ -199,7 +172,7 @@ impl Vault {
 
     /// How long a segment is, in bytes, as its footer says.
     pub fn segment_length(&self, segment: ObjectId) -> Result<u64> {
-        let footer = self.cache.footer(self.store.as_ref(), segment)?;
+        let footer = self.segments.footer(segment)?;
         Ok(footer.segment_len())
     }
 
@@ -210,7 +183,7 @@ impl Vault {
         segment: ObjectId,
         check: &dyn Fn() -> Result<()>,
     ) -> Result<Option<BTreeSet<u32>>> {
-        bad_slots(&self.cache, self.store.as_ref(), segment, check)
+        self.segments.bad_slots(segment, check)
     }
 
     /// Reads chunks and hands them to `take`, all checked against their hashes. They are in memory
@@ -220,12 +193,12 @@ impl Vault {
         range: SlotRange,
         take: &mut dyn FnMut(&[&[u8]]) -> Result<()>,
     ) -> Result<()> {
-        read_chunks(&self.cache, self.store.as_ref(), range, take)
+        self.segments.read_chunks(range, take)
     }
 
     /// Reads a whole segment and checks every byte of it; answers its length.
     pub fn check_segment(&self, segment: ObjectId) -> Result<u64> {
-        check_segment(self.store.as_ref(), segment)
+        self.segments.check(segment)
     }
 
     /// Says that a run writes to the vault, and goes on saying so each minute.
@@ -240,28 +213,9 @@ impl Vault {
         run: SnapshotId,
         record: SessionRecord,
     ) -> Result<Session> {
-        Session::begin(Arc::clone(&self.store), run, record, every)
+        let presence = Presence::new(Arc::clone(&self.store), self.sealer.clone(), run, record);
+        Session::begin(presence, every)
     }
-}
-
-/// Why no vault is made in a directory that is not empty.
-fn taken(store: &LocalStore, path: &Path) -> Error {
-    let info = store.get(&ObjectName::vault_info(), VaultInfo::MAX_LEN);
-    let nothing_there = info
-        .as_ref()
-        .is_err_and(|error| error.kind() == ErrorKind::NotFound);
-    if nothing_there && was_vault(store) {
-        return no_info(store);
-    }
-    let place = path.display();
-    if !nothing_there {
-        return Error::new(ErrorKind::Exists, format!("{place} is a vault already")).with_hint(
-            format!("use it as it is: --vault {place}; nothing was changed"),
-        );
-    }
-    let what = format!("{place} is not empty: no vault was made in it");
-    Error::new(ErrorKind::Exists, what)
-        .with_hint("name an empty directory, or one that is not there yet")
 }
 
 /// Most runs that the map of a disk may be in before another index object is laid over it: a map

@@ -7,9 +7,12 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use stillpoint::format::Manifest;
+use stillpoint::format::{Manifest, Sealer};
 use stillpoint::model::{BLOCK_SIZE, BlockIndex, Content, Run, block_count};
 use stillpoint::store::{Draft, LocalStore, ObjectName, ObjectStore, Vault};
+
+/// No vault of these tests is encrypted.
+const SEALER: Sealer = Sealer::without_keys();
 
 const MIB: u64 = 1 << 20;
 
@@ -135,7 +138,9 @@ fn as_an_early_version(lab: &Lab, lost: std::ops::Range<u64>, nested: bool) {
     vault.delete(&newest).unwrap();
     let store = LocalStore::open(&lab.path("vault")).unwrap();
     let name = ObjectName::manifest(&manifest.host, manifest.snapshot);
-    store.put(&name, manifest.encode().unwrap().into()).unwrap();
+    store
+        .put(&name, manifest.encode(&SEALER).unwrap().into())
+        .unwrap();
     std::mem::forget(draft);
 }
 

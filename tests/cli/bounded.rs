@@ -5,8 +5,11 @@ use super::lab::{Lab, Run, finish, noise};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
-use stillpoint::format::{ObjectKind, open_object, seal_object};
+use stillpoint::format::{ObjectKind, Sealer};
 use stillpoint::model::SnapshotId;
+
+/// No vault of these tests is encrypted.
+const SEALER: Sealer = Sealer::without_keys();
 
 /// All that a command may allocate: `RLIMIT_DATA`.
 const MEMORY: u64 = 512 << 20;
@@ -44,7 +47,9 @@ fn fill(vault: &Path) -> String {
     let host = host.unwrap().unwrap().path();
     let real = fs::read_dir(&host).unwrap().next().unwrap().unwrap();
     let bytes = fs::read(real.path()).unwrap();
-    let bytes = open_object(ObjectKind::Manifest, None, &bytes).unwrap();
+    let bytes = SEALER
+        .open_object(ObjectKind::Manifest, None, &bytes)
+        .unwrap();
     let mut manifest: Value = serde_json::from_slice(&bytes).unwrap();
     let real = manifest["snapshot"].as_str().unwrap().to_owned();
     // All are older.
@@ -57,7 +62,7 @@ fn fill(vault: &Path) -> String {
             fs::write(host.join(id), make(manifest)).unwrap();
         }
     };
-    let whole = |text: Vec<u8>| seal_object(ObjectKind::Manifest, &text).unwrap();
+    let whole = |text: Vec<u8>| SEALER.seal_object(ObjectKind::Manifest, &text).unwrap();
     let long = |m: &Value| whole(filled(m, "[\"", "w", "\"]", MOST));
     put(&mut manifest, &long, 16);
     let escapes = |m: &Value| whole(filled(m, "[\"", "\\u001b", "\"]", MOST));

@@ -4,9 +4,12 @@
 use super::lab::{Lab, noise};
 use serde_json::Value;
 use std::fs;
-use stillpoint::format::Manifest;
+use stillpoint::format::{Manifest, Sealer};
 use stillpoint::model::SnapshotId;
 use stillpoint::store::Vault;
+
+/// No vault of these tests is encrypted.
+const SEALER: Sealer = Sealer::without_keys();
 
 /// Days in which nobody takes the clock for right.
 const YEAR: i64 = 365 * 24 * 3600 * 1000;
@@ -42,11 +45,11 @@ fn changed(lab: &Lab, id: SnapshotId, change: impl FnOnce(&mut Manifest)) -> Sna
     let mut paths = paths.filter(|path| path.ends_with(id.to_string()));
     let path = paths.next().unwrap();
     let bytes = fs::read(&path).unwrap();
-    let mut manifest = Manifest::decode(&bytes, id, vault.info().id).unwrap();
+    let mut manifest = Manifest::decode(&bytes, &SEALER, id, vault.info().id).unwrap();
     change(&mut manifest);
     fs::remove_file(&path).unwrap();
     let name = path.with_file_name(manifest.snapshot.to_string());
-    fs::write(name, manifest.encode().unwrap()).unwrap();
+    fs::write(name, manifest.encode(&SEALER).unwrap()).unwrap();
     manifest.snapshot
 }
 

@@ -6,7 +6,10 @@ use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use stillpoint::format::{ObjectKind, open_object, seal_object};
+use stillpoint::format::{ObjectKind, Sealer};
+
+/// No vault of these tests is encrypted.
+const SEALER: Sealer = Sealer::without_keys();
 
 /// A title for the window, a cleared screen, C1, text from right to left, a line of its own.
 const EVIL: &str = "\u{1b}]0;owned\u{7}\u{1b}[2J\u{9b}31m\u{7f}\u{202e}\u{2066}\u{2028}\
@@ -74,7 +77,9 @@ fn only_file(folder: PathBuf) -> PathBuf {
 /// Makes the lab's vault, of one snapshot, one of somebody who means harm.
 fn poison_vault(lab: &Lab) {
     let path = only_file(only_file(lab.path("vault/snapshots")));
-    let bytes = open_object(ObjectKind::Manifest, None, &fs::read(&path).unwrap()).unwrap();
+    let bytes = SEALER
+        .open_object(ObjectKind::Manifest, None, &fs::read(&path).unwrap())
+        .unwrap();
     let mut manifest: Value = serde_json::from_slice(&bytes).unwrap();
     manifest["warnings"] = json!(["w"]);
     manifest["tags"] = json!({format!("k{EVIL}"): "v"});
@@ -83,7 +88,9 @@ fn poison_vault(lab: &Lab) {
     manifest["disks"][0]["filesystems"] = json!([{"source": "s", "target": "/t", "type": "ext4",
         "frozen": true, "read_only": false}]);
     poison(&mut manifest);
-    let bytes = seal_object(ObjectKind::Manifest, manifest.to_string().as_bytes()).unwrap();
+    let bytes = SEALER
+        .seal_object(ObjectKind::Manifest, manifest.to_string().as_bytes())
+        .unwrap();
     fs::write(&path, bytes).unwrap();
     let path = lab.path("vault/vault.json");
     let mut file: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();

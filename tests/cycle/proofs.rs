@@ -11,10 +11,13 @@ use rand::{Rng, RngExt, SeedableRng};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use stillpoint::format::{DiskRecord, Manifest};
+use stillpoint::format::{DiskRecord, Manifest, Sealer};
 use stillpoint::model::{BLOCK_SIZE, CutName, Epoch, Mode, Witness};
 use stillpoint::store::{LocalStore, ObjectName, ObjectStore, Vault};
 use stillpoint::track::Tracker;
+
+/// No vault of these tests is encrypted.
+const SEALER: Sealer = Sealer::without_keys();
 
 pub(super) const SIZE: u64 = 12 << 20;
 
@@ -96,7 +99,9 @@ impl Bench {
         self.rig.vault.delete(&reference).unwrap();
         let store = LocalStore::open(self.rig.vault.local_path().unwrap()).unwrap();
         let name = ObjectName::manifest(&changed.host, changed.snapshot);
-        store.put(&name, changed.encode().unwrap().into()).unwrap();
+        store
+            .put(&name, changed.encode(&SEALER).unwrap().into())
+            .unwrap();
     }
 }
 

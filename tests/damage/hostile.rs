@@ -8,14 +8,14 @@ use crate::support::vaults::{rounds, vault_options, verify_all};
 use nix::sys::resource::{Resource, setrlimit};
 use std::process::Command;
 use std::sync::Arc;
-use stillpoint::format::{
-    CHUNK_HEADER, Manifest, ObjectKind, SEGMENT_HEADER, TRAILER, open_object, seal_index,
-    seal_object,
-};
+use stillpoint::format::{CHUNK_HEADER, Manifest, ObjectKind, SEGMENT_HEADER, Sealer, TRAILER};
 use stillpoint::model::{Bytes, Extent, ObjectId, block_count};
 use stillpoint::restore::{CopyOptions, Target, copy};
 use stillpoint::store::{Blob, MemoryStore, ObjectName, ObjectStore, Vault};
 use stillpoint::{ErrorKind, Result};
+
+/// No vault of these tests is encrypted.
+const SEALER: Sealer = Sealer::without_keys();
 
 const CHILD: &str = "STILLPOINT_HOSTILE_SEED";
 /// All address space that the child may take: far more than the bounds add up to, and far less than
@@ -44,14 +44,16 @@ fn pieces() -> Pieces {
         let last = name.components().last().unwrap().to_owned();
         match name.components().next().unwrap() {
             "index" => {
-                let body = open_object(ObjectKind::Index, None, &bytes).unwrap();
+                let body = SEALER.open_object(ObjectKind::Index, None, &bytes).unwrap();
                 pieces.indexes.push((last, body));
             }
             "segments" => pieces
                 .segments
                 .push((last.parse().unwrap(), bytes.to_vec())),
             "snapshots" => {
-                let json = open_object(ObjectKind::Manifest, None, &bytes).unwrap();
+                let json = SEALER
+                    .open_object(ObjectKind::Manifest, None, &bytes)
+                    .unwrap();
                 pieces.manifest = serde_json::from_slice(&json).unwrap();
             }
             _ => pieces.vault_info = bytes,
@@ -108,7 +110,7 @@ fn together(mut pieces: Pieces) -> Arc<MemoryStore> {
     }
     let mut json = pieces.manifest.to_string();
     for (old, body) in &pieces.indexes {
-        let (id, bytes) = seal_index(body).unwrap();
+        let (id, bytes) = SEALER.seal_index(body).unwrap();
         put(ObjectName::index(id), bytes);
         json = json.replace(old, &id.to_string());
     }
@@ -116,7 +118,9 @@ fn together(mut pieces: Pieces) -> Arc<MemoryStore> {
     let name = ObjectName::manifest("host", id.parse().unwrap());
     put(
         name,
-        seal_object(ObjectKind::Manifest, json.as_bytes()).unwrap(),
+        SEALER
+            .seal_object(ObjectKind::Manifest, json.as_bytes())
+            .unwrap(),
     );
     Arc::new(store)
 }
@@ -421,7 +425,7 @@ fn many_disks_that_cannot_be_read_are_told_in_few_words() {
 #[test]
 fn an_envelope_that_lies_about_its_lengths_is_refused_before_memory_is_taken() {
     let plain = b"some body ".repeat(500);
-    let good = seal_object(ObjectKind::Session, &plain).unwrap();
+    let good = SEALER.seal_object(ObjectKind::Session, &plain).unwrap();
     for at in [10, 12, 13, 32, 40] {
         for nasty in NASTY {
             let mut bytes = good.clone();
@@ -433,7 +437,9 @@ fn an_envelope_that_lies_about_its_lengths_is_refused_before_memory_is_taken() {
             let body = bytes.len() - 32;
             let hash = blake3::hash(&bytes[..body]);
             bytes[body..].copy_from_slice(hash.as_bytes());
-            let error = open_object(ObjectKind::Session, None, &bytes).unwrap_err();
+            let error = SEALER
+                .open_object(ObjectKind::Session, None, &bytes)
+                .unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Damaged, "{nasty} at {at}: {error}");
         }
     }

@@ -9,10 +9,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use stillpoint::engine::{
     Event, Goal, Monitor, RestoreOptions, VerifyOptions, diff, restore, verify,
 };
-use stillpoint::format::{IndexRef, Manifest};
+use stillpoint::format::{IndexRef, Manifest, Sealer};
 use stillpoint::model::{BLOCK_SIZE, ObjectId};
 use stillpoint::store::{FaultStore, MemoryStore, ObjectStore, Vault};
 use stillpoint::{Error, ErrorKind, Result};
+
+/// No vault of these tests is encrypted.
+const SEALER: Sealer = Sealer::without_keys();
 
 /// Snapshots, each of which adds an index object and a segment.
 const SNAPSHOTS: u64 = 12;
@@ -159,8 +162,8 @@ fn a_manifest_that_names_index_objects_without_end_is_damaged() {
             IndexRef { id, ..part }
         };
         many.disks[1].index = (0..parts).map(named).collect();
-        let bytes = many.encode().unwrap();
-        Manifest::decode(&bytes, many.snapshot, many.vault)
+        let bytes = many.encode(&SEALER).unwrap();
+        Manifest::decode(&bytes, &SEALER, many.snapshot, many.vault)
     };
     assert_eq!(read(8192).unwrap().disks[1].index.len(), 8192);
     let error = read(8193).unwrap_err();

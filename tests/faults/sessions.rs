@@ -10,13 +10,16 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
-use stillpoint::format::SessionRecord;
+use stillpoint::format::{Sealer, SessionRecord};
 use stillpoint::model::{ObjectId, SnapshotId};
 use stillpoint::store::{
     Blob, Draft, FaultStore, LocalStore, MemoryStore, ObjectName, ObjectStore, Operation, Session,
     Vault,
 };
 use stillpoint::{Error, ErrorKind, Result};
+
+/// No vault of these tests is encrypted.
+const SEALER: Sealer = Sealer::without_keys();
 
 const VAULT: &str = "STILLPOINT_SESSIONS_VAULT";
 
@@ -44,7 +47,7 @@ fn begin(vault: &Vault, host: &str, boot_id: &str) -> Session {
 }
 
 fn sessions(store: &dyn ObjectStore) -> BTreeSet<ObjectName> {
-    let listed = store.list(&ObjectName::sessions()).unwrap();
+    let listed = store.list_all(&ObjectName::sessions()).unwrap();
     listed.into_iter().map(|object| object.name).collect()
 }
 
@@ -56,7 +59,7 @@ fn only_sessions_of_this_hosts_dead_runs_are_taken_away() {
     let store = LocalStore::open(&path).unwrap();
     let put = |record: &SessionRecord| {
         let name = ObjectName::session(new_id(), 3);
-        let bytes = record.encode().unwrap();
+        let bytes = record.encode(&SEALER).unwrap();
         store.put(&name, bytes.into()).unwrap();
         name
     };
@@ -95,7 +98,7 @@ fn an_unknown_boot_is_not_the_same_boot() {
     let path = folder.path().join("vault");
     Vault::create_local(&path, vault_options()).unwrap();
     let store = LocalStore::open(&path).unwrap();
-    let bytes = record("here", "", 1).encode().unwrap();
+    let bytes = record("here", "", 1).encode(&SEALER).unwrap();
     let name = ObjectName::session(new_id(), 0);
     store.put(&name, bytes.into()).unwrap();
     let _session = begin(&Vault::open_local(&path).unwrap(), "here", "");
@@ -157,12 +160,40 @@ fn a_session_that_is_taken_away_too_early_comes_back() {
     assert!(sessions(store.as_ref()).is_empty());
 }
 
-/// Where nothing can be locked nothing can be told.
+/// Where there are no locks, a session is a lease, and the store's clock says how old it is.
+#[test]
+fn without_locks_a_session_ends_with_its_lease() {
+    let store = Arc::new(MemoryStore::new());
+    let vault = Vault::create(store.clone(), vault_options()).unwrap();
+    let put = |host: &str, run: SnapshotId, beat: u32, hours: i64| {
+        // Hosts may say what they like: their clocks do not count.
+        let bytes = record(host, "now", 100 - hours).encode(&SEALER).unwrap();
+        let name = ObjectName::session(run, beat);
+        store.put(&name, bytes.into()).unwrap();
+        store.age(&name, SignedDuration::from_hours(hours));
+        name
+    };
+    let beating = new_id();
+    let gone = put("here", new_id(), 7, 25);
+    let stay = [
+        put("here", new_id(), 7, 23),
+        put("there", new_id(), 7, 100),
+        // The old beat of a run that has put a newer one, and could not delete this.
+        put("here", beating, 7, 25),
+        put("here", beating, 8, 0),
+    ];
+    let _session = begin(&vault, "here", "now");
+    let left = sessions(store.as_ref());
+    assert!(!left.contains(&gone), "{left:?}");
+    assert!(stay.iter().all(|name| left.contains(name)), "{left:?}");
+}
+
+/// Where nothing can be locked, what a host has written of its clock says nothing.
 #[test]
 fn a_store_without_locks_keeps_them_all() {
     let store = Arc::new(MemoryStore::new());
     let vault = Vault::create(store.clone(), vault_options()).unwrap();
-    let bytes = record("here", "now", 100).encode().unwrap();
+    let bytes = record("here", "now", 100).encode(&SEALER).unwrap();
     let name = ObjectName::session(new_id(), 0);
     store.put(&name, bytes.into()).unwrap();
     let _session = begin(&vault, "here", "now");
@@ -231,7 +262,7 @@ fn a_run_that_stores_nothing_says_that_it_is_there() {
         let Ok(bytes) = inner.get(&name, u64::MAX) else {
             continue;
         };
-        let record = SessionRecord::decode(&bytes).unwrap();
+        let record = SessionRecord::decode(&bytes, &SEALER).unwrap();
         let heard = record.heartbeat.duration_since(record.started);
         assert!(heard > SignedDuration::from_hours(4), "{heard}");
     }

@@ -8,15 +8,17 @@ use std::io::Cursor;
 use std::path::Path;
 use stillpoint::device::{Host, Mounts, NoTables, Topology, has_mbr, table_id};
 use stillpoint::format::{
-    BlockDedup, CHUNK_HEADER, Footer, Manifest, ObjectKind, Packed, SegmentWriter, SessionRecord,
-    Trailer, VERSION, VaultInfo, decode_chunk, decode_index, encode_chunk, encode_index, hash_of,
-    open_object, seal_object,
+    BlockDedup, CHUNK_HEADER, Manifest, ObjectKind, Packed, Sealer, SessionRecord, Trailer,
+    VERSION, VaultInfo, decode_index, encode_index,
 };
 use stillpoint::job::{JobFolder, JobId, JobProcess, JobRecord, State};
 use stillpoint::model::{
     BLOCK_SIZE, BlockIndex, Content, ObjectId, Run, RunMap, SnapshotId, printable,
 };
 use stillpoint::store::ObjectName;
+
+/// No vault of these tests is encrypted.
+const SEALER: Sealer = Sealer::without_keys();
 
 /// A decoder.
 pub struct Target {
@@ -70,11 +72,12 @@ mod manifest {
 
     pub fn feed(json: &[u8]) -> bool {
         let id: SnapshotId = SNAPSHOT.parse().unwrap();
-        let bytes = seal_object(ObjectKind::Manifest, json).unwrap();
-        let Ok(manifest) = Manifest::decode(&bytes, id, VAULT) else {
+        let bytes = SEALER.seal_object(ObjectKind::Manifest, json).unwrap();
+        let Ok(manifest) = Manifest::decode(&bytes, &SEALER, id, VAULT) else {
             return false;
         };
-        let again = Manifest::decode(&manifest.encode().unwrap(), id, VAULT).unwrap();
+        let again =
+            Manifest::decode(&manifest.encode(&SEALER).unwrap(), &SEALER, id, VAULT).unwrap();
         assert_eq!(again, manifest);
         // What is shown of it can be made of all that can be read.
         printable::copy(&manifest).unwrap();
@@ -94,18 +97,22 @@ mod session {
             started: Timestamp::UNIX_EPOCH,
             heartbeat: Timestamp::UNIX_EPOCH,
         };
-        let bytes = record.encode().unwrap();
-        vec![open_object(ObjectKind::Session, None, &bytes).unwrap()]
+        let bytes = record.encode(&SEALER).unwrap();
+        vec![
+            SEALER
+                .open_object(ObjectKind::Session, None, &bytes)
+                .unwrap(),
+        ]
     }
 
     pub fn feed(json: &[u8]) -> bool {
-        let Ok(bytes) = seal_object(ObjectKind::Session, json) else {
+        let Ok(bytes) = SEALER.seal_object(ObjectKind::Session, json) else {
             return false;
         };
-        let Ok(record) = SessionRecord::decode(&bytes) else {
+        let Ok(record) = SessionRecord::decode(&bytes, &SEALER) else {
             return false;
         };
-        let again = SessionRecord::decode(&record.encode().unwrap()).unwrap();
+        let again = SessionRecord::decode(&record.encode(&SEALER).unwrap(), &SEALER).unwrap();
         assert_eq!(again, record);
         true
     }
@@ -193,7 +200,7 @@ mod envelope {
     pub fn seeds() -> Vec<Vec<u8>> {
         let zeros = vec![0; 100_000];
         let all = [&b"some body "[..], &zeros, &b"abc".repeat(99)];
-        let seal = |plain: &&[u8]| seal_object(ObjectKind::Condemned, plain).unwrap();
+        let seal = |plain: &&[u8]| SEALER.seal_object(ObjectKind::Condemned, plain).unwrap();
         all.iter().map(seal).collect()
     }
 
@@ -210,7 +217,7 @@ mod envelope {
             ObjectKind::Condemned,
         ];
         let mut opened = kinds.iter().filter_map(|kind| {
-            let plain = open_object(*kind, None, &bytes).ok()?;
+            let plain = SEALER.open_object(*kind, None, &bytes).ok()?;
             assert!(plain.len() as u64 <= kind.most_plain());
             Some(plain)
         });
@@ -222,9 +229,9 @@ mod chunk {
     use super::*;
 
     fn stored(plain: &[u8]) -> Vec<u8> {
-        let mut writer = SegmentWriter::create(Vec::new());
+        let mut writer = SEALER.create_segment(Vec::new());
         let mut packed = Packed::default();
-        let chunk = encode_chunk(plain, &mut packed).unwrap();
+        let chunk = SEALER.encode_chunk(plain, &mut packed).unwrap();
         writer.push(&chunk, &packed);
         let (_, bytes) = writer.finish();
         let length = chunk.stored_len();
@@ -248,7 +255,7 @@ mod chunk {
             put(&mut bytes, 20, &crc.finalize().to_le_bytes());
         }
         let mut room = Vec::new();
-        let Ok(chunk) = decode_chunk(&bytes, &mut room) else {
+        let Ok(chunk) = SEALER.decode_chunk(&bytes, &mut room) else {
             return false;
         };
         assert!(!chunk.plain.is_empty() && chunk.plain.len() as u64 <= BLOCK_SIZE);
@@ -262,11 +269,11 @@ mod segment {
 
     pub fn seeds() -> Vec<Vec<u8>> {
         let segment = |count: u8| {
-            let mut writer = SegmentWriter::create(Vec::new());
+            let mut writer = SEALER.create_segment(Vec::new());
             let mut packed = Packed::default();
             for n in 1..=count {
                 packed.clear();
-                let chunk = encode_chunk(&[n; 3000], &mut packed).unwrap();
+                let chunk = SEALER.encode_chunk(&[n; 3000], &mut packed).unwrap();
                 writer.push(&chunk, &packed);
             }
             writer.finish().1
@@ -281,7 +288,7 @@ mod segment {
             return false;
         };
         let tail = &bytes[trailer.footer_offset as usize..];
-        let Ok(footer) = Footer::decode(tail, trailer, id) else {
+        let Ok(footer) = SEALER.open_footer(tail, trailer, id) else {
             return false;
         };
         let _ = footer.check_header(&bytes);
@@ -289,8 +296,8 @@ mod segment {
         for (n, slot) in footer.slots().iter().enumerate() {
             assert_eq!(footer.slot(n as u32).unwrap(), slot);
             let stored = &bytes[slot.offset as usize..][..slot.length as usize];
-            if let Ok(chunk) = decode_chunk(stored, &mut room) {
-                let _ = hash_of(chunk.plain) == slot.hash;
+            if let Ok(chunk) = SEALER.decode_chunk(stored, &mut room) {
+                let _ = SEALER.hash_of(chunk.plain) == slot.hash;
             }
         }
         true

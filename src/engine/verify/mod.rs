@@ -10,7 +10,7 @@ pub use damaged_segments::Noted;
 pub use may_lack::{FreeTrace, MayLack, may_lack, may_lack_of_all};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::DiskRecord;
+use crate::format::{DiskRecord, Manifest};
 use crate::model::{
     BLOCK_SIZE, BlockIndex, Bytes, Content, Extent, ObjectId, SnapshotId, block_count, block_len,
 };
@@ -88,8 +88,8 @@ pub fn verify(
         segments: Segments::new(),
         bad: Bad::new(),
     };
-    for snapshot in snapshots {
-        check.snapshot(snapshot)?;
+    for (snapshot, manifest) in vault.manifests(snapshots.to_vec()) {
+        check.snapshot(snapshot.id, manifest)?;
     }
     let all = check.segments.len();
     let sample = sample(std::mem::take(&mut check.segments), options.sample);
@@ -107,9 +107,12 @@ pub fn verify(
             report: &mut report,
             blamed: BTreeSet::new(),
         };
-        snapshots
-            .iter()
-            .try_for_each(|snapshot| lost.snapshot(snapshot))?;
+        for (snapshot, manifest) in vault.manifests(snapshots.to_vec()) {
+            // One that cannot be read has been reported already.
+            if let Ok(manifest) = manifest {
+                lost.snapshot(snapshot.id, &manifest)?;
+            }
+        }
         lost.name_harmless();
     }
     // What was found is reported, whatever becomes of the note.
@@ -145,22 +148,22 @@ struct Check<'a> {
 
 impl Check<'_> {
     /// Reads the indexes of a snapshot; what is damaged goes into the report.
-    fn snapshot(&mut self, snapshot: &SnapshotRef) -> Result<()> {
+    fn snapshot(&mut self, snapshot: SnapshotId, manifest: Result<Manifest>) -> Result<()> {
         self.monitor.check()?;
-        let phase = format!("reading the index of {}", snapshot.id);
+        let phase = format!("reading the index of {snapshot}");
         self.monitor.tell(Event::Phase(phase));
-        let manifest = match self.vault.manifest(snapshot) {
+        let manifest = match manifest {
             Ok(manifest) => manifest,
             // Deleted since they were listed.
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 self.report.snapshots -= 1;
                 return Ok(());
             }
-            Err(error) => return self.keep_damage(error, snapshot.id, None),
+            Err(error) => return self.keep_damage(error, snapshot, None),
         };
         for disk in &manifest.disks {
             if let Err(error) = self.disk(disk) {
-                self.keep_damage(error, snapshot.id, Some(disk))?;
+                self.keep_damage(error, snapshot, Some(disk))?;
             }
         }
         Ok(())
@@ -316,15 +319,9 @@ struct LostPlaces<'a> {
 
 impl LostPlaces<'_> {
     /// Names the places of a snapshot's disks that are in damaged chunks.
-    fn snapshot(&mut self, snapshot: &SnapshotRef) -> Result<()> {
-        // One that cannot be read has been reported already.
-        let Ok(manifest) = self.vault.manifest(snapshot) else {
-            return Ok(());
-        };
-        for disk in &manifest.disks {
-            self.disk(snapshot.id, disk)?;
-        }
-        Ok(())
+    fn snapshot(&mut self, snapshot: SnapshotId, manifest: &Manifest) -> Result<()> {
+        let mut disks = manifest.disks.iter();
+        disks.try_for_each(|disk| self.disk(snapshot, disk))
     }
 
     fn disk(&mut self, snapshot: SnapshotId, disk: &DiskRecord) -> Result<()> {

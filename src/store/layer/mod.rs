@@ -1,0 +1,161 @@
+//! Layers: a store that stands before another and does something around each of its operations.
+//! One layer a file; each sees verbs, names and lengths, and none the bytes.
+
+mod count;
+mod fault;
+mod retry;
+
+pub use count::{Count, CountStore, Counts};
+pub use fault::{FaultStore, Operation};
+pub use retry::{RetryPolicy, RetryStore};
+
+use super::name::ObjectName;
+use super::object_store::{Blob, Capabilities, Directory, ObjectInfo, ObjectLock, ObjectStore};
+use crate::error::{Error, ErrorKind, Result};
+use std::sync::Arc;
+
+/// An operation that a layer stands around.
+#[derive(Clone, Copy)]
+pub struct StoreCall<'a> {
+    /// `put`, `get`, `list` or `delete`.
+    verb: &'static str,
+    /// Of what.
+    name: &'a ObjectName,
+}
+
+/// What a layer does around an operation.
+pub trait Around: Send + Sync {
+    /// Does the operation, which may be done again when it fails, and returns its error or one of
+    /// the layer's own. The operation returns the number of bytes that it has moved.
+    fn around(&self, call: StoreCall<'_>, operation: &mut dyn FnMut() -> Result<u64>)
+    -> Result<()>;
+}
+
+/// A store with a layer before it.
+pub struct Layered<L> {
+    inner: Arc<dyn ObjectStore>,
+    layer: L,
+}
+
+impl<L: Around> Layered<L> {
+    /// Does an operation within the layer; `moved` is how many bytes its result has.
+    fn within<T>(
+        &self,
+        call: StoreCall<'_>,
+        mut operation: impl FnMut() -> Result<T>,
+        moved: impl Fn(&T) -> u64,
+    ) -> Result<T> {
+        let mut done = None;
+        self.layer.around(call, &mut || {
+            let value = operation()?;
+            let bytes = moved(&value);
+            done = Some(value);
+            Ok(bytes)
+        })?;
+        done.ok_or_else(|| Error::new(ErrorKind::Failed, "a layer did not do its operation"))
+    }
+}
+
+fn size_of(blob: &Blob) -> u64 {
+    blob.len() as u64
+}
+
+impl<L: Around> ObjectStore for Layered<L> {
+    fn location(&self) -> String {
+        self.inner.location()
+    }
+
+    fn directory(&self) -> Option<&Directory> {
+        self.inner.directory()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    fn put(&self, name: &ObjectName, bytes: Blob) -> Result<()> {
+        let mut tried = false;
+        let put = || match self.inner.put(name, bytes.clone()) {
+            // The try before has put it, and its answer was lost: names are never used twice.
+            Err(error) if tried && error.kind() == ErrorKind::Exists => Ok(()),
+            other => {
+                tried = true;
+                other
+            }
+        };
+        self.within(StoreCall { verb: "put", name }, put, |()| size_of(&bytes))
+    }
+
+    fn get(&self, name: &ObjectName, limit: u64) -> Result<Blob> {
+        let get = || self.inner.get(name, limit);
+        self.within(StoreCall { verb: "get", name }, get, size_of)
+    }
+
+    fn get_range(&self, name: &ObjectName, offset: u64, length: u64) -> Result<Blob> {
+        let get = || self.inner.get_range(name, offset, length);
+        self.within(StoreCall { verb: "get", name }, get, size_of)
+    }
+
+    fn get_range_into(
+        &self,
+        name: &ObjectName,
+        offset: u64,
+        length: u64,
+        into: &mut Vec<u8>,
+    ) -> Result<()> {
+        let get = || self.inner.get_range_into(name, offset, length, into);
+        self.within(StoreCall { verb: "get", name }, get, |()| length)
+    }
+
+    fn get_tail(&self, name: &ObjectName, length: u64) -> Result<(Blob, u64)> {
+        let get = || self.inner.get_tail(name, length);
+        self.within(StoreCall { verb: "get", name }, get, |(tail, _)| {
+            size_of(tail)
+        })
+    }
+
+    fn list(
+        &self,
+        prefix: &ObjectName,
+        each: &mut dyn FnMut(ObjectInfo) -> Result<()>,
+    ) -> Result<()> {
+        let mut handed_out = false;
+        let list = || {
+            let listed = self.inner.list(prefix, &mut |object| {
+                handed_out = true;
+                each(object)
+            });
+            match listed {
+                // What was handed out cannot be taken back: this is not done again.
+                Err(error) if handed_out => Ok(Err(error)),
+                Err(error) => Err(error),
+                Ok(()) => Ok(Ok(())),
+            }
+        };
+        let call = StoreCall {
+            verb: "list",
+            name: prefix,
+        };
+        self.within(call, list, |_| 0)?
+    }
+
+    fn delete(&self, name: &ObjectName) -> Result<()> {
+        let delete = || self.inner.delete(name);
+        self.within(
+            StoreCall {
+                verb: "delete",
+                name,
+            },
+            delete,
+            |()| 0,
+        )
+    }
+
+    fn lock(&self, name: &ObjectName) -> Result<Option<ObjectLock>> {
+        self.inner.lock(name)
+    }
+
+    fn clear_unfinished(&self) {
+        self.inner.clear_unfinished();
+    }
+}

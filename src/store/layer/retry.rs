@@ -1,0 +1,169 @@
+//! Tries failed operations again, for stores at the other end of a network. A local store never
+//! gets this layer: a disk's error is an answer.
+
+use super::{Around, Layered, StoreCall};
+use crate::error::{ErrorKind, Result};
+use crate::store::object_store::ObjectStore;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often and how fast is tried again.
+#[derive(Clone, Copy, Debug)]
+pub struct RetryPolicy {
+    /// How often an operation is tried in all; at least once.
+    pub tries: u32,
+    /// The longest pause before the second try. Each later one may be twice as long.
+    pub first_pause: Duration,
+    /// The longest pause there is.
+    pub longest_pause: Duration,
+}
+
+impl RetryPolicy {
+    /// How long to wait after so many tries: at random, so that many hosts do not come back
+    /// together.
+    fn pause(&self, tried: u32) -> Duration {
+        let doubled = 1_u32
+            .checked_shl(tried.saturating_sub(1))
+            .unwrap_or(u32::MAX);
+        let most = self.first_pause.saturating_mul(doubled);
+        let mut chance = [0; 4];
+        // Without random numbers the pause is the longest.
+        let part = match getrandom::fill(&mut chance) {
+            Ok(()) => f64::from(u32::from_le_bytes(chance)) / f64::from(u32::MAX),
+            Err(_) => 1.0,
+        };
+        most.min(self.longest_pause).mul_f64(part)
+    }
+}
+
+/// A store whose failed operations are tried again.
+pub type RetryStore = Layered<RetryPolicy>;
+
+impl RetryStore {
+    /// `policy` says how often.
+    pub fn new(inner: Arc<dyn ObjectStore>, policy: RetryPolicy) -> Self {
+        Self {
+            inner,
+            layer: policy,
+        }
+    }
+}
+
+impl Around for RetryPolicy {
+    fn around(
+        &self,
+        _call: StoreCall<'_>,
+        operation: &mut dyn FnMut() -> Result<u64>,
+    ) -> Result<()> {
+        let mut tried = 1;
+        loop {
+            match operation() {
+                Err(error) if tried < self.tries && may_pass(error.kind()) => {
+                    std::thread::sleep(self.pause(tried));
+                    tried += 1;
+                }
+                other => return other.map(drop),
+            }
+        }
+    }
+}
+
+/// Whether the same operation may succeed a moment later.
+fn may_pass(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Io | ErrorKind::Busy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+    use crate::store::{Blob, FaultStore, MemoryStore, ObjectName, Operation};
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    const POLICY: RetryPolicy = RetryPolicy {
+        tries: 3,
+        first_pause: Duration::from_micros(10),
+        longest_pause: Duration::from_micros(30),
+    };
+
+    fn name() -> ObjectName {
+        ObjectName::parse("index/x").unwrap()
+    }
+
+    /// A store with one object, whose moments fail as `fails` says until so many have; and how
+    /// many operations of it are begun.
+    fn failing(
+        times: u32,
+        kind: ErrorKind,
+        fails: fn(&Operation<'_>) -> bool,
+    ) -> (RetryStore, Arc<AtomicU32>) {
+        let inner: Arc<dyn ObjectStore> = Arc::new(MemoryStore::new());
+        inner.put(&name(), Blob::from_static(b"1")).unwrap();
+        let (failed, begun) = (AtomicU32::new(0), Arc::new(AtomicU32::new(0)));
+        let counted = Arc::clone(&begun);
+        let faulty = FaultStore::new(inner, move |operation| {
+            if !operation.done {
+                counted.fetch_add(1, Ordering::SeqCst);
+            }
+            if fails(&operation) && failed.fetch_add(1, Ordering::SeqCst) < times {
+                return Err(Error::new(kind, "the test says so"));
+            }
+            Ok(())
+        });
+        (RetryStore::new(Arc::new(faulty), POLICY), begun)
+    }
+
+    #[test]
+    fn what_passes_is_tried_again_and_what_stays_is_not() {
+        for (times, kind, tries) in [
+            (0, ErrorKind::Io, 1),
+            (2, ErrorKind::Io, 3),
+            (3, ErrorKind::Io, 3),
+            (1, ErrorKind::Busy, 2),
+            (1, ErrorKind::NotFound, 1),
+            (1, ErrorKind::Damaged, 1),
+            (1, ErrorKind::NoSpace, 1),
+        ] {
+            let (store, begun) = failing(times, kind, |operation| !operation.done);
+            let got = store.get(&name(), 10);
+            assert_eq!(got.is_ok(), times < tries, "{kind:?}");
+            assert_eq!(begun.load(Ordering::SeqCst), tries, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_put_whose_answer_was_lost_is_done() {
+        let (store, begun) = failing(1, ErrorKind::Io, |operation| operation.done);
+        let other = ObjectName::parse("index/y").unwrap();
+        store.put(&other, Blob::from_static(b"2")).unwrap();
+        assert_eq!(begun.load(Ordering::SeqCst), 2);
+        assert_eq!(store.get(&other, 10).unwrap(), "2");
+        // The first try finds a name that is taken: that is an error.
+        let taken = store.put(&other, Blob::from_static(b"3")).unwrap_err();
+        assert_eq!(taken.kind(), ErrorKind::Exists);
+    }
+
+    #[test]
+    fn nothing_is_listed_twice() {
+        let (store, begun) = failing(1, ErrorKind::Io, |operation| operation.done);
+        let mut seen = 0;
+        let listed = store.list(&ObjectName::parse("index").unwrap(), &mut |_| {
+            seen += 1;
+            Ok(())
+        });
+        assert_eq!(listed.unwrap_err().kind(), ErrorKind::Io);
+        assert_eq!((seen, begun.load(Ordering::SeqCst)), (1, 1));
+        // Nothing was handed out yet: it is tried again.
+        let (store, begun) = failing(1, ErrorKind::Io, |operation| !operation.done);
+        let found = store.list_all(&ObjectName::parse("index").unwrap());
+        assert_eq!((found.unwrap().len(), begun.load(Ordering::SeqCst)), (1, 2));
+    }
+
+    #[test]
+    fn pauses_are_bounded() {
+        for tried in [1, 2, 3, 31, 32, 33, u32::MAX] {
+            assert!(POLICY.pause(tried) <= POLICY.longest_pause);
+        }
+        assert!(POLICY.pause(1) <= POLICY.first_pause);
+    }
+}

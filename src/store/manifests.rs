@@ -1,0 +1,154 @@
+//! Reading many manifests: several are fetched at once, and one is decoded at a time, in order. It
+//! never holds more than one decoded manifest, and as many stored ones as are fetched at once: a
+//! stored one has at most 16 MiB and a little, a decoded one some 116 MiB.
+
+use super::catalog::SnapshotRef;
+use super::object_store::{Blob, ObjectStore};
+use super::vault::Vault;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{Manifest, ObjectKind};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+/// Most manifests that are fetched at once.
+const MOST_FETCHED: usize = 8;
+
+/// Snapshots with their manifests, in the order in which they were named. What is fetched before it
+/// is asked for doubles with each manifest that was taken, so that one who takes only the first
+/// costs the store one request.
+pub struct Manifests<'a> {
+    vault: &'a Vault,
+    rest: std::vec::IntoIter<SnapshotRef>,
+    fetched: VecDeque<Fetched>,
+    /// How many may be fetched now.
+    ahead: usize,
+    most: usize,
+    fetchers: Option<Fetchers>,
+}
+
+/// A manifest on its way.
+struct Fetched {
+    snapshot: SnapshotRef,
+    bytes: Receiver<Result<Blob>>,
+}
+
+/// A manifest to be fetched, and where it goes.
+struct Request {
+    snapshot: SnapshotRef,
+    to: Sender<Result<Blob>>,
+}
+
+impl Vault {
+    /// Reads the manifests of these snapshots, in their order.
+    pub fn manifests(&self, snapshots: Vec<SnapshotRef>) -> Manifests<'_> {
+        Manifests {
+            vault: self,
+            rest: snapshots.into_iter(),
+            fetched: VecDeque::new(),
+            ahead: 1,
+            most: self.store.capabilities().gets.clamp(1, MOST_FETCHED),
+            fetchers: None,
+        }
+    }
+}
+
+impl Manifests<'_> {
+    /// Requests as many as may be on their way.
+    fn request(&mut self) -> Result<()> {
+        if self.fetchers.is_none() && self.rest.len() > 0 {
+            let count = self.most.min(self.rest.len());
+            self.fetchers = Some(Fetchers::start(&self.vault.store, count)?);
+        }
+        while let Some(fetchers) = &self.fetchers
+            && self.fetched.len() < self.ahead
+            && let Some(snapshot) = self.rest.next()
+        {
+            let (to, bytes) = bounded(1);
+            fetchers.request(Request {
+                snapshot: snapshot.clone(),
+                to,
+            });
+            self.fetched.push_back(Fetched { snapshot, bytes });
+        }
+        self.ahead = self.most.min(2 * self.ahead);
+        Ok(())
+    }
+
+    fn take(&mut self) -> Option<(SnapshotRef, Result<Manifest>)> {
+        let Fetched { snapshot, bytes } = self.fetched.pop_front()?;
+        let lost = |_| {
+            Err(Error::new(
+                ErrorKind::Failed,
+                "a reading thread ended early",
+            ))
+        };
+        let bytes = bytes.recv().unwrap_or_else(lost);
+        let manifest = bytes.and_then(|bytes| self.vault.decode(&snapshot, &bytes));
+        Some((snapshot, manifest))
+    }
+}
+
+impl Iterator for Manifests<'_> {
+    type Item = (SnapshotRef, Result<Manifest>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Err(error) = self.request() {
+            let snapshot = self.rest.next()?;
+            return Some((snapshot, Err(error)));
+        }
+        self.take()
+    }
+}
+
+/// The threads that fetch. Dropping them waits until all that was requested has come, so that what
+/// is asked of a store does not depend on which thread is faster.
+struct Fetchers {
+    requests: Option<Sender<Request>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Fetchers {
+    fn start(store: &Arc<dyn ObjectStore>, count: usize) -> Result<Self> {
+        let (requests, requested) = unbounded::<Request>();
+        let mut fetchers = Self {
+            requests: Some(requests),
+            threads: Vec::new(),
+        };
+        for _ in 0..count {
+            let (store, requested) = (Arc::clone(store), requested.clone());
+            let fetch = move || {
+                for Request { snapshot, to } in requested {
+                    let most = ObjectKind::Manifest.most_stored();
+                    // Nobody wants it any more: there is no one to say so to.
+                    let _ = to.send(store.get(&snapshot.manifest, most));
+                }
+            };
+            let thread = std::thread::Builder::new().name("manifest".into());
+            let thread = thread.spawn(fetch).map_err(|error| {
+                Error::new(ErrorKind::Failed, "cannot start a thread").with_source(error)
+            })?;
+            fetchers.threads.push(thread);
+        }
+        Ok(fetchers)
+    }
+
+    fn request(&self, request: Request) {
+        if let Some(requests) = &self.requests {
+            // There are threads until the sender is dropped; a request that is lost is noticed by
+            // the one who waits for it.
+            let _ = requests.send(request);
+        }
+    }
+}
+
+impl Drop for Fetchers {
+    fn drop(&mut self) {
+        self.requests = None;
+        for thread in self.threads.drain(..) {
+            // A panicked thread has answered its request with nothing.
+            let _ = thread.join();
+        }
+    }
+}
