@@ -8,7 +8,7 @@ use super::may_lack;
 use super::progress::Progress;
 use super::signals;
 use crate::engine::{
-    Event, Goal, Monitor, Overwritten, RestoreOptions, could_restore, is_stdout,
+    Destination, Event, Monitor, Overwritten, RestoreOptions, could_restore, is_stdout,
     refused_to_overwrite, restore,
 };
 use crate::error::{Error, ErrorKind, IoContext, Result};
@@ -128,12 +128,12 @@ fn options(args: &RestoreArgs, vault: &Vault, manifest: &Manifest) -> Result<Res
         false => None,
     };
     Ok(RestoreOptions {
-        goal: match &args.target {
-            Some(target) => Goal::To {
+        destination: match &args.target {
+            Some(target) => Destination::To {
                 disk: args.disk.clone(),
                 target: target.clone(),
             },
-            None => Goal::Map(args.map.clone()),
+            None => Destination::Map(args.map.clone()),
         },
         format: args.format.map(FormatArg::format),
         stdout,

@@ -4,7 +4,7 @@ use super::monitor::Monitor;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::DiskRecord;
 use crate::model::{Bytes, Content, Extent, Run, RunMap, block_count};
-use crate::restore::{Partition, partitions};
+use crate::restore::{TablePartition, partitions};
 use crate::store::{SlotRange, Vault};
 
 /// The places that differ, ascending, neighbours joined. Blocks are told apart by where they stand
@@ -63,7 +63,7 @@ pub fn partitions_of(
     vault: &Vault,
     disk: &DiskRecord,
     monitor: &dyn Monitor,
-) -> Result<Vec<Partition>> {
+) -> Result<Vec<TablePartition>> {
     let blocks = block_count(disk.identity.size);
     let map = vault.read_index(&disk.index, blocks, &|| monitor.check())?;
     let Some(Content::Data { segment, slot }) = map.iter_range(0..1).next().map(|run| run.content)

@@ -26,7 +26,7 @@ pub use quiesce::{
 };
 pub use recover::recover;
 pub use restore::{
-    Goal, ImageFormat, Overwritten, RestoreOptions, Restored, TargetKind, choose_disk,
+    Destination, ImageFormat, Overwritten, RestoreOptions, Restored, TargetKind, choose_disk,
     could_restore, is_stdout, restore,
 };
 pub use snapshot::{

@@ -3,7 +3,7 @@
 use super::Report;
 use super::text::counted;
 use crate::model::{Bytes, Extent, SnapshotId};
-use crate::restore::Partition;
+use crate::restore::TablePartition;
 use serde_json::json;
 use std::fmt::Write;
 
@@ -19,7 +19,7 @@ pub struct Difference {
     /// The places that differ.
     pub places: Vec<Extent>,
     /// The partitions of the newer one, as far as its table can be read.
-    pub partitions: Vec<Partition>,
+    pub partitions: Vec<TablePartition>,
 }
 
 /// What `diff` reports.
@@ -70,11 +70,11 @@ pub fn report(difference: &Difference) -> Report {
 }
 
 /// The first places, by their bytes, each with the partition in which it begins.
-fn listed_places(places: &[Extent], partitions: &[Partition]) -> String {
+fn listed_places(places: &[Extent], partitions: &[TablePartition]) -> String {
     let mut text = String::new();
     for place in places.iter().take(SHOWN) {
         let begins_in =
-            |one: &&Partition| (one.place.offset..one.place.end()).contains(&place.offset);
+            |one: &&TablePartition| (one.place.offset..one.place.end()).contains(&place.offset);
         let partition = partitions.iter().find(begins_in);
         let partition = partition.map(|one| format!(", in partition {}", one.number));
         // Writing to a string cannot fail.
@@ -90,8 +90,8 @@ fn listed_places(places: &[Extent], partitions: &[Partition]) -> String {
 /// Each partition in which something differs, in how many places, and how much.
 fn each<'a>(
     places: &'a [Extent],
-    partitions: &'a [Partition],
-) -> impl Iterator<Item = (&'a Partition, usize, Bytes)> {
+    partitions: &'a [TablePartition],
+) -> impl Iterator<Item = (&'a TablePartition, usize, Bytes)> {
     partitions.iter().filter_map(|partition| {
         let inside = |place: &Extent| {
             let from = place.offset.max(partition.place.offset);

@@ -2,7 +2,7 @@
 //! makes it bootable or known, is written last of all: until then its first sector says that it is
 //! not whole.
 
-use super::held::{HEAD, Held};
+use super::staged_head::{HEAD, StagedHead};
 use super::table::TableChange;
 use super::target::{Target, each_at, write_error};
 use crate::error::{Error, ErrorKind, IoContext, Result};
@@ -132,7 +132,7 @@ impl FreeDevice {
         // Of the partitions that there were nothing is left; refused where there can be none.
         let _ = reread_partitions(&self.file);
         Ok(TargetDevice {
-            held: Held::new(self.size),
+            head: StagedHead::new(self.size),
             device: self,
             change,
         })
@@ -195,7 +195,7 @@ fn not_opened(path: &Path, source: std::io::Error) -> Error {
 /// A device that is being overwritten.
 pub struct TargetDevice {
     device: FreeDevice,
-    held: Held,
+    head: StagedHead,
     change: Option<TableChange>,
 }
 
@@ -227,18 +227,18 @@ impl TargetDevice {
 impl Target for TargetDevice {
     fn write(&self, offset: Bytes, blocks: &[&[u8]]) -> Result<()> {
         each_at(offset, blocks, |at, bytes| {
-            let rest = self.held.keep(at, bytes);
+            let rest = self.head.keep(at, bytes);
             let kept = (bytes.len() - rest.len()) as u64;
             self.put(Bytes(at.0 + kept), rest)
         })
     }
 
     fn hole(&self, extent: Extent) -> Result<()> {
-        self.zero(self.held.keep_zeros(extent))
+        self.zero(self.head.keep_zeros(extent))
     }
 
     fn finish(mut self: Box<Self>) -> Result<()> {
-        let mut head = std::mem::replace(&mut self.held, Held::new(Bytes(0))).into_bytes();
+        let mut head = std::mem::replace(&mut self.head, StagedHead::new(Bytes(0))).into_bytes();
         if let Some(change) = self.change.take() {
             if let Some(place) = change.old_backup {
                 self.zero(place)?;

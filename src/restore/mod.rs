@@ -4,20 +4,20 @@
 mod copy;
 mod device;
 mod ends;
-mod held;
-mod named_file;
+mod output_file;
 mod partitions;
 mod qcow2;
+mod staged_head;
 mod stream;
 mod table;
 mod target;
 
 pub use copy::{CopyOptions, CopyReport, Damage, copy};
 pub use device::{FreeDevice, TargetDevice, unfinished};
-pub use held::{HEAD, Held};
-pub use named_file::{NamedFile, refuse_what_is_there};
-pub use partitions::{Partition, partitions};
+pub use output_file::{OutputFile, refuse_what_is_there};
+pub use partitions::{TablePartition, partitions};
 pub use qcow2::Qcow2File;
+pub use staged_head::{HEAD, StagedHead};
 pub use stream::{Stop, Stream};
 pub use table::{Grown, TableChange, TableFit, TableKind, fit_table};
 pub use target::{RawFile, Target};

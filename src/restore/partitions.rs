@@ -10,7 +10,7 @@ use std::io::Cursor;
 
 /// A partition, by its table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Partition {
+pub struct TablePartition {
     /// Its number, from 1.
     pub number: u32,
     /// Where it lies on the disk.
@@ -19,7 +19,7 @@ pub struct Partition {
 
 /// The partitions by the table in `head`, the beginning of a disk with sectors of `sector` bytes,
 /// by their place. Of an MBR the primary ones, an extended one as a whole.
-pub fn partitions(head: &[u8], sector: u32) -> Vec<Partition> {
+pub fn partitions(head: &[u8], sector: u32) -> Vec<TablePartition> {
     let mut found = match head.first_chunk::<512>().filter(|first| has_mbr(first)) {
         Some(mbr) if !entries(mbr).any(|entry| entry[4] == 0xEE) => of_mbr(mbr, sector),
         _ => of_gpt(head, sector).unwrap_or_default(),
@@ -28,13 +28,13 @@ pub fn partitions(head: &[u8], sector: u32) -> Vec<Partition> {
     found
 }
 
-fn of_mbr(mbr: &[u8; 512], sector: u32) -> Vec<Partition> {
+fn of_mbr(mbr: &[u8; 512], sector: u32) -> Vec<TablePartition> {
     let number = |at: &[u8]| at.try_into().map_or(0, u32::from_le_bytes);
     let each = entries(mbr).zip(1..).filter(|(entry, _)| entry[4] != 0);
     let each = each.map(|(entry, at)| {
         let (start, count) = (number(&entry[8..12]), number(&entry[12..16]));
         let bytes = |sectors: u32| Bytes(u64::from(sectors) * u64::from(sector));
-        Partition {
+        TablePartition {
             number: at,
             place: Extent::new(bytes(start), bytes(count)),
         }
@@ -42,7 +42,7 @@ fn of_mbr(mbr: &[u8; 512], sector: u32) -> Vec<Partition> {
     each.filter(|one| one.place.length.0 > 0).collect()
 }
 
-fn of_gpt(head: &[u8], sector: u32) -> Option<Vec<Partition>> {
+fn of_gpt(head: &[u8], sector: u32) -> Option<Vec<TablePartition>> {
     let sector = u64::from(sector);
     let lb = LogicalBlockSize::try_from(sector).ok()?;
     let header = read_header_from_arbitrary_device(&mut Cursor::new(head), lb).ok()?;
@@ -61,7 +61,7 @@ fn of_gpt(head: &[u8], sector: u32) -> Option<Vec<Partition>> {
         // One that ends past all numbers is none.
         first.checked_add(length)?;
         let place = Extent::new(Bytes(first), Bytes(length));
-        Some(Partition { number, place })
+        Some(TablePartition { number, place })
     });
     Some(found.collect())
 }

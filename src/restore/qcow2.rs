@@ -36,7 +36,7 @@
 //!                          refcount block starts.
 //! ```
 
-use super::named_file::NamedFile;
+use super::output_file::OutputFile;
 use super::target::{Target, each_at, write_error};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::model::{BLOCK_SIZE, Bytes, Content, Extent, RunMap, block_count};
@@ -66,7 +66,7 @@ struct Data {
 
 /// What is where in the file, in clusters: the header, the refcount table and blocks, the L1 table,
 /// the L2 tables, the data.
-struct Layout {
+struct Qcow2Layout {
     size: Bytes,
     data: Vec<Data>,
     /// Which L1 entries have an L2 table; these stand in this order.
@@ -78,7 +78,7 @@ struct Layout {
     total: u64,
 }
 
-impl Layout {
+impl Qcow2Layout {
     fn new(map: &RunMap, size: Bytes) -> Self {
         let (mut data, mut l2) = (Vec::<Data>::new(), Vec::new());
         let mut count = 0;
@@ -232,20 +232,20 @@ fn big_endian(entries: impl IntoIterator<Item = u64>) -> Vec<u8> {
 /// A qcow2 image (version 3) on its way to a name. Blocks that are zero or free take no room in it.
 /// Memory: 24 bytes for each run of data, and up to 8 MiB (for 256 TiB) while it is made.
 pub struct Qcow2File {
-    file: NamedFile,
-    layout: Layout,
+    file: OutputFile,
+    layout: Qcow2Layout,
 }
 
 impl Qcow2File {
     /// How many bytes the whole image of such a disk takes.
     pub fn room(map: &RunMap, size: Bytes) -> u64 {
-        Layout::new(map, size).total * CLUSTER
+        Qcow2Layout::new(map, size).total * CLUSTER
     }
 
     /// Starts an image, in an empty file, of a disk of `size` which holds data where `map` says so;
     /// it gets its name when it is finished.
-    pub fn create(file: NamedFile, map: &RunMap, size: Bytes) -> Result<Self> {
-        let layout = Layout::new(map, size);
+    pub fn create(file: OutputFile, map: &RunMap, size: Bytes) -> Result<Self> {
+        let layout = Qcow2Layout::new(map, size);
         let length = file.file().set_len(layout.total * CLUSTER);
         length.io_context("set the length of", file.path())?;
         layout.tables(&mut |at, bytes| {
@@ -317,7 +317,7 @@ mod tests {
                 let content = Content::Data { segment: ObjectId([n; 16]), slot: 0 };
                 map.insert(zero(start, count, content));
             }
-            let layout = Layout::new(&map, Bytes(50_000 * BLOCK_SIZE));
+            let layout = Qcow2Layout::new(&map, Bytes(50_000 * BLOCK_SIZE));
             let mut next = layout.l2() + layout.l2.len() as u64;
             for block in 0..50_000 {
                 let held = matches!(map.get(BlockIndex(block)), Some(Content::Data { .. }));

@@ -28,11 +28,11 @@ pub struct Stream<'a> {
     out: File,
     is_pipe: bool,
     stop: Stop<'a>,
-    state: Mutex<State>,
+    state: Mutex<StreamState>,
     turn: Condvar,
 }
 
-struct State {
+struct StreamState {
     /// How many bytes have been written.
     written: u64,
     /// Somebody has failed: nobody's turn comes any more.
@@ -50,7 +50,7 @@ impl<'a> Stream<'a> {
             out,
             is_pipe: kind.is_fifo() || kind.is_socket() || kind.is_char_device(),
             stop,
-            state: Mutex::new(State {
+            state: Mutex::new(StreamState {
                 written: 0,
                 over: false,
             }),
@@ -58,13 +58,13 @@ impl<'a> Stream<'a> {
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, StreamState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until all before that offset is written.
-    fn wait_for(&self, offset: Bytes) -> Result<MutexGuard<'_, State>> {
-        let waits = |state: &mut State| state.written != offset.0 && !state.over;
+    fn wait_for(&self, offset: Bytes) -> Result<MutexGuard<'_, StreamState>> {
+        let waits = |state: &mut StreamState| state.written != offset.0 && !state.over;
         let state = self.turn.wait_while(self.lock(), waits);
         let state = state.unwrap_or_else(PoisonError::into_inner);
         if state.over {

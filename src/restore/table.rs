@@ -200,8 +200,10 @@ fn fit_gpt(head: Vec<u8>, fit: TableFit) -> Result<TableChange, String> {
         return Ok(TableChange::none(TableKind::Gpt, head, note));
     }
     let (head, tail) = write_both(head, &table, backup_array, fit)?;
+    let behind = last_used.map_or(0, |last| last + 1);
+    let free = behind.max(old_header.first_usable)..backup_array;
     let old_backup = moved
-        .then(|| old_backup(&old_header, &table, (last_used, backup_array), fit.old))
+        .then(|| old_backup(&old_header, &table, free, fit.old))
         .flatten();
     Ok(TableChange {
         tail,
@@ -282,18 +284,12 @@ fn write_both(
     Ok(ends.into_parts())
 }
 
-/// Where the old backup was, if that is behind all partitions and before the new one.
-fn old_backup(
-    old: &Header,
-    table: &Table,
-    (last_used, new_backup): (Option<u64>, u64),
-    size: Bytes,
-) -> Option<Extent> {
-    let end = old.backup_lba.checked_add(1)?.min(new_backup);
+/// The part of the old backup that is in `free`, the sectors behind all partitions and before the
+/// new backup. `size`: the old disk's.
+fn old_backup(old: &Header, table: &Table, free: Range<u64>, size: Bytes) -> Option<Extent> {
+    let end = old.backup_lba.checked_add(1)?.min(free.end);
     let start = old.backup_lba.checked_sub(table.array_sectors)?;
-    let start = start
-        .max(last_used.map_or(0, |last| last + 1))
-        .max(old.first_usable);
+    let start = start.max(free.start);
     let inside = start < end && end.checked_mul(table.sector)? <= size.0;
     inside.then(|| {
         Extent::new(

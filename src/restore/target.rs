@@ -1,6 +1,6 @@
 //! What a disk can be restored onto, and the simplest such thing: a raw image in a file.
 
-use super::named_file::NamedFile;
+use super::output_file::OutputFile;
 use crate::error::{Error, IoContext, Result};
 use crate::model::{Bytes, Extent};
 use std::os::unix::fs::FileExt;
@@ -26,7 +26,7 @@ pub trait Target: Sync {
 
 /// A raw image in a file, sparse.
 pub struct RawFile {
-    file: NamedFile,
+    file: OutputFile,
     /// One writes at a time. The kernel sees to that itself, but has the others spin meanwhile
     /// (inode_lock), who could unpack.
     writing: Mutex<()>,
@@ -34,7 +34,7 @@ pub struct RawFile {
 
 impl RawFile {
     /// Starts an image of `size` bytes in an empty file; it gets its name when it is finished.
-    pub fn create(file: NamedFile, size: Bytes) -> Result<Self> {
+    pub fn create(file: OutputFile, size: Bytes) -> Result<Self> {
         let length = file.file().set_len(size.0);
         length.io_context("set the length of", file.path())?;
         Ok(Self {

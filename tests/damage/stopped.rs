@@ -7,7 +7,7 @@ use crate::support::vaults::{Take, Taken, take, vault_options};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use stillpoint::engine::{
-    Event, Goal, Monitor, RestoreOptions, VerifyOptions, diff, restore, verify,
+    Destination, Event, Monitor, RestoreOptions, VerifyOptions, diff, restore, verify,
 };
 use stillpoint::format::{IndexRef, Manifest, Sealer};
 use stillpoint::model::{BLOCK_SIZE, ObjectId};
@@ -134,12 +134,17 @@ fn restore_hears_it_at_every_object() {
     let target = folder.path().join("image");
     // Two threads copy: one has asked, and reads a footer and a chunk, when the other is stopped.
     let questions = stop_everywhere(&store, 2, |vault, monitor| {
-        let goal = Goal::To {
+        let destination = Destination::To {
             disk: None,
             target: target.clone(),
         };
         let manifest = &taken[taken.len() - 1].manifest;
-        let restored = restore(vault, manifest, &RestoreOptions::new(goal, 1), monitor);
+        let restored = restore(
+            vault,
+            manifest,
+            &RestoreOptions::new(destination, 1),
+            monitor,
+        );
         assert_eq!(target.exists(), restored.is_ok());
         restored.map(|_| ())
     });

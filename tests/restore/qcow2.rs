@@ -9,7 +9,7 @@ use stillpoint::ErrorKind;
 use stillpoint::model::{
     BLOCK_SIZE, BlockIndex, Bytes, Content, ObjectId, Run, RunMap, block_count,
 };
-use stillpoint::restore::{NamedFile, Qcow2File, RawFile, Target};
+use stillpoint::restore::{OutputFile, Qcow2File, RawFile, Target};
 
 pub fn has_qemu(test: &str) -> bool {
     let has = Path::new("/usr/bin/qemu-img").exists();
@@ -50,7 +50,7 @@ fn map_of(size: u64, data: &[(u64, u64)]) -> RunMap {
 /// Both images of a disk with these blocks of data, of which every `step`th is written to.
 fn both(folder: &Path, size: u64, data: &[(u64, u64)], step: usize) -> (String, String) {
     let map = map_of(size, data);
-    let open = |path: &Path| NamedFile::create(path, true).unwrap();
+    let open = |path: &Path| OutputFile::create(path, true).unwrap();
     let (image, raw) = (folder.join("image"), folder.join("raw"));
     let qcow2 = Box::new(Qcow2File::create(open(&image), &map, Bytes(size)).unwrap());
     let plain = Box::new(RawFile::create(open(&raw), Bytes(size)).unwrap());
@@ -196,7 +196,7 @@ fn that_could_not_be_finished_has_no_name() {
     let path = folder.path().join("image");
     let map = map_of(1 << 20, &[(0, 4)]);
     let image = Qcow2File::create(
-        NamedFile::create(&path, false).unwrap(),
+        OutputFile::create(&path, false).unwrap(),
         &map,
         Bytes(1 << 20),
     )
@@ -221,7 +221,7 @@ fn on_a_full_filesystem_nothing_is_left() {
     let size = 16 << 20;
     let map = map_of(size, &[(0, size >> 16)]);
     for format in ["raw", "qcow2"] {
-        let file = NamedFile::create(&folder.path().join("image"), false).unwrap();
+        let file = OutputFile::create(&folder.path().join("image"), false).unwrap();
         let image: Box<dyn Target> = match format {
             "raw" => Box::new(RawFile::create(file, Bytes(size)).unwrap()),
             _ => Box::new(Qcow2File::create(file, &map, Bytes(size)).unwrap()),

@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use stillpoint::Result;
 use stillpoint::engine::{
-    Event, Goal, HookSettings, Monitor, OnBusy, Places, Quiesce, RestoreOptions, SnapshotOptions,
-    restore, snapshot_through,
+    Destination, Event, HookSettings, Monitor, OnBusy, Places, Quiesce, RestoreOptions,
+    SnapshotOptions, restore, snapshot_through,
 };
 use stillpoint::format::{DiskRecord, Manifest};
 use stillpoint::model::{BLOCK_SIZE, BlockSet, Bytes, DevNumber, Epoch, Level, Mode};
@@ -139,11 +139,11 @@ impl Rig {
     pub fn restore(&self, vault: &Vault, manifest: &Manifest, disk: &LoopDisk) -> PathBuf {
         let name = disk.device.trim_start_matches("/dev/");
         let target = self.dir.path().join(format!("{name}.raw"));
-        let goal = Goal::To {
+        let destination = Destination::To {
             disk: Some(name.to_owned()),
             target: target.clone(),
         };
-        let mut options = RestoreOptions::new(goal, 2);
+        let mut options = RestoreOptions::new(destination, 2);
         options.force = true;
         restore(vault, manifest, &options, &self.ear).unwrap();
         target

@@ -1,9 +1,9 @@
 //! What must hold of all targets before the first byte goes to any: nobody uses what would be
 //! overwritten, and what will be written has room.
 
-use super::goal::Assigned;
-use super::look::number_of;
+use super::assign::Assigned;
 use super::name::{ImageFormat, TargetKind, folder_of};
+use super::preflight::number_of;
 use crate::device::{OverwriteCheck, OverwriteTarget, Use};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::model::{BLOCK_SIZE, Bytes, Content, RunMap};

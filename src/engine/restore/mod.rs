@@ -1,29 +1,29 @@
 //! `restore`: disks of a snapshot onto targets. All targets are looked at before the first byte is
 //! written to any, and what holds something is overwritten only when the monitor agrees.
 
+mod assign;
+mod explain;
 mod free;
-mod goal;
 mod link;
-mod look;
 mod name;
-mod told;
+mod preflight;
 
-pub use goal::{Goal, choose_disk};
-pub use look::Overwritten;
+pub use assign::{Destination, choose_disk};
 pub use name::{ImageFormat, TargetKind, is_stdout};
+pub use preflight::Overwritten;
 
+use self::assign::{Assigned, TargetOptions, assign};
+use self::explain::{FailedTarget, explain, of_the_others, untouched};
 use self::free::{Planned, data_of, refuse_in_use, refuse_without_room};
-use self::goal::{Assigned, TargetOptions, assign};
-use self::look::{grow_command, overwritten, twins};
-use self::told::{State, explain, of_the_others, untouched};
+use self::preflight::{grow_command, overwritten, twins};
 use super::monitor::{Event, Monitor};
 use crate::device::{Host, NoTables, Topology};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::format::{DiskRecord, Manifest};
 use crate::model::{Bytes, Extent, RunMap, block_count};
 use crate::restore::{
-    CopyOptions, CopyReport, FreeDevice, HEAD, Held, NamedFile, Qcow2File, RawFile, Stop, Stream,
-    TableChange, TableFit, TableKind, Target, copy, fit_table,
+    CopyOptions, CopyReport, FreeDevice, HEAD, OutputFile, Qcow2File, RawFile, StagedHead, Stop,
+    Stream, TableChange, TableFit, TableKind, Target, copy, fit_table,
 };
 use crate::store::Vault;
 use std::fs::File;
@@ -36,7 +36,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Clone, Debug)]
 pub struct RestoreOptions {
     /// Which disks, and where to.
-    pub goal: Goal,
+    pub destination: Destination,
     /// What files shall be; `None`: what their names say.
     pub format: Option<ImageFormat>,
     /// What `-` stands for: where a disk's bytes are written to in their order.
@@ -55,9 +55,9 @@ pub struct RestoreOptions {
 
 impl RestoreOptions {
     /// The usual.
-    pub fn new(goal: Goal, workers: usize) -> Self {
+    pub fn new(destination: Destination, workers: usize) -> Self {
         Self {
-            goal,
+            destination,
             format: None,
             stdout: None,
             force: false,
@@ -89,7 +89,7 @@ pub struct Restored<'m> {
 /// What a target is, open, before anything is written to it.
 enum Place {
     Device(FreeDevice),
-    File(NamedFile),
+    File(OutputFile),
     Stdout(File),
 }
 
@@ -118,8 +118,8 @@ enum Ready {
     Stdout(File),
 }
 
-/// Refuses what can be refused before the vault's indexes are read, and lets go of all it looked
-/// at: for one who starts a restore that nobody watches.
+/// Refuses what can be refused before the vault's indexes are read, and closes all that it opened:
+/// for the starter of a restore that nobody watches.
 ///
 /// # Errors
 /// As [`restore`].
@@ -129,18 +129,18 @@ pub fn could_restore(
     options: &RestoreOptions,
     monitor: &dyn Monitor,
 ) -> Result<()> {
-    let work = Work {
+    let run = RestoreRun {
         vault,
         manifest,
         options,
         monitor,
     };
-    let assigned = work.assign()?;
-    let places = work.open_all(&assigned)?;
-    work.confirm(&assigned, &places)
+    let assigned = run.assign()?;
+    let places = run.open_all(&assigned)?;
+    run.confirm(&assigned, &places)
 }
 
-/// Restores all disks of the goal, one after the other.
+/// Restores all disks that the options name, one after the other.
 ///
 /// # Errors
 /// Among others what [`Monitor::confirm`] says. The message tells which targets are whole.
@@ -150,13 +150,13 @@ pub fn restore<'m>(
     options: &RestoreOptions,
     monitor: &dyn Monitor,
 ) -> Result<Vec<Restored<'m>>> {
-    let work = Work {
+    let run = RestoreRun {
         vault,
         manifest,
         options,
         monitor,
     };
-    let jobs = work.prepare().map_err(|error| match error.kind() {
+    let jobs = run.prepare().map_err(|error| match error.kind() {
         ErrorKind::Interrupted(_) => error.and_said("nothing was written"),
         _ => error,
     })?;
@@ -175,27 +175,27 @@ pub fn restore<'m>(
             of_the_others(error, whole, rest.get(begun..).unwrap_or_default())
         };
         monitor.check().map_err(|error| stopped(error, 0))?;
-        restored.push(work.run(job).map_err(|error| stopped(error, 1))?);
+        restored.push(run.run(job).map_err(|error| stopped(error, 1))?);
     }
     Ok(restored)
 }
 
-struct Work<'a, 'm> {
+struct RestoreRun<'a, 'm> {
     vault: &'a Vault,
     manifest: &'m Manifest,
     options: &'a RestoreOptions,
     monitor: &'a dyn Monitor,
 }
 
-impl<'m> Work<'_, 'm> {
-    /// Who goes where.
+impl<'m> RestoreRun<'_, 'm> {
+    /// Which disk goes where.
     fn assign(&self) -> Result<Vec<Assigned<'m>>> {
         let options = self.options;
         let how = TargetOptions {
             format: options.format,
             force: options.force,
         };
-        let assigned = assign(self.vault, self.manifest, &options.goal, how)?;
+        let assigned = assign(self.vault, self.manifest, &options.destination, how)?;
         if options.grow && !assigned.iter().any(Assigned::is_device) {
             let what = "--grow is for devices: an image is as large as its disk was";
             return Err(Error::new(ErrorKind::Usage, what)
@@ -229,7 +229,7 @@ impl<'m> Work<'_, 'm> {
             });
         }
         self.confirm(&assigned, &places)?;
-        // While someone thought about it, much may have happened.
+        // While the user thought about it, a target may have come into use.
         refuse_in_use(&assigned)?;
         let mut jobs = Vec::new();
         let parts = assigned.into_iter().zip(places).zip(maps).zip(changes);
@@ -258,7 +258,7 @@ impl<'m> Work<'_, 'm> {
             TargetKind::Device => {
                 FreeDevice::open(target, identity.size, identity.logical_block).map(Place::Device)
             }
-            TargetKind::File(_) => NamedFile::create(target, self.options.force).map(Place::File),
+            TargetKind::File(_) => OutputFile::create(target, self.options.force).map(Place::File),
             TargetKind::Stdout => self.stdout().map(Place::Stdout),
         }
     }
@@ -301,7 +301,7 @@ impl<'m> Work<'_, 'm> {
         self.monitor.tell(Event::Phase(phase));
     }
 
-    /// What is to become of the partition table, told from the snapshot alone.
+    /// What is to become of the partition table, by the snapshot alone.
     fn table_change(
         &self,
         disk: &DiskRecord,
@@ -317,8 +317,8 @@ impl<'m> Work<'_, 'm> {
         for run in map.iter_range(0..block_count(Bytes(HEAD.min(old.0)))) {
             first.insert(run);
         }
-        let held = Held::new(old);
-        copy(self.vault, &first, old, &held, self.copy_options(&|_| {}))
+        let head = StagedHead::new(old);
+        copy(self.vault, &first, old, &head, self.copy_options(&|_| {}))
             .map_err(|error| explain(error, &untouched(device)))?;
         let fit = TableFit {
             sector: device.sector(),
@@ -326,7 +326,7 @@ impl<'m> Work<'_, 'm> {
             new,
             grow: self.options.grow,
         };
-        fit_table(held.into_bytes(), fit).map(Some)
+        fit_table(head.into_bytes(), fit).map(Some)
     }
 
     fn copy_options<'o>(&'o self, progress: &'o (dyn Fn(Bytes) + Sync)) -> CopyOptions<'o> {
@@ -345,7 +345,7 @@ impl<'m> Work<'_, 'm> {
             map,
             change,
         } = job;
-        let state = State {
+        let state = FailedTarget {
             target: match assigned.kind {
                 TargetKind::Stdout => "standard output".into(),
                 _ => assigned.target.display().to_string(),
@@ -410,10 +410,10 @@ impl<'m> Work<'_, 'm> {
         let size = assigned.disk.identity.size;
         let total = data_of(map);
         self.phase(format!("restoring to {}", assigned.target.display()));
-        let told = AtomicU64::new(0);
+        let reported = AtomicU64::new(0);
         let progress = |done: Bytes| {
             let step = done.0 >> 24;
-            if told.fetch_max(step, Ordering::Relaxed) < step {
+            if reported.fetch_max(step, Ordering::Relaxed) < step {
                 self.monitor.tell(Event::Progress { done, total });
             }
         };
@@ -443,21 +443,18 @@ impl<'m> Work<'_, 'm> {
         notes
     }
 
-    /// What uses the room that a larger device has, when that was asked for.
+    /// How to use the room that a larger device has, when that was asked for.
     fn room_for(&self, assigned: &Assigned<'m>, change: &TableChange) -> Option<String> {
         let path = &assigned.target;
-        // Whole it is, whether this can be said or not.
-        let file = File::open(path).ok()?;
         if let Some(grown) = &change.grown {
-            let number = Some(grown.number);
-            return Some(grow_command((&file, path), grown.place, number));
+            return grow_command(path, grown.place, Some(grown.number));
         }
-        let none = self.options.grow && change.kind == TableKind::None;
-        none.then(|| {
-            let whole = Extent::new(Bytes(0), assigned.disk.identity.size);
-            let command = grow_command((&file, path), whole, None);
-            format!("there is no partition table to change; {command}")
-        })
+        if !self.options.grow || change.kind != TableKind::None {
+            return None;
+        }
+        let whole = Extent::new(Bytes(0), assigned.disk.identity.size);
+        let command = grow_command(path, whole, None)?;
+        Some(format!("there is no partition table to change; {command}"))
     }
 }
 

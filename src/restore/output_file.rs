@@ -11,7 +11,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// A file on its way to a name.
-pub struct NamedFile {
+pub struct OutputFile {
     file: File,
     path: PathBuf,
     /// Has a name already, under which it is not whole yet.
@@ -19,7 +19,7 @@ pub struct NamedFile {
     force: bool,
 }
 
-impl NamedFile {
+impl OutputFile {
     /// Starts an empty file; it gets its name when it is finished. `force`: what is there may be
     /// replaced, if it is a file.
     pub fn create(path: &Path, force: bool) -> Result<Self> {
@@ -183,7 +183,7 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-impl Drop for NamedFile {
+impl Drop for OutputFile {
     fn drop(&mut self) {
         if let Some(partial) = &self.partial {
             // It was not finished.

@@ -1,4 +1,4 @@
-//! The first bytes of a disk, kept in memory until the rest is where it belongs.
+//! The first bytes of a disk, kept in memory until all the rest has been written to the target.
 
 use super::target::{Target, each_at};
 use crate::error::Result;
@@ -10,11 +10,11 @@ use std::sync::{Mutex, PoisonError};
 pub const HEAD: u64 = 1 << 20;
 
 /// The first MiB of a disk. What is written behind it is not kept.
-pub struct Held {
+pub struct StagedHead {
     bytes: Mutex<Vec<u8>>,
 }
 
-impl Held {
+impl StagedHead {
     /// Zeros, of a disk of `size`.
     pub fn new(size: Bytes) -> Self {
         // At most a MiB.
@@ -24,7 +24,7 @@ impl Held {
         }
     }
 
-    /// Keeps what of it is within the first MiB, and answers what is not.
+    /// Keeps the part that is within the first MiB, and returns the rest.
     pub fn keep<'b>(&self, offset: Bytes, bytes: &'b [u8]) -> &'b [u8] {
         let mut head = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
         let at = usize::try_from(offset.0).unwrap_or(usize::MAX);
@@ -54,8 +54,8 @@ impl Held {
     }
 }
 
-/// For a look at the beginning of a disk before anything is written anywhere.
-impl Target for Held {
+/// As a target of its own it shows the beginning of a disk before anything is written anywhere.
+impl Target for StagedHead {
     fn write(&self, offset: Bytes, blocks: &[&[u8]]) -> Result<()> {
         each_at(offset, blocks, |at, bytes| {
             self.keep(at, bytes);
@@ -79,16 +79,16 @@ mod tests {
 
     #[test]
     fn what_crosses_the_edge_is_divided() {
-        let held = Held::new(Bytes(2 << 20));
-        let rest = held.keep(Bytes(HEAD - 3), &[1, 2, 3, 4, 5]);
+        let head = StagedHead::new(Bytes(2 << 20));
+        let rest = head.keep(Bytes(HEAD - 3), &[1, 2, 3, 4, 5]);
         assert_eq!(rest, [4, 5]);
-        assert_eq!(held.keep(Bytes(HEAD), &[6]), [6]);
-        let rest = held.keep_zeros(Extent::new(Bytes(HEAD - 1), Bytes(100)));
+        assert_eq!(head.keep(Bytes(HEAD), &[6]), [6]);
+        let rest = head.keep_zeros(Extent::new(Bytes(HEAD - 1), Bytes(100)));
         assert_eq!(rest, Extent::new(Bytes(HEAD), Bytes(99)));
         let far = Extent::new(Bytes(3 << 20), Bytes(5));
-        assert_eq!(held.keep_zeros(far), far);
-        let bytes = held.into_bytes();
+        assert_eq!(head.keep_zeros(far), far);
+        let bytes = head.into_bytes();
         assert_eq!(bytes[HEAD as usize - 4..], [0, 1, 2, 0]);
-        assert_eq!(Held::new(Bytes(512)).into_bytes().len(), 512);
+        assert_eq!(StagedHead::new(Bytes(512)).into_bytes().len(), 512);
     }
 }

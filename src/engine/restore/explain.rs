@@ -1,9 +1,9 @@
-//! What a restore that failed says: what is whole, what is not, and what to do next.
+//! The error of a restore that failed: what is whole, what is not, and what to do next.
 
 use crate::error::{Error, ErrorKind};
 use crate::restore::FreeDevice;
 
-/// Says what of the other disks is whole, and what was not begun.
+/// Adds to the error which other disks are whole, and which were not begun.
 pub fn of_the_others(error: Error, whole: &[String], not_begun: &[String]) -> Error {
     let mut said = Vec::new();
     if !whole.is_empty() {
@@ -19,26 +19,26 @@ pub fn of_the_others(error: Error, whole: &[String], not_begun: &[String]) -> Er
     }
 }
 
-/// Where a restore went to, and what has become of that.
-pub struct State {
+/// The target of a restore that failed, and what state it is in.
+pub struct FailedTarget {
     /// The target's name.
     pub target: String,
-    /// What has become of it.
+    /// The state it is in.
     pub state: &'static str,
 }
 
-/// Of a device to which nothing was written yet.
-pub fn untouched(device: &FreeDevice) -> State {
-    State {
+/// A device to which nothing was written yet.
+pub fn untouched(device: &FreeDevice) -> FailedTarget {
+    FailedTarget {
         target: device.path().display().to_string(),
         state: "nothing was written",
     }
 }
 
-/// Says what failed and what is left of the target.
-pub fn explain(error: Error, state: &State) -> Error {
+/// Adds to the error what failed and what is left of the target.
+pub fn explain(error: Error, state: &FailedTarget) -> Error {
     let damaged = error.kind() == ErrorKind::Damaged;
-    let State { target, state } = state;
+    let FailedTarget { target, state } = state;
     let hint = error.hint().map(str::to_owned);
     let error = error.context(format!("cannot restore to {target}; {state}"));
     if damaged {

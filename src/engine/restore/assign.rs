@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 /// What a user wants restored, and where to.
 #[derive(Clone, Debug)]
-pub enum Goal {
+pub enum Destination {
     /// One disk, which may be left out when the snapshot has just one, onto a block device or into
     /// a file that is made; or all disks, or that one, into an empty folder.
     To {
@@ -55,18 +55,18 @@ pub struct TargetOptions {
     pub force: bool,
 }
 
-/// Who goes where; what can be refused by names alone is refused.
+/// Which disk goes where. What can be refused by names alone is refused.
 pub fn assign<'m>(
     vault: &Vault,
     manifest: &'m Manifest,
-    goal: &Goal,
+    destination: &Destination,
     options: TargetOptions,
 ) -> Result<Vec<Assigned<'m>>> {
     let mut assigned: Vec<Assigned<'m>> = Vec::new();
     let mut taken = BTreeSet::new();
-    for (disk, target) in pairs(vault, manifest, goal, options)? {
+    for (disk, target) in pairs(vault, manifest, destination, options)? {
         let kind = if is_stdout(&target) {
-            refuse_piped_set(goal)?;
+            refuse_piped_set(destination)?;
             kind_of(&target, options.format)?
         } else {
             refuse_two_meanings(&target, manifest)?;
@@ -97,22 +97,22 @@ pub fn assign<'m>(
     Ok(assigned)
 }
 
-/// The disks of the goal, each with its target.
+/// The disks that are asked for, each with its target.
 fn pairs<'m>(
     vault: &Vault,
     manifest: &'m Manifest,
-    goal: &Goal,
+    destination: &Destination,
     options: TargetOptions,
 ) -> Result<Vec<(&'m DiskRecord, PathBuf)>> {
-    match goal {
-        Goal::To { disk, target } if !is_stdout(target) && target.is_dir() => {
+    match destination {
+        Destination::To { disk, target } if !is_stdout(target) && target.is_dir() => {
             refuse_two_meanings(target, manifest)?;
             refuse_the_vault(vault, target)?;
             refuse_planted_link(target)?;
             let format = options.format.unwrap_or_default();
             into_folder(manifest, disk.as_deref(), target, format)
         }
-        Goal::To { disk, target } => {
+        Destination::To { disk, target } => {
             let folder = "say which with --disk, or name an empty directory for all of them";
             let chosen = choose_disk(manifest, disk.as_deref());
             let chosen = chosen.map_err(|error| match error.kind() {
@@ -121,7 +121,7 @@ fn pairs<'m>(
             })?;
             Ok(vec![(chosen, target.clone())])
         }
-        Goal::Map(pairs) => {
+        Destination::Map(pairs) => {
             let chosen = |(name, target): &(String, PathBuf)| {
                 Ok((choose_disk(manifest, Some(name))?, target.clone()))
             };
@@ -131,8 +131,8 @@ fn pairs<'m>(
 }
 
 /// Standard output takes one disk.
-fn refuse_piped_set(goal: &Goal) -> Result<()> {
-    if matches!(goal, Goal::To { .. }) {
+fn refuse_piped_set(destination: &Destination) -> Result<()> {
+    if matches!(destination, Destination::To { .. }) {
         return Ok(());
     }
     let what = "- in --map: standard output takes one disk; nothing was written";

@@ -1,5 +1,5 @@
-//! What stands on a device before it is overwritten, and what to know of it afterwards. It only
-//! reads.
+//! What a device holds before it is overwritten, and what the user should know of it afterwards. It
+//! only reads.
 
 use crate::device::{DeviceKind, Disk, Host, ReadSeek, Signature, Topology, contents, signature};
 use crate::error::Result;
@@ -90,8 +90,8 @@ fn described(size: Bytes, disk: Option<&Disk>) -> String {
     parts.join(", ")
 }
 
-/// Other disks here that have the name which the restored one has now: an exact copy has the
-/// original's UUIDs.
+/// Other attached disks with the same UUIDs as the restored one: an exact copy has those of its
+/// original.
 pub fn twins(topology: &Topology, host: &Host, record: &DiskRecord, target: &Path) -> Vec<String> {
     let own = number_of(target);
     let others = topology
@@ -138,15 +138,16 @@ pub fn twins(topology: &Topology, host: &Host, record: &DiskRecord, target: &Pat
         .collect()
 }
 
-/// Which command lets what is on a device, or on a partition of it, use its room.
-pub fn grow_command((file, path): (&File, &Path), place: Extent, partition: Option<u32>) -> String {
-    let mut file = file;
+/// The command that lets what is at `place` on a device grow: on the partition of that number, or
+/// on the whole device. `None` when the device cannot be read.
+pub fn grow_command(device: &Path, place: Extent, partition: Option<u32>) -> Option<String> {
+    let mut file = File::open(device).ok()?;
     let kind = signature(&mut file, place).map(|found| found.kind);
     let node = match partition {
-        Some(number) => partition_node(path, number),
-        None => path.display().to_string(),
+        Some(number) => partition_node(device, number),
+        None => device.display().to_string(),
     };
-    command_for(kind, &node)
+    Some(command_for(kind, &node))
 }
 
 /// `/dev/vdb1`, `/dev/loop0p1`.
