@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::model::{DevNumber, SnapshotId};
 use crate::report::Report;
 use crate::report::disks::{HostDisks, report};
+use crate::sys::machine::host_name;
 use crate::track::Tracker;
 use std::collections::HashMap;
 
@@ -38,8 +39,7 @@ fn last_snapshots(common: &Common, layout: &HostLayout) -> Result<HashMap<DevNum
         return Ok(HashMap::new());
     }
     let vault = context::open_vault(common)?;
-    let host = nix::unistd::gethostname().unwrap_or_default();
-    let known = vault.snapshots_of(&host.to_string_lossy())?;
+    let known = vault.snapshots_of(&host_name())?;
     let disks: Vec<Disk> = layout.topology.disks().cloned().collect();
     let found = find_parents(&vault, &known, &layout.topology, &disks, &Silent)?;
     let found = disks.iter().zip(found);

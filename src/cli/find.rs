@@ -7,6 +7,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{DiskRecord, Manifest};
 use crate::model::SnapshotId;
 use crate::store::{History, SnapshotRef, Vault};
+use crate::sys::machine::host_name;
 
 /// Most snapshots of doubtful time that are named with `latest`; `list` names all.
 const MOST_DOUBTS: usize = 3;
@@ -22,8 +23,7 @@ pub fn find_snapshot(
     if text != "latest" {
         return vault.find(text);
     }
-    let home = nix::unistd::gethostname().unwrap_or_default();
-    let meant = vault.meant_by_latest(&home.to_string_lossy())?;
+    let meant = vault.meant_by_latest(&host_name())?;
     let history = History::read(vault, &meant, &signals::check)?;
     for doubtful in history.doubtful.iter().rev().take(MOST_DOUBTS) {
         monitor.tell(Event::Warning(doubtful.to_string()));

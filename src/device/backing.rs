@@ -5,6 +5,7 @@ use super::filesystem::Filesystem;
 use super::mountinfo::{DEPTH_LIMIT, MountEntry};
 use super::mounts::Mounts;
 use crate::model::DevNumber;
+use crate::sys::machine::host_name;
 use std::fs;
 use std::path::PathBuf;
 
@@ -108,11 +109,6 @@ fn server(source: &str) -> Option<&str> {
 fn is_this_host(server: &str, this_host: &str) -> bool {
     let local = ["localhost", "localhost.localdomain", "::1", this_host];
     local.contains(&server) || server.starts_with("127.")
-}
-
-fn host_name() -> String {
-    let name = nix::unistd::gethostname().unwrap_or_default();
-    name.to_string_lossy().into_owned()
 }
 
 #[cfg(test)]

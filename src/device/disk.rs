@@ -1,6 +1,7 @@
 //! A whole disk of which a snapshot can be made, and its partitions.
 
 use super::kind::DeviceKind;
+use super::obstacle::DiskObstacle;
 use crate::model::{Bytes, DevNumber, DiskIdentity, Extent};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -24,6 +25,8 @@ pub struct Disk {
     pub request_based: bool,
     /// Whether it is zoned (SMR, ZNS).
     pub zoned: bool,
+    /// What keeps its changes from being tracked.
+    pub obstacle: Option<DiskObstacle>,
     /// Its partitions that the kernel knows, by number.
     pub partitions: Vec<Partition>,
     /// What a loop device shows.

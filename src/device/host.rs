@@ -88,6 +88,18 @@ impl Host {
         read_bounded(path, ATTRIBUTE_LIMIT).ok()
     }
 
+    /// An attribute's text without the white space around it; `None` when it is not there.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(super) fn attribute(path: &Path) -> Result<Option<String>> {
+        match read_bounded(path, ATTRIBUTE_LIMIT) {
+            Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).trim().to_owned())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io("read", path, error)),
+        }
+    }
+
     /// An attribute's text without the white space around it; `None` when it is not there, cannot
     /// be read, is not text, or is empty.
     pub(super) fn text(path: &Path) -> Option<String> {

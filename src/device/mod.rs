@@ -1,6 +1,7 @@
 //! The disks of this host: which there are, what lives on them, how their blocks are read.
 
 mod alias;
+mod attributes;
 mod backing;
 mod disk;
 mod filesample;
@@ -16,6 +17,7 @@ mod layout;
 mod mountinfo;
 mod mounts;
 mod name;
+mod obstacle;
 mod opaque_use;
 mod overmount;
 mod overwrite;
@@ -30,6 +32,7 @@ mod usage;
 mod writers;
 
 pub use alias::Alias;
+pub use attributes::{Attributes, SectorCounts};
 pub use backing::Backing;
 pub use disk::{Disk, Partition};
 pub use filesample::blocks_of_files;
@@ -42,7 +45,9 @@ pub use host::Host;
 pub use host_checks::{Cgroups, Finding, HostChecks};
 pub use kind::DeviceKind;
 pub use layout::HostLayout;
+pub use mountinfo::foreign_namespaces;
 pub use mounts::Mounts;
+pub use obstacle::DiskObstacle;
 pub use opaque_use::OpaqueUse;
 pub use overwrite::{OverwriteCheck, OverwriteTarget};
 pub use signature::{Contents, Signature, contents, signature};

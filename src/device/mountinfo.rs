@@ -96,7 +96,16 @@ pub(super) fn each(host: &Host, mut look: impl FnMut(Namespace)) -> Result<()> {
         ..Seen::default()
     };
     look(Namespace { pid: None, entries });
-    for pid in foreign(host)? {
+    let foreign = foreign_namespaces(host)?;
+    if foreign.len() > NAMESPACE_LIMIT {
+        let message = format!(
+            "more than {NAMESPACE_LIMIT} mount namespaces on this host, more than is looked at; \
+             nothing was done"
+        );
+        return Err(Error::new(ErrorKind::Unsupported, message)
+            .with_hint("`lsns --type mnt` lists them, and whose they are"));
+    }
+    for pid in foreign {
         let path = host.proc.join(format!("{pid}/mountinfo"));
         let bytes = match table::read(&path, TABLE_LIMIT.saturating_sub(seen.bytes)) {
             Ok(bytes) => bytes,
@@ -176,7 +185,10 @@ impl Seen {
 
 /// One process for each mount namespace that is not ours. A process that was given another root
 /// sees a part of the mounts only, so one that was not is taken if there is one.
-fn foreign(host: &Host) -> Result<Vec<u32>> {
+///
+/// # Errors
+/// When `/proc` cannot be listed.
+pub fn foreign_namespaces(host: &Host) -> Result<Vec<u32>> {
     let namespace = |process: &str| std::fs::read_link(host.proc.join(process).join("ns/mnt"));
     let own = namespace("self").ok();
     let mut pids: Vec<u32> = Host::names(&host.proc)?
@@ -196,14 +208,6 @@ fn foreign(host: &Host) -> Result<Vec<u32>> {
         let whole = root.is_ok_and(|root| root == Path::new("/"));
         if whole || !chosen.contains_key(&id) {
             chosen.insert(id, (whole, pid));
-        }
-        if chosen.len() > NAMESPACE_LIMIT {
-            let message = format!(
-                "more than {NAMESPACE_LIMIT} mount namespaces on this host, more than is looked \
-                 at; nothing was done"
-            );
-            return Err(Error::new(ErrorKind::Unsupported, message)
-                .with_hint("`lsns --type mnt` lists them, and whose they are"));
         }
     }
     let mut pids: Vec<u32> = chosen.into_values().map(|(_, pid)| pid).collect();

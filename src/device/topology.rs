@@ -1,6 +1,7 @@
 //! Every block device of this host and what lies on what, read from sysfs. It opens no device
 //! except for a look at a disk's partition table, and to ask a loop device for its file.
 
+use super::attributes::Attributes;
 use super::disk::{Disk, Partition};
 use super::host::Host;
 use super::identity::{self, Basics};
@@ -350,6 +351,7 @@ fn disk(
         removable: Host::flag(&folder.join("removable")),
         request_based: folder.join("mq").is_dir(),
         zoned: zoned.is_some_and(|zoned| zoned != "none"),
+        obstacle: Attributes::at(folder).obstacle().ok().flatten(),
         partitions: partitions.to_vec(),
         backing_file: device.backing_file.clone(),
         nvme_paths: nvme_paths(device, names),
@@ -376,6 +378,7 @@ fn unbound(device: &Device) -> Disk {
         removable: false,
         request_based: true,
         zoned: false,
+        obstacle: None,
         partitions: Vec::new(),
         backing_file: None,
         nvme_paths: Vec::new(),

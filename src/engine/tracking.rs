@@ -43,11 +43,7 @@ impl<'a> Tracking<'a> {
     /// # Errors
     /// As [`Tracker::attach`].
     pub fn attach(&mut self, disk: &Disk) -> Result<DiskTracker> {
-        let disk = TrackedDisk {
-            dev: disk.dev(),
-            size: disk.identity.size,
-            diskseq: disk.identity.diskseq,
-        };
+        let disk = TrackedDisk::from(&disk.identity);
         match self.attach_once(&disk) {
             // A run that failed may have taken back what it began, between our two looks.
             Err(error) if error.kind() == ErrorKind::Inconsistent => {

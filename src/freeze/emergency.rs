@@ -10,7 +10,7 @@ use super::target::{FreezeTarget, other_places};
 use super::throttle::undo_throttles;
 use crate::error::{Error, ErrorKind, Result};
 use crate::helper::list_notes;
-use crate::sys::process::boot_id;
+use crate::sys::machine::boot_id;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::Path;

@@ -10,8 +10,8 @@
 
 use crate::error::{IoContext, Result};
 use crate::helper::{check_run_dir, in_memory, open_run_dir};
+use crate::sys::machine::boot_id;
 use crate::sys::plain;
-use crate::sys::process::boot_id;
 use nix::fcntl::OFlag;
 use std::fs::{self, File, OpenOptions};
 use std::io;

@@ -1,14 +1,13 @@
 //! The filesystems to freeze, each opened once while nothing is frozen yet. A path is never
 //! trusted: what it leads to must be the very filesystem that was meant.
 
+use crate::device::{Host, foreign_namespaces};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::model::DevNumber;
 use crate::sys::mountinfo::{self, mounted_device, read_table};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2};
 use nix::sys::stat::{Mode, SFlag, fstat};
-use std::collections::BTreeSet;
-use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -129,7 +128,8 @@ fn folder_device(handle: &OwnedFd) -> Option<DevNumber> {
 /// for when the one that is remembered is gone. Each table is read only when those before it have
 /// led nowhere.
 pub(super) fn other_places(target: &FreezeTarget) -> impl Iterator<Item = FreezeTarget> {
-    let others = std::iter::once_with(mount_namespaces).flatten().map(Some);
+    let others = || foreign_namespaces(&Host::here()).unwrap_or_default();
+    let others = std::iter::once_with(others).flatten().map(Some);
     let namespaces = std::iter::once(None).chain(others);
     let places = namespaces.flat_map(|namespace_pid| {
         // Processes come and go.
@@ -143,25 +143,6 @@ pub(super) fn other_places(target: &FreezeTarget) -> impl Iterator<Item = Freeze
         place.collect::<Vec<_>>()
     });
     places.filter(move |place| place != target)
-}
-
-/// One process of each mount namespace.
-fn mount_namespaces() -> Vec<u32> {
-    let mut known = BTreeSet::new();
-    let mut pids = Vec::new();
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    for process in processes {
-        let pid = process.file_name().to_str().and_then(|n| n.parse().ok());
-        let Ok(namespace) = fs::read_link(process.path().join("ns/mnt")) else {
-            continue;
-        };
-        if let Some(pid) = pid
-            && known.insert(namespace)
-        {
-            pids.push(pid);
-        }
-    }
-    pids
 }
 
 #[cfg(test)]

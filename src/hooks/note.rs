@@ -4,8 +4,8 @@
 
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::helper::ProcessStamp;
+use crate::sys::machine::boot_id;
 use crate::sys::plain;
-use crate::sys::process::boot_id;
 use nix::fcntl::OFlag;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, OpenOptions};

@@ -3,8 +3,8 @@
 
 use crate::error::Result;
 use crate::helper::ProcessStamp;
+use crate::sys::machine::boot_id;
 use crate::sys::pidfd::PidFd;
-use crate::sys::process::boot_id;
 use serde::{Deserialize, Serialize};
 
 /// A process of this host, as a job's record names it.

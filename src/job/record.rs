@@ -6,6 +6,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::from_json;
 use crate::model::printable::json;
 use crate::model::{Bytes, clip};
+use crate::sys::machine::host_name;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -126,13 +127,12 @@ impl JobRecord {
     /// Of a job that starts now, worked on by `process`. `args` are those after the program's name.
     pub fn new(job: JobId, process: JobProcess, command: &str, args: &[String]) -> Self {
         let now = Timestamp::now();
-        let host = nix::unistd::gethostname().unwrap_or_default();
         Self {
             version: VERSION,
             job,
             command: command.into(),
             args: args.iter().take(MAX_ARGS).map(|arg| shown(arg)).collect(),
-            host: host.to_string_lossy().into_owned(),
+            host: host_name(),
             detached: false,
             state: State::Starting,
             phase: String::new(),

@@ -12,6 +12,7 @@ pub mod fsmap;
 pub mod io_limit;
 pub mod lease;
 pub mod loop_file;
+pub mod machine;
 pub mod memory;
 pub mod mountinfo;
 pub mod pidfd;

@@ -6,7 +6,7 @@
     reason = "signal dispositions and raw descriptors have no safe wrapper"
 )]
 
-use crate::error::{IoContext, Result};
+use crate::error::Result;
 use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::sys::prctl::set_pdeathsig;
@@ -16,7 +16,6 @@ use nix::unistd::{ForkResult, fork};
 use std::io::IoSliceMut;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::process::{Child, Command};
 
 /// The most descriptors that one message can carry: `SCM_MAX_FD` in `include/net/scm.h`.
@@ -43,16 +42,6 @@ fn stat_fields(pid: u32) -> Option<String> {
     // Its name may be anything, parentheses and broken letters among it.
     let after = stat.iter().rposition(|&byte| byte == b')')?;
     String::from_utf8(stat.get(after + 1..)?.to_vec()).ok()
-}
-
-/// What names this boot of this machine.
-///
-/// # Errors
-/// `/proc` is not mounted.
-pub fn boot_id() -> Result<String> {
-    let path = Path::new("/proc/sys/kernel/random/boot_id");
-    let text = std::fs::read_to_string(path).io_context("read", path)?;
-    Ok(text.trim().to_owned())
 }
 
 /// Lets the process that `command` will start begin in a session of its own: what is sent to the

@@ -15,15 +15,15 @@
 
 use super::attached::failed;
 use super::kernel_log::KernelLog;
-use super::machine;
 use super::mark_layout::{self, FIRST_SUMMARIES, LAST_EPOCH, MarkLayout, Page, SHARED, at};
 use super::names;
 use super::programs::{Programs, map_id};
 use super::source::{ChangeCounts, ChangeSource, CutName, Epoch, Recall, Witness};
-use super::sysfs;
+use crate::device::{Attributes, Host};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{BlockSet, Bytes, DevNumber};
 use crate::sys::bpf::SharedPages;
+use crate::sys::machine;
 use aya::maps::{Array, Map, MapData};
 use std::fmt;
 use std::os::fd::AsFd;
@@ -136,6 +136,7 @@ pub(super) fn dev_of(key: u32) -> DevNumber {
 /// Changes of one tracked disk.
 pub struct DiskTracker {
     dev: DevNumber,
+    attributes: Attributes,
     programs: Programs,
     marks: DiskMarks,
     boot_id: String,
@@ -153,12 +154,14 @@ impl DiskTracker {
         boot_id: String,
     ) -> Self {
         let unwatched = programs.capacity.is_none();
-        let name = sysfs::name(dev).filter(|_| unwatched);
+        let attributes = Attributes::of(&Host::here(), dev);
+        let name = attributes.kernel_name().filter(|_| unwatched);
         let log = name.and_then(|name| KernelLog::open(&name).ok());
         Self {
             is_blind: unwatched && log.is_none(),
             log,
             dev,
+            attributes,
             programs,
             marks,
             boot_id,
@@ -181,7 +184,7 @@ impl DiskTracker {
         let mut last = None;
         for _ in 0..SETTLE_TRIES {
             let before = self.marks.seen();
-            let Some(counted) = sysfs::changed_sectors(self.dev)? else {
+            let Some(counted) = self.attributes.changed_sectors()? else {
                 return Ok(None);
             };
             let now = (self.marks.seen() == before).then_some((before, counted));
@@ -236,7 +239,7 @@ impl DiskTracker {
             }
             Some(_) => {}
         }
-        if sysfs::diskseq(self.dev)? != self.marks.layout.diskseq {
+        if self.attributes.diskseq()? != self.marks.layout.diskseq {
             return Err(gone("another disk has taken its place"));
         }
         Ok(())

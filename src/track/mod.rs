@@ -5,7 +5,6 @@ mod attached;
 mod capacity;
 mod disk;
 mod kernel_log;
-mod machine;
 mod mark_layout;
 mod names;
 mod obstacles;
@@ -15,7 +14,6 @@ mod proof;
 mod self_test;
 mod source;
 mod start;
-mod sysfs;
 mod tracker;
 
 pub use disk::DiskTracker;

@@ -4,8 +4,9 @@ use super::capacity::CapacityWatch;
 use super::kernel_log::KernelLog;
 use super::pins::{BPFFS, is_bpffs};
 use super::programs::{TRACEPOINT, new_marks};
+use crate::device::{DiskObstacle, Host, NoTables, Topology};
 use aya::Btf;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// One thing that stands in the way of tracking.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,20 +67,21 @@ pub fn obstacles() -> Vec<Obstacle> {
     })
 }
 
-/// Disks that cannot be tracked as they are set up, and how to mend that.
+/// Disks that could be tracked if the kernel counted what is written to them, and how to mend that.
 pub fn uncounted() -> Vec<Obstacle> {
-    let obstacle = |disk: PathBuf| {
-        let name = disk.file_name().unwrap_or_default().to_string_lossy();
-        Obstacle {
-            what: format!("{name}: the kernel does not count what is written to it"),
-            remedy: format!("echo 1 > {}/queue/iostats", disk.display()),
+    let topology = Topology::scan(&Host::here(), &NoTables).unwrap_or_default();
+    let uncounted = topology.disks().filter_map(|disk| {
+        let obstacle = disk.obstacle?;
+        (obstacle == DiskObstacle::Uncounted).then(|| Obstacle {
+            what: format!(
+                "{}: the kernel does not count what is written to it",
+                disk.name()
+            ),
+            remedy: obstacle.remedy(disk.name()),
             fatal: false,
-        }
-    };
-    super::sysfs::uncounted()
-        .into_iter()
-        .map(obstacle)
-        .collect()
+        })
+    });
+    uncounted.collect()
 }
 
 /// What tracking cannot notice on this kernel, if anything.

@@ -3,8 +3,8 @@
 
 use super::disk::DiskTracker;
 use super::source::ChangeSource;
-use super::sysfs;
 use super::tracker::{TrackedDisk, Tracker};
+use crate::device::{Attributes, Host};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{BLOCK_SIZE, BlockSet, Bytes};
 use crate::sys::bpf_scratch::ScratchDisk;
@@ -70,7 +70,7 @@ fn try_disk(tracker: &mut Tracker, disk: &ScratchDisk) -> Result<ScratchResult> 
     let described = TrackedDisk {
         dev,
         size: SIZE,
-        diskseq: sysfs::diskseq(dev)?,
+        diskseq: Attributes::of(&Host::here(), dev).diskseq()?,
     };
     let outcome = tracker
         .attach_locked(&described)

@@ -7,10 +7,10 @@ use super::mark_layout::{MarkLayout, Page, RENEW_FROM};
 use super::pins::PinDir;
 use super::programs::{PinnedPrograms, Programs, map_id, new_marks};
 use super::source::Epoch;
-use super::sysfs;
+use crate::device::{Attributes, Host};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{Bytes, DevNumber};
-use crate::sys::process::boot_id;
+use crate::model::{Bytes, DevNumber, DiskIdentity};
+use crate::sys::machine::boot_id;
 use aya::maps::{Array, Map, MapData};
 use std::fmt;
 
@@ -23,6 +23,16 @@ pub struct TrackedDisk {
     pub size: Bytes,
     /// The kernel's disk sequence number; none before 5.15.
     pub diskseq: Option<u64>,
+}
+
+impl From<&DiskIdentity> for TrackedDisk {
+    fn from(disk: &DiskIdentity) -> Self {
+        Self {
+            dev: disk.dev,
+            size: disk.size,
+            diskseq: disk.diskseq,
+        }
+    }
 }
 
 /// A tracked disk as it stands now.
@@ -134,7 +144,7 @@ impl Tracker {
     /// `Unsupported` for a disk whose changes the block layer does not tell; `Inconsistent` when
     /// the disk is not (any more) as described; not enough kernel memory.
     pub fn attach(&mut self, disk: &TrackedDisk) -> Result<DiskTracker> {
-        sysfs::check_trackable(disk.dev)?;
+        check_trackable(disk.dev)?;
         let lock = self.pins.lock()?;
         if lock.is_none() {
             return Err(stopped());
@@ -143,7 +153,8 @@ impl Tracker {
     }
 
     pub(super) fn attach_locked(&mut self, disk: &TrackedDisk) -> Result<DiskTracker> {
-        let seen = (sysfs::size(disk.dev)?, sysfs::diskseq(disk.dev)?);
+        let attributes = Attributes::of(&Host::here(), disk.dev);
+        let seen = (attributes.size()?, attributes.diskseq()?);
         if seen != (Some(disk.size), disk.diskseq) {
             let message = format!("disk {} is not the one it was a moment ago", disk.dev);
             return Err(Error::new(ErrorKind::Inconsistent, message));
@@ -197,7 +208,7 @@ impl Tracker {
     /// Frees the marks of disks that are no more.
     fn forget_vanished(&mut self) -> Result<()> {
         for key in self.keys()? {
-            if !sysfs::exists(dev_of(key)) {
+            if !Attributes::of(&Host::here(), dev_of(key)).exist() {
                 self.forget(key)?;
             }
         }
@@ -272,6 +283,22 @@ impl Tracker {
         all.sort_by_key(|status| status.disk.dev);
         Ok(all)
     }
+}
+
+/// Refuses a disk whose changes the block layer does not tell.
+fn check_trackable(dev: DevNumber) -> Result<()> {
+    let attributes = Attributes::of(&Host::here(), dev);
+    if !attributes.exist() {
+        let message = format!("there is no disk {dev}");
+        return Err(Error::new(ErrorKind::NotFound, message));
+    }
+    let Some(obstacle) = attributes.obstacle()? else {
+        return Ok(());
+    };
+    let name = attributes.kernel_name().unwrap_or_default();
+    let message = format!("disk {dev} cannot be tracked: {}", obstacle.why());
+    let hint = obstacle.remedy(&name.replace('/', "!"));
+    Err(Error::new(ErrorKind::Unsupported, message).with_hint(hint))
 }
 
 fn stopped() -> Error {

@@ -39,6 +39,7 @@ use crate::format::{Manifest, SessionRecord};
 use crate::freeze::Expedite;
 use crate::model::{Bytes, DevNumber, Level, SnapshotId};
 use crate::store::{Draft, SnapshotRef, Vault};
+use crate::sys::machine::{boot_id, host_name};
 use crate::sys::memory;
 use capture::window_memory;
 use jiff::Timestamp;
@@ -262,17 +263,11 @@ fn name_after(known: &[SnapshotRef], now: Timestamp) -> SnapshotId {
     SnapshotId::after(known.last().map(|newest| newest.id), now)
 }
 
-fn host_name() -> String {
-    let name = nix::unistd::gethostname().unwrap_or_default();
-    name.to_string_lossy().into_owned()
-}
-
 fn session(host: &str, started: Timestamp) -> SessionRecord {
-    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     SessionRecord {
         host: host.into(),
         pid: std::process::id(),
-        boot_id: boot_id.trim().into(),
+        boot_id: boot_id().unwrap_or_default(),
         command: "snapshot".into(),
         started,
         heartbeat: started,

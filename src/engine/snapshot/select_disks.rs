@@ -1,7 +1,7 @@
 //! Which disks a run takes, and which must be left out or refused: the vault's own, those that lead
 //! to the same bytes as another, copies that a vault could not tell apart. It only looks.
 
-use crate::device::{Backing, Device, DeviceKind, Disk, HostLayout};
+use crate::device::{Backing, Device, DeviceKind, Disk, DiskObstacle, HostLayout};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::model::DevNumber;
 use crate::restore::unfinished;
@@ -233,18 +233,14 @@ pub fn select(
 
 fn unfit(disk: &Disk, vault: &VaultPlace) -> Option<&'static str> {
     if disk.kind == DeviceKind::Loop {
-        Some("a loop device: its file is on another disk")
-    } else if disk.read_only {
-        Some("read-only")
-    } else if !disk.request_based && disk.kind == DeviceKind::NvmeHead {
-        Some("the head of an NVMe multipath; it can be with nvme_core.multipath=N at boot")
-    } else if !disk.request_based || disk.zoned {
-        Some("its changes cannot be tracked")
-    } else if vault.disks.contains(&disk.dev()) {
-        Some("the vault lies on it")
-    } else {
-        None
+        return Some("a loop device: its file is on another disk");
     }
+    if disk.read_only {
+        return Some("read-only");
+    }
+    let untracked = disk.obstacle.and_then(DiskObstacle::left_out);
+    let is_vaults = vault.disks.contains(&disk.dev());
+    untracked.or_else(|| is_vaults.then_some("the vault lies on it"))
 }
 
 /// Why a device is no disk to be taken; `None` for a partition, and where there is nothing in it

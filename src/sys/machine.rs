@@ -1,0 +1,59 @@
+//! This machine: its name, which boot it is in, and for how long it has slept. It only asks.
+
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use nix::time::{ClockId, clock_gettime};
+use std::path::Path;
+use std::time::Duration;
+
+/// The clocks are read this often; the reading with the shortest time between them counts.
+const READINGS: usize = 8;
+
+/// The host's name; a part that is no text is replaced.
+pub fn host_name() -> String {
+    let name = nix::unistd::gethostname().unwrap_or_default();
+    name.to_string_lossy().into_owned()
+}
+
+/// What names this boot of the machine.
+///
+/// # Errors
+/// `/proc` is not mounted.
+pub fn boot_id() -> Result<String> {
+    let path = Path::new("/proc/sys/kernel/random/boot_id");
+    let text = std::fs::read_to_string(path).io_context("read", path)?;
+    Ok(text.trim().to_owned())
+}
+
+/// How long the machine was suspended or hibernated since this boot began: one clock goes on then,
+/// the other does not. Its disks may have been elsewhere meanwhile.
+///
+/// # Errors
+/// A clock cannot be read.
+pub fn asleep() -> Result<Duration> {
+    let read = |clock| {
+        let time = clock_gettime(clock).map_err(|errno| {
+            Error::new(ErrorKind::Failed, "cannot read a clock").with_source(errno)
+        })?;
+        Ok(Duration::from(time))
+    };
+    let mut best = (Duration::MAX, Duration::ZERO);
+    for _ in 0..READINGS {
+        let before = read(ClockId::CLOCK_MONOTONIC)?;
+        let boot: Duration = read(ClockId::CLOCK_BOOTTIME)?;
+        let between = read(ClockId::CLOCK_MONOTONIC)?.saturating_sub(before);
+        best = best.min((between, boot.saturating_sub(before)));
+    }
+    Ok(best.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_that_is_awake_does_not_sleep() {
+        let before = asleep().unwrap();
+        std::thread::yield_now();
+        assert!(asleep().unwrap().abs_diff(before) < Duration::from_millis(100));
+    }
+}
