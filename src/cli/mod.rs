@@ -34,6 +34,7 @@ use crate::freeze::{
     GUARDIAN_COMMAND, THROTTLE_KEEPER_COMMAND, guardian_main, throttle_keeper_main,
 };
 use crate::hooks::{HOOK_SUPERVISOR_COMMAND, hook_supervisor_main};
+use crate::job::{RECORD_WRITER_COMMAND, record_writer_main};
 use crate::report::Report;
 use args::{Command, CommandLine};
 use clap::Parser;
@@ -56,8 +57,8 @@ pub fn main() -> ExitCode {
     if hidden == THROTTLE_KEEPER_COMMAND {
         return throttle_keeper_main();
     }
-    if hidden == job::RECORD_KEEPER_COMMAND {
-        return job::record_keeper_main(std::env::args_os().nth(2).as_deref());
+    if hidden == RECORD_WRITER_COMMAND {
+        return record_writer_main(std::env::args_os().nth(2).as_deref());
     }
     let line = match CommandLine::try_parse() {
         Ok(line) => line,
@@ -110,8 +111,8 @@ fn work(line: &CommandLine, warnings: &[String], progress: &Progress) -> Result<
 fn attend(line: &CommandLine, warnings: &[String], progress: &Progress) -> Result<Report> {
     let CommandLine { command, common } = line;
     match command.job() {
-        Some((word, true)) if common.as_job.is_none() => job::detach(word, command, common),
-        Some((word, _)) => job::attend(word, common, progress, warnings, || {
+        Some((_, true)) if common.as_job.is_none() => job::detach(command, common),
+        Some((word, _)) => job::run_as_job(word, common, progress, warnings, || {
             dispatch(command, common, progress)
         }),
         None => dispatch(command, common, progress),

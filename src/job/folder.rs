@@ -2,7 +2,7 @@
 //! any moment, also for those who read it while it is written.
 
 use super::record::MAX_RECORD;
-use super::{JobId, JobRecord, State};
+use super::{JobId, JobRecord, JobState};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::sys::plain;
 use nix::errno::Errno;
@@ -182,7 +182,7 @@ impl JobFolder {
         JobRecord::decode(&bytes, id)
     }
 
-    /// The same, and [`State::Died`] when its process is gone without having written an end.
+    /// The same, and [`JobState::Died`] when its process is gone without having written an end.
     ///
     /// # Errors
     /// As [`JobFolder::read`].
@@ -194,7 +194,7 @@ impl JobFolder {
         // It may have written its end between our reading and its own: read once more.
         let mut record = self.read(id)?;
         if !record.state.is_end() {
-            record.state = State::Died;
+            record.state = JobState::Died;
         }
         Ok(record)
     }

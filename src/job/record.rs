@@ -32,7 +32,7 @@ const MAX_TEXT: usize = 16 << 10;
 /// How far a job has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum State {
+pub enum JobState {
     /// It was asked for; its process has not begun.
     Starting,
     /// It is being worked on.
@@ -47,7 +47,7 @@ pub enum State {
     Died,
 }
 
-impl State {
+impl JobState {
     /// Whether nothing more will happen.
     pub fn is_end(self) -> bool {
         !matches!(self, Self::Starting | Self::Running)
@@ -66,7 +66,7 @@ impl State {
     }
 }
 
-impl fmt::Display for State {
+impl fmt::Display for JobState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
@@ -74,7 +74,7 @@ impl fmt::Display for State {
 
 /// How much of the present phase is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Progress {
+pub struct JobProgress {
     /// Bytes done.
     pub done_bytes: Bytes,
     /// Bytes there are to do, as far as is known.
@@ -97,11 +97,11 @@ pub struct JobRecord {
     /// Whether it goes on without its starter.
     pub detached: bool,
     /// How far it is.
-    pub state: State,
+    pub state: JobState,
     /// What is being done now, or was last.
     pub phase: String,
     /// How much of that is done.
-    pub progress: Option<Progress>,
+    pub progress: Option<JobProgress>,
     /// Who works on it.
     #[serde(flatten)]
     pub process: JobProcess,
@@ -134,7 +134,7 @@ impl JobRecord {
             args: args.iter().take(MAX_ARGS).map(|arg| shown(arg)).collect(),
             host: host_name(),
             detached: false,
-            state: State::Starting,
+            state: JobState::Starting,
             phase: String::new(),
             progress: None,
             process,
@@ -281,14 +281,14 @@ mod tests {
     #[test]
     fn the_short_form_fits_and_says_how_it_ended() {
         let mut record = record();
-        record.state = State::Failed;
+        record.state = JobState::Failed;
         record.exit_code = Some(1);
         record.warnings = vec!["x".repeat(900); 60];
         record.result = Some(Value::String("y".repeat(3000)));
         let bytes = record.encode_short(1000).unwrap();
         assert_eq!(bytes.len(), 1000);
         let back = JobRecord::decode(&bytes, record.job).unwrap();
-        assert_eq!((back.state, back.exit_code), (State::Failed, Some(1)));
+        assert_eq!((back.state, back.exit_code), (JobState::Failed, Some(1)));
         assert_eq!(record.encode_short(10), None);
     }
 

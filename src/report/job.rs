@@ -3,9 +3,9 @@
 use super::Report;
 use super::text::{first_warnings, tail};
 use crate::error::{Error, ErrorKind, Result};
-use crate::job::{JobId, JobLog, JobRecord, State};
+use crate::job::{JobEnd, JobId, JobLog, JobRecord, JobState};
 use crate::model::clip;
-use crate::model::exit::BELOW;
+use crate::model::exit::{BELOW, code};
 use crate::model::printable::{lines, one_line};
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -21,10 +21,41 @@ pub fn status(record: &JobRecord, directory: &Path) -> Report {
     Report::done(document(record, directory), describe(record))
 }
 
+/// What `--detach` reports.
+pub fn started(job: JobId, warnings: &[String]) -> Report {
+    let text = format!("job {job} started; ask with: stillpoint job status {job}");
+    let mut report = Report::done(json!({"job": job.to_string()}), text);
+    warnings.iter().for_each(|warning| report.warn(warning));
+    report
+}
+
+/// How a job ended, for its record.
+pub fn end_of(result: &Result<Report>) -> JobEnd {
+    match result {
+        Ok(report) => JobEnd {
+            state: JobState::Done,
+            exit_code: report.code,
+            result: Some(report.json.clone()),
+            text: Some(report.text.clone()),
+            error: None,
+        },
+        Err(error) => JobEnd {
+            state: match error.kind() {
+                ErrorKind::Interrupted(_) => JobState::Cancelled,
+                _ => JobState::Failed,
+            },
+            exit_code: code(error.kind()),
+            result: None,
+            text: None,
+            error: Some(super::error::document(error)),
+        },
+    }
+}
+
 /// What `job cancel` reports. `had_ended`: before it was asked to stop.
 pub fn cancelled(record: &JobRecord, directory: &Path, had_ended: bool) -> Report {
     let mut report = Report::done(document(record, directory), verdict(record));
-    if record.state != State::Cancelled {
+    if record.state != JobState::Cancelled {
         report.code = BELOW;
         report.text = if had_ended {
             format!("it had ended before; {}", report.text)
@@ -53,7 +84,7 @@ pub fn log(job: JobId, log: &JobLog) -> Report {
 /// # Errors
 /// The job died.
 pub fn ended(record: JobRecord) -> Result<Report> {
-    if record.state == State::Died {
+    if record.state == JobState::Died {
         return Err(
             Error::new(ErrorKind::Failed, verdict(&record)).with_hint(format!(
                 "its last words: stillpoint job logs {}",
@@ -141,23 +172,23 @@ fn verdict(record: &JobRecord) -> String {
         .map_or_else(String::new, |code| format!(", exit code {code}"));
     let job = record.job;
     let line = match record.state {
-        State::Starting | State::Running => {
+        JobState::Starting | JobState::Running => {
             format!("job {job} is {}: {}", record.state, doing(record))
         }
-        State::Died => format!(
+        JobState::Died => format!(
             "job {job} died without a word, after {:?}; `stillpoint thaw` thaws what it may have \
              left frozen",
             doing(record)
         ),
-        State::Done => format!("job {job} is done{code}"),
-        State::Failed | State::Cancelled => {
+        JobState::Done => format!("job {job} is done{code}"),
+        JobState::Failed | JobState::Cancelled => {
             let error = record
                 .error
                 .as_ref()
                 .and_then(|error| error["message"].as_str());
             format!(
                 "job {job} {}{code}: {}",
-                if record.state == State::Failed {
+                if record.state == JobState::Failed {
                     "failed"
                 } else {
                     "was cancelled"

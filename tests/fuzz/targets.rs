@@ -11,7 +11,7 @@ use stillpoint::format::{
     BlockDedup, CHUNK_HEADER, Manifest, ObjectKind, Packed, Sealer, SessionRecord, Trailer,
     VERSION, VaultInfo, decode_index, encode_index,
 };
-use stillpoint::job::{JobFolder, JobId, JobProcess, JobRecord, State};
+use stillpoint::job::{JobFolder, JobId, JobProcess, JobRecord, JobState};
 use stillpoint::model::{
     BLOCK_SIZE, BlockIndex, Content, ObjectId, Run, RunMap, SnapshotId, printable,
 };
@@ -320,7 +320,7 @@ mod job_record {
     pub fn seeds() -> Vec<Vec<u8>> {
         let me = JobProcess::of(std::process::id()).unwrap();
         let mut record = JobRecord::new(id(), me, "snapshot", &["snapshot".into(), "vda".into()]);
-        record.state = State::Failed;
+        record.state = JobState::Failed;
         record.exit_code = Some(1);
         record.error = Some(serde_json::json!({"kind": "io", "message": "m", "hint": "h"}));
         record.warnings = vec!["w\u{1b}".into()];

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
-use stillpoint::job::{JobFolder, JobId, JobRecord, State};
+use stillpoint::job::{JobFolder, JobId, JobRecord, JobState};
 
 /// What has to be copied takes long enough to be met at work.
 const MIB: usize = 160;
@@ -176,7 +176,7 @@ fn killing_the_starter_its_group_or_its_cgroup_does_not_touch_the_job() {
             }
         }
         assert_eq!(code_of(wait(&mut starter.0, "the starter")), -9, "{way}");
-        assert_eq!(job.record().state, State::Running, "{way}");
+        assert_eq!(job.record().state, JobState::Running, "{way}");
         job.go_on();
         let waited = lab
             .run(&["job", "wait", &job.id.to_string(), "--json"])
@@ -472,7 +472,7 @@ fn what_is_wrong_at_once_is_said_at_once() {
         .json();
     let message = waited["error"]["message"].as_str().unwrap();
     assert!(message.contains("no-such-disk"), "{message}");
-    assert_eq!(job.record().state, State::Failed);
+    assert_eq!(job.record().state, JobState::Failed);
     // By itself the hidden mark starts nothing.
     let id = job.id.to_string();
     let alone = lab.run(&["snapshot", "vda", "--as-job", &id]).expect(1);

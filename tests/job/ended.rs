@@ -7,7 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
-use stillpoint::job::{JobFolder, State};
+use stillpoint::job::{JobFolder, JobState};
 
 /// Waits until the run has a record and is in a phase that begins so.
 fn at_work(lab: &Lab, phase: &str) -> Job {
@@ -38,10 +38,10 @@ fn every_end_of_a_run_is_recorded() {
     };
     let (disk, _place) = busy_disk(&lab);
     for (signal, state, code) in [
-        (Signal::SIGTERM, State::Cancelled, 143),
-        (Signal::SIGINT, State::Cancelled, 130),
-        (Signal::SIGHUP, State::Cancelled, 143),
-        (Signal::SIGKILL, State::Died, -9),
+        (Signal::SIGTERM, JobState::Cancelled, 143),
+        (Signal::SIGINT, JobState::Cancelled, 130),
+        (Signal::SIGHUP, JobState::Cancelled, 143),
+        (Signal::SIGKILL, JobState::Died, -9),
     ] {
         let mut run = begin(&lab, &["snapshot", &disk.device]);
         let job = at_work(&lab, "copying");
@@ -107,7 +107,7 @@ fn a_signal_that_was_to_be_ignored_stops_no_run() {
     }
     job.go_on();
     assert_eq!(code_of(wait(&mut run, "a run that ignores signals")), 0);
-    assert_eq!(job.record().state, State::Done);
+    assert_eq!(job.record().state, JobState::Done);
     // What goes on by itself can be stopped all the same: the signal was not meant for it.
     let prefix = ["sh", "-c", "trap '' TERM; exec \"$@\"", "sh"];
     let args = ["snapshot", "--full", "--detach", "--json", &disk.device];

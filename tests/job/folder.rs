@@ -11,7 +11,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
-use stillpoint::job::State;
+use stillpoint::job::JobState;
 
 /// A small filesystem in memory.
 struct Small(PathBuf);
@@ -129,7 +129,7 @@ fn a_folder_that_gets_full_meanwhile_still_learns_of_the_end() {
     job.go_on();
     let waited = lab.run(&["job", "wait", &job.id.to_string()]).expect(3);
     assert!(waited.stdout.contains("is done, exit code 3"), "{waited:?}");
-    assert_eq!(job.record().state, State::Done);
+    assert_eq!(job.record().state, JobState::Done);
     assert_eq!(
         lab.json(&["list"])["snapshots"].as_array().unwrap().len(),
         1

@@ -9,7 +9,7 @@ use crate::support::tree;
 use nix::sys::signal::{Signal, kill};
 use std::fs;
 use std::process::Stdio;
-use stillpoint::job::State;
+use stillpoint::job::JobState;
 
 /// How a job is ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +99,7 @@ fn is_told(job: &Job) -> bool {
 }
 
 /// Strikes a job that was stopped, has it go on, and lets the hooks go on; how it ended.
-fn strike(stage: &Stage, job: &Job, blow: Blow) -> State {
+fn strike(stage: &Stage, job: &Job, blow: Blow) -> JobState {
     let id = job.id.to_string();
     let let_go = || fs::write(stage.lab.path("post-go"), "").unwrap();
     match blow {
@@ -110,7 +110,7 @@ fn strike(stage: &Stage, job: &Job, blow: Blow) -> State {
             job.go_on();
             let_go();
             let code = code_of(wait(&mut cancel, "a cancel"));
-            let cancelled = job.record().state == State::Cancelled;
+            let cancelled = job.record().state == JobState::Cancelled;
             assert_eq!(code, if cancelled { 0 } else { 3 });
         }
         Blow::Terminate => {
@@ -170,15 +170,15 @@ fn round(stage: &Stage, phase: Phase, blow: Blow, seed: u64) -> bool {
             .lab
             .run(&["job", "wait", &job.id.to_string()])
             .expect(0);
-        State::Done
+        JobState::Done
     };
     let stopped = match blow {
-        Blow::Kill => State::Died,
-        Blow::Cancel | Blow::Terminate => State::Cancelled,
+        Blow::Kill => JobState::Died,
+        Blow::Cancel | Blow::Terminate => JobState::Cancelled,
     };
     let late = phase == Phase::Storing || !met;
     assert!(
-        state == stopped || (late && state == State::Done),
+        state == stopped || (late && state == JobState::Done),
         "{said}: {state}"
     );
     if blow != Blow::Kill {
@@ -197,9 +197,9 @@ fn round(stage: &Stage, phase: Phase, blow: Blow, seed: u64) -> bool {
     // A run that was killed may have been at its end.
     let committed = now == before + 1;
     assert!(committed || now == before, "{said}");
-    let may = state == State::Done || (late && state == State::Died);
+    let may = state == JobState::Done || (late && state == JobState::Died);
     assert!(
-        committed <= may && (committed || state != State::Done),
+        committed <= may && (committed || state != JobState::Done),
         "{said}"
     );
     met

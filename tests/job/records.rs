@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 use stillpoint::ErrorKind;
-use stillpoint::job::{JobFolder, JobId, JobProcess, JobRecord, Keep, State};
+use stillpoint::job::{JobFolder, JobId, JobProcess, JobRecord, JobState, Keep};
 use tempfile::TempDir;
 
 fn folder() -> (TempDir, JobFolder) {
@@ -22,7 +22,7 @@ fn id() -> JobId {
 }
 
 /// Of this process, which is alive.
-fn record(state: State) -> JobRecord {
+fn record(state: JobState) -> JobRecord {
     let me = JobProcess::of(std::process::id()).unwrap();
     let mut record = JobRecord::new(id(), me, "snapshot", &["snapshot".into()]);
     record.state = state;
@@ -54,7 +54,7 @@ fn age(path: &Path, days: u64) {
 #[test]
 fn readers_see_whole_records_while_they_are_written() {
     let (_outside, folder) = folder();
-    let mut written = record(State::Running);
+    let mut written = record(JobState::Running);
     folder.write(&written, false).unwrap();
     let path = folder.path().to_owned();
     let over = AtomicBool::new(false);
@@ -139,7 +139,7 @@ fn a_folder_that_others_have_a_hand_in_is_refused() {
 #[test]
 fn hostile_contents_are_refused_one_by_one() {
     let (outside, folder) = folder();
-    let good = record(State::Done);
+    let good = record(JobState::Done);
     folder.write(&good, false).unwrap();
     let secret = outside.path().join("secret");
     fs::write(&secret, serde_json::to_vec(&good).unwrap()).unwrap();
@@ -187,13 +187,13 @@ fn hostile_contents_are_refused_one_by_one() {
 fn a_job_whose_process_is_gone_is_dead_unless_it_said_how_it_ended() {
     let (_outside, folder) = folder();
     for (state, alive, shown) in [
-        (State::Running, true, State::Running),
-        (State::Starting, true, State::Starting),
-        (State::Running, false, State::Died),
-        (State::Starting, false, State::Died),
-        (State::Done, false, State::Done),
-        (State::Failed, false, State::Failed),
-        (State::Cancelled, false, State::Cancelled),
+        (JobState::Running, true, JobState::Running),
+        (JobState::Starting, true, JobState::Starting),
+        (JobState::Running, false, JobState::Died),
+        (JobState::Starting, false, JobState::Died),
+        (JobState::Done, false, JobState::Done),
+        (JobState::Failed, false, JobState::Failed),
+        (JobState::Cancelled, false, JobState::Cancelled),
     ] {
         let mut record = record(state);
         if !alive {
@@ -207,10 +207,10 @@ fn a_job_whose_process_is_gone_is_dead_unless_it_said_how_it_ended() {
         );
     }
     // The same number and time in another boot is another process.
-    let mut other = record(State::Running);
+    let mut other = record(JobState::Running);
     other.process.boot_id = "00000000-0000-0000-0000-000000000000".into();
     folder.write(&other, false).unwrap();
-    assert_eq!(folder.look(other.job).unwrap().state, State::Died);
+    assert_eq!(folder.look(other.job).unwrap().state, JobState::Died);
 }
 
 #[test]
@@ -221,7 +221,7 @@ fn a_job_is_found_by_the_start_of_its_name() {
         ErrorKind::NotFound
     );
     let ids = [1, 1_000_000_000_000, 1_000_000_000_001].map(|ms| {
-        let mut record = record(State::Done);
+        let mut record = record(JobState::Done);
         record.job = JobId::generate(Timestamp::from_millisecond(ms).unwrap()).unwrap();
         folder.write(&record, false).unwrap();
         record.job
@@ -241,7 +241,7 @@ fn a_job_is_found_by_the_start_of_its_name() {
 #[test]
 fn what_is_old_or_too_many_goes_and_the_living_stay() {
     let (_outside, folder) = folder();
-    let put = |state: State, process: Option<JobProcess>, days: u64| {
+    let put = |state: JobState, process: Option<JobProcess>, days: u64| {
         let mut record = record(state);
         record.process = process.unwrap_or(record.process);
         folder.write(&record, false).unwrap();
@@ -249,10 +249,10 @@ fn what_is_old_or_too_many_goes_and_the_living_stay() {
         age(&file(&folder, record.job, "json"), days);
         record.job
     };
-    let alive = put(State::Running, None, 400);
-    let dead = put(State::Running, Some(gone()), 31);
-    let old = put(State::Done, None, 31);
-    let young = put(State::Done, None, 29);
+    let alive = put(JobState::Running, None, 400);
+    let dead = put(JobState::Running, Some(gone()), 31);
+    let old = put(JobState::Done, None, 31);
+    let young = put(JobState::Done, None, 29);
     let odd_old = id();
     let odd_young = id();
     for (odd, days) in [(odd_old, 31), (odd_young, 1)] {
@@ -277,7 +277,7 @@ fn what_is_old_or_too_many_goes_and_the_living_stay() {
     assert!(file(&folder, alive, "log").exists() && !file(&folder, old, "log").exists());
     // Too many: the oldest names go first, whatever their age; the living stay.
     for _ in 0..20 {
-        put(State::Done, None, 0);
+        put(JobState::Done, None, 0);
     }
     let few = Keep {
         count: 5,

@@ -5,7 +5,7 @@ use crate::cli::lab::Lab;
 use crate::hooks::Stage;
 use jiff::Timestamp;
 use serde_json::Value;
-use stillpoint::job::{JobFolder, JobId, JobProcess, JobRecord, State};
+use stillpoint::job::{JobFolder, JobId, JobProcess, JobRecord, JobState};
 
 /// What runners keep, in bytes.
 const TAIL: usize = 12_000;
@@ -56,7 +56,11 @@ fn a_list_of_many_jobs_says_how_many_more_there_are() {
         let id = JobId::generate(at).unwrap();
         let mut record = JobRecord::new(id, me.clone(), "snapshot", &[]);
         // Of an age that does not let it go: it runs.
-        record.state = if n == 7 { State::Running } else { State::Done };
+        record.state = if n == 7 {
+            JobState::Running
+        } else {
+            JobState::Done
+        };
         record.phase = "x".repeat(900);
         folder.write(&record, false).unwrap();
         ids.push(id.to_string());

@@ -5,7 +5,7 @@ use crate::cli::lab::is_frozen;
 use crate::hooks::killed::wait_for;
 use crate::job::detached::{Group, Job};
 use std::fs;
-use stillpoint::job::{JobFolder, State};
+use stillpoint::job::{JobFolder, JobState};
 
 /// Each sort of killing that can be had here.
 fn victims(test: &str) -> Vec<(&'static str, Victim)> {
@@ -58,13 +58,13 @@ fn a_time_out_while_the_run_is_waited_for() {
         let mut runner = Runner::start(&stage.lab, "\"$@\"", &words(&args), victim);
         runner.until(|_| holds(&stage));
         let job = latest(&stage);
-        assert_eq!(job.record().state, State::Running, "{name}");
+        assert_eq!(job.record().state, JobState::Running, "{name}");
         let report = runner.time_out().expect(-9);
         assert!(!report.tail.contains("snapshot 01"), "{name}: {report:?}");
         let id = job.id.to_string();
         if survives {
             // It goes on, though nobody hears it any more, and its verdict can be asked for.
-            assert_eq!(job.record().state, State::Running, "{name}");
+            assert_eq!(job.record().state, JobState::Running, "{name}");
             fs::write(&go, "").unwrap();
             let report = Runner::usual(&stage.lab, &["job", "wait", &id]).expect(0);
             assert!(report.verdict().starts_with("snapshot 01"), "{report:?}");
@@ -106,7 +106,7 @@ fn a_time_out_does_not_touch_what_goes_on_by_itself() {
             "{said}"
         );
         let job = Job::named(&stage.lab, &id);
-        assert_eq!(job.record().state, State::Running);
+        assert_eq!(job.record().state, JobState::Running);
         runner.time_out().expect(-9);
         // The record follows what is done.
         wait_for(|| job.record().phase == "holding applications");

@@ -2,7 +2,7 @@
 
 use super::super::args::{Command, CommandLine, Common, JobListArgs};
 use super::super::signals;
-use super::folder_path;
+use super::directory;
 use crate::error::{ErrorKind, Result};
 use crate::job::JobFolder;
 use crate::report::Report;
@@ -10,7 +10,7 @@ use crate::report::jobs::{JobList, JobListOptions};
 use clap::Parser;
 
 pub fn run(args: &JobListArgs, common: &Common) -> Result<Report> {
-    let directory = folder_path(common)?;
+    let directory = directory(common)?;
     let folder = match JobFolder::open(&directory) {
         Err(error) if error.kind() == ErrorKind::NotFound => None,
         other => Some(other?),

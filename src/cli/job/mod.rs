@@ -1,25 +1,23 @@
-//! `job`, and what makes a run a job: its record, and going on without its starter. Nothing here
-//! may make a run wait for the folder that the records stand in.
+//! `job`, and the commands that run as jobs. Where the records are depends on flags, environment and
+//! user, which this room alone knows.
 
 mod cancel;
 mod detach;
-mod keeper;
 mod list;
 mod logs;
-mod recorder;
-mod scope;
-mod starter;
 mod status;
 mod wait;
 
 pub use detach::{detach, settle};
-pub use keeper::{RECORD_KEEPER_COMMAND, record_keeper_main};
-pub use recorder::attend;
 
 use super::args::{Common, JobAction, JobArgs};
+use super::progress::Progress;
+use crate::engine::Event;
 use crate::error::{Error, ErrorKind, Result};
-use crate::job::{DEFAULT_FOLDER, JobFolder};
-use crate::report::Report;
+use crate::job::{self, DEFAULT_FOLDER, JobFolder, JobId, NewJob};
+use crate::report::{self, Report};
+use jiff::Timestamp;
+use serde_json::{Value, json};
 use std::path::PathBuf;
 
 /// `job`.
@@ -33,13 +31,61 @@ pub fn run(args: &JobArgs, common: &Common) -> Result<Report> {
     }
 }
 
-/// Where the records are: as told, or the usual place of this user.
-fn folder_path(common: &Common) -> Result<PathBuf> {
-    let told = common
+/// Runs the work of the command `word` as a job of this process. A job without a record goes on, and its
+/// report says so. `warnings`: what the user should know of the job itself.
+pub fn run_as_job(
+    word: &str,
+    common: &Common,
+    progress: &Progress,
+    warnings: &[String],
+    work: impl FnOnce() -> Result<Report>,
+) -> Result<Report> {
+    let id = common.as_job;
+    let id = id.map_or_else(|| JobId::generate(Timestamp::now()), Ok);
+    let (mut result, recorded) = job::run(id.and_then(|id| new_job(id, word, common)), |job| {
+        let monitor = job.monitor();
+        for warning in warnings {
+            monitor.tell(Event::Warning(warning.clone()));
+        }
+        progress.attach(monitor);
+        let mut result = work();
+        if let Ok(report) = &mut result {
+            if let (Some(id), Value::Object(document)) = (job.id(), &mut report.json) {
+                document.insert("job".into(), json!(id.to_string()));
+            }
+            warnings.iter().for_each(|warning| report.warn(warning));
+        }
+        let end = report::job::end_of(&result);
+        (result, end)
+    });
+    if let (Err(error), Ok(report)) = (&recorded, &mut result) {
+        let warning = format!("there is no whole record of this job: {error}");
+        report.warn(&warning);
+    }
+    result
+}
+
+/// The job that this process works on.
+fn new_job(id: JobId, word: &str, common: &Common) -> Result<NewJob> {
+    let args = std::env::args_os().skip(1);
+    let args = args.map(|arg| arg.to_string_lossy().into_owned());
+    Ok(NewJob {
+        id,
+        command: word.into(),
+        // Without what is not for users.
+        args: args.filter(|arg| !arg.starts_with("--as-job=")).collect(),
+        detached: common.as_job.is_some(),
+        directory: directory(common)?,
+    })
+}
+
+/// Where the records are: as the command line or the environment says, or the usual place of this user.
+fn directory(common: &Common) -> Result<PathBuf> {
+    let named = common
         .job_dir
         .clone()
         .filter(|path| !path.as_os_str().is_empty());
-    let path = match told {
+    let path = match named {
         Some(path) => path,
         None if nix::unistd::geteuid().is_root() => DEFAULT_FOLDER.into(),
         None => usual_of_user().ok_or_else(|| {
@@ -65,7 +111,7 @@ fn usual_of_user() -> Option<PathBuf> {
 
 /// The records there are; an error when there was no job yet.
 fn open(common: &Common) -> Result<JobFolder> {
-    JobFolder::open(&folder_path(common)?).map_err(|error| match error.kind() {
+    JobFolder::open(&directory(common)?).map_err(|error| match error.kind() {
         ErrorKind::NotFound => error
             .context("there was no job yet")
             .with_hint("snapshot, restore and verify are jobs; --job-dir names another folder"),

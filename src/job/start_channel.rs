@@ -1,7 +1,8 @@
-//! What a job and its starter say to each other until the starter goes: JSON, one line each, over a
-//! socket that is the job's standard input. Neither waits for the other without a bound.
+//! The channel between a detached job and its starter: JSON, one line a message, over a socket that is
+//! the job's standard input. Neither waits for the other without a bound.
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind};
+use crossbeam_channel::RecvTimeoutError;
 use serde::{Deserialize, Serialize};
 use std::fs::OpenOptions;
 use std::io::{self, Read, Write};
@@ -12,13 +13,13 @@ use std::time::{Duration, Instant};
 
 /// No line is longer, in bytes.
 const MOST: usize = 64 << 10;
-/// What tells the job that its starter knows it. Its end, without this, tells it to end.
+/// The starter sends this once it knows the job. If it closes the channel without it, the job ends.
 const GO: &[u8] = b"g";
 
-/// What the job says, in this order.
+/// What the job sends, in this order.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Word {
+pub enum StartReply {
     /// It has not begun, and will not.
     Refused {
         /// The name of the sort of failure.
@@ -28,25 +29,14 @@ pub enum Word {
     },
     /// Its record is there.
     Known,
-    /// Nothing that hits the starter hits it too, but for what the warnings say.
+    /// What stops the starter does not stop the job, except as the warnings say.
     Runs { warnings: Vec<String> },
 }
 
-/// What the starter has heard.
-#[derive(Debug)]
-pub enum Heard {
-    /// This.
-    Word(Word),
-    /// The job has ended.
-    Gone,
-    /// Nothing yet.
-    Nothing,
-}
+/// One end of the channel.
+pub struct StartChannel(UnixStream);
 
-/// One end of the socket.
-pub struct Line(UnixStream);
-
-impl Line {
+impl StartChannel {
     /// The starter's end, and what is to be the job's standard input.
     pub fn pair() -> io::Result<(Self, OwnedFd)> {
         let (ours, theirs) = UnixStream::pair()?;
@@ -54,7 +44,7 @@ impl Line {
     }
 
     /// The job's end. Its standard input is empty from here on.
-    pub fn of_stdin() -> Result<Self> {
+    pub fn of_stdin() -> crate::error::Result<Self> {
         let socket = || -> io::Result<UnixStream> {
             let socket: UnixStream = io::stdin().as_fd().try_clone_to_owned()?.into();
             // An error of anything but a socket.
@@ -68,16 +58,19 @@ impl Line {
             .map_err(|error| nobody_waits().with_source(error))
     }
 
-    /// Says something. Nobody may listen any more: then that is found out when listening.
-    pub fn say(&mut self, word: &Word) {
-        if let Ok(mut line) = serde_json::to_vec(word) {
+    /// Sends a reply. If the starter is gone, that is found out when receiving.
+    pub fn send(&mut self, reply: &StartReply) {
+        if let Ok(mut line) = serde_json::to_vec(reply) {
             line.push(b'\n');
             let _ = self.0.write_all(&line);
         }
     }
 
-    /// What the job says, if it says something until then.
-    pub fn hear(&mut self, until: Instant) -> Heard {
+    /// Receives what the job sends.
+    ///
+    /// # Errors
+    /// `Timeout` when it sends nothing until `until`; `Disconnected` when it has ended.
+    pub fn recv(&mut self, until: Instant) -> Result<StartReply, RecvTimeoutError> {
         let mut line = Vec::new();
         let mut byte = [0];
         while line.len() < MOST {
@@ -86,33 +79,36 @@ impl Line {
             let left = left.max(Duration::from_millis(1));
             let read = self.0.set_read_timeout(Some(left));
             match read.and_then(|()| self.0.read(&mut byte)) {
-                Ok(0) => return Heard::Gone,
+                Ok(0) => return Err(RecvTimeoutError::Disconnected),
                 Ok(_) if byte == *b"\n" => {
-                    return serde_json::from_slice(&line).map_or(Heard::Gone, Heard::Word);
+                    let reply = serde_json::from_slice(&line);
+                    return reply.map_err(|_| RecvTimeoutError::Disconnected);
                 }
                 Ok(_) => line.extend(byte),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Heard::Nothing,
-                Err(_) => return Heard::Gone,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Err(RecvTimeoutError::Timeout);
+                }
+                Err(_) => return Err(RecvTimeoutError::Disconnected),
             }
         }
-        Heard::Gone
+        Err(RecvTimeoutError::Disconnected)
     }
 
     /// Tells the job that it is known.
     pub fn go(&mut self) {
-        // If it is gone, that is found out when listening.
+        // If it is gone, that is found out when receiving.
         let _ = self.0.write_all(GO);
     }
 
-    /// Waits until the starter knows of the job; answers whether it does.
+    /// Waits until the starter knows of the job, or is gone. Returns whether it knows.
     pub fn wait_for_go(&mut self) -> bool {
         let mut word = [0; GO.len()];
         self.0.read_exact(&mut word).is_ok() && word == *GO
     }
 }
 
-impl Word {
+impl StartReply {
     /// Why there is no job.
     pub fn refused(error: &Error) -> Self {
         Self::Refused {
@@ -123,7 +119,7 @@ impl Word {
     }
 }
 
-/// The same failure on the starter's side.
+/// The job's failure, as the starter reports it.
 pub fn as_error(kind: &str, message: String, hint: Option<String>) -> Error {
     let known = ErrorKind::PLAIN
         .into_iter()

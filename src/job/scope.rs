@@ -1,5 +1,5 @@
-//! A transient scope of systemd's for this process, so that the end of the service it was started
-//! by is not its own. Best effort, in bounded time; there is a control group without it too.
+//! Moves this process to a transient scope of systemd, so that it outlives the service that started it.
+//! Best effort, in bounded time: the job has a control group of its own without it, too.
 
 use std::path::Path;
 use std::process::{Command, Stdio};

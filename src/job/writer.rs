@@ -1,9 +1,10 @@
-//! The process that writes the record of a run. The folder it stands in may stand still, frozen by
-//! that very run, or hang; who waits in the kernel for it cannot be ended, and its process cannot
-//! end before it. So that is never the run's own process, and this one is left behind then.
+//! The process that writes the record of a run. The record's directory may be frozen by that very run,
+//! or hang; a thread that waits in the kernel for it cannot be killed, and its process cannot exit
+//! before it. So the run's own process never writes there, and leaves this one behind if need be.
 
+use super::prune::Keep;
+use super::{JobFolder, JobRecord};
 use crate::error::{Error, ErrorKind, IoContext, Result};
-use crate::job::{JobFolder, JobRecord, Keep};
 use crate::model::exit::{DONE, USAGE, below, exit};
 use crate::sys::process::{close_from, hear_signals, ignore_signals, spawn_deaf};
 use nix::sys::signal::Signal;
@@ -17,27 +18,26 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 /// What makes the program this process, followed by the folder.
-pub const RECORD_KEEPER_COMMAND: &str = "__record";
+pub const RECORD_WRITER_COMMAND: &str = "__record";
 /// The program, also when its file has been replaced meanwhile.
 const PROGRAM: &str = "/proc/self/exe";
 
-/// What is to be written, one line of JSON each. Each is answered by a line: empty, or what is
-/// wrong.
+/// A record to be written: one line of JSON. The reply is a line, too: empty, or what went wrong.
 #[derive(Serialize, Deserialize)]
-struct Order {
+struct WriteRequest {
     record: JobRecord,
     /// It says how the job ended, and is to outlast a power cut.
     last: bool,
 }
 
-/// The run's end of it.
-pub struct RecordKeeper {
+/// The run's end of the channel to the writer.
+pub struct RecordWriter {
     child: Child,
-    orders: UnixStream,
-    answers: BufReader<UnixStream>,
+    requests: UnixStream,
+    replies: BufReader<UnixStream>,
 }
 
-impl RecordKeeper {
+impl RecordWriter {
     /// Starts the process.
     pub fn start(folder: &Path) -> Result<Self> {
         let program = Path::new(PROGRAM);
@@ -45,10 +45,10 @@ impl RecordKeeper {
             let (ours, theirs) = UnixStream::pair()?;
             Ok((ours.try_clone()?, ours, theirs))
         };
-        let (orders, answers, theirs) = pair().io_context("speak to", program)?;
+        let (requests, replies, theirs) = pair().io_context("speak to", program)?;
         let mut command = Command::new(program);
         command
-            .arg(RECORD_KEEPER_COMMAND)
+            .arg(RECORD_WRITER_COMMAND)
             .arg(folder)
             .env_clear()
             .current_dir("/")
@@ -58,34 +58,34 @@ impl RecordKeeper {
         let child = spawn_deaf(&mut command).io_context("start", program)?;
         Ok(Self {
             child,
-            orders,
-            answers: BufReader::new(answers),
+            requests,
+            replies: BufReader::new(replies),
         })
     }
 
     /// Has a record written, and waits until it is.
     pub fn write(&mut self, record: &JobRecord, last: bool) -> Result<()> {
         let failed = |what: &str| Error::new(ErrorKind::Failed, what);
-        let order = Order {
+        let request = WriteRequest {
             record: record.clone(),
             last,
         };
-        let mut line = serde_json::to_vec(&order)
+        let mut line = serde_json::to_vec(&request)
             .map_err(|error| failed("cannot write a job's record").with_source(error))?;
         line.push(b'\n');
-        let mut answer = String::new();
-        let told = self.orders.write_all(&line);
-        let heard = told.and_then(|()| self.answers.read_line(&mut answer));
-        match (heard, answer.trim_end()) {
+        let mut reply = String::new();
+        let sent = self.requests.write_all(&line);
+        let received = sent.and_then(|()| self.replies.read_line(&mut reply));
+        match (received, reply.trim_end()) {
             (Ok(1..), "") => Ok(()),
             (Ok(1..), wrong) => Err(failed(wrong)),
             _ => Err(failed("the process that writes it is gone")),
         }
     }
 
-    /// Lets the process go, and waits for its end, but not for long.
+    /// Closes the channel, and waits no longer than `patience` for the process to exit.
     pub fn finish(mut self, patience: Duration) {
-        let _ = self.orders.shutdown(std::net::Shutdown::Both);
+        let _ = self.requests.shutdown(std::net::Shutdown::Both);
         let until = Instant::now() + patience;
         while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(1));
@@ -93,10 +93,10 @@ impl RecordKeeper {
     }
 }
 
-/// Runs as that process, until nobody asks any more. Exit code 2: nobody asked.
-pub fn record_keeper_main(folder: Option<&OsStr>) -> ExitCode {
-    // Each is a best effort. What tells the run to stop is not meant for who writes down that it
-    // has.
+/// Runs as that process until the channel is closed. Exits with code 2 if there is none.
+pub fn record_writer_main(folder: Option<&OsStr>) -> ExitCode {
+    // Each is a best effort. A signal that stops the run must not stop the process that writes down
+    // that it was stopped.
     let _ = nix::unistd::setsid();
     let deaf_to = [
         Signal::SIGINT,
@@ -122,31 +122,31 @@ fn serve(path: &Path, socket: &UnixStream) -> Option<()> {
     let mut lines = BufReader::new(socket).lines().map_while(io::Result::ok);
     let mut next = || {
         let line = lines.next();
-        line.and_then(|line| serde_json::from_str::<Order>(&line).ok())
+        line.and_then(|line| serde_json::from_str::<WriteRequest>(&line).ok())
     };
     let first = next()?;
     let made = JobFolder::make(path).and_then(|folder| {
         folder.write(&first.record, first.last)?;
         Ok(folder)
     });
-    answer(socket, made.as_ref().err())?;
+    reply(socket, made.as_ref().err())?;
     // Without a folder there is nothing more to do.
     let folder = made.ok()?;
-    // What cannot be removed now is tried again by the next job.
+    // The next job tries again to remove what cannot be removed now.
     let _ = folder.prune(Keep::default());
-    while let Some(Order { mut record, last }) = next() {
+    while let Some(WriteRequest { mut record, last }) = next() {
         let written = folder.write(&record, last).inspect_err(|_| {
             if last {
                 record.exit_code = record.exit_code.map(below);
                 let _ = folder.write_in_place(&record);
             }
         });
-        answer(socket, written.as_ref().err())?;
+        reply(socket, written.as_ref().err())?;
     }
     Some(())
 }
 
-fn answer(mut socket: &UnixStream, wrong: Option<&Error>) -> Option<()> {
+fn reply(mut socket: &UnixStream, wrong: Option<&Error>) -> Option<()> {
     let wrong = wrong.map_or_else(String::new, |error| error.to_string().replace('\n', " "));
     socket.write_all(format!("{wrong}\n").as_bytes()).ok()
 }
