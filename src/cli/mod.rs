@@ -3,7 +3,6 @@
 
 mod against_disk;
 mod args;
-mod config;
 mod confirm;
 mod context;
 mod delete;

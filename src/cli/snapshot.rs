@@ -1,9 +1,9 @@
 //! `snapshot`: the main job.
 
 use super::args::{Common, SnapshotArgs, tag};
-use super::config::Config;
 use super::context;
 use super::progress::Progress;
+use crate::config::Config;
 use crate::engine::{
     HookSettings, OnBusy, Selection, SnapshotOptions, select_all, snapshot, snapshot_of_what_can_be,
 };
@@ -24,8 +24,8 @@ pub struct Checked {
 /// What can be refused without looking at any disk; and what the arguments mean.
 pub fn check(args: &SnapshotArgs, common: &Common) -> Result<Checked> {
     context::need_root()?;
-    let config = common.config.as_deref();
-    if args.hooks.any() && args.level.level() < Level::Application {
+    let given = args.hooks.given();
+    if given.any() && args.level.level() < Level::Application {
         let message = "hooks were named, and no --level application: they would not be run";
         return Err(Error::new(ErrorKind::Usage, message).with_hint("add --level application"));
     }
@@ -33,7 +33,7 @@ pub fn check(args: &SnapshotArgs, common: &Common) -> Result<Checked> {
     Ok(Checked {
         tags: tags.collect::<Result<_>>()?,
         on_busy: args.on_busy.choice(),
-        hooks: Config::read(config)?.hooks(&args.hooks, config)?,
+        hooks: Config::read(common.config.as_deref())?.hooks(&given)?,
     })
 }
 

@@ -1,12 +1,13 @@
 //! The options of `snapshot` that name hooks.
 
+use crate::config::{GivenHooks, parse_hook_time};
 use crate::engine::OnHookFailure;
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What can be said of the hooks of the level application. What is not said here is taken from the
-/// configuration file, and then from what is built in.
+/// The hooks of the level application. What is not given here is taken from the configuration file, and
+/// then from the defaults.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Hooks, with --level application")]
 pub struct HookArgs {
@@ -17,15 +18,14 @@ pub struct HookArgs {
     #[arg(long, value_name = "FILE")]
     pub postscript: Option<PathBuf>,
     /// How long each script may take [default: 30s]
-    #[arg(long, value_parser = hook_time, value_name = "TIME")]
+    #[arg(long, value_parser = parse_hook_time, value_name = "TIME")]
     pub hook_timeout: Option<Duration>,
     /// When they are missing, unfit, or fail [default: filesystem]
     #[arg(long, value_enum)]
     pub on_hook_failure: Option<OnHookFailureArg>,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum OnHookFailureArg {
     /// Go on without them
     Filesystem,
@@ -34,29 +34,22 @@ pub enum OnHookFailureArg {
 }
 
 impl HookArgs {
-    /// Whether anything was said.
-    pub fn any(&self) -> bool {
-        self.prescript.is_some()
-            || self.postscript.is_some()
-            || self.hook_timeout.is_some()
-            || self.on_hook_failure.is_some()
-    }
-}
-
-impl OnHookFailureArg {
-    pub fn choice(self) -> OnHookFailure {
-        match self {
-            Self::Filesystem => OnHookFailure::Filesystem,
-            Self::Fail => OnHookFailure::Fail,
+    /// What was given, as settings.
+    pub fn given(&self) -> GivenHooks {
+        GivenHooks {
+            prescript: self.prescript.clone(),
+            postscript: self.postscript.clone(),
+            timeout: self.hook_timeout,
+            on_failure: self.on_hook_failure.map(OnHookFailureArg::choice),
         }
     }
 }
 
-pub fn hook_time(text: &str) -> Result<Duration, String> {
-    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    if (Duration::from_secs(1)..=Duration::from_secs(3600)).contains(&time) {
-        Ok(time)
-    } else {
-        Err("a hook may take from 1s to 1h".into())
+impl OnHookFailureArg {
+    fn choice(self) -> OnHookFailure {
+        match self {
+            Self::Filesystem => OnHookFailure::Filesystem,
+            Self::Fail => OnHookFailure::Fail,
+        }
     }
 }

@@ -21,7 +21,6 @@ pub use delete::DeleteArgs;
 pub use diff::DiffArgs;
 pub use doctor::DoctorArgs;
 pub use help::HelpArgs;
-pub use hooks::{HookArgs, OnHookFailureArg, hook_time};
 pub use init::InitArgs;
 pub use job::{
     JobAction, JobArgs, JobCancelArgs, JobListArgs, JobLogsArgs, JobStatusArgs, JobWaitArgs,
