@@ -1,5 +1,5 @@
-//! Which function runs a command, what can be refused before it runs, and what is said when a signal
-//! has stopped it.
+//! Which function runs a command, what can be refused before it runs, and what is said when a
+//! signal has stopped it.
 
 use super::args::{Command, Common};
 use super::find::find_snapshot;
@@ -66,8 +66,8 @@ pub fn holds_stdout(command: &Command) -> bool {
 /// Looks at a vault for what a command will need.
 pub type Foresight = Box<dyn FnOnce(&Vault) -> Result<()> + Send>;
 
-/// Finds out, before a command that nobody watches is said to run, whether what it names is there and
-/// whether it may be done.
+/// Finds out, before a command that nobody watches is said to run, whether what it names is there
+/// and whether it may be done.
 pub fn foresight(command: &Command) -> Foresight {
     match command {
         Command::Restore(args) => {

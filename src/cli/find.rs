@@ -1,5 +1,5 @@
-//! Finds the snapshot that a user means, and the disk of it. Where there is none, the error names what
-//! there is.
+//! Finds the snapshot that a user means, and the disk of it. Where there is none, the error names
+//! what there is.
 
 use super::signals;
 use crate::engine::{Event, Monitor, choose_disk};

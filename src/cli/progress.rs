@@ -1,6 +1,6 @@
 //! Progress on stderr: a bar on a terminal, a short line every few seconds elsewhere. A thread of
-//! its own writes it, so that a reader who does not read never holds up the engine. The writer of the
-//! job's record gets each event too.
+//! its own writes it, so that a reader who does not read never holds up the engine. The writer of
+//! the job's record gets each event too.
 
 use super::args::Common;
 use super::output::write_patiently;

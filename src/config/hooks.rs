@@ -45,7 +45,8 @@ impl GivenHooks {
 }
 
 impl HookTable {
-    /// The hooks to run: as `given`, then as in this table of the file at `path`, then the defaults.
+    /// The hooks to run: as `given`, then as in this table of the file at `path`, then the
+    /// defaults.
     pub(super) fn settings(&self, path: &Path, given: &GivenHooks) -> Result<HookSettings> {
         let file = self;
         let usual = HookSettings::default();

@@ -1,6 +1,7 @@
-//! Settings of a host. Each is taken from the first of these that sets it: a flag, the environment, the
-//! configuration file, the default. Flags and environment come from the command line, as values; this
-//! room reads the file, and must never take it from a file that others than root can write to.
+//! Settings of a host. Each is taken from the first of these that sets it: a flag, the environment,
+//! the configuration file, the default. Flags and environment come from the command line, as
+//! values; this room reads the file, and must never take it from a file that others than root can
+//! write to.
 
 mod hooks;
 mod invalid;

@@ -1,6 +1,6 @@
-//! Jobs that go on without their starter. The starter returns within a second, whatever the disks do:
-//! only the job's own process asks the vault and the job directory anything, and it is left behind
-//! where they do not answer.
+//! Jobs that go on without their starter. The starter returns within a second, whatever the disks
+//! do: only the job's own process asks the vault and the job directory anything, and it is left
+//! behind where they do not answer.
 
 use super::live::NewJob;
 use super::record::JobState;
@@ -131,9 +131,10 @@ impl Settled {
     }
 }
 
-/// The first steps of a process started by [`start`]: it keeps nothing inherited, looks ahead, makes
-/// its log and its record, waits until its starter knows that, and moves out of the starter's control
-/// group. `foresee`: an error if the job is bound to fail. The job goes on if that takes too long.
+/// The first steps of a process started by [`start`]: it keeps nothing inherited, looks ahead,
+/// makes its log and its record, waits until its starter knows that, and moves out of the starter's
+/// control group. `foresee`: an error if the job is bound to fail. The job goes on if that takes
+/// too long.
 ///
 /// # Errors
 /// There is no job; the starter knows why.

@@ -1,6 +1,6 @@
 //! Runs work as a job of this process and keeps its record up to date. A thread has another process
-//! write the record: its directory may stand still, frozen by this very run, and nobody waits for it
-//! without a bound.
+//! write the record: its directory may stand still, frozen by this very run, and nobody waits for
+//! it without a bound.
 
 use super::record::JobState;
 use super::updates::{JobEnd, RecordUpdates};
@@ -55,8 +55,8 @@ pub struct LiveJob {
     begun: Result<()>,
 }
 
-/// Runs `work` as a job of this process. Its record is a service: a job without one goes on. Returns
-/// what the work returned, and an error when the record is not whole.
+/// Runs `work` as a job of this process. Its record is a service: a job without one goes on.
+/// Returns what the work returned, and an error when the record is not whole.
 pub fn run<T>(new: Result<NewJob>, work: impl FnOnce(&LiveJob) -> (T, JobEnd)) -> (T, Result<()>) {
     let live = LiveJob::begin(new);
     let (returned, end) = work(&live);

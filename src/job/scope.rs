@@ -1,5 +1,5 @@
-//! Moves this process to a transient scope of systemd, so that it outlives the service that started it.
-//! Best effort, in bounded time: the job has a control group of its own without it, too.
+//! Moves this process to a transient scope of systemd, so that it outlives the service that started
+//! it. Best effort, in bounded time: the job has a control group of its own without it, too.
 
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -1,5 +1,5 @@
-//! The channel between a detached job and its starter: JSON, one line a message, over a socket that is
-//! the job's standard input. Neither waits for the other without a bound.
+//! The channel between a detached job and its starter: JSON, one line a message, over a socket that
+//! is the job's standard input. Neither waits for the other without a bound.
 
 use crate::error::{Error, ErrorKind};
 use crossbeam_channel::RecvTimeoutError;

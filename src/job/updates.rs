@@ -1,5 +1,5 @@
-//! What the engine has reported and the record does not say yet. It passes from the engine's threads
-//! to the one that writes; nobody who reports something may wait for a file.
+//! What the engine has reported and the record does not say yet. It passes from the engine's
+//! threads to the one that writes; nobody who reports something may wait for a file.
 
 use super::record::{JobProgress, JobRecord, JobState, MAX_WARNINGS};
 use crate::engine::{Event, Monitor};
@@ -86,8 +86,8 @@ impl RecordUpdates {
         self.wake.notify_one();
     }
 
-    /// Waits until something is to be written and puts it into the record, which was written last at
-    /// `last`. Returns whether the job has ended.
+    /// Waits until something is to be written and puts it into the record, which was written last
+    /// at `last`. Returns whether the job has ended.
     pub(super) fn collect(&self, record: &mut JobRecord, last: Instant) -> bool {
         let mut pending = self.lock();
         while pending.end.is_none() {

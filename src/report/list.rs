@@ -1,5 +1,5 @@
-//! The snapshots of a vault. One manifest is in memory at a time, and what is kept of all of them has
-//! a bound, however many there are and whatever they hold.
+//! The snapshots of a vault. One manifest is in memory at a time, and what is kept of all of them
+//! has a bound, however many there are and whatever they hold.
 
 use super::Report;
 use super::snapshot::document;

@@ -1,6 +1,6 @@
-//! What commands and jobs report, as a JSON document for programs and as text for people, made of the
-//! values that engine, jobs and vault return. Nothing here knows the command line or the terminal,
-//! nor does any work of its own: a web page or a scheduler reports in the same words.
+//! What commands and jobs report, as a JSON document for programs and as text for people, made of
+//! the values that engine, jobs and vault return. Nothing here knows the command line or the
+//! terminal, nor does any work of its own: a web page or a scheduler reports in the same words.
 
 pub mod against_disk;
 pub mod diff;

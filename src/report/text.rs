@@ -1,4 +1,5 @@
-//! Lists, tables and ends of texts, each with a bound: runners keep only the end of what is printed.
+//! Lists, tables and ends of texts, each with a bound: runners keep only the end of what is
+//! printed.
 
 use crate::model::clip;
 use crate::model::printable::one_line;
@@ -50,8 +51,8 @@ pub fn listed(lines: impl IntoIterator<Item = String>, most: usize, where_else: 
     text
 }
 
-/// The end of a text for a document, `most` bytes of JSON at most; an ellipsis stands for what was cut
-/// off.
+/// The end of a text for a document, `most` bytes of JSON at most; an ellipsis stands for what was
+/// cut off.
 pub fn tail(text: &str, most: usize) -> String {
     let mut room = most;
     let mut fits = |c: char| {

@@ -6,8 +6,8 @@ use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The hooks of the level application. What is not given here is taken from the configuration file, and
-/// then from the defaults.
+/// The hooks of the level application. What is not given here is taken from the configuration file,
+/// and then from the defaults.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Hooks, with --level application")]
 pub struct HookArgs {

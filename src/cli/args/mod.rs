@@ -1,5 +1,5 @@
-//! What can be said on the command line: the options of every command here, and those of each command
-//! in a file of its own.
+//! What can be said on the command line: the options of every command here, and those of each
+//! command in a file of its own.
 
 mod delete;
 mod diff;

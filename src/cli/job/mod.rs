@@ -31,8 +31,8 @@ pub fn run(args: &JobArgs, common: &Common) -> Result<Report> {
     }
 }
 
-/// Runs the work of the command `word` as a job of this process. A job without a record goes on, and its
-/// report says so. `warnings`: what the user should know of the job itself.
+/// Runs the work of the command `word` as a job of this process. A job without a record goes on,
+/// and its report says so. `warnings`: what the user should know of the job itself.
 pub fn run_as_job(
     word: &str,
     common: &Common,
@@ -79,7 +79,8 @@ fn new_job(id: JobId, word: &str, common: &Common) -> Result<NewJob> {
     })
 }
 
-/// Where the records are: as the command line or the environment says, or the usual place of this user.
+/// Where the records are: as the command line or the environment says, or the usual place of this
+/// user.
 fn directory(common: &Common) -> Result<PathBuf> {
     let named = common
         .job_dir

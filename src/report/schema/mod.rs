@@ -1,5 +1,5 @@
-//! The documents of `--json` as JSON Schema. The files beside this one are written by hand; keys are
-//! only ever added to them.
+//! The documents of `--json` as JSON Schema. The files beside this one are written by hand; keys
+//! are only ever added to them.
 
 use crate::error::{Error, ErrorKind, Result};
 use serde_json::{Map, Value, json};
