@@ -2,8 +2,8 @@
 //! be done with them from outside.
 
 pub mod detached;
+mod directory;
 mod ended;
-mod folder;
 mod matrix;
 mod records;
 mod short;

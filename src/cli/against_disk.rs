@@ -3,12 +3,12 @@
 use super::args::{Common, VerifyArgs};
 use super::context;
 use super::find::{find_disk, find_snapshot};
-use super::progress::Progress;
+use super::progress::ProgressDisplay;
 use crate::engine::compare_with_disks;
 use crate::error::Result;
 use crate::report::{self, Report};
 
-pub fn run(args: &VerifyArgs, common: &Common, progress: &Progress) -> Result<Report> {
+pub fn run(args: &VerifyArgs, common: &Common, progress: &ProgressDisplay) -> Result<Report> {
     let vault = context::open_vault(common)?;
     let id = args.ids.first().map_or("latest", String::as_str);
     let wanted: Vec<&str> = args.disk.iter().map(String::as_str).collect();

@@ -2,7 +2,7 @@
 //! it is refused.
 
 use super::output::write_patiently;
-use super::progress::Progress;
+use super::progress::ProgressDisplay;
 use super::signals;
 use crate::engine::{Event, Monitor, Overwritten, refused_to_overwrite};
 use crate::error::{Error, ErrorKind, Result};
@@ -21,7 +21,7 @@ const TICK: u8 = 200;
 /// Shows progress, and asks.
 pub struct Asking<'a> {
     /// Where all else goes.
-    pub progress: &'a Progress,
+    pub progress: &'a ProgressDisplay,
     /// The answer was given on the command line.
     pub yes: bool,
 }

@@ -3,12 +3,12 @@
 use super::args::{Common, DeleteArgs};
 use super::context;
 use super::find::find_snapshot;
-use super::progress::Progress;
+use super::progress::ProgressDisplay;
 use super::signals;
 use crate::error::Result;
 use crate::report::{self, Report};
 
-pub fn run(args: &DeleteArgs, common: &Common, progress: &Progress) -> Result<Report> {
+pub fn run(args: &DeleteArgs, common: &Common, progress: &ProgressDisplay) -> Result<Report> {
     let vault = context::open_vault(common)?;
     // All are found before one is deleted.
     let snapshots = args

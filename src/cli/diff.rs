@@ -3,7 +3,7 @@
 use super::args::{Common, DiffArgs};
 use super::context;
 use super::find::{find_disk, find_snapshot};
-use super::progress::Progress;
+use super::progress::ProgressDisplay;
 use crate::engine::{diff, partitions_of};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Manifest;
@@ -12,7 +12,7 @@ use crate::report::diff::{Difference, report};
 use crate::store::{Dated, History};
 use jiff::Timestamp;
 
-pub fn run(args: &DiffArgs, common: &Common, progress: &Progress) -> Result<Report> {
+pub fn run(args: &DiffArgs, common: &Common, progress: &ProgressDisplay) -> Result<Report> {
     let vault = context::open_vault(common)?;
     let disk = args.disk.as_deref();
     let find = |text: &str| -> Result<(Dated, Manifest)> {

@@ -3,7 +3,7 @@
 
 use super::args::{Command, Common};
 use super::find::find_snapshot;
-use super::progress::Progress;
+use super::progress::ProgressDisplay;
 use super::{delete, diff, disks, doctor, help, init, job, list, restore, schema, show};
 use super::{snapshot, thaw, track, verify};
 use crate::engine::Silent;
@@ -12,7 +12,7 @@ use crate::report::Report;
 use crate::store::Vault;
 
 /// Runs the command.
-pub fn dispatch(command: &Command, common: &Common, progress: &Progress) -> Result<Report> {
+pub fn dispatch(command: &Command, common: &Common, progress: &ProgressDisplay) -> Result<Report> {
     let result = match command {
         Command::Init(args) => init::run(args),
         Command::Disks => disks::run(common),

@@ -39,7 +39,7 @@ use args::{Command, CommandLine};
 use clap::Parser;
 use dispatch::dispatch;
 use output::PrintOptions;
-use progress::Progress;
+use progress::ProgressDisplay;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -70,7 +70,7 @@ pub fn main() -> ExitCode {
         Ok(settled) => settled,
         Err(error) => return output::conclude_error(&error, line.common.json),
     };
-    let progress = Progress::start(&line.common);
+    let progress = ProgressDisplay::start(&line.common);
     let warnings = settled.as_ref().map_or(&[][..], |job| &job.warnings);
     let result = watched.and_then(|()| work(&line, warnings, &progress));
     progress.finish();
@@ -95,7 +95,7 @@ fn patience(line: &CommandLine) -> Duration {
 }
 
 /// Runs the command: as a job, if it is of that sort.
-fn work(line: &CommandLine, warnings: &[String], progress: &Progress) -> Result<Report> {
+fn work(line: &CommandLine, warnings: &[String], progress: &ProgressDisplay) -> Result<Report> {
     // Of a job that goes on by itself, that is for the job: a thaw may wait in the kernel.
     let only_starts = line.common.as_job.is_none() && line.command.job().is_some_and(|job| job.1);
     let thawed = match line.command {
@@ -107,7 +107,7 @@ fn work(line: &CommandLine, warnings: &[String], progress: &Progress) -> Result<
     Ok(outcome)
 }
 
-fn attend(line: &CommandLine, warnings: &[String], progress: &Progress) -> Result<Report> {
+fn attend(line: &CommandLine, warnings: &[String], progress: &ProgressDisplay) -> Result<Report> {
     let CommandLine { command, common } = line;
     match command.job() {
         Some((_, true)) if common.as_job.is_none() => job::detach(command, common),

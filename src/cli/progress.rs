@@ -45,7 +45,7 @@ impl Verbosity {
 }
 
 /// Shows the engine's events.
-pub struct Progress {
+pub struct ProgressDisplay {
     events: Mutex<Option<Sender<Event>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     record: OnceLock<Arc<dyn Monitor + Send>>,
@@ -60,7 +60,7 @@ fn have_own_files() {
     let _ = unshare(CloneFlags::CLONE_FILES);
 }
 
-impl Progress {
+impl ProgressDisplay {
     /// Starts to show.
     pub fn start(common: &Common) -> Self {
         let (events, shown) = bounded(QUEUE);
@@ -111,7 +111,7 @@ impl Progress {
     }
 }
 
-impl Monitor for Progress {
+impl Monitor for ProgressDisplay {
     fn tell(&self, event: Event) {
         let event = plain(event);
         if let Some(record) = self.record.get() {
@@ -232,7 +232,7 @@ mod tests {
     fn what_is_opened_after_the_start_is_not_copied() {
         let line = CommandLine::try_parse_from(["stillpoint", "disks"]).unwrap();
         for _ in 0..100 {
-            let progress = Progress::start(&line.common);
+            let progress = ProgressDisplay::start(&line.common);
             let (reader, _writer) = std::io::pipe().unwrap();
             let here = format!("/proc/self/fd/{}", reader.as_raw_fd());
             let here = std::fs::read_link(here).unwrap();

@@ -5,7 +5,7 @@ use super::confirm::Asking;
 use super::context;
 use super::find::{find_disk, find_snapshot};
 use super::may_lack;
-use super::progress::Progress;
+use super::progress::ProgressDisplay;
 use super::signals;
 use crate::engine::{
     Destination, Event, Monitor, Overwritten, RestoreOptions, could_restore, is_stdout,
@@ -26,7 +26,7 @@ use std::time::Instant;
 /// and the restore itself must not find them in use by this.
 static LOOKING: Mutex<()> = Mutex::new(());
 
-pub fn run(args: &RestoreArgs, common: &Common, progress: &Progress) -> Result<Report> {
+pub fn run(args: &RestoreArgs, common: &Common, progress: &ProgressDisplay) -> Result<Report> {
     check(args, common)?;
     let vault = context::open_vault(common)?;
     let wanted: Vec<&str> = wanted(args).collect();

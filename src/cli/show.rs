@@ -3,14 +3,14 @@
 use super::args::{Common, ShowArgs};
 use super::context;
 use super::find::find_snapshot;
-use super::progress::Progress;
+use super::progress::ProgressDisplay;
 use super::signals;
 use crate::error::Result;
 use crate::model::block_count;
 use crate::report::Report;
 use crate::report::show::{BlockCounts, report};
 
-pub fn run(args: &ShowArgs, common: &Common, progress: &Progress) -> Result<Report> {
+pub fn run(args: &ShowArgs, common: &Common, progress: &ProgressDisplay) -> Result<Report> {
     let vault = context::open_vault(common)?;
     let manifest = vault.manifest(&find_snapshot(&vault, &args.id, &[], progress)?)?;
     let mut blocks = Vec::new();

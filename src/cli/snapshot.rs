@@ -2,7 +2,7 @@
 
 use super::args::{Common, SnapshotArgs, tag};
 use super::context;
-use super::progress::Progress;
+use super::progress::ProgressDisplay;
 use crate::config::Config;
 use crate::engine::{
     HookSettings, OnBusy, Selection, SnapshotOptions, select_all, snapshot, snapshot_of_what_can_be,
@@ -37,7 +37,7 @@ pub fn check(args: &SnapshotArgs, common: &Common) -> Result<Checked> {
     })
 }
 
-pub fn run(args: &SnapshotArgs, common: &Common, progress: &Progress) -> Result<Report> {
+pub fn run(args: &SnapshotArgs, common: &Common, progress: &ProgressDisplay) -> Result<Report> {
     let begun = Instant::now();
     let Checked {
         tags,

@@ -2,7 +2,7 @@
 
 use super::args::Common;
 use super::context;
-use super::progress::Progress;
+use super::progress::ProgressDisplay;
 use crate::engine::{Event, Monitor};
 use crate::error::{Error, ErrorKind, Result};
 use crate::freeze::{MountOutcome, thaw};
@@ -34,7 +34,7 @@ fn verdict(owed: &PendingReport) -> Result<()> {
 
 /// Thaws what dead runs have left before anything of a new one is written: what it writes first,
 /// the record of its job, may lie on what is frozen. Answers what is to be told.
-pub fn before_a_run(common: &Common, progress: &Progress) -> Vec<String> {
+pub fn before_a_run(common: &Common, progress: &ProgressDisplay) -> Vec<String> {
     if context::need_root().is_err() {
         // Which is refused soon.
         return Vec::new();

@@ -2,14 +2,14 @@
 
 use super::args::{Common, TrackAction, TrackArgs};
 use super::context;
-use super::progress::Progress;
+use super::progress::ProgressDisplay;
 use crate::device::HostLayout;
 use crate::engine::{start_tracking, stop_tracking};
 use crate::error::Result;
 use crate::report::{self, Report};
 use crate::track::{TrackedStatus, Tracker};
 
-pub fn run(args: &TrackArgs, common: &Common, progress: &Progress) -> Result<Report> {
+pub fn run(args: &TrackArgs, common: &Common, progress: &ProgressDisplay) -> Result<Report> {
     context::need_root()?;
     let places = common.places()?;
     let layout = HostLayout::scan()?;

@@ -2,13 +2,13 @@
 
 use super::args::{Common, VerifyArgs};
 use super::find::find_snapshot;
-use super::progress::Progress;
+use super::progress::ProgressDisplay;
 use super::{against_disk, context, may_lack};
 use crate::engine::{VerifyOptions, verify};
 use crate::error::Result;
 use crate::report::{self, Report};
 
-pub fn run(args: &VerifyArgs, common: &Common, progress: &Progress) -> Result<Report> {
+pub fn run(args: &VerifyArgs, common: &Common, progress: &ProgressDisplay) -> Result<Report> {
     if args.against_disk {
         return against_disk::run(args, common, progress);
     }

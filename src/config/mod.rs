@@ -31,13 +31,13 @@ const KEYS: &str = "there may be a table [hooks] in it, with prescript, postscri
 #[derive(Debug, Default)]
 pub struct Config {
     path: PathBuf,
-    content: Content,
+    tables: Tables,
 }
 
-/// What stands in it.
+/// Its tables.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Content {
+struct Tables {
     #[serde(default)]
     hooks: HookTable,
 }
@@ -83,14 +83,14 @@ impl Config {
         if text.len() as u64 > MOST {
             return Err(wrong(path, "it is longer than 64 KiB"));
         }
-        let content = toml::from_str(&text).map_err(|error| {
+        let tables = toml::from_str(&text).map_err(|error| {
             let before = error.span().and_then(|span| text.get(..span.start));
             let line = before.map_or(0, |before| before.matches('\n').count()) + 1;
             wrong(path, &format!("line {line}: {}", error.message())).with_hint(KEYS)
         })?;
         Ok(Self {
             path: path.into(),
-            content,
+            tables,
         })
     }
 
@@ -100,6 +100,6 @@ impl Config {
     /// # Errors
     /// What stands in the file, and is not overridden, cannot be used.
     pub fn hooks(&self, given: &GivenHooks) -> Result<HookSettings> {
-        self.content.hooks.settings(&self.path, given)
+        self.tables.hooks.settings(&self.path, given)
     }
 }

@@ -6,7 +6,7 @@ use super::live::NewJob;
 use super::record::JobState;
 use super::scope;
 use super::start_channel::{StartChannel, StartReply, as_error, nobody_waits};
-use super::{JobFolder, JobId};
+use super::{JobDirectory, JobId};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::model::printable::one_line;
 use crate::sys::cgroup::{OwnGroup, sweep};
@@ -95,7 +95,7 @@ fn spawn(args: Vec<OsString>) -> Result<StartChannel> {
 }
 
 fn silent(path: &Path) -> Error {
-    let what = format!("the job folder {} does not answer", path.display());
+    let what = format!("the job directory {} does not answer", path.display());
     Error::new(ErrorKind::Io, what).with_hint("name another with --job-dir")
 }
 
@@ -169,11 +169,11 @@ pub fn settle(
 }
 
 /// Makes the log and the record. Standard output and error go to the log from here on.
-fn make_known(new: &NewJob) -> Result<(JobId, JobFolder)> {
+fn make_known(new: &NewJob) -> Result<(JobId, JobDirectory)> {
     let id = new.id;
     let record = new.record(JobState::Starting)?;
     let begin = || {
-        let directory = JobFolder::make(&new.directory)?;
+        let directory = JobDirectory::make(&new.directory)?;
         let begun = directory
             .create_log(id)
             .and_then(|log| print_to(&log))

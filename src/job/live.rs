@@ -126,7 +126,7 @@ impl LiveJob {
 /// How the next writing went.
 fn outcome(written: &Receiver<Result<()>>, until: Instant) -> Result<()> {
     written.recv_deadline(until).unwrap_or_else(|_| {
-        let what = "the job folder does not answer";
+        let what = "the job directory does not answer";
         Err(Error::new(ErrorKind::Failed, what))
     })
 }

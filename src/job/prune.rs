@@ -1,6 +1,6 @@
 //! Which records go. Never one whose process still runs.
 
-use super::folder::JobFolder;
+use super::directory::JobDirectory;
 use crate::error::Result;
 use std::time::{Duration, SystemTime};
 
@@ -23,12 +23,12 @@ impl Default for Keep {
     }
 }
 
-impl JobFolder {
+impl JobDirectory {
     /// Removes records, with their logs, that are too old or too many; and what writers that were
     /// killed have left. Answers how many records went.
     ///
     /// # Errors
-    /// The folder cannot be listed; what cannot be removed stays.
+    /// The directory cannot be listed; what cannot be removed stays.
     pub fn prune(&self, keep: Keep) -> Result<usize> {
         let now = SystemTime::now();
         let old = |changed: SystemTime| now.duration_since(changed).is_ok_and(|age| age > keep.age);

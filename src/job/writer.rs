@@ -4,7 +4,7 @@
 //! be.
 
 use super::prune::Keep;
-use super::{JobFolder, JobRecord};
+use super::{JobDirectory, JobRecord};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::model::exit::{DONE, USAGE, below, exit};
 use crate::sys::process::{close_from, hear_signals, ignore_signals, spawn_deaf};
@@ -18,7 +18,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-/// What makes the program this process, followed by the folder.
+/// What makes the program this process, followed by the directory.
 pub const RECORD_WRITER_COMMAND: &str = "__record";
 /// The program, also when its file has been replaced meanwhile.
 const PROGRAM: &str = "/proc/self/exe";
@@ -40,7 +40,7 @@ pub struct RecordWriter {
 
 impl RecordWriter {
     /// Starts the process.
-    pub fn start(folder: &Path) -> Result<Self> {
+    pub fn start(directory: &Path) -> Result<Self> {
         let program = Path::new(PROGRAM);
         let pair = || -> io::Result<_> {
             let (ours, theirs) = UnixStream::pair()?;
@@ -50,7 +50,7 @@ impl RecordWriter {
         let mut command = Command::new(program);
         command
             .arg(RECORD_WRITER_COMMAND)
-            .arg(folder)
+            .arg(directory)
             .env_clear()
             .current_dir("/")
             .stdin(Stdio::from(OwnedFd::from(theirs)))
@@ -95,7 +95,7 @@ impl RecordWriter {
 }
 
 /// Runs as that process until the channel is closed. Exits with code 2 if there is none.
-pub fn record_writer_main(folder: Option<&OsStr>) -> ExitCode {
+pub fn record_writer_main(directory: Option<&OsStr>) -> ExitCode {
     // Each is a best effort. A signal that stops the run must not stop the process that writes down
     // that it was stopped.
     let _ = nix::unistd::setsid();
@@ -110,8 +110,8 @@ pub fn record_writer_main(folder: Option<&OsStr>) -> ExitCode {
     let _ = nix::sys::prctl::set_name(c"stillpoint-rec");
     let closed = close_from(3);
     let socket = closed.and_then(|()| std::io::stdin().as_fd().try_clone_to_owned());
-    let served = match (folder, socket) {
-        (Some(folder), Ok(socket)) => serve(Path::new(folder), &socket.into()),
+    let served = match (directory, socket) {
+        (Some(directory), Ok(socket)) => serve(Path::new(directory), &socket.into()),
         _ => None,
     };
     exit(served.map_or(USAGE, |()| DONE))
@@ -126,20 +126,20 @@ fn serve(path: &Path, socket: &UnixStream) -> Option<()> {
         line.and_then(|line| serde_json::from_str::<WriteRequest>(&line).ok())
     };
     let first = next()?;
-    let made = JobFolder::make(path).and_then(|folder| {
-        folder.write(&first.record, first.last)?;
-        Ok(folder)
+    let made = JobDirectory::make(path).and_then(|directory| {
+        directory.write(&first.record, first.last)?;
+        Ok(directory)
     });
     reply(socket, made.as_ref().err())?;
-    // Without a folder there is nothing more to do.
-    let folder = made.ok()?;
+    // Without a directory there is nothing more to do.
+    let directory = made.ok()?;
     // The next job tries again to remove what cannot be removed now.
-    let _ = folder.prune(Keep::default());
+    let _ = directory.prune(Keep::default());
     while let Some(WriteRequest { mut record, last }) = next() {
-        let written = folder.write(&record, last).inspect_err(|_| {
+        let written = directory.write(&record, last).inspect_err(|_| {
             if last {
                 record.exit_code = record.exit_code.map(below);
-                let _ = folder.write_in_place(&record);
+                let _ = directory.write_in_place(&record);
             }
         });
         reply(socket, written.as_ref().err())?;

@@ -7,6 +7,9 @@ use serde_json::{Value, json};
 use std::fmt::Write;
 use std::time::Duration;
 
+const WITHOUT_GUARDIAN: &str = "snapshots are taken all the same: where the guardian is ended, the \
+                                engine thaws, and what both leave frozen `stillpoint thaw` thaws";
+
 /// What was found so far.
 #[derive(Default)]
 pub struct Checkup {
@@ -41,9 +44,7 @@ impl Checkup {
             self.add(&format!("freezing {target}"), why, true, None);
         }
         for weakness in &test.weaknesses {
-            let remedy = "snapshots are taken all the same: where the guardian is ended, the engine \
-                      thaws, and what both leave frozen `stillpoint thaw` thaws";
-            self.add("guardian", weakness, false, Some(remedy));
+            self.add("guardian", weakness, false, Some(WITHOUT_GUARDIAN));
         }
         let value = if test.filesystems.is_empty() {
             "nothing is mounted that could be frozen".to_owned()

@@ -87,7 +87,7 @@ const ROWS: &[Row] = &[
         "root's jobs",
         "NOBODY job list",
         5,
-        "the job folder {dir}jobs",
+        "the job directory {dir}jobs",
         "run it as root",
     ),
 ];

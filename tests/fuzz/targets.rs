@@ -11,7 +11,7 @@ use stillpoint::format::{
     BlockDedup, CHUNK_HEADER, Manifest, ObjectKind, Packed, Sealer, SessionRecord, Trailer,
     VERSION, VaultInfo, decode_index, encode_index,
 };
-use stillpoint::job::{JobFolder, JobId, JobProcess, JobRecord, JobState};
+use stillpoint::job::{JobDirectory, JobId, JobProcess, JobRecord, JobState};
 use stillpoint::model::{
     BLOCK_SIZE, BlockIndex, Content, ObjectId, Run, RunMap, SnapshotId, printable,
 };
@@ -307,9 +307,9 @@ mod segment {
 mod job_record {
     use super::*;
 
-    fn folder() -> (tempfile::TempDir, JobFolder) {
+    fn folder() -> (tempfile::TempDir, JobDirectory) {
         let outside = tempfile::tempdir_in("/dev/shm").unwrap();
-        let folder = JobFolder::make(&outside.path().join("jobs")).unwrap();
+        let folder = JobDirectory::make(&outside.path().join("jobs")).unwrap();
         (outside, folder)
     }
 

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
-use stillpoint::job::{JobFolder, JobId, JobRecord, JobState};
+use stillpoint::job::{JobDirectory, JobId, JobRecord, JobState};
 
 /// What has to be copied takes long enough to be met at work.
 const MIB: usize = 160;
@@ -36,12 +36,12 @@ pub fn busy_disk(lab: &Lab) -> (Disk, PathBuf) {
 /// A job of the lab; its process does not outlive the test.
 pub struct Job {
     pub id: JobId,
-    folder: JobFolder,
+    folder: JobDirectory,
 }
 
 impl Job {
     pub fn named(lab: &Lab, id: &str) -> Self {
-        let folder = JobFolder::open(&lab.path("jobs")).unwrap();
+        let folder = JobDirectory::open(&lab.path("jobs")).unwrap();
         let id = id.parse().unwrap();
         Self { id, folder }
     }

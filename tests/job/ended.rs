@@ -7,13 +7,13 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
-use stillpoint::job::{JobFolder, JobState};
+use stillpoint::job::{JobDirectory, JobState};
 
 /// Waits until the run has a record and is in a phase that begins so.
 fn at_work(lab: &Lab, phase: &str) -> Job {
     let until = Instant::now() + Duration::from_secs(60);
     loop {
-        let latest = JobFolder::open(&lab.path("jobs")).and_then(|folder| folder.find("latest"));
+        let latest = JobDirectory::open(&lab.path("jobs")).and_then(|folder| folder.find("latest"));
         if let Ok(id) = latest {
             let job = Job::named(lab, &id.to_string());
             if job.stop_in(phase).is_some() {

@@ -8,12 +8,12 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 use stillpoint::ErrorKind;
-use stillpoint::job::{JobFolder, JobId, JobProcess, JobRecord, JobState, Keep};
+use stillpoint::job::{JobDirectory, JobId, JobProcess, JobRecord, JobState, Keep};
 use tempfile::TempDir;
 
-fn folder() -> (TempDir, JobFolder) {
+fn folder() -> (TempDir, JobDirectory) {
     let outside = tempfile::tempdir().unwrap();
-    let folder = JobFolder::make(&outside.path().join("var/jobs")).unwrap();
+    let folder = JobDirectory::make(&outside.path().join("var/jobs")).unwrap();
     (outside, folder)
 }
 
@@ -37,7 +37,7 @@ fn gone() -> JobProcess {
     stamp
 }
 
-fn file(folder: &JobFolder, id: JobId, ending: &str) -> std::path::PathBuf {
+fn file(folder: &JobDirectory, id: JobId, ending: &str) -> std::path::PathBuf {
     folder.path().join(format!("{id}.{ending}"))
 }
 
@@ -62,7 +62,7 @@ fn readers_see_whole_records_while_they_are_written() {
         let readers: Vec<_> = (0..3)
             .map(|_| {
                 scope.spawn(|| {
-                    let folder = JobFolder::open(&path).unwrap();
+                    let folder = JobDirectory::open(&path).unwrap();
                     let mut seen = 0u32;
                     while !over.load(Ordering::Relaxed) {
                         let record = folder.read(written_id(&path)).unwrap();
@@ -109,7 +109,7 @@ fn written_id(path: &Path) -> JobId {
 fn a_folder_that_others_have_a_hand_in_is_refused() {
     let outside = tempfile::tempdir().unwrap();
     let refused = |path: &Path| {
-        let error = JobFolder::make(path).unwrap_err();
+        let error = JobDirectory::make(path).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
         assert!(error.hint().is_some());
         error.to_string()
@@ -121,13 +121,13 @@ fn a_folder_that_others_have_a_hand_in_is_refused() {
     assert!(refused(&link).contains("symlink"));
     let file = outside.path().join("file");
     File::create(&file).unwrap();
-    JobFolder::make(&file).unwrap_err();
+    JobDirectory::make(&file).unwrap_err();
     for mode in [0o777, 0o720, 0o702] {
         fs::set_permissions(&real, Permissions::from_mode(mode)).unwrap();
         assert!(refused(&real).contains("others"));
     }
     fs::set_permissions(&real, Permissions::from_mode(0o755)).unwrap();
-    JobFolder::make(&real).unwrap();
+    JobDirectory::make(&real).unwrap();
     if nix::unistd::geteuid().is_root() {
         std::os::unix::fs::chown(&real, Some(65534), None).unwrap();
         assert!(refused(&real).contains("another user"));

@@ -5,7 +5,7 @@ use crate::cli::lab::Lab;
 use crate::hooks::Stage;
 use jiff::Timestamp;
 use serde_json::Value;
-use stillpoint::job::{JobFolder, JobId, JobProcess, JobRecord, JobState};
+use stillpoint::job::{JobDirectory, JobId, JobProcess, JobRecord, JobState};
 
 /// What runners keep, in bytes.
 const TAIL: usize = 12_000;
@@ -48,7 +48,7 @@ fn a_list_of_many_jobs_says_how_many_more_there_are() {
     let Some(lab) = Lab::new("job: many") else {
         return;
     };
-    let folder = JobFolder::make(&lab.path("jobs")).unwrap();
+    let folder = JobDirectory::make(&lab.path("jobs")).unwrap();
     let me = JobProcess::of(std::process::id()).unwrap();
     let mut ids = Vec::new();
     for n in 0..1000 {

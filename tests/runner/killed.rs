@@ -5,7 +5,7 @@ use crate::cli::lab::is_frozen;
 use crate::hooks::killed::wait_for;
 use crate::job::detached::{Group, Job};
 use std::fs;
-use stillpoint::job::{JobFolder, JobState};
+use stillpoint::job::{JobDirectory, JobState};
 
 /// Each sort of killing that can be had here.
 fn victims(test: &str) -> Vec<(&'static str, Victim)> {
@@ -20,7 +20,7 @@ fn victims(test: &str) -> Vec<(&'static str, Victim)> {
 }
 
 fn latest(stage: &Stage) -> Job {
-    let folder = JobFolder::open(&stage.lab.path("jobs")).unwrap();
+    let folder = JobDirectory::open(&stage.lab.path("jobs")).unwrap();
     Job::named(&stage.lab, &folder.find("latest").unwrap().to_string())
 }
 

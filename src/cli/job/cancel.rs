@@ -9,9 +9,9 @@ use nix::sys::signal::Signal;
 use std::time::Instant;
 
 pub fn run(args: &JobCancelArgs, common: &Common) -> Result<Report> {
-    let folder = super::open(common)?;
-    let id = folder.find(&args.id)?;
-    let before = folder.look(id)?;
+    let directory = super::open(common)?;
+    let id = directory.find(&args.id)?;
+    let before = directory.look(id)?;
     // Gone between our look and this: the record says how it ended.
     if let Some(running) = before.process.hold().filter(|_| !before.state.is_end()) {
         match running.send(Signal::SIGTERM) {
@@ -25,12 +25,12 @@ pub fn run(args: &JobCancelArgs, common: &Common) -> Result<Report> {
         }
     }
     let until = Instant::now().checked_add(args.timeout);
-    let record = until_it_ends(&folder, id, until)?;
+    let record = until_it_ends(&directory, id, until)?;
     if !record.state.is_end() {
         let what = format!("job {id} was asked to stop and has not yet");
         return Err(Error::new(ErrorKind::Busy, what)
             .with_hint(format!("wait for it: stillpoint job wait {id}")));
     }
     let had_ended = before.state.is_end();
-    Ok(report::job::cancelled(&record, folder.path(), had_ended))
+    Ok(report::job::cancelled(&record, directory.path(), had_ended))
 }

@@ -2,7 +2,7 @@
 
 use super::super::args::{Command, Common};
 use super::super::{context, dispatch};
-use super::{directory, new_job};
+use super::{directory_path, new_job};
 use crate::error::Result;
 use crate::job::{self, JobId, Settled, StartOptions};
 use crate::report::{self, Report};
@@ -12,7 +12,7 @@ use std::ffi::OsString;
 /// Starts the command as a job of its own.
 pub fn detach(command: &Command, common: &Common) -> Result<Report> {
     dispatch::check(command, common)?;
-    let directory = directory(common)?;
+    let directory = directory_path(common)?;
     let id = JobId::generate(Timestamp::now())?;
     let mut args = vec![format!("--as-job={id}").into()];
     args.extend(without_detach(std::env::args_os().skip(1)));

@@ -2,24 +2,24 @@
 
 use super::super::args::{Command, CommandLine, Common, JobListArgs};
 use super::super::signals;
-use super::directory;
+use super::directory_path;
 use crate::error::{ErrorKind, Result};
-use crate::job::JobFolder;
+use crate::job::JobDirectory;
 use crate::report::Report;
 use crate::report::jobs::{JobList, JobListOptions};
 use clap::Parser;
 
 pub fn run(args: &JobListArgs, common: &Common) -> Result<Report> {
-    let directory = directory(common)?;
-    let folder = match JobFolder::open(&directory) {
+    let path = directory_path(common)?;
+    let directory = match JobDirectory::open(&path) {
         Err(error) if error.kind() == ErrorKind::NotFound => None,
         other => Some(other?),
     };
     let mut list = JobList::default();
-    if let Some(folder) = &folder {
-        for id in folder.jobs()? {
+    if let Some(directory) = &directory {
+        for id in directory.jobs()? {
             signals::check()?;
-            match folder.look(id) {
+            match directory.look(id) {
                 Ok(record) => list.add(record),
                 // Removed while this was listing.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -28,7 +28,7 @@ pub fn run(args: &JobListArgs, common: &Common) -> Result<Report> {
         }
     }
     Ok(list.report(JobListOptions {
-        directory: &directory,
+        directory: &path,
         all: args.all,
         asked_for: &asked_for,
     }))

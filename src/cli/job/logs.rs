@@ -5,9 +5,9 @@ use crate::error::{ErrorKind, Result};
 use crate::report::{self, Report};
 
 pub fn run(args: &JobLogsArgs, common: &Common) -> Result<Report> {
-    let folder = super::open(common)?;
-    let id = folder.find(&args.id)?;
-    let log = folder
+    let directory = super::open(common)?;
+    let id = directory.find(&args.id)?;
+    let log = directory
         .log(id, args.bytes)
         .map_err(|error| match error.kind() {
             ErrorKind::NotFound => error

@@ -1,5 +1,5 @@
-//! `job`, and the commands that run as jobs. Where the records are depends on flags, environment and
-//! user, which this room alone knows.
+//! `job`, and the commands that run as jobs. Only this room knows the flags, the environment and the
+//! user on which the place of the records depends.
 
 mod cancel;
 mod detach;
@@ -11,10 +11,10 @@ mod wait;
 pub use detach::{detach, settle};
 
 use super::args::{Common, JobAction, JobArgs};
-use super::progress::Progress;
+use super::progress::ProgressDisplay;
 use crate::engine::Event;
 use crate::error::{Error, ErrorKind, Result};
-use crate::job::{self, DEFAULT_FOLDER, JobFolder, JobId, NewJob};
+use crate::job::{self, DEFAULT_DIRECTORY, JobDirectory, JobId, NewJob};
 use crate::report::{self, Report};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -36,7 +36,7 @@ pub fn run(args: &JobArgs, common: &Common) -> Result<Report> {
 pub fn run_as_job(
     word: &str,
     common: &Common,
-    progress: &Progress,
+    progress: &ProgressDisplay,
     warnings: &[String],
     work: impl FnOnce() -> Result<Report>,
 ) -> Result<Report> {
@@ -75,20 +75,20 @@ fn new_job(id: JobId, word: &str, common: &Common) -> Result<NewJob> {
         // Without what is not for users.
         args: args.filter(|arg| !arg.starts_with("--as-job=")).collect(),
         detached: common.as_job.is_some(),
-        directory: directory(common)?,
+        directory: directory_path(common)?,
     })
 }
 
 /// Where the records are: as the command line or the environment says, or the usual place of this
 /// user.
-fn directory(common: &Common) -> Result<PathBuf> {
+fn directory_path(common: &Common) -> Result<PathBuf> {
     let named = common
         .job_dir
         .clone()
         .filter(|path| !path.as_os_str().is_empty());
     let path = match named {
         Some(path) => path,
-        None if nix::unistd::geteuid().is_root() => DEFAULT_FOLDER.into(),
+        None if nix::unistd::geteuid().is_root() => DEFAULT_DIRECTORY.into(),
         None => usual_of_user().ok_or_else(|| {
             Error::new(
                 ErrorKind::Usage,
@@ -111,11 +111,11 @@ fn usual_of_user() -> Option<PathBuf> {
 }
 
 /// The records there are; an error when there was no job yet.
-fn open(common: &Common) -> Result<JobFolder> {
-    JobFolder::open(&directory(common)?).map_err(|error| match error.kind() {
+fn open(common: &Common) -> Result<JobDirectory> {
+    JobDirectory::open(&directory_path(common)?).map_err(|error| match error.kind() {
         ErrorKind::NotFound => error
             .context("there was no job yet")
-            .with_hint("snapshot, restore and verify are jobs; --job-dir names another folder"),
+            .with_hint("snapshot, restore and verify are jobs; --job-dir names another directory"),
         _ => error,
     })
 }

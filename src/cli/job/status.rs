@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::report::{self, Report};
 
 pub fn run(args: &JobStatusArgs, common: &Common) -> Result<Report> {
-    let folder = super::open(common)?;
-    let record = folder.look(folder.find(&args.id)?)?;
-    Ok(report::job::status(&record, folder.path()))
+    let directory = super::open(common)?;
+    let record = directory.look(directory.find(&args.id)?)?;
+    Ok(report::job::status(&record, directory.path()))
 }

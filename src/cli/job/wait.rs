@@ -3,7 +3,7 @@
 use super::super::args::{Common, JobWaitArgs};
 use super::super::signals;
 use crate::error::{Error, ErrorKind, Result};
-use crate::job::{JobFolder, JobId, JobRecord};
+use crate::job::{JobDirectory, JobId, JobRecord};
 use crate::report::{self, Report};
 use std::time::{Duration, Instant};
 
@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 const PAUSE: Duration = Duration::from_millis(50);
 
 pub fn run(args: &JobWaitArgs, common: &Common) -> Result<Report> {
-    let folder = super::open(common)?;
-    let id = folder.find(&args.id)?;
+    let directory = super::open(common)?;
+    let id = directory.find(&args.id)?;
     let until = args
         .timeout
         .and_then(|time| Instant::now().checked_add(time));
-    let record = until_it_ends(&folder, id, until)?;
+    let record = until_it_ends(&directory, id, until)?;
     if !record.state.is_end() {
         let what = format!("job {id} still runs: {}", report::job::doing(&record));
         return Err(Error::new(ErrorKind::Busy, what).with_hint("it goes on; wait for it again"));
@@ -25,9 +25,13 @@ pub fn run(args: &JobWaitArgs, common: &Common) -> Result<Report> {
 }
 
 /// The record once it says an end, or as it is at `until`.
-pub fn until_it_ends(folder: &JobFolder, id: JobId, until: Option<Instant>) -> Result<JobRecord> {
+pub fn until_it_ends(
+    directory: &JobDirectory,
+    id: JobId,
+    until: Option<Instant>,
+) -> Result<JobRecord> {
     loop {
-        let record = folder.look(id)?;
+        let record = directory.look(id)?;
         let late = until.is_some_and(|until| Instant::now() >= until);
         if record.state.is_end() || late {
             return Ok(record);

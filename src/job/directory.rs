@@ -1,5 +1,5 @@
-//! The folder that the records stand in. It belongs to its user alone; a record in it is whole at
-//! any moment, also for those who read it while it is written.
+//! The directory that the records stand in. It belongs to its user alone; a record in it is whole
+//! at any moment, also for those who read it while it is written.
 
 use super::record::MAX_RECORD;
 use super::{JobId, JobRecord, JobState};
@@ -16,7 +16,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// Most names in the folder that are looked at.
+/// Most names in the directory that are looked at.
 const MAX_ENTRIES: usize = 20_000;
 /// Most bytes of a log that are read: from its end.
 pub const MAX_LOG_TAIL: u64 = 4 << 20;
@@ -26,9 +26,9 @@ const ROOM: usize = 4096;
 const AS_ROOT: &str = "run it as root, with sudo for example, or name your own with --job-dir";
 const FILE_MODE: Mode = Mode::from_bits_truncate(0o600);
 
-/// The folder.
+/// The directory.
 #[derive(Debug)]
-pub struct JobFolder {
+pub struct JobDirectory {
     fd: OwnedFd,
     path: PathBuf,
 }
@@ -51,7 +51,7 @@ pub struct JobLog {
     pub skipped: u64,
 }
 
-impl JobFolder {
+impl JobDirectory {
     /// Opens it, and makes it where it is missing.
     ///
     /// # Errors
@@ -62,9 +62,9 @@ impl JobFolder {
             // Looked at more closely below.
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
             other => other
-                .io_context("make the job folder", path)
+                .io_context("make the job directory", path)
                 .map_err(|error| {
-                    error.with_hint("name a folder that can be made with --job-dir")
+                    error.with_hint("name a directory that can be made with --job-dir")
                 })?,
         }
         Self::open(path)
@@ -77,18 +77,18 @@ impl JobFolder {
     /// can write to it.
     pub fn open(path: &Path) -> Result<Self> {
         let refused = |what: &str| {
-            let what = format!("the job folder {} {what}", path.display());
+            let what = format!("the job directory {} {what}", path.display());
             Error::new(ErrorKind::Unsupported, what).with_hint(
                 "remove it, make it this user's with mode 0700, or name another with --job-dir",
             )
         };
         let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let fd = nix::fcntl::open(path, flags, Mode::empty()).map_err(|errno| match errno {
-            Errno::ELOOP | Errno::ENOTDIR => refused("is a symlink, or no folder"),
+            Errno::ELOOP | Errno::ENOTDIR => refused("is a symlink, or no directory"),
             Errno::EACCES => {
-                Error::io("open the job folder", path, errno.into()).with_hint(AS_ROOT)
+                Error::io("open the job directory", path, errno.into()).with_hint(AS_ROOT)
             }
-            _ => elsewhere(Error::io("open the job folder", path, errno.into())),
+            _ => elsewhere(Error::io("open the job directory", path, errno.into())),
         })?;
         let file = File::from(fd);
         let metadata = file.metadata().io_context("look at", path)?;
@@ -185,7 +185,7 @@ impl JobFolder {
     /// The same, and [`JobState::Died`] when its process is gone without having written an end.
     ///
     /// # Errors
-    /// As [`JobFolder::read`].
+    /// As [`JobDirectory::read`].
     pub fn look(&self, id: JobId) -> Result<JobRecord> {
         let record = self.read(id)?;
         if record.state.is_end() || record.process.is_alive() {
@@ -202,7 +202,7 @@ impl JobFolder {
     /// The jobs that have a record, oldest first.
     ///
     /// # Errors
-    /// The folder cannot be listed.
+    /// The directory cannot be listed.
     pub fn jobs(&self) -> Result<Vec<JobId>> {
         Ok(self.entries()?.jobs)
     }
@@ -330,6 +330,6 @@ fn elsewhere(error: Error) -> Error {
     match error.kind() {
         ErrorKind::NotFound => error,
         ErrorKind::NoSpace => error.with_hint("make room there, or name another with --job-dir"),
-        _ => error.with_hint("name a folder that can be written to with --job-dir"),
+        _ => error.with_hint("name a directory that can be written to with --job-dir"),
     }
 }

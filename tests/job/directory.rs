@@ -1,4 +1,4 @@
-//! A job folder that cannot take a record: a run that is waited for goes on and says so, one that
+//! A job directory that cannot take a record: a run that is waited for goes on and says so, one that
 //! is to go on by itself does not begin. And a folder on the very disk that is frozen.
 
 use super::detached::{Job, busy_disk};
@@ -241,7 +241,7 @@ fn a_folder_that_never_answers_holds_up_no_end() {
     }
     let args = ["verify", "--all", "--job-dir", jobs.to_str().unwrap()];
     let run = lab.run(&args).expect(3);
-    let no_record = "no whole record of this job: the job folder does not answer";
+    let no_record = "no whole record of this job: the job directory does not answer";
     assert!(run.stdout.contains(no_record), "{run:?}");
     frozen.thaw();
     // What was left behind takes back what it had begun; the run that ended has one record.
