@@ -45,7 +45,7 @@ impl Baseline {
                 continue;
             };
             if lost.segments.contains(&segment) {
-                lost.blocks.insert_range(run.start.0..run.end());
+                lost.blocks.insert_range(run.blocks());
                 continue;
             }
             // A run of data is within the slots of one segment.
@@ -79,7 +79,7 @@ impl Baseline {
     pub fn free(&self) -> BlockSet {
         let mut free = BlockSet::new();
         for run in self.map.iter().filter(|run| run.content == Content::Free) {
-            free.insert_range(run.start.0..run.end());
+            free.insert_range(run.blocks());
         }
         free
     }

@@ -44,7 +44,7 @@ const STALLS: usize = 2;
 impl PassLog {
     /// A pass read this much in this time, and this much has changed meanwhile.
     pub fn add(&mut self, read: Bytes, took: Duration, left: Bytes) {
-        self.read.0 += read.0;
+        self.read += read;
         self.took += took;
         self.passes.push(left);
     }

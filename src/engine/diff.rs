@@ -32,12 +32,12 @@ pub fn diff(
     let size = Bytes(one.identity.size.0.max(two.identity.size.0));
     let mut found: Vec<Extent> = Vec::new();
     let mut add = |place: Extent| match found.last_mut() {
-        Some(last) if last.end() == place.offset => last.length.0 += place.length.0,
+        Some(last) if last.end() == place.offset => last.length += place.length,
         _ => found.push(place),
     };
     for run in new.iter() {
         let mut at = run.start.0;
-        for other in old.iter_range(run.start.0..run.end()) {
+        for other in old.iter_range(run.blocks()) {
             monitor.check()?;
             let here = part(&new, other);
             let mut differ = differing(vault, here, other)?.into_iter().peekable();
@@ -85,9 +85,7 @@ pub fn partitions_of(
 }
 
 fn part(map: &RunMap, like: Run) -> Run {
-    map.iter_range(like.start.0..like.end())
-        .next()
-        .unwrap_or(like)
+    map.iter_range(like.blocks()).next().unwrap_or(like)
 }
 
 /// The blocks of two runs of the same place that differ.

@@ -1,6 +1,6 @@
 //! A set of blocks of one disk, compressed: a full 15 TiB disk takes at most 32 MiB.
 
-use super::units::{BLOCK_SIZE, BlockIndex, Bytes, Extent};
+use super::units::{BLOCK_SIZE, BlockIndex, BlockRange, Bytes, Extent};
 use roaring::RoaringBitmap;
 use std::ops::Range;
 
@@ -22,8 +22,8 @@ impl BlockSet {
         Self::default()
     }
 
-    /// The blocks `range`.
-    pub fn from_range(range: Range<u64>) -> Self {
+    /// The blocks of a range.
+    pub fn from_range(range: impl Into<BlockRange>) -> Self {
         let mut set = Self::new();
         set.insert_range(range);
         set
@@ -34,11 +34,12 @@ impl BlockSet {
         self.0.insert(narrow(block.0));
     }
 
-    /// Adds the blocks of a half-open range.
-    pub fn insert_range(&mut self, range: Range<u64>) {
-        if range.start < range.end {
+    /// Adds the blocks of a range.
+    pub fn insert_range(&mut self, range: impl Into<BlockRange>) {
+        let range = range.into();
+        if range.count() > 0 {
             self.0
-                .insert_range(narrow(range.start)..=narrow(range.end - 1));
+                .insert_range(narrow(range.start.0)..=narrow(range.end.0 - 1));
         }
     }
 
@@ -68,6 +69,11 @@ impl BlockSet {
     /// How many blocks.
     pub fn len(&self) -> u64 {
         self.0.len()
+    }
+
+    /// What they hold, each taken as whole.
+    pub fn bytes(&self) -> Bytes {
+        Bytes::of_blocks(self.len())
     }
 
     /// Whether there are none.
@@ -104,10 +110,10 @@ impl BlockSet {
 
     /// Maximal ranges of neighbouring blocks, ascending, none longer than `limit` blocks. Takes
     /// time by ranges, not by blocks.
-    pub fn ranges(&self, limit: u64) -> impl Iterator<Item = Range<u64>> + '_ {
+    pub fn ranges(&self, limit: u64) -> impl Iterator<Item = BlockRange> + '_ {
         let mut runs = self.0.iter();
         let mut ahead = next_run(&mut runs);
-        std::iter::from_fn(move || {
+        let ranges = std::iter::from_fn(move || {
             let whole = ahead.as_mut()?;
             // A run may end where the bitmap's own containers do, and go on after.
             while whole.end - whole.start < limit {
@@ -125,7 +131,8 @@ impl BlockSet {
                 whole.start = part.end;
             }
             Some(part)
-        })
+        });
+        ranges.map(BlockRange::from)
     }
 }
 
@@ -168,13 +175,11 @@ mod tests {
             for (start, count) in parts {
                 set.insert_range(start..start + count);
             }
-            let mut expected: Vec<Range<u64>> = Vec::new();
+            let mut expected: Vec<BlockRange> = Vec::new();
             for block in set.iter() {
                 match expected.last_mut() {
-                    Some(last) if last.end == block.0 && last.end - last.start < limit => {
-                        last.end += 1;
-                    }
-                    _ => expected.push(block.0..block.0 + 1),
+                    Some(last) if last.end == block && last.count() < limit => last.end.0 += 1,
+                    _ => expected.push(block.into()),
                 }
             }
             prop_assert_eq!(set.ranges(limit).collect::<Vec<_>>(), expected);
@@ -185,10 +190,8 @@ mod tests {
     fn ranges_are_maximal_and_limited() {
         let mut set = BlockSet::from_range(0..5);
         set.insert(BlockIndex(9));
-        assert_eq!(set.ranges(u64::MAX).collect::<Vec<_>>(), vec![0..5, 9..10]);
-        assert_eq!(
-            set.ranges(2).collect::<Vec<_>>(),
-            vec![0..2, 2..4, 4..5, 9..10]
-        );
+        let ranges = |limit| set.ranges(limit).collect::<Vec<_>>();
+        assert_eq!(ranges(u64::MAX), [0..5, 9..10].map(BlockRange::from));
+        assert_eq!(ranges(2), [0..2, 2..4, 4..5, 9..10].map(BlockRange::from));
     }
 }

@@ -18,6 +18,6 @@ pub use id::{ObjectId, SnapshotId};
 pub use level::{Level, Mode};
 pub use runs::{Content, Run, RunMap};
 pub use units::{
-    BLOCK_SIZE, BlockIndex, Bytes, Extent, SECTOR_SIZE, Sectors, block_count, block_len,
+    BLOCK_SIZE, BlockIndex, BlockRange, Bytes, Extent, SECTOR_SIZE, Sectors, block_count, block_len,
 };
 pub use witness::{CutName, Epoch, Witness};

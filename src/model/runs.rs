@@ -2,9 +2,8 @@
 //! be.
 
 use super::id::ObjectId;
-use super::units::BlockIndex;
+use super::units::{BlockIndex, BlockRange, Bytes};
 use std::collections::BTreeMap;
-use std::ops::Range;
 
 /// Where the bytes of a block are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -55,10 +54,21 @@ impl Run {
         self.start.0 + self.count
     }
 
+    /// Its blocks.
+    pub fn blocks(&self) -> BlockRange {
+        (self.start.0..self.end()).into()
+    }
+
+    /// What they hold, each taken as whole.
+    pub fn bytes(&self) -> Bytes {
+        Bytes::of_blocks(self.count)
+    }
+
     /// The part of the run inside `range`, which must overlap it.
-    fn cut(&self, range: Range<u64>) -> Self {
-        let start = self.start.0.max(range.start);
-        let end = self.end().min(range.end);
+    fn cut(&self, range: impl Into<BlockRange>) -> Self {
+        let range = range.into();
+        let start = self.start.0.max(range.start.0);
+        let end = self.end().min(range.end.0);
         Self {
             start: BlockIndex(start),
             count: end - start,
@@ -74,7 +84,24 @@ impl Run {
 /// Runs that do not overlap, ascending; neighbours that continue one another are one run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RunMap {
-    runs: BTreeMap<u64, (u64, Content)>,
+    runs: BTreeMap<u64, RunFrom>,
+}
+
+/// A run without its first block, which is its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct RunFrom {
+    count: u64,
+    content: Content,
+}
+
+impl RunFrom {
+    fn at(self, start: u64) -> Run {
+        Run {
+            start: BlockIndex(start),
+            count: self.count,
+            content: self.content,
+        }
+    }
 }
 
 impl RunMap {
@@ -88,7 +115,7 @@ impl RunMap {
         if run.count == 0 {
             return;
         }
-        self.remove(run.start.0..run.end());
+        self.remove(run.blocks());
         let mut run = run;
         if let Some(before) = self
             .before(run.start.0)
@@ -105,7 +132,12 @@ impl RunMap {
             self.runs.remove(&after.start.0);
             run.count += after.count;
         }
-        self.runs.insert(run.start.0, (run.count, run.content));
+        self.put(run);
+    }
+
+    fn put(&mut self, run: Run) {
+        let Run { count, content, .. } = run;
+        self.runs.insert(run.start.0, RunFrom { count, content });
     }
 
     /// Lays all of `newer` over what is there.
@@ -121,71 +153,56 @@ impl RunMap {
     }
 
     /// Takes away what is in `range`.
-    pub fn remove(&mut self, range: Range<u64>) {
-        let first = self
-            .before(range.start)
-            .filter(|run| run.end() > range.start);
-        let inside: Vec<Run> = first
-            .into_iter()
-            .chain(
-                self.runs
-                    .range(range.clone())
-                    .map(|(start, value)| to_run(*start, *value)),
-            )
-            .collect();
-        for run in inside {
+    pub fn remove(&mut self, range: impl Into<BlockRange>) {
+        let range = range.into();
+        let touched: Vec<Run> = self.touching(range).collect();
+        for run in touched {
             self.runs.remove(&run.start.0);
-            if run.start.0 < range.start {
-                let head = run.cut(0..range.start);
-                self.runs.insert(head.start.0, (head.count, head.content));
+            if run.start < range.start {
+                self.put(run.cut(0..range.start.0));
             }
-            if run.end() > range.end {
-                let tail = run.cut(range.end..u64::MAX);
-                self.runs.insert(tail.start.0, (tail.count, tail.content));
+            if run.end() > range.end.0 {
+                self.put(run.cut(range.end.0..u64::MAX));
             }
         }
     }
 
+    /// The runs that begin inside `range` or reach into it, ascending and whole.
+    fn touching(&self, range: BlockRange) -> impl Iterator<Item = Run> + '_ {
+        let (start, end) = (range.start.0, range.end.0);
+        let first = self.before(start).filter(|run| run.end() > start);
+        let others = self.runs.range(start..end);
+        let others = others.map(|(start, run)| run.at(*start));
+        first.into_iter().chain(others)
+    }
+
     /// The run that starts nearest before `block`.
     fn before(&self, block: u64) -> Option<Run> {
-        self.runs
-            .range(..block)
-            .next_back()
-            .map(|(start, value)| to_run(*start, *value))
+        let (start, run) = self.runs.range(..block).next_back()?;
+        Some(run.at(*start))
     }
 
     fn at(&self, block: u64) -> Option<Run> {
-        self.runs.get(&block).map(|value| to_run(block, *value))
+        self.runs.get(&block).map(|run| run.at(block))
     }
 
     /// Where one block is.
     pub fn get(&self, block: BlockIndex) -> Option<Content> {
-        let (start, value) = self.runs.range(..=block.0).next_back()?;
-        let run = to_run(*start, *value);
-        (run.end() > block.0).then(|| run.cut(block.0..block.0 + 1).content)
+        let (start, run) = self.runs.range(..=block.0).next_back()?;
+        let run = run.at(*start);
+        (run.end() > block.0).then(|| run.cut(block).content)
     }
 
     /// The runs, ascending.
     pub fn iter(&self) -> impl Iterator<Item = Run> + '_ {
-        self.runs
-            .iter()
-            .map(|(start, value)| to_run(*start, *value))
+        self.runs.iter().map(|(start, run)| run.at(*start))
     }
 
     /// The parts of runs inside `range`, ascending.
-    pub fn iter_range(&self, range: Range<u64>) -> impl Iterator<Item = Run> + '_ {
-        let first = self
-            .before(range.start)
-            .filter(|run| run.end() > range.start);
-        first
-            .into_iter()
-            .chain(
-                self.runs
-                    .range(range.clone())
-                    .map(|(start, value)| to_run(*start, *value)),
-            )
-            .map(move |run| run.cut(range.clone()))
-            .filter(|run| run.count > 0)
+    pub fn iter_range(&self, range: impl Into<BlockRange>) -> impl Iterator<Item = Run> + '_ {
+        let range = range.into();
+        let runs = self.touching(range).map(move |run| run.cut(range));
+        runs.filter(|run| run.count > 0)
     }
 
     /// How many runs.
@@ -208,14 +225,6 @@ impl RunMap {
             next = run.end();
         }
         next == blocks
-    }
-}
-
-fn to_run(start: u64, (count, content): (u64, Content)) -> Run {
-    Run {
-        start: BlockIndex(start),
-        count,
-        content,
     }
 }
 

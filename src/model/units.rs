@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::ops::{Add, Range, Sub};
+use std::ops::{Add, AddAssign, Range, Sub};
 
 /// Bytes in a block: the unit that is tracked and, as a chunk, stored.
 pub const BLOCK_SIZE: u64 = 64 * 1024;
@@ -36,12 +36,23 @@ impl Bytes {
     pub fn block(self) -> BlockIndex {
         BlockIndex(self.0 / BLOCK_SIZE)
     }
+
+    /// What that many whole blocks hold.
+    pub fn of_blocks(count: u64) -> Self {
+        Self(count * BLOCK_SIZE)
+    }
 }
 
 impl Add for Bytes {
     type Output = Self;
     fn add(self, other: Self) -> Self {
         Self(self.0 + other.0)
+    }
+}
+
+impl AddAssign for Bytes {
+    fn add_assign(&mut self, other: Self) {
+        *self = *self + other;
     }
 }
 
@@ -59,10 +70,23 @@ impl std::iter::Sum for Bytes {
     }
 }
 
-/// For people: `1.5 GiB`.
+/// For people: `1.50 GiB`.
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        indicatif::BinaryBytes(self.0).fmt(f)
+        let units = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+        let mut amount = self.0 as f64;
+        let mut unit = None;
+        for larger in units {
+            if amount < 1024.0 {
+                break;
+            }
+            amount /= 1024.0;
+            unit = Some(larger);
+        }
+        match unit {
+            None => write!(f, "{} B", self.0),
+            Some(unit) => write!(f, "{amount:.2} {unit}"),
+        }
     }
 }
 
@@ -77,6 +101,38 @@ impl BlockIndex {
     /// The byte offset at which the block starts.
     pub fn offset(self) -> Bytes {
         Bytes(self.0 * BLOCK_SIZE)
+    }
+}
+
+/// A half-open range of blocks on a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BlockRange {
+    /// The first block.
+    pub start: BlockIndex,
+    /// The block after the last one.
+    pub end: BlockIndex,
+}
+
+impl BlockRange {
+    /// How many blocks.
+    pub fn count(self) -> u64 {
+        self.end.0.saturating_sub(self.start.0)
+    }
+}
+
+impl From<Range<u64>> for BlockRange {
+    fn from(range: Range<u64>) -> Self {
+        Self {
+            start: BlockIndex(range.start),
+            end: BlockIndex(range.end),
+        }
+    }
+}
+
+/// That block alone.
+impl From<BlockIndex> for BlockRange {
+    fn from(block: BlockIndex) -> Self {
+        Self::from(block.0..block.0 + 1)
     }
 }
 
@@ -111,19 +167,36 @@ impl Extent {
         self.offset + self.length
     }
 
-    /// The bytes that the blocks `range` cover on a disk of `size`.
-    pub fn of_blocks(range: Range<u64>, size: Bytes) -> Self {
-        let start = BlockIndex(range.start).offset().0.min(size.0);
-        let end = BlockIndex(range.end).offset().0.min(size.0);
-        Self {
-            offset: Bytes(start),
-            length: Bytes(end - start),
-        }
+    /// The bytes that these blocks cover on a disk of `size`.
+    pub fn of_blocks(blocks: impl Into<BlockRange>, size: Bytes) -> Self {
+        let blocks = blocks.into();
+        let start = blocks.start.offset().min(size);
+        let end = blocks.end.offset().min(size);
+        Self::new(start, end - start)
     }
 }
 
 impl fmt::Display for Extent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}..{}", self.offset.0, self.end().0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_printed_in_the_largest_unit_they_fill() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.00 KiB"),
+            (1500, "1.46 KiB"),
+            (1_500_000_000_000, "1.36 TiB"),
+            (u64::MAX, "16.00 EiB"),
+        ] {
+            assert_eq!(Bytes(bytes).to_string(), text);
+        }
     }
 }

@@ -4,7 +4,7 @@ use super::Report;
 use super::snapshot::document;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{DiskRecord, HookRecords, Manifest};
-use crate::model::{BLOCK_SIZE, Bytes, Content, RunMap, printable};
+use crate::model::{Bytes, Content, RunMap, printable};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -36,9 +36,9 @@ impl BlockCounts {
             }
         }
         Self {
-            data: Bytes(data * BLOCK_SIZE),
-            zero: Bytes(zero * BLOCK_SIZE),
-            free: Bytes(free * BLOCK_SIZE),
+            data: Bytes::of_blocks(data),
+            zero: Bytes::of_blocks(zero),
+            free: Bytes::of_blocks(free),
             runs: map.len(),
             segments: segments.len(),
             index_objects: disk.index.len(),

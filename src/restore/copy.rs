@@ -107,10 +107,10 @@ pub fn copy(
         }
         drop(work);
         for run in map.iter() {
-            let extent = Extent::of_blocks(run.start.0..run.end(), size);
+            let extent = Extent::of_blocks(run.blocks(), size);
             match run.content {
                 Content::Zero | Content::Free => {
-                    holes.0 += extent.length.0;
+                    holes += extent.length;
                     shared.keep_first(shared.make_hole(extent));
                 }
                 Content::Data { segment, slot } => {
@@ -174,7 +174,7 @@ impl Shared<'_> {
             (self.options.stop)()?;
             let length = Bytes((extent.end().0 - at.0).min(MAX_HOLE));
             self.target.hole(Extent::new(at, length))?;
-            at = at + length;
+            at += length;
         }
         Ok(())
     }
@@ -205,10 +205,10 @@ impl Shared<'_> {
         };
         match self.copy_chunks(one) {
             Err(error) if error.kind() == ErrorKind::Damaged => {
-                let place = Extent::of_blocks(start.0..start.0 + 1, self.size);
+                let place = Extent::of_blocks(start, self.size);
                 self.target.hole(place)?;
                 let mut report = self.damage.lock().unwrap_or_else(PoisonError::into_inner);
-                report.damaged_bytes.0 += place.length.0;
+                report.damaged_bytes += place.length;
                 if report.damaged.len() < MAX_DAMAGE {
                     report.damaged.push(Damage {
                         place,

@@ -74,7 +74,7 @@ pub(super) fn each_at(
     let mut at = offset;
     for bytes in blocks {
         put(at, bytes)?;
-        at = at + Bytes(bytes.len() as u64);
+        at += Bytes(bytes.len() as u64);
     }
     Ok(())
 }

@@ -125,7 +125,7 @@ impl BadBlockSearch {
         let room = self.ranges.len() < MAX_RANGES;
         match self.ranges.last_mut() {
             Some(last) if last.end() == range.offset => {
-                last.length = last.length + range.length;
+                last.length += range.length;
             }
             _ if room => self.ranges.push(range),
             _ => self.more = true,

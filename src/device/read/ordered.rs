@@ -264,7 +264,7 @@ impl Pass<'_> {
     }
 
     fn count_bytes(&mut self, read: usize) {
-        self.stats.bytes = self.stats.bytes + Bytes(read as u64);
+        self.stats.bytes += Bytes(read as u64);
         self.reader.counter.add_bytes(read as u64);
     }
 

@@ -6,7 +6,7 @@ use super::name::{ImageFormat, TargetKind, folder_of};
 use super::preflight::number_of;
 use crate::device::{OverwriteCheck, OverwriteTarget, Use};
 use crate::error::{Error, ErrorKind, IoContext, Result};
-use crate::model::{BLOCK_SIZE, Bytes, Content, RunMap};
+use crate::model::{Bytes, Content, RunMap};
 use crate::restore::Qcow2File;
 use nix::sys::statfs::{BTRFS_SUPER_MAGIC, FsType, MSDOS_SUPER_MAGIC, statfs};
 use nix::sys::statvfs::statvfs;
@@ -166,7 +166,7 @@ pub fn data_of(map: &RunMap) -> Bytes {
     let data = map
         .iter()
         .filter(|run| matches!(run.content, Content::Data { .. }));
-    Bytes(data.map(|run| run.count * BLOCK_SIZE).sum())
+    data.map(|run| run.bytes()).sum()
 }
 
 /// What a filesystem makes of what is written to it.

@@ -154,7 +154,7 @@ impl Cutting<'_> {
     }
 
     fn outgrown(&self, much: Bytes, attempts: u32) -> Error {
-        let memory = Bytes(self.options.most_blocks as u64 * BLOCK_SIZE);
+        let memory = Bytes::of_blocks(self.options.most_blocks as u64);
         let backlog = Backlog {
             left: much,
             fits: memory,
@@ -282,7 +282,7 @@ impl Cutting<'_> {
             for (number, disk) in self.disks.iter_mut().enumerate() {
                 // The epoch first: what is put to use after the answer has a mark.
                 disk.want_changed()?;
-                copied.0 += disk.ask_free_again()?.0;
+                copied += disk.ask_free_again()?;
                 disk.copy_wanted(number, self.pipeline, &limits, &mut |_| {})?;
             }
             monitor.tell(Event::Note(format!(

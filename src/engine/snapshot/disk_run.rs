@@ -8,9 +8,7 @@ use crate::device::{FreeDoubt, FreeSpace};
 use crate::engine::witness;
 use crate::error::{ErrorKind, Result};
 use crate::format::FilesystemRecord;
-use crate::model::{
-    BLOCK_SIZE, BlockSet, Bytes, DevNumber, Epoch, Extent, Mode, Witness, block_count,
-};
+use crate::model::{BlockSet, Bytes, DevNumber, Epoch, Extent, Mode, Witness, block_count};
 use crate::track::{ChangeCounts, Moment, ProofFailure};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -284,7 +282,7 @@ impl DiskRun {
 
     /// How much is still to be read.
     pub fn wanted_bytes(&self) -> Bytes {
-        Bytes(self.wanted.len() * BLOCK_SIZE)
+        self.wanted.bytes()
     }
 
     /// Has the disk read into these buffers from now on.
@@ -337,7 +335,7 @@ impl DiskRun {
         self.passes += 1;
         self.count(read);
         if limits.deadline.is_some() {
-            self.frozen.0 += read.bytes.0;
+            self.frozen += read.bytes;
         }
         Ok(read.bytes)
     }
@@ -358,7 +356,7 @@ impl DiskRun {
 
     fn count(&mut self, read: ReadStats) {
         self.read.reads += read.reads;
-        self.read.bytes.0 += read.bytes.0;
+        self.read.bytes += read.bytes;
     }
 
     /// Starts an epoch, and wants what changed since the last one too; returns how much is wanted.

@@ -84,7 +84,7 @@ impl Precopy<'_> {
         let begun = Instant::now();
         let mut done = Bytes(0);
         let mut progress = |bytes: Bytes| {
-            done.0 += bytes.0;
+            done += bytes;
             monitor.tell(Event::Progress { done, total });
         };
         let stop = || monitor.check();
@@ -95,13 +95,13 @@ impl Precopy<'_> {
         let mut read = Bytes(0);
         for (number, disk) in self.disks.iter_mut().enumerate() {
             let copied = disk.copy_wanted(number, self.pipeline, &limits, &mut progress)?;
-            read.0 += copied.0;
+            read += copied;
         }
         let took = begun.elapsed();
         let mut left = Bytes(0);
         for disk in self.disks.iter_mut() {
             disk.want_changed()?;
-            left.0 += disk.ask_free_after_discards()?.0;
+            left += disk.ask_free_after_discards()?;
         }
         log.add(read, took, left);
         Ok(left)

@@ -7,8 +7,7 @@ use super::cut::Cut;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{DiskRecord, FREE_RULES, HookRecords, IndexRef, Manifest, VERSION};
 use crate::model::{
-    BLOCK_SIZE, BlockIndex, Bytes, Content, DevNumber, Level, Mode, ObjectId, Run, RunMap,
-    SnapshotId, block_count,
+    Bytes, Content, DevNumber, Level, Mode, ObjectId, Run, RunMap, SnapshotId, block_count,
 };
 use crate::store::Draft;
 use jiff::Timestamp;
@@ -102,10 +101,9 @@ fn disk_record(disk: CapturedDisk, level: Level, draft: &Draft) -> Result<DiskRe
     // Over what an earlier attempt captured: what is free now was not read again, and may have
     // changed.
     for range in disk.free.ranges(u64::MAX) {
-        let (start, count) = (BlockIndex(range.start), range.end - range.start);
         delta.insert(Run {
-            start,
-            count,
+            start: range.start,
+            count: range.count(),
             content: Content::Free,
         });
     }
@@ -144,7 +142,7 @@ fn disk_record(disk: CapturedDisk, level: Level, draft: &Draft) -> Result<DiskRe
         changed_bytes: changed,
         stored_bytes: disk.stored.stored,
         frozen_bytes: disk.frozen,
-        free_skipped_bytes: Bytes(disk.free.len() * BLOCK_SIZE),
+        free_skipped_bytes: disk.free.bytes(),
         free_rules: FREE_RULES,
         filesystems: disk.filesystems,
         index,
@@ -154,7 +152,7 @@ fn disk_record(disk: CapturedDisk, level: Level, draft: &Draft) -> Result<DiskRe
 }
 
 fn bytes_of(map: &RunMap) -> Bytes {
-    Bytes(map.iter().map(|run| run.count * BLOCK_SIZE).sum())
+    map.iter().map(|run| run.bytes()).sum()
 }
 
 fn base(map: &RunMap, blocks: u64, draft: &Draft) -> Result<Vec<IndexRef>> {
@@ -184,10 +182,10 @@ fn differences(new: &RunMap, old: &RunMap) -> RunMap {
     let mut delta = RunMap::new();
     for run in new.iter() {
         delta.insert(run);
-        for known in old.iter_range(run.start.0..run.end()) {
-            let same = new.iter_range(known.start.0..known.end()).next();
+        for known in old.iter_range(run.blocks()) {
+            let same = new.iter_range(known.blocks()).next();
             if same.is_some_and(|same| same.content == known.content) {
-                delta.remove(known.start.0..known.end());
+                delta.remove(known.blocks());
             }
         }
     }

@@ -8,7 +8,7 @@ use crate::device::read::Limits;
 use crate::engine::monitor::Monitor;
 use crate::engine::random::random;
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{BLOCK_SIZE, BlockIndex, BlockSet, Bytes, Content, Mode, ObjectId};
+use crate::model::{BlockIndex, BlockSet, Content, Mode, ObjectId};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -177,7 +177,7 @@ pub fn loss(disk: &DiskRun) -> Option<String> {
              run `stillpoint verify --all`",
             disk.name(),
             what.join("; "),
-            Bytes(lost.blocks.len() * BLOCK_SIZE)
+            lost.blocks.bytes()
         )
     })
 }

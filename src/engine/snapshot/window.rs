@@ -51,7 +51,7 @@ impl Window {
     pub fn fill(&mut self, disks: &mut [DiskRun], limits: &Limits<'_>) -> Result<Filled> {
         let needed = self.needed(disks);
         if needed > self.pool.count() as u64 {
-            return Ok(Filled::TooMuch(Bytes(needed * BLOCK_SIZE)));
+            return Ok(Filled::TooMuch(Bytes::of_blocks(needed)));
         }
         let mut sum = Bytes(0);
         for (number, disk) in disks.iter_mut().enumerate() {
@@ -59,14 +59,14 @@ impl Window {
                 continue;
             }
             for block in disk.wanted().ranges(1) {
-                self.copies.remove(&(number, block.start));
+                self.copies.remove(&(number, block.start.0));
             }
             let copies = &mut self.copies;
             let read = disk.read_wanted(1, limits, &mut |extent, buffer| {
                 copies.insert((number, extent.offset.block().0), (extent, buffer));
                 Ok(())
             });
-            sum.0 += read?.0;
+            sum += read?;
         }
         Ok(Filled::Read(sum))
     }
@@ -81,7 +81,7 @@ impl Window {
         let mut needed = self.copies.len() as u64;
         for (number, disk) in disks.iter().enumerate() {
             let again = disk.wanted().ranges(1);
-            let again = again.filter(|block| self.copies.contains_key(&(number, block.start)));
+            let again = again.filter(|block| self.copies.contains_key(&(number, block.start.0)));
             needed += disk.wanted().len() - again.count() as u64;
         }
         needed

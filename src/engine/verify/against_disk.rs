@@ -48,7 +48,7 @@ impl Parts {
     fn of(blocks: &BlockSet, size: Bytes) -> Self {
         let ranges = blocks.ranges(u64::MAX).take(MAX_PLACES);
         Self {
-            bytes: Bytes(blocks.len() * BLOCK_SIZE),
+            bytes: blocks.bytes(),
             first: ranges.map(|range| Extent::of_blocks(range, size)).collect(),
         }
     }
@@ -170,7 +170,7 @@ impl Comparing<'_> {
         };
         let mut all = BlockSet::from_range(0..block_count(size));
         all.remove(&baseline.lost().blocks);
-        let total = Bytes(all.len() * BLOCK_SIZE);
+        let total = all.bytes();
         let progress = |done| self.monitor.tell(Event::Progress { done, total });
         let mut found = live.differing(&all, &progress)?;
         let written = written_since(&mut changes, since)?;
@@ -206,11 +206,11 @@ impl Comparing<'_> {
             disk: self.record.identity.name.clone(),
             device: name.to_owned(),
             compared: total,
-            changed: Bytes(changed * BLOCK_SIZE),
-            free: Bytes(free * BLOCK_SIZE),
+            changed: Bytes::of_blocks(changed),
+            free: Bytes::of_blocks(free),
             wrong: Parts::of(&wrong, size),
             unknown: Parts::of(&unknown, size),
-            lost: Bytes(baseline.lost().blocks.len() * BLOCK_SIZE),
+            lost: baseline.lost().blocks.bytes(),
             unproven,
         })
     }
@@ -312,7 +312,7 @@ impl LiveDisk<'_> {
                     _ => {}
                 }
             }
-            done.0 += extent.length.0;
+            done += extent.length;
             progress(done);
             Ok(())
         })?;

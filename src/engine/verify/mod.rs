@@ -356,7 +356,7 @@ impl LostPlaces<'_> {
                 let block = BlockIndex(run.start.0 + n);
                 let length = block_len(block, size);
                 if damaged.has_lost(slot) || self.length_of(segment, slot)? != Some(length) {
-                    lose(&mut broken, Extent::of_blocks(block.0..block.0 + 1, size));
+                    lose(&mut broken, Extent::of_blocks(block, size));
                 }
             }
             if broken.lost > before {
@@ -392,10 +392,10 @@ impl LostPlaces<'_> {
 
 /// Adds a place to what is lost.
 fn lose(broken: &mut Broken, place: Extent) {
-    broken.lost.0 += place.length.0;
+    broken.lost += place.length;
     let listed = broken.places.len();
     match broken.places.last_mut() {
-        Some(last) if last.end() == place.offset => last.length.0 += place.length.0,
+        Some(last) if last.end() == place.offset => last.length += place.length,
         _ if listed < MAX_PLACES => broken.places.push(place),
         _ => {}
     }
