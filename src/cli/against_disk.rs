@@ -1,4 +1,4 @@
-//! `verify --against-disk`: a snapshot beside the disk that it was taken of.
+//! `verify --against-disk`: compares a snapshot with the disks that it was taken of.
 
 use super::args::{Common, VerifyArgs};
 use super::context;

@@ -1,5 +1,5 @@
-//! Before something is overwritten: `--yes`, or a question on the terminal. Where nobody can answer
-//! it is refused.
+//! Asks before something is overwritten: `--yes` confirms it, or the user does on the terminal.
+//! Where nobody can be asked, the restore is refused.
 
 use super::output::write_patiently;
 use super::progress::ProgressDisplay;
@@ -13,9 +13,9 @@ use std::io::IsTerminal;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-/// How long a terminal that shows nothing is waited for.
+/// How long to wait for a terminal that takes no output.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How often a signal is looked for while nobody answers, milliseconds.
+/// How often to look for a signal while the user has not answered, in milliseconds.
 const TICK: u8 = 200;
 
 /// Shows progress, and asks.

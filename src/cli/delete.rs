@@ -1,4 +1,4 @@
-//! `delete`: snapshots cease to exist.
+//! `delete`: removes snapshots from a vault.
 
 use super::args::{Common, DeleteArgs};
 use super::context;
@@ -10,7 +10,7 @@ use crate::report::{self, Report};
 
 pub fn run(args: &DeleteArgs, common: &Common, progress: &ProgressDisplay) -> Result<Report> {
     let vault = context::open_vault(common)?;
-    // All are found before one is deleted.
+    // Find all of them before any is deleted: a wrong name deletes nothing.
     let snapshots = args
         .ids
         .iter()

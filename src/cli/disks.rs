@@ -16,10 +16,10 @@ pub fn run(common: &Common) -> Result<Report> {
     let layout = HostLayout::scan()?;
     let tracked = match Tracker::open(&common.places()?.pins) {
         Ok(Some(tracker)) => tracker.disks().unwrap_or_default(),
-        // Not root, or no BPF: nothing is tracked that could be shown.
+        // Without root or BPF there is no tracking to show.
         Ok(None) | Err(_) => Vec::new(),
     };
-    // A vault that is not mounted does not keep the disks from being listed.
+    // The disks are listed even if the vault cannot be read.
     let (last, unknown) = match last_snapshots(common, &layout) {
         Ok(last) => (last, None),
         Err(error) => (HashMap::new(), Some(error)),
@@ -32,8 +32,7 @@ pub fn run(common: &Common) -> Result<Report> {
     }))
 }
 
-/// The newest snapshot of each of these disks, when a vault is named: the one that the next would
-/// build on.
+/// The newest snapshot of each disk, which the next one would build on. Empty without a vault.
 fn last_snapshots(common: &Common, layout: &HostLayout) -> Result<HashMap<DevNumber, SnapshotId>> {
     if common.vault.as_deref().is_none_or(str::is_empty) {
         return Ok(HashMap::new());

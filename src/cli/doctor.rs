@@ -14,8 +14,7 @@ use crate::track::{obstacles, uncounted, unwatched};
 use nix::sys::statvfs::statvfs;
 use nix::unistd::{AccessFlags, access};
 
-/// With less room than this a vault is as good as full: what a run has on its way at a time, and
-/// some.
+/// A vault with less free space than this is as good as full: a run has nearly as much in flight.
 const LITTLE: Bytes = Bytes(256 << 20);
 const OWN_DISK: &str = "put the vault on a disk of its own: on one of a snapshot it would be lost \
                         with it";
@@ -23,7 +22,7 @@ const OWN_DISK: &str = "put the vault on a disk of its own: on one of a snapshot
 pub fn run(args: &DoctorArgs, common: &Common) -> Result<Report> {
     let mut found = Checkup::default();
     for finding in HostChecks::gather(&Host::here())?.findings() {
-        // Snapshots mount it where it is missing.
+        // A snapshot mounts it where it is missing.
         let ok = finding.ok || finding.name == "bpf filesystem";
         found.add(finding.name, &finding.value, ok, finding.remedy);
     }
@@ -63,7 +62,7 @@ fn add_tracking(found: &mut Checkup) {
     }
 }
 
-/// What a freeze would meet.
+/// Adds what a freeze would meet.
 fn add_look(found: &mut Checkup, common: &Common) -> Result<()> {
     match check_freezing(&common.places()?) {
         Ok(all) => {
@@ -80,7 +79,7 @@ fn add_look(found: &mut Checkup, common: &Common) -> Result<()> {
     Ok(())
 }
 
-/// Whether the vault that is set can be reached, written to, and has room; and where it lies.
+/// Adds whether the vault can be read and written to, how much room it has, and where it lies.
 fn add_vault(found: &mut Checkup, common: &Common) {
     let vault = match context::open_vault(common) {
         Ok(vault) => vault,

@@ -12,8 +12,9 @@ use crate::sys::machine::host_name;
 /// Most snapshots of doubtful time that are named with `latest`; `list` names all.
 const MOST_DOUBTS: usize = 3;
 
-/// The snapshot that a user means: an ID, the start of one, or `latest`; with disks, the newest
-/// that has them. What is doubtful about its place in time is told.
+/// Finds the snapshot that a user means: an ID, the start of one, or `latest`. With disks, `latest`
+/// is the newest that has all of them. The monitor gets a warning of each snapshot whose time is
+/// doubtful.
 pub fn find_snapshot(
     vault: &Vault,
     text: &str,
@@ -31,8 +32,8 @@ pub fn find_snapshot(
     newest_with(vault, &history.order, disks)
 }
 
-/// The disk of that name, or the only one. Where there is none of that name, the hint names the
-/// newest snapshot that has one.
+/// Finds the disk of that name, or the only disk. Where there is none of that name, the hint names
+/// the newest snapshot that has one.
 pub fn find_disk<'m>(
     vault: &Vault,
     manifest: &'m Manifest,
@@ -56,7 +57,7 @@ fn with_newest(vault: &Vault, manifest: &Manifest, name: &str, error: Error) -> 
     }
 }
 
-/// Of the same host: another's disk of that name is another disk.
+/// The newest snapshot of this host that has the disk: on another host that name is another disk.
 fn newest(vault: &Vault, host: &str, name: &str) -> Option<SnapshotId> {
     let all = vault.snapshots_of(host).ok()?;
     let order = History::read(vault, &all, &signals::check).ok()?.order;
@@ -68,7 +69,7 @@ fn newest(vault: &Vault, host: &str, name: &str) -> Option<SnapshotId> {
 /// of kind `NotFound`.
 fn newest_with(vault: &Vault, oldest_first: &[SnapshotRef], disks: &[&str]) -> Result<SnapshotRef> {
     let newest = oldest_first.last().ok_or_else(|| {
-        // Deleted this very moment.
+        // The last one was deleted a moment ago.
         Error::new(
             ErrorKind::NotFound,
             "there is no snapshot of this host any more",

@@ -9,7 +9,7 @@ use crate::report::list::Listing;
 use crate::store::{Dated, Vault};
 use std::collections::BTreeSet;
 
-/// Most names of disks that a hint tells.
+/// Most names of disks in a hint.
 const MOST_NAMES: usize = 16;
 
 pub fn run(args: &ListArgs, common: &Common) -> Result<Report> {
@@ -22,7 +22,7 @@ pub fn run(args: &ListArgs, common: &Common) -> Result<Report> {
     };
     let mut listing = Listing::new(common.json);
     let mut there = There::default();
-    // The newest first, more or less: should not all have room, these have.
+    // Newest first, about: if not all documents have room, the newest do.
     snapshots.reverse();
     for (snapshot, manifest) in vault.manifests(snapshots) {
         signals::check()?;
@@ -34,7 +34,7 @@ pub fn run(args: &ListArgs, common: &Common) -> Result<Report> {
                     listing.show(&manifest);
                 }
             }
-            // Deleted while this was listing.
+            // It was deleted meanwhile.
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) if error.kind() == ErrorKind::Damaged => {
                 listing.damaged(snapshot.id, error);
@@ -55,7 +55,7 @@ fn fits(manifest: &Manifest, args: &ListArgs, tags: &[(String, String)]) -> bool
             .all(|(key, value)| manifest.tags.get(key) == Some(value))
 }
 
-/// Whether it has the disk that was named, or none was.
+/// Whether the snapshot has the disk that was named, if one was.
 fn has_disk(manifest: &Manifest, args: &ListArgs) -> bool {
     let disk = args
         .disk
@@ -68,7 +68,7 @@ fn has_disk(manifest: &Manifest, args: &ListArgs) -> bool {
     })
 }
 
-/// Which disks the snapshots have, whether they fit or not.
+/// The disks of all snapshots, listed or not.
 #[derive(Default)]
 struct There {
     /// The first names.
@@ -88,7 +88,7 @@ impl There {
         }
     }
 
-    /// A disk that no snapshot has is a wrong name, and so is a host without snapshots.
+    /// Refuses a disk that no snapshot has, and a host without snapshots: the name is wrong.
     fn check(&self, args: &ListArgs, vault: &Vault) -> Result<()> {
         let location = vault.location();
         match (&args.disk, &args.host) {

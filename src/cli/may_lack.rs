@@ -1,4 +1,4 @@
-//! Names the snapshots of earlier versions that may lack blocks, where somebody relies on them.
+//! Warns of snapshots of earlier versions that may lack blocks, where a user relies on them.
 
 use super::signals;
 use crate::engine::{FreeTrace, may_lack, may_lack_of_all};
@@ -8,17 +8,17 @@ use crate::model::SnapshotId;
 use crate::report::Report;
 use crate::store::{SnapshotRef, Vault};
 
-/// Most of them that are named one by one.
+/// Most snapshots that are named one by one.
 const MOST_NAMED: usize = 5;
 
-/// Warns of those among many.
+/// Warns of those among these snapshots.
 pub fn warn(vault: &Vault, snapshots: &[SnapshotRef], report: &mut Report) -> Result<()> {
     let mut traces = Vec::new();
     for (_, manifest) in vault.manifests(snapshots.to_vec()) {
         signals::check()?;
         match manifest {
             Ok(manifest) => traces.push(FreeTrace::of(&manifest)),
-            // What cannot be read is reported elsewhere.
+            // The caller reports what cannot be read.
             Err(error) if error.kind() == ErrorKind::Io => return Err(error),
             Err(_) => {}
         }
@@ -36,7 +36,7 @@ pub fn warn(vault: &Vault, snapshots: &[SnapshotRef], report: &mut Report) -> Re
     Ok(())
 }
 
-/// Warns of one, before it is relied on.
+/// Warns if this snapshot may lack blocks.
 pub fn warn_of_one(vault: &Vault, manifest: &Manifest, report: &mut Report) {
     let mut find = |id: SnapshotId| {
         let found = vault.find(&id.to_string()).ok()?;

@@ -45,7 +45,7 @@ use std::time::Duration;
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
-    // Not for users, and before anything else is set up: see there.
+    // Helper processes of a run, not for users. Each needs a process with nothing set up.
     let hidden = std::env::args_os().nth(1).unwrap_or_default();
     if hidden == GUARDIAN_COMMAND {
         return guardian_main();
@@ -63,7 +63,7 @@ pub fn main() -> ExitCode {
         Ok(line) => line,
         Err(error) => return usage::refused(&error),
     };
-    // Before any thread, which would keep what was inherited.
+    // Before any thread starts: a thread would keep inherited descriptors open.
     let watched = signals::watch(line.common.as_job.is_some());
     let settle = |id| job::settle(id, &line.command, &line.common);
     let settled = match line.common.as_job.map(settle).transpose() {
@@ -86,7 +86,7 @@ pub fn main() -> ExitCode {
     code
 }
 
-/// How long the answer waits for a reader. What is started by `--detach` goes on without it.
+/// How long the report waits for a reader. The starter of a detached job must return soon.
 fn patience(line: &CommandLine) -> Duration {
     match line.command.job() {
         Some((_, true)) => Duration::from_secs(1),
@@ -94,20 +94,26 @@ fn patience(line: &CommandLine) -> Duration {
     }
 }
 
-/// Runs the command: as a job, if it is of that sort.
+/// Runs the command, after thawing what dead runs left frozen.
 fn work(line: &CommandLine, warnings: &[String], progress: &ProgressDisplay) -> Result<Report> {
-    // Of a job that goes on by itself, that is for the job: a thaw may wait in the kernel.
+    // With `--detach`, the job does this itself: a thaw can block in the kernel, and the starter
+    // must return at once.
     let only_starts = line.common.as_job.is_none() && line.command.job().is_some_and(|job| job.1);
     let thawed = match line.command {
         Command::Snapshot(_) if !only_starts => thaw::before_a_run(&line.common, progress),
         _ => Vec::new(),
     };
-    let mut outcome = attend(line, warnings, progress)?;
+    let mut outcome = run_or_start(line, warnings, progress)?;
     thawed.iter().for_each(|warning| outcome.warn(warning));
     Ok(outcome)
 }
 
-fn attend(line: &CommandLine, warnings: &[String], progress: &ProgressDisplay) -> Result<Report> {
+/// Runs the command as a job if it is one; with `--detach`, starts the job.
+fn run_or_start(
+    line: &CommandLine,
+    warnings: &[String],
+    progress: &ProgressDisplay,
+) -> Result<Report> {
     let CommandLine { command, common } = line;
     match command.job() {
         Some((_, true)) if common.as_job.is_none() => job::detach(command, common),

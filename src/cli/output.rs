@@ -1,6 +1,6 @@
-//! The last words of a command. Nobody listening, or nobody reading, changes nothing of what was
-//! done, nor of its exit code; where words are cut short in a file, somebody will read them.
-//! Nothing but plain text is ever written: what a terminal would obey leaves as an escape.
+//! The last output of a command. A reader that is gone or does not read changes nothing of what was
+//! done, nor the exit code. A file that got only part of the output does: somebody will read it.
+//! Only plain text is written; control characters are escaped.
 
 use crate::error::{Error, Result};
 use crate::model::clip;
@@ -16,19 +16,19 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-/// How long a reader may keep the last words waiting.
+/// How long a reader may keep the last output waiting.
 pub const PATIENCE: Duration = Duration::from_secs(10);
-/// What a pipe that is ready takes without blocking (`PIPE_BUF`).
+/// Bytes that a pipe takes without blocking once it is ready (`PIPE_BUF`).
 const ATOM: usize = 4096;
 
-/// How the last words are printed.
+/// How the last output is printed.
 #[derive(Clone, Copy, Debug)]
 pub struct PrintOptions {
     /// Prints the document instead of the text.
     pub as_json: bool,
     /// Prints to standard error, as standard output holds something else.
     pub aside: bool,
-    /// How long the reader may keep them waiting.
+    /// How long the reader may keep it waiting.
     pub patience: Duration,
 }
 
@@ -58,25 +58,25 @@ pub fn conclude(result: Result<Report>, options: PrintOptions) -> ExitCode {
     }
 }
 
-/// Tells that an answer is not whole; what was to end well ends below that.
+/// Reports that the output is not whole. Success becomes the code below it.
 fn cut_short(code: u8, errno: Errno) -> ExitCode {
     let why = format!(
         "done, but what it answers could not be written: {}",
         errno.desc()
     );
-    say_last(&verdict(&why), "make room where its output goes");
+    print_last(&verdict(&why), "make room where its output goes");
     exit(below(code))
 }
 
-/// Prints why there is no answer, and gives the exit code.
+/// Prints why the command failed, and returns the exit code.
 pub fn conclude_error(error: &Error, as_json: bool) -> ExitCode {
     if as_json {
         let mut document = document(&json!({"error": report::error::document(error)}));
         document.push('\n');
-        // Its code says that it failed.
+        // If nobody reads it, the exit code still says that it failed.
         let _ = write_patiently(std::io::stdout().as_fd(), &document, PATIENCE);
     } else {
-        say_last(
+        print_last(
             &verdict(&error.to_string()),
             &clip(&report::error::advice(error), report::error::MOST_WORDS),
         );
@@ -84,9 +84,9 @@ pub fn conclude_error(error: &Error, as_json: bool) -> ExitCode {
     exit(code(error.kind()))
 }
 
-/// What went wrong, and what to do next. People read it in that order; elsewhere the verdict is the
-/// last line.
-fn say_last(verdict: &str, hint: &str) {
+/// Prints what went wrong and what to do next. On a terminal they come in that order; elsewhere the
+/// verdict is the last line.
+fn print_last(verdict: &str, hint: &str) {
     let stderr = std::io::stderr();
     let text = match stderr.is_terminal() {
         true => format!("{verdict}\nhint: {hint}\n"),
@@ -95,24 +95,23 @@ fn say_last(verdict: &str, hint: &str) {
     let _ = write_patiently(stderr.as_fd(), &text, PATIENCE);
 }
 
-/// Why there is no answer, in the one line that all that is said ends with: runners keep but the
-/// end.
+/// Why the command failed, as one line. It comes last, as runners keep only the end of the output.
 pub fn verdict(said: &str) -> String {
     let said = clip(said, report::error::MOST_WORDS).replace('\n', " ");
     format!("stillpoint: {}", printable::one_line(&said))
 }
 
-/// A document of JSON, in a line.
+/// A JSON document on one line.
 fn document(value: &Value) -> String {
-    // A value can always be written.
+    // A `Value` always serializes.
     printable::json(value).unwrap_or_default()
 }
 
-/// Writes, but waits for a reader no longer than that; what is left then is lost. All that is said
-/// leaves through here, as plain text.
+/// Writes the text, and waits for the reader no longer than `patience`; what is left then is lost.
+/// All output passes here, and control characters are escaped.
 ///
 /// # Errors
-/// What was to be written was cut short by something else than that nobody reads it.
+/// The text was cut short, and not because its reader is gone or does not read.
 pub fn write_patiently(to: BorrowedFd<'_>, text: &str, patience: Duration) -> Result<(), Errno> {
     let until = Instant::now() + patience;
     let plain = printable::lines(text);
@@ -129,7 +128,7 @@ pub fn write_patiently(to: BorrowedFd<'_>, text: &str, patience: Duration) -> Re
             Ok(count) => rest = &rest[count..],
             Err(Errno::EINTR | Errno::EAGAIN) if !left.is_zero() => {}
             Err(Errno::EPIPE | Errno::EINTR | Errno::EAGAIN) => return Ok(()),
-            // A terminal that has gone.
+            // The terminal is gone.
             Err(Errno::EIO) if !is_file(to) => return Ok(()),
             Err(errno) => return Err(errno),
         }

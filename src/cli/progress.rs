@@ -52,16 +52,17 @@ pub struct ProgressDisplay {
     over: Arc<AtomicBool>,
 }
 
-/// Gives the calling thread a table of descriptors of its own. One that writes to a file may stand
-/// still with the filesystem that this very run has frozen; should the run be killed then, what
-/// the other threads hold is closed all the same, and so the guardian learns of it at once.
-fn have_own_files() {
-    // Where it is forbidden, the guardian's deadline is what is left.
+/// Gives the calling thread a descriptor table of its own. If standard error is a file, this thread
+/// may block in the filesystem that this very run has frozen. If the run is killed then, the
+/// descriptors of the other threads are closed all the same, so that the guardian finds out at
+/// once.
+fn unshare_descriptors() {
+    // Where this is forbidden, the guardian still thaws at its deadline.
     let _ = unshare(CloneFlags::CLONE_FILES);
 }
 
 impl ProgressDisplay {
-    /// Starts to show.
+    /// Starts the thread that shows events.
     pub fn start(common: &Common) -> Self {
         let (events, shown) = bounded(QUEUE);
         let verbosity = Verbosity::of(common);
@@ -72,14 +73,14 @@ impl ProgressDisplay {
             .spawn({
                 let over = Arc::clone(&over);
                 move || {
-                    have_own_files();
+                    unshare_descriptors();
                     drop(alone);
                     show(&shown, verbosity, &over);
                 }
             })
             .ok();
-        // What is opened from here on is not among what it has: a copy that it kept of the end of a
-        // pipe would have whoever reads from that wait for ever. The answer is that it hangs up.
+        // Wait until the thread has its own table (it drops its end then). Otherwise its table
+        // could hold a copy of a pipe that is opened later, whose reader would never see the end.
         let _ = is_alone.recv();
         Self {
             events: Mutex::new(thread.is_some().then_some(events)),
@@ -91,11 +92,11 @@ impl ProgressDisplay {
 
     /// From here on the record of the job gets each event too.
     pub fn attach(&self, record: Arc<dyn Monitor + Send>) {
-        // A run is one job: there is no second.
+        // There is only one: a run is one job.
         let _ = self.record.set(record);
     }
 
-    /// Stops showing; waits a moment for what is still to be written.
+    /// Stops the thread, and waits a moment for what is still to be written.
     pub fn finish(&self) {
         if let Ok(mut events) = self.events.lock() {
             events.take();
@@ -106,7 +107,7 @@ impl ProgressDisplay {
         {
             std::thread::sleep(Duration::from_millis(2));
         }
-        // Whatever still waits would stand behind the verdict.
+        // Anything printed from here on would come after the verdict.
         self.over.store(true, Ordering::Relaxed);
     }
 }
@@ -120,7 +121,7 @@ impl Monitor for ProgressDisplay {
         if let Ok(events) = self.events.lock()
             && let Some(events) = events.as_ref()
         {
-            // A full queue means that nobody reads.
+            // The queue is full when standard error takes no output.
             let _ = events.try_send(event);
         }
     }
@@ -130,7 +131,7 @@ impl Monitor for ProgressDisplay {
     }
 }
 
-/// The event with nothing in it that a terminal would obey: all but what hooks say is of one line.
+/// The event with control characters escaped. All but the output of hooks is made one line.
 fn plain(event: Event) -> Event {
     match event {
         Event::Phase(text) => Event::Phase(one_line(&text).into_owned()),

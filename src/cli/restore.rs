@@ -1,4 +1,4 @@
-//! `restore`: disks come back.
+//! `restore`: writes disks of a snapshot to devices or files.
 
 use super::args::{Common, FormatArg, RestoreArgs};
 use super::confirm::Asking;
@@ -22,8 +22,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-/// Held while targets are looked at before a job says that it runs: they are opened for that alone,
-/// and the restore itself must not find them in use by this.
+/// Held while targets are checked before a detached job says that it runs. The check opens them,
+/// and the restore itself must not find them in use by it.
 static LOOKING: Mutex<()> = Mutex::new(());
 
 pub fn run(args: &RestoreArgs, common: &Common, progress: &ProgressDisplay) -> Result<Report> {
@@ -55,7 +55,7 @@ pub fn to_stdout(args: &RestoreArgs) -> bool {
     args.target.as_deref().is_some_and(is_stdout)
 }
 
-/// What is wrong with the arguments and can be told without asking any disk.
+/// Refuses what is wrong with the arguments and can be seen without asking any disk.
 pub fn check(args: &RestoreArgs, common: &Common) -> Result<()> {
     if !to_stdout(args) {
         return Ok(());
@@ -84,8 +84,8 @@ pub fn check(args: &RestoreArgs, common: &Common) -> Result<()> {
     Ok(())
 }
 
-/// What can be told before it is said that a job has started: the snapshot has those disks, and
-/// their targets may be overwritten.
+/// Checks what a job needs before it is said to have started: the snapshot has the disks, and their
+/// targets may be overwritten.
 pub fn foresee(args: &RestoreArgs, vault: &Vault) -> Result<()> {
     let _alone = LOOKING.lock();
     let nobody = Nobody { yes: args.yes };
@@ -95,7 +95,7 @@ pub fn foresee(args: &RestoreArgs, vault: &Vault) -> Result<()> {
     could_restore(vault, &manifest, &options, &nobody)
 }
 
-/// Nobody is there to be asked.
+/// For a restore that cannot ask anybody.
 struct Nobody {
     yes: bool,
 }

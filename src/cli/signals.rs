@@ -1,5 +1,5 @@
-//! Signals that ask to stop. They are noted; the engine asks at places where it can stop cleanly.
-//! One that the starter has had ignored (`nohup`, `trap ''`) asks for nothing.
+//! Signals that stop a run. The handler only notes them; the engine checks where it can stop
+//! cleanly. A signal that the starter had set to be ignored (`nohup`, `trap ''`) stays ignored.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::process::ignores;
@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 static SIGNAL: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
 
-/// Notes SIGINT, SIGTERM and SIGHUP from here on, but for those that are ignored. `all`: those too;
-/// what was to be ignored was what comes with the starter's session, and this process has its own.
+/// Notes SIGINT, SIGTERM and SIGHUP from here on, except those that are ignored. `all`: those too,
+/// as a detached job has its own session, and what was ignored were the signals of its starter's.
 pub fn watch(all: bool) -> Result<()> {
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         if !all && ignores(signal) {
@@ -26,7 +26,7 @@ pub fn watch(all: bool) -> Result<()> {
     Ok(())
 }
 
-/// An error once one of them has come.
+/// Returns an error once one of them has arrived.
 pub fn check() -> Result<()> {
     match SIGNAL.load(Ordering::Relaxed) {
         0 => Ok(()),

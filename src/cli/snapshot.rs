@@ -1,4 +1,4 @@
-//! `snapshot`: the main job.
+//! `snapshot`: takes a snapshot of disks.
 
 use super::args::{Common, SnapshotArgs, tag};
 use super::context;
@@ -14,14 +14,14 @@ use crate::report::{self, Report};
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-/// What the arguments mean.
+/// What the arguments, the configuration file and the defaults amount to.
 pub struct Checked {
     tags: BTreeMap<String, String>,
     on_busy: OnBusy,
     hooks: HookSettings,
 }
 
-/// What can be refused without looking at any disk; and what the arguments mean.
+/// Refuses what can be refused without looking at any disk.
 pub fn check(args: &SnapshotArgs, common: &Common) -> Result<Checked> {
     context::need_root()?;
     let given = args.hooks.given();

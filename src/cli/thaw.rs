@@ -1,4 +1,4 @@
-//! `thaw`: the emergency exit.
+//! `thaw`: undoes what dead runs left frozen, held or slowed down.
 
 use super::args::Common;
 use super::context;
@@ -13,14 +13,14 @@ use std::path::Path;
 pub fn run(common: &Common) -> Result<Report> {
     context::need_root()?;
     let report = thaw(&common.run_dir)?;
-    // Applications may wait for the filesystems; none may wait for the verdict.
+    // Run the postscripts even if a filesystem could not be thawed.
     let owed = run_pending(&common.run_dir, Path::new("/proc/self/exe"))?;
     report.verdict()?;
     verdict(&owed)?;
     Ok(report::thaw::report(&report, &owed))
 }
 
-/// A failure when applications may still be held.
+/// Returns an error when applications may still be held.
 fn verdict(owed: &PendingReport) -> Result<()> {
     if let Some(one) = owed.postscripts.iter().find(|one| !one.is_done()) {
         return Err(Error::new(ErrorKind::Failed, one.message())
@@ -32,14 +32,14 @@ fn verdict(owed: &PendingReport) -> Result<()> {
     }
 }
 
-/// Thaws what dead runs have left before anything of a new one is written: what it writes first,
-/// the record of its job, may lie on what is frozen. Answers what is to be told.
+/// Thaws what dead runs left frozen, before a new run writes anything: its first write, the record
+/// of its job, may go to a frozen filesystem. Returns the warnings.
 pub fn before_a_run(common: &Common, progress: &ProgressDisplay) -> Vec<String> {
     if context::need_root().is_err() {
-        // Which is refused soon.
+        // The run itself refuses that.
         return Vec::new();
     }
-    // What cannot be looked at here stops the run later, in words.
+    // If the records cannot be read, the run fails later and says why.
     let report = thaw(&common.run_dir).unwrap_or_default();
     let thawed = report.mounts.iter();
     let thawed = thawed.filter(|mount| mount.outcome == MountOutcome::Thawed);

@@ -1,4 +1,4 @@
-//! `track`: noting what changes, without a snapshot.
+//! `track`: starts, stops and shows the tracking of changed blocks.
 
 use super::args::{Common, TrackAction, TrackArgs};
 use super::context;

@@ -1,5 +1,5 @@
-//! What is said when the command line cannot be understood: once, in one sentence, with what would
-//! be understood. It must never show a value from the environment.
+//! Wrong usage: one sentence that says what is wrong, with a hint of what would be right. It must
+//! never show a value from the environment.
 
 use super::args::CommandLine;
 use super::output::{PATIENCE, conclude_error, verdict, write_patiently};
@@ -11,9 +11,9 @@ use std::ffi::OsString;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 
-/// Says what clap has to say; `--help` and `--version` end well.
+/// Prints what clap reports; `--help` and `--version` exit with success.
 pub fn refused(error: &clap::Error) -> ExitCode {
-    // Writing can fail only when nobody listens.
+    // Printing fails only when the reader is gone.
     if !error.use_stderr() {
         let _ = error.print();
         return exit(DONE);
@@ -34,7 +34,7 @@ pub fn refused(error: &clap::Error) -> ExitCode {
     conclude_error(&explained(error, &mut meant), as_json)
 }
 
-/// The same as an error of ours.
+/// Clap's error as one of ours.
 fn explained(error: &clap::Error, meant: &mut Command) -> Error {
     let said = error.render().to_string();
     let (message, hint) = match missing(error, meant) {
@@ -44,7 +44,7 @@ fn explained(error: &clap::Error, meant: &mut Command) -> Error {
     Error::new(ErrorKind::Usage, message).with_hint(hint)
 }
 
-/// What is to be said where nothing was named of what could be named one by one or all together.
+/// The message and hint for a command that takes names or `--all` and got neither.
 fn missing(error: &clap::Error, meant: &Command) -> Option<(String, String)> {
     let lacks = |name: &str| match error.get(ContextKind::InvalidArg) {
         Some(ContextValue::Strings(all)) => all.iter().any(|one| one.starts_with(name)),
@@ -68,8 +68,7 @@ fn missing(error: &clap::Error, meant: &Command) -> Option<(String, String)> {
     Some((message.into(), hint.into()))
 }
 
-/// The command that the words lead to, as far as they name one. What the environment sets is not
-/// known to it.
+/// The command that the words name, or as much of it as they name. It does not see the environment.
 fn meant_by(given: &[OsString]) -> Command {
     let mut command = CommandLine::command();
     command.build();
@@ -85,7 +84,7 @@ fn name(command: &Command) -> &str {
     command.get_bin_name().unwrap_or(command.get_name())
 }
 
-/// Clap's own advice, and what the command takes.
+/// Clap's own tips, and the usage of the command.
 fn hint(said: &str, meant: &mut Command) -> String {
     let tips = said
         .lines()
@@ -97,7 +96,7 @@ fn hint(said: &str, meant: &mut Command) -> String {
     format!("{tips}usage: {usage}; `{name} --help` tells all")
 }
 
-/// The first paragraph of what clap says, as one line.
+/// The first paragraph of clap's message, as one line.
 fn sentence(text: &str) -> String {
     let paragraph = text.lines().take_while(|line| !line.trim().is_empty());
     let words: Vec<&str> = paragraph.flat_map(str::split_whitespace).collect();

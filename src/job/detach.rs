@@ -20,14 +20,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// How long a job waits for its vault, and for what else can be told soon, before it says that it
-/// is there.
+/// How long a job looks ahead (at its vault, for example) before it says that it is there.
 const STEP: Duration = Duration::from_millis(300);
 /// How soon the starter returns, even if the job has not said yet that it runs.
 const RETURN_WITHIN: Duration = Duration::from_millis(900);
-/// The program, also when its file has been replaced meanwhile.
+/// This program, even if its file has been replaced meanwhile.
 const PROGRAM: &str = "/proc/self/exe";
-/// How its control group and scope begin.
+/// The names of its control group and scope begin with this.
 const GROUP: &str = "stillpoint-job-";
 
 /// How a job is started.
@@ -41,8 +40,8 @@ pub struct StartOptions {
     pub args: Vec<OsString>,
 }
 
-/// Starts a process for the job, and waits until its record is there. Returns what the user should
-/// know of it.
+/// Starts a process for the job, and waits until its record is there. Returns warnings for the
+/// user.
 ///
 /// # Errors
 /// There is no job; what it had begun it takes back.
@@ -66,7 +65,7 @@ pub fn start(options: StartOptions) -> Result<Vec<String>> {
             message,
             hint,
         }) => return Err(as_error(&kind, message, hint)),
-        // It takes back what it has begun when it finds that nobody waits for it.
+        // The job takes back what it has begun when it finds the channel closed.
         Err(RecvTimeoutError::Timeout) => return Err(refused(silent(&directory))),
         Err(RecvTimeoutError::Disconnected) | Ok(StartReply::Runs { .. }) => return Err(ended()),
     }
@@ -120,7 +119,7 @@ fn within<T: Send + 'static>(
 /// What a detached process holds until it exits.
 pub struct Settled {
     groups: OwnGroup,
-    /// What the user should know of it.
+    /// Warnings for the user.
     pub warnings: Vec<String>,
 }
 
@@ -143,7 +142,7 @@ pub fn settle(
     foresee: impl FnOnce() -> Result<()> + Send + 'static,
 ) -> Result<Settled> {
     close_from(3).io_context("close what was inherited", Path::new("/proc/self/fd"))?;
-    // Only for those who look at the list of processes.
+    // For people who read the list of processes.
     let _ = nix::sys::prctl::set_name(c"stillpoint-job");
     let mut channel = StartChannel::of_stdin()?;
     // What does not answer is waited for later.
@@ -195,7 +194,7 @@ fn print_to(log: &File) -> Result<()> {
         .io_context("write to", Path::new("the log"))
 }
 
-/// Leaves the control group of the starter, which may be ended with all that is in it.
+/// Leaves the control group of the starter: all that is in it may be killed.
 fn move_out(id: JobId) -> Settled {
     sweep(GROUP);
     let (groups, moved) = OwnGroup::join(&format!("{GROUP}{id}"));

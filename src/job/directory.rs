@@ -1,5 +1,5 @@
-//! The directory that the records stand in. It belongs to its user alone; a record in it is whole
-//! at any moment, also for those who read it while it is written.
+//! The directory of the records. It belongs to its user alone. A reader sees whole records at any
+//! moment, also while one is written.
 
 use super::record::MAX_RECORD;
 use super::{JobId, JobRecord, JobState};
@@ -16,27 +16,27 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// Most names in the directory that are looked at.
+/// Most names in the directory that are read.
 const MAX_ENTRIES: usize = 20_000;
-/// Most bytes of a log that are read: from its end.
+/// Most bytes that are read of a log, from its end.
 pub const MAX_LOG_TAIL: u64 = 4 << 20;
-/// The block by which filesystems give room.
+/// The block size by which filesystems allocate.
 const ROOM: usize = 4096;
-/// Where others keep theirs.
+/// The hint for a directory of another user.
 const AS_ROOT: &str = "run it as root, with sudo for example, or name your own with --job-dir";
 const FILE_MODE: Mode = Mode::from_bits_truncate(0o600);
 
-/// The directory.
+/// A directory of records.
 #[derive(Debug)]
 pub struct JobDirectory {
     fd: OwnedFd,
     path: PathBuf,
 }
 
-/// What is in it.
+/// What the directory holds.
 #[derive(Debug, Default)]
 pub(super) struct Entries {
-    /// Those that have a record, oldest first.
+    /// The jobs that have a record, oldest first.
     pub(super) jobs: Vec<JobId>,
     /// Logs without a record, and records that were never finished.
     pub(super) leftovers: Vec<String>,
@@ -45,21 +45,21 @@ pub(super) struct Entries {
 /// The end of a job's log.
 #[derive(Debug)]
 pub struct JobLog {
-    /// The bytes.
+    /// Its last bytes.
     pub tail: Vec<u8>,
-    /// How many are before them.
+    /// How many bytes come before them.
     pub skipped: u64,
 }
 
 impl JobDirectory {
-    /// Opens it, and makes it where it is missing.
+    /// Opens the directory at `path`, and makes it where it is missing.
     ///
     /// # Errors
-    /// It cannot be made, or is not of this user alone.
+    /// It cannot be made, or does not belong to this user alone.
     pub fn make(path: &Path) -> Result<Self> {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
         match made {
-            // Looked at more closely below.
+            // `open` checks it.
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
             other => other
                 .io_context("make the job directory", path)
@@ -70,7 +70,7 @@ impl JobDirectory {
         Self::open(path)
     }
 
-    /// Opens it.
+    /// Opens the directory at `path`.
     ///
     /// # Errors
     /// `NotFound` when there is none; `Unsupported` when it is a symlink, another user's, or others
@@ -112,11 +112,11 @@ impl JobDirectory {
         &self.path
     }
 
-    /// Writes a record; readers see the one before or this one. `durable`: it shall outlast a power
-    /// cut. One writer a job.
+    /// Writes a record; readers see the one before or this one. `durable`: it must outlast a power
+    /// cut. A job has one writer at a time.
     ///
     /// # Errors
-    /// As those of the filesystem; what stood there stays.
+    /// Those of the filesystem; the record before is untouched.
     pub fn write(&self, record: &JobRecord, durable: bool) -> Result<()> {
         let bytes = record.encode()?;
         let (name, aside) = (file_name(record.job), format!(".{}.tmp", record.job));
@@ -135,7 +135,7 @@ impl JobDirectory {
     }
 
     fn write_aside(&self, aside: &str, bytes: &[u8], durable: bool) -> std::io::Result<()> {
-        // Left by a writer that was killed.
+        // A writer that was killed may have left it.
         self.remove_file(aside);
         let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
         let fd = openat(&self.fd, aside, flags | OFlag::O_NOFOLLOW, FILE_MODE)?;
@@ -147,11 +147,11 @@ impl JobDirectory {
         Ok(())
     }
 
-    /// Writes how a job ended over its old record, for where there is no room for a new one: the
-    /// short form, into blocks that the file has already.
+    /// Writes how a job ended over its old record, where there is no room for a new file: the short
+    /// form, into blocks that the file has already.
     ///
     /// # Errors
-    /// As those of the filesystem.
+    /// Those of the filesystem.
     pub fn write_in_place(&self, record: &JobRecord) -> Result<()> {
         let opened = plain::open_at(&self.fd, &file_name(record.job), OFlag::O_WRONLY);
         let done = opened.and_then(|file| {
@@ -165,7 +165,7 @@ impl JobDirectory {
         done.io_context("write over a job's record in", &self.path)
     }
 
-    /// The record of a job as it stands there.
+    /// Reads the record of a job.
     ///
     /// # Errors
     /// `NotFound`; or it is too long, no file, or cannot be understood.
@@ -182,7 +182,8 @@ impl JobDirectory {
         JobRecord::decode(&bytes, id)
     }
 
-    /// The same, and [`JobState::Died`] when its process is gone without having written an end.
+    /// Reads the record of a job. Its state is [`JobState::Died`] when its process is gone and has
+    /// not recorded how it ended.
     ///
     /// # Errors
     /// As [`JobDirectory::read`].
@@ -191,7 +192,7 @@ impl JobDirectory {
         if record.state.is_end() || record.process.is_alive() {
             return Ok(record);
         }
-        // It may have written its end between our reading and its own: read once more.
+        // The job may have ended between the two: read once more.
         let mut record = self.read(id)?;
         if !record.state.is_end() {
             record.state = JobState::Died;
@@ -207,7 +208,7 @@ impl JobDirectory {
         Ok(self.entries()?.jobs)
     }
 
-    /// The job that `text` means: a name, the start of just one, or `latest`.
+    /// Finds the job that `text` means: its name, the start of just one name, or `latest`.
     ///
     /// # Errors
     /// `NotFound` for none, `Usage` for several.
@@ -237,7 +238,7 @@ impl JobDirectory {
     /// Makes the log of a job, for its owner alone.
     ///
     /// # Errors
-    /// As those of the filesystem.
+    /// Those of the filesystem.
     pub fn create_log(&self, id: JobId) -> Result<File> {
         let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_APPEND;
         let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
@@ -250,7 +251,7 @@ impl JobDirectory {
     /// The last bytes of a job's log, [`MAX_LOG_TAIL`] at most.
     ///
     /// # Errors
-    /// `NotFound` when it has none: its words went to its starter.
+    /// `NotFound` when it has none: only detached jobs have one.
     pub fn log(&self, id: JobId, most: u64) -> Result<JobLog> {
         let file = self.open_file(&log_name(id))?;
         let length = file
@@ -264,7 +265,7 @@ impl JobDirectory {
         Ok(JobLog { tail, skipped })
     }
 
-    /// Removes what is known of a job; answers whether its record is gone.
+    /// Removes the log and the record of a job. Returns whether the record was removed.
     pub fn remove(&self, id: JobId) -> bool {
         self.remove_file(&log_name(id));
         self.remove_file(&file_name(id))
@@ -306,7 +307,7 @@ impl JobDirectory {
         Ok(found)
     }
 
-    /// When a file was written last.
+    /// When a file was last written to.
     pub(super) fn changed(&self, stem: &str, ending: &str) -> Option<SystemTime> {
         let dot = if ending.is_empty() { "" } else { "." };
         let here = format!("/proc/self/fd/{}/{stem}{dot}{ending}", self.fd.as_raw_fd());

@@ -1,6 +1,6 @@
-//! Jobs: what is known of a run while it goes on and when it has ended, one file each in a
-//! directory of this host. A record tells; nothing is ever decided by it that could lose data, and
-//! what stands in the directory is believed no more than any other file.
+//! Jobs: a run with a record, a file in a directory of this host that says how far the run is and
+//! how it ended. A record only informs: nothing that could lose data is ever decided by it, and the
+//! directory's contents are trusted no more than any other file's.
 
 mod detach;
 mod directory;
@@ -24,5 +24,5 @@ pub use record::{JobProgress, JobRecord, JobState, MAX_WARNINGS};
 pub use updates::JobEnd;
 pub use writer::{RECORD_WRITER_COMMAND, record_writer_main};
 
-/// Where root's jobs are unless told otherwise.
+/// The directory of root's records, unless another is named.
 pub const DEFAULT_DIRECTORY: &str = "/var/lib/stillpoint/jobs";

@@ -1,5 +1,5 @@
-//! The process that works on a job, told from a later one with the same pid and from one of another
-//! boot. A signal goes to that process or to none.
+//! The process that works on a job. It is told apart from a later one with the same pid, and from
+//! one of another boot, so that a signal reaches that process or none.
 
 use crate::error::Result;
 use crate::helper::ProcessStamp;

@@ -1,4 +1,4 @@
-//! Which records go. Never one whose process still runs.
+//! Removes old records. It must never remove one whose process still runs.
 
 use super::directory::JobDirectory;
 use crate::error::Result;
@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 pub struct Keep {
     /// Records that were written to within this time.
     pub age: Duration,
-    /// At most so many, the newest.
+    /// The newest records, this many at most.
     pub count: usize,
 }
 
@@ -24,8 +24,8 @@ impl Default for Keep {
 }
 
 impl JobDirectory {
-    /// Removes records, with their logs, that are too old or too many; and what writers that were
-    /// killed have left. Answers how many records went.
+    /// Removes records that are too old or too many, with their logs, and the temporary files of
+    /// writers that were killed. Returns how many records it removed.
     ///
     /// # Errors
     /// The directory cannot be listed; what cannot be removed stays.
@@ -44,7 +44,7 @@ impl JobDirectory {
             }
             let gone = match self.look(*id) {
                 Ok(record) => record.state.is_end(),
-                // What cannot be read may be the live record of a newer version.
+                // One that cannot be read may be the live record of a newer version.
                 Err(_) => old(changed),
             };
             if gone && self.remove(*id) {

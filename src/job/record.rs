@@ -1,4 +1,4 @@
-//! The record of a job: what it is, how far it is, how it ended. It must never hold a secret, nor
+//! The record of a job: what it does, how far it is, how it ended. It must never hold a secret, nor
 //! grow without bound.
 
 use super::{JobId, JobProcess};
@@ -12,11 +12,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fmt;
 
-/// The only version there is.
+/// The only version so far.
 const VERSION: u32 = 1;
-/// No record is longer.
+/// Longest record, in bytes.
 pub(super) const MAX_RECORD: usize = 2 << 20;
-/// A longer result is left out: half of the record's room.
+/// Longest result, in bytes: half of the record. A longer one is left out.
 const MAX_RESULT: usize = 1 << 20;
 /// Most values in a record: a result of [`MAX_RESULT`] bytes holds fewer.
 const MAX_VALUES: usize = 1 << 20;
@@ -26,34 +26,35 @@ pub const MAX_WARNINGS: usize = 64;
 const MAX_LINE: usize = 1000;
 /// Most arguments that are kept.
 const MAX_ARGS: usize = 256;
-/// Most bytes of the answer in words.
+/// Most bytes of what the command reported as text.
 const MAX_TEXT: usize = 16 << 10;
 
 /// How far a job has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JobState {
-    /// It was asked for; its process has not begun.
+    /// Its process has not begun to work.
     Starting,
     /// It is being worked on.
     Running,
-    /// It ended with an answer: exit code 0, 3 or 4.
+    /// It ended with a report: exit code 0, 3 or 4.
     Done,
     /// It ended with an error.
     Failed,
     /// It was stopped by a signal and has cleaned up.
     Cancelled,
-    /// Its process is gone and has not said how it ended. Found out by the reader, never written.
+    /// Its process is gone and has not recorded how it ended. A reader finds that out; it is never
+    /// written.
     Died,
 }
 
 impl JobState {
-    /// Whether nothing more will happen.
+    /// Whether the job has ended.
     pub fn is_end(self) -> bool {
         !matches!(self, Self::Starting | Self::Running)
     }
 
-    /// The word used in JSON.
+    /// The word for it in JSON.
     pub fn name(self) -> &'static str {
         match self {
             Self::Starting => "starting",
@@ -88,7 +89,7 @@ pub struct JobRecord {
     pub version: u32,
     /// Its name.
     pub job: JobId,
-    /// The command's word: `snapshot`.
+    /// The command's name: `snapshot`.
     pub command: String,
     /// What it was started with, without secrets.
     pub args: Vec<String>,
@@ -102,29 +103,30 @@ pub struct JobRecord {
     pub phase: String,
     /// How much of that is done.
     pub progress: Option<JobProgress>,
-    /// Who works on it.
+    /// The process that works on it.
     #[serde(flatten)]
     pub process: JobProcess,
     /// When it began.
     pub started: Timestamp,
-    /// When this was written.
+    /// When the record was written.
     pub updated: Timestamp,
     /// When it ended.
     pub ended: Option<Timestamp>,
-    /// How its process ended.
+    /// The exit code of its process.
     pub exit_code: Option<u8>,
-    /// The document that the command answered with.
+    /// The document that the command reported.
     pub result: Option<Value>,
-    /// The same in words.
+    /// The same as text.
     pub text: Option<String>,
-    /// Why there is no answer: `kind`, `message`, `hint`.
+    /// Why it failed: `kind`, `message`, `hint`.
     pub error: Option<Value>,
-    /// What was warned of, at most [`MAX_WARNINGS`].
+    /// The warnings, at most [`MAX_WARNINGS`].
     pub warnings: Vec<String>,
 }
 
 impl JobRecord {
-    /// Of a job that starts now, worked on by `process`. `args` are those after the program's name.
+    /// The first record of a job that `process` works on from now on. `args` are those after the
+    /// program's name.
     pub fn new(job: JobId, process: JobProcess, command: &str, args: &[String]) -> Self {
         let now = Timestamp::now();
         Self {
@@ -149,7 +151,7 @@ impl JobRecord {
         }
     }
 
-    /// The bytes to write. What is too long is cut or left out, and said so.
+    /// The bytes to write. What is too long is cut or left out, and a warning says so.
     pub(super) fn encode(&self) -> Result<Vec<u8>> {
         let mut record = self.clone();
         record.phase = clip(&record.phase, MAX_LINE);
@@ -169,13 +171,14 @@ impl JobRecord {
                     .push("the answer was too long to be kept here".into());
             }
         }
-        // Who looks at it with a pager sees escapes.
+        // Control characters are escaped: people open these files in a pager.
         json(&record).map(String::into_bytes).map_err(|error| {
             Error::new(ErrorKind::Failed, "cannot write a job's record").with_source(error)
         })
     }
 
-    /// The end of it alone, in no more than `room` bytes, for where there is no room for more.
+    /// The record without all but how the job ended, in `room` bytes: where there is no space for
+    /// more.
     pub(super) fn encode_short(&self, room: usize) -> Option<Vec<u8>> {
         let short = Self {
             args: Vec::new(),
@@ -192,14 +195,14 @@ impl JobRecord {
         [short, bare].iter().find_map(|record| {
             let mut bytes = json(record).ok()?.into_bytes();
             (bytes.len() <= room).then(|| {
-                // What stood there before is overwritten to its end.
+                // Fill the room, so that nothing of the old record is left.
                 bytes.resize(room, b' ');
                 bytes
             })
         })
     }
 
-    /// Reads the record that stands under the name `job`.
+    /// Decodes the record of `job`.
     pub(super) fn decode(bytes: &[u8], job: JobId) -> Result<Self> {
         let wrong = |what: &str| {
             let what = format!("the record of job {job} {what}");
@@ -217,8 +220,8 @@ impl JobRecord {
     }
 }
 
-/// An argument without what could be a secret: the user part of an address, and what is given to a
-/// flag that sounds like one.
+/// The argument without what could be a secret: the user part of a URL, and the value of a flag
+/// whose name sounds like one.
 fn shown(arg: &str) -> String {
     let flag = arg.split_once('=').filter(|(name, _)| {
         let words = ["password", "passphrase", "secret", "token"];

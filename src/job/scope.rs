@@ -5,11 +5,11 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Where systemd says that it runs: sd_booted(3).
+/// Exists where systemd runs: sd_booted(3).
 const RUNS: &str = "/run/systemd/system";
-/// Where its command may be; never looked for along `PATH`.
+/// Where its command may be; `PATH` is never searched.
 const PROGRAMS: [&str; 2] = ["/usr/bin/busctl", "/bin/busctl"];
-/// How long it may take.
+/// How long systemd may take.
 const WITHIN: Duration = Duration::from_secs(2);
 
 /// Whether systemd manages this host.
@@ -17,12 +17,12 @@ pub fn is_managed() -> bool {
     Path::new(RUNS).is_dir()
 }
 
-/// Moves this process to a scope of that name; why not, otherwise.
+/// Moves this process to a scope of that name. The error says why it could not.
 pub fn enter(name: &str) -> Result<(), String> {
     let program = PROGRAMS.iter().find(|path| Path::new(path).exists());
     let program = program.ok_or("there is no busctl")?;
     ask(Command::new(program).args(call(name, std::process::id())))?;
-    // The call answers when the job is queued, not when it is done.
+    // The call returns when systemd's job is queued, not when it is done.
     let until = Instant::now() + WITHIN;
     while !is_in(name) {
         if Instant::now() > until {
@@ -34,7 +34,7 @@ pub fn enter(name: &str) -> Result<(), String> {
 }
 
 fn is_in(name: &str) -> bool {
-    // The names of groups need not be text.
+    // Names of control groups need not be UTF-8.
     let groups = std::fs::read("/proc/self/cgroup").unwrap_or_default();
     let end = format!("/{name}");
     let mut lines = groups.split(|byte| *byte == b'\n');
@@ -52,7 +52,7 @@ fn ask(command: &mut Command) -> Result<(), String> {
             Ok(Some(status)) => return Err(format!("busctl: {status}")),
             Ok(None) if Instant::now() < until => std::thread::sleep(Duration::from_millis(5)),
             other => {
-                // Already gone, if it cannot be killed.
+                // If it cannot be killed, it is gone already.
                 let _ = child.kill();
                 let _ = child.wait();
                 return Err(other.map_or_else(

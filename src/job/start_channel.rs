@@ -11,7 +11,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// No line is longer, in bytes.
+/// Longest line, in bytes.
 const MOST: usize = 64 << 10;
 /// The starter sends this once it knows the job. If it closes the channel without it, the job ends.
 const GO: &[u8] = b"g";
@@ -22,7 +22,7 @@ const GO: &[u8] = b"g";
 pub enum StartReply {
     /// It has not begun, and will not.
     Refused {
-        /// The name of the sort of failure.
+        /// The name of the error's kind.
         kind: String,
         message: String,
         hint: Option<String>,
@@ -47,7 +47,7 @@ impl StartChannel {
     pub fn of_stdin() -> crate::error::Result<Self> {
         let socket = || -> io::Result<UnixStream> {
             let socket: UnixStream = io::stdin().as_fd().try_clone_to_owned()?.into();
-            // An error of anything but a socket.
+            // This fails for anything but a socket.
             socket.local_addr()?;
             let null = OpenOptions::new().read(true).open(Path::new("/dev/null"))?;
             nix::unistd::dup2_stdin(&null)?;
@@ -75,7 +75,7 @@ impl StartChannel {
         let mut byte = [0];
         while line.len() < MOST {
             let left = until.saturating_duration_since(Instant::now());
-            // Zero would mean for ever.
+            // Zero would mean no limit.
             let left = left.max(Duration::from_millis(1));
             let read = self.0.set_read_timeout(Some(left));
             match read.and_then(|()| self.0.read(&mut byte)) {

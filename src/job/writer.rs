@@ -18,9 +18,9 @@ use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-/// What makes the program this process, followed by the directory.
+/// The argument that makes the program this process; the directory follows.
 pub const RECORD_WRITER_COMMAND: &str = "__record";
-/// The program, also when its file has been replaced meanwhile.
+/// This program, even if its file has been replaced meanwhile.
 const PROGRAM: &str = "/proc/self/exe";
 
 /// A record to be written: one line of JSON. The reply is a line, too: empty, or what went wrong.

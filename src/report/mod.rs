@@ -46,7 +46,8 @@ impl Report {
         }
     }
 
-    /// Adds a warning, to the document and before the verdict: it is not done as asked any more.
+    /// Adds a warning to the document, and to the text before the verdict. Success becomes the code
+    /// below it.
     pub fn warn(&mut self, warning: &str) {
         if let Value::Object(document) = &mut self.json {
             let warnings = document.entry("warnings").or_insert_with(|| json!([]));
@@ -62,7 +63,7 @@ impl Report {
         }
     }
 
-    /// Done, but below what was asked, when `below`.
+    /// If `below`: the result is less than what was asked for.
     #[must_use]
     pub fn below(mut self, below: bool) -> Self {
         if below {

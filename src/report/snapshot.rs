@@ -11,12 +11,12 @@ use serde_json::{Value, json};
 use std::fmt::Write;
 use std::time::Duration;
 
-/// Most bytes of each list that stands before the verdict; together they leave it its place within
-/// the last 12,000.
+/// Most bytes of each list before the verdict. All of them and the verdict fit in 12,000 bytes, the
+/// end of the output that runners keep.
 const MOST_LEFT_OUT: usize = 2000;
 const MOST_DISKS: usize = 3000;
 const MOST_WARNINGS: usize = 4000;
-/// Most bytes of what each hook said; `show` tells all that was kept.
+/// Most bytes of the output of each hook; `show` prints all that the vault holds.
 const MOST_OUTPUT: usize = 1000;
 /// Most disks that the verdict names.
 const MOST_NAMES: usize = 16;
@@ -119,7 +119,7 @@ fn summary(manifest: &Manifest, seconds: f64) -> String {
     text
 }
 
-/// A snapshot as users' scripts know it.
+/// The snapshot as scripts know it.
 pub fn document(manifest: &Manifest) -> Value {
     let not_run = json!({"status": "not_run", "reason": null, "output": null, "took_ms": null});
     let hooks = match &manifest.hooks {

@@ -1,4 +1,4 @@
-//! What can be said on the command line: the options of every command here, and those of each
+//! The command line, as clap parses it: the options of every command here, and those of each
 //! command in a file of its own.
 
 mod delete;
@@ -58,7 +58,7 @@ pub struct CommandLine {
     pub command: Command,
 }
 
-/// What can be said to every command.
+/// The options of every command.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Options of every command")]
 pub struct Common {

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// `KEY=VALUE` taken apart.
+/// Splits `KEY=VALUE`.
 pub fn tag(text: &str) -> Result<(String, String)> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() && text.len() <= 1024 => {

@@ -1,13 +1,13 @@
-//! Which pages there are. Their texts are Markdown that is read in the sources, too: each must be
+//! The pages for people. They are Markdown files, which are read in the sources too: each must be
 //! embedded here and linked from the README.
 
 /// A page for people.
 pub struct Page {
-    /// What is said to `help`; no command's name.
+    /// Its name as an argument of `help`; no command has it.
     pub name: &'static str,
-    /// What it tells, in one line.
+    /// What it is about, in one line.
     pub about: &'static str,
-    /// Its source.
+    /// Its text.
     pub markdown: &'static str,
 }
 

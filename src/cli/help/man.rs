@@ -1,4 +1,4 @@
-//! Man pages of the commands and of the pages, for `scripts/install`. It writes into the folder
+//! Man pages of the commands and of the pages, for `scripts/install`. It writes into the directory
 //! that it is given, and must never write anywhere else.
 
 use super::catalog::{PAGES, Page};
@@ -10,11 +10,11 @@ use clap_mangen::roff::{Inline, Roff, bold, roman};
 use std::fs;
 use std::path::Path;
 
-/// The section of pages that are no command's.
+/// The manual section of pages that belong to no command.
 const SECTION: &str = "7";
 const VERSION: &str = concat!("stillpoint ", env!("CARGO_PKG_VERSION"));
 
-/// Writes all of them, and tells how many.
+/// Writes all man pages, and returns how many.
 pub fn write(folder: &Path) -> Result<usize> {
     let failed = |error: std::io::Error| {
         Error::new(
@@ -49,7 +49,7 @@ pub fn roff(page: &Page) -> String {
     roff.control("SH", ["DESCRIPTION"]);
     for block in blocks(page.markdown) {
         match block {
-            // What NAME says.
+            // NAME says the same.
             Block::Title(_) => {}
             Block::Heading(spans) => {
                 roff.control("SH", []);

@@ -1,5 +1,5 @@
-//! `help`: what a command takes, and the pages for people. They are part of the binary, as on the
-//! worst day there is nothing else. It must never need a vault, a network, or root.
+//! `help`: what a command takes, and the pages for people. They are part of the binary: on the
+//! worst day nothing else may be there. It must never need a vault, a network, or root.
 
 mod catalog;
 mod man;
@@ -17,7 +17,7 @@ use crate::report::Report;
 use clap::CommandFactory;
 use serde_json::json;
 
-/// How wide pages are where they are shown.
+/// Columns of a page.
 const WIDTH: usize = 80;
 
 pub fn run(args: &HelpArgs, common: &Common) -> Result<Report> {
@@ -27,7 +27,7 @@ pub fn run(args: &HelpArgs, common: &Common) -> Result<Report> {
         let document = json!({"topic": "", "text": said, "man_pages": count});
         return Ok(Report::done(document, said));
     }
-    let text = told(&args.topic)?;
+    let text = help_text(&args.topic)?;
     let document = json!({"topic": args.topic.join(" "), "text": text});
     if !common.json && pager::show(&text) {
         return Ok(Report::done(document, ""));
@@ -35,15 +35,15 @@ pub fn run(args: &HelpArgs, common: &Common) -> Result<Report> {
     Ok(Report::done(document, text))
 }
 
-/// A page, or what a command takes.
-fn told(topic: &[String]) -> Result<String> {
+/// A page, or the help of a command.
+fn help_text(topic: &[String]) -> Result<String> {
     if let [name] = topic
         && let Some(page) = PAGES.iter().find(|page| page.name == name)
     {
         return Ok(text::wrapped(&page::blocks(page.markdown), WIDTH));
     }
     let mut commands = CommandLine::command();
-    // Usage lines name the commands above only then.
+    // Without this, usage lines do not name the commands above.
     commands.build();
     let mut command = &mut commands;
     for word in topic {

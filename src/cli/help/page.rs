@@ -1,12 +1,12 @@
-//! A page's Markdown, as the few blocks that both a terminal and a man page can show. It must never
-//! lose words: what it does not know is shown as text.
+//! Parses a page's Markdown into the few blocks that both a terminal and a man page can show. It
+//! must never lose words: what it does not know becomes text.
 
 use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
 
-/// Words with one look.
+/// Words in one style.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Span {
-    /// As they are.
+    /// Plain text.
     Plain(String),
     /// Emphasised.
     Strong(String),
@@ -23,7 +23,7 @@ impl Span {
     }
 }
 
-/// Words, one look after the other.
+/// Words in several styles.
 pub type Spans = Vec<Span>;
 
 /// A part of a page.
@@ -33,18 +33,18 @@ pub enum Block {
     Title(Spans),
     /// A heading below it.
     Heading(Spans),
-    /// Lines that are filled.
+    /// A paragraph, to be filled.
     Paragraph(Spans),
-    /// Of a list, with its mark: a number, or a dash.
+    /// An item of a list, with its mark: a number or a dash.
     Item(String, Spans),
     /// A row of a table: its first cell, and each other cell that is not empty, with the name of
     /// its column where there are several.
     Entry(Spans, Vec<Spans>),
-    /// Lines that stay as they are.
+    /// Lines that are not filled.
     Code(String),
 }
 
-/// Takes a page apart.
+/// The blocks of a page.
 pub fn blocks(markdown: &str) -> Vec<Block> {
     let mut reader = Reader::default();
     for event in Parser::new_ext(markdown, Options::ENABLE_TABLES) {
@@ -56,10 +56,10 @@ pub fn blocks(markdown: &str) -> Vec<Block> {
 #[derive(Default)]
 struct Reader {
     blocks: Vec<Block>,
-    /// What was read of the block at hand.
+    /// What was read of the current block.
     spans: Spans,
     strong: bool,
-    /// Where a link that was begun leads.
+    /// The address of the current link.
     link: Option<String>,
     /// The next item's number, in a list that has them.
     number: Option<u64>,

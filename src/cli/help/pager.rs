@@ -1,15 +1,15 @@
-//! Shows a text page by page on a terminal. Where there is no pager the text is printed: it must
-//! never be lost because a program is missing.
+//! Shows a text in a pager on a terminal. Without a pager the caller prints it: the text must never
+//! be lost because a program is missing.
 
 use std::io::{IsTerminal, Write};
 use std::process::{Command, Stdio};
 
-/// What is started where `PAGER` names nothing.
+/// The pager where `PAGER` is not set.
 const USUAL: &str = "less";
-/// The shell's codes for a program that cannot be run, or is not there.
+/// The shell's exit codes for a program that cannot be run, or is not there.
 const NOT_RUN: [i32; 2] = [126, 127];
 
-/// Shows it, if standard output is a terminal and there is a pager. `false`: it has to be printed.
+/// Shows the text if standard output is a terminal and there is a pager. Returns whether it did.
 pub fn show(text: &str) -> bool {
     if !std::io::stdout().is_terminal() {
         return false;
@@ -21,7 +21,7 @@ pub fn show(text: &str) -> bool {
     through(shell(&pager), text)
 }
 
-/// What `PAGER` says may have arguments.
+/// `PAGER` may hold arguments, too.
 fn shell(words: &str) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", words]);
@@ -31,14 +31,14 @@ fn shell(words: &str) -> Command {
 fn through(mut command: Command, text: &str) -> bool {
     command.stdin(Stdio::piped());
     if std::env::var_os("LESS").is_none() {
-        // Ends by itself where all fits on the screen, and leaves it there.
+        // F: exit if all fits on the screen. X: leave it there. R: show colours.
         command.env("LESS", "FRX");
     }
     let Ok(mut child) = command.spawn() else {
         return false;
     };
     if let Some(mut stdin) = child.stdin.take() {
-        // One who has seen enough closes it.
+        // The pager closes it when the reader quits early.
         let _ = stdin.write_all(text.as_bytes());
     }
     let ended = child.wait().ok().and_then(|status| status.code());
@@ -54,7 +54,7 @@ mod tests {
         assert!(!through(Command::new("/nowhere/a-pager"), "text"));
         assert!(!through(shell("/nowhere/a-pager 2>/dev/null"), "text"));
         assert!(through(shell("cat >/dev/null"), "text"));
-        // One who reads nothing of it, and one who ends badly, has been shown it.
+        // A pager that reads nothing, or fails, has shown it all the same.
         assert!(through(shell("exec 0<&-; exit 1"), &"text".repeat(1 << 18)));
     }
 }

@@ -51,7 +51,7 @@ fn typed(markdown: &str) -> Vec<String> {
 
 #[test]
 fn every_page_is_listed_shown_and_linked() {
-    let list = told(&[]).unwrap();
+    let list = help_text(&[]).unwrap();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cli/pages");
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -74,7 +74,7 @@ fn every_page_is_listed_shown_and_linked() {
             page.name
         );
 
-        let text = told(&topic(page.name)).unwrap();
+        let text = help_text(&topic(page.name)).unwrap();
         assert!(
             text.lines()
                 .nth(1)
@@ -92,13 +92,13 @@ fn every_page_is_listed_shown_and_linked() {
 fn a_command_says_the_same_as_with_its_option() {
     for command in ["", "snapshot", "job", "job wait", "help"] {
         let words = command.split_whitespace().map(String::from);
-        let said = told(&words.clone().collect::<Vec<_>>()).unwrap();
+        let said = help_text(&words.clone().collect::<Vec<_>>()).unwrap();
         let line = ["stillpoint".into()].into_iter().chain(words);
         let option = CommandLine::try_parse_from(line.chain(["--help".into()])).unwrap_err();
         assert_eq!(said, option.to_string());
     }
     for unknown in ["nosuch", "job nosuch", "snapshot now", "rescue now"] {
-        let error = told(&topic(unknown)).unwrap_err();
+        let error = help_text(&topic(unknown)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Usage);
         assert!(error.to_string().contains(unknown), "{error}");
     }
@@ -118,7 +118,7 @@ fn every_command_line_that_is_written_is_one() {
             match CommandLine::try_parse_from(&words) {
                 Ok(line) => {
                     if let crate::cli::args::Command::Help(args) = line.command {
-                        told(&args.topic).unwrap_or_else(|_| panic!("{name}: {text}"));
+                        help_text(&args.topic).unwrap_or_else(|_| panic!("{name}: {text}"));
                     }
                 }
                 Err(error) if error.kind() == ClapError::DisplayHelp => {}
@@ -171,7 +171,7 @@ fn no_word_of_a_page_is_lost() {
         let kept = kept.filter(|(at, line)| !head(*at) && !line.starts_with("```"));
         let source: String = kept.flat_map(|(_, line)| [line, "\n"]).collect();
 
-        let text = told(&topic(page.name)).unwrap();
+        let text = help_text(&topic(page.name)).unwrap();
         let lost: Vec<_> = words(&source).difference(&words(&text)).copied().collect();
         assert!(lost.is_empty(), "{}: {lost:?}", page.name);
         let roff = man::roff(page).replace("\\-", "-");

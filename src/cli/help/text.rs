@@ -2,10 +2,10 @@
 
 use super::page::{Block, Span};
 
-/// How far what belongs to an item or entry is moved in.
+/// Columns by which the body of an item or entry is indented.
 const INDENT: usize = 4;
 
-/// The blocks, filled to that many columns; what is to be typed stays as it is.
+/// The blocks, filled to `width` columns; code is not filled.
 pub fn wrapped(blocks: &[Block], width: usize) -> String {
     let mut text = String::new();
     let mut before: Option<&Block> = None;
@@ -53,7 +53,7 @@ fn underlined(text: &mut String, spans: &[Span], with: char) {
     text.push('\n');
 }
 
-/// Fills lines with the words; the first begins with `mark`, and all are moved in by `indent`.
+/// Fills lines with the words. The first begins with `mark`, and all are indented by `indent`.
 fn fill(text: &mut String, spans: &[Span], mark: &str, indent: usize, width: usize) {
     let mut line = format!("{mark:indent$}");
     let mut empty = true;

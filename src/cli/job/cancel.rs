@@ -1,4 +1,4 @@
-//! `job cancel`: asks a job to stop, which thaws and takes back what it has done.
+//! `job cancel`: asks a job to stop. The job thaws, and takes back what it has done.
 
 use super::super::args::{Common, JobCancelArgs};
 use super::wait::until_it_ends;
@@ -12,7 +12,7 @@ pub fn run(args: &JobCancelArgs, common: &Common) -> Result<Report> {
     let directory = super::open(common)?;
     let id = directory.find(&args.id)?;
     let before = directory.look(id)?;
-    // Gone between our look and this: the record says how it ended.
+    // If it exits between the two calls, its record says how it ended.
     if let Some(running) = before.process.hold().filter(|_| !before.state.is_end()) {
         match running.send(Signal::SIGTERM) {
             Ok(()) | Err(Errno::ESRCH) => {}

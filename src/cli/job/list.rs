@@ -21,7 +21,7 @@ pub fn run(args: &JobListArgs, common: &Common) -> Result<Report> {
             signals::check()?;
             match directory.look(id) {
                 Ok(record) => list.add(record),
-                // Removed while this was listing.
+                // It was removed meanwhile.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => list.add_unreadable(id, &error),
             }

@@ -1,4 +1,4 @@
-//! `job logs`: the end of what a detached job has said.
+//! `job logs`: prints the end of a detached job's log.
 
 use super::super::args::{Common, JobLogsArgs};
 use crate::error::{ErrorKind, Result};

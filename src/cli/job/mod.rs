@@ -1,5 +1,5 @@
-//! `job`, and the commands that run as jobs. Only this room knows the flags, the environment and the
-//! user on which the place of the records depends.
+//! `job`, and the commands that run as jobs. Only this room knows the flags, the environment and
+//! the user on which the place of the records depends.
 
 mod cancel;
 mod detach;

@@ -1,4 +1,4 @@
-//! `job wait`: until a job has ended; and to end as it did.
+//! `job wait`: waits until a job has ended, and reports and exits as it did.
 
 use super::super::args::{Common, JobWaitArgs};
 use super::super::signals;
@@ -7,7 +7,7 @@ use crate::job::{JobDirectory, JobId, JobRecord};
 use crate::report::{self, Report};
 use std::time::{Duration, Instant};
 
-/// How often is looked.
+/// How often the record is read.
 const PAUSE: Duration = Duration::from_millis(50);
 
 pub fn run(args: &JobWaitArgs, common: &Common) -> Result<Report> {
@@ -24,7 +24,7 @@ pub fn run(args: &JobWaitArgs, common: &Common) -> Result<Report> {
     report::job::ended(record)
 }
 
-/// The record once it says an end, or as it is at `until`.
+/// Returns the record once the job has ended, or as it is at `until`.
 pub fn until_it_ends(
     directory: &JobDirectory,
     id: JobId,
