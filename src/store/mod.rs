@@ -11,6 +11,7 @@ mod layer;
 mod local;
 mod location;
 mod manifests;
+#[cfg(feature = "testing")]
 mod memory;
 mod name;
 mod object_store;
@@ -23,10 +24,13 @@ pub use catalog::SnapshotRef;
 pub use damage::KnownDamage;
 pub use draft::Draft;
 pub use history::{Dated, Doubtful, History, Than};
-pub use layer::{Count, CountStore, Counts, FaultStore, Operation, RetryPolicy, RetryStore};
+pub use layer::{Around, Count, CountStore, Counts, Layered, RetryPolicy, RetryStore, StoreCall};
+#[cfg(feature = "testing")]
+pub use layer::{FaultStore, Operation};
 pub use local::LocalStore;
 pub use location::{Location, create, open};
 pub use manifests::Manifests;
+#[cfg(feature = "testing")]
 pub use memory::MemoryStore;
 pub use name::ObjectName;
 pub use object_store::{Blob, Capabilities, Directory, ObjectInfo, ObjectLock, ObjectStore};

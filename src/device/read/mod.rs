@@ -5,6 +5,7 @@
 //! io_uring (`uring`), threads with `pread` (`threads`), a disk in memory for tests (`fake`).
 
 mod disk;
+#[cfg(feature = "testing")]
 mod fake;
 mod fault;
 mod open;
@@ -18,6 +19,7 @@ mod uring;
 mod tests;
 
 pub use crate::sys::buffer::{Buffer, BufferPool};
+#[cfg(feature = "testing")]
 pub use fake::FakeDisk;
 pub use fault::Unreadable;
 pub use open::{io_uring_available, open_reader};

@@ -2,10 +2,12 @@
 //! One layer a file; each sees verbs, names and lengths, and none the bytes.
 
 mod count;
+#[cfg(feature = "testing")]
 mod fault;
 mod retry;
 
 pub use count::{Count, CountStore, Counts};
+#[cfg(feature = "testing")]
 pub use fault::{FaultStore, Operation};
 pub use retry::{RetryPolicy, RetryStore};
 
@@ -18,9 +20,9 @@ use std::sync::Arc;
 #[derive(Clone, Copy)]
 pub struct StoreCall<'a> {
     /// `put`, `get`, `list` or `delete`.
-    verb: &'static str,
+    pub verb: &'static str,
     /// Of what.
-    name: &'a ObjectName,
+    pub name: &'a ObjectName,
 }
 
 /// What a layer does around an operation.
@@ -31,7 +33,7 @@ pub trait Around: Send + Sync {
     -> Result<()>;
 }
 
-/// A store with a layer before it.
+/// A store with a layer before it. Each layer has its own way to make one.
 pub struct Layered<L> {
     inner: Arc<dyn ObjectStore>,
     layer: L,
