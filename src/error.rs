@@ -1,10 +1,11 @@
-//! What went wrong, in words a user can act on. It must never hold a secret, nor text twice, nor
-//! print what a terminal would obey.
+//! What went wrong: a sentence that a user can act on, and the same as values for callers. It must
+//! never hold a secret, nor text twice, nor print what a terminal would obey.
 
+use crate::model::Bytes;
 use crate::model::printable::one_line;
 use std::fmt;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The result of everything here that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -80,7 +81,16 @@ pub struct Error {
     message: String,
     hint: Option<String>,
     disk: Option<String>,
+    attempt: Option<Box<FailedOperation>>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// What was tried when it failed.
+#[derive(Clone, Debug)]
+struct FailedOperation {
+    operation: String,
+    path: PathBuf,
+    offset: Option<Bytes>,
 }
 
 impl Error {
@@ -91,6 +101,7 @@ impl Error {
             message: message.into(),
             hint: None,
             disk: None,
+            attempt: None,
             source: None,
         }
     }
@@ -98,7 +109,29 @@ impl Error {
     /// An operating system error: `action` says what was tried ("open", "write at 4096 of").
     pub fn io(action: &str, path: &Path, source: io::Error) -> Self {
         let kind = kind_of(&source);
-        Self::new(kind, format!("cannot {action} {}", path.display())).with_source(source)
+        let error = Self::new(kind, format!("cannot {action} {}", path.display()));
+        error.at(action, path).with_source(source)
+    }
+
+    /// Says what was tried on which file, device or disk, for callers; the text stays as it is.
+    /// It replaces what was said before.
+    #[must_use]
+    pub fn at(mut self, operation: &str, path: impl Into<PathBuf>) -> Self {
+        self.attempt = Some(Box::new(FailedOperation {
+            operation: operation.to_owned(),
+            path: path.into(),
+            offset: None,
+        }));
+        self
+    }
+
+    /// Says at which byte of it.
+    #[must_use]
+    pub fn at_offset(mut self, offset: Bytes) -> Self {
+        if let Some(attempt) = &mut self.attempt {
+            attempt.offset = Some(offset);
+        }
+        self
     }
 
     /// Adds what the user can do next.
@@ -146,7 +179,8 @@ impl Error {
         self
     }
 
-    /// The same failure, told to another who waited for the same thing: its causes are in the text.
+    /// The same failure for another caller that waited for the same thing: its causes are in the
+    /// text.
     #[must_use]
     pub fn retold(&self) -> Self {
         Self {
@@ -154,6 +188,7 @@ impl Error {
             message: self.to_string(),
             hint: self.hint.clone(),
             disk: self.disk.clone(),
+            attempt: self.attempt.clone(),
             source: None,
         }
     }
@@ -161,6 +196,21 @@ impl Error {
     /// The disk without which it would not have happened, as far as is known.
     pub fn disk(&self) -> Option<&str> {
         self.disk.as_deref()
+    }
+
+    /// What was tried, as far as it is known: `open`, `read`.
+    pub fn operation(&self) -> Option<&str> {
+        Some(self.attempt.as_deref()?.operation.as_str())
+    }
+
+    /// On which file, device or disk it was tried, as far as it is known.
+    pub fn path(&self) -> Option<&Path> {
+        Some(self.attempt.as_deref()?.path.as_path())
+    }
+
+    /// At which byte of it, as far as it is known.
+    pub fn offset(&self) -> Option<Bytes> {
+        self.attempt.as_deref()?.offset
     }
 
     /// What sort of failure it was.
@@ -247,6 +297,21 @@ mod tests {
             outer.to_string(),
             "snapshot failed: cannot read /x: Input/output error (os error 5)"
         );
+    }
+
+    #[test]
+    fn what_was_tried_is_known_as_values() {
+        let failed = io::Error::from_raw_os_error(libc::EIO);
+        let error = Error::io("read", Path::new("/x"), failed);
+        let text = error.to_string();
+        let error = error.at_offset(Bytes(4096));
+        assert_eq!(error.to_string(), text);
+        for error in [error.retold(), error.context("more")] {
+            assert_eq!(error.operation(), Some("read"));
+            assert_eq!(error.path(), Some(Path::new("/x")));
+            assert_eq!(error.offset(), Some(Bytes(4096)));
+        }
+        assert_eq!(Error::new(ErrorKind::Failed, "x").path(), None);
     }
 
     #[test]

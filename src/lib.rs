@@ -9,6 +9,7 @@ pub mod config;
 pub mod device;
 pub mod engine;
 pub mod error;
+pub mod export;
 pub mod format;
 pub mod freeze;
 mod helper;

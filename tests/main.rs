@@ -16,6 +16,8 @@ mod databases;
 #[cfg(test)]
 mod device;
 #[cfg(test)]
+mod export;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod freeze;

@@ -14,7 +14,7 @@ const FLOORS: &[&[&str]] = &[
     &["report"],
     &["job", "config"],
     &["engine"],
-    &["capture", "restore"],
+    &["capture", "restore", "export"],
     &["track", "freeze", "hooks", "store"],
     &["device", "format", "helper"],
     &["sys", "model", "error"],

@@ -2,10 +2,12 @@
 
 use super::monitor::Monitor;
 use crate::error::{Error, ErrorKind, Result};
+use crate::export::Image;
 use crate::format::DiskRecord;
-use crate::model::{Bytes, Content, Extent, Run, RunMap, block_count};
+use crate::model::{BLOCK_SIZE, Bytes, Content, Extent, Run, RunMap, block_count};
 use crate::restore::{TablePartition, partitions};
-use crate::store::{SlotRange, Vault};
+use crate::store::Vault;
+use std::sync::Arc;
 
 /// The places that differ, ascending, neighbours joined. Blocks are told apart by where they stand
 /// and, where that differs, by their hashes; free space counts as zeros.
@@ -60,28 +62,14 @@ pub fn diff(
 
 /// The partitions of a disk, by the table that the snapshot holds.
 pub fn partitions_of(
-    vault: &Vault,
+    vault: &Arc<Vault>,
     disk: &DiskRecord,
     monitor: &dyn Monitor,
 ) -> Result<Vec<TablePartition>> {
-    let blocks = block_count(disk.identity.size);
-    let map = vault.read_index(&disk.index, blocks, &|| monitor.check())?;
-    let Some(Content::Data { segment, slot }) = map.iter_range(0..1).next().map(|run| run.content)
-    else {
-        return Ok(Vec::new());
-    };
-    let mut found = Vec::new();
-    let first = SlotRange {
-        segment,
-        first: slot,
-        count: 1,
-    };
-    vault.read_chunks(first, &mut |chunks| {
-        let head = chunks.first().copied().unwrap_or_default();
-        found = partitions(head, disk.identity.logical_block);
-        Ok(())
-    })?;
-    Ok(found)
+    let image = Image::open(vault, disk, &|| monitor.check())?;
+    let mut head = vec![0; image.size().0.min(BLOCK_SIZE) as usize];
+    image.read_at(Bytes(0), &mut head)?;
+    Ok(partitions(&head, disk.identity.logical_block))
 }
 
 fn part(map: &RunMap, like: Run) -> Run {

@@ -1,0 +1,3 @@
+//! Reading snapshots in place.
+
+mod image;
