@@ -97,7 +97,7 @@ impl Image {
             other => other,
         };
         read.map(Some).map_err(|error| {
-            let place = Extent::of_blocks(block.0..block.0 + 1, self.size);
+            let place = Extent::of_blocks(block, self.size);
             error
                 .context(format!("bytes {place} of {}", self.name))
                 .at("read", &self.name)
@@ -121,7 +121,7 @@ impl Image {
         let mut first = None;
         self.vault.read_chunks(range, &mut |chunks| {
             for (block, plain) in (run.start.0..).zip(chunks) {
-                let place = Extent::of_blocks(block..block + 1, self.size);
+                let place = Extent::of_blocks(BlockIndex(block), self.size);
                 if plain.len() as u64 != place.length.0 {
                     let what = format!("a block of {} is {} bytes long", place.length, plain.len());
                     return Err(Error::new(ErrorKind::Damaged, what));
