@@ -44,7 +44,7 @@ fn stopped(command: &Command, error: Error) -> Error {
         }
         Command::Verify(_) => error
             .and_said("nothing was changed, and what was read so far was not judged")
-            .with_hint("the same command begins anew"),
+            .with_hint("the same command starts over"),
         _ => error,
     }
 }
@@ -92,7 +92,7 @@ mod tests {
     use clap::Parser;
 
     #[test]
-    fn what_a_signal_has_left_is_told() {
+    fn what_a_signal_has_left_is_reported() {
         let said = |args: &[&str]| {
             let all = ["stillpoint"].iter().chain(args);
             let line = CommandLine::try_parse_from(all).unwrap();
@@ -104,7 +104,7 @@ mod tests {
         assert_eq!(snapshot, "stopped by a signal; nothing is frozen");
         let (verify, hint) = said(&["verify", "--all"]);
         assert!(verify.contains("nothing was changed") && !verify.contains("frozen"));
-        assert_eq!(hint.as_deref(), Some("the same command begins anew"));
+        assert_eq!(hint.as_deref(), Some("the same command starts over"));
         // It says itself what is whole.
         let (restore, _) = said(&["restore", "latest", "/dev/vdb"]);
         assert_eq!(restore, "stopped by a signal");

@@ -73,8 +73,7 @@ fn add_look(found: &mut Checkup, common: &Common) -> Result<()> {
         }
         Err(error) => found.add("freezing", &error.to_string(), false, error.hint()),
     }
-    let others =
-        "cannot be told without a try: --freeze-test DISK freezes and thaws for an instant";
+    let others = "not known without trying: --freeze-test DISK freezes and thaws for an instant";
     found.add("frozen by others, or stuck", others, true, None);
     Ok(())
 }

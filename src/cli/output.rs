@@ -61,7 +61,7 @@ pub fn conclude(result: Result<Report>, options: PrintOptions) -> ExitCode {
 /// Reports that the output is not whole. Success becomes the code below it.
 fn cut_short(code: u8, errno: Errno) -> ExitCode {
     let why = format!(
-        "done, but what it answers could not be written: {}",
+        "done, but the report could not be written: {}",
         errno.desc()
     );
     print_last(&verdict(&why), "make room where its output goes");

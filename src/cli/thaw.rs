@@ -43,9 +43,9 @@ pub fn before_a_run(common: &Common, progress: &ProgressDisplay) -> Vec<String> 
     let report = thaw(&common.run_dir).unwrap_or_default();
     let thawed = report.mounts.iter();
     let thawed = thawed.filter(|mount| mount.outcome == MountOutcome::Thawed);
-    let told: Vec<String> = thawed.map(|mount| mount.message()).collect();
-    for warning in &told {
+    let warnings: Vec<String> = thawed.map(|mount| mount.message()).collect();
+    for warning in &warnings {
         progress.tell(Event::Warning(warning.clone()));
     }
-    told
+    warnings
 }

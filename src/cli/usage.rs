@@ -93,7 +93,7 @@ fn hint(said: &str, meant: &mut Command) -> String {
     let usage = meant.render_usage().to_string();
     let usage: Vec<&str> = usage.split_whitespace().skip(1).collect();
     let (usage, name) = (usage.join(" "), name(meant));
-    format!("{tips}usage: {usage}; `{name} --help` tells all")
+    format!("{tips}usage: {usage}; `{name} --help` shows all")
 }
 
 /// The first paragraph of clap's message, as one line.
@@ -138,7 +138,7 @@ mod tests {
         let usage = "usage: stillpoint restore [OPTIONS] <ID> [TARGET]; ";
         assert_eq!(
             hint,
-            format!("{usage}`stillpoint restore --help` tells all")
+            format!("{usage}`stillpoint restore --help` shows all")
         );
         let (_, hint) = said(&["job", "list", "more"]);
         assert!(

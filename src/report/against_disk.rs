@@ -28,7 +28,7 @@ pub fn report(snapshot: SnapshotId, found: &[DiskComparison]) -> Report {
     let unknown = found
         .iter()
         .any(|one| one.unknown.bytes.0 > 0 || one.lost.0 > 0);
-    let mut text = listed(found.iter().flat_map(lines), MOST_PARTS, "--json tells all");
+    let mut text = listed(found.iter().flat_map(lines), MOST_PARTS, "--json lists all");
     let disks = counted(found.len(), "disk");
     // Writing to a string cannot fail.
     let _ = match (wrong, unknown) {
@@ -93,18 +93,18 @@ fn lines(one: &DiskComparison) -> Vec<String> {
     };
     if let Some(why) = &one.unproven {
         lines.push(format!(
-            "{disk}: what was written since cannot be told: {why}"
+            "{disk}: what was written since is not known: {why}"
         ));
     }
     if one.lost.0 > 0 {
         lines.push(format!(
-            "{disk}: {} are lost in the vault and were not compared: `verify` tells more",
+            "{disk}: {} are lost in the vault and were not compared: `verify` shows more",
             one.lost
         ));
     }
     if one.unknown.bytes.0 > 0 {
         lines.push(format!(
-            "{disk}: {} differ, and nothing tells whether they may: written since, set aside for a \
+            "{disk}: {} differ, and it is not known whether they may: written since, set aside for a \
              file, or free space of a filesystem that is not mounted now",
             one.unknown.bytes
         ));

@@ -114,9 +114,9 @@ impl Listing {
             let _ = writeln!(text, "damaged: {id}: {error}");
         }
         let doubts = doubtful.iter().rev().map(|one| format!("clock: {one}"));
-        text.push_str(&listed(doubts, MOST_DOUBTS, "--json tells all"));
+        text.push_str(&listed(doubts, MOST_DOUBTS, "--json lists all"));
         let lines = lacking.iter().map(MayLack::in_words);
-        text.push_str(&listed(lines, MOST_DOUBTS, "--json tells all"));
+        text.push_str(&listed(lines, MOST_DOUBTS, "--json lists all"));
         let count = counted(self.shown.len(), "snapshot");
         let _ = write!(text, "{count} in {}", one_line(location));
         let named =

@@ -81,7 +81,7 @@ fn table(change: &TableChange) -> Value {
 fn text(manifest: &Manifest, restored: &[Restored<'_>], took: Duration, damaged: Bytes) -> String {
     let damages = restored.iter().flat_map(|one| &one.report.damaged);
     let lost = damages.map(|damage| format!("lost: bytes {}: {}", damage.place, damage.what));
-    let mut text = listed(lost, MOST_LOST, "--json tells all");
+    let mut text = listed(lost, MOST_LOST, "--json lists all");
     // Writing to a string cannot fail.
     for one in restored {
         if one.table.as_ref().is_some_and(|change| change.moved) {

@@ -12,7 +12,7 @@ use std::fmt::Write;
 const MOST_DAMAGE: usize = 9000;
 
 /// Where the rest of a long list is.
-const TELLS_ALL: &str = "--json tells all";
+const LISTS_ALL: &str = "--json lists all";
 
 /// What `verify` reports.
 pub fn report(report: &VerifyReport) -> Report {
@@ -40,7 +40,7 @@ pub fn report(report: &VerifyReport) -> Report {
         })).collect::<Vec<_>>(),
     });
     if !warnings.is_empty() {
-        json["warnings"] = first_warnings(&warnings, TELLS_ALL).into();
+        json["warnings"] = first_warnings(&warnings, LISTS_ALL).into();
     }
     let mut reported = Report::done(json, text).below(!warnings.is_empty());
     if !damaged.is_empty() {
@@ -74,7 +74,7 @@ fn describe(report: &VerifyReport, damaged: usize, warnings: &[String]) -> Strin
         std::iter::once(head).chain(places)
     });
     let warned = warnings.iter().map(|warning| format!("warning: {warning}"));
-    let mut text = listed(lines.chain(warned), MOST_DAMAGE, TELLS_ALL);
+    let mut text = listed(lines.chain(warned), MOST_DAMAGE, LISTS_ALL);
     let snapshots = counted(report.snapshots, "snapshot");
     let segments = counted(report.segments, "segment");
     // Writing to a string cannot fail.
@@ -104,9 +104,9 @@ fn describe(report: &VerifyReport, damaged: usize, warnings: &[String]) -> Strin
             match report.noted {
                 Noted::Done => {
                     "what is damaged was noted in the vault: the next snapshot of each disk \
-                     stores it anew"
+                     stores it again"
                 }
-                Noted::Nothing => "the next snapshot of each disk stores anew what it needs of it",
+                Noted::Nothing => "the next snapshot of each disk stores again what it needs of it",
                 Noted::Failed(_) => {
                     "take the next of each disk with `snapshot --full`, as others build on what \
                      is damaged"

@@ -81,7 +81,7 @@ const ROWS: &[Row] = &[
         "snapshot {disk} --al-blocks",
         2,
         "unexpected argument '--al-blocks' found",
-        "usage: stillpoint snapshot [OPTIONS] [DISKS]...; `stillpoint snapshot --help` tells all",
+        "usage: stillpoint snapshot [OPTIONS] [DISKS]...; `stillpoint snapshot --help` shows all",
     ),
     row(
         "root's jobs",

@@ -76,7 +76,7 @@ pub struct Common {
     /// Print no progress
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
-    /// Tell more of what is being done
+    /// Print more of what is being done
     #[arg(short, long, global = true)]
     pub verbose: bool,
     /// Where locks and records of freezes are kept: a folder in memory

@@ -46,7 +46,7 @@ pub struct RestoreArgs {
     /// Leave the backup partition table where it was, also on a larger device
     #[arg(long)]
     pub no_move_gpt: bool,
-    /// Answer with a job's ID at once and go on without the starter
+    /// Return at once with a job's ID; the job goes on by itself
     #[arg(long)]
     pub detach: bool,
 }

@@ -23,10 +23,10 @@ pub struct SnapshotArgs {
     /// Go on with the rest when a disk cannot be snapshotted; those left out are named
     #[arg(long)]
     pub partial: bool,
-    /// How consistent it shall be
+    /// How consistent the snapshot must be
     #[arg(long, value_enum, default_value = "filesystem")]
     pub level: LevelArg,
-    /// Read and store everything anew
+    /// Read and store everything again
     #[arg(long)]
     pub full: bool,
     /// Copy the free space of filesystems too
@@ -44,7 +44,7 @@ pub struct SnapshotArgs {
     /// Take a copy that is of no one instant when there is no other
     #[arg(long)]
     pub allow_fuzzy: bool,
-    /// Answer with a job's ID at once and go on without the starter
+    /// Return at once with a job's ID; the job goes on by itself
     #[arg(long)]
     pub detach: bool,
     #[command(flatten)]

@@ -21,7 +21,7 @@ pub struct VerifyArgs {
     /// Read only this part of the segments, chosen at random
     #[arg(long, default_value = "100%", value_parser = percent, value_name = "PERCENT")]
     pub sample: f64,
-    /// Answer with a job's ID at once and go on without the starter
+    /// Return at once with a job's ID; the job goes on by itself
     #[arg(long)]
     pub detach: bool,
 }

@@ -1,4 +1,4 @@
-//! What commands tell of disks, jobs, differences and hosts.
+//! What commands report of disks, jobs, differences and hosts.
 
 use super::lab::{Lab, noise, tool};
 use serde_json::Value;
