@@ -1,5 +1,5 @@
-//! A job directory that cannot take a record: a run that is waited for goes on and says so, one that
-//! is to go on by itself does not begin. And a folder on the very disk that is frozen.
+//! A job directory that cannot take a record: a run that is waited for goes on and says so, one
+//! that is to go on by itself does not begin. And a folder on the very disk that is frozen.
 
 use super::detached::{Job, busy_disk};
 use crate::cli::lab::{Lab, finish, noise, tool, try_tool};

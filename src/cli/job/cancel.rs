@@ -1,6 +1,7 @@
 //! `job cancel`: asks a job to stop. The job thaws, and takes back what it has done.
 
 use super::super::args::{Common, JobCancelArgs};
+use super::directory::open;
 use super::wait::until_it_ends;
 use crate::error::{Error, ErrorKind, Result};
 use crate::report::{self, Report};
@@ -9,7 +10,7 @@ use nix::sys::signal::Signal;
 use std::time::Instant;
 
 pub fn run(args: &JobCancelArgs, common: &Common) -> Result<Report> {
-    let directory = super::open(common)?;
+    let directory = open(common)?;
     let id = directory.find(&args.id)?;
     let before = directory.look(id)?;
     // If it exits between the two calls, its record says how it ended.

@@ -2,7 +2,8 @@
 
 use super::super::args::{Command, Common};
 use super::super::{context, dispatch};
-use super::{directory_path, new_job};
+use super::directory::directory_path;
+use super::run::new_job;
 use crate::error::Result;
 use crate::job::{self, JobId, Settled, StartOptions};
 use crate::report::{self, Report};

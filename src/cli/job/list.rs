@@ -2,7 +2,7 @@
 
 use super::super::args::{Command, CommandLine, Common, JobListArgs};
 use super::super::signals;
-use super::directory_path;
+use super::directory::directory_path;
 use crate::error::{ErrorKind, Result};
 use crate::job::JobDirectory;
 use crate::report::Report;

@@ -1,11 +1,12 @@
 //! `job logs`: prints the end of a detached job's log.
 
 use super::super::args::{Common, JobLogsArgs};
+use super::directory::open;
 use crate::error::{ErrorKind, Result};
 use crate::report::{self, Report};
 
 pub fn run(args: &JobLogsArgs, common: &Common) -> Result<Report> {
-    let directory = super::open(common)?;
+    let directory = open(common)?;
     let id = directory.find(&args.id)?;
     let log = directory
         .log(id, args.bytes)

@@ -2,6 +2,7 @@
 
 use super::super::args::{Common, JobWaitArgs};
 use super::super::signals;
+use super::directory::open;
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{JobDirectory, JobId, JobRecord};
 use crate::report::{self, Report};
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 const PAUSE: Duration = Duration::from_millis(50);
 
 pub fn run(args: &JobWaitArgs, common: &Common) -> Result<Report> {
-    let directory = super::open(common)?;
+    let directory = open(common)?;
     let id = directory.find(&args.id)?;
     let until = args
         .timeout
