@@ -1,5 +1,5 @@
-//! What of a vault's chunks was found damaged: a list that may only ever make a run read and store
-//! more than it need. Nothing is believed of it but that.
+//! The chunks of a vault that were found damaged. Such a list may make a run read and store more
+//! than it needs, and must never make it store less.
 //!
 //! ```text
 //! 0  4  number of entries, at most 65,536
@@ -27,7 +27,7 @@ const ALL: u32 = u32::MAX;
 /// The longest list fits, also where it cannot be packed.
 const _: () = assert!(DamagedChunks::MAX_LEN == (MAX_DAMAGE * ENTRY + 1024) as u64);
 
-/// Chunks that cannot be had any more.
+/// Chunks that can no longer be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DamagedChunks(BTreeSet<(ObjectId, u32)>);
 
@@ -47,7 +47,7 @@ impl DamagedChunks {
         self.shrink();
     }
 
-    /// Adds what another knows. An error of kind `Damaged` when that is more than there can be.
+    /// Adds another list. An error of kind `Damaged` when the sum is longer than a list may be.
     pub fn merge(&mut self, other: &Self) -> Result<()> {
         self.0.extend(&other.0);
         self.shrink();
@@ -59,7 +59,7 @@ impl DamagedChunks {
         }
     }
 
-    /// Where there is too much to name each chunk, segments are named.
+    /// Names segments where there are too many chunks to name each.
     fn shrink(&mut self) {
         if self.0.len() > MAX_DAMAGE {
             let segments = self.segments().into_iter();

@@ -25,7 +25,7 @@ const MAGIC: &[u8; 8] = b"SPOBJECT";
 const HEADER: usize = 48;
 const HASH: usize = 32;
 
-/// What the wrapping adds, and what bytes that cannot be packed take more.
+/// What the envelope adds, and how much longer bytes get that cannot be packed.
 const WRAPPING: u64 = 64 << 10;
 
 /// What an object is.

@@ -83,7 +83,7 @@ fn encode_part(runs: &[Run], blocks: u64) -> Vec<u8> {
     bytes
 }
 
-/// Lays the runs of one index object of a disk of `blocks` blocks over `map`; answers how many.
+/// Lays the runs of one index object of a disk of `blocks` blocks over `map`; returns how many.
 pub fn decode_index(bytes: &[u8], blocks: u64, map: &mut RunMap) -> Result<u64> {
     if bytes.len() < HEADER || blocks > BlockSet::MAX_BLOCKS || u64_at(bytes, 0) != blocks {
         return Err(damaged("the index is not one of this disk"));

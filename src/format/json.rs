@@ -1,16 +1,16 @@
 //! JSON from outside, read within bounds: how much memory it takes is known before any is taken.
-//! What it says is never quoted at length.
+//! An error never quotes it at length.
 
 use serde::Deserialize;
 
-/// Most bytes of what is said of JSON that cannot be read.
+/// Most bytes of the message about JSON that cannot be read.
 const MOST_WORDS: usize = 200;
 
 /// Reads a value; it may hold at most so many others. Each takes about 100 bytes beside its text,
 /// whatever it is read as.
 ///
 /// # Errors
-/// In words: it is no JSON, not of that type, or holds more.
+/// A sentence: it is no JSON, not of that type, or holds more.
 pub fn from_json<'a, T: Deserialize<'a>>(text: &'a [u8], most: usize) -> Result<T, String> {
     if holds_more(text, most) {
         return Err(format!("it holds more than {most} values"));

@@ -21,7 +21,7 @@ const MAX_INDEX_PARTS: usize = 8192;
 const MAX_DISKS: usize = 4096;
 /// The longest name of a host, a disk or a boot: the kernel's are at most 64 bytes.
 const MAX_NAME: usize = 255;
-/// The longest serial number, world-wide name or table's name: what sysfs tells is within a page.
+/// The longest serial number, world-wide name or table's name: what sysfs shows is at most a page.
 const MAX_DISK_ID: usize = 4096;
 /// Most values in a manifest. One of 16 MiB that names nothing but index objects holds 900,000.
 pub(super) const MAX_VALUES: usize = 1 << 20;
@@ -83,7 +83,7 @@ pub struct HookRecord {
     pub status: HookStatus,
     /// In a sentence.
     pub reason: Option<String>,
-    /// The end of what it said, if it said anything.
+    /// The end of its output, if there was any.
     #[serde(default)]
     pub output: Option<String>,
     /// How long it ran, microseconds.
@@ -131,7 +131,7 @@ impl HookStatus {
 }
 
 /// The rules by which free space is believed now: a filesystem's word counts for its own bytes
-/// alone, and what the parent has as free is asked for again.
+/// alone, and what is free in the parent is asked for again.
 pub const FREE_RULES: u16 = 1;
 
 /// One disk of a snapshot.

@@ -27,8 +27,8 @@
 //!  160  32  BLAKE3 of the footer and trailer bytes 0..160
 //! ```
 //!
-//! A segment's name is the first 16 bytes of that last hash: whoever knows the name can tell
-//! whether footer and header are the true ones, and the footer tells it of each chunk.
+//! A segment's name is the first 16 bytes of that last hash: the name proves footer and header, and
+//! the footer proves each chunk.
 
 use super::chunk::{CHUNK_HEADER, ChunkHash, EncodedChunk, Packed, append_chunk};
 use super::wire::{array, u16_at, u32_at, u64_at};
@@ -70,7 +70,7 @@ pub struct SegmentWriter {
 }
 
 impl SegmentWriter {
-    /// An empty segment with a salt of its own. `bytes`: memory to make it in, whatever is there.
+    /// An empty segment with a salt of its own. `bytes`: memory to use, whatever it holds.
     pub(super) fn create(mut bytes: Vec<u8>) -> Self {
         bytes.clear();
         bytes.reserve_exact(MAX_SEGMENT as usize);
@@ -88,7 +88,7 @@ impl SegmentWriter {
         }
     }
 
-    /// Appends a chunk and answers its slot. `packed`: what it was encoded into.
+    /// Appends a chunk and returns its slot. `packed`: what it was encoded into.
     pub fn push(&mut self, chunk: &EncodedChunk, packed: &Packed) -> u32 {
         assert!(!self.is_full(), "a full segment is finished, not added to");
         let slot = self.slots;
@@ -111,7 +111,7 @@ impl SegmentWriter {
         self.bytes.len() >= SEGMENT_TARGET || self.slots >= SLOTS_MAX
     }
 
-    /// Adds footer and trailer and answers the segment's name and bytes.
+    /// Adds footer and trailer and returns the segment's name and bytes.
     pub fn finish(self) -> (ObjectId, Vec<u8>) {
         let Self {
             mut bytes,

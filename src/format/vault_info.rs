@@ -88,7 +88,7 @@ impl VaultInfo {
         Ok(bytes)
     }
 
-    /// What a vault was, as one of its manifests tells: its name for people is not known to it.
+    /// The vault that a manifest belongs to. A manifest does not know the vault's name for people.
     pub fn from_manifest(manifest: &[u8], sealer: &Sealer) -> Result<Self> {
         let plain = sealer.open_object(ObjectKind::Manifest, None, manifest)?;
         let of: OfVault = from_json(&plain, MAX_MANIFEST_VALUES)

@@ -1,5 +1,5 @@
-//! What `verify` has found damaged, kept in the vault so that the next run on whatever host stores
-//! it anew. A run that cannot read it must not build on what is there.
+//! What `verify` has found damaged, kept in the vault so that the next run of any host stores it
+//! again. A run that cannot read this must not build on older snapshots.
 
 use super::name::ObjectName;
 use super::vault::Vault;
@@ -19,20 +19,21 @@ pub struct KnownDamage {
     lists: Vec<ObjectName>,
 }
 
-/// Most times that lists are listed anew as one was gone.
+/// Most times that the lists are listed again because one was gone.
 const MAX_LOOKS: u32 = 5;
 
 impl Vault {
-    /// What was found damaged. An error of kind `Damaged` or `Format` when that cannot be told.
+    /// What was found damaged. An error of kind `Damaged` or `Format` when a list cannot be read.
     pub fn damage(&self) -> Result<DamagedChunks> {
         let known = self.known_damage()?;
         known.unreadable.map_or(Ok(known.damage), Err)
     }
 
-    /// The same for who puts it right: as much of it as can be read.
+    /// The same for `verify`, which replaces the lists: as much of them as can be read.
     ///
-    /// A list that is gone was replaced by another `verify`, which has put its own before; ours may
-    /// be older than that. So it is listed again, and then nothing is taken for known.
+    /// A list that is gone was replaced by another `verify`, which has put its own list before, and
+    /// this listing may be older than that. So they are listed again; when lists keep going, the
+    /// result is called unreadable.
     pub fn known_damage(&self) -> Result<KnownDamage> {
         for _ in 0..MAX_LOOKS {
             let (known, is_whole) = self.damage_as_listed()?;
@@ -113,7 +114,7 @@ impl Vault {
     }
 }
 
-/// What else stands there is not of the vault.
+/// Other names there do not belong to the vault.
 fn is_list(name: &ObjectName) -> bool {
     let mut parts = name.components().skip(1);
     let id: Option<SnapshotId> = parts.next().and_then(|text| text.parse().ok());

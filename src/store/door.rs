@@ -1,12 +1,12 @@
-//! What stands at a vault's door where no good `vault.json` does: an empty place, or a vault that
-//! has lost it. It only looks.
+//! Why a place without a good `vault.json` is not opened: it is empty, or a vault that has lost
+//! that file. It only looks.
 
 use super::name::ObjectName;
 use super::object_store::ObjectStore;
 use crate::error::{Error, ErrorKind};
 use crate::format::{ObjectKind, Sealer, VaultInfo};
 
-/// Most manifests that are asked for the vault's own name.
+/// Most manifests that are read to find the vault's own name.
 const MAX_ASKED: usize = 16;
 
 /// Why a vault without `vault.json` is not opened.
@@ -21,7 +21,8 @@ pub(super) fn no_info(store: &dyn ObjectStore) -> Error {
         .with_hint("make one in an empty directory with: stillpoint init DIRECTORY")
 }
 
-/// The same of one whose `vault.json` cannot be read; of what is no damage nothing more is said.
+/// The same for a vault whose `vault.json` cannot be read. An error that is no damage stays as it
+/// is.
 pub(super) fn bad_info(store: &dyn ObjectStore, error: Error) -> Error {
     let error = error.context(store.location());
     match error.kind() {

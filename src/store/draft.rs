@@ -1,5 +1,5 @@
-//! What one run has put into the vault before its manifest makes a snapshot of it. A draft that is
-//! dropped takes its objects out again; one whose process was killed leaves them to the collector.
+//! What one run has put into the vault before its manifest makes a snapshot of it. Dropping a draft
+//! deletes its objects again; a killed process leaves them to the collector.
 
 use super::name::ObjectName;
 use super::object_store::Blob;
@@ -27,8 +27,7 @@ impl Draft {
         }
     }
 
-    /// An empty draft of a run that has said that it is there, and goes on saying so until the
-    /// draft is dropped.
+    /// An empty draft of a run with a session, which lasts until the draft is dropped.
     pub fn begin_in(vault: &Arc<Vault>, session: Session) -> Self {
         let mut draft = Self::begin(vault);
         draft.session = Some(session);

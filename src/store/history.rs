@@ -11,12 +11,12 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::fmt;
 
-/// Most disks of one snapshot of which is kept what tells its place.
+/// Most disks of one snapshot whose parents and epochs are kept.
 const MOST_DISKS: usize = 256;
 /// Longest boot id that is believed, in bytes.
 const MOST_BOOT_ID: usize = 64;
 
-/// A snapshot, and what tells its place among the others.
+/// A snapshot, and what decides its place among the others.
 #[derive(Clone, Debug)]
 pub struct Dated {
     /// Which one.
@@ -35,8 +35,8 @@ struct RunTimes {
 }
 
 /// The marks of one disk in one boot. Their epochs only ever grow, unless the machine is taken back
-/// to a saved state with its memory: so they tell the order of snapshots of early writers alone,
-/// whose cuts have no names. Later ones name each snapshot after all before it.
+/// to a saved state with its memory. So they decide the order only of snapshots of early writers,
+/// whose cuts have no names. Later writers name each snapshot after all before it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct BootMarks {
     boot_id: String,

@@ -1,5 +1,5 @@
 //! A vault in a directory. Every path is opened beneath the directory's own descriptor, through no
-//! symlink, and only plain files and folders are; an object appears under its name only when it is
+//! symlink, and only plain files and folders are opened. An object gets its name only when it is
 //! whole and on the disk.
 
 use super::name::ObjectName;
@@ -434,7 +434,7 @@ mod tests {
         assert!(store.list_all(&name("snapshots")).unwrap().is_empty());
     }
 
-    /// A FIFO tells: whoever waits to write to it goes on as soon as anyone opens it for reading.
+    /// A FIFO shows it: a writer that waits goes on as soon as anything opens the FIFO for reading.
     #[test]
     fn what_is_no_file_is_never_opened() {
         let folder = tempfile::tempdir().unwrap();

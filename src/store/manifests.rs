@@ -1,6 +1,6 @@
-//! Reading many manifests: several are fetched at once, and one is decoded at a time, in order. It
-//! never holds more than one decoded manifest, and as many stored ones as are fetched at once: a
-//! stored one has at most 16 MiB and a little, a decoded one some 116 MiB.
+//! Reading many manifests: several are fetched at once, and one is decoded at a time, in order.
+//! A stored manifest has at most 16 MiB and a little, a decoded one takes up to some 116 MiB: it
+//! must never hold more stored ones than are fetched at once, nor more than one decoded.
 
 use super::catalog::SnapshotRef;
 use super::object_store::{Blob, ObjectStore};
@@ -15,9 +15,9 @@ use std::thread::JoinHandle;
 /// Most manifests that are fetched at once.
 const MOST_FETCHED: usize = 8;
 
-/// Snapshots with their manifests, in the order in which they were named. What is fetched before it
-/// is asked for doubles with each manifest that was taken, so that one who takes only the first
-/// costs the store one request.
+/// Snapshots with their manifests, in the order in which they were named. The number that is
+/// fetched ahead doubles with each manifest that is taken, so that a caller that takes only the
+/// first one costs the store one request.
 pub struct Manifests<'a> {
     vault: &'a Vault,
     rest: std::vec::IntoIter<SnapshotRef>,
@@ -102,8 +102,8 @@ impl Iterator for Manifests<'_> {
     }
 }
 
-/// The threads that fetch. Dropping them waits until all that was requested has come, so that what
-/// is asked of a store does not depend on which thread is faster.
+/// The threads that fetch. Dropping them waits until all requests are done, so that the requests
+/// that a store gets do not depend on which thread is faster.
 struct Fetchers {
     requests: Option<Sender<Request>>,
     threads: Vec<JoinHandle<()>>,
@@ -121,7 +121,7 @@ impl Fetchers {
             let fetch = move || {
                 for Request { snapshot, to } in requested {
                     let most = ObjectKind::Manifest.most_stored();
-                    // Nobody wants it any more: there is no one to say so to.
+                    // An error here says that the caller has ended.
                     let _ = to.send(store.get(&snapshot.manifest, most));
                 }
             };
@@ -136,8 +136,7 @@ impl Fetchers {
 
     fn request(&self, request: Request) {
         if let Some(requests) = &self.requests {
-            // There are threads until the sender is dropped; a request that is lost is noticed by
-            // the one who waits for it.
+            // There are threads until the sender is dropped. The caller notices a lost request.
             let _ = requests.send(request);
         }
     }

@@ -1,5 +1,5 @@
-//! Where a vault's objects are kept, and the vault itself: what is in it, who writes to it.
-//! It must never know what a disk is.
+//! Where a vault's objects are kept, and the vault itself: what is in it, and which runs write to
+//! it. It must never know what a disk is.
 
 mod catalog;
 mod damage;
@@ -24,7 +24,9 @@ pub use catalog::SnapshotRef;
 pub use damage::KnownDamage;
 pub use draft::Draft;
 pub use history::{Dated, Doubtful, History, Than};
-pub use layer::{Around, Count, CountStore, Counts, Layered, RetryPolicy, RetryStore, StoreCall};
+pub use layer::{
+    Around, Count, CountStore, Layered, OperationCounts, RetryPolicy, RetryStore, StoreCall,
+};
 #[cfg(feature = "testing")]
 pub use layer::{FaultStore, Operation};
 pub use local::LocalStore;

@@ -1,4 +1,4 @@
-//! What a vault needs of the place that keeps it. Objects are immutable and names are never used
+//! What a vault needs from the place that keeps it. Objects are immutable and names are never used
 //! twice, so that no store has to promise more than "what was put can be got".
 
 use super::name::ObjectName;

@@ -1,8 +1,9 @@
-//! Who is writing to the vault. A collector must leave alone what may belong to a live session.
+//! Which runs are writing to the vault. A collector must leave alone what may belong to a live
+//! session.
 //!
-//! A session is a lease: a record that is put again each minute, whose age the store's clock tells.
-//! A store in a directory also locks the record for as long as its process lives, so that a killed
-//! run's session is over at once, whatever process has its pid now.
+//! A session is a lease: a record that is put again each minute, and whose age is measured by the
+//! store's clock. A store in a directory also locks the record for as long as its process lives, so
+//! that a killed run's session is over at once, whatever process has its pid now.
 
 use super::name::ObjectName;
 use super::object_store::{ObjectLock, ObjectStore};
@@ -83,7 +84,7 @@ impl Session {
         let missed = self.missed.lock().unwrap_or_else(PoisonError::into_inner);
         match &missed.last {
             Some(error) if missed.beats >= MOST_MISSED => Err(error.retold().context(format!(
-                "the vault could not be told {} times in a row that this run is at work",
+                "{} heartbeats of this run in a row could not be put into the vault",
                 missed.beats
             ))),
             _ => Ok(()),
@@ -186,7 +187,8 @@ impl Presence {
     /// - One that is locked is live. One whose lock can be taken is over if it is of this boot, or
     ///   if the last beat it has written of is older than a lease.
     /// - Where there are no locks, one is over when its newest beat is older than a lease by the
-    ///   store's clock, whose time now is that of the record that this run has just put.
+    ///   store's clock, whose time now is that of the record that this run has just put. A run that
+    ///   slept for so long puts its session back with its next beat.
     fn clear_the_dead(&self) {
         let listed = self.store.list_all(&ObjectName::sessions());
         let listed = listed.unwrap_or_default();
@@ -251,7 +253,7 @@ fn run_of(session: &ObjectName) -> &str {
 impl Drop for Presence {
     fn drop(&mut self) {
         if let Some(held) = &self.held {
-            // A record that stays is told from a live one by its lock.
+            // Nobody holds a lock on a record that stays.
             let _ = self.store.delete(&held.name);
         }
     }

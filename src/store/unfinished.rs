@@ -1,6 +1,6 @@
 //! Writing where a filesystem has no files without a name: an object has a temporary name until it
-//! is whole. A killed run leaves such a file; the next one of its host takes it away, and never
-//! another host's, nor one that is still written.
+//! is whole. A killed run leaves such a file, which the next run of its host removes. It must never
+//! remove another host's, nor one that is still being written.
 
 use crate::sys::plain;
 use nix::errno::Errno;
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 /// The host's name comes next, hashed, and then something random.
 const TEMPORARY: &str = ".tmp-";
-/// What nobody has written to for so long nobody writes: an object takes minutes at most.
+/// A file that was not written to for this long is abandoned: an object takes minutes at most.
 const STALE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Folders of a vault are not deeper.
 const MAX_DEPTH: u32 = 4;
@@ -38,7 +38,7 @@ pub(super) fn put_by_rename(
     let flags =
         OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
     let file = File::from(openat(folder, temporary.as_str(), flags, mode)?);
-    // Says that somebody is at work. Where there are no locks, it is not taken away either.
+    // Says that a process is writing it. Where there are no locks, nothing is removed either.
     let lock = Flock::lock(file.try_clone()?, FlockArg::LockExclusiveNonblock);
     let written = (&file)
         .write_all(bytes)
@@ -58,7 +58,7 @@ pub(super) fn put_by_rename(
     written
 }
 
-/// Takes away what killed runs of this host have left in a folder and below. Best effort: what it
+/// Removes what killed runs of this host have left in a folder and below. Best effort: what it
 /// cannot look at stays.
 pub(super) fn clear(folder: &OwnedFd) {
     clear_below(folder, &prefix(), MAX_DEPTH);

@@ -93,8 +93,8 @@ impl Vault {
         Some(directory.path.as_path())
     }
 
-    /// The numbers of that directory's filesystem and of itself: whoever meets them again, under
-    /// whatever path, is in the vault.
+    /// The numbers of that directory's filesystem and of itself: a directory that has them, under
+    /// whatever path, is the vault.
     pub fn local_root(&self) -> Option<(u64, u64)> {
         self.store.directory().map(|directory| directory.root)
     }
@@ -114,7 +114,7 @@ impl Vault {
         self.read_index(refs, blocks, &|| Ok(()))
     }
 
-    /// The same; `check` is asked before each object, and its error is returned.
+    /// The same; `check` is called before each object, and its error is returned.
     pub fn read_index(
         &self,
         refs: &[IndexRef],
@@ -147,8 +147,8 @@ impl Vault {
         Ok(map)
     }
 
-    /// The segments that a map needs and that the vault has lost, as far as names and lengths tell.
-    /// `check` is asked now and then, and its error is returned.
+    /// The segments that a map needs and that are missing or too short, by names and lengths alone.
+    /// `check` is called now and then, and its error is returned.
     pub fn lost_segments(
         &self,
         map: &RunMap,
@@ -177,7 +177,7 @@ impl Vault {
     }
 
     /// The slots of a segment whose chunks cannot be had, each of which is read; `None`: none can.
-    /// `check` is asked before each, and its error is returned.
+    /// `check` is called before each, and its error is returned.
     pub fn bad_slots(
         &self,
         segment: ObjectId,
@@ -196,7 +196,7 @@ impl Vault {
         self.segments.read_chunks(range, take)
     }
 
-    /// Reads a whole segment and checks every byte of it; answers its length.
+    /// Reads a whole segment and checks every byte of it; returns its length.
     pub fn check_segment(&self, segment: ObjectId) -> Result<u64> {
         self.segments.check(segment)
     }

@@ -1,4 +1,4 @@
-//! Counts operations and bytes by verb. What a command asks of a distant store costs money, and
+//! OperationCounts operations and bytes by verb. What a command asks of a distant store costs money, and
 //! tests say how much that may be.
 
 use super::{Around, Layered, StoreCall};
@@ -19,11 +19,11 @@ pub struct Count {
 }
 
 /// How much of each verb there was: `put`, `get`, `list`, `delete`.
-pub type Counts = BTreeMap<&'static str, Count>;
+pub type OperationCounts = BTreeMap<&'static str, Count>;
 
 /// The sums so far.
 #[derive(Default)]
-pub struct Counter(Mutex<Counts>);
+pub struct Counter(Mutex<OperationCounts>);
 
 /// A store whose operations are counted.
 pub type CountStore = Layered<Counter>;
@@ -35,8 +35,8 @@ impl CountStore {
         Self { inner, layer }
     }
 
-    /// What was counted since it was asked last.
-    pub fn take(&self) -> Counts {
+    /// What was counted since the last call.
+    pub fn take(&self) -> OperationCounts {
         let mut counts = self.layer.0.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut counts)
     }

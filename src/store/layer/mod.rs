@@ -6,7 +6,7 @@ mod count;
 mod fault;
 mod retry;
 
-pub use count::{Count, CountStore, Counts};
+pub use count::{Count, CountStore, OperationCounts};
 #[cfg(feature = "testing")]
 pub use fault::{FaultStore, Operation};
 pub use retry::{RetryPolicy, RetryStore};
