@@ -181,6 +181,18 @@ fn unsafe_code_stands_in_sys_alone_and_nothing_is_left_to_do() {
 }
 
 #[test]
+fn the_command_line_alone_knows_its_parser() {
+    let mut wrong = Vec::new();
+    for file in files("src") {
+        let in_cli = file.path.components().any(|part| part.as_os_str() == "cli");
+        if !in_cli && file.text.contains("clap") {
+            wrong.push(format!("{}: names clap", file.path.display()));
+        }
+    }
+    complain(&wrong);
+}
+
+#[test]
 fn no_test_file_is_forgotten() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
     let main = fs::read_to_string(folder.join("main.rs")).unwrap();

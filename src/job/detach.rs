@@ -176,7 +176,7 @@ fn make_known(new: &NewJob) -> Result<(JobId, JobDirectory)> {
         let begun = directory
             .create_log(id)
             .and_then(|log| print_to(&log))
-            .and_then(|()| directory.write(&record, false));
+            .and_then(|()| directory.write(&record));
         match begun {
             Ok(()) => Ok((id, directory)),
             Err(error) => {

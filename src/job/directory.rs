@@ -112,12 +112,23 @@ impl JobDirectory {
         &self.path
     }
 
-    /// Writes a record; readers see the one before or this one. `durable`: it must outlast a power
-    /// cut. A job has one writer at a time.
+    /// Writes a record; readers see the one before or this one. A job has one writer at a time.
     ///
     /// # Errors
     /// Those of the filesystem; the record before is untouched.
-    pub fn write(&self, record: &JobRecord, durable: bool) -> Result<()> {
+    pub fn write(&self, record: &JobRecord) -> Result<()> {
+        self.replace(record, false)
+    }
+
+    /// Writes a record that outlasts a power cut.
+    ///
+    /// # Errors
+    /// As [`JobDirectory::write`].
+    pub fn write_durably(&self, record: &JobRecord) -> Result<()> {
+        self.replace(record, true)
+    }
+
+    fn replace(&self, record: &JobRecord, durable: bool) -> Result<()> {
         let bytes = record.encode()?;
         let (name, aside) = (file_name(record.job), format!(".{}.tmp", record.job));
         let done = self.write_aside(&aside, &bytes, durable).and_then(|()| {

@@ -138,7 +138,7 @@ fn keep_written(
     mut record: JobRecord,
     report: &Sender<Result<()>>,
 ) {
-    let begun = writer.write(&record, false);
+    let begun = writer.write(&record);
     let failed = begun.is_err();
     // Whether anybody still waits for it is not this thread's business.
     let _ = report.send(begun);
@@ -148,10 +148,10 @@ fn keep_written(
     let mut last = Instant::now();
     while !updates.collect(&mut record, last) {
         // There may be room again the next time; only the end counts.
-        let _ = writer.write(&record, false);
+        let _ = writer.write(&record);
         last = Instant::now();
     }
-    let written = writer.write(&record, true);
+    let written = writer.write_last(&record);
     // The writer must leave the job's control group before that is removed.
     writer.finish(GONE_WITHIN);
     let _ = report.send(written);

@@ -65,12 +65,23 @@ impl RecordWriter {
     }
 
     /// Has a record written, and waits until it is.
-    pub fn write(&mut self, record: &JobRecord, last: bool) -> Result<()> {
-        let failed = |what: &str| Error::new(ErrorKind::Failed, what);
-        let request = WriteRequest {
+    pub fn write(&mut self, record: &JobRecord) -> Result<()> {
+        self.send(WriteRequest {
             record: record.clone(),
-            last,
-        };
+            last: false,
+        })
+    }
+
+    /// Has the record written that says how the job ended.
+    pub fn write_last(&mut self, record: &JobRecord) -> Result<()> {
+        self.send(WriteRequest {
+            record: record.clone(),
+            last: true,
+        })
+    }
+
+    fn send(&mut self, request: WriteRequest) -> Result<()> {
+        let failed = |what: &str| Error::new(ErrorKind::Failed, what);
         let mut line = serde_json::to_vec(&request)
             .map_err(|error| failed("cannot write a job's record").with_source(error))?;
         line.push(b'\n');
@@ -126,8 +137,12 @@ fn serve(path: &Path, socket: &UnixStream) -> Option<()> {
         line.and_then(|line| serde_json::from_str::<WriteRequest>(&line).ok())
     };
     let first = next()?;
+    let write = |directory: &JobDirectory, record: &JobRecord, last: bool| match last {
+        true => directory.write_durably(record),
+        false => directory.write(record),
+    };
     let made = JobDirectory::make(path).and_then(|directory| {
-        directory.write(&first.record, first.last)?;
+        write(&directory, &first.record, first.last)?;
         Ok(directory)
     });
     reply(socket, made.as_ref().err())?;
@@ -136,7 +151,7 @@ fn serve(path: &Path, socket: &UnixStream) -> Option<()> {
     // The next job tries again to remove what cannot be removed now.
     let _ = directory.prune(Keep::default());
     while let Some(WriteRequest { mut record, last }) = next() {
-        let written = directory.write(&record, last).inspect_err(|_| {
+        let written = write(&directory, &record, last).inspect_err(|_| {
             if last {
                 record.exit_code = record.exit_code.map(below);
                 let _ = directory.write_in_place(&record);

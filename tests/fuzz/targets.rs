@@ -325,7 +325,7 @@ mod job_record {
         record.error = Some(serde_json::json!({"kind": "io", "message": "m", "hint": "h"}));
         record.warnings = vec!["w\u{1b}".into()];
         let (_outside, folder) = folder();
-        folder.write(&record, false).unwrap();
+        folder.write(&record).unwrap();
         let path = folder.path().join(format!("{}.json", id()));
         vec![fs::read(path).unwrap()]
     }
@@ -337,10 +337,10 @@ mod job_record {
             return false;
         };
         assert_eq!(record.job, id());
-        folder.write(&record, false).unwrap();
+        folder.write(&record).unwrap();
         // It may have been cut shorter, and stays as it is then.
         let again = folder.read(id()).unwrap();
-        folder.write(&again, false).unwrap();
+        folder.write(&again).unwrap();
         assert_eq!(folder.read(id()).unwrap(), again);
         true
     }

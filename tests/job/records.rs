@@ -55,7 +55,7 @@ fn age(path: &Path, days: u64) {
 fn readers_see_whole_records_while_they_are_written() {
     let (_outside, folder) = folder();
     let mut written = record(JobState::Running);
-    folder.write(&written, false).unwrap();
+    folder.write(&written).unwrap();
     let path = folder.path().to_owned();
     let over = AtomicBool::new(false);
     let read = std::thread::scope(|scope| {
@@ -78,7 +78,11 @@ fn readers_see_whole_records_while_they_are_written() {
         for n in 0..2000usize {
             written.phase = "x".repeat(n % 900);
             written.warnings = vec![written.phase.clone()];
-            folder.write(&written, n % 500 == 0).unwrap();
+            let put = match n % 500 {
+                0 => JobDirectory::write_durably,
+                _ => JobDirectory::write,
+            };
+            put(&folder, &written).unwrap();
         }
         over.store(true, Ordering::Relaxed);
         readers
@@ -140,7 +144,7 @@ fn a_folder_that_others_have_a_hand_in_is_refused() {
 fn hostile_contents_are_refused_one_by_one() {
     let (outside, folder) = folder();
     let good = record(JobState::Done);
-    folder.write(&good, false).unwrap();
+    folder.write(&good).unwrap();
     let secret = outside.path().join("secret");
     fs::write(&secret, serde_json::to_vec(&good).unwrap()).unwrap();
     let bad: Vec<JobId> = (0..8).map(|_| id()).collect();
@@ -199,7 +203,7 @@ fn a_job_whose_process_is_gone_is_dead_unless_it_said_how_it_ended() {
         if !alive {
             record.process = gone();
         }
-        folder.write(&record, false).unwrap();
+        folder.write(&record).unwrap();
         assert_eq!(
             folder.look(record.job).unwrap().state,
             shown,
@@ -209,7 +213,7 @@ fn a_job_whose_process_is_gone_is_dead_unless_it_said_how_it_ended() {
     // The same number and time in another boot is another process.
     let mut other = record(JobState::Running);
     other.process.boot_id = "00000000-0000-0000-0000-000000000000".into();
-    folder.write(&other, false).unwrap();
+    folder.write(&other).unwrap();
     assert_eq!(folder.look(other.job).unwrap().state, JobState::Died);
 }
 
@@ -223,7 +227,7 @@ fn a_job_is_found_by_the_start_of_its_name() {
     let ids = [1, 1_000_000_000_000, 1_000_000_000_001].map(|ms| {
         let mut record = record(JobState::Done);
         record.job = JobId::generate(Timestamp::from_millisecond(ms).unwrap()).unwrap();
-        folder.write(&record, false).unwrap();
+        folder.write(&record).unwrap();
         record.job
     });
     let text = ids.map(|id| id.to_string());
@@ -244,7 +248,7 @@ fn what_is_old_or_too_many_goes_and_the_living_stay() {
     let put = |state: JobState, process: Option<JobProcess>, days: u64| {
         let mut record = record(state);
         record.process = process.unwrap_or(record.process);
-        folder.write(&record, false).unwrap();
+        folder.write(&record).unwrap();
         folder.create_log(record.job).unwrap();
         age(&file(&folder, record.job, "json"), days);
         record.job

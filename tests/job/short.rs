@@ -62,7 +62,7 @@ fn a_list_of_many_jobs_says_how_many_more_there_are() {
             JobState::Done
         };
         record.phase = "x".repeat(900);
-        folder.write(&record, false).unwrap();
+        folder.write(&record).unwrap();
         ids.push(id.to_string());
     }
     let listed = |document: &Value| -> Vec<String> {
