@@ -11,6 +11,7 @@ mod prune;
 mod record;
 mod scope;
 mod start_channel;
+mod stop;
 mod updates;
 mod writer;
 

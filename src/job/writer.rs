@@ -66,7 +66,7 @@ impl RecordWriter {
 
     /// Has a record written, and waits until it is.
     pub fn write(&mut self, record: &JobRecord) -> Result<()> {
-        self.send(WriteRequest {
+        self.send(&WriteRequest {
             record: record.clone(),
             last: false,
         })
@@ -74,15 +74,15 @@ impl RecordWriter {
 
     /// Has the record written that says how the job ended.
     pub fn write_last(&mut self, record: &JobRecord) -> Result<()> {
-        self.send(WriteRequest {
+        self.send(&WriteRequest {
             record: record.clone(),
             last: true,
         })
     }
 
-    fn send(&mut self, request: WriteRequest) -> Result<()> {
+    fn send(&mut self, request: &WriteRequest) -> Result<()> {
         let failed = |what: &str| Error::new(ErrorKind::Failed, what);
-        let mut line = serde_json::to_vec(&request)
+        let mut line = serde_json::to_vec(request)
             .map_err(|error| failed("cannot write a job's record").with_source(error))?;
         line.push(b'\n');
         let mut reply = String::new();
