@@ -14,19 +14,19 @@ pub fn run(common: &Common) -> Result<Report> {
     context::need_root()?;
     let report = thaw(&common.run_dir)?;
     // Run the postscripts even if a filesystem could not be thawed.
-    let owed = run_pending(&common.run_dir, Path::new("/proc/self/exe"))?;
+    let pending = run_pending(&common.run_dir, Path::new("/proc/self/exe"))?;
     report.verdict()?;
-    verdict(&owed)?;
-    Ok(report::thaw::report(&report, &owed))
+    verdict(&pending)?;
+    Ok(report::thaw::report(&report, &pending))
 }
 
 /// Returns an error when applications may still be held.
-fn verdict(owed: &PendingReport) -> Result<()> {
-    if let Some(one) = owed.postscripts.iter().find(|one| !one.is_done()) {
+fn verdict(pending: &PendingReport) -> Result<()> {
+    if let Some(one) = pending.postscripts.iter().find(|one| !one.is_done()) {
         return Err(Error::new(ErrorKind::Failed, one.message())
             .with_hint("look at the applications: the databases' own tools say what holds them"));
     }
-    match owed.unreadable.first() {
+    match pending.unreadable.first() {
         Some(why) => Err(Error::new(ErrorKind::Failed, why.clone())),
         None => Ok(()),
     }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::fmt::Write;
 
-/// Longest serial number that is shown, in bytes; `--json` tells all of it.
+/// Longest serial number that is shown, in bytes; `--json` shows all of it.
 const MOST_SERIAL: usize = 20;
 
 /// What is known of the host's disks.
@@ -42,7 +42,8 @@ pub fn report(host: HostDisks) -> Report {
     for disk in layout.topology.disks() {
         let is_tracked = tracked.iter().any(|status| status.disk.dev == disk.dev());
         let last = last.get(&disk.dev()).map(ToString::to_string);
-        let document = describe(&layout, disk, is_tracked, last.as_deref());
+        let mounted = Mounted::of(&layout, disk);
+        documents.push(document(disk, is_tracked, last.as_deref(), &mounted));
         table.add_row(cells([
             disk.name().to_owned(),
             disk.identity.size.to_string(),
@@ -53,13 +54,12 @@ pub fn report(host: HostDisks) -> Report {
             if is_tracked { "yes" } else { "no" }.to_owned(),
             last.unwrap_or_else(|| "-".into()),
         ]));
-        below.push(mounted(&document));
-        documents.push(document);
+        below.push(lines(&mounted));
     }
     let table = table_text(&table);
-    let lines = table.lines().zip(std::iter::once(Vec::new()).chain(below));
-    let lines = lines.flat_map(|(line, below)| std::iter::once(line.to_owned()).chain(below));
-    let mut text = lines.collect::<Vec<_>>().join("\n");
+    let rows = table.lines().zip(std::iter::once(Vec::new()).chain(below));
+    let rows = rows.flat_map(|(row, below)| std::iter::once(row.to_owned()).chain(below));
+    let mut text = rows.collect::<Vec<_>>().join("\n");
     if let Some(error) = unknown {
         // Writing to a string cannot fail.
         let _ = write!(text, "\nthe last snapshots are not known: {error}");
@@ -67,29 +67,66 @@ pub fn report(host: HostDisks) -> Report {
     Report::done(json!({"disks": documents}), text)
 }
 
-fn describe(layout: &HostLayout, disk: &Disk, is_tracked: bool, last: Option<&str>) -> Value {
-    let filesystems: Vec<Value> = layout
-        .mounts
-        .filesystems()
-        .iter()
-        .filter(|filesystem| filesystem.disks.contains(&disk.dev()))
-        .map(|filesystem| {
-            let (can, why) = match freezable(filesystem) {
+/// A filesystem on a disk.
+struct Mounted<'a> {
+    filesystem: &'a Filesystem,
+    target: String,
+    /// It lies in a file of a filesystem on that disk.
+    stacked: bool,
+    freezable: bool,
+    note: Option<String>,
+}
+
+impl<'a> Mounted<'a> {
+    /// Those of a disk.
+    fn of(layout: &'a HostLayout, disk: &Disk) -> Vec<Self> {
+        let all = layout.mounts.filesystems().iter();
+        let here = all.filter(|filesystem| filesystem.disks.contains(&disk.dev()));
+        let mounted = here.map(|filesystem| {
+            let (freezable, note) = match freezable(filesystem) {
                 Freezable::Yes => (true, None),
                 Freezable::ReadOnly => (true, Some("read-only: needs no freezing".to_owned())),
                 Freezable::No(why) => (false, Some(why)),
             };
-            json!({
-                "source": filesystem.source,
-                "target": filesystem.target().display().to_string(),
-                "type": filesystem.fstype,
-                "mounts": filesystem.mounts.len(),
-                "stacked": is_stacked(layout, filesystem, disk),
-                "freezable": can,
-                "note": why,
-            })
+            Self {
+                filesystem,
+                target: filesystem.target().display().to_string(),
+                stacked: is_stacked(layout, filesystem, disk),
+                freezable,
+                note,
+            }
+        });
+        mounted.collect()
+    }
+
+    fn document(&self) -> Value {
+        json!({
+            "source": self.filesystem.source,
+            "target": self.target,
+            "type": self.filesystem.fstype,
+            "mounts": self.filesystem.mounts.len(),
+            "stacked": self.stacked,
+            "freezable": self.freezable,
+            "note": self.note,
         })
-        .collect();
+    }
+
+    fn line(&self) -> String {
+        let cannot = match self.freezable {
+            true => "",
+            false => ", cannot be frozen",
+        };
+        let more = match self.filesystem.mounts.len() {
+            0 | 1 => String::new(),
+            count => format!(", at {count} places"),
+        };
+        let (target, fstype) = (&self.target, &self.filesystem.fstype);
+        one_line(&format!("   {target} ({fstype}{cannot}{more})")).into_owned()
+    }
+}
+
+/// The disk as scripts know it.
+fn document(disk: &Disk, is_tracked: bool, last: Option<&str>, mounted: &[Mounted<'_>]) -> Value {
     json!({
         "disk": disk.name(),
         "device": disk.path.display().to_string(),
@@ -105,11 +142,11 @@ fn describe(layout: &HostLayout, disk: &Disk, is_tracked: bool, last: Option<&st
         "tracked": is_tracked,
         "last_snapshot": last,
         "partitions": disk.partitions,
-        "filesystems": filesystems,
+        "filesystems": mounted.iter().map(Mounted::document).collect::<Vec<_>>(),
     })
 }
 
-/// Whether it lies in a file of a filesystem on that disk.
+/// Whether the filesystem lies in a file of another one on that disk.
 fn is_stacked(layout: &HostLayout, filesystem: &Filesystem, disk: &Disk) -> bool {
     let all = layout.mounts.filesystems();
     let here = |below: &DevNumber| {
@@ -120,26 +157,12 @@ fn is_stacked(layout: &HostLayout, filesystem: &Filesystem, disk: &Disk) -> bool
 }
 
 /// What is mounted from a disk, a line each; what lies in files on it is counted.
-fn mounted(document: &Value) -> Vec<String> {
-    let all = document["filesystems"].as_array().into_iter().flatten();
-    let (stacked, own): (Vec<&Value>, Vec<&Value>) =
-        all.partition(|filesystem| filesystem["stacked"] == true);
-    let line = |filesystem: &&Value| {
-        let text = |key: &str| filesystem[key].as_str().unwrap_or_default();
-        let cannot = match filesystem["freezable"].as_bool() {
-            Some(false) => ", cannot be frozen",
-            _ => "",
-        };
-        let more = match filesystem["mounts"].as_u64() {
-            None | Some(0 | 1) => String::new(),
-            Some(count) => format!(", at {count} places"),
-        };
-        let line = format!("   {} ({}{cannot}{more})", text("target"), text("type"));
-        one_line(&line).into_owned()
-    };
-    let mut lines: Vec<String> = own.iter().map(line).collect();
-    if !stacked.is_empty() {
-        let count = counted(stacked.len(), "filesystem");
+fn lines(mounted: &[Mounted<'_>]) -> Vec<String> {
+    let own = mounted.iter().filter(|one| !one.stacked);
+    let mut lines: Vec<String> = own.map(Mounted::line).collect();
+    let stacked = mounted.len() - lines.len();
+    if stacked > 0 {
+        let count = counted(stacked, "filesystem");
         lines.push(format!("   {count} in files on it"));
     }
     lines

@@ -8,7 +8,7 @@ use serde_json::json;
 use std::fmt::Write;
 
 /// What `thaw` reports.
-pub fn report(report: &ThawReport, owed: &PendingReport) -> Report {
+pub fn report(report: &ThawReport, pending: &PendingReport) -> Report {
     let mut text = String::new();
     let mut mounts = Vec::new();
     for mount in &report.mounts {
@@ -19,7 +19,7 @@ pub fn report(report: &ThawReport, owed: &PendingReport) -> Report {
         mounts.push(json!({"target": target, "outcome": outcome, "why": why}));
     }
     let mut postscripts = Vec::new();
-    for one in &owed.postscripts {
+    for one in &pending.postscripts {
         let _ = writeln!(text, "{}", one_line(&one.message()));
         let path = one.path.display().to_string();
         postscripts.push(json!({"postscript": path, "status": one.record.status}));
@@ -27,7 +27,7 @@ pub fn report(report: &ThawReport, owed: &PendingReport) -> Report {
     if report.throttles > 0 {
         text.push_str("a run that died had slowed down what writes to disks: undone\n");
     }
-    text.push_str(match (report.mounts.len(), owed.postscripts.len()) {
+    text.push_str(match (report.mounts.len(), pending.postscripts.len()) {
         (0, 0) => "no run has left anything frozen, or applications held",
         _ => "nothing of ours is frozen any more, and no application held",
     });
