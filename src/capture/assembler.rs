@@ -2,7 +2,7 @@
 //! become long runs.
 
 use super::spare::{Lent, Spare};
-use super::worker::{Encoded, Outcome};
+use super::worker::{BlockOutcome, Encoded};
 use crate::error::Result;
 use crate::format::{EncodedChunk, Packed, Sealer, SegmentWriter};
 use crate::model::{BlockIndex, Bytes, Content, ObjectId, Run, RunMap};
@@ -73,8 +73,8 @@ impl Assembler {
         }
     }
 
-    /// Takes a batch; segments that get full go to `put`. Answers how many batches are done with:
-    /// one that came early waits for those before it.
+    /// Takes a batch; segments that get full go to `put`. Returns how many batches are done
+    /// with: one that came early waits for those before it.
     pub(super) fn take(&mut self, encoded: Encoded, put: &mut Put<'_>) -> Result<usize> {
         let mut done = 0;
         self.early.insert(encoded.sequence, encoded);
@@ -83,11 +83,15 @@ impl Assembler {
             done += 1;
             for (block, outcome) in (batch.first.0..).zip(batch.outcomes) {
                 let content = match outcome {
-                    Outcome::Zero => Content::Zero,
-                    Outcome::Known(content) => content,
-                    Outcome::Chunk(chunk) => {
-                        let chunk = (&chunk, &batch.packed);
-                        self.store(batch.disk, block, chunk, put)?
+                    BlockOutcome::Zero => Content::Zero,
+                    BlockOutcome::Known(content) => content,
+                    BlockOutcome::Chunk(chunk) => {
+                        if self.segment.as_ref().is_some_and(SegmentWriter::is_full) {
+                            self.finish_segment(put)?;
+                        }
+                        self.note(batch.disk, block);
+                        self.disks[batch.disk].stored.0 += chunk.stored_len() as u64;
+                        self.append(&chunk, &batch.packed)
                     }
                 };
                 let run = Run {
@@ -102,27 +106,22 @@ impl Assembler {
         Ok(done)
     }
 
-    fn store(
-        &mut self,
-        disk: usize,
-        block: u64,
-        (chunk, packed): (&EncodedChunk, &Packed),
-        put: &mut Put<'_>,
-    ) -> Result<Content> {
-        if self.segment.as_ref().is_some_and(SegmentWriter::is_full) {
-            self.finish_segment(put)?;
-        }
+    /// Appends a chunk to the open segment.
+    fn append(&mut self, chunk: &EncodedChunk, packed: &Packed) -> Content {
         let open = || self.sealer.create_segment(self.segments.take());
         let slot = self.segment.get_or_insert_with(open).push(chunk, packed);
-        self.disks[disk].stored.0 += chunk.stored_len() as u64;
+        Content::Data {
+            segment: self.stand_in,
+            slot,
+        }
+    }
+
+    /// Notes that a block is in the open segment.
+    fn note(&mut self, disk: usize, block: u64) {
         match self.inside.last_mut() {
             Some((last, range)) if *last == disk && range.end == block => range.end += 1,
             _ => self.inside.push((disk, block..block + 1)),
         }
-        Ok(Content::Data {
-            segment: self.stand_in,
-            slot,
-        })
     }
 
     fn finish_segment(&mut self, put: &mut Put<'_>) -> Result<()> {
@@ -166,8 +165,8 @@ mod tests {
 
     const SEALER: Sealer = Sealer::without_keys();
 
-    fn chunk(n: u8, packed: &mut Packed) -> Outcome {
-        Outcome::Chunk(SEALER.encode_chunk(&[n; 100], packed).unwrap())
+    fn chunk(n: u8, packed: &mut Packed) -> BlockOutcome {
+        BlockOutcome::Chunk(SEALER.encode_chunk(&[n; 100], packed).unwrap())
     }
 
     proptest! {
@@ -186,7 +185,7 @@ mod tests {
                 let mut packed = Packed::default();
                 let outcomes = values.iter().zip(*first..).map(|(value, block)| {
                     truth.insert(block, *value);
-                    if *value == 0 { Outcome::Zero } else { chunk(*value, &mut packed) }
+                    if *value == 0 { BlockOutcome::Zero } else { chunk(*value, &mut packed) }
                 });
                 let (outcomes, first) = (outcomes.collect(), BlockIndex(*first));
                 encoded.push(Encoded { sequence, disk: 0, first, outcomes, packed });

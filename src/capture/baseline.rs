@@ -70,7 +70,7 @@ impl Baseline {
         &self.map
     }
 
-    /// What is lost: to be captured anew.
+    /// What is lost: to be captured again.
     pub fn lost(&self) -> &Lost {
         &self.lost
     }

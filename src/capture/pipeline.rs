@@ -138,7 +138,7 @@ impl Pipeline {
     }
 
     /// Waits until all that was submitted has been encoded, so that no thread of ours is busy.
-    /// Memory that waits for more is given back. `stop` is asked again and again; its error is
+    /// Memory that waits for more is given back. `stop` is called again and again; its error is
     /// returned.
     pub fn drain(&self, stop: &dyn Fn() -> Result<()>) -> Result<()> {
         while !self.tickets.is_empty() {
@@ -152,7 +152,7 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Waits until everything is in the vault; answers what was captured of each disk.
+    /// Waits until everything is in the vault; returns what was captured of each disk.
     pub fn finish(mut self) -> Result<Vec<Captured>> {
         self.batches = None;
         let assembled = self.assembled.take().map(JoinHandle::join);

@@ -22,7 +22,7 @@ pub(super) struct Batch {
 }
 
 /// What became of one block.
-pub(super) enum Outcome {
+pub(super) enum BlockOutcome {
     /// All zeros.
     Zero,
     /// In the vault already.
@@ -36,7 +36,7 @@ pub(super) struct Encoded {
     pub sequence: u64,
     pub disk: usize,
     pub first: BlockIndex,
-    pub outcomes: Vec<Outcome>,
+    pub outcomes: Vec<BlockOutcome>,
     /// The bytes of its chunks.
     pub packed: Packed,
 }
@@ -54,10 +54,10 @@ pub(super) fn encode(batch: &Batch, mut packed: Packed, sealer: &Sealer) -> Resu
             None => None,
         };
         outcomes.push(match known {
-            Some(content) => Outcome::Known(content),
+            Some(content) => BlockOutcome::Known(content),
             None => {
                 let chunk = sealer.encode_chunk(plain, &mut packed);
-                chunk.map_or(Outcome::Zero, Outcome::Chunk)
+                chunk.map_or(BlockOutcome::Zero, BlockOutcome::Chunk)
             }
         });
     }

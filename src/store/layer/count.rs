@@ -1,4 +1,4 @@
-//! OperationCounts operations and bytes by verb. What a command asks of a distant store costs money, and
+//! Counts operations and bytes by verb. What a command asks of a distant store costs money, and
 //! tests say how much that may be.
 
 use super::{Around, Layered, StoreCall};
