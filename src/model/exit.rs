@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 /// Done as asked.
 pub const DONE: u8 = 0;
+/// Failed.
+pub const FAILED: u8 = 1;
 /// Wrong usage.
 pub const USAGE: u8 = 2;
 /// Done, but below what was asked, or with warnings.
@@ -12,17 +14,15 @@ pub const BELOW: u8 = 3;
 /// The vault's data is damaged.
 pub const DAMAGED: u8 = 4;
 
-/// Failed.
-const FAILED: u8 = 1;
-/// To some runners these mean power off and reboot.
+/// Some runners power off or reboot the host at these.
 const FORBIDDEN: [u8; 2] = [193, 194];
 
-/// The only way to end with an exit code: never with one of those, wherever it comes from.
+/// Makes an exit code. All others are made here too, so that none is ever one of the forbidden.
 pub fn exit(code: u8) -> ExitCode {
     ExitCode::from(allowed(code))
 }
 
-/// A code that does no harm.
+/// The code, or failure where the code could do harm.
 pub fn allowed(code: u8) -> u8 {
     if FORBIDDEN.contains(&code) {
         FAILED
@@ -31,7 +31,7 @@ pub fn allowed(code: u8) -> u8 {
     }
 }
 
-/// The code of what could not be done as asked after all.
+/// The code of a run whose report or record is not whole: no longer success.
 pub fn below(code: u8) -> u8 {
     if code == DONE { BELOW } else { code }
 }
@@ -45,7 +45,7 @@ pub fn code(kind: ErrorKind) -> u8 {
         ErrorKind::Busy => 6,
         ErrorKind::Interrupted(signal) => match signal {
             libc::SIGINT => 130,
-            // Scripts know two codes of a run that was stopped.
+            // Scripts know just two codes of a stopped run.
             _ => 143,
         },
         ErrorKind::NotFound

@@ -5,7 +5,7 @@ use super::text::{first_warnings, tail};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{JobEnd, JobId, JobLog, JobRecord, JobState};
 use crate::model::clip;
-use crate::model::exit::{BELOW, code};
+use crate::model::exit::{BELOW, FAILED, code};
 use crate::model::printable::{lines, one_line};
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -110,7 +110,7 @@ pub fn ended(record: JobRecord) -> Result<Report> {
         json: if json.is_object() { json } else { Value::Null },
         text,
         // Without a code in the record, it did not end well.
-        code: record.exit_code.unwrap_or(1),
+        code: record.exit_code.unwrap_or(FAILED),
     })
 }
 
