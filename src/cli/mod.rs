@@ -89,7 +89,7 @@ pub fn main() -> ExitCode {
 /// How long the report waits for a reader. The starter of a detached job must return soon.
 fn patience(line: &CommandLine) -> Duration {
     match line.command.job() {
-        Some((_, true)) => Duration::from_secs(1),
+        Some(job) if job.detach => Duration::from_secs(1),
         _ => output::PATIENCE,
     }
 }
@@ -98,14 +98,15 @@ fn patience(line: &CommandLine) -> Duration {
 fn work(line: &CommandLine, warnings: &[String], progress: &ProgressDisplay) -> Result<Report> {
     // With `--detach`, the job does this itself: a thaw can block in the kernel, and the starter
     // must return at once.
-    let only_starts = line.common.as_job.is_none() && line.command.job().is_some_and(|job| job.1);
+    let only_starts =
+        line.common.as_job.is_none() && line.command.job().is_some_and(|job| job.detach);
     let thawed = match line.command {
         Command::Snapshot(_) if !only_starts => thaw::before_a_run(&line.common, progress),
         _ => Vec::new(),
     };
-    let mut outcome = run_or_start(line, warnings, progress)?;
-    thawed.iter().for_each(|warning| outcome.warn(warning));
-    Ok(outcome)
+    let mut report = run_or_start(line, warnings, progress)?;
+    thawed.iter().for_each(|warning| report.warn(warning));
+    Ok(report)
 }
 
 /// Runs the command as a job if it is one; with `--detach`, starts the job.
@@ -116,8 +117,8 @@ fn run_or_start(
 ) -> Result<Report> {
     let CommandLine { command, common } = line;
     match command.job() {
-        Some((_, true)) if common.as_job.is_none() => job::detach(command, common),
-        Some((word, _)) => job::run_as_job(word, common, progress, warnings, || {
+        Some(as_job) if as_job.detach && common.as_job.is_none() => job::detach(command, common),
+        Some(as_job) => job::run_as_job(as_job.word, common, progress, warnings, || {
             dispatch(command, common, progress)
         }),
         None => dispatch(command, common, progress),

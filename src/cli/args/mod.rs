@@ -157,14 +157,24 @@ pub enum Command {
     Help(HelpArgs),
 }
 
+/// A command that runs as a job.
+#[derive(Clone, Copy, Debug)]
+pub struct JobCommand {
+    /// Its name.
+    pub word: &'static str,
+    /// Whether `--detach` was given.
+    pub detach: bool,
+}
+
 impl Command {
-    /// For a command that runs as a job: its name, and whether `--detach` was given.
-    pub fn job(&self) -> Option<(&'static str, bool)> {
-        match self {
-            Self::Snapshot(args) => Some(("snapshot", args.detach)),
-            Self::Verify(args) => Some(("verify", args.detach)),
-            Self::Restore(args) => Some(("restore", args.detach)),
-            _ => None,
-        }
+    /// Its name and `--detach`, if it runs as a job.
+    pub fn job(&self) -> Option<JobCommand> {
+        let (word, detach) = match self {
+            Self::Snapshot(args) => ("snapshot", args.detach),
+            Self::Verify(args) => ("verify", args.detach),
+            Self::Restore(args) => ("restore", args.detach),
+            _ => return None,
+        };
+        Some(JobCommand { word, detach })
     }
 }

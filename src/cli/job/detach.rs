@@ -38,7 +38,7 @@ fn without_detach(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
 
 /// The first steps of the process that [`detach`] has started.
 pub fn settle(id: JobId, command: &Command, common: &Common) -> Result<Settled> {
-    let word = command.job().map_or("", |(word, _)| word);
+    let word = command.job().map_or("", |job| job.word);
     let (vault, foresee) = (common.vault.clone(), dispatch::foresight(command));
     job::settle(new_job(id, word, common), move || {
         let vault = context::open_named(vault.as_deref())?;
