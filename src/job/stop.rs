@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 const PAUSE: Duration = Duration::from_millis(50);
 
 impl JobDirectory {
-    /// Asks a job to stop: it thaws, and takes back what it has done. Returns its record from before.
+    /// Asks a job to stop: it thaws, and takes back what it has done. Returns its record from
+    /// before.
     ///
     /// # Errors
     /// Its process is another user's; and as [`JobDirectory::read`].
@@ -31,8 +32,8 @@ impl JobDirectory {
         Ok(before)
     }
 
-    /// Returns the record once the job has ended, or as it is at `until`. `check`: an error when the
-    /// caller is to stop waiting.
+    /// Returns the record once the job has ended, or as it is at `until`. `check`: an error when
+    /// the caller is to stop waiting.
     ///
     /// # Errors
     /// That of `check`; and as [`JobDirectory::read`].

@@ -104,8 +104,8 @@ fn lines(one: &DiskComparison) -> Vec<String> {
     }
     if one.unknown.bytes.0 > 0 {
         lines.push(format!(
-            "{disk}: {} differ, and it is not known whether they may: written since, set aside for a \
-             file, or free space of a filesystem that is not mounted now",
+            "{disk}: {} differ, and it is not known whether they may: written since, set aside for \
+             a file, or free space of a filesystem that is not mounted now",
             one.unknown.bytes
         ));
         lines.extend(named("differs", &one.unknown));
