@@ -4,6 +4,7 @@ use super::args::{Common, SnapshotArgs, tag};
 use super::context;
 use super::progress::ProgressDisplay;
 use crate::config::Config;
+use crate::device::HostLayout;
 use crate::engine::{
     HookSettings, OnBusy, Selection, SnapshotOptions, select_all, snapshot, snapshot_of_what_can_be,
 };
@@ -45,15 +46,17 @@ pub fn run(args: &SnapshotArgs, common: &Common, progress: &ProgressDisplay) -> 
         hooks,
     } = check(args, common)?;
     let vault = context::open_vault(common)?;
+    let layout = HostLayout::scan()?;
     let choice = if args.all {
-        select_all(&vault, &args.exclude)?
+        select_all(&layout, &vault, &args.exclude)?
     } else {
         Selection {
-            disks: args.disks.clone(),
+            disks: layout.resolve(&args.disks)?,
             left_out: Vec::new(),
         }
     };
     let options = SnapshotOptions {
+        layout,
         disks: choice.disks,
         level: args.level.level(),
         full: args.full,

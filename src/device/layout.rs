@@ -16,6 +16,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 /// The devices of a host and what is mounted on them, as they were at one moment.
+#[derive(Clone, Debug)]
 pub struct HostLayout {
     /// Where they were read.
     pub host: Host,

@@ -125,8 +125,8 @@ pub fn swapped_now(host: &Host, disk: DevNumber) -> Result<Vec<Extent>> {
 }
 
 impl HostLayout {
-    /// What is swapped to on these disks in unknown places. Each write to such a disk counts: it may
-    /// be one to a file.
+    /// What is swapped to on these disks in unknown places. Each write to such a disk counts: it
+    /// may be one to a file.
     pub fn unlocated_swaps(&self, disks: &[Disk]) -> Vec<String> {
         let rows = rows(&self.host);
         let on_disk = |disk: &Disk| {

@@ -1,5 +1,6 @@
 //! What a user can ask of a snapshot.
 
+use crate::device::{Disk, HostLayout};
 use crate::model::Level;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,8 +9,10 @@ use std::time::Duration;
 /// What snapshot to take.
 #[derive(Clone, Debug)]
 pub struct SnapshotOptions {
-    /// Names of disks.
-    pub disks: Vec<String>,
+    /// The host, scanned for this run.
+    pub layout: HostLayout,
+    /// The disks to take, as they were found there.
+    pub disks: Vec<Disk>,
     /// How consistent it must be.
     pub level: Level,
     /// Read and store everything.

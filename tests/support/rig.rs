@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use stillpoint::Result;
+use stillpoint::device::HostLayout;
 use stillpoint::engine::{
     Destination, Event, HookSettings, Monitor, OnBusy, Places, Quiesce, RestoreOptions,
     SnapshotOptions, restore, snapshot_through,
@@ -119,8 +120,11 @@ impl Rig {
         change: impl FnOnce(&mut SnapshotOptions),
         around: impl FnOnce(Box<dyn Quiesce>) -> Box<dyn Quiesce>,
     ) -> Result<Manifest> {
+        let layout = HostLayout::scan()?;
+        let names: Vec<String> = disks.iter().map(|disk| disk.device.clone()).collect();
         let mut options = SnapshotOptions {
-            disks: disks.iter().map(|disk| disk.device.clone()).collect(),
+            disks: layout.resolve(&names)?,
+            layout,
             level: Level::Filesystem,
             full: false,
             all_blocks: false,

@@ -1,5 +1,5 @@
-//! A disk that is open to be read. It is opened read-only, and it is a block device or nothing (tests
-//! may allow regular files).
+//! A disk that is open to be read. It is opened read-only, and must be a block device (tests may
+//! allow regular files).
 
 use super::queue::Geometry;
 use crate::error::{Error, ErrorKind, IoContext, Result};

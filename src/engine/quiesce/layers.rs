@@ -26,8 +26,6 @@ const MOUNT_POINTS: usize = 32 << 10;
 pub struct Layers<'a> {
     /// The snapshot's name.
     pub snapshot: SnapshotId,
-    /// The disks of the run.
-    pub disks: &'a [Disk],
     /// What the user wants.
     pub options: &'a SnapshotOptions,
     /// Where guardian, hooks and throttle keep their records.
@@ -72,7 +70,7 @@ impl Layers<'_> {
         targets(&set)?;
         let filesystems = FilesystemQuiesce::new(
             FilesystemQuiesceOptions {
-                disks: self.disks.to_vec(),
+                disks: options.disks.clone(),
                 program: self.places.program.clone(),
                 run_dir: self.places.run_dir.clone(),
                 deadline: options.max_freeze,
@@ -94,7 +92,7 @@ impl Layers<'_> {
 
     fn hooks(&self, set: &FreezeSet) -> HookOptions {
         let hooks = &self.options.hooks;
-        let names: Vec<&str> = self.disks.iter().map(Disk::name).collect();
+        let names: Vec<&str> = self.options.disks.iter().map(Disk::name).collect();
         HookOptions {
             prescript: hooks.prescript.clone(),
             postscript: hooks.postscript.clone(),

@@ -72,28 +72,25 @@ pub fn snapshot_of_what_can_be(
     places: &Places,
     monitor: &dyn Monitor,
 ) -> Result<(Manifest, Vec<(String, Error)>)> {
-    let names = HostLayout::scan()?;
-    let mut disks = names.resolve(&options.disks)?;
+    let mut options = options.clone();
     let mut left_out = Vec::new();
     loop {
-        let options = SnapshotOptions {
-            disks: disks.iter().map(|disk| disk.name().to_owned()).collect(),
-            ..options.clone()
-        };
         let error = match snapshot(vault, &options, places, monitor) {
             Ok(manifest) => return Ok((manifest, left_out)),
             Err(error) => error,
         };
         let guilty = error.disk().map(str::to_owned);
-        let Some(guilty) = guilty.filter(|name| disks.iter().any(|disk| disk.name() == name))
-        else {
+        let is_one = |name: &String| options.disks.iter().any(|disk| disk.name() == name);
+        let Some(guilty) = guilty.filter(|name| options.disks.len() > 1 && is_one(name)) else {
             return Err(error);
         };
-        if disks.len() == 1 {
-            return Err(error);
-        }
         monitor.tell(Event::Warning(format!("{guilty} is left out: {error}")));
-        disks.retain(|disk| disk.name() != guilty);
+        // Much may have changed while the others were captured.
+        options.layout = HostLayout::scan()?;
+        let found = |disk: &Disk| options.layout.topology.disk(disk.dev()).cloned();
+        let others = options.disks.iter().filter(|disk| disk.name() != guilty);
+        let others = others.map(|disk| found(disk).unwrap_or_else(|| disk.clone()));
+        options.disks = others.collect();
         left_out.push((guilty, error));
     }
 }
@@ -108,11 +105,11 @@ pub fn snapshot_through(
     around: impl FnOnce(Box<dyn Quiesce>) -> Box<dyn Quiesce>,
 ) -> Result<Manifest> {
     let started = Timestamp::now();
-    let layout = HostLayout::scan()?;
+    let SnapshotOptions { layout, disks, .. } = options;
     let log = WarningLog::new(monitor);
     let monitor: &dyn Monitor = &log;
-    let disks = acceptable(vault, &layout, &options.disks, monitor)?;
-    let _locks = lock_all(&disks, places)?;
+    refuse_unfit(vault, layout, disks, monitor)?;
+    let _locks = lock_all(disks, places)?;
     recover(places, monitor)?;
     let host = host_name();
     let known = vault.snapshots_of(&host)?;
@@ -122,19 +119,17 @@ pub fn snapshot_through(
     let expedite = Expedite::find(&places.run_dir);
     let prepare = Prepare {
         vault,
-        layout: &layout,
         options,
         places,
         pool: &pool,
         expedite: &expedite,
         monitor,
     };
-    let (prepared, tracking) = prepare.disks(&disks, &known)?;
-    let seen = SharedFreezeSet::new(Mutex::new(layout.freeze_set(&disks)));
+    let (prepared, tracking) = prepare.disks(&known)?;
+    let seen = SharedFreezeSet::new(Mutex::new(layout.freeze_set(disks)));
     let hook_log = SharedHookLog::default();
     let layers = Layers {
         snapshot: id,
-        disks: &disks,
         options,
         places,
         expedite: &expedite,
@@ -151,7 +146,7 @@ pub fn snapshot_through(
     let draft = Arc::new(Draft::begin_in(vault, session));
     let result = capture(prepared, &draft, quiesce.as_mut(), &how, monitor);
     let hook_log = std::mem::take(&mut *hook_log.lock().unwrap_or_else(PoisonError::into_inner));
-    let mut result = result.map_err(|error| explained(error, &disks, &hook_log.warnings))?;
+    let mut result = result.map_err(|error| explained(error, disks, &hook_log.warnings))?;
     monitor.check()?;
     let seen = seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let mut warnings = warnings_of(&mut result, &seen, options, &log);
@@ -177,22 +172,21 @@ pub fn snapshot_through(
     Ok(manifest)
 }
 
-/// The disks that were named, of each of which a snapshot can be right.
-fn acceptable(
+/// Refuses disks of which a snapshot could be wrong.
+fn refuse_unfit(
     vault: &Vault,
     layout: &HostLayout,
-    names: &[String],
+    disks: &[Disk],
     monitor: &dyn Monitor,
-) -> Result<Vec<Disk>> {
-    let disks = layout.resolve(names)?;
+) -> Result<()> {
     let vault = VaultPlace::find(vault, layout)?;
-    vault.refuse_on(&disks)?;
-    refuse_aliases(layout, &disks)?;
-    refuse_not_whole(&disks)?;
+    vault.refuse_on(disks)?;
+    refuse_aliases(layout, disks)?;
+    refuse_not_whole(disks)?;
     if let Some(warning) = vault.warning() {
         monitor.tell(Event::Warning(warning));
     }
-    Ok(disks)
+    Ok(())
 }
 
 /// Why a run failed, with what nothing else tells: applications may still be held.

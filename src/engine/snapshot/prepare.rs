@@ -6,8 +6,7 @@ use super::mode::{CaptureMode, Parent};
 use crate::capture::Baseline;
 use crate::device::read::{BufferPool, DiskReader, ReaderOptions, open_reader};
 use crate::device::{
-    Disk, FreeSpace, Freezable, FreezeSet, Host, HostLayout, free_space, free_while_frozen,
-    freezable,
+    Disk, FreeSpace, Freezable, FreezeSet, Host, free_space, free_while_frozen, freezable,
 };
 use crate::engine::block_use::{sample_file_blocks, swap_blocks};
 use crate::engine::monitor::{Event, Monitor};
@@ -32,8 +31,6 @@ type Base = (DiskRecord, Arc<Baseline>);
 pub struct Prepare<'a> {
     /// The vault.
     pub vault: &'a Arc<Vault>,
-    /// This host.
-    pub layout: &'a HostLayout,
     /// What the user wants.
     pub options: &'a SnapshotOptions,
     /// Where the tracking programs are.
@@ -48,12 +45,9 @@ pub struct Prepare<'a> {
 
 impl<'a> Prepare<'a> {
     /// Tracks, plans and opens every disk of the run. `known`: the host's snapshots.
-    pub fn disks(
-        &self,
-        disks: &[Disk],
-        known: &[SnapshotRef],
-    ) -> Result<(Vec<DiskRunOptions>, Tracking<'a>)> {
-        let topology = &self.layout.topology;
+    pub fn disks(&self, known: &[SnapshotRef]) -> Result<(Vec<DiskRunOptions>, Tracking<'a>)> {
+        let SnapshotOptions { layout, disks, .. } = self.options;
+        let topology = &layout.topology;
         let parents = find_parents(self.vault, known, topology, disks, self.monitor)?;
         let mut tracking = Tracking::start(&self.places.pins, self.monitor)?;
         let mut prepared = Vec::new();
@@ -80,7 +74,7 @@ impl<'a> Prepare<'a> {
         let capture = self.decide(disk, parent.as_ref(), &mut changes)?;
         let (capture, parent) = self.load_base(capture, parent)?;
         let freeze = self.options.level >= Level::Filesystem;
-        let set = self.layout.freeze_set(slice::from_ref(disk));
+        let set = self.options.layout.freeze_set(slice::from_ref(disk));
         Ok(DiskRunOptions {
             identity: disk.identity.clone(),
             reader,

@@ -151,8 +151,8 @@ pub struct LeftOut {
 /// The disks that `--all` takes, and those it does not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selection {
-    /// Names of those it takes.
-    pub disks: Vec<String>,
+    /// Those it takes.
+    pub disks: Vec<Disk>,
     /// The others.
     pub left_out: Vec<LeftOut>,
 }
@@ -161,11 +161,10 @@ pub struct Selection {
 ///
 /// # Errors
 /// `Unsupported` when none is left.
-pub fn select_all(vault: &Vault, exclude: &[String]) -> Result<Selection> {
-    let layout = HostLayout::scan()?;
+pub fn select_all(layout: &HostLayout, vault: &Vault, exclude: &[String]) -> Result<Selection> {
     let excluded = layout.resolve(exclude)?;
     let excluded = excluded.iter().map(Disk::dev).collect();
-    let choice = select(&layout, &excluded, &VaultPlace::find(vault, &layout)?);
+    let choice = select(layout, &excluded, &VaultPlace::find(vault, layout)?);
     if choice.disks.is_empty() {
         let all = choice.left_out.iter();
         let all: Vec<String> = all
@@ -227,7 +226,7 @@ pub fn select(
         leave(&copy, &why, true);
         taken.retain(|disk| disk.name() != copy);
     }
-    choice.disks = taken.iter().map(|disk| disk.name().to_owned()).collect();
+    choice.disks = taken;
     choice
 }
 
