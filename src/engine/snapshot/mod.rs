@@ -137,12 +137,7 @@ pub fn snapshot_through(
         hook_log: &hook_log,
     };
     let mut quiesce = around(layers.build()?);
-    let how = CaptureOptions {
-        consistency: options.consistency(),
-        workers: options.workers,
-        window_memory: window_memory(memory::total()?),
-        pool: pool.clone(),
-    };
+    let how = capture_options(options, pool.clone())?;
     let draft = Arc::new(Draft::begin_in(vault, session));
     let result = capture(prepared, &draft, quiesce.as_mut(), &how, monitor);
     let hook_log = std::mem::take(&mut *hook_log.lock().unwrap_or_else(PoisonError::into_inner));
@@ -170,6 +165,15 @@ pub fn snapshot_through(
     draft.commit(&manifest)?;
     tracking.keep();
     Ok(manifest)
+}
+
+fn capture_options(options: &SnapshotOptions, pool: BufferPool) -> Result<CaptureOptions> {
+    Ok(CaptureOptions {
+        consistency: options.consistency(),
+        workers: options.workers,
+        window_memory: window_memory(memory::total()?),
+        pool,
+    })
 }
 
 /// Refuses disks of which a snapshot could be wrong.
