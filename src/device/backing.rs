@@ -16,7 +16,7 @@ pub enum Backing<'a> {
     Filesystem(&'a Filesystem),
     /// On no disk of this host.
     Elsewhere,
-    /// It cannot be told, for this reason.
+    /// Unknown, for this reason.
     Unknown(String),
 }
 
@@ -71,7 +71,7 @@ fn below(entry: &MountEntry, this_host: &str) -> Below {
     }
     let fuse = fstype == "fuse" || fstype.starts_with("fuse.");
     // In this namespace root mounts, and any user what a process of his serves (fusermount(1)); the
-    // kernel tells whose it is. What such a user calls its source is nobody's word.
+    // kernel reports whose it is. Such a user may call its source anything.
     if fuse && entry.option("user_id").is_none_or(|user| user != "0") {
         let what = "it is served by a process of a user that is not root";
         return Below::Unknown(format!("{what} ({fstype})"));

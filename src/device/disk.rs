@@ -9,7 +9,7 @@ use std::path::PathBuf;
 /// A whole disk of which a snapshot can be made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Disk {
-    /// What tells it from others.
+    /// What distinguishes it from other disks.
     pub identity: DiskIdentity,
     /// [`DeviceKind::Disk`], [`DeviceKind::NvmeHead`] or [`DeviceKind::Loop`].
     pub kind: DeviceKind,

@@ -16,7 +16,7 @@ const TABLE_LIMIT: u64 = 64 * 1024 * 1024;
 /// Most names in a folder: a quarter of the processes that a kernel can have.
 const NAMES_LIMIT: usize = 1 << 20;
 
-/// The folders in which the kernel and udev tell about this host.
+/// The directories in which the kernel and udev describe this host.
 #[derive(Clone, Debug)]
 pub struct Host {
     /// `/sys`.

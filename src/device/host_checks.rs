@@ -1,4 +1,4 @@
-//! What this host can and cannot do, as plain files tell it, and what to do about it. It changes
+//! What this host can and cannot do, as plain files show, and what to do about it. It changes
 //! nothing and tries nothing out.
 
 use super::host::Host;
@@ -20,7 +20,7 @@ pub enum Cgroups {
     None,
 }
 
-/// What plain files tell about this host.
+/// What plain files show about this host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct HostChecks {
     /// The kernel's release (`6.1.0-18-cloud-amd64`).

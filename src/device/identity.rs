@@ -1,4 +1,4 @@
-//! What tells a disk from another, as sysfs and udev tell it. It must never make a name up.
+//! What distinguishes a disk from others, read from sysfs and udev. It must never make a name up.
 
 use super::host::Host;
 use super::table::{self, OpenDisk};
@@ -42,7 +42,7 @@ pub(super) fn identify(host: &Host, basics: &Basics<'_>, tables: &dyn OpenDisk) 
     }
 }
 
-/// virtio tells the serial at the disk; NVMe and MMC at the device behind it; SCSI in VPD page 80h.
+/// virtio has the serial at the disk, NVMe and MMC at the device behind it, SCSI in VPD page 80h.
 fn serial(folder: &Path) -> Option<String> {
     let text = |name: &str| tidy(&Host::bytes(&folder.join(name))?);
     let serial = text("serial").or_else(|| text("device/serial"));
@@ -64,7 +64,7 @@ fn vpd_serial(page: &[u8]) -> Option<String> {
     tidy(body.get(..length.min(body.len()))?)
 }
 
-/// NVMe tells it at the disk, SCSI at the device.
+/// NVMe has it at the disk, SCSI at the device.
 fn wwn(folder: &Path) -> Option<String> {
     let text = |name: &str| tidy(&Host::bytes(&folder.join(name))?);
     text("wwid").or_else(|| text("device/wwid"))

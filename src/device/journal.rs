@@ -1,7 +1,7 @@
-//! The journal of an ext3 or ext4 that lies on another device, which no mount table shows. What it
-//! is told by: `/proc/fs/jbd2`, which names each open journal by its device; and where such a one
-//! is open, the thread that writes it, which has the journal's name, or the superblocks. A device
-//! is opened only where nothing else tells, and read only.
+//! The journal of an ext3 or ext4 that lies on another device, which no mount table shows.
+//! `/proc/fs/jbd2` names each open journal by its device. The filesystem that a journal belongs to
+//! is found by the thread that writes it, whose name is the journal's, or by the superblocks. A
+//! device is opened, for reading, only where nothing else shows it.
 
 use super::host::Host;
 use super::mountinfo::MountEntry;
@@ -28,7 +28,7 @@ pub(super) enum JournalPlace {
     Within,
     /// On another device.
     On(DevNumber),
-    /// On another device, and it cannot be told on which.
+    /// On another device; which one is unknown.
     Unknown,
 }
 

@@ -1,4 +1,4 @@
-//! What is mounted, in every mount namespace, as `/proc/PID/mountinfo` tells it. It must never
+//! What is mounted, in every mount namespace, read from `/proc/PID/mountinfo`. It must never
 //! touch a mount to learn about it: a dead NFS server would hang it. Any user may have namespaces
 //! of his own and mount in them as he likes, so what is read is bounded, and costs no more than
 //! sorting it.

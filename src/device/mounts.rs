@@ -88,7 +88,7 @@ struct Members {
     known: bool,
 }
 
-/// What is needed to tell what a filesystem consists of.
+/// What is needed to find the devices that a filesystem consists of.
 struct MountScan<'a> {
     host: &'a Host,
     topology: &'a Topology,

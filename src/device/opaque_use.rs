@@ -1,6 +1,6 @@
-//! Devices that someone has taken for himself without leaving a trace in any table: a filesystem
-//! unmounted lazily with files open, or mounted where no process looks. Opening with `O_EXCL`, for
-//! reading and for an instant, is the only way to find out.
+//! Devices that are claimed exclusively without a trace in any table: a filesystem unmounted lazily
+//! with files open, or mounted in a namespace without processes. Opening with `O_EXCL`, for reading
+//! and for an instant, is the only way to find out.
 
 use super::disk::Disk;
 use super::host::Host;
@@ -16,12 +16,12 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
-/// How often a device is tried: others look at it like this too, for an instant.
+/// How often a device is tried: other programs probe it in the same way, for an instant.
 const TRIES: u32 = 3;
 /// The pause between.
 const PAUSE: Duration = Duration::from_millis(15);
 
-/// A device in use, of which no table tells by what.
+/// A device in use by something that no table shows.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct OpaqueUse {
     /// The whole disk below it.

@@ -1,6 +1,6 @@
-//! Who uses the bytes that are to be overwritten, by whichever way they are reached: what is
-//! mounted from them, what lies on them or shows a part of them, who has them open or locked. It
-//! only looks, and finds what a look can find: opening a device with `O_EXCL` comes on top of it.
+//! What uses the bytes that are to be overwritten, by whichever path they are reached: filesystems
+//! mounted from them, devices that lie on them or show a part of them, processes that have them
+//! open or locked. It only looks. Opening the device with `O_EXCL` is a further check, made elsewhere.
 
 use super::host::Host;
 use super::kind::DeviceKind;
@@ -22,7 +22,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How often those are looked for who may have it open for an instant only.
+/// How often processes are looked for, as some have it open for an instant only.
 const TRIES: u32 = 3;
 /// The pause between.
 const PAUSE: Duration = Duration::from_millis(15);
@@ -71,11 +71,10 @@ impl OverwriteCheck {
         spans.iter().any(|span| span.device() == Some(lower))
     }
 
-    /// Who uses the bytes of that target, but for this process; empty: nobody, as far as can be
-    /// told.
+    /// What uses the bytes of that target, apart from this process. When empty, no use was found.
     ///
     /// # Errors
-    /// When it cannot be told.
+    /// When it cannot be found out.
     pub fn users_of(&self, target: &OverwriteTarget) -> Result<Vec<Use>> {
         let (spans, path) = match target {
             OverwriteTarget::Device(dev) => (below(&self.topology, *dev), self.node(*dev)),
@@ -154,14 +153,14 @@ impl OverwriteCheck {
             .collect()
     }
 
-    /// What a file's name and its inode are used for that no device tells.
+    /// Uses of a file's name and inode that no device shows.
     fn of_a_name(&self, path: &Path) -> Result<Vec<Use>> {
         let mut uses = Vec::new();
         let real = std::fs::canonicalize(path).io_context("look at", path)?;
         let shows = |device: &&Device| {
             device.loop_file.is_none() && device.backing_file.as_ref() == Some(&real)
         };
-        // A loop device that may not be asked still tells the name of its file.
+        // The name of its file is known also for a loop device that may not be asked.
         let loops = self.topology.devices().filter(shows);
         uses.extend(loops.map(|device| Use::Shown(device.name.clone())));
         let holding = self.mounts.own.holding(&real);
@@ -178,7 +177,7 @@ impl OverwriteCheck {
         Ok(uses)
     }
 
-    /// Who can write to it. Others look at devices for an instant: only one who stays counts.
+    /// Processes that can write to it. Others look at devices for an instant, and do not count.
     fn open_or_locked(
         &self,
         target: &OverwriteTarget,
@@ -277,8 +276,8 @@ enum SpanSource {
     File(FileId),
 }
 
-/// A part of what holds bytes; `place`: `None` where it cannot be told which part, or of a file
-/// that is to go as a whole.
+/// A part of what holds bytes. `place` is `None` where the part is unknown, and for a file that is
+/// replaced as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct UsedSpan {
     on: SpanSource,
@@ -314,7 +313,7 @@ impl UsedSpan {
     }
 }
 
-/// Where on what it lies on a device begins and ends, if that can be told.
+/// Where a device begins and ends on what it lies on, if that is known.
 fn place_of(device: &Device) -> Option<Extent> {
     match device.kind {
         DeviceKind::Partition => device.place,

@@ -60,7 +60,7 @@ impl Topology {
             let number = DevNumber::from_dev_t(attributes.rdev());
             return self.device(number).ok_or_else(unknown);
         }
-        // On a recorded host the nodes are plain files, told by their names.
+        // On a recorded host the nodes are plain files, known by their names.
         let recorded =
             (host.dev != Path::new("/dev")).then(|| self.node_through_links(host, given));
         recorded.flatten().ok_or_else(|| {

@@ -1,6 +1,6 @@
-//! What rests on what, through loop devices too: a loop device's file lies on a filesystem, which
-//! lies on devices. Decided by what the loop device says of its file; by the names of mounts only
-//! where it does not tell, so that nothing is opened.
+//! What is stacked on what, also through loop devices: a loop device's file lies on a filesystem,
+//! which lies on devices. The loop device names its file by number. Where it does not, the names of
+//! mounts decide, so that nothing is opened.
 
 use super::filesystem::Filesystem;
 use super::kind::DeviceKind;

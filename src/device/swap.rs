@@ -82,7 +82,7 @@ pub fn swaps(host: &Host, topology: &Topology) -> Vec<Swap> {
 }
 
 /// The parts of `disk` that hold nothing but swapped-out memory, whose bytes no one needs later.
-/// The header stays out of it. Only swap directly on the disk or a partition of it is told.
+/// The header is not among them. Only swap directly on the disk or on a partition of it counts.
 pub fn swapped_extents(topology: &Topology, swaps: &[Swap], disk: DevNumber) -> Vec<Extent> {
     let contents = |swap: &Swap| {
         let start = start_on(topology, swap.dev, disk)?;
@@ -157,7 +157,7 @@ fn filesystem_with<'a>(mounts: &'a Mounts, file: &Path) -> Option<&'a Filesystem
 }
 
 /// What an active swap file holds on a disk but its header; `None` when it is not there, or its
-/// place cannot be told.
+/// place is unknown.
 fn contents(mounts: &Mounts, swap: &Row, disk: DevNumber) -> Option<Vec<Extent>> {
     let filesystem = filesystem_with(mounts, &swap.path)?;
     let direct = filesystem.direct.filter(|direct| direct.disk == disk)?;

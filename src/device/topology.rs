@@ -37,7 +37,7 @@ pub struct Device {
     pub mapper_name: Option<String>,
     /// What a loop device shows, as the kernel names it.
     pub backing_file: Option<PathBuf>,
-    /// The same file, told by the device itself; `None` where it may not be asked.
+    /// The same file, as the device itself reports it; `None` where it may not be asked.
     pub loop_file: Option<LoopFile>,
 }
 

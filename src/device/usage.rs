@@ -1,4 +1,4 @@
-//! Who uses a device: what is mounted from it, built on it, swapped to it. It only looks.
+//! What uses a device: what is mounted from it, built on it, swapped to it. It only looks.
 
 use super::kind::DeviceKind;
 use super::mounts::Mounts;

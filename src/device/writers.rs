@@ -11,8 +11,8 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::time::Duration;
 
-/// How long all processes may take to answer. A descriptor takes some microseconds; one that leads
-/// to a server which is gone would take for ever.
+/// How long looking at all processes may take. A descriptor takes some microseconds; one that leads
+/// to a server that is gone would take for ever.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A file, whatever its names are.
@@ -107,7 +107,7 @@ fn search(host: &Host, wanted: &Wanted) -> Result<Vec<Writer>> {
 fn has_open(process: &Path, wanted: &Wanted) -> bool {
     let numbers = Host::names_if_any(&process.join("fdinfo"));
     numbers.iter().any(|number| {
-        // First what can be told without a way to the file.
+        // First what is known without following the descriptor to the file.
         may_write(&process.join("fdinfo").join(number))
             && fs::metadata(process.join("fd").join(number)).is_ok_and(|found| wanted.holds(&found))
     })

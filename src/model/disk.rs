@@ -1,4 +1,4 @@
-//! What tells one disk from another, across renames and reboots.
+//! What distinguishes one disk from another, across renames and reboots.
 
 use super::units::Bytes;
 use serde::{Deserialize, Serialize};
@@ -45,7 +45,7 @@ impl fmt::Display for DevNumber {
     }
 }
 
-/// What tells one disk from another.
+/// What distinguishes one disk from another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskIdentity {
     /// The kernel's name now (`vda`): not stable across reboots.
@@ -56,9 +56,9 @@ pub struct DiskIdentity {
     pub size: Bytes,
     /// Logical sector size in bytes (512 or 4096).
     pub logical_block: u32,
-    /// Serial number, when the device tells one.
+    /// Serial number, when the device has one.
     pub serial: Option<String>,
-    /// World-wide name, when the device tells one.
+    /// World-wide name, when the device has one.
     pub wwn: Option<String>,
     /// The kernel's disk sequence number (5.15 on): never used twice within one boot.
     pub diskseq: Option<u64>,
@@ -81,7 +81,7 @@ impl DiskIdentity {
             .unwrap_or(&self.name)
     }
 
-    /// Whether a disk of that identity is this one, as far as can be told.
+    /// Whether a disk of that identity is this one, as far as is known.
     pub fn likeness(&self, other: &Self) -> Likeness {
         let (one, two) = (self.wwn.as_deref(), other.wwn.as_deref());
         let apart = one.is_some() && two.is_some() && one != two;

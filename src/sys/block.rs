@@ -83,7 +83,7 @@ pub fn zero_out(device: impl AsFd, extent: Extent) -> io::Result<()> {
     Ok(())
 }
 
-/// Lets the kernel read the partition table anew. `EBUSY` while a partition is in use; `EINVAL` on
+/// Lets the kernel read the partition table again. `EBUSY` while a partition is in use; `EINVAL` on
 /// a device that has no partitions, as loop devices made without `--partscan`.
 pub fn reread_partitions(device: impl AsFd) -> io::Result<()> {
     // SAFETY: it takes no argument.

@@ -201,14 +201,14 @@ impl DiskTracker {
         Ok(None)
     }
 
-    /// Counts what the kernel's log tells of the disk's capacity. How far it was read stands beside
-    /// the marks, so that whoever asks next goes on there.
+    /// Counts the changes of the disk's capacity in the kernel's log. How far it was read stands
+    /// beside the marks, so that the next reader goes on there.
     fn read_log(&mut self) -> Result<()> {
         let next = self.marks.header.u64_at(at::LOG_NEXT);
         let resizes = self.marks.header.u64_at(at::RESIZES);
         let Some(log) = &mut self.log else {
-            // Others could read it, and nobody knows what it tells now: once, so that what this
-            // run copies is not in doubt again and again.
+            // Other processes could read the log, so there may have been changes that this one
+            // cannot see. They are counted once: what this run copies is not in doubt again.
             if std::mem::take(&mut self.is_blind) && next.load(Ordering::SeqCst) != 0 {
                 resizes.fetch_add(1, Ordering::SeqCst);
             }
@@ -216,7 +216,7 @@ impl DiskTracker {
         };
         let from = next.load(Ordering::SeqCst);
         // What was before these marks does not count.
-        let told = log.told(if from == 0 { u64::MAX } else { from })?;
+        let told = log.changes_from(if from == 0 { u64::MAX } else { from })?;
         resizes.fetch_add(told.changes, Ordering::SeqCst);
         next.fetch_max(told.next.unwrap_or(0), Ordering::SeqCst);
         Ok(())

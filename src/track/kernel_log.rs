@@ -1,6 +1,6 @@
-//! Changes of a disk's capacity, as the kernel's log tells them: for kernels that run no programs
-//! at that. It must never take a log that has lost records for one in which nothing was, nor one
-//! that the kernel kept records back from.
+//! Changes of a disk's capacity, read from the kernel's log, for kernels that cannot run programs
+//! when a capacity is set. It must never take a log that has lost records, or from which the kernel
+//! kept records back, for one without changes.
 
 use super::attached::failed;
 use crate::error::{IoContext, Result};
@@ -25,7 +25,7 @@ const BURST: usize = 10;
 /// 5 s, and some ticks.
 const INTERVAL: Duration = Duration::from_millis(5100);
 
-/// What became of a disk's capacity since somebody looked.
+/// What happened to a disk's capacity since the log was read last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct CapacityChanges {
     /// How often it changed, or may have: the log had lost records, or the kernel kept some back.
@@ -89,8 +89,8 @@ impl KernelLog {
         })
     }
 
-    /// What the records tell that nobody has read here, of those numbered `from` and above.
-    pub fn told(&mut self, from: u64) -> Result<CapacityChanges> {
+    /// The changes in the records that were not read yet, of those numbered `from` and above.
+    pub fn changes_from(&mut self, from: u64) -> Result<CapacityChanges> {
         let mut told = CapacityChanges::default();
         if self.full.is_some() {
             // It was not over when this was read last.
@@ -119,7 +119,7 @@ impl KernelLog {
     }
 
     /// Forgets that the kernel may keep records back, if that is over at this time. If it is not,
-    /// what was told ends there: who reads next counts it, too.
+    /// the count ends there, so that the next reader counts them, too.
     fn close(&mut self, now: Instant, told: &mut CapacityChanges) {
         self.full = self.full.filter(|full| now <= full.seen + INTERVAL);
         if let Some(full) = self.full {
@@ -238,7 +238,7 @@ mod tests {
             return;
         };
         assert_eq!(nine, told(0, 9));
-        // Who reads next counts the tenth, too.
+        // The next reader counts the tenth, too.
         assert_eq!(burst(10, second / 2, Duration::ZERO), Some(told(1, 9)));
         assert_eq!(burst(10, second / 2, 6 * second), Some(told(1, 10)));
         let slowly = second * 6 / 10;
@@ -271,10 +271,10 @@ mod tests {
             println!("SKIPPED: the_end_of_the_log: no {PATH} here");
             return;
         };
-        let told = log.told(0).unwrap();
+        let told = log.changes_from(0).unwrap();
         assert!(told.next.is_some());
         let kept_back = log.kept_back().is_some();
-        let again = log.told(told.next.unwrap()).unwrap();
+        let again = log.changes_from(told.next.unwrap()).unwrap();
         assert_eq!(again.changes, u64::from(kept_back));
     }
 }

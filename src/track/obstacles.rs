@@ -38,7 +38,7 @@ struct HostAbilities {
     /// `/sys/kernel/security/lockdown`.
     lockdown: String,
     has_types: bool,
-    /// Whether those types tell of the tracepoint; asked only where there are types.
+    /// Whether those types include the tracepoint; asked only where there are types.
     has_tracepoint: bool,
     bpffs_mounted: bool,
     has_bpffs_mount_point: bool,
@@ -67,7 +67,7 @@ pub fn obstacles() -> Vec<Obstacle> {
     })
 }
 
-/// Disks that could be tracked if the kernel counted what is written to them, and how to mend that.
+/// Disks that could be tracked if the kernel counted what is written to them, with the remedy.
 pub fn uncounted() -> Vec<Obstacle> {
     let topology = Topology::scan(&Host::here(), &NoTables).unwrap_or_default();
     let uncounted = topology.disks().filter_map(|disk| {

@@ -121,7 +121,7 @@ impl PinDir {
             };
             match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
                 Ok(lock) if self.is_still(&lock)? => return Ok(Some(PinLock(lock))),
-                // Removed, or made anew, while we waited.
+                // Removed, or made again, while we waited.
                 Ok(_) => {}
                 Err((_, nix::Error::EWOULDBLOCK)) if Instant::now() < deadline => {
                     std::thread::sleep(Duration::from_millis(20));

@@ -1,5 +1,5 @@
 //! When marks prove that everything else is unchanged. Pure: it must never ask the kernel anything,
-//! and where it knows too little the answer is no.
+//! and where it knows too little it finds no proof.
 
 use super::source::{Epoch, Recall, Witness};
 use crate::model::{Bytes, DiskIdentity};
@@ -17,7 +17,7 @@ pub struct Moment<'a> {
 /// Why marks prove nothing; its text is for manifests and users.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProofFailure {
-    /// The machine was started anew.
+    /// The machine was rebooted.
     Rebooted,
     /// The machine was suspended or hibernated: its disks may have been elsewhere.
     Slept,
@@ -31,7 +31,7 @@ pub enum ProofFailure {
     CapacitySet,
     /// Tracking was stopped and started: the programs are others.
     Restarted,
-    /// The disk's marks were begun anew.
+    /// The disk's marks were started again from nothing.
     MarksRenewed,
     /// The parent's cut has no name.
     Nameless,
@@ -41,8 +41,8 @@ pub enum ProofFailure {
     OtherHistory,
     /// The kernel counts changes that the tracking programs did not see.
     Missed,
-    /// Whether it does could not be told: the disk was too busy when its counters were read, or
-    /// keeps no statistics.
+    /// The kernel's count is unknown: the disk was too busy when its counters were read, or keeps
+    /// no statistics.
     Uncounted,
     /// Something happened to the disk that marks cannot express.
     Inexpressible,

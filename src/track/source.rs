@@ -30,7 +30,7 @@ pub struct ChangeCounts {
 
 /// Where changes of one disk come from.
 pub trait ChangeSource: Send {
-    /// Waits until what will happen can be proven, where the kernel cannot tell of it for a while:
+    /// Waits until changes can be proven again, where the kernel does not report them for a while:
     /// ten seconds at most. Not for a moment in which anything is held.
     fn ready(&mut self) -> Result<()> {
         Ok(())
@@ -54,7 +54,7 @@ pub trait ChangeSource: Send {
     /// What is known of the cut of another snapshot.
     fn recall(&mut self, cut: &Witness) -> Result<Recall>;
 
-    /// What the kernel counts; `None` where it cannot be told. Where what is counted as written
+    /// What the kernel counts; `None` where that is unknown. Where what is counted as written
     /// before an epoch begins, and what is not accounted for, is the same after
     /// [`Self::changed_since`] was asked of it, all marks of that epoch are of discards.
     fn counts(&mut self) -> Result<Option<ChangeCounts>> {

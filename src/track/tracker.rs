@@ -14,7 +14,7 @@ use crate::sys::machine::boot_id;
 use aya::maps::{Array, Map, MapData};
 use std::fmt;
 
-/// The disk to track, as its identity tells it.
+/// The disk to track, as it was when it was looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TrackedDisk {
     /// Its device number.
@@ -138,10 +138,10 @@ impl Tracker {
     }
 
     /// Tracks a disk. Marks that are there already are kept if they are of this very disk and have
-    /// epochs left; otherwise they are begun anew.
+    /// epochs left; otherwise new ones are begun.
     ///
     /// # Errors
-    /// `Unsupported` for a disk whose changes the block layer does not tell; `Inconsistent` when
+    /// `Unsupported` for a disk whose changes the block layer does not show; `Inconsistent` when
     /// the disk is not (any more) as described; not enough kernel memory.
     pub fn attach(&mut self, disk: &TrackedDisk) -> Result<DiskTracker> {
         check_trackable(disk.dev)?;
@@ -285,7 +285,7 @@ impl Tracker {
     }
 }
 
-/// Refuses a disk whose changes the block layer does not tell.
+/// Refuses a disk whose changes the block layer does not show.
 fn check_trackable(dev: DevNumber) -> Result<()> {
     let attributes = Attributes::of(&Host::here(), dev);
     if !attributes.exist() {
