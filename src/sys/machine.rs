@@ -1,4 +1,4 @@
-//! This machine: its name, which boot it is in, and for how long it has slept. It only asks.
+//! This machine: its name, its kernel, its boot, and how long it has slept. It only asks.
 
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use nix::time::{ClockId, clock_gettime};
@@ -22,6 +22,23 @@ pub fn boot_id() -> Result<String> {
     let path = Path::new("/proc/sys/kernel/random/boot_id");
     let text = std::fs::read_to_string(path).io_context("read", path)?;
     Ok(text.trim().to_owned())
+}
+
+/// The kernel's release: `6.1.0-18-cloud-amd64`.
+pub fn kernel_release() -> String {
+    let name = nix::sys::utsname::uname();
+    let release = name.map(|name| name.release().to_string_lossy().into_owned());
+    release.unwrap_or_default()
+}
+
+/// The first two numbers of the kernel's release; `None` where it has no such numbers.
+pub fn kernel_version() -> Option<(u32, u32)> {
+    version_of(&kernel_release())
+}
+
+fn version_of(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|letter: char| !letter.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
 /// How long the machine was suspended or hibernated since this boot began: one clock goes on then,
@@ -49,6 +66,13 @@ pub fn asleep() -> Result<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn releases_are_understood() {
+        assert_eq!(version_of("6.18.44-fc-v595"), Some((6, 18)));
+        assert_eq!(version_of("5.10.0-28-cloud-amd64"), Some((5, 10)));
+        assert_eq!(version_of("x"), None);
+    }
 
     #[test]
     fn a_machine_that_is_awake_does_not_sleep() {

@@ -5,6 +5,7 @@ use super::kernel_log::KernelLog;
 use super::pins::{BPFFS, is_bpffs};
 use super::programs::{TRACEPOINT, new_marks};
 use crate::device::{DiskObstacle, Host, NoTables, Topology};
+use crate::sys::machine::kernel_version;
 use aya::Btf;
 use std::path::Path;
 
@@ -49,13 +50,10 @@ struct HostAbilities {
 /// What keeps this host from tracking; empty where nothing does. Needs about a tenth of a second.
 pub fn obstacles() -> Vec<Obstacle> {
     let is_root = nix::unistd::geteuid().is_root();
-    let release = nix::sys::utsname::uname()
-        .ok()
-        .and_then(|name| parse_release(&name.release().to_string_lossy()));
     let has_types = Path::new("/sys/kernel/btf/vmlinux").exists();
     judge(&HostAbilities {
         is_root,
-        release,
+        release: kernel_version(),
         lockdown: std::fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default(),
         has_types,
         has_tracepoint: has_types && tracepoint_is_known(),
@@ -101,11 +99,6 @@ fn tracepoint_is_known() -> bool {
         btf.id_by_type_name_kind(&name, aya_obj::btf::BtfKind::Typedef)
             .is_ok()
     })
-}
-
-fn parse_release(release: &str) -> Option<(u32, u32)> {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
-    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
 fn judge(host: &HostAbilities) -> Vec<Obstacle> {
@@ -212,12 +205,5 @@ mod tests {
             assert!(found[0].what.contains(word) && !found[0].remedy.is_empty());
             assert_eq!(found[0].fatal, fatal, "{word}");
         }
-    }
-
-    #[test]
-    fn releases_are_understood() {
-        assert_eq!(parse_release("6.18.44-fc-v595"), Some((6, 18)));
-        assert_eq!(parse_release("5.10.0-28-cloud-amd64"), Some((5, 10)));
-        assert_eq!(parse_release("x"), None);
     }
 }

@@ -64,6 +64,7 @@ use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::model::{BlockSet, Bytes, DevNumber, Extent};
 use crate::sys::fsinfo::counts;
 use crate::sys::fsmap::FsmapReader;
+use crate::sys::machine::kernel_version;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd;
@@ -275,16 +276,10 @@ impl Believed {
         }
     }
 
-    /// An xfs of before 5.13 keeps who asks waiting until it is thawed (`xfs_getfsmap`, before
+    /// An xfs before 5.13 keeps the caller waiting until it is thawed (`xfs_getfsmap`, before
     /// "xfs: drop freeze protection when running GETFSMAP").
     fn answers_frozen(&self) -> bool {
-        let release = nix::sys::utsname::uname();
-        let release = release.map(|name| name.release().to_string_lossy().into_owned());
-        let release = release.unwrap_or_default();
-        let mut numbers = release.split(['.', '-']).map(str::parse::<u32>);
-        let version = (numbers.next(), numbers.next());
-        self.fstype != "xfs"
-            || matches!(version, (Some(Ok(major)), Some(Ok(minor))) if (major, minor) >= (5, 13))
+        self.fstype != "xfs" || kernel_version().is_some_and(|version| version >= (5, 13))
     }
 }
 

@@ -10,6 +10,7 @@ use crate::model::{
     Bytes, Content, DevNumber, Level, Mode, ObjectId, Run, RunMap, SnapshotId, block_count,
 };
 use crate::store::Draft;
+use crate::sys::machine::kernel_release;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -67,9 +68,7 @@ pub fn record(result: CaptureResult, draft: &Draft, options: RecordOptions) -> R
         time: cut.time,
         started: options.started,
         host: options.host,
-        kernel: nix::sys::utsname::uname()
-            .map(|uname| uname.release().to_string_lossy().into_owned())
-            .unwrap_or_default(),
+        kernel: kernel_release(),
         writer: env!("CARGO_PKG_VERSION").into(),
         level,
         requested_level: options.requested,
