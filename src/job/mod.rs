@@ -20,7 +20,7 @@ pub use directory::{JobDirectory, JobLog, MAX_LOG_TAIL};
 pub use id::JobId;
 pub use live::{LiveJob, NewJob, run};
 pub use process::JobProcess;
-pub use prune::Keep;
+pub use prune::PruneOptions;
 pub use record::{JobProgress, JobRecord, JobState, MAX_WARNINGS};
 pub use updates::JobEnd;
 pub use writer::{RECORD_WRITER_COMMAND, record_writer_main};

@@ -6,14 +6,14 @@ use std::time::{Duration, SystemTime};
 
 /// What is kept of the jobs that have ended.
 #[derive(Clone, Copy, Debug)]
-pub struct Keep {
+pub struct PruneOptions {
     /// Records that were written to within this time.
     pub age: Duration,
     /// The newest records, this many at most.
     pub count: usize,
 }
 
-impl Default for Keep {
+impl Default for PruneOptions {
     /// 30 days, 1000 jobs.
     fn default() -> Self {
         Self {
@@ -29,12 +29,15 @@ impl JobDirectory {
     ///
     /// # Errors
     /// The directory cannot be listed; what cannot be removed stays.
-    pub fn prune(&self, keep: Keep) -> Result<usize> {
+    pub fn prune(&self, options: PruneOptions) -> Result<usize> {
         let now = SystemTime::now();
-        let old = |changed: SystemTime| now.duration_since(changed).is_ok_and(|age| age > keep.age);
+        let old = |changed: SystemTime| {
+            now.duration_since(changed)
+                .is_ok_and(|age| age > options.age)
+        };
         let entries = self.entries()?;
         let mut removed = 0;
-        let many = entries.jobs.len().saturating_sub(keep.count);
+        let many = entries.jobs.len().saturating_sub(options.count);
         for (rank, id) in entries.jobs.iter().enumerate() {
             let Some(changed) = self.changed(&id.to_string(), "json") else {
                 continue;

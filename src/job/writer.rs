@@ -3,7 +3,7 @@
 //! exit before it. So the run's own process never writes there, and leaves this one behind if need
 //! be.
 
-use super::prune::Keep;
+use super::prune::PruneOptions;
 use super::{JobDirectory, JobRecord};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::model::exit::{DONE, USAGE, below, exit};
@@ -149,7 +149,7 @@ fn serve(path: &Path, socket: &UnixStream) -> Option<()> {
     // Without a directory there is nothing more to do.
     let directory = made.ok()?;
     // The next job tries again to remove what cannot be removed now.
-    let _ = directory.prune(Keep::default());
+    let _ = directory.prune(PruneOptions::default());
     while let Some(WriteRequest { mut record, last }) = next() {
         let written = write(&directory, &record, last).inspect_err(|_| {
             if last {

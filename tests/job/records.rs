@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 use stillpoint::ErrorKind;
-use stillpoint::job::{JobDirectory, JobId, JobProcess, JobRecord, JobState, Keep};
+use stillpoint::job::{JobDirectory, JobId, JobProcess, JobRecord, JobState, PruneOptions};
 use tempfile::TempDir;
 
 fn folder() -> (TempDir, JobDirectory) {
@@ -269,11 +269,11 @@ fn what_is_old_or_too_many_goes_and_the_living_stay() {
     for path in [&half, &lonely] {
         File::create(path).unwrap();
     }
-    folder.prune(Keep::default()).unwrap();
+    folder.prune(PruneOptions::default()).unwrap();
     assert!(half.exists() && lonely.exists(), "they may be in use");
     age(&half, 31);
     age(&lonely, 31);
-    folder.prune(Keep::default()).unwrap();
+    folder.prune(PruneOptions::default()).unwrap();
     assert!(!half.exists() && !lonely.exists());
     let there = |id: JobId| file(&folder, id, "json").exists();
     assert!(there(alive) && there(young) && there(odd_young));
@@ -283,9 +283,9 @@ fn what_is_old_or_too_many_goes_and_the_living_stay() {
     for _ in 0..20 {
         put(JobState::Done, None, 0);
     }
-    let few = Keep {
+    let few = PruneOptions {
         count: 5,
-        ..Keep::default()
+        ..PruneOptions::default()
     };
     folder.prune(few).unwrap();
     let left = folder.jobs().unwrap();
