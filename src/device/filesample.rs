@@ -129,8 +129,8 @@ fn shown_by_loops<'a>(
     filesystem: &'a Filesystem,
 ) -> impl Iterator<Item = File> + 'a {
     let shown = topology.devices().filter_map(move |device| {
-        let told = device.loop_file?;
-        if told.device != filesystem.dev {
+        let shown = device.loop_file?;
+        if shown.device != filesystem.dev {
             return None;
         }
         let path = device.backing_file.as_deref()?;
@@ -142,7 +142,7 @@ fn shown_by_loops<'a>(
         let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOATIME;
         let file = options.read(true).custom_flags(flags).open(path).ok()?;
         let found = file.metadata().ok()?;
-        (found.is_file() && found.ino() == told.inode).then_some(file)
+        (found.is_file() && found.ino() == shown.inode).then_some(file)
     });
     shown.take(MOST_LOOPS)
 }

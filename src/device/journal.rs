@@ -73,8 +73,8 @@ impl Journals {
         if !may_have_one || none_apart || self.within.contains(&entry.dev) {
             return JournalPlace::Within;
         }
-        if let Some(told) = self.by_thread(host, topology, entry.dev) {
-            return told;
+        if let Some(place) = self.by_thread(host, topology, entry.dev) {
+            return place;
         }
         let read = |dev: DevNumber| ExtSuperblock::read(host, topology.device(dev)?);
         let Some(own) = read(entry.dev) else {

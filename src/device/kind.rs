@@ -41,7 +41,7 @@ impl DeviceKind {
     }
 
     /// What it is, for people.
-    pub fn in_words(self) -> &'static str {
+    pub fn description(self) -> &'static str {
         match self {
             Self::Disk | Self::NvmeHead | Self::Loop => "an empty drive",
             Self::Partition => "a partition",

@@ -1,6 +1,6 @@
 //! What uses the bytes that are to be overwritten, by whichever path they are reached: filesystems
 //! mounted from them, devices that lie on them or show a part of them, processes that have them
-//! open or locked. It only looks. Opening the device with `O_EXCL` is a further check, made elsewhere.
+//! open or locked. It only looks. Opening the device with `O_EXCL` is a further check, elsewhere.
 
 use super::host::Host;
 use super::kind::DeviceKind;
@@ -292,8 +292,8 @@ impl UsedSpan {
         }
     }
 
-    /// Whether a device lies on it, or shows a byte of it. What lies on a part that cannot be told
-    /// has the target beside it there, as logical volumes have: only loop devices count then.
+    /// Whether a device lies on it, or shows a byte of it. Where the part is unknown, as with logical
+    /// volumes, what lies there may be beside the target: only loop devices count then.
     fn is_under(&self, device: &Device) -> bool {
         let lies_here = match self.on {
             SpanSource::Device(dev) => device.parents.contains(&dev),

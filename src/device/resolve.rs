@@ -104,7 +104,7 @@ impl Topology {
             return Error::new(ErrorKind::Usage, message)
                 .with_hint(format!("snapshots are of whole disks: give {below}"));
         }
-        let what = device.kind.in_words();
+        let what = device.kind.description();
         let error = Error::new(
             ErrorKind::Unsupported,
             format!("{text} is {what}, not a disk of its own"),

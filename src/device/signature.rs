@@ -1,5 +1,6 @@
 //! What a disk or a part of one holds, known by the bytes that filesystems and the like put at
-//! fixed places, as `blkid` does. It only reads, and never takes it for proof that nothing is there.
+//! fixed places, as `blkid` does. It only reads. That none is found is no proof that nothing is
+//! there.
 
 use super::table::{ReadSeek, table_id};
 use crate::error::{IoContext, Result};

@@ -31,17 +31,21 @@ impl Stacking {
             .devices()
             .filter(|device| device.kind == DeviceKind::Loop && device.parents.is_empty());
         for device in loops {
-            let told = device.loop_file.map(|file| file.device);
-            if let Some(told) = told.filter(|dev| dev.major != 0 && !members.contains_key(dev)) {
+            let reported = device.loop_file.map(|file| file.device);
+            if let Some(reported) =
+                reported.filter(|dev| dev.major != 0 && !members.contains_key(dev))
+            {
                 // A filesystem that no mount table shows (any more): of its device all is known.
-                members.insert(told, vec![told]);
+                members.insert(reported, vec![reported]);
             }
-            let on = told.filter(|dev| members.contains_key(dev)).or_else(|| {
-                // A file of btrfs or overlay has the number of a part that no table shows.
-                let name = device.backing_file.as_deref()?;
-                let apart = own.holding(name)?.dev.major == 0;
-                (told.is_none() || apart).then(|| own.filesystem_of(name))?
-            });
+            let on = reported
+                .filter(|dev| members.contains_key(dev))
+                .or_else(|| {
+                    // A file of btrfs or overlay has the number of a part that no table shows.
+                    let name = device.backing_file.as_deref()?;
+                    let apart = own.holding(name)?.dev.major == 0;
+                    (reported.is_none() || apart).then(|| own.filesystem_of(name))?
+                });
             if let Some(on) = on.filter(|on| members.contains_key(on)) {
                 files.insert(device.dev, on);
             }

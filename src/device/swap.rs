@@ -116,10 +116,10 @@ pub fn swapped_now(host: &Host, disk: DevNumber) -> Result<Vec<Extent>> {
     let files: Vec<Row> = all.into_iter().filter(|row| row.is_file).collect();
     if !files.is_empty() {
         let mounts = Mounts::read(host, &topology)?;
-        let told = files
+        let located = files
             .iter()
             .filter_map(|file| contents(&mounts, file, disk));
-        extents.extend(told.flatten());
+        extents.extend(located.flatten());
     }
     Ok(extents)
 }

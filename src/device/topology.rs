@@ -120,9 +120,12 @@ impl Topology {
             .values()
             .filter_map(|device| {
                 // What the device says itself holds also where the node has a name of its own.
-                let told = device.loop_file.and_then(|file| file.block_device);
+                let reported = device.loop_file.and_then(|file| file.block_device);
                 let named = || self.node(device.backing_file.as_deref()?);
-                let below = told.and_then(|dev| self.device(dev)).or_else(named)?.dev;
+                let below = reported
+                    .and_then(|dev| self.device(dev))
+                    .or_else(named)?
+                    .dev;
                 (below != device.dev).then_some((device.dev, below))
             })
             .collect();

@@ -47,8 +47,8 @@ impl fmt::Display for Use {
     }
 }
 
-/// Who uses `dev`, a partition of it, or anything that lies on it. Nobody, as far as can be told
-/// from outside, when empty: opening it with `O_EXCL` is the proof.
+/// What uses `dev`, a partition of it, or anything that lies on it. When empty, no use is visible
+/// from outside; opening it with `O_EXCL` is the proof.
 pub fn in_use(topology: &Topology, mounts: &Mounts, swaps: &[Swap], dev: DevNumber) -> Vec<Use> {
     let mut uses = BTreeSet::new();
     let mut above = BTreeSet::new();

@@ -5,7 +5,7 @@
 //!
 //! A program reads the epoch `E`, and before it writes its mark, another CPU's program, which read
 //! `E + 1` already, marks the same grain. The first then writes `E` over `E + 1`: a change of epoch
-//! `E + 1` that somebody who asks for changes since `E + 1` is not told of. That is harmless. The
+//! `E + 1` that is missing from the changes since `E + 1`. That is harmless. The
 //! first program was running when the epoch went up, and `advance` waits for all such programs
 //! before it returns `E + 1`. So the second change too was on the disk (events come after the data)
 //! before anybody learnt that `E + 1` had begun. Whoever asks "since `E + 1`" got it from an
@@ -216,9 +216,9 @@ impl DiskTracker {
         };
         let from = next.load(Ordering::SeqCst);
         // What was before these marks does not count.
-        let told = log.changes_from(if from == 0 { u64::MAX } else { from })?;
-        resizes.fetch_add(told.changes, Ordering::SeqCst);
-        next.fetch_max(told.next.unwrap_or(0), Ordering::SeqCst);
+        let found = log.changes_from(if from == 0 { u64::MAX } else { from })?;
+        resizes.fetch_add(found.changes, Ordering::SeqCst);
+        next.fetch_max(found.next.unwrap_or(0), Ordering::SeqCst);
         Ok(())
     }
 

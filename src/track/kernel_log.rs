@@ -91,16 +91,16 @@ impl KernelLog {
 
     /// The changes in the records that were not read yet, of those numbered `from` and above.
     pub fn changes_from(&mut self, from: u64) -> Result<CapacityChanges> {
-        let mut told = CapacityChanges::default();
+        let mut found = CapacityChanges::default();
         if self.full.is_some() {
             // It was not over when this was read last.
-            told.changes += 1;
+            found.changes += 1;
         }
         let mut record = [0; LONGEST];
         for _ in 0..MOST {
             match self.log.read(&mut record) {
                 Ok(0) => break,
-                Ok(length) => self.weigh(&record[..length], from, &mut told),
+                Ok(length) => self.weigh(&record[..length], from, &mut found),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 // Overwritten before it was read here: it goes on with the oldest there is.
@@ -108,8 +108,8 @@ impl KernelLog {
                 Err(error) => return Err(failed(format_args!("read {PATH}"))(error)),
             }
         }
-        self.close(Instant::now(), &mut told);
-        Ok(told)
+        self.close(Instant::now(), &mut found);
+        Ok(found)
     }
 
     /// For how long the kernel may keep records back from now on, as far as was read.
@@ -120,15 +120,15 @@ impl KernelLog {
 
     /// Forgets that the kernel may keep records back, if that is over at this time. If it is not,
     /// the count ends there, so that the next reader counts them, too.
-    fn close(&mut self, now: Instant, told: &mut CapacityChanges) {
+    fn close(&mut self, now: Instant, found: &mut CapacityChanges) {
         self.full = self.full.filter(|full| now <= full.seen + INTERVAL);
         if let Some(full) = self.full {
-            told.next = told.next.map(|next| next.min(full.number));
+            found.next = found.next.map(|next| next.min(full.number));
         }
     }
 
     /// `LEVEL,NUMBER,MICROSECONDS,FLAGS;TEXT` (Documentation/ABI/testing/dev-kmsg).
-    fn weigh(&mut self, record: &[u8], from: u64, told: &mut CapacityChanges) {
+    fn weigh(&mut self, record: &[u8], from: u64, found: &mut CapacityChanges) {
         let record = String::from_utf8_lossy(record);
         let Some((head, text)) = record.split_once(';') else {
             return;
@@ -140,13 +140,13 @@ impl KernelLog {
         let time = Duration::from_micros(micros);
         self.full = self.full.filter(|full| full.until >= time);
         let is_full = text.contains(CHANGE) && self.fills(LogRecord { number, time });
-        let expected = told.next.unwrap_or(from);
-        told.next = Some(number + 1);
+        let expected = found.next.unwrap_or(from);
+        found.next = Some(number + 1);
         if number < from {
             return;
         }
         let lost = number > expected.max(from);
-        told.changes += [lost, text.starts_with(&self.sign), is_full]
+        found.changes += [lost, text.starts_with(&self.sign), is_full]
             .map(u64::from)
             .iter()
             .sum::<u64>();
@@ -183,11 +183,11 @@ mod tests {
 
     fn weighed(records: &[&str], from: u64) -> Option<CapacityChanges> {
         let mut log = log()?;
-        let mut told = CapacityChanges::default();
+        let mut found = CapacityChanges::default();
         for record in records {
-            log.weigh(record.as_bytes(), from, &mut told);
+            log.weigh(record.as_bytes(), from, &mut found);
         }
-        Some(told)
+        Some(found)
     }
 
     #[test]
@@ -195,11 +195,11 @@ mod tests {
         let change = "6,41,99,-;vda: detected capacity change from 0 to 2048\n SUBSYSTEM=block\n";
         let other = "6,42,99,-;vdaa: detected capacity change from 0 to 2048\n";
         let said = "4,43,99,-;somebody: vda: detected capacity change from 1 to 2\n";
-        let Some(told) = weighed(&[change, other, said], 41) else {
+        let Some(found) = weighed(&[change, other, said], 41) else {
             println!("SKIPPED: changes_of_this_disk: no {PATH} here");
             return;
         };
-        assert_eq!((told.changes, told.next), (1, Some(44)));
+        assert_eq!((found.changes, found.next), (1, Some(44)));
         // What was read before does not count again.
         assert_eq!(weighed(&[change, other], 42).unwrap().changes, 0);
         // The oldest there is, is not the next that was expected.
@@ -211,25 +211,25 @@ mod tests {
         );
     }
 
-    /// Records of other disks' changes, `apart` from one another, and what is told of them `later`.
+    /// Records of other disks' changes, `apart` from one another, and what is found `later`.
     fn burst(count: u64, apart: Duration, later: Duration) -> Option<CapacityChanges> {
         let mut log = log()?;
-        let mut told = CapacityChanges::default();
+        let mut found = CapacityChanges::default();
         for number in 0..count {
             let micros = (apart * u32::try_from(number).unwrap()).as_micros();
             let record =
                 format!("6,{number},{micros},-;loop7: detected capacity change from 0 to 8");
-            log.weigh(record.as_bytes(), 0, &mut told);
+            log.weigh(record.as_bytes(), 0, &mut found);
         }
-        log.close(Instant::now() + later, &mut told);
-        assert_eq!(log.kept_back().is_some(), told.next != Some(count));
-        Some(told)
+        log.close(Instant::now() + later, &mut found);
+        assert_eq!(log.kept_back().is_some(), found.next != Some(count));
+        Some(found)
     }
 
     #[test]
     fn what_the_kernel_kept_back_is_taken_for_a_change() {
         let second = Duration::from_secs(1);
-        let told = |changes, next| {
+        let found = |changes, next| {
             let next = Some(next);
             CapacityChanges { changes, next }
         };
@@ -237,12 +237,12 @@ mod tests {
             println!("SKIPPED: what_the_kernel_kept_back: no {PATH} here");
             return;
         };
-        assert_eq!(nine, told(0, 9));
+        assert_eq!(nine, found(0, 9));
         // The next reader counts the tenth, too.
-        assert_eq!(burst(10, second / 2, Duration::ZERO), Some(told(1, 9)));
-        assert_eq!(burst(10, second / 2, 6 * second), Some(told(1, 10)));
+        assert_eq!(burst(10, second / 2, Duration::ZERO), Some(found(1, 9)));
+        assert_eq!(burst(10, second / 2, 6 * second), Some(found(1, 10)));
         let slowly = second * 6 / 10;
-        assert_eq!(burst(20, slowly, Duration::ZERO), Some(told(0, 20)));
+        assert_eq!(burst(20, slowly, Duration::ZERO), Some(found(0, 20)));
     }
 
     #[test]
@@ -251,18 +251,18 @@ mod tests {
             println!("SKIPPED: a_later_record_ends: no {PATH} here");
             return;
         };
-        let mut told = CapacityChanges::default();
+        let mut found = CapacityChanges::default();
         let change = |number: u64| {
             format!("6,{number},{number},-;loop7: detected capacity change from 0 to 8")
                 .into_bytes()
         };
         for number in 0..10 {
-            log.weigh(&change(number), 0, &mut told);
+            log.weigh(&change(number), 0, &mut found);
         }
         assert!(log.full.is_some());
-        log.weigh(b"6,10,5100009,-;of something else", 0, &mut told);
-        log.close(Instant::now(), &mut told);
-        assert_eq!((told.changes, told.next), (1, Some(11)));
+        log.weigh(b"6,10,5100009,-;of something else", 0, &mut found);
+        log.close(Instant::now(), &mut found);
+        assert_eq!((found.changes, found.next), (1, Some(11)));
     }
 
     #[test]
@@ -271,10 +271,10 @@ mod tests {
             println!("SKIPPED: the_end_of_the_log: no {PATH} here");
             return;
         };
-        let told = log.changes_from(0).unwrap();
-        assert!(told.next.is_some());
+        let found = log.changes_from(0).unwrap();
+        assert!(found.next.is_some());
         let kept_back = log.kept_back().is_some();
-        let again = log.changes_from(told.next.unwrap()).unwrap();
+        let again = log.changes_from(found.next.unwrap()).unwrap();
         assert_eq!(again.changes, u64::from(kept_back));
     }
 }

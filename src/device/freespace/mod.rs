@@ -32,7 +32,7 @@
 //!   disk, a crash brings the owner back. A freeze forces the log; for a cut without one, so does
 //!   the `syncfs` that follows the question here (`xfs_fs_sync_fs`).
 //! - Files on a realtime device have records of their own device and say nothing about this one.
-//!   Where devices are not told by number (a zoned xfs with its realtime part inside), nothing is
+//!   Where devices are not given by number (a zoned xfs with its realtime part inside), nothing is
 //!   taken.
 //!
 //! As a second line of defence, a block that any other record touches is never free, and
@@ -40,11 +40,11 @@
 //!
 //! **Whose word counts** (`eligible`): only that of a filesystem that lies on this very disk, with
 //! nothing between and nothing else on the same bytes. **When it counts**: after the answer, three
-//! witnesses are heard. The filesystem has not given up (`health`); the superblock on the disk,
+//! witnesses are asked. The filesystem has not given up (`health`); the superblock on the disk,
 //! at the place where the filesystem is believed to begin, is that of the mounted one and no
 //! larger than its place (`superblock`); and an ext4's own count of free space (`statfs`, and what
 //! is delayed) is not smaller than what its map calls free. A filesystem that fails one is not
-//! believed: all of it is copied, and it is said.
+//! believed: all of it is copied, with a warning.
 
 mod eligible;
 mod health;
@@ -84,18 +84,18 @@ const IN_USE_SHARE: u64 = 64;
 pub struct FreeSpace {
     /// The blocks of the disk that lie wholly in free space.
     pub blocks: BlockSet,
-    /// The parts of the disk of which filesystems have told all: what is not free there is in use.
-    pub told: Vec<Extent>,
-    /// The filesystems that could tell and are not believed: all of them is copied.
+    /// The parts of the disk that these maps describe: what is not free there is in use.
+    pub mapped: Vec<Extent>,
+    /// The filesystems whose maps are not believed: all of them is copied.
     pub doubts: Vec<FreeDoubt>,
-    /// The filesystems that have told, to be asked again while they are frozen.
+    /// The filesystems whose maps are believed, to be asked again while they are frozen.
     pub believed: Vec<Believed>,
 }
 
 /// Why a filesystem is not believed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FreeDoubt {
-    /// The filesystem and the reason, in words.
+    /// The filesystem and the reason, for people.
     pub what: String,
     /// Something is wrong with the filesystem itself, that its owner must know.
     pub is_alarming: bool,
@@ -125,7 +125,7 @@ pub fn free_space(host: &Host, disk: DevNumber) -> Result<FreeSpace> {
             FreeAnswer::Silent => {}
             FreeAnswer::Free(blocks) => {
                 all.blocks.add(&blocks);
-                all.told
+                all.mapped
                     .extend(filesystem.direct.map(|direct| direct.place));
                 all.believed.extend(believed);
             }
@@ -333,14 +333,14 @@ impl FreeSpaceQuery<'_> {
         if self.believed.fstype == "xfs" {
             return Ok(None);
         }
-        let told = counts(root).io_context("look at", path)?;
+        let space = counts(root).io_context("look at", path)?;
         let folder = self.host.sys.join("fs/ext4").join(self.name);
         let delayed = Host::number(&folder.join("delayed_allocation_blocks"));
-        let delayed = delayed.map(|blocks| blocks.saturating_mul(told.unit));
-        let is_whole = told.all.0 > place.length.0 / 2;
+        let delayed = delayed.map(|blocks| blocks.saturating_mul(space.unit));
+        let is_whole = space.all.0 > place.length.0 / 2;
         Ok(delayed
             .filter(|_| is_whole)
-            .map(|delayed| Bytes(told.free.0.saturating_add(delayed))))
+            .map(|delayed| Bytes(space.free.0.saturating_add(delayed))))
     }
 
     /// What another witness says against the map.
@@ -377,8 +377,8 @@ impl FreeSpaceQuery<'_> {
     }
 }
 
-/// The filesystem's folder, told from whatever else may be mounted there by now. Reading it leaves
-/// no trace: what is written out soon after must not have been made dirty by a look.
+/// The filesystem's root directory, by a path that may lead to another filesystem by now, which is
+/// checked. Reading it leaves no trace: it must not make dirty what is written out soon after.
 pub(super) fn open(host: &Host, filesystem: &Filesystem) -> Option<(PathBuf, File)> {
     filesystem.open_paths(host).into_iter().find_map(|path| {
         let root = OpenOptions::new()

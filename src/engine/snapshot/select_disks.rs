@@ -258,8 +258,8 @@ fn no_disk(layout: &HostLayout, device: &Device) -> Option<String> {
                 .filter_map(|dev| Some(layout.topology.device(dev)?.name.as_str()))
                 .collect();
             Some(match names.is_empty() {
-                true => kind.in_words().into(),
-                false => format!("{}, on {}", kind.in_words(), names.join(", ")),
+                true => kind.description().into(),
+                false => format!("{}, on {}", kind.description(), names.join(", ")),
             })
         }
     }

@@ -264,12 +264,14 @@ impl Comparing<'_> {
         let all = blocks.len();
         let (dev, size) = (self.disk.dev(), self.disk.identity.size);
         let FreeSpace {
-            blocks: free, told, ..
+            blocks: free,
+            mapped,
+            ..
         } = free_space(&Host::here(), dev)?;
         blocks.remove(&free);
         blocks.remove(&swap_blocks(dev, size)?);
         let mut answered = BlockSet::new();
-        for place in told {
+        for place in mapped {
             answered.insert_inside(place, size);
         }
         Ok((all - blocks.len(), answered))
