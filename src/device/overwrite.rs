@@ -292,8 +292,8 @@ impl UsedSpan {
         }
     }
 
-    /// Whether a device lies on it, or shows a byte of it. Where the part is unknown, as with logical
-    /// volumes, what lies there may be beside the target: only loop devices count then.
+    /// Whether a device lies on it, or shows a byte of it. Where the part is unknown, as with
+    /// logical volumes, what lies there may be beside the target: only loop devices count then.
     fn is_under(&self, device: &Device) -> bool {
         let lies_here = match self.on {
             SpanSource::Device(dev) => device.parents.contains(&dev),
