@@ -12,7 +12,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// Reports that a test cannot run here, past the harness, which keeps the output of tests that pass.
+/// Reports that a test cannot run here, past the harness, which keeps what passing tests print.
 pub fn skipped(test: &str, why: &str) {
     // In one piece: others speak at the same time.
     let line = format!("SKIPPED: {test}: {why}\n");

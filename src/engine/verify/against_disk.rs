@@ -1,7 +1,7 @@
 //! `verify --against-disk`: a snapshot compared with the disk that it was taken of, block by block,
-//! while the disk is in use. A block that differs must have been written since, as tracking says, or
-//! be free space then and now. It must never call a difference allowed because nobody knows better:
-//! that is reported as unknown.
+//! while the disk is in use. A block that differs must have been written since, as tracking says,
+//! or be free space then and now. It must never call a difference allowed because nobody knows
+//! better: that is reported as unknown.
 
 use crate::capture::Baseline;
 use crate::device::read::{BufferPool, DiskReader, Limits, ReaderOptions, open_reader};
