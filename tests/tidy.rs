@@ -2,6 +2,7 @@
 //! whom, where `unsafe` stands, that every file says what it is for, and that no test is forgotten.
 
 mod circles;
+mod docs;
 mod names;
 mod source;
 
