@@ -9,6 +9,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -140,11 +141,16 @@ impl Drop for LoopDisk {
 /// Runs losetup until it succeeds; what it says. Two tests may race for the same free device, and
 /// one that somebody has open for a look is let go when they close it.
 pub fn losetup(args: &[impl AsRef<OsStr>]) -> String {
+    static TURN: Mutex<()> = Mutex::new(());
     pace::before_a_capacity_is_set();
     let mut args: Vec<&OsStr> = args.iter().map(AsRef::as_ref).collect();
     let until = Instant::now() + Duration::from_secs(60);
     loop {
+        // One that was given the number of a free device opens it for writing, also when another is
+        // faster: whose disk it is by then would be in use for an instant.
+        let turn = TURN.lock().unwrap_or_else(|poison| poison.into_inner());
         let output = Command::new("losetup").args(&args).output().unwrap();
+        drop(turn);
         if output.status.success() {
             return String::from_utf8(output.stdout).unwrap().trim().to_owned();
         }
