@@ -7,6 +7,7 @@ use crate::support::host::LoopDisk;
 use crate::support::rig::{Rig, Watching, parent};
 use nix::fcntl::{FallocateFlags, fallocate};
 use std::fs::{self, OpenOptions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -241,7 +242,12 @@ fn a_killed_run_leaves_nobody_slowed_down() {
 
     // As if the keeper had been killed too: the emergency exit reads the note.
     let (path, text) = note.unwrap();
-    fs::write(run_dir.join(path), text).unwrap();
+    let path = run_dir.join(path);
+    fs::write(&path, text).unwrap();
+    // Written by hand, and so for others to read: it is not believed.
+    let refused = finish(&mut lab.command(&["thaw"])).expect(1);
+    assert!(refused.stderr.contains("others than root"), "{refused:?}");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
     fs::write(run_dir.join("io-controller"), "an earlier boot").unwrap();
     fs::write(
         groups.0.join("busy/io.max"),

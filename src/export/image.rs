@@ -81,9 +81,12 @@ impl Image {
     /// `end` that stand beside it in the vault, some are read with it.
     fn chunk(&self, block: BlockIndex, end: u64) -> Result<Option<Arc<[u8]>>> {
         let end = end.min(block.0 + MOST_AT_ONCE);
-        let Some(run) = self.map.iter_range(block.0..end).next() else {
-            return Ok(None);
-        };
+        // The map covers the disk: it was checked when it was read.
+        let run = self.map.iter_range(block.0..end).next();
+        let run = run.filter(|run| run.start == block).ok_or_else(|| {
+            let what = format!("the map of {} has a gap at block {}", self.name, block.0);
+            Error::new(ErrorKind::Damaged, what)
+        })?;
         if matches!(run.content, Content::Zero | Content::Free) {
             return Ok(None);
         }

@@ -12,5 +12,7 @@ mod stamp;
 pub use channel::{NoMessage, has_message, recv, recv_with_fds, send, send_with_fds};
 pub use lock::FileLock;
 pub use process::{Helper, Role, begin};
-pub use run_dir::{check_run_dir, escape, in_memory, list_notes, new_note, open_run_dir};
+pub use run_dir::{
+    check_run_dir, escape, in_memory, list_notes, new_note, open_run_dir, read_note, write_note,
+};
 pub use stamp::ProcessStamp;

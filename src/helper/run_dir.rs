@@ -3,10 +3,14 @@
 //! any filesystem thawed, and any script run.
 
 use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::sys::plain;
+use nix::fcntl::OFlag;
 use nix::sys::statfs::{FsType, TMPFS_MAGIC, fstatfs};
-use std::fs::{self, DirBuilder, File};
+use serde::Serialize;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// No more notes of one kind than this are looked at.
@@ -89,6 +93,50 @@ pub fn list_notes(run_dir: &Path, kind: &str) -> Result<Vec<PathBuf>> {
     }
     found.sort();
     Ok(found)
+}
+
+/// Writes a note to `path`, in place of what may be there, wholly or not at all.
+///
+/// # Errors
+/// The directory cannot be written to.
+pub fn write_note(path: &Path, note: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_vec(note)
+        .map_err(|error| Error::new(ErrorKind::Failed, error.to_string()))?;
+    let draft = path.with_extension("draft");
+    // Left by a process that was killed at this very point.
+    let _ = fs::remove_file(&draft);
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&draft)
+        .io_context("create", &draft)?;
+    let written = file.write_all(&text).io_context("write", &draft);
+    let put = written.and_then(|()| fs::rename(&draft, path).io_context("put down", path));
+    put.inspect_err(|_| {
+        let _ = fs::remove_file(&draft);
+    })
+}
+
+/// Reads the first `most` bytes of a note that this user alone can have written.
+///
+/// # Errors
+/// `NotFound` when it is gone, `Damaged` when others can have written it.
+pub fn read_note(path: &Path, most: u64) -> Result<Vec<u8>> {
+    let file = plain::open(path, OFlag::O_RDONLY).io_context("open", path)?;
+    let found = file.metadata().io_context("look at", path)?;
+    let owner = nix::unistd::geteuid().as_raw();
+    if found.uid() != owner || found.mode() & 0o077 != 0 || found.nlink() != 1 {
+        let path = path.display();
+        let message = format!("{path} is no note: others than root can have written it");
+        let hint = format!("look at it; then: rm {path}");
+        return Err(Error::new(ErrorKind::Damaged, message).with_hint(hint));
+    }
+    let mut text = Vec::new();
+    file.take(most)
+        .read_to_end(&mut text)
+        .io_context("read", path)?;
+    Ok(text)
 }
 
 /// A path as text, whatever bytes are in it: backslash and what is not printable ASCII become

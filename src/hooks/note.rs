@@ -2,15 +2,10 @@
 //! postscript has been run. If engine and supervisor both die between the two, a later run finds
 //! it. It is trusted no more than any file: what it names is judged again.
 
-use crate::error::{Error, ErrorKind, IoContext, Result};
-use crate::helper::ProcessStamp;
+use crate::error::{Error, ErrorKind, Result};
+use crate::helper::{ProcessStamp, read_note, write_note};
 use crate::sys::machine::boot_id;
-use crate::sys::plain;
-use nix::fcntl::OFlag;
 use serde::{Deserialize, Serialize};
-use std::fs::{self, OpenOptions};
-use std::io::{Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// How the names of notes begin.
@@ -52,22 +47,7 @@ impl PendingNote {
 
     /// Writes it to `path`, in place of what may be there, wholly or not at all.
     pub(super) fn write(&self, path: &Path) -> Result<()> {
-        let text = serde_json::to_vec(self)
-            .map_err(|error| Error::new(ErrorKind::Failed, error.to_string()))?;
-        let draft = path.with_extension("draft");
-        // Left by one that was killed at this very point.
-        let _ = fs::remove_file(&draft);
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&draft)
-            .io_context("create", &draft)?;
-        let written = file.write_all(&text).io_context("write", &draft);
-        let put = written.and_then(|()| fs::rename(&draft, path).io_context("put down", path));
-        put.inspect_err(|_| {
-            let _ = fs::remove_file(&draft);
-        })
+        write_note(path, self)
     }
 
     /// Whether it was written in this boot: a reboot ends whatever held applications.
@@ -80,21 +60,12 @@ impl PendingNote {
     /// # Errors
     /// `NotFound` when it is gone, `Damaged` when it is none.
     pub(super) fn read(path: &Path) -> Result<Self> {
-        let file = plain::open(path, OFlag::O_RDONLY).io_context("open", path)?;
-        let found = file.metadata().io_context("look at", path)?;
-        let owner = nix::unistd::geteuid().as_raw();
-        let private = found.uid() == owner && found.mode() & 0o077 == 0 && found.nlink() == 1;
+        let text = read_note(path, MAX_NOTE)?;
         let no = |why: &str| {
             let message = format!("{} is no note of a postscript: {why}", path.display());
             let hint = format!("look at it; then: rm {}", path.display());
             Error::new(ErrorKind::Damaged, message).with_hint(hint)
         };
-        if !private {
-            return Err(no("others than root can have written it"));
-        }
-        let mut text = Vec::new();
-        let mut bounded = file.take(MAX_NOTE);
-        bounded.read_to_end(&mut text).io_context("read", path)?;
         let note: Self = serde_json::from_slice(&text).map_err(|error| no(&error.to_string()))?;
         match note.version {
             VERSION => Ok(note),
@@ -106,6 +77,7 @@ impl PendingNote {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     #[test]

@@ -3,16 +3,14 @@
 
 use super::is_gone;
 use crate::error::{Error, ErrorKind, IoContext, Result};
-use crate::helper::{FileLock, ProcessStamp, escape, list_notes};
+use crate::helper::{FileLock, ProcessStamp, escape, list_notes, read_note, write_note};
 use crate::sys::io_limit::{IoGroups, WriteLimit};
 use crate::sys::machine::boot_id;
 use crate::sys::mountinfo::unescape;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
+use std::fs;
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -76,24 +74,11 @@ impl ThrottleNote {
 
     /// Puts it down under a name that nobody else uses, wholly or not at all.
     pub(super) fn write(&self, path: &Path) -> Result<()> {
-        let text = serde_json::to_vec(self)
-            .map_err(|error| Error::new(ErrorKind::Failed, error.to_string()))?;
-        let draft = path.with_extension("draft");
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&draft)
-            .io_context("create", &draft)?;
-        file.write_all(&text).io_context("write", &draft)?;
-        fs::rename(&draft, path).io_context("put down", path)
+        write_note(path, self)
     }
 
     fn read(path: &Path) -> Result<Self> {
-        let file = File::open(path).io_context("open", path)?;
-        let mut text = Vec::new();
-        let mut bounded = file.take(MAX_NOTE);
-        bounded.read_to_end(&mut text).io_context("read", path)?;
+        let text = read_note(path, MAX_NOTE)?;
         let note: Self = serde_json::from_slice(&text).map_err(|error| {
             let message = format!("{} is no note of a throttle", path.display());
             Error::new(ErrorKind::Damaged, message).with_source(error)
