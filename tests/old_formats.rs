@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use stillpoint::ErrorKind;
-use stillpoint::format::{ObjectKind, Sealer};
+use stillpoint::format::{Compression, ObjectKind, Sealer, ZstdLevel};
 use stillpoint::model::{BLOCK_SIZE, Mode};
-use stillpoint::store::{ObjectName, ObjectStore, Vault};
+use stillpoint::store::{ObjectName, ObjectStore, Vault, VaultOptions};
 
 /// No vault of these tests is encrypted.
 const SEALER: Sealer = Sealer::without_keys();
@@ -64,8 +64,13 @@ fn fixture_disks() -> Vec<ModelDisk> {
     disks
 }
 
+/// A vault that packs with what came last.
 fn fill(path: &Path) -> Arc<Vault> {
-    let vault = Arc::new(Vault::create_local(path, vault_options()).unwrap());
+    let options = VaultOptions {
+        compression: Compression::Zstd(ZstdLevel::USUAL),
+        ..vault_options()
+    };
+    let vault = Arc::new(Vault::create_local(path, options).unwrap());
     let disks = fixture_disks();
     take(&vault, &disks, Take::default()).unwrap();
     disks[0].write(2 * BLOCK_SIZE + 512, b"changed");
@@ -129,6 +134,9 @@ fn the_fixture_can_be_written_on() {
     );
     crate::support::vaults::check(&vault, &next);
     assert_eq!(vault.snapshots().unwrap().len(), 4);
+    // What was added is of version 1, too: those who could read the vault still can.
+    assert_eq!(next.manifest.format, 1);
+    read_by_python(&path);
 }
 
 /// Runs the reader in another language; `None`: there is no such language here.
@@ -167,30 +175,40 @@ fn read_by_python(path: &Path) {
 }
 
 #[test]
-fn a_reader_made_from_the_documentation_alone_reads_the_fixture() {
-    read_by_python(&fixtures().join("vault-v1"));
+fn a_reader_made_from_the_documentation_alone_reads_the_fixtures() {
+    for version in 1..=stillpoint::format::VERSION {
+        read_by_python(&fixtures().join(format!("vault-v{version}")));
+    }
 }
 
 #[test]
-fn a_reader_made_from_the_documentation_alone_reads_a_fresh_vault() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("vault");
-    let vault = Arc::new(Vault::create_local(&path, vault_options()).unwrap());
-    let disks = [
-        ModelDisk::new(0, 30 * BLOCK_SIZE + 512, 11),
-        ModelDisk::new(1, 512, 12),
-    ];
-    let mut taken = Vec::new();
-    for _ in 0..3 {
-        disks.iter().for_each(|disk| disk.scribble(15));
-        let options = Take {
-            host: "höst with spaces/and.dots".into(),
-            ..Take::default()
+fn a_reader_made_from_the_documentation_alone_reads_fresh_vaults() {
+    for compression in ["none", "lz4", "zstd:1", "zstd:-3"] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("vault");
+        let options = VaultOptions {
+            compression: compression.parse().unwrap(),
+            ..vault_options()
         };
-        taken.push(take(&vault, &disks, options).unwrap());
+        let vault = Arc::new(Vault::create_local(&path, options).unwrap());
+        let disks = [
+            ModelDisk::new(0, 30 * BLOCK_SIZE + 512, 11),
+            ModelDisk::new(1, 512, 12),
+        ];
+        let mut taken = Vec::new();
+        for _ in 0..3 {
+            disks.iter().for_each(|disk| disk.scribble(15));
+            let options = Take {
+                host: "höst with spaces/and.dots".into(),
+                ..Take::default()
+            };
+            taken.push(take(&vault, &disks, options).unwrap());
+        }
+        check_all(&vault, &taken);
+        read_by_python(&path);
+        let opened = Vault::open_local(&path).unwrap();
+        assert_eq!(opened.info().compression.to_string(), compression);
     }
-    check_all(&vault, &taken);
-    read_by_python(&path);
 }
 
 /// Copies the fixture into memory and changes one object.
@@ -228,7 +246,7 @@ fn other_vault_json(bytes: &[u8], from: &str, to: &str) -> Vec<u8> {
 #[test]
 fn a_newer_or_an_encrypted_vault_is_refused_in_words() {
     let cases = [
-        ("\"format\":1", "\"format\":2,\"unheard\":[1]", "newer"),
+        ("\"format\":1", "\"format\":3,\"unheard\":[1]", "newer"),
         ("\"format\":1", "\"format\":70000", "newer"),
         (
             "\"encryption\":null",
@@ -261,7 +279,7 @@ fn a_newer_or_an_encrypted_vault_is_refused_in_words() {
 
 #[test]
 fn a_newer_or_sealed_object_is_refused_in_words_when_its_hash_is_right() {
-    for (at, value) in [(8, 2), (9, 1), (11, 1)] {
+    for (at, value) in [(8, 3), (9, 1), (11, 1)] {
         let store = changed("snapshots/", |mut bytes| {
             bytes[at] = value;
             let body = bytes.len() - 32;

@@ -10,6 +10,7 @@ pub fn run(args: &InitArgs) -> Result<Report> {
     let options = VaultOptions {
         name: args.name.clone(),
         description: args.description.clone(),
+        compression: args.compression.resolve(&place),
     };
     let vault = store::create(&place, options);
     let vault = vault.map_err(|error| match error.kind() {

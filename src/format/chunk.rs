@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  0  4  magic "SPCK"
-//!  4  1  codec: 0 as they are, 1 LZ4 block
+//!  4  1  codec: 0 as they are, 1 one LZ4 block, 2 one zstd frame
 //!  5  3  zero
 //!  8  4  length of the plain bytes
 //! 12  4  length of what is stored after this header
@@ -10,6 +10,7 @@
 //! 20  4  CRC-32 of header bytes 0..20 and the stored bytes
 //! ```
 
+use super::codec::{Codec, Compression, room_to_pack};
 use super::damaged;
 use super::wire::u32_at;
 use crate::error::Result;
@@ -26,32 +27,6 @@ const MAX_PLAIN: usize = BLOCK_SIZE as usize;
 
 /// A chunk's name by content: BLAKE3 of its plain bytes.
 pub type ChunkHash = [u8; 32];
-
-/// How a chunk's bytes are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Codec {
-    /// As they are.
-    Raw,
-    /// One LZ4 block.
-    Lz4,
-}
-
-impl Codec {
-    pub(super) fn byte(self) -> u8 {
-        match self {
-            Self::Raw => 0,
-            Self::Lz4 => 1,
-        }
-    }
-
-    pub(super) fn from_byte(byte: u8) -> Result<Self> {
-        match byte {
-            0 => Ok(Self::Raw),
-            1 => Ok(Self::Lz4),
-            other => Err(damaged(format!("chunk has the unknown codec {other}"))),
-        }
-    }
-}
 
 /// A chunk ready to be put into a segment; its bytes are in the [`Packed`] it was encoded into.
 #[derive(Clone, Debug)]
@@ -90,7 +65,7 @@ impl Packed {
 
     /// Room for one chunk more, however badly it packs.
     fn room(&mut self, plain_len: usize) -> &mut [u8] {
-        let needed = lz4_flex::block::get_maximum_output_size(plain_len);
+        let needed = room_to_pack(plain_len);
         if self.bytes.len() < self.used + needed {
             self.bytes.resize(self.used + needed, 0);
         }
@@ -104,7 +79,11 @@ pub(super) fn hash_of(plain: &[u8]) -> ChunkHash {
 }
 
 /// Encodes one block of at most 64 KiB; `None` when all its bytes are zero, which is not stored.
-pub(super) fn encode_chunk(plain: &[u8], packed: &mut Packed) -> Option<EncodedChunk> {
+pub(super) fn encode_chunk(
+    plain: &[u8],
+    packed: &mut Packed,
+    compression: Compression,
+) -> Option<EncodedChunk> {
     assert!(
         !plain.is_empty() && plain.len() <= MAX_PLAIN,
         "a chunk is one block"
@@ -115,8 +94,8 @@ pub(super) fn encode_chunk(plain: &[u8], packed: &mut Packed) -> Option<EncodedC
     let hash = hash_of(plain);
     let room = packed.room(plain.len());
     // Less than 1/32 won does not pay for the unpacking.
-    let (codec, length) = match lz4_flex::block::compress_into(plain, room) {
-        Ok(length) if length <= plain.len() - plain.len() / 32 => (Codec::Lz4, length),
+    let (codec, length) = match compression.pack(plain, room) {
+        Some((codec, length)) if length <= plain.len() - plain.len() / 32 => (codec, length),
         _ => {
             room[..plain.len()].copy_from_slice(plain);
             (Codec::Raw, plain.len())
@@ -172,13 +151,14 @@ pub struct DecodedChunk<'a> {
     pub plain: &'a [u8],
 }
 
-/// Reads the chunk that starts at the beginning of `bytes`; `room` is where it is unpacked to, if
+/// Reads the chunk that starts at the beginning of `bytes` and checks its CRC. Its hash stands in the
+/// footer: `store/segments.rs` compares it. `room` is where the chunk is unpacked to, if
 /// it is packed.
 pub(super) fn decode_chunk<'a>(bytes: &'a [u8], room: &'a mut Vec<u8>) -> Result<DecodedChunk<'a>> {
     if bytes.len() < CHUNK_HEADER || !bytes.starts_with(MAGIC) {
         return Err(damaged("no chunk starts here"));
     }
-    let codec = Codec::from_byte(bytes[4])?;
+    let codec = Codec::from_byte(bytes[4]).map_err(|error| error.context("chunk"))?;
     let plain_len = u32_at(bytes, 8) as usize;
     let stored_len = u32_at(bytes, 12) as usize;
     if plain_len == 0 || plain_len > MAX_PLAIN || stored_len > plain_len {
@@ -199,10 +179,10 @@ pub(super) fn decode_chunk<'a>(bytes: &'a [u8], room: &'a mut Vec<u8>) -> Result
     let plain = match codec {
         Codec::Raw if stored_len == plain_len => stored,
         Codec::Raw => return Err(damaged("raw chunk of two lengths")),
-        Codec::Lz4 => {
+        Codec::Lz4 | Codec::Zstd => {
             room.resize(plain_len, 0);
-            let got = lz4_flex::block::decompress_into(stored, room)
-                .map_err(|error| damaged("chunk cannot be unpacked").with_source(error))?;
+            let got = codec.unpack(stored, room);
+            let got = got.map_err(|error| error.context("chunk"))?;
             if got != plain_len {
                 return Err(damaged(format!(
                     "chunk unpacks to {got} bytes instead of {plain_len}"
@@ -221,11 +201,18 @@ pub(super) fn decode_chunk<'a>(bytes: &'a [u8], room: &'a mut Vec<u8>) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::codec::ZstdLevel;
     use proptest::prelude::*;
 
-    fn stored(plain: &[u8]) -> Vec<u8> {
+    const ALL: [Compression; 3] = [
+        Compression::None,
+        Compression::Lz4,
+        Compression::Zstd(ZstdLevel::USUAL),
+    ];
+
+    fn stored(plain: &[u8], compression: Compression) -> Vec<u8> {
         let (mut segment, mut packed) = (Vec::new(), Packed::default());
-        let chunk = encode_chunk(plain, &mut packed).unwrap();
+        let chunk = encode_chunk(plain, &mut packed, compression).unwrap();
         append_chunk(&mut segment, 7, &chunk, &packed);
         segment
     }
@@ -233,26 +220,26 @@ mod tests {
     #[test]
     fn zeros_are_not_stored() {
         let mut packed = Packed::default();
-        assert!(encode_chunk(&[0; MAX_PLAIN], &mut packed).is_none());
+        assert!(encode_chunk(&[0; MAX_PLAIN], &mut packed, Compression::Lz4).is_none());
         let mut almost = vec![0; MAX_PLAIN];
         almost[MAX_PLAIN - 1] = 1;
-        assert!(encode_chunk(&almost, &mut packed).is_some());
+        assert!(encode_chunk(&almost, &mut packed, Compression::Lz4).is_some());
     }
 
     #[test]
     fn any_flipped_bit_is_seen() {
-        let mut bytes = stored(&b"stillpoint ".repeat(40));
-        let mut plain = Vec::new();
-        let chunk = decode_chunk(&bytes, &mut plain).unwrap();
-        assert_eq!((chunk.slot, chunk.stored_len), (7, bytes.len()));
-        for byte in 0..bytes.len() {
-            for bit in 0..8 {
-                bytes[byte] ^= 1 << bit;
-                assert!(
-                    decode_chunk(&bytes, &mut plain).is_err(),
-                    "byte {byte} bit {bit}"
-                );
-                bytes[byte] ^= 1 << bit;
+        for compression in ALL {
+            let mut bytes = stored(&b"stillpoint ".repeat(40), compression);
+            let mut plain = Vec::new();
+            let chunk = decode_chunk(&bytes, &mut plain).unwrap();
+            assert_eq!((chunk.slot, chunk.stored_len), (7, bytes.len()));
+            for byte in 0..bytes.len() {
+                for bit in 0..8 {
+                    bytes[byte] ^= 1 << bit;
+                    let read = decode_chunk(&bytes, &mut plain);
+                    assert!(read.is_err(), "{compression} byte {byte} bit {bit}");
+                    bytes[byte] ^= 1 << bit;
+                }
             }
         }
     }
@@ -265,22 +252,27 @@ mod tests {
         ) {
             let plain = noise.repeat(repeat);
             prop_assume!(plain.len() <= MAX_PLAIN && plain.iter().any(|byte| *byte != 0));
-            let bytes = stored(&plain);
-            let mut room = Vec::new();
-            let back = decode_chunk(&bytes, &mut room).unwrap();
-            prop_assert_eq!((back.slot, back.stored_len), (7, bytes.len()));
-            prop_assert_eq!(hash_of(back.plain), hash_of(&plain));
-            prop_assert_eq!(back.plain, plain);
+            for compression in ALL {
+                let bytes = stored(&plain, compression);
+                let mut room = Vec::new();
+                let back = decode_chunk(&bytes, &mut room).unwrap();
+                prop_assert_eq!((back.slot, back.stored_len), (7, bytes.len()));
+                prop_assert_eq!(hash_of(back.plain), hash_of(&plain));
+                prop_assert_eq!(back.plain, &plain);
+            }
         }
 
         #[test]
-        fn garbage_never_panics(mut bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn garbage_never_panics(
+            mut bytes in prop::collection::vec(any::<u8>(), 0..200),
+            codec in 0..3_u8,
+        ) {
             let mut plain = Vec::new();
             prop_assert!(decode_chunk(&bytes, &mut plain).is_err());
             // The same with a header that gets past the checksum, so that the unpacker is reached.
             if bytes.len() > CHUNK_HEADER {
                 bytes[..4].copy_from_slice(MAGIC);
-                bytes[4..8].copy_from_slice(&[1, 0, 0, 0]);
+                bytes[4..8].copy_from_slice(&[codec, 0, 0, 0]);
                 bytes[8..12].copy_from_slice(&65536_u32.to_le_bytes());
                 let stored_len = (bytes.len() - CHUNK_HEADER) as u32;
                 bytes[12..16].copy_from_slice(&stored_len.to_le_bytes());

@@ -5,7 +5,7 @@
 //!  8   2  format version
 //! 10   1  kind: 1 index, 2 manifest, 3 session, 4 condemned, 5 damage
 //! 11   1  sealing: 0 none, 1 AES-256-GCM (not written yet)
-//! 12   1  codec: 0 as it is, 1 one LZ4 block
+//! 12   1  codec: 0 as it is, 1 one LZ4 block, 2 one zstd frame
 //! 13   3  zero
 //! 16  16  salt: random
 //! 32   8  length of the plain body
@@ -14,8 +14,9 @@
 //! end-32  BLAKE3 of everything before
 //! ```
 
-use super::chunk::Codec;
+use super::codec::{Codec, room_to_pack};
 use super::index;
+use super::seal::Style;
 use super::wire::{array, u16_at, u64_at};
 use super::{VERSION, damaged};
 use crate::error::{Error, ErrorKind, Result};
@@ -75,7 +76,7 @@ impl ObjectKind {
 }
 
 /// Wraps an object.
-pub(super) fn seal_object(kind: ObjectKind, plain: &[u8]) -> Result<Vec<u8>> {
+pub(super) fn seal_object(kind: ObjectKind, plain: &[u8], style: Style) -> Result<Vec<u8>> {
     if plain.len() as u64 > kind.most_plain() {
         return Err(Error::new(
             ErrorKind::Failed,
@@ -85,15 +86,14 @@ pub(super) fn seal_object(kind: ObjectKind, plain: &[u8]) -> Result<Vec<u8>> {
             ),
         ));
     }
-    let packed = lz4_flex::block::compress(plain);
-    let (codec, stored) = if packed.len() < plain.len() {
-        (Codec::Lz4, &packed[..])
-    } else {
-        (Codec::Raw, plain)
+    let mut room = vec![0; room_to_pack(plain.len())];
+    let (codec, stored) = match style.compression.pack(plain, &mut room) {
+        Some((codec, length)) => (codec, &room[..length]),
+        None => (Codec::Raw, plain),
     };
     let mut bytes = Vec::with_capacity(HEADER + stored.len() + HASH);
     bytes.extend_from_slice(MAGIC);
-    bytes.extend_from_slice(&VERSION.to_le_bytes());
+    bytes.extend_from_slice(&style.version.to_le_bytes());
     bytes.extend_from_slice(&[kind.byte(), 0, codec.byte(), 0, 0, 0]);
     bytes.extend_from_slice(&ObjectId::generate().0);
     bytes.extend_from_slice(&(plain.len() as u64).to_le_bytes());
@@ -105,8 +105,8 @@ pub(super) fn seal_object(kind: ObjectKind, plain: &[u8]) -> Result<Vec<u8>> {
 }
 
 /// Wraps an index object, whose name is the first 16 bytes of its hash.
-pub(super) fn seal_index(plain: &[u8]) -> Result<(ObjectId, Vec<u8>)> {
-    let bytes = seal_object(ObjectKind::Index, plain)?;
+pub(super) fn seal_index(plain: &[u8], style: Style) -> Result<(ObjectId, Vec<u8>)> {
+    let bytes = seal_object(ObjectKind::Index, plain, style)?;
     let id = ObjectId(array(&bytes, bytes.len() - HASH));
     Ok((id, bytes))
 }
@@ -146,12 +146,13 @@ pub(super) fn open_object(kind: ObjectKind, id: Option<ObjectId>, bytes: &[u8]) 
         return Err(damaged("the object has an impossible header"));
     }
     let plain_len = plain_len as usize;
-    let plain = match Codec::from_byte(bytes[12])? {
-        Codec::Raw => stored.to_vec(),
-        Codec::Lz4 => lz4_flex::block::decompress(stored, plain_len)
-            .map_err(|error| damaged("the object cannot be unpacked").with_source(error))?,
-    };
-    if plain.len() == plain_len {
+    let codec = Codec::from_byte(bytes[12]).map_err(|error| error.context("the object"))?;
+    if codec == Codec::Raw && stored.len() != plain_len {
+        return Err(damaged("the object has two lengths"));
+    }
+    let mut plain = vec![0; plain_len];
+    let unpacked = codec.unpack(stored, &mut plain);
+    if unpacked.map_err(|error| error.context("the object"))? == plain_len {
         Ok(plain)
     } else {
         Err(damaged("the object has two lengths"))
@@ -165,13 +166,13 @@ mod tests {
     #[test]
     fn an_object_comes_back_and_every_flip_is_seen() {
         let plain = b"some body ".repeat(20);
-        let (id, mut bytes) = seal_index(&plain).unwrap();
+        let (id, mut bytes) = seal_index(&plain, Style::PRESENT).unwrap();
         assert_eq!(
             open_object(ObjectKind::Index, Some(id), &bytes).unwrap(),
             plain
         );
         assert!(open_object(ObjectKind::Manifest, None, &bytes).is_err());
-        let (other, _) = seal_index(&plain).unwrap();
+        let (other, _) = seal_index(&plain, Style::PRESENT).unwrap();
         assert!(open_object(ObjectKind::Index, Some(other), &bytes).is_err());
         for at in 0..bytes.len() {
             bytes[at] ^= 1;

@@ -22,6 +22,9 @@ use std::collections::HashMap;
 /// Most runs in one index object; a disk in more pieces gets several.
 pub const MAX_RUNS: usize = 1 << 20;
 
+/// Most runs that a writer puts into one, so that no object is longer than 32 MiB.
+const RUNS_AT_MOST: usize = 1 << 19;
+
 /// The longest body: each run in a segment of its own.
 pub(super) const MAX_PLAIN: u64 = (HEADER + MAX_RUNS * (RUN + 16)) as u64;
 
@@ -37,7 +40,7 @@ pub fn encode_index(map: &RunMap, blocks: u64) -> Vec<Vec<u8>> {
     if runs.is_empty() {
         return vec![encode_part(&[], blocks)];
     }
-    runs.chunks(MAX_RUNS)
+    runs.chunks(RUNS_AT_MOST)
         .map(|part| encode_part(part, blocks))
         .collect()
 }

@@ -3,8 +3,10 @@
 //! believed.
 
 mod chunk;
+mod codec;
 mod damage;
 mod envelope;
+mod footer_copies;
 mod index;
 mod json;
 mod manifest;
@@ -12,9 +14,11 @@ mod seal;
 mod segment;
 mod vault_info;
 
-pub use chunk::{CHUNK_HEADER, ChunkHash, Codec, DecodedChunk, EncodedChunk, Packed};
+pub use chunk::{CHUNK_HEADER, ChunkHash, DecodedChunk, EncodedChunk, Packed};
+pub use codec::{Codec, Compression, ZstdLevel};
 pub use damage::{DamagedChunks, MAX_DAMAGE};
 pub use envelope::ObjectKind;
+pub use footer_copies::{FooterCopies, FooterCopiesWriter};
 pub use index::{MAX_RUNS, decode_index, encode_index};
 pub use json::from_json;
 pub use manifest::{
@@ -31,7 +35,7 @@ pub use vault_info::{BlockDedup, VaultInfo};
 use crate::error::{Error, ErrorKind};
 
 /// The version of the format that is written, and the newest that is read.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// Data that does not mean what the format says.
 fn damaged(what: impl Into<String>) -> Error {

@@ -3,19 +3,57 @@
 //! keys yet: what it writes is what the format calls unsealed.
 
 use super::chunk::{self, ChunkHash, DecodedChunk, EncodedChunk, Packed};
+use super::codec::Compression;
 use super::envelope::{self, ObjectKind};
 use super::segment::{Footer, SegmentWriter, Trailer};
+use super::{VERSION, VaultInfo};
 use crate::error::Result;
 use crate::model::ObjectId;
 
+/// How a vault's objects are written. Reading needs none of it: each object says what it is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Style {
+    /// The vault's version of the format, which its objects bear: who opens the vault reads them.
+    pub version: u16,
+    /// How they are packed.
+    pub compression: Compression,
+}
+
+impl Style {
+    /// That of this version, unless the user chose otherwise.
+    pub const PRESENT: Self = Self {
+        version: VERSION,
+        compression: Compression::Lz4,
+    };
+}
+
 /// Seals and opens what is in one vault.
 #[derive(Clone, Debug)]
-pub struct Sealer(());
+pub struct Sealer {
+    style: Style,
+}
 
 impl Sealer {
-    /// The sealer of a vault that is not encrypted.
+    /// The sealer of a vault of the present version that is not encrypted.
     pub const fn without_keys() -> Self {
-        Self(())
+        Self {
+            style: Style::PRESENT,
+        }
+    }
+
+    /// The sealer of a vault, which writes what every reader of its version can read.
+    pub fn of(vault: &VaultInfo) -> Self {
+        Self {
+            style: Style {
+                version: vault.format,
+                compression: vault.compression,
+            },
+        }
+    }
+
+    /// The version of the format that its objects bear.
+    pub fn version(&self) -> u16 {
+        self.style.version
     }
 
     /// The name of a chunk by its content.
@@ -26,7 +64,7 @@ impl Sealer {
     /// Encodes one block of at most 64 KiB; `None` when all its bytes are zero, which is not
     /// stored.
     pub fn encode_chunk(&self, plain: &[u8], packed: &mut Packed) -> Option<EncodedChunk> {
-        chunk::encode_chunk(plain, packed)
+        chunk::encode_chunk(plain, packed, self.style.compression)
     }
 
     /// Reads the chunk that starts at the beginning of `bytes`; a packed one is unpacked into
@@ -41,7 +79,7 @@ impl Sealer {
 
     /// An empty segment with a salt of its own. `memory` is used for it, whatever it holds.
     pub fn create_segment(&self, memory: Vec<u8>) -> SegmentWriter {
-        SegmentWriter::create(memory)
+        SegmentWriter::create(memory, self.style.version)
     }
 
     /// Reads footer and trailer, the last `trailer.tail_len` bytes of the segment `id`.
@@ -51,12 +89,12 @@ impl Sealer {
 
     /// Wraps an object.
     pub fn seal_object(&self, kind: ObjectKind, plain: &[u8]) -> Result<Vec<u8>> {
-        envelope::seal_object(kind, plain)
+        envelope::seal_object(kind, plain, self.style)
     }
 
     /// Wraps an index object, whose name is the first 16 bytes of its hash.
     pub fn seal_index(&self, plain: &[u8]) -> Result<(ObjectId, Vec<u8>)> {
-        envelope::seal_index(plain)
+        envelope::seal_index(plain, self.style)
     }
 
     /// Unwraps an object of the kind expected; with `id`, one that has that name by its content.

@@ -7,8 +7,8 @@
 //!   10   1  sealing: 0 none, 1 AES-256-GCM (not written yet)
 //!   11   5  zero
 //!   16  16  salt: random, so that no two segments have one name
-//!   32  60  the segment's key, wrapped by the vault's (zero when not sealed)
-//!   92  32  zero
+//!   32  80  the segment's key, wrapped by the vault's (zero when not sealed)
+//!  112  12  zero
 //!  124   4  CRC-32 of bytes 0..124
 //! chunks
 //! footer: for each slot, 48 bytes
@@ -40,16 +40,20 @@ use crate::model::{BLOCK_SIZE, ObjectId};
 pub const SEGMENT_HEADER: usize = 128;
 /// Length of a segment's trailer in bytes.
 pub const TRAILER: usize = 192;
-/// A segment is finished when its chunks reach this many bytes.
-pub const SEGMENT_TARGET: usize = 32 << 20;
+/// A segment is finished when its chunks reach this many bytes: with footer and trailer it is never
+/// longer than 32 MiB.
+pub const SEGMENT_TARGET: usize = 31 << 20;
 /// Most slots in a segment.
 pub const SLOTS_MAX: u32 = 16384;
-/// The longest segment that is read: the last chunk may pass the target.
-pub const MAX_SEGMENT: u64 = (SEGMENT_TARGET
+/// The longest segment that is read, of early writers too.
+pub const MAX_SEGMENT: u64 = ((32 << 20)
     + SEGMENT_HEADER
     + 2 * (CHUNK_HEADER + BLOCK_SIZE as usize)
     + SLOTS_MAX as usize * ENTRY
     + TRAILER) as u64;
+
+/// The longest segment that is written, in bytes.
+const MOST_WRITTEN: usize = 32 << 20;
 
 const ENTRY: usize = 48;
 
@@ -71,11 +75,11 @@ pub struct SegmentWriter {
 
 impl SegmentWriter {
     /// An empty segment with a salt of its own. `bytes`: memory to use, whatever it holds.
-    pub(super) fn create(mut bytes: Vec<u8>) -> Self {
+    pub(super) fn create(mut bytes: Vec<u8>, version: u16) -> Self {
         bytes.clear();
-        bytes.reserve_exact(MAX_SEGMENT as usize);
+        bytes.reserve_exact(MOST_WRITTEN);
         bytes.extend_from_slice(MAGIC);
-        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        bytes.extend_from_slice(&version.to_le_bytes());
         bytes.extend_from_slice(&[0; 6]);
         bytes.extend_from_slice(&ObjectId::generate().0);
         bytes.resize(SEGMENT_HEADER - 4, 0);
@@ -308,10 +312,11 @@ impl Footer {
 mod tests {
     use super::*;
     use crate::format::chunk::{decode_chunk, encode_chunk, hash_of};
+    use crate::format::codec::Compression;
 
     fn segment(count: u32) -> (ObjectId, Vec<u8>) {
         // Memory that was used before.
-        let mut writer = SegmentWriter::create(vec![9; 100]);
+        let mut writer = SegmentWriter::create(vec![9; 100], VERSION);
         let mut packed = Packed::default();
         for n in 0..count {
             let plain = n
@@ -321,7 +326,7 @@ mod tests {
                 .collect::<Vec<_>>()
                 .repeat(50);
             packed.clear();
-            let chunk = encode_chunk(&plain, &mut packed).unwrap();
+            let chunk = encode_chunk(&plain, &mut packed, Compression::Lz4).unwrap();
             assert_eq!(writer.push(&chunk, &packed), n);
         }
         writer.finish()
@@ -369,18 +374,18 @@ mod tests {
 
     #[test]
     fn a_segment_is_bounded() {
-        let mut writer = SegmentWriter::create(Vec::new());
+        let mut writer = SegmentWriter::create(Vec::new(), VERSION);
         let mut noise = vec![0_u8; BLOCK_SIZE as usize];
         getrandom::fill(&mut noise).unwrap();
         let mut packed = Packed::default();
-        let chunk = encode_chunk(&noise, &mut packed).unwrap();
+        let chunk = encode_chunk(&noise, &mut packed, Compression::Lz4).unwrap();
         let room = writer.bytes.capacity();
         while !writer.is_full() {
             writer.push(&chunk, &packed);
         }
         let (id, bytes) = writer.finish();
         assert_eq!(bytes.capacity(), room, "it never moves to larger memory");
-        assert!(bytes.len() as u64 <= MAX_SEGMENT);
+        assert!(bytes.len() <= MOST_WRITTEN);
         read(id, &bytes).unwrap();
     }
 }

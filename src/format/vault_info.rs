@@ -3,6 +3,7 @@
 //! One line of JSON: `{"vault":{…},"blake3":"<hex>"}`, the hash being that of the exact bytes of
 //! the value of `vault`.
 
+use super::codec::Compression;
 use super::json::from_json;
 use super::manifest::MAX_VALUES as MAX_MANIFEST_VALUES;
 use super::{ObjectKind, Sealer, VERSION, damaged};
@@ -41,6 +42,9 @@ pub struct VaultInfo {
     pub created: Timestamp,
     /// Across what equal blocks are stored once.
     pub dedup: BlockDedup,
+    /// How what is stored is packed. Readers need it not: what is packed says how.
+    #[serde(default)]
+    pub compression: Compression,
     /// How the vault is encrypted; `None`: it is not. Its fields come with encryption.
     pub encryption: Option<serde_json::Value>,
 }
@@ -62,6 +66,7 @@ struct AnyVersion {
 /// What a manifest says of its vault.
 #[derive(Deserialize)]
 struct OfVault {
+    format: u16,
     vault: ObjectId,
     started: Timestamp,
 }
@@ -94,13 +99,14 @@ impl VaultInfo {
         let of: OfVault = from_json(&plain, MAX_MANIFEST_VALUES)
             .map_err(|why| damaged("a manifest cannot be understood").with_source(why))?;
         Ok(Self {
-            format: VERSION,
+            format: of.format.clamp(1, VERSION),
             id: of.vault,
             name: "recovered".into(),
             description: None,
             block_size: crate::model::BLOCK_SIZE,
             created: of.started,
             dedup: BlockDedup::Disk,
+            compression: Compression::default(),
             encryption: None,
         })
     }
@@ -162,6 +168,7 @@ mod tests {
             block_size: 65536,
             created: Timestamp::UNIX_EPOCH,
             dedup: BlockDedup::Disk,
+            compression: Compression::default(),
             encryption: None,
         }
     }

@@ -14,6 +14,7 @@ pub fn created(vault: &Vault) -> Report {
         "name": info.name,
         "description": info.description,
         "format": info.format,
+        "compression": info.compression,
         "created": info.created,
     });
     Report::done(

@@ -7,7 +7,8 @@ use super::segments::{SegmentReader, SlotRange, StoredChunk};
 use super::session::{BEAT, Presence, Session};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{
-    BlockDedup, IndexRef, ObjectKind, Sealer, SessionRecord, VERSION, VaultInfo, decode_index,
+    BlockDedup, Compression, IndexRef, ObjectKind, Sealer, SessionRecord, VERSION, VaultInfo,
+    decode_index,
 };
 use crate::model::{ObjectId, RunMap, SnapshotId};
 use crate::sys::memory;
@@ -24,6 +25,8 @@ pub struct VaultOptions {
     pub name: String,
     /// For people.
     pub description: Option<String>,
+    /// How what is stored is packed.
+    pub compression: Compression,
 }
 
 /// An open vault.
@@ -52,6 +55,7 @@ impl Vault {
             block_size: crate::model::BLOCK_SIZE,
             created: Timestamp::now(),
             dedup: BlockDedup::Disk,
+            compression: options.compression,
             encryption: None,
         };
         store.put(&ObjectName::vault_info(), info.encode()?.into())?;
@@ -72,7 +76,7 @@ impl Vault {
     }
 
     fn new(store: Arc<dyn ObjectStore>, info: VaultInfo) -> Self {
-        let sealer = Sealer::without_keys();
+        let sealer = Sealer::of(&info);
         let segments = SegmentReader::new(Arc::clone(&store), sealer.clone());
         Self {
             store,

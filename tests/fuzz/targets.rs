@@ -8,8 +8,8 @@ use std::io::Cursor;
 use std::path::Path;
 use stillpoint::device::{Host, Mounts, NoTables, Topology, has_mbr, table_id};
 use stillpoint::format::{
-    BlockDedup, CHUNK_HEADER, Manifest, ObjectKind, Packed, Sealer, SessionRecord, Trailer,
-    VERSION, VaultInfo, decode_index, encode_index,
+    BlockDedup, CHUNK_HEADER, Compression, Manifest, ObjectKind, Packed, Sealer, SessionRecord,
+    Trailer, VERSION, VaultInfo, decode_index, encode_index,
 };
 use stillpoint::job::{JobDirectory, JobId, JobProcess, JobRecord, JobState};
 use stillpoint::model::{
@@ -130,6 +130,7 @@ mod vault_info {
             block_size: BLOCK_SIZE,
             created: Timestamp::UNIX_EPOCH,
             dedup: BlockDedup::Disk,
+            compression: Compression::Lz4,
             encryption: None,
         };
         let bytes = info.encode().unwrap();

@@ -16,7 +16,7 @@ use stillpoint::engine::{
     Destination, Event, HookSettings, Monitor, OnBusy, Places, Quiesce, RestoreOptions,
     SnapshotOptions, restore, snapshot_through,
 };
-use stillpoint::format::{DiskRecord, Manifest};
+use stillpoint::format::{Compression, DiskRecord, Manifest};
 use stillpoint::model::{BLOCK_SIZE, BlockSet, Bytes, DevNumber, Epoch, Level, Mode};
 use stillpoint::store::{Vault, VaultOptions};
 use stillpoint::track::{ChangeSource, DiskTracker, Tracker};
@@ -171,6 +171,7 @@ pub fn new_vault(path: &Path) -> Arc<Vault> {
     let options = VaultOptions {
         name: "test".into(),
         description: None,
+        compression: Compression::default(),
     };
     Arc::new(Vault::create_local(path, options).unwrap())
 }

@@ -13,7 +13,7 @@ use stillpoint::engine::{
     CaptureMode, CaptureOptions, Consistency, DiskRunOptions, OnBusy, Parent, RecordOptions,
     Silent, VerifyOptions, VerifyReport, capture, record, verify,
 };
-use stillpoint::format::{DiskRecord, Manifest};
+use stillpoint::format::{Compression, DiskRecord, Manifest};
 use stillpoint::freeze::Expedite;
 use stillpoint::model::{
     BLOCK_SIZE, BlockSet, Bytes, Content, Extent, Level, SnapshotId, block_count,
@@ -34,6 +34,7 @@ pub fn vault_options() -> VaultOptions {
     VaultOptions {
         name: "test".into(),
         description: None,
+        compression: Compression::default(),
     }
 }
 

@@ -1,6 +1,9 @@
 //! The arguments of `init`.
 
+use crate::format::Compression;
+use crate::store::Location;
 use clap::Args;
+use std::str::FromStr;
 
 #[derive(Args, Debug)]
 #[command(after_help = "Example:\n  stillpoint init /backup/vault --name production")]
@@ -14,4 +17,38 @@ pub struct InitArgs {
     /// What it is for
     #[arg(long)]
     pub description: Option<String>,
+    /// How what is stored is packed: auto, lz4, zstd, zstd:LEVEL (-7 to 19), none
+    #[arg(long, default_value = "auto", allow_hyphen_values = true)]
+    pub compression: CompressionChoice,
+}
+
+/// How a new vault shall pack.
+#[derive(Clone, Copy, Debug)]
+pub enum CompressionChoice {
+    /// By what suits its place.
+    Auto,
+    /// In this way.
+    Chosen(Compression),
+}
+
+impl CompressionChoice {
+    /// The compression for a vault at this place: a directory takes bytes faster than zstd makes
+    /// them.
+    pub fn resolve(self, place: &Location) -> Compression {
+        match (self, place) {
+            (Self::Chosen(compression), _) => compression,
+            (Self::Auto, Location::Directory(_)) => Compression::Lz4,
+        }
+    }
+}
+
+impl FromStr for CompressionChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            _ => text.parse().map(Self::Chosen),
+        }
+    }
 }

@@ -5,7 +5,7 @@ use super::capture::CaptureResult;
 use super::captured_disk::CapturedDisk;
 use super::cut::Cut;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{DiskRecord, FREE_RULES, HookRecords, IndexRef, Manifest, VERSION};
+use crate::format::{DiskRecord, FREE_RULES, HookRecords, IndexRef, Manifest};
 use crate::model::{
     Bytes, Content, DevNumber, Level, Mode, ObjectId, Run, RunMap, SnapshotId, block_count,
 };
@@ -62,7 +62,7 @@ pub fn record(result: CaptureResult, draft: &Draft, options: RecordOptions) -> R
     let level = counted.map(|disk| disk.level).min().unwrap_or(Level::Crash);
     let held = u64::try_from(cut.held.as_micros()).unwrap_or(u64::MAX);
     Ok(Manifest {
-        format: VERSION,
+        format: draft.sealer().version(),
         snapshot: options.snapshot,
         vault: options.vault,
         time: cut.time,
