@@ -235,7 +235,7 @@ fn a_failing_sink_with_reads_in_flight() {
 
         let stop = || Err(Error::new(ErrorKind::Interrupted(2), "stopped"));
         let limits = Limits {
-            stop: Some(&stop),
+            cancel: Some(&stop),
             ..Limits::default()
         };
         let mut extents = whole(8 << 20).into_iter();

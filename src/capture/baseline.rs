@@ -2,7 +2,7 @@
 
 use crate::error::{ErrorKind, Result};
 use crate::format::DiskRecord;
-use crate::model::{BlockIndex, BlockSet, Content, ObjectId, RunMap, block_count};
+use crate::model::{BlockIndex, BlockSet, Cancel, Content, ObjectId, RunMap, block_count};
 use crate::store::{StoredChunk, Vault};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -27,15 +27,11 @@ pub struct Lost {
 
 impl Baseline {
     /// Reads an earlier snapshot's map, and looks which of its segments are there and what of them
-    /// is known to be damaged. `check` is asked now and then, and its error is returned.
-    pub fn load(
-        vault: &Arc<Vault>,
-        record: &DiskRecord,
-        check: &dyn Fn() -> Result<()>,
-    ) -> Result<Self> {
-        let mut map = vault.read_index(&record.index, block_count(record.identity.size), check)?;
+    /// is known to be damaged. `cancel` is asked now and then, and its error is returned.
+    pub fn load(vault: &Arc<Vault>, record: &DiskRecord, cancel: &dyn Cancel) -> Result<Self> {
+        let mut map = vault.read_index(&record.index, block_count(record.identity.size), cancel)?;
         let mut lost = Lost {
-            segments: vault.lost_segments(&map, check)?,
+            segments: vault.lost_segments(&map, cancel)?,
             damaged: BTreeSet::new(),
             blocks: BlockSet::new(),
         };

@@ -7,7 +7,7 @@ use super::worker::{Batch, Encoded, encode};
 use crate::device::read::Buffer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Packed, Sealer};
-use crate::model::Extent;
+use crate::model::{Cancel, Extent};
 use crate::store::Draft;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -138,11 +138,11 @@ impl Pipeline {
     }
 
     /// Waits until all that was submitted has been encoded, so that no thread of ours is busy.
-    /// Memory that waits for more is given back. `stop` is called again and again; its error is
-    /// returned.
-    pub fn drain(&self, stop: &dyn Fn() -> Result<()>) -> Result<()> {
+    /// Memory that waits for more is given back. `cancel` is asked again and again; its error
+    /// is returned.
+    pub fn drain(&self, cancel: &dyn Cancel) -> Result<()> {
         while !self.tickets.is_empty() {
-            stop()?;
+            cancel.check()?;
             if self.assembled.as_ref().is_none_or(JoinHandle::is_finished) {
                 return Err(self.failure.take());
             }

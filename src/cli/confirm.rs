@@ -6,6 +6,7 @@ use super::progress::ProgressDisplay;
 use super::signals;
 use crate::engine::{Event, Monitor, Overwritten, refused_to_overwrite};
 use crate::error::{Error, ErrorKind, Result};
+use crate::model::Cancel;
 use crate::model::printable::one_line;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fmt::Write;
@@ -31,10 +32,6 @@ impl Monitor for Asking<'_> {
         self.progress.tell(event);
     }
 
-    fn check(&self) -> Result<()> {
-        self.progress.check()
-    }
-
     fn confirm(&self, lost: &[Overwritten]) -> Result<()> {
         if self.yes {
             return Ok(());
@@ -57,6 +54,12 @@ impl Monitor for Asking<'_> {
             return Ok(());
         }
         Err(not_confirmed(answer.trim()))
+    }
+}
+
+impl Cancel for Asking<'_> {
+    fn check(&self) -> Result<()> {
+        self.progress.check()
     }
 }
 

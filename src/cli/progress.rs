@@ -7,8 +7,8 @@ use super::output::write_patiently;
 use super::signals;
 use crate::engine::{Event, Monitor};
 use crate::error::Result;
-use crate::model::Bytes;
 use crate::model::printable::{lines, one_line};
+use crate::model::{Bytes, Cancel};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use nix::sched::{CloneFlags, unshare};
@@ -125,7 +125,9 @@ impl Monitor for ProgressDisplay {
             let _ = events.try_send(event);
         }
     }
+}
 
+impl Cancel for ProgressDisplay {
     fn check(&self) -> Result<()> {
         signals::check()
     }

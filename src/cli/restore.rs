@@ -13,6 +13,7 @@ use crate::engine::{
 };
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::format::Manifest;
+use crate::model::Cancel;
 use crate::report::{self, Report};
 use crate::store::Vault;
 use std::fs::File;
@@ -103,15 +104,17 @@ struct Nobody {
 impl Monitor for Nobody {
     fn tell(&self, _: Event) {}
 
-    fn check(&self) -> Result<()> {
-        signals::check()
-    }
-
     fn confirm(&self, lost: &[Overwritten]) -> Result<()> {
         match self.yes {
             true => Ok(()),
             false => Err(refused_to_overwrite(lost)),
         }
+    }
+}
+
+impl Cancel for Nobody {
+    fn check(&self) -> Result<()> {
+        signals::check()
     }
 }
 

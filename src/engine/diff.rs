@@ -28,8 +28,7 @@ pub fn diff(
         .with_hint("compare snapshots of one disk; name it with --disk"));
     }
     let blocks_of = |disk: &DiskRecord| block_count(disk.identity.size);
-    let map_of =
-        |disk: &DiskRecord| vault.read_index(&disk.index, blocks_of(disk), &|| monitor.check());
+    let map_of = |disk: &DiskRecord| vault.read_index(&disk.index, blocks_of(disk), monitor);
     let (old, new) = (map_of(one)?, map_of(two)?);
     let size = Bytes(one.identity.size.0.max(two.identity.size.0));
     let mut found: Vec<Extent> = Vec::new();
@@ -66,7 +65,7 @@ pub fn partitions_of(
     disk: &DiskRecord,
     monitor: &dyn Monitor,
 ) -> Result<Vec<TablePartition>> {
-    let image = Image::open(vault, disk, &|| monitor.check())?;
+    let image = Image::open(vault, disk, monitor)?;
     let mut head = vec![0; image.size().0.min(BLOCK_SIZE) as usize];
     image.read_at(Bytes(0), &mut head)?;
     Ok(partitions(&head, disk.identity.logical_block))

@@ -2,7 +2,7 @@
 
 use super::restore::Overwritten;
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::Bytes;
+use crate::model::{Bytes, Cancel};
 
 /// Something worth telling. Never told while anything is frozen.
 #[derive(Clone, Debug)]
@@ -25,12 +25,9 @@ pub enum Event {
 }
 
 /// Who listens to the engine.
-pub trait Monitor: Sync {
+pub trait Monitor: Cancel {
     /// Takes an event; must return soon and must not fail.
     fn tell(&self, event: Event);
-
-    /// An error of kind `Interrupted` once the run shall stop.
-    fn check(&self) -> Result<()>;
 
     /// Whether what is on these devices may be overwritten; an error when not.
     fn confirm(&self, lost: &[Overwritten]) -> Result<()> {
@@ -57,7 +54,9 @@ pub struct Silent;
 
 impl Monitor for Silent {
     fn tell(&self, _: Event) {}
+}
 
+impl Cancel for Silent {
     fn check(&self) -> Result<()> {
         Ok(())
     }

@@ -80,7 +80,7 @@ fn oldest_first(
         "{newest}{others}; the new snapshot counts as the newest all the same. Set the clock, or \
          `stillpoint delete` what nobody needs"
     )));
-    Ok(History::read(vault, snapshots, &|| monitor.check())?.order)
+    Ok(History::read(vault, snapshots, monitor)?.order)
 }
 
 /// Those whose cut is later than now. Names are never before their clocks, so few have to be read.

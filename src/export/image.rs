@@ -3,7 +3,9 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::DiskRecord;
-use crate::model::{BLOCK_SIZE, BlockIndex, Bytes, Content, Extent, Run, RunMap, block_count};
+use crate::model::{
+    BLOCK_SIZE, BlockIndex, Bytes, Cancel, Content, Extent, Run, RunMap, block_count,
+};
 use crate::store::{SlotRange, Vault};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,18 +26,14 @@ pub struct Image {
 }
 
 impl Image {
-    /// Reads the disk's map. `check` is called before each index object, and its error is returned.
-    pub fn open(
-        vault: &Arc<Vault>,
-        disk: &DiskRecord,
-        check: &dyn Fn() -> Result<()>,
-    ) -> Result<Self> {
+    /// Reads the disk's map. `cancel` is called before each index object, and its error is returned.
+    pub fn open(vault: &Arc<Vault>, disk: &DiskRecord, cancel: &dyn Cancel) -> Result<Self> {
         let size = disk.identity.size;
         Ok(Self {
             vault: Arc::clone(vault),
             name: disk.identity.name.clone(),
             size,
-            map: vault.read_index(&disk.index, block_count(size), check)?,
+            map: vault.read_index(&disk.index, block_count(size), cancel)?,
             kept: Mutex::default(),
         })
     }

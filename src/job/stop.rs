@@ -2,6 +2,7 @@
 
 use super::{JobDirectory, JobId, JobRecord};
 use crate::error::{Error, ErrorKind, Result};
+use crate::model::Cancel;
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use std::time::{Duration, Instant};
@@ -32,16 +33,16 @@ impl JobDirectory {
         Ok(before)
     }
 
-    /// Returns the record once the job has ended, or as it is at `until`. `check`: an error when
+    /// Returns the record once the job has ended, or as it is at `until`. `cancel`: an error when
     /// the caller is to stop waiting.
     ///
     /// # Errors
-    /// That of `check`; and as [`JobDirectory::read`].
+    /// That of `cancel`; and as [`JobDirectory::read`].
     pub fn wait(
         &self,
         id: JobId,
         until: Option<Instant>,
-        check: &dyn Fn() -> Result<()>,
+        cancel: &dyn Cancel,
     ) -> Result<JobRecord> {
         loop {
             let record = self.look(id)?;
@@ -49,7 +50,7 @@ impl JobDirectory {
             if record.state.is_end() || late {
                 return Ok(record);
             }
-            check()?;
+            cancel.check()?;
             std::thread::sleep(PAUSE);
         }
     }

@@ -4,6 +4,7 @@
 use super::record::{JobProgress, JobRecord, JobState, MAX_WARNINGS};
 use crate::engine::{Event, Monitor};
 use crate::error::Result;
+use crate::model::Cancel;
 use jiff::Timestamp;
 use serde_json::Value;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -68,7 +69,9 @@ impl Monitor for RecordUpdates {
         pending.changed = true;
         self.wake.notify_one();
     }
+}
 
+impl Cancel for RecordUpdates {
     fn check(&self) -> Result<()> {
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! The words of the trade as types: units, blocks, runs, ids, levels. No I/O here, ever.
 
 mod blocks;
+mod cancel;
 mod clip;
 mod disk;
 pub mod exit;
@@ -12,6 +13,7 @@ mod units;
 mod witness;
 
 pub use blocks::BlockSet;
+pub use cancel::Cancel;
 pub use clip::clip;
 pub use disk::{DevNumber, DiskIdentity, Likeness};
 pub use id::{ObjectId, SnapshotId};

@@ -2,7 +2,7 @@
 
 use super::target::Target;
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{BLOCK_SIZE, BlockIndex, Bytes, Content, Extent, ObjectId, Run, RunMap};
+use crate::model::{BLOCK_SIZE, BlockIndex, Bytes, Cancel, Content, Extent, ObjectId, Run, RunMap};
 use crate::store::{SlotRange, Vault};
 use crossbeam_channel::bounded;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -24,7 +24,7 @@ pub struct CopyOptions<'a> {
     /// Go on after damage: what is damaged stays a hole, and the report lists it.
     pub keep_going: bool,
     /// Asked often; its error ends the copying.
-    pub stop: &'a (dyn Fn() -> Result<()> + Sync),
+    pub cancel: &'a dyn Cancel,
     /// Told how many bytes of data have been written so far.
     pub progress: &'a (dyn Fn(Bytes) + Sync),
 }
@@ -171,7 +171,7 @@ impl Shared<'_> {
     fn make_hole(&self, extent: Extent) -> Result<()> {
         let mut at = extent.offset;
         while at < extent.end() && !self.ended.load(Ordering::Relaxed) {
-            (self.options.stop)()?;
+            self.options.cancel.check()?;
             let length = Bytes((extent.end().0 - at.0).min(MAX_HOLE));
             self.target.hole(Extent::new(at, length))?;
             at += length;
@@ -180,7 +180,7 @@ impl Shared<'_> {
     }
 
     fn copy_piece(&self, piece: Piece) -> Result<()> {
-        (self.options.stop)()?;
+        self.options.cancel.check()?;
         match self.copy_chunks(piece) {
             Err(error) if error.kind() == ErrorKind::Damaged => {
                 if self.options.keep_going {

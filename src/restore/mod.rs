@@ -18,6 +18,6 @@ pub use output_file::{OutputFile, refuse_what_is_there};
 pub use partitions::{TablePartition, partitions};
 pub use qcow2::Qcow2File;
 pub use staged_head::{HEAD, StagedHead};
-pub use stream::{Stop, Stream};
+pub use stream::Stream;
 pub use table::{Grown, TableChange, TableFit, TableKind, fit_table};
 pub use target::{RawFile, Target};

@@ -3,7 +3,7 @@
 
 use super::target::Target;
 use crate::error::{Error, ErrorKind, IoContext, Result};
-use crate::model::{Bytes, Extent};
+use crate::model::{Bytes, Cancel, Extent};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fs::File;
@@ -20,14 +20,12 @@ const TICK: u8 = 200;
 /// Zeros that are written at once.
 static ZEROS: [u8; 65536] = [0; 65536];
 
-/// Asked often; its error ends the writing.
-pub type Stop<'a> = &'a (dyn Fn() -> Result<()> + Sync);
-
 /// Writes what comes out of order in its order: each writer waits for its turn.
 pub struct Stream<'a> {
     out: File,
     is_pipe: bool,
-    stop: Stop<'a>,
+    /// Asked often; its error ends the writing.
+    cancel: &'a dyn Cancel,
     state: Mutex<StreamState>,
     turn: Condvar,
 }
@@ -44,12 +42,12 @@ impl<'a> Stream<'a> {
     ///
     /// # Errors
     /// When it cannot be looked at.
-    pub fn new(out: File, stop: Stop<'a>) -> Result<Self> {
+    pub fn new(out: File, cancel: &'a dyn Cancel) -> Result<Self> {
         let kind = out.metadata().io_context("look at", name())?.file_type();
         Ok(Self {
             out,
             is_pipe: kind.is_fifo() || kind.is_socket() || kind.is_char_device(),
-            stop,
+            cancel,
             state: Mutex::new(StreamState {
                 written: 0,
                 over: false,
@@ -87,7 +85,7 @@ impl<'a> Stream<'a> {
             _ => Error::io("write to", name(), errno.into()),
         };
         while !rest.is_empty() {
-            (self.stop)()?;
+            self.cancel.check()?;
             let mut ready = [PollFd::new(self.out.as_fd(), PollFlags::POLLOUT)];
             match poll(&mut ready, PollTimeout::from(TICK)) {
                 Ok(0) | Err(Errno::EINTR) => continue,
@@ -154,7 +152,7 @@ mod tests {
     use super::*;
     use std::io::{Read, Seek};
 
-    const GO_ON: Stop<'static> = &|| Ok(());
+    const GO_ON: &dyn Cancel = &|| Ok(());
 
     #[test]
     fn what_comes_out_of_order_is_written_in_its_order() {

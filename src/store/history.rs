@@ -5,7 +5,7 @@ use super::catalog::SnapshotRef;
 use super::vault::Vault;
 use crate::error::{ErrorKind, Result};
 use crate::format::Manifest;
-use crate::model::{Epoch, SnapshotId};
+use crate::model::{Cancel, Epoch, SnapshotId};
 use jiff::Timestamp;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -146,16 +146,12 @@ impl fmt::Display for Doubtful {
 }
 
 impl History {
-    /// Reads the manifests of these snapshots. `check` is called before each, and its error is
+    /// Reads the manifests of these snapshots. `cancel` is called before each, and its error is
     /// returned.
-    pub fn read(
-        vault: &Vault,
-        snapshots: &[SnapshotRef],
-        check: &dyn Fn() -> Result<()>,
-    ) -> Result<Self> {
+    pub fn read(vault: &Vault, snapshots: &[SnapshotRef], cancel: &dyn Cancel) -> Result<Self> {
         let mut all = Vec::new();
         for (snapshot, manifest) in vault.manifests(snapshots.to_vec()) {
-            check()?;
+            cancel.check()?;
             match manifest {
                 Ok(manifest) => all.push(Dated::new(&snapshot, &manifest)),
                 // Deleted meanwhile.

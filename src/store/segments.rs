@@ -7,7 +7,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{
     ChunkHash, Footer, MAX_SEGMENT, SLOTS_MAX, Sealer, SlotEntry, TRAILER, Trailer, can_hold,
 };
-use crate::model::{Content, ObjectId, RunMap};
+use crate::model::{Cancel, Content, ObjectId, RunMap};
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -145,12 +145,8 @@ impl SegmentReader {
 
     /// The segments of `map` that are not in the store, or cannot hold what the map says is in
     /// them, by names and lengths alone: nothing is read. The names come folder by folder, so that
-    /// those of the whole vault are never in memory. `check` is called between folders.
-    pub(super) fn lost(
-        &self,
-        map: &RunMap,
-        check: &dyn Fn() -> Result<()>,
-    ) -> Result<BTreeSet<ObjectId>> {
+    /// those of the whole vault are never in memory. `cancel` is called between folders.
+    pub(super) fn lost(&self, map: &RunMap, cancel: &dyn Cancel) -> Result<BTreeSet<ObjectId>> {
         let mut needed: BTreeMap<ObjectId, u32> = BTreeMap::new();
         for run in map.iter() {
             if let Content::Data { segment, slot } = run.content {
@@ -162,7 +158,7 @@ impl SegmentReader {
         let mut folders: Vec<ObjectId> = needed.keys().copied().collect();
         folders.dedup_by_key(|id| id.0[0]);
         for first in folders {
-            check()?;
+            cancel.check()?;
             self.store
                 .list(&ObjectName::segments_beside(first), &mut |object| {
                     let last = object.name.components().last();
@@ -179,12 +175,12 @@ impl SegmentReader {
         Ok(needed.into_keys().collect())
     }
 
-    /// The slots of a segment whose chunks cannot be had; `None`: none can. `check` is called
+    /// The slots of a segment whose chunks cannot be had; `None`: none can. `cancel` is called
     /// before each, and its error is returned.
     pub(super) fn bad_slots(
         &self,
         id: ObjectId,
-        check: &dyn Fn() -> Result<()>,
+        cancel: &dyn Cancel,
     ) -> Result<Option<BTreeSet<u32>>> {
         let is_bad = |error: &Error| {
             let kind = error.kind();
@@ -200,7 +196,7 @@ impl SegmentReader {
         };
         let mut bad = BTreeSet::new();
         for (slot, _) in (0..SLOTS_MAX).zip(footer.slots()) {
-            check()?;
+            cancel.check()?;
             let one = SlotRange {
                 segment: id,
                 first: slot,

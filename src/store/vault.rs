@@ -10,7 +10,7 @@ use crate::format::{
     BlockDedup, Compression, IndexRef, ObjectKind, Sealer, SessionRecord, VERSION, VaultInfo,
     decode_index,
 };
-use crate::model::{ObjectId, RunMap, SnapshotId};
+use crate::model::{Cancel, ObjectId, RunMap, SnapshotId};
 use crate::sys::memory;
 use jiff::Timestamp;
 use std::collections::BTreeSet;
@@ -118,17 +118,17 @@ impl Vault {
         self.read_index(refs, blocks, &|| Ok(()))
     }
 
-    /// The same; `check` is called before each object, and its error is returned.
+    /// The same; `cancel` is called before each object, and its error is returned.
     pub fn read_index(
         &self,
         refs: &[IndexRef],
         blocks: u64,
-        check: &dyn Fn() -> Result<()>,
+        cancel: &dyn Cancel,
     ) -> Result<RunMap> {
         let most = most_runs();
         let mut map = RunMap::new();
         for part in refs {
-            check()?;
+            cancel.check()?;
             if map.len() > most {
                 return Err(too_many_pieces(most));
             }
@@ -152,13 +152,9 @@ impl Vault {
     }
 
     /// The segments that a map needs and that are missing or too short, by names and lengths alone.
-    /// `check` is called now and then, and its error is returned.
-    pub fn lost_segments(
-        &self,
-        map: &RunMap,
-        check: &dyn Fn() -> Result<()>,
-    ) -> Result<BTreeSet<ObjectId>> {
-        self.segments.lost(map, check)
+    /// `cancel` is called now and then, and its error is returned.
+    pub fn lost_segments(&self, map: &RunMap, cancel: &dyn Cancel) -> Result<BTreeSet<ObjectId>> {
+        self.segments.lost(map, cancel)
     }
 
     /// What stands in a slot, without reading its bytes.
@@ -181,13 +177,13 @@ impl Vault {
     }
 
     /// The slots of a segment whose chunks cannot be had, each of which is read; `None`: none can.
-    /// `check` is called before each, and its error is returned.
+    /// `cancel` is called before each, and its error is returned.
     pub fn bad_slots(
         &self,
         segment: ObjectId,
-        check: &dyn Fn() -> Result<()>,
+        cancel: &dyn Cancel,
     ) -> Result<Option<BTreeSet<u32>>> {
-        self.segments.bad_slots(segment, check)
+        self.segments.bad_slots(segment, cancel)
     }
 
     /// Reads chunks and hands them to `take`, all checked against their hashes. They are in memory

@@ -277,7 +277,7 @@ fn restores(vault: &Vault, manifest: &Manifest, disk: usize) -> Result<u64> {
     let options = CopyOptions {
         workers: 2,
         keep_going: false,
-        stop: &|| Ok(()),
+        cancel: &|| Ok(()),
         progress: &|_| {},
     };
     let report = copy(vault, &map, size, &Bounded(size), options)?;

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use stillpoint::engine::{Event, Monitor, Noted, Silent, VerifyOptions, verify};
 use stillpoint::format::{DamagedChunks, Sealer};
-use stillpoint::model::{BLOCK_SIZE, Bytes, Mode, ObjectId, SnapshotId};
+use stillpoint::model::{BLOCK_SIZE, Bytes, Cancel, Mode, ObjectId, SnapshotId};
 use stillpoint::store::{FaultStore, MemoryStore, ObjectName, ObjectStore, Vault};
 use stillpoint::{Error, ErrorKind, Result};
 
@@ -238,7 +238,9 @@ impl Monitor for Watch {
             self.0.lock().unwrap().push((done, total));
         }
     }
+}
 
+impl Cancel for Watch {
     fn check(&self) -> Result<()> {
         Ok(())
     }

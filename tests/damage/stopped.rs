@@ -10,7 +10,7 @@ use stillpoint::engine::{
     Destination, Event, Monitor, RestoreOptions, VerifyOptions, diff, restore, verify,
 };
 use stillpoint::format::{IndexRef, Manifest, Sealer};
-use stillpoint::model::{BLOCK_SIZE, ObjectId};
+use stillpoint::model::{BLOCK_SIZE, Cancel, ObjectId};
 use stillpoint::store::{FaultStore, MemoryStore, ObjectStore, Vault};
 use stillpoint::{Error, ErrorKind, Result};
 
@@ -28,7 +28,9 @@ struct Stopping {
 
 impl Monitor for Stopping {
     fn tell(&self, _: Event) {}
+}
 
+impl Cancel for Stopping {
     fn check(&self) -> Result<()> {
         let left = |left: u64| left.checked_sub(1);
         let order = Ordering::SeqCst;

@@ -50,7 +50,7 @@ fn zeroed(stop_at: u64) -> (Result<CopyReport>, Vec<Extent>) {
     let options = CopyOptions {
         workers: 1,
         keep_going: false,
-        stop: &stop,
+        cancel: &stop,
         progress: &|_| {},
     };
     let target = Counting::default();

@@ -17,7 +17,7 @@ use stillpoint::engine::{
     SnapshotOptions, restore, snapshot_through,
 };
 use stillpoint::format::{Compression, DiskRecord, Manifest};
-use stillpoint::model::{BLOCK_SIZE, BlockSet, Bytes, DevNumber, Epoch, Level, Mode};
+use stillpoint::model::{BLOCK_SIZE, BlockSet, Bytes, Cancel, DevNumber, Epoch, Level, Mode};
 use stillpoint::store::{Vault, VaultOptions};
 use stillpoint::track::{ChangeSource, DiskTracker, Tracker};
 use tempfile::TempDir;
@@ -43,7 +43,9 @@ impl Monitor for Ear {
             self.0.lock().unwrap().push(text);
         }
     }
+}
 
+impl Cancel for Ear {
     fn check(&self) -> Result<()> {
         Ok(())
     }

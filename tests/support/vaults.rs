@@ -270,7 +270,7 @@ pub fn restore(
     let options = CopyOptions {
         workers: 2,
         keep_going,
-        stop: &|| Ok(()),
+        cancel: &|| Ok(()),
         progress: &|_| {},
     };
     let report = copy(vault, &map, size, &target, options)?;

@@ -26,7 +26,7 @@ pub use open::{io_uring_available, open_reader};
 pub use options::{EngineChoice, ReaderOptions};
 
 use crate::error::Result;
-use crate::model::{Bytes, Extent};
+use crate::model::{Bytes, Cancel, Extent};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -56,7 +56,7 @@ pub trait DiskReader: Send {
     /// (because of the deadline, or because the device hangs) refuses to be used again.
     ///
     /// # Errors
-    /// - the sink's or `limits.stop`'s error, as it is;
+    /// - the sink's or `limits.cancel`'s error, as it is;
     /// - `Io`: the device cannot be read, with the bad places ([`Unreadable`] is the source when
     ///   the device reported media errors), or it is gone;
     /// - `Inconsistent`: the deadline passed, or the disk has another size now;
@@ -75,7 +75,17 @@ pub struct Limits<'a> {
     /// The moment after which nothing is waited for. While something is frozen there is one.
     pub deadline: Option<Instant>,
     /// Asked several times a second; its error ends the read.
-    pub stop: Option<&'a (dyn Fn() -> Result<()> + Sync)>,
+    pub cancel: Option<&'a dyn Cancel>,
+}
+
+impl<'a> Limits<'a> {
+    /// No deadline; the read ends with the error of `cancel`.
+    pub fn cancelled_by(cancel: &'a dyn Cancel) -> Self {
+        Self {
+            deadline: None,
+            cancel: Some(cancel),
+        }
+    }
 }
 
 /// What was asked of a device, retries included.

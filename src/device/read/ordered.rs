@@ -270,8 +270,8 @@ impl Pass<'_> {
 
     /// How long may be waited before this is asked again.
     fn patience(&self) -> Result<Duration> {
-        if let Some(stop) = self.limits.stop {
-            stop()?;
+        if let Some(cancel) = self.limits.cancel {
+            cancel.check()?;
         }
         let Some(deadline) = self.limits.deadline else {
             return Ok(POLL);

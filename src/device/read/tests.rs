@@ -169,7 +169,7 @@ fn stopping_waits_for_what_is_in_flight() {
         Err(Error::new(ErrorKind::Interrupted(15), "stopped"))
     };
     let limits = Limits {
-        stop: Some(&stop),
+        cancel: Some(&stop),
         ..Limits::default()
     };
     let mut extents = whole(1 << 20, 4096).into_iter();
@@ -375,7 +375,7 @@ fn a_sink_that_keeps_every_buffer_holds_the_read_up_until_it_gives_one_back() {
             bytes
         });
         let limits = Limits {
-            stop: Some(&stop),
+            cancel: Some(&stop),
             ..Limits::default()
         };
         let mut extents = whole(64 * 4096, 4096).into_iter();

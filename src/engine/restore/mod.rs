@@ -22,8 +22,8 @@ use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::format::{DiskRecord, Manifest};
 use crate::model::{Bytes, Extent, RunMap, block_count};
 use crate::restore::{
-    CopyOptions, CopyReport, FreeDevice, HEAD, OutputFile, Qcow2File, RawFile, StagedHead, Stop,
-    Stream, TableChange, TableFit, TableKind, Target, copy, fit_table,
+    CopyOptions, CopyReport, FreeDevice, HEAD, OutputFile, Qcow2File, RawFile, StagedHead, Stream,
+    TableChange, TableFit, TableKind, Target, copy, fit_table,
 };
 use crate::store::Vault;
 use std::fs::File;
@@ -247,9 +247,8 @@ impl<'m> RestoreRun<'_, 'm> {
     fn map_of(&self, disk: &DiskRecord) -> Result<RunMap> {
         let identity = &disk.identity;
         self.phase(format!("reading the index of {}", identity.name));
-        let check = || self.monitor.check();
         let blocks = block_count(identity.size);
-        self.vault.read_index(&disk.index, blocks, &check)
+        self.vault.read_index(&disk.index, blocks, self.monitor)
     }
 
     fn open(&self, one: &Assigned<'m>) -> Result<Place> {
@@ -333,7 +332,7 @@ impl<'m> RestoreRun<'_, 'm> {
         CopyOptions {
             workers: self.options.workers,
             keep_going: self.options.keep_going,
-            stop: &|| Ok(()),
+            cancel: self.monitor,
             progress,
         }
     }
@@ -356,9 +355,8 @@ impl<'m> RestoreRun<'_, 'm> {
                 TargetKind::Stdout => "what was read from it is not whole",
             },
         };
-        let stop = || self.monitor.check();
         let report = self
-            .make_target(&assigned, place, change.clone(), &stop)
+            .make_target(&assigned, place, change.clone())
             .and_then(|target| {
                 let report = self.copy(&assigned, &map, target.as_ref())?;
                 if !assigned.is_device() {
@@ -380,13 +378,12 @@ impl<'m> RestoreRun<'_, 'm> {
         })
     }
 
-    fn make_target<'t>(
+    fn make_target(
         &self,
         assigned: &Assigned<'m>,
         place: Ready,
         change: Option<TableChange>,
-        stop: Stop<'t>,
-    ) -> Result<Box<dyn Target + 't>> {
+    ) -> Result<Box<dyn Target + '_>> {
         Ok(match place {
             Ready::Device(device) => {
                 let (snapshot, name) = (self.manifest.snapshot, &assigned.disk.identity.name);
@@ -397,7 +394,7 @@ impl<'m> RestoreRun<'_, 'm> {
                 Box::new(device.begin(&what, change)?)
             }
             Ready::Made(target) => target,
-            Ready::Stdout(out) => Box::new(Stream::new(out, stop)?),
+            Ready::Stdout(out) => Box::new(Stream::new(out, self.monitor)?),
         })
     }
 
@@ -417,12 +414,7 @@ impl<'m> RestoreRun<'_, 'm> {
                 self.monitor.tell(Event::Progress { done, total });
             }
         };
-        let stop = || self.monitor.check();
-        let options = CopyOptions {
-            stop: &stop,
-            ..self.copy_options(&progress)
-        };
-        copy(self.vault, map, size, target, options)
+        copy(self.vault, map, size, target, self.copy_options(&progress))
     }
 
     /// What the user should know of a device that is whole now.

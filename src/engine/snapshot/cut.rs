@@ -182,11 +182,7 @@ impl Cutting<'_> {
         monitor.tell(Event::Phase("copying what changes, as it is".into()));
         self.read_into_pool()?;
         self.quiesce.flush(monitor)?;
-        let stop = || monitor.check();
-        let limits = Limits {
-            deadline: None,
-            stop: Some(&stop),
-        };
+        let limits = Limits::cancelled_by(monitor);
         for (number, disk) in self.disks.iter_mut().enumerate() {
             disk.want_rest()?;
             disk.ask_free_again()?;
@@ -217,7 +213,7 @@ impl Cutting<'_> {
         let mut window = Window::new(options.blocks)?;
         self.read_into(window.pool())?;
         // Encoding would take processor time from what waits for the thaw.
-        self.pipeline.drain(&|| monitor.check())?;
+        self.pipeline.drain(monitor)?;
         let mut quiesced = false;
         let tried = self.quiesce.quiesce_apps(monitor).and_then(|applications| {
             quiesced = applications;
@@ -250,7 +246,7 @@ impl Cutting<'_> {
             window.hand_over(self.disks, self.pipeline)?;
             self.read_into_pool()?;
             self.copy_the_latest()?;
-            self.pipeline.drain(&|| monitor.check())?;
+            self.pipeline.drain(monitor)?;
             self.read_into(window.pool())?;
             much = self.fill_early(window)?;
         }
@@ -269,11 +265,7 @@ impl Cutting<'_> {
     fn copy_the_latest(&mut self) -> Result<Bytes> {
         let monitor = self.monitor;
         let enough = Bytes(self.options.most_blocks as u64 * BLOCK_SIZE / 2);
-        let stop = || monitor.check();
-        let limits = Limits {
-            deadline: None,
-            stop: Some(&stop),
-        };
+        let limits = Limits::cancelled_by(monitor);
         let mut before = Bytes(u64::MAX);
         for _ in 0..MAX_FLUSHES {
             let begun = Instant::now();
@@ -302,11 +294,7 @@ impl Cutting<'_> {
     /// is left than pre-copying leaves. Returns how much there is if it is too much.
     fn fill_early(&mut self, window: &mut Window) -> Result<Option<Bytes>> {
         let monitor = self.monitor;
-        let stop = || monitor.check();
-        let limits = Limits {
-            deadline: None,
-            stop: Some(&stop),
-        };
+        let limits = Limits::cancelled_by(monitor);
         let mut before = Bytes(u64::MAX);
         for _ in 0..MAX_FILLS {
             let begun = Instant::now();
@@ -390,7 +378,7 @@ fn read_rest(
     }
     let limits = Limits {
         deadline: Some(deadline),
-        stop: None,
+        cancel: None,
     };
     if let Filled::TooMuch(much) = window.fill(disks, &limits)? {
         // It stays wanted: the next pass reads it.

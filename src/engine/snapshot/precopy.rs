@@ -87,11 +87,7 @@ impl Precopy<'_> {
             done += bytes;
             monitor.tell(Event::Progress { done, total });
         };
-        let stop = || monitor.check();
-        let limits = Limits {
-            deadline: None,
-            stop: Some(&stop),
-        };
+        let limits = Limits::cancelled_by(monitor);
         let mut read = Bytes(0);
         for (number, disk) in self.disks.iter_mut().enumerate() {
             let copied = disk.copy_wanted(number, self.pipeline, &limits, &mut progress)?;

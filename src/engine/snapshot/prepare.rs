@@ -131,7 +131,7 @@ impl<'a> Prepare<'a> {
         let Some((snapshot, record)) = parent.filter(|_| capture.parent.is_some()) else {
             return Ok((capture, None));
         };
-        match Baseline::load(self.vault, &record, &|| self.monitor.check()) {
+        match Baseline::load(self.vault, &record, self.monitor) {
             Ok(baseline) => Ok((capture, Some((record, Arc::new(baseline))))),
             Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Format) => {
                 let warning = format!("{error}: taking a full snapshot instead");

@@ -88,11 +88,7 @@ fn differing(
     blocks: &BlockSet,
     monitor: &dyn Monitor,
 ) -> Result<BlockSet> {
-    let stop = || monitor.check();
-    let limits = Limits {
-        deadline: None,
-        stop: Some(&stop),
-    };
+    let limits = Limits::cancelled_by(monitor);
     let mut differ = BlockSet::new();
     disk.read_sample(blocks, &limits, &mut |extent, buffer| {
         let block = extent.offset.block();
@@ -115,11 +111,7 @@ pub fn check_free(disk: &mut DiskRun, monitor: &dyn Monitor) -> Result<Option<Bl
         monitor.check()?;
         std::thread::sleep(Duration::from_millis(100));
     }
-    let stop = || monitor.check();
-    let limits = Limits {
-        deadline: None,
-        stop: Some(&stop),
-    };
+    let limits = Limits::cancelled_by(monitor);
     let mut with_bytes = BlockSet::new();
     disk.read_sample(&suspects, &limits, &mut |extent, buffer| {
         if buffer.iter().any(|byte| *byte != 0) {

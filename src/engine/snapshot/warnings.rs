@@ -3,7 +3,7 @@
 use crate::device::{Filesystem, FreezeSet};
 use crate::engine::monitor::{Event, Monitor};
 use crate::error::Result;
-use crate::model::clip;
+use crate::model::{Cancel, clip};
 use std::sync::{Mutex, PoisonError};
 
 /// Most warnings that a manifest keeps.
@@ -89,7 +89,9 @@ impl Monitor for WarningLog<'_> {
         }
         self.monitor.tell(event);
     }
+}
 
+impl Cancel for WarningLog<'_> {
     fn check(&self) -> Result<()> {
         self.monitor.check()
     }

@@ -154,8 +154,7 @@ impl Comparing<'_> {
             self.snapshot
         )));
         let _lock = DiskLock::take(&self.places.run_dir, self.disk.dev(), name)?;
-        let check = || self.monitor.check();
-        let baseline = Baseline::load(self.vault, self.record, &check)?;
+        let baseline = Baseline::load(self.vault, self.record, self.monitor)?;
         let mut tracking = Tracking::start(&self.places.pins, self.monitor)?;
         let mut changes = tracking.attach(self.disk)?;
         let (mut since, mut unproven) = self.proof(&mut changes)?;
@@ -289,11 +288,7 @@ struct LiveDisk<'a> {
 impl LiveDisk<'_> {
     /// Which of these blocks are not what the snapshot says.
     fn differing(&mut self, blocks: &BlockSet, progress: &dyn Fn(Bytes)) -> Result<Differing> {
-        let stop = || self.monitor.check();
-        let limits = Limits {
-            deadline: None,
-            stop: Some(&stop),
-        };
+        let limits = Limits::cancelled_by(self.monitor);
         let (baseline, size) = (self.baseline, self.size);
         let mut found = Differing::default();
         let mut done = Bytes(0);

@@ -43,7 +43,7 @@ impl DamagedSegments {
             monitor.tell(Event::Phase("looking for what is lost".into()));
         }
         for (segment, what) in bad {
-            let slots = vault.bad_slots(segment, &|| monitor.check())?;
+            let slots = vault.bad_slots(segment, monitor)?;
             damaged.0.insert(segment, DamagedSegment { what, slots });
         }
         Ok(damaged)

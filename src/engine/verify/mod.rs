@@ -209,7 +209,7 @@ impl Check<'_> {
     fn disk(&mut self, disk: &DiskRecord) -> Result<()> {
         let Self { vault, monitor, .. } = *self;
         let size = disk.identity.size;
-        let map = vault.read_index(&disk.index, block_count(size), &|| monitor.check())?;
+        let map = vault.read_index(&disk.index, block_count(size), monitor)?;
         for run in map.iter() {
             monitor.check()?;
             let Content::Data { segment, slot } = run.content else {
@@ -328,7 +328,7 @@ impl LostPlaces<'_> {
         let (monitor, size) = (self.monitor, disk.identity.size);
         let index = self
             .vault
-            .read_index(&disk.index, block_count(size), &|| monitor.check());
+            .read_index(&disk.index, block_count(size), monitor);
         let map = match index {
             Ok(map) => map,
             Err(error) if is_damage(&error) => return Ok(()),
