@@ -9,8 +9,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Packed, Sealer};
 use crate::model::{Cancel, Extent};
 use crate::store::Draft;
+use crate::sys::locked::LockExt;
 use crossbeam_channel::{Receiver, Sender, bounded};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -44,17 +45,17 @@ struct Failure(Arc<Mutex<Option<Error>>>);
 
 impl Failure {
     fn keep(&self, error: Error) {
-        let mut first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut first = self.0.locked();
         first.get_or_insert(error);
     }
 
     fn take(&self) -> Error {
-        let first = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let first = self.0.locked().take();
         first.unwrap_or_else(|| Error::new(ErrorKind::Failed, "an encoding thread ended early"))
     }
 
     fn is_kept(&self) -> bool {
-        let first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = self.0.locked();
         first.is_some()
     }
 }
@@ -160,13 +161,7 @@ impl Pipeline {
             // A panicked thread has left no captured disks or an error behind, seen below.
             let _ = thread.join();
         }
-        if let Some(error) = self
-            .failure
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-        {
+        if let Some(error) = self.failure.0.locked().take() {
             return Err(error);
         }
         match assembled {

@@ -7,8 +7,9 @@ use crate::model::{
     BLOCK_SIZE, BlockIndex, Bytes, Cancel, Content, Extent, Run, RunMap, block_count,
 };
 use crate::store::{SlotRange, Vault};
+use crate::sys::locked::LockExt;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Most chunks that are kept: 16 MiB.
 const MOST_KEPT: usize = 256;
@@ -137,7 +138,7 @@ impl Image {
     }
 
     fn kept(&self) -> MutexGuard<'_, KeptChunks> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kept.locked()
     }
 }
 

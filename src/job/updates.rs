@@ -5,9 +5,10 @@ use super::record::{JobProgress, JobRecord, JobState, MAX_WARNINGS};
 use crate::engine::{Event, Monitor};
 use crate::error::Result;
 use crate::model::Cancel;
+use crate::sys::locked::{LockExt, LockResultExt};
 use jiff::Timestamp;
 use serde_json::Value;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// How often progress is written.
@@ -80,7 +81,7 @@ impl Cancel for RecordUpdates {
 impl RecordUpdates {
     fn lock(&self) -> MutexGuard<'_, Pending> {
         // Held for moments, and never while a file is written.
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+        self.pending.locked()
     }
 
     /// The job has ended. Nothing is collected after this.
@@ -106,7 +107,7 @@ impl RecordUpdates {
                 Duration::from_secs(3600)
             };
             let woken = self.wake.wait_timeout(pending, most);
-            pending = woken.unwrap_or_else(PoisonError::into_inner).0;
+            pending = woken.unpoisoned().0;
         }
         if let Some(phase) = pending.phase.take() {
             record.phase = phase;

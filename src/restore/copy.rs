@@ -4,9 +4,10 @@ use super::target::Target;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{BLOCK_SIZE, BlockIndex, Bytes, Cancel, Content, Extent, ObjectId, Run, RunMap};
 use crate::store::{SlotRange, Vault};
+use crate::sys::locked::{LockExt, LockResultExt};
 use crossbeam_channel::bounded;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 /// Most chunks read with one request and written under one lock: 1 MiB of plain bytes.
 const MAX_CHUNKS: u64 = 16;
@@ -127,17 +128,10 @@ pub fn copy(
             }
         }
     });
-    if let Some(error) = shared
-        .failure
-        .into_inner()
-        .unwrap_or_else(PoisonError::into_inner)
-    {
+    if let Some(error) = shared.failure.into_inner().unpoisoned() {
         return Err(error);
     }
-    let mut report = shared
-        .damage
-        .into_inner()
-        .unwrap_or_else(PoisonError::into_inner);
+    let mut report = shared.damage.into_inner().unpoisoned();
     report.data = Bytes(shared.written.into_inner());
     report.holes = holes;
     report.damaged.sort_by_key(|damage| damage.place);
@@ -158,7 +152,7 @@ fn pieces_of(run: Run, segment: ObjectId, slot: u32) -> impl Iterator<Item = Pie
 impl Shared<'_> {
     fn keep_first(&self, result: Result<()>) {
         if let Err(error) = result {
-            let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut failure = self.failure.locked();
             failure.get_or_insert(error);
             self.ended.store(true, Ordering::Relaxed);
             drop(failure);
@@ -207,7 +201,7 @@ impl Shared<'_> {
             Err(error) if error.kind() == ErrorKind::Damaged => {
                 let place = Extent::of_blocks(start, self.size);
                 self.target.hole(place)?;
-                let mut report = self.damage.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut report = self.damage.locked();
                 report.damaged_bytes += place.length;
                 if report.damaged.len() < MAX_DAMAGE {
                     report.damaged.push(Damage {

@@ -3,7 +3,8 @@
 use super::target::{Target, each_at};
 use crate::error::Result;
 use crate::model::{Bytes, Extent};
-use std::sync::{Mutex, PoisonError};
+use crate::sys::locked::{LockExt, LockResultExt};
+use std::sync::Mutex;
 
 /// How much is kept: what makes a disk bootable or known, from the partition table to the first
 /// blocks of a filesystem and a boot loader before the first partition.
@@ -26,7 +27,7 @@ impl StagedHead {
 
     /// Keeps the part that is within the first MiB, and returns the rest.
     pub fn keep<'b>(&self, offset: Bytes, bytes: &'b [u8]) -> &'b [u8] {
-        let mut head = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut head = self.bytes.locked();
         let at = usize::try_from(offset.0).unwrap_or(usize::MAX);
         let Some(place) = head.get_mut(at..) else {
             return bytes;
@@ -38,7 +39,7 @@ impl StagedHead {
 
     /// The same for zeros.
     pub fn keep_zeros(&self, extent: Extent) -> Extent {
-        let mut head = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut head = self.bytes.locked();
         let length = head.len() as u64;
         let (start, end) = (extent.offset.0.min(length), extent.end().0.min(length));
         head[start as usize..end as usize].fill(0);
@@ -48,9 +49,7 @@ impl StagedHead {
 
     /// What was kept.
     pub fn into_bytes(self) -> Vec<u8> {
-        self.bytes
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.bytes.into_inner().unpoisoned()
     }
 }
 

@@ -4,6 +4,7 @@
 use super::target::Target;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::model::{Bytes, Cancel, Extent};
+use crate::sys::locked::{LockExt, LockResultExt};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fs::File;
@@ -11,7 +12,7 @@ use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard};
 
 /// What a pipe that is ready takes without blocking (`PIPE_BUF`).
 const ATOM: usize = 4096;
@@ -57,14 +58,14 @@ impl<'a> Stream<'a> {
     }
 
     fn lock(&self) -> MutexGuard<'_, StreamState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.locked()
     }
 
     /// Waits until all before that offset is written.
     fn wait_for(&self, offset: Bytes) -> Result<MutexGuard<'_, StreamState>> {
         let waits = |state: &mut StreamState| state.written != offset.0 && !state.over;
         let state = self.turn.wait_while(self.lock(), waits);
-        let state = state.unwrap_or_else(PoisonError::into_inner);
+        let state = state.unpoisoned();
         if state.over {
             // Who has failed says why.
             return Err(Error::new(

@@ -3,9 +3,10 @@
 use super::output_file::OutputFile;
 use crate::error::{Error, IoContext, Result};
 use crate::model::{Bytes, Extent};
+use crate::sys::locked::LockExt;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 /// Something that takes a disk's bytes.
 pub trait Target: Sync {
@@ -46,7 +47,7 @@ impl RawFile {
 
 impl Target for RawFile {
     fn write(&self, offset: Bytes, blocks: &[&[u8]]) -> Result<()> {
-        let _alone = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = self.writing.locked();
         each_at(offset, blocks, |at, bytes| {
             self.file
                 .file()

@@ -3,6 +3,7 @@
 //! I/O owns the buffer until the I/O is over.
 #![expect(unsafe_code, reason = "anonymous mappings")]
 
+use super::locked::{LockExt, LockResultExt};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::model::Bytes;
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mlock, mmap_anonymous, munmap};
@@ -11,7 +12,7 @@ use std::num::NonZeroUsize;
 use std::ops::Deref;
 use std::path::Path;
 use std::ptr::NonNull;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 /// Every buffer starts at a multiple of this, and its size is one.
@@ -95,7 +96,7 @@ struct Pool {
 impl Pool {
     fn free(&self) -> MutexGuard<'_, Vec<usize>> {
         // Nothing can panic while it is held; a list of free buffers is whole at any moment.
-        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+        self.free.locked()
     }
 }
 
@@ -173,12 +174,7 @@ impl BufferPool {
             let wait = patience()?;
             let mut free = self.0.free();
             if free.is_empty() {
-                free = self
-                    .0
-                    .returned
-                    .wait_timeout(free, wait)
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .0;
+                free = self.0.returned.wait_timeout(free, wait).unpoisoned().0;
             }
             if let Some(slot) = free.pop() {
                 drop(free);

@@ -11,6 +11,7 @@ pub mod fsinfo;
 pub mod fsmap;
 pub mod io_limit;
 pub mod lease;
+pub mod locked;
 pub mod loop_file;
 pub mod machine;
 pub mod memory;

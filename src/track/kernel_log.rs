@@ -4,12 +4,13 @@
 
 use super::attached::failed;
 use crate::error::{IoContext, Result};
+use crate::sys::locked::LockExt;
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 const PATH: &str = "/dev/kmsg";
@@ -68,7 +69,7 @@ struct Full {
 static SEEN: Mutex<Option<(u64, Instant)>> = Mutex::new(None);
 
 fn first_seen(number: u64) -> Instant {
-    let mut seen = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut seen = SEEN.locked();
     match *seen {
         Some((last, when)) if last == number => when,
         _ => seen.insert((number, Instant::now())).1,

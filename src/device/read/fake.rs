@@ -6,9 +6,10 @@ use super::queue::{Geometry, Queue, ReadDone, ReadRequest};
 use super::{BufferPool, DiskReader, ReaderOptions};
 use crate::error::Result;
 use crate::model::{Bytes, Extent};
+use crate::sys::locked::{LockExt, LockResultExt};
 use std::collections::BTreeSet;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Instant;
 
 struct FakeState {
@@ -41,7 +42,7 @@ impl FakeDisk {
     }
 
     fn state(&self) -> MutexGuard<'_, FakeState> {
-        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.0.locked()
     }
 
     /// Lets each read fail that touches one of these logical blocks.
@@ -131,7 +132,7 @@ impl Queue for FakeQueue {
                 return Ok(None);
             }
             let waited = self.disk.0.1.wait_timeout(state, left);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            state = waited.unpoisoned().0;
         }
         let pick = state.chance() as usize % self.waiting.len();
         let mut request = self.waiting.remove(pick);

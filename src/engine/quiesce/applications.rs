@@ -9,8 +9,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{HookRecord, HookRecords, HookStatus};
 use crate::hooks::{HookOptions, HookOutcome, Hooks, check_hooks};
 use crate::model::clip;
+use crate::sys::locked::LockExt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Most bytes of a hook's last line that are repeated.
@@ -67,7 +68,7 @@ impl ApplicationQuiesce {
     }
 
     fn note(&self, change: impl FnOnce(&mut HookLog)) {
-        change(&mut self.log.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut self.log.locked());
     }
 
     /// The run goes on without hooks, or ends.

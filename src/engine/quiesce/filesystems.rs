@@ -9,10 +9,11 @@ use crate::engine::monitor::{Event, Monitor};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::freeze::{Expedite, Guardian, GuardianOptions};
 use crate::model::DevNumber;
+use crate::sys::locked::LockExt;
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Most times that what is mounted is looked for before each attempt.
@@ -76,10 +77,7 @@ impl FilesystemQuiesce {
     }
 
     fn last_seen(&self) -> FreezeSet {
-        self.seen
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.seen.locked().clone()
     }
 }
 
@@ -121,7 +119,7 @@ impl FilesystemQuiesce {
             }
         }
         let targets = targets(&set)?;
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = set;
+        *self.seen.locked() = set;
         if let Some(guardian) = &mut self.guardian
             && guardian.is_ready_for(&targets)
         {

@@ -14,7 +14,8 @@ use crate::error::Result;
 use crate::freeze::Expedite;
 use crate::hooks::HookOptions;
 use crate::model::{Level, SnapshotId};
-use std::sync::{Arc, PoisonError};
+use crate::sys::locked::LockExt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Applications are let go after this and the longest freeze, whatever holds up the cut.
@@ -61,11 +62,7 @@ impl Layers<'_> {
             let nothing = NoQuiesce::new(options.max_freeze, self.expedite.clone());
             return Ok(Box::new(nothing));
         }
-        let set = self
-            .seen
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let set = self.seen.locked().clone();
         // What cannot be frozen is reported before everything is copied.
         targets(&set)?;
         let filesystems = FilesystemQuiesce::new(

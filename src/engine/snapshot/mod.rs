@@ -39,6 +39,7 @@ use crate::format::{Manifest, SessionRecord};
 use crate::freeze::Expedite;
 use crate::model::{Bytes, DevNumber, Level, SnapshotId};
 use crate::store::{Draft, SnapshotRef, Vault};
+use crate::sys::locked::LockExt;
 use crate::sys::machine::{boot_id, host_name};
 use crate::sys::memory;
 use capture::window_memory;
@@ -46,7 +47,7 @@ use jiff::Timestamp;
 use prepare::{Prepare, records_of};
 use select_disks::{refuse_aliases, refuse_not_whole};
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use warnings::{WarningLog, bounded, not_frozen};
 
 /// Buffers for reading while nothing is frozen, unless much is to be read.
@@ -140,10 +141,10 @@ pub fn snapshot_through(
     let how = capture_options(options, pool.clone())?;
     let draft = Arc::new(Draft::begin_in(vault, session));
     let result = capture(prepared, &draft, quiesce.as_mut(), &how, monitor);
-    let hook_log = std::mem::take(&mut *hook_log.lock().unwrap_or_else(PoisonError::into_inner));
+    let hook_log = std::mem::take(&mut *hook_log.locked());
     let mut result = result.map_err(|error| explained(error, disks, &hook_log.warnings))?;
     monitor.check()?;
-    let seen = seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let seen = seen.locked().clone();
     let mut warnings = warnings_of(&mut result, &seen, options, &log);
     warnings.extend(hook_log.warnings);
     let record_options = RecordOptions {

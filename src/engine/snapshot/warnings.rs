@@ -4,7 +4,8 @@ use crate::device::{Filesystem, FreezeSet};
 use crate::engine::monitor::{Event, Monitor};
 use crate::error::Result;
 use crate::model::{Cancel, clip};
-use std::sync::{Mutex, PoisonError};
+use crate::sys::locked::LockExt;
+use std::sync::Mutex;
 
 /// Most warnings that a manifest keeps.
 const MAX_WARNINGS: usize = 256;
@@ -77,14 +78,14 @@ impl<'a> WarningLog<'a> {
 
     /// Takes the warnings so far.
     pub fn take(&self) -> Vec<String> {
-        std::mem::take(&mut *self.warnings.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.warnings.locked())
     }
 }
 
 impl Monitor for WarningLog<'_> {
     fn tell(&self, event: Event) {
         if let Event::Warning(warning) = &event {
-            let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut warnings = self.warnings.locked();
             warnings.push(warning.clone());
         }
         self.monitor.tell(event);

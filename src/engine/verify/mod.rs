@@ -1,6 +1,7 @@
 //! `verify`: whether what a vault holds is whole, and what is lost if not.
 
 use crate::engine::monitor::{Event, Monitor};
+use crate::sys::locked::{LockExt, LockResultExt};
 mod against_disk;
 mod damaged_segments;
 mod may_lack;
@@ -9,6 +10,7 @@ pub use against_disk::{DiskComparison, Parts, compare_with_disks};
 pub use damaged_segments::Noted;
 pub use may_lack::{FreeTrace, MayLack, may_lack, may_lack_of_all};
 
+use crate::engine::monitor::{Event, Monitor};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{DiskRecord, Manifest};
 use crate::model::{
@@ -18,8 +20,8 @@ use crate::store::{SnapshotRef, Vault};
 use damaged_segments::{DamagedSegments, VerifiedSegments, is_damage, note_damage};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 /// Most places that are listed for one snapshot.
 const MAX_PLACES: usize = 32;
@@ -260,11 +262,11 @@ impl Check<'_> {
                         bytes.fetch_add(read, Ordering::Relaxed);
                     }
                     Err(error) if is_damage(&error) => {
-                        let mut bad = bad.lock().unwrap_or_else(PoisonError::into_inner);
+                        let mut bad = bad.locked();
                         bad.insert(*id, error.to_string());
                     }
                     Err(error) => {
-                        let mut first = failure.lock().unwrap_or_else(PoisonError::into_inner);
+                        let mut first = failure.locked();
                         first.get_or_insert(error);
                         return;
                     }
@@ -280,7 +282,7 @@ impl Check<'_> {
                 scope.spawn(work);
             }
         });
-        if let Some(error) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(error) = failure.into_inner().unpoisoned() {
             return Err(error);
         }
         // Threads may have reported their last segments in another order.
