@@ -136,11 +136,11 @@ impl Cancel for ProgressDisplay {
 /// The event with control characters escaped. All but the output of hooks is made one line.
 fn plain(event: Event) -> Event {
     match event {
-        Event::Phase(text) => Event::Phase(one_line(&text).into_owned()),
         Event::Warning(text) => Event::Warning(one_line(&text).into_owned()),
         Event::Note(text) => Event::Note(one_line(&text).into_owned()),
         Event::Said(text) => Event::Said(lines(&text).into_owned()),
-        Event::Progress { .. } => event,
+        // A phase escapes what it names.
+        Event::Phase(_) | Event::Progress { .. } => event,
     }
 }
 
@@ -163,7 +163,7 @@ fn on_terminal(events: &Receiver<Event>) {
         match event {
             Event::Phase(phase) => {
                 bar.reset();
-                bar.set_message(phase);
+                bar.set_message(phase.to_string());
             }
             Event::Progress { done, total } => {
                 bar.set_length(total.0.max(done.0));
@@ -192,7 +192,7 @@ fn as_lines(events: &Receiver<Event>, verbosity: Verbosity, over: &AtomicBool) {
         match event {
             Event::Warning(warning) => line(&format!("warning: {warning}")),
             Event::Phase(next) => {
-                phase = next;
+                phase = next.to_string();
                 begun = Instant::now();
                 if verbose {
                     line(&phase);

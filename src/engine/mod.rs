@@ -11,6 +11,7 @@ mod quiesce;
 mod random;
 mod recover;
 mod restore;
+mod run_phase;
 mod snapshot;
 mod snapshot_options;
 mod tracking;
@@ -29,6 +30,7 @@ pub use restore::{
     Destination, ImageFormat, Overwritten, RestoreOptions, Restored, TargetKind, choose_disk,
     could_restore, is_stdout, restore,
 };
+pub use run_phase::RunPhase;
 pub use snapshot::{
     AskBlocks, AskFree, CaptureMode, CaptureOptions, CaptureResult, CapturedDisk, Cut,
     DiskRunOptions, FreeScan, LeftOut, Parent, RecordOptions, Selection, VaultPlace, capture,

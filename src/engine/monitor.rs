@@ -1,6 +1,7 @@
 //! How the engine tells what it does, and learns that it shall stop. It never prints by itself.
 
 use super::restore::Overwritten;
+use super::run_phase::RunPhase;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Bytes, Cancel};
 
@@ -8,7 +9,7 @@ use crate::model::{Bytes, Cancel};
 #[derive(Clone, Debug)]
 pub enum Event {
     /// What is being done now.
-    Phase(String),
+    Phase(RunPhase),
     /// How far it is.
     Progress {
         /// Bytes done.

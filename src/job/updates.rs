@@ -53,7 +53,7 @@ impl Monitor for RecordUpdates {
         let mut pending = self.lock();
         match event {
             Event::Phase(phase) => {
-                pending.phase = Some(phase);
+                pending.phase = Some(phase.to_string());
                 pending.progress = None;
             }
             Event::Progress { done, total } => {

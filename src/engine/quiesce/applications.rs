@@ -4,6 +4,7 @@
 use super::Quiesce;
 use crate::engine::monitor::{Event, Monitor};
 use crate::engine::recover::let_go;
+use crate::engine::run_phase::RunPhase;
 use crate::engine::snapshot_options::OnHookFailure;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{HookRecord, HookRecords, HookStatus};
@@ -188,7 +189,7 @@ impl Quiesce for ApplicationQuiesce {
         }
         // Another run may have died while this one copied.
         let_go(&self.options.run_dir, &self.options.program, monitor)?;
-        monitor.tell(Event::Phase("holding applications".into()));
+        monitor.tell(Event::Phase(RunPhase::HoldingApplications));
         let begun = Instant::now();
         let mut hooks = Hooks::new(self.options.clone());
         match hooks.pre(&|| monitor.check())? {

@@ -17,6 +17,7 @@ use self::explain::{FailedTarget, explain, of_the_others, untouched};
 use self::free::{Planned, data_of, refuse_in_use, refuse_without_room};
 use self::preflight::{grow_command, overwritten, twins};
 use super::monitor::{Event, Monitor};
+use super::run_phase::RunPhase;
 use crate::device::{Host, NoTables, Topology};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::format::{DiskRecord, Manifest};
@@ -246,7 +247,8 @@ impl<'m> RestoreRun<'_, 'm> {
 
     fn map_of(&self, disk: &DiskRecord) -> Result<RunMap> {
         let identity = &disk.identity;
-        self.phase(format!("reading the index of {}", identity.name));
+        let name = identity.name.clone();
+        self.phase(RunPhase::ReadingDiskIndex(name));
         let blocks = block_count(identity.size);
         self.vault.read_index(&disk.index, blocks, self.monitor)
     }
@@ -296,7 +298,7 @@ impl<'m> RestoreRun<'_, 'm> {
         self.monitor.confirm(&lost)
     }
 
-    fn phase(&self, phase: String) {
+    fn phase(&self, phase: RunPhase) {
         self.monitor.tell(Event::Phase(phase));
     }
 
@@ -406,7 +408,7 @@ impl<'m> RestoreRun<'_, 'm> {
     ) -> Result<CopyReport> {
         let size = assigned.disk.identity.size;
         let total = data_of(map);
-        self.phase(format!("restoring to {}", assigned.target.display()));
+        self.phase(RunPhase::Restoring(assigned.target.clone()));
         let reported = AtomicU64::new(0);
         let progress = |done: Bytes| {
             let step = done.0 >> 24;

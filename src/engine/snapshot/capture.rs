@@ -12,6 +12,7 @@ use crate::device::FreeDoubt;
 use crate::device::read::BufferPool;
 use crate::engine::monitor::{Event, Monitor};
 use crate::engine::quiesce::Quiesce;
+use crate::engine::run_phase::RunPhase;
 use crate::engine::snapshot_options::Consistency;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{BLOCK_SIZE, Bytes, Mode};
@@ -134,7 +135,7 @@ impl Capture<'_> {
                            one instant";
             self.warn(warning.into());
         }
-        self.monitor.tell(Event::Phase("storing the rest".into()));
+        self.monitor.tell(Event::Phase(RunPhase::StoringRest));
         let stored = self.pipeline.finish()?;
         let disks = self.disks.into_iter().zip(stored);
         Ok(CaptureResult {

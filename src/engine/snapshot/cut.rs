@@ -8,6 +8,7 @@ use crate::capture::{LITTLE, Pipeline};
 use crate::device::read::{BufferPool, Limits};
 use crate::engine::monitor::{Event, Monitor};
 use crate::engine::quiesce::Quiesce;
+use crate::engine::run_phase::RunPhase;
 use crate::engine::snapshot_options::Consistency;
 use crate::error::{Error, Result};
 use crate::model::{BLOCK_SIZE, BlockSet, Bytes};
@@ -146,8 +147,7 @@ impl Cutting<'_> {
                 }
                 WindowOutcome::Written(..) => crowded = 0,
             }
-            self.monitor
-                .tell(Event::Phase("waiting for a quiet moment".into()));
+            self.monitor.tell(Event::Phase(RunPhase::WaitingForQuiet));
             wait(attempt, self.monitor)?;
         }
         unreachable!("the last attempt returns")
@@ -179,7 +179,7 @@ impl Cutting<'_> {
     /// Copies what is wanted while nothing is frozen: the copy is of no one instant.
     pub fn cut_fuzzy(mut self) -> Result<Cut> {
         let monitor = self.monitor;
-        monitor.tell(Event::Phase("copying what changes, as it is".into()));
+        monitor.tell(Event::Phase(RunPhase::CopyingUnfrozen));
         self.read_into_pool()?;
         self.quiesce.flush(monitor)?;
         let limits = Limits::cancelled_by(monitor);
@@ -221,7 +221,7 @@ impl Cutting<'_> {
             Ok((applications, tried))
         });
         if quiesced {
-            monitor.tell(Event::Phase("letting applications go".into()));
+            monitor.tell(Event::Phase(RunPhase::LettingApplicationsGo));
         }
         let quiet = |(_, tried): &(bool, Attempt)| matches!(tried.outcome, WindowOutcome::Quiet);
         let cut = tried.as_ref().is_ok_and(quiet);
@@ -322,7 +322,7 @@ impl Cutting<'_> {
 
     /// Freezes everything and reads the rest.
     fn freeze_and_read(&mut self, window: &mut Window) -> Result<Attempt> {
-        self.monitor.tell(Event::Phase("cutting".into()));
+        self.monitor.tell(Event::Phase(RunPhase::Cutting));
         self.monitor.check()?;
         let deadline = self.quiesce.freeze()?;
         let time = Timestamp::now();

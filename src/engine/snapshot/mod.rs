@@ -31,6 +31,7 @@ use super::quiesce::applications::SharedHookLog;
 use super::quiesce::filesystems::SharedFreezeSet;
 use super::quiesce::layers::Layers;
 use super::recover::recover;
+use super::run_phase::RunPhase;
 use super::snapshot_options::SnapshotOptions;
 use crate::device::read::BufferPool;
 use crate::device::{Disk, FreezeSet, HostLayout};
@@ -160,7 +161,7 @@ pub fn snapshot_through(
         tags: options.tags.clone(),
     };
     let manifest = record(result, &draft, record_options)?;
-    monitor.tell(Event::Phase("committing".into()));
+    monitor.tell(Event::Phase(RunPhase::Committing));
     let draft = Arc::into_inner(draft)
         .ok_or_else(|| Error::new(ErrorKind::Failed, "a thread still writes to the vault"))?;
     draft.commit(&manifest)?;

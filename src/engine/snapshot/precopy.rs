@@ -7,6 +7,7 @@ use crate::capture::{Budget, LITTLE, Next, PassLog, Pipeline};
 use crate::device::read::Limits;
 use crate::engine::monitor::{Event, Monitor};
 use crate::engine::quiesce::Quiesce;
+use crate::engine::run_phase::RunPhase;
 use crate::engine::snapshot_options::{Consistency, OnBusy};
 use crate::error::{Error, Result};
 use crate::model::{Bytes, DevNumber};
@@ -80,7 +81,9 @@ impl Precopy<'_> {
     fn pass(&mut self, log: &mut PassLog) -> Result<Bytes> {
         let monitor = self.monitor;
         let total = self.disks.iter().map(DiskRun::wanted_bytes).sum();
-        monitor.tell(Event::Phase(format!("copying, pass {}", log.count() + 1)));
+        monitor.tell(Event::Phase(RunPhase::Copying {
+            pass: log.count() + 1,
+        }));
         let begun = Instant::now();
         let mut done = Bytes(0);
         let mut progress = |bytes: Bytes| {
@@ -115,8 +118,7 @@ impl Precopy<'_> {
             return Ok(false);
         };
         let rate = Bytes(speed.0 / SLOW_SHARE / busy.len() as u64);
-        self.monitor
-            .tell(Event::Phase("slowing down what writes".into()));
+        self.monitor.tell(Event::Phase(RunPhase::SlowingWriters));
         self.quiesce.throttle(&busy, rate, self.monitor)
     }
 

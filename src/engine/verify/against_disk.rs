@@ -11,6 +11,7 @@ use crate::engine::disk_lock::DiskLock;
 use crate::engine::monitor::{Event, Monitor};
 use crate::engine::parents::likeness;
 use crate::engine::places::Places;
+use crate::engine::run_phase::RunPhase;
 use crate::engine::tracking::Tracking;
 use crate::engine::witness;
 use crate::error::{Error, ErrorKind, Result};
@@ -149,10 +150,10 @@ struct Comparing<'a> {
 impl Comparing<'_> {
     fn compare(&self) -> Result<DiskComparison> {
         let name = self.disk.name();
-        self.monitor.tell(Event::Phase(format!(
-            "comparing {name} with {}",
-            self.snapshot
-        )));
+        self.monitor.tell(Event::Phase(RunPhase::Comparing {
+            disk: name.to_owned(),
+            snapshot: self.snapshot,
+        }));
         let _lock = DiskLock::take(&self.places.run_dir, self.disk.dev(), name)?;
         let baseline = Baseline::load(self.vault, self.record, self.monitor)?;
         let mut tracking = Tracking::start(&self.places.pins, self.monitor)?;

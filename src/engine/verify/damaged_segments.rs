@@ -2,6 +2,7 @@
 //! reads and stores their blocks again. What was noted and is whole again is forgotten.
 
 use crate::engine::monitor::{Event, Monitor};
+use crate::engine::run_phase::RunPhase;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::ObjectId;
 use crate::store::{KnownDamage, Vault};
@@ -40,7 +41,7 @@ impl DamagedSegments {
     ) -> Result<Self> {
         let mut damaged = Self::default();
         if !bad.is_empty() {
-            monitor.tell(Event::Phase("looking for what is lost".into()));
+            monitor.tell(Event::Phase(RunPhase::FindingLost));
         }
         for (segment, what) in bad {
             let slots = vault.bad_slots(segment, monitor)?;

@@ -1,7 +1,5 @@
 //! `verify`: whether what a vault holds is whole, and what is lost if not.
 
-use crate::engine::monitor::{Event, Monitor};
-use crate::sys::locked::{LockExt, LockResultExt};
 mod against_disk;
 mod damaged_segments;
 mod may_lack;
@@ -11,12 +9,14 @@ pub use damaged_segments::Noted;
 pub use may_lack::{FreeTrace, MayLack, may_lack, may_lack_of_all};
 
 use crate::engine::monitor::{Event, Monitor};
+use crate::engine::run_phase::RunPhase;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{DiskRecord, Manifest};
 use crate::model::{
     BLOCK_SIZE, BlockIndex, Bytes, Content, Extent, ObjectId, SnapshotId, block_count, block_len,
 };
 use crate::store::{SnapshotRef, Vault};
+use crate::sys::locked::{LockExt, LockResultExt};
 use damaged_segments::{DamagedSegments, VerifiedSegments, is_damage, note_damage};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -152,7 +152,7 @@ impl Check<'_> {
     /// Reads the indexes of a snapshot; what is damaged goes into the report.
     fn snapshot(&mut self, snapshot: SnapshotId, manifest: Result<Manifest>) -> Result<()> {
         self.monitor.check()?;
-        let phase = format!("reading the index of {snapshot}");
+        let phase = RunPhase::ReadingSnapshotIndex(snapshot);
         self.monitor.tell(Event::Phase(phase));
         let manifest = match manifest {
             Ok(manifest) => manifest,
@@ -249,7 +249,7 @@ impl Check<'_> {
     /// Reads every byte of these segments, with so many threads.
     fn read_segments(&mut self, segments: &[(ObjectId, u64)], workers: usize) -> Result<()> {
         let Self { vault, monitor, .. } = *self;
-        monitor.tell(Event::Phase(format!("reading {} segments", segments.len())));
+        monitor.tell(Event::Phase(RunPhase::ReadingSegments(segments.len())));
         let next = AtomicUsize::new(0);
         let (bytes, passed) = (AtomicU64::new(0), AtomicU64::new(0));
         let bad = Mutex::new(&mut self.bad);

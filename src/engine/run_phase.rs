@@ -1,0 +1,109 @@
+//! What a run is doing, as a value. Its text is for people, and for the record of a job.
+
+use crate::model::SnapshotId;
+use crate::model::printable::one_line;
+use std::fmt::{self, Display};
+use std::path::PathBuf;
+
+/// What a run is doing. As text it is one line, and what comes from elsewhere is escaped in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RunPhase {
+    /// A snapshot: the disks are copied while they are in use.
+    Copying {
+        /// Counts from 1, and again from 1 after writers were slowed down, or a copy was made void.
+        pass: usize,
+    },
+    /// A snapshot: what writes to the disks is about to be slowed down.
+    SlowingWriters,
+    /// A snapshot: applications are about to be quiesced by their hooks.
+    HoldingApplications,
+    /// A snapshot: filesystems are about to be frozen, and the rest is read.
+    Cutting,
+    /// A snapshot: nothing is frozen any more; applications are about to be let go.
+    LettingApplicationsGo,
+    /// A snapshot: the last attempt to cut failed; the next comes after a pause.
+    WaitingForQuiet,
+    /// A snapshot of no one instant: what is left is copied while the disks are in use.
+    CopyingUnfrozen,
+    /// A snapshot: the cut is had, and what was read is put into the vault.
+    StoringRest,
+    /// A snapshot: its manifest is put.
+    Committing,
+    /// A restore: the index of this disk is read.
+    ReadingDiskIndex(String),
+    /// A restore: a disk is written to this target.
+    Restoring(PathBuf),
+    /// A verification: the indexes of this snapshot are read.
+    ReadingSnapshotIndex(SnapshotId),
+    /// A verification: as many segments are read.
+    ReadingSegments(usize),
+    /// A verification: what is damaged is looked at chunk by chunk.
+    FindingLost,
+    /// A verification against a disk.
+    Comparing {
+        /// The disk's name on this host.
+        disk: String,
+        /// What it is compared with.
+        snapshot: SnapshotId,
+    },
+}
+
+impl Display for RunPhase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Copying { pass } => return write!(f, "copying, pass {pass}"),
+            Self::SlowingWriters => "slowing down what writes",
+            Self::HoldingApplications => "holding applications",
+            Self::Cutting => "cutting",
+            Self::LettingApplicationsGo => "letting applications go",
+            Self::WaitingForQuiet => "waiting for a quiet moment",
+            Self::CopyingUnfrozen => "copying what changes, as it is",
+            Self::StoringRest => "storing the rest",
+            Self::Committing => "committing",
+            Self::ReadingDiskIndex(disk) => {
+                return write!(f, "reading the index of {}", one_line(disk));
+            }
+            Self::Restoring(target) => {
+                let target = target.display().to_string();
+                return write!(f, "restoring to {}", one_line(&target));
+            }
+            Self::ReadingSnapshotIndex(snapshot) => {
+                return write!(f, "reading the index of {snapshot}");
+            }
+            Self::ReadingSegments(count) => return write!(f, "reading {count} segments"),
+            Self::FindingLost => "looking for what is lost",
+            Self::Comparing { disk, snapshot } => {
+                return write!(f, "comparing {} with {snapshot}", one_line(disk));
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_phase_is_one_line_whatever_a_target_or_a_disk_is_called() {
+        let texts = [
+            RunPhase::Restoring("/tmp/a\nb\u{1b}[2J".into()),
+            RunPhase::ReadingDiskIndex("a\nb\u{1b}[2J".into()),
+            RunPhase::Comparing {
+                disk: "a\nb\u{1b}[2J".into(),
+                snapshot: SnapshotId::after(None, 1),
+            },
+        ];
+        for text in texts.map(|phase| phase.to_string()) {
+            assert!(text.contains('a') && text.contains("[2J"), "{text:?}");
+            assert!(!text.contains(char::is_control), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn phases_read_as_they_always_have() {
+        let phase = RunPhase::Copying { pass: 3 };
+        assert_eq!(phase.to_string(), "copying, pass 3");
+        let phase = RunPhase::Restoring("/dev/vdb".into());
+        assert_eq!(phase.to_string(), "restoring to /dev/vdb");
+    }
+}
