@@ -27,7 +27,7 @@ pub struct Image {
 }
 
 impl Image {
-    /// Reads the disk's map. `cancel` is called before each index object, and its error is returned.
+    /// Reads the disk's map. `cancel` is asked before each index object; its error is returned.
     pub fn open(vault: &Arc<Vault>, disk: &DiskRecord, cancel: &dyn Cancel) -> Result<Self> {
         let size = disk.identity.size;
         Ok(Self {

@@ -146,7 +146,7 @@ impl fmt::Display for Doubtful {
 }
 
 impl History {
-    /// Reads the manifests of these snapshots. `cancel` is called before each, and its error is
+    /// Reads the manifests of these snapshots. `cancel` is asked before each, and its error is
     /// returned.
     pub fn read(vault: &Vault, snapshots: &[SnapshotRef], cancel: &dyn Cancel) -> Result<Self> {
         let mut all = Vec::new();

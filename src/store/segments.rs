@@ -145,7 +145,7 @@ impl SegmentReader {
 
     /// The segments of `map` that are not in the store, or cannot hold what the map says is in
     /// them, by names and lengths alone: nothing is read. The names come folder by folder, so that
-    /// those of the whole vault are never in memory. `cancel` is called between folders.
+    /// those of the whole vault are never in memory. `cancel` is asked between folders.
     pub(super) fn lost(&self, map: &RunMap, cancel: &dyn Cancel) -> Result<BTreeSet<ObjectId>> {
         let mut needed: BTreeMap<ObjectId, u32> = BTreeMap::new();
         for run in map.iter() {
@@ -175,7 +175,7 @@ impl SegmentReader {
         Ok(needed.into_keys().collect())
     }
 
-    /// The slots of a segment whose chunks cannot be had; `None`: none can. `cancel` is called
+    /// The slots of a segment whose chunks cannot be had; `None`: none can. `cancel` is asked
     /// before each, and its error is returned.
     pub(super) fn bad_slots(
         &self,

@@ -118,7 +118,7 @@ impl Vault {
         self.read_index(refs, blocks, &|| Ok(()))
     }
 
-    /// The same; `cancel` is called before each object, and its error is returned.
+    /// The same; `cancel` is asked before each object, and its error is returned.
     pub fn read_index(
         &self,
         refs: &[IndexRef],
@@ -152,7 +152,7 @@ impl Vault {
     }
 
     /// The segments that a map needs and that are missing or too short, by names and lengths alone.
-    /// `cancel` is called now and then, and its error is returned.
+    /// `cancel` is asked now and then, and its error is returned.
     pub fn lost_segments(&self, map: &RunMap, cancel: &dyn Cancel) -> Result<BTreeSet<ObjectId>> {
         self.segments.lost(map, cancel)
     }
@@ -177,7 +177,7 @@ impl Vault {
     }
 
     /// The slots of a segment whose chunks cannot be had, each of which is read; `None`: none can.
-    /// `cancel` is called before each, and its error is returned.
+    /// `cancel` is asked before each, and its error is returned.
     pub fn bad_slots(
         &self,
         segment: ObjectId,
