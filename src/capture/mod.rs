@@ -2,11 +2,11 @@
 //! never decide which blocks to read.
 //!
 //! ```text
-//! reader → [batches] → workers (zero? hash, compress) → assembler (order, segments) → putter
+//! reader → [batches] → workers (zero? hash, compress) → assembler (order, segments) → putters
 //! ```
 //!
-//! At most [`Pipeline::MAX_BATCHES`] batches are between reader and assembler, and two segments
-//! after them: one that is being made, one that is being put.
+//! At most [`Pipeline::MAX_BATCHES`] batches are between reader and assembler. After them are the
+//! segment that is being made, and one for each putter.
 
 mod assembler;
 mod baseline;

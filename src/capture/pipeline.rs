@@ -11,6 +11,8 @@ use crate::model::{Cancel, Extent};
 use crate::store::Draft;
 use crate::sys::locked::LockExt;
 use crossbeam_channel::{Receiver, Sender, bounded};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -39,25 +41,38 @@ pub struct Pipeline {
     failure: Failure,
 }
 
-/// The first error of any thread.
+/// Whether a thread has failed, and the first error until somebody takes it.
 #[derive(Clone, Default)]
-struct Failure(Arc<Mutex<Option<Error>>>);
+struct Failure {
+    failed: Arc<AtomicBool>,
+    first: Arc<Mutex<Option<Error>>>,
+}
 
 impl Failure {
     fn keep(&self, error: Error) {
-        let mut first = self.0.locked();
-        first.get_or_insert(error);
+        self.first.locked().get_or_insert(error);
+        self.failed.store(true, Ordering::Release);
     }
 
     fn take(&self) -> Error {
-        let first = self.0.locked().take();
-        first.unwrap_or_else(|| Error::new(ErrorKind::Failed, "an encoding thread ended early"))
+        let first = self.first.locked().take();
+        first.unwrap_or_else(ended_early)
     }
 
-    fn is_kept(&self) -> bool {
-        let first = self.0.locked();
-        first.is_some()
+    fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
     }
+
+    fn check(&self) -> Result<()> {
+        match self.has_failed() {
+            true => Err(self.take()),
+            false => Ok(()),
+        }
+    }
+}
+
+fn ended_early() -> Error {
+    Error::new(ErrorKind::Failed, "an encoding thread ended early")
 }
 
 impl Pipeline {
@@ -113,6 +128,9 @@ impl Pipeline {
 
     /// Gives neighbouring blocks of one disk to the threads; waits while they have enough. Of a
     /// block that is given twice the later bytes count.
+    ///
+    /// # Errors
+    /// The first error of any thread; nothing of the run may be used then.
     pub fn submit(
         &mut self,
         disk: usize,
@@ -120,6 +138,7 @@ impl Pipeline {
         bytes: Buffer,
         baseline: Option<Arc<Baseline>>,
     ) -> Result<()> {
+        self.failure.check()?;
         let batch = Batch {
             sequence: self.sequence,
             disk,
@@ -139,8 +158,11 @@ impl Pipeline {
     }
 
     /// Waits until all that was submitted has been encoded, so that no thread of ours is busy.
-    /// Memory that waits for more is given back. `cancel` is asked again and again; its error
-    /// is returned.
+    /// Memory that waits for more is given back. `cancel` is asked again and again.
+    ///
+    /// # Errors
+    /// That of `cancel`; the first error of any thread, so that nothing is frozen for a run that
+    /// has failed.
     pub fn drain(&self, cancel: &dyn Cancel) -> Result<()> {
         while !self.tickets.is_empty() {
             cancel.check()?;
@@ -150,7 +172,7 @@ impl Pipeline {
             std::thread::sleep(DRAIN_LOOK);
         }
         self.spare.clear();
-        Ok(())
+        self.failure.check()
     }
 
     /// Waits until everything is in the vault; returns what was captured of each disk.
@@ -158,18 +180,14 @@ impl Pipeline {
         self.batches = None;
         let assembled = self.assembled.take().map(JoinHandle::join);
         for thread in self.threads.drain(..) {
-            // A panicked thread has left no captured disks or an error behind, seen below.
-            let _ = thread.join();
+            if thread.join().is_err() {
+                self.failure.keep(ended_early());
+            }
         }
-        if let Some(error) = self.failure.0.locked().take() {
-            return Err(error);
-        }
+        self.failure.check()?;
         match assembled {
             Some(Ok(Some(captured))) => Ok(captured),
-            _ => Err(Error::new(
-                ErrorKind::Failed,
-                "an encoding thread ended early",
-            )),
+            _ => Err(ended_early()),
         }
     }
 }
@@ -197,14 +215,24 @@ fn spawn<T: Send + 'static>(
         .map_err(|error| Error::new(ErrorKind::Failed, "cannot start a thread").with_source(error))
 }
 
+/// What a thread does with one piece. A panic becomes an error: the other threads would go on as if
+/// this piece were done, or wait for it for ever.
+fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    // What a panic leaves behind is not used again: the run fails.
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        let what = "a thread that encodes or puts has panicked: this is a bug; nothing was stored";
+        Err(Error::new(ErrorKind::Failed, what))
+    })
+}
+
 /// Puts segments until there are no more, or a putter has failed. An error is kept before the
 /// putter's channel goes: the other threads take that for a sign.
 fn put_all(segments: &Receiver<Finished>, draft: &Draft, failure: &Failure) {
     for (id, bytes) in segments {
-        if failure.is_kept() {
+        if failure.has_failed() {
             break;
         }
-        if let Err(error) = draft.put_segment(id, bytes) {
+        if let Err(error) = guarded(|| draft.put_segment(id, bytes)) {
             failure.keep(error);
             break;
         }
@@ -218,7 +246,8 @@ fn encode_all(
     sealer: &Sealer,
 ) {
     for batch in batches {
-        if encoded.send(encode(&batch, spare.take(), sealer)).is_err() {
+        let done = guarded(|| encode(&batch, spare.take(), sealer));
+        if encoded.send(done).is_err() {
             // The assembler has failed and has said why.
             break;
         }

@@ -5,8 +5,8 @@ use crate::support::model::{Chance, ModelDisk};
 use crate::support::vaults::{Take, check_all, take, vault_options, verify_all};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::Duration;
-use stillpoint::capture::{Pipeline, PipelineOptions};
+use std::time::{Duration, Instant};
+use stillpoint::capture::{Baseline, Pipeline, PipelineOptions};
 use stillpoint::device::read::BufferPool;
 use stillpoint::model::{BLOCK_SIZE, Bytes, Extent};
 use stillpoint::store::{
@@ -161,13 +161,14 @@ fn each_task_asks_for_no_more_than_it_needs() {
     assert_eq!(counts["list"].operations, 3);
 }
 
+/// How the pipelines here are made.
+const PIPELINE: PipelineOptions = PipelineOptions {
+    disks: 1,
+    workers: 2,
+};
+
 /// Gives blocks that do not pack to a pipeline until there are so many segments.
-fn capture(draft: &Arc<Draft>, segments: u64) -> Result<()> {
-    let options = PipelineOptions {
-        disks: 1,
-        workers: 2,
-    };
-    let mut pipeline = Pipeline::start(draft, options)?;
+fn submit(pipeline: &mut Pipeline, segments: u64) -> Result<()> {
     let buffers = BufferPool::new(4, Bytes(1 << 20))?;
     let mut chance = Chance(7);
     for batch in 0..segments * 32 {
@@ -179,6 +180,12 @@ fn capture(draft: &Arc<Draft>, segments: u64) -> Result<()> {
         let extent = Extent::new(Bytes(batch << 20), Bytes(1 << 20));
         pipeline.submit(0, extent, buffer, None)?;
     }
+    Ok(())
+}
+
+fn capture(draft: &Arc<Draft>, segments: u64) -> Result<()> {
+    let mut pipeline = Pipeline::start(draft, PIPELINE)?;
+    submit(&mut pipeline, segments)?;
     pipeline.finish().map(drop)
 }
 
@@ -228,4 +235,79 @@ fn one_put_that_fails_ends_the_others() {
     assert!(error.to_string().contains("the test says so"), "{error}");
     drop(draft);
     assert!(store.list_all(&below("segments")).unwrap().is_empty());
+}
+
+/// A panic in a thread has no error that it could be seen by: what it had in its hands is lost, and
+/// the others know nothing of it.
+#[test]
+fn a_put_that_panics_fails_the_run() {
+    let store = Arc::new(MemoryStore::new());
+    Vault::create(store.clone(), vault_options()).unwrap();
+    let panicked = AtomicBool::new(false);
+    let faulty = FaultStore::new(store.clone(), move |operation| {
+        let is_put = operation.name.as_str().starts_with("segments/") && operation.verb == "put";
+        if is_put && !operation.done && !panicked.swap(true, Ordering::SeqCst) {
+            std::panic::resume_unwind(Box::new("the test says so"));
+        }
+        Ok(())
+    });
+    let vault = Arc::new(Vault::open(Arc::new(faulty)).unwrap());
+    let draft = Arc::new(Draft::begin(&vault));
+    let error = capture(&draft, 4).unwrap_err();
+    assert!(error.to_string().contains("panicked"), "{error}");
+}
+
+#[test]
+fn a_block_that_cannot_be_encoded_for_a_panic_fails_the_run() {
+    let store = Arc::new(MemoryStore::new());
+    let vault = Arc::new(Vault::create(store.clone(), vault_options()).unwrap());
+    let disk = ModelDisk::new(0, BLOCK_SIZE, 1);
+    disk.write(0, &[1; 5000]);
+    let taken = take(&vault, &[disk], Take::default()).unwrap();
+    let faulty = FaultStore::new(store, |operation| {
+        if operation.name.as_str().starts_with("segments/") && operation.verb == "get" {
+            std::panic::resume_unwind(Box::new("the test says so"));
+        }
+        Ok(())
+    });
+    let vault = Arc::new(Vault::open(Arc::new(faulty)).unwrap());
+    let baseline = Baseline::load(&vault, &taken.manifest.disks[0], &|| Ok(())).unwrap();
+    let draft = Arc::new(Draft::begin(&vault));
+    let mut pipeline = Pipeline::start(&draft, PIPELINE).unwrap();
+    let buffers = BufferPool::new(1, Bytes(BLOCK_SIZE)).unwrap();
+    let mut buffer = buffers.take(&mut || Ok(NEVER)).unwrap();
+    buffer.set_len(BLOCK_SIZE as usize);
+    let extent = Extent::new(Bytes(0), Bytes(BLOCK_SIZE));
+    // The last batch of all: none after it waits for it.
+    let baseline = Some(Arc::new(baseline));
+    pipeline.submit(0, extent, buffer, baseline).unwrap();
+    let error = pipeline.finish().unwrap_err();
+    assert!(error.to_string().contains("panicked"), "{error}");
+}
+
+/// Nothing is frozen for a run that has failed: what is asked last before that is whether all is
+/// encoded.
+#[test]
+fn a_put_that_failed_is_known_before_anything_is_frozen() {
+    let store = Arc::new(MemoryStore::new());
+    assert!(store.capabilities().puts > 1, "the others would go on");
+    Vault::create(store.clone(), vault_options()).unwrap();
+    let faulty = FaultStore::new(store, |operation| {
+        if operation.name.as_str().starts_with("segments/") && !operation.done {
+            return Err(Error::new(ErrorKind::Io, "the test says so"));
+        }
+        Ok(())
+    });
+    let vault = Arc::new(Vault::open(Arc::new(faulty)).unwrap());
+    let draft = Arc::new(Draft::begin(&vault));
+    let mut pipeline = Pipeline::start(&draft, PIPELINE).unwrap();
+    // One segment is put meanwhile, and one is in the making.
+    let mut known = submit(&mut pipeline, 2);
+    let until = Instant::now() + NEVER;
+    while known.is_ok() {
+        assert!(Instant::now() < until, "the run goes on");
+        known = pipeline.drain(&|| Ok(()));
+    }
+    let error = known.unwrap_err();
+    assert!(error.to_string().contains("the test says so"), "{error}");
 }
