@@ -9,8 +9,8 @@ use crate::restore::{TablePartition, partitions};
 use crate::store::Vault;
 use std::sync::Arc;
 
-/// The places that differ, ascending, neighbours joined. Blocks are told apart by where they stand
-/// and, where that differs, by their hashes; free space counts as zeros.
+/// The places that differ, ascending, neighbours joined. Blocks that stand in one place are the
+/// same; others are compared by their hashes. Free space counts as zeros.
 pub fn diff(
     vault: &Vault,
     one: &DiskRecord,

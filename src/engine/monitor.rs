@@ -1,11 +1,11 @@
-//! How the engine tells what it does, and learns that it shall stop. It never prints by itself.
+//! How the engine reports what it does, and learns that it shall stop. It never prints by itself.
 
 use super::restore::Overwritten;
 use super::run_phase::RunPhase;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Bytes, Cancel};
 
-/// Something worth telling. Never told while anything is frozen.
+/// Something worth reporting. Nothing is reported while anything is frozen.
 #[derive(Clone, Debug)]
 pub enum Event {
     /// What is being done now.
@@ -19,9 +19,9 @@ pub enum Event {
     },
     /// Something that the user should know.
     Warning(String),
-    /// What a program of the operator's has said, a line or several.
+    /// What a hook of the operator's has printed, a line or several.
     Said(String),
-    /// Something for those who want to know more.
+    /// A detail, for those who ask for details.
     Note(String),
 }
 
@@ -36,7 +36,7 @@ pub trait Monitor: Cancel {
     }
 }
 
-/// Says what would have been lost.
+/// The error that names what would have been lost.
 pub fn refused_to_overwrite(lost: &[Overwritten]) -> Error {
     let each = lost.iter().map(|one| {
         let (target, device) = (one.target.display(), &one.device);
@@ -50,7 +50,7 @@ pub fn refused_to_overwrite(lost: &[Overwritten]) -> Error {
     Error::new(ErrorKind::Usage, what).with_hint("add --yes if it may be overwritten")
 }
 
-/// Listens to nothing, never stops.
+/// Ignores what is reported, and never stops a run.
 pub struct Silent;
 
 impl Monitor for Silent {

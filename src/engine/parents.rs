@@ -61,8 +61,8 @@ pub fn find_parents(
         .collect())
 }
 
-/// Names tell the order. Where a clock was ahead, or is behind now, they may not: then it is said,
-/// and all is read that tells better.
+/// The snapshots, oldest first. Their names are in that order, unless a clock was ahead or is
+/// behind now: then the user is warned, and the manifests are read, which know better.
 fn oldest_first(
     vault: &Vault,
     snapshots: &[SnapshotRef],
@@ -83,11 +83,11 @@ fn oldest_first(
     Ok(History::read(vault, snapshots, monitor)?.order)
 }
 
-/// Those whose cut is later than now. Names are never before their clocks, so few have to be read.
+/// Those whose cut is later than now. A name is never before its cut, so few have to be read.
 fn ahead_of_now(vault: &Vault, snapshots: &[SnapshotRef], now: Timestamp) -> Vec<Doubtful> {
     let now_ms = u64::try_from(now.as_millisecond()).unwrap_or_default();
     let named_later = snapshots.iter().filter(|one| one.id.unix_ms() > now_ms);
-    // What one of this version took while the clock was right is named after them.
+    // A later snapshot is named after them, also one that was taken while the clock was right.
     let cut_later = named_later.take(MOST_LOOKS).filter_map(|one| {
         let time = vault.manifest(one).ok()?.time;
         let doubtful = Doubtful {

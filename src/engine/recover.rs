@@ -1,6 +1,6 @@
-//! What runs that died have left behind: filesystems frozen, applications held. It is undone before
-//! a run freezes or holds anything itself, and told. It must never touch what no record of ours
-//! names.
+//! What runs that died have left behind: frozen filesystems, quiesced applications. It is undone
+//! and reported before a run freezes or quiesces anything itself. Nothing is touched that no record
+//! of ours names.
 
 use super::monitor::{Event, Monitor};
 use super::places::Places;
@@ -9,7 +9,7 @@ use crate::freeze::{MountOutcome, thaw};
 use crate::hooks::run_pending;
 use std::path::Path;
 
-/// Thaws and lets go what dead runs have left.
+/// Thaws filesystems and lets applications go on, where a dead run has not.
 ///
 /// # Errors
 /// Only when what they left cannot be looked at; what cannot be undone is a warning.
@@ -39,8 +39,8 @@ pub fn recover(places: &Places, monitor: &dyn Monitor) -> Result<()> {
     Ok(())
 }
 
-/// Lets go what a run has held that died while this one copied. What cannot be let go was told when
-/// this one began, or is when the next does.
+/// Lets applications go on that a run held which died while this one copied. What fails was
+/// reported when this run began, or is when the next one does.
 pub(super) fn let_go(run_dir: &Path, program: &Path, monitor: &dyn Monitor) -> Result<()> {
     let report = run_pending(run_dir, program)?;
     for owed in report.postscripts.iter().filter(|owed| owed.was_run()) {

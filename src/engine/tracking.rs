@@ -60,7 +60,7 @@ impl<'a> Tracking<'a> {
         let before = self.tracker.marks_of(disk.dev)?;
         let attached = self.tracker.attach(disk);
         if before.is_none() {
-            // Also where no answer came.
+            // Also after an error: the disk may have come to be tracked all the same.
             let marks = self.tracker.marks_of(disk.dev)?;
             self.new.extend(marks.map(|marks| (disk.dev, marks)));
         }
@@ -80,7 +80,7 @@ const UNWATCHED: &str =
 fn start(pins: &PinDir, monitor: &dyn Monitor) -> Result<(Tracker, bool)> {
     let (tracker, started) = Tracker::start(pins)?;
     if let Some(why) = started.replaced {
-        monitor.tell(Event::Note(format!("tracking was started anew: {why}")));
+        monitor.tell(Event::Note(format!("tracking was started again: {why}")));
     }
     if let Some(why) = started.unwatched {
         monitor.tell(Event::Note(format!(
@@ -125,8 +125,8 @@ pub fn start_tracking(disks: &[Disk], places: &Places, monitor: &dyn Monitor) ->
     Ok(())
 }
 
-/// Stops tracking these disks, or all and the programs too if none is named; answers what was
-/// tracked before.
+/// Stops tracking these disks, or all and the programs too if none is named; returns what
+/// was tracked before.
 ///
 /// # Errors
 /// `Busy`: a run is at work on one of them, and would fail. None is stopped then.
@@ -169,7 +169,7 @@ fn no_run_at(
                      its tracking; nothing was changed"
                 ),
             )
-            .with_hint("wait for its end"),
+            .with_hint("wait for it to end"),
             _ => error,
         })
     };

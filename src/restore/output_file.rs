@@ -24,10 +24,13 @@ impl OutputFile {
     /// replaced, if it is a file.
     pub fn create(path: &Path, force: bool) -> Result<Self> {
         refuse_what_is_there(path, force)?;
-        let folder = folder_of(path);
+        let directory = directory_of(path);
         let mut options = OpenOptions::new();
         options.write(true).mode(0o600);
-        let unnamed = options.clone().custom_flags(libc::O_TMPFILE).open(folder);
+        let unnamed = options
+            .clone()
+            .custom_flags(libc::O_TMPFILE)
+            .open(directory);
         let (file, partial) = match unnamed {
             Ok(file) => (file, None),
             Err(error) if no_unnamed_files(&error) => {
@@ -40,7 +43,7 @@ impl OutputFile {
                 })?;
                 (file, Some(partial))
             }
-            Err(error) => return Err(not_made(folder, error)),
+            Err(error) => return Err(not_made(directory, error)),
         };
         Ok(Self {
             file,
@@ -70,16 +73,18 @@ impl OutputFile {
             if self.partial.is_none() {
                 // Not made of the file's own name, which may be as long as names can be.
                 let name = format!(".stillpoint-{}.partial", ObjectId::generate());
-                let aside = folder_of(&self.path).join(name);
+                let aside = directory_of(&self.path).join(name);
                 self.link(&aside).io_context("make", &aside)?;
                 // Removed with the target if it does not get its true name.
                 self.partial = Some(aside);
             }
             self.rename()?;
         }
-        let folder = folder_of(&self.path);
-        let opened = File::open(folder).io_context("open", folder)?;
-        opened.sync_all().io_context("write the folder", folder)
+        let directory = directory_of(&self.path);
+        let opened = File::open(directory).io_context("open", directory)?;
+        opened
+            .sync_all()
+            .io_context("write the directory", directory)
     }
 
     fn link(&self, to: &Path) -> nix::Result<()> {
@@ -137,9 +142,9 @@ pub fn refuse_what_is_there(path: &Path, force: bool) -> Result<()> {
     refuse_to_replace(path)
 }
 
-fn not_made(folder: &Path, source: std::io::Error) -> Error {
+fn not_made(directory: &Path, source: std::io::Error) -> Error {
     let read_only = source.raw_os_error() == Some(libc::EROFS);
-    let error = Error::io("make a file in", folder, source);
+    let error = Error::io("make a file in", directory, source);
     if read_only {
         return error
             .with_kind(ErrorKind::Unsupported)
@@ -176,9 +181,9 @@ fn no_unnamed_files(error: &std::io::Error) -> bool {
     )
 }
 
-fn folder_of(path: &Path) -> &Path {
+fn directory_of(path: &Path) -> &Path {
     match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        Some(directory) if !directory.as_os_str().is_empty() => directory,
         _ => Path::new("."),
     }
 }

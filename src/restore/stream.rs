@@ -1,5 +1,5 @@
 //! A disk's bytes in their order, to whoever reads from a pipe. What has been written cannot be
-//! taken back: how it ended, the exit code tells.
+//! taken back: only the exit code shows that it is not whole.
 
 use super::target::Target;
 use crate::error::{Error, ErrorKind, IoContext, Result};

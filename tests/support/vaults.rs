@@ -1,6 +1,7 @@
 //! Snapshots of model disks: taking, restoring and judging them.
 
 use super::model::{Before, ModelDisk, ModelQuiesce, Still};
+use super::rig::Ear;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -125,7 +126,8 @@ pub fn take(vault: &Arc<Vault>, disks: &[ModelDisk], options: Take) -> Result<Ta
         pool,
     };
     let draft = Arc::new(Draft::begin(vault));
-    let mut result = capture(prepared, &draft, &mut quiesce, &how, &Silent)?;
+    let ear = Ear::default();
+    let result = capture(prepared, &draft, &mut quiesce, &how, &ear)?;
     let said = RecordOptions {
         snapshot: next_id(),
         vault: vault.info().id,
@@ -135,7 +137,7 @@ pub fn take(vault: &Arc<Vault>, disks: &[ModelDisk], options: Take) -> Result<Ta
         frozen: false,
         doubted: BTreeSet::new(),
         hooks: None,
-        warnings: std::mem::take(&mut result.warnings),
+        warnings: ear.0.into_inner().unwrap(),
         tags: BTreeMap::new(),
     };
     let manifest = record(result, &draft, said)?;

@@ -128,7 +128,7 @@ impl ApplicationQuiesce {
 fn not_held(why: &str) -> Error {
     let message = format!("applications could not be held: {why}; nothing was stored");
     Error::new(ErrorKind::Inconsistent, message)
-        .with_hint("mend the hook, or take --on-hook-failure filesystem to go on without it")
+        .with_hint("repair the hook, or take --on-hook-failure filesystem to go on without it")
 }
 
 /// How one hook went.

@@ -2,7 +2,7 @@
 
 use super::link::{refuse_planted_link, refuse_the_vault};
 use super::name::{
-    ImageFormat, TargetKind, folder_of, is_stdout, kind_of, refuse_no_place, refuse_two_meanings,
+    ImageFormat, TargetKind, directory_of, is_stdout, kind_of, refuse_no_place, refuse_two_meanings,
 };
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::format::{DiskRecord, Manifest};
@@ -17,11 +17,11 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug)]
 pub enum Destination {
     /// One disk, which may be left out when the snapshot has just one, onto a block device or into
-    /// a file that is made; or all disks, or that one, into an empty folder.
+    /// a file that is made; or all disks, or that one, into an empty directory.
     To {
         /// The disk.
         disk: Option<String>,
-        /// A block device, a file's name, an empty folder, or `-` for standard output.
+        /// A block device, a file's name, an empty directory, or `-` for standard output.
         target: PathBuf,
     },
     /// These disks, each onto a block device or into a file.
@@ -110,13 +110,13 @@ fn pairs<'m>(
             refuse_the_vault(vault, target)?;
             refuse_planted_link(target)?;
             let format = options.format.unwrap_or_default();
-            into_folder(manifest, disk.as_deref(), target, format)
+            into_directory(manifest, disk.as_deref(), target, format)
         }
         Destination::To { disk, target } => {
-            let folder = "say which with --disk, or name an empty directory for all of them";
+            let hint = "say which with --disk, or name an empty directory for all of them";
             let chosen = choose_disk(manifest, disk.as_deref());
             let chosen = chosen.map_err(|error| match error.kind() {
-                ErrorKind::Usage => error.with_hint(folder),
+                ErrorKind::Usage => error.with_hint(hint),
                 _ => error,
             })?;
             Ok(vec![(chosen, target.clone())])
@@ -143,8 +143,8 @@ fn refuse_piped_set(destination: &Destination) -> Result<()> {
 /// Refuses a file among the devices: it is a device that was meant, and on a host that comes from a
 /// rescue nobody would notice that the disk was never written.
 fn refuse_no_device(target: &Path) -> Result<()> {
-    let folder = fs::canonicalize(folder_of(target)).unwrap_or_default();
-    if !folder.starts_with("/dev") || folder.starts_with("/dev/shm") {
+    let directory = fs::canonicalize(directory_of(target)).unwrap_or_default();
+    if !directory.starts_with("/dev") || directory.starts_with("/dev/shm") {
         return Ok(());
     }
     let what = format!(
@@ -155,29 +155,29 @@ fn refuse_no_device(target: &Path) -> Result<()> {
         .with_hint("`stillpoint disks` lists the disks of this host; an image file goes elsewhere"))
 }
 
-/// What tells a target from others, whatever it is called: a device's number, or a folder's path
+/// What tells a target from others, whatever it is called: a device's number, or a directory's path
 /// and a name in it.
 fn identity_of(target: &Path) -> (u64, PathBuf) {
     match fs::metadata(target) {
         Ok(found) if found.file_type().is_block_device() => (found.rdev(), PathBuf::new()),
         _ => {
-            let folder = fs::canonicalize(folder_of(target)).unwrap_or_default();
-            (0, folder.join(target.file_name().unwrap_or_default()))
+            let directory = fs::canonicalize(directory_of(target)).unwrap_or_default();
+            (0, directory.join(target.file_name().unwrap_or_default()))
         }
     }
 }
 
-fn into_folder<'m>(
+fn into_directory<'m>(
     manifest: &'m Manifest,
     disk: Option<&str>,
-    folder: &Path,
+    directory: &Path,
     format: ImageFormat,
 ) -> Result<Vec<(&'m DiskRecord, PathBuf)>> {
-    let mut entries = fs::read_dir(folder).io_context("list", folder)?;
+    let mut entries = fs::read_dir(directory).io_context("list", directory)?;
     if entries.next().is_some() {
         let what = format!(
             "{} is a directory with something in it; nothing was written",
-            folder.display()
+            directory.display()
         );
         return Err(Error::new(ErrorKind::Exists, what)
             .with_hint("name a file in it, an empty directory, or a block device"));
@@ -188,7 +188,7 @@ fn into_folder<'m>(
     };
     let named = |disk: &'m DiskRecord| {
         let name = format!("{}.{}", plain(&disk.identity.name), format.name());
-        (disk, folder.join(name))
+        (disk, directory.join(name))
     };
     Ok(disks.into_iter().map(named).collect())
 }

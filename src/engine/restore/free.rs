@@ -2,7 +2,7 @@
 //! overwritten, and what will be written has room.
 
 use super::assign::Assigned;
-use super::name::{ImageFormat, TargetKind, folder_of};
+use super::name::{ImageFormat, TargetKind, directory_of};
 use super::preflight::number_of;
 use crate::device::{OverwriteCheck, OverwriteTarget, Use};
 use crate::error::{Error, ErrorKind, IoContext, Result};
@@ -33,7 +33,7 @@ fn aim(one: &Assigned<'_>) -> Option<OverwriteTarget> {
 /// another.
 ///
 /// # Errors
-/// `Busy`, with who uses it and how to change that; others where it cannot be told.
+/// `Busy`, with who uses it and how to change that; others where it cannot be room.
 pub fn refuse_in_use(assigned: &[Assigned<'_>]) -> Result<()> {
     let aims: Vec<_> = assigned.iter().map(aim).collect();
     if aims.iter().all(Option::is_none) {
@@ -107,7 +107,7 @@ fn remedy(one: &Use) -> String {
 
 /// What a file will take on its filesystem.
 struct Need<'a> {
-    folder: &'a Path,
+    directory: &'a Path,
     bytes: u64,
 }
 
@@ -130,22 +130,27 @@ pub fn refuse_without_room(planned: &[Planned<'_, '_>]) -> Result<()> {
         let TargetKind::File(format) = one.assigned.kind else {
             continue;
         };
-        let folder = folder_of(&one.assigned.target);
-        let device = fs::metadata(folder).io_context("look at", folder)?.dev();
+        let directory = directory_of(&one.assigned.target);
+        let device = fs::metadata(directory)
+            .io_context("look at", directory)?
+            .dev();
         let size = one.assigned.disk.identity.size;
         let bytes = match format {
             ImageFormat::Qcow2 => Qcow2File::room(one.map, size),
-            ImageFormat::Raw => match ways(folder)? {
+            ImageFormat::Raw => match ways(directory)? {
                 Ways::NoHoles => size.0,
                 _ => data_of(one.map).0,
             },
         };
-        let need = needs.entry(device).or_insert(Need { folder, bytes: 0 });
+        let need = needs.entry(device).or_insert(Need {
+            directory,
+            bytes: 0,
+        });
         need.bytes = need.bytes.saturating_add(bytes);
     }
     needs.into_values().try_for_each(|need| {
-        let Need { folder, bytes } = need;
-        let Some(free) = free_in(folder)? else {
+        let Need { directory, bytes } = need;
+        let Some(free) = free_in(directory)? else {
             return Ok(());
         };
         if bytes <= free.0 {
@@ -153,7 +158,7 @@ pub fn refuse_without_room(planned: &[Planned<'_, '_>]) -> Result<()> {
         }
         let what = format!(
             "{} has room for {free}, and what is to be written there takes {}; nothing was written",
-            folder.display(),
+            directory.display(),
             Bytes(bytes)
         );
         Err(Error::new(ErrorKind::NoSpace, what)
@@ -180,7 +185,7 @@ enum Ways {
 
 /// By the magic numbers of `include/uapi/linux/magic.h`, of OpenZFS and of bcachefs. What servers
 /// and processes do with it (NFS, SMB, 9p, Ceph, FUSE) is not known: they may pack it, too.
-fn ways(folder: &Path) -> Result<Ways> {
+fn ways(directory: &Path) -> Result<Ways> {
     const PACKING: [FsType; 9] = [
         BTRFS_SUPER_MAGIC,
         FsType(0x2fc1_2fc1),
@@ -193,7 +198,7 @@ fn ways(folder: &Path) -> Result<Ways> {
         FsType(0x6573_5546),
     ];
     const WITHOUT_HOLES: [FsType; 2] = [MSDOS_SUPER_MAGIC, FsType(0x2011_bab0)];
-    let kind = statfs(folder).io_context("ask about", folder)?;
+    let kind = statfs(directory).io_context("ask about", directory)?;
     let kind = kind.filesystem_type();
     Ok(if PACKING.contains(&kind) {
         Ways::Packs
@@ -204,21 +209,21 @@ fn ways(folder: &Path) -> Result<Ways> {
     })
 }
 
-/// What can still be written there; `None` where it cannot be told.
-fn free_in(folder: &Path) -> Result<Option<Bytes>> {
-    if matches!(ways(folder)?, Ways::Packs) {
+/// What can still be written there; `None` where it cannot be room.
+fn free_in(directory: &Path) -> Result<Option<Bytes>> {
+    if matches!(ways(directory)?, Ways::Packs) {
         return Ok(None);
     }
-    let told = statvfs(folder).io_context("ask for the room in", folder)?;
-    if told.blocks() == 0 {
+    let room = statvfs(directory).io_context("ask for the room in", directory)?;
+    if room.blocks() == 0 {
         return Ok(None);
     }
     // Root has what is kept back for it.
     let blocks = match nix::unistd::geteuid().is_root() {
-        true => told.blocks_free(),
-        false => told.blocks_available(),
+        true => room.blocks_free(),
+        false => room.blocks_available(),
     };
-    Ok(Some(Bytes(blocks.saturating_mul(told.fragment_size()))))
+    Ok(Some(Bytes(blocks.saturating_mul(room.fragment_size()))))
 }
 
 #[cfg(test)]

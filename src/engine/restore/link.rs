@@ -1,6 +1,6 @@
 //! Links on the way to a target, and ways into the vault: what a name leads to that nobody meant.
 
-use super::name::folder_of;
+use super::name::directory_of;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::store::Vault;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -68,8 +68,8 @@ fn planted_link(target: &Path) -> io::Result<Option<PathBuf>> {
             continue;
         }
         let leads_to = fs::read_link(&at)?;
-        let folder = fs::metadata(folder_of(&at))?;
-        let roots_alone = found.uid() == 0 && folder.uid() == 0 && folder.mode() & 0o022 == 0;
+        let directory = fs::metadata(directory_of(&at))?;
+        let roots_alone = found.uid() == 0 && directory.uid() == 0 && directory.mode() & 0o022 == 0;
         links += 1;
         if !roots_alone || links > MAX_LINKS {
             return Ok(Some(at));
@@ -85,14 +85,16 @@ pub fn refuse_the_vault(vault: &Vault, target: &Path) -> Result<()> {
     let Some(root) = vault.local_root() else {
         return Ok(());
     };
-    let folder = if target.is_dir() {
+    let directory = if target.is_dir() {
         target
     } else {
-        folder_of(target)
+        directory_of(target)
     };
-    let is_root =
-        |folder: &Path| fs::metadata(folder).is_ok_and(|found| (found.dev(), found.ino()) == root);
-    let inside = fs::canonicalize(folder).is_ok_and(|folder| folder.ancestors().any(is_root));
+    let is_root = |directory: &Path| {
+        fs::metadata(directory).is_ok_and(|found| (found.dev(), found.ino()) == root)
+    };
+    let inside =
+        fs::canonicalize(directory).is_ok_and(|directory| directory.ancestors().any(is_root));
     if inside {
         return Err(Error::new(
             ErrorKind::Usage,
@@ -119,8 +121,8 @@ mod tests {
             return;
         }
         let dir = tempfile::tempdir().unwrap();
-        let folder = dir.path();
-        let at = |name: &str| folder.join(name);
+        let directory = dir.path();
+        let at = |name: &str| directory.join(name);
         let planted = |path: &Path| planted_link(path).unwrap();
         symlink("/dev/null", at("link")).unwrap();
         std::fs::create_dir(at("inner")).unwrap();
@@ -136,7 +138,7 @@ mod tests {
         ] {
             assert_eq!(planted(&at(good)), None, "{good}");
         }
-        // A folder that others can write to, sticky as /dev/shm is, and what leads over it.
+        // A directory that others can write to, sticky as /dev/shm is, and what leads over it.
         let mode = |mode| std::fs::Permissions::from_mode(mode);
         std::fs::set_permissions(at("inner"), mode(0o1777)).unwrap();
         for bad in ["inner/over", "way/over"] {

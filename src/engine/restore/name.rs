@@ -159,7 +159,7 @@ fn format_of(target: &Path) -> Result<ImageFormat> {
     Err(Error::new(ErrorKind::Usage, what).with_hint(hint))
 }
 
-/// Refuses a name without a folder that is a disk's too: nobody can tell which of the two was
+/// Refuses a name without a directory that is a disk's too: nobody can tell which of the two was
 /// meant, and on a host that comes from a rescue a file of that name would not be noticed.
 pub fn refuse_two_meanings(target: &Path, manifest: &Manifest) -> Result<()> {
     let mut parts = target.components();
@@ -198,7 +198,7 @@ pub fn refuse_two_meanings(target: &Path, manifest: &Manifest) -> Result<()> {
 
 /// The device that goes by that name here.
 fn disk_called(name: &std::ffi::OsStr) -> Option<PathBuf> {
-    let nodes = [Path::new("/dev"), Path::new("/dev/mapper")].map(|folder| folder.join(name));
+    let nodes = [Path::new("/dev"), Path::new("/dev/mapper")].map(|directory| directory.join(name));
     if let Some(node) = nodes.into_iter().find(|node| is_block_device(node)) {
         return Some(node);
     }
@@ -210,7 +210,7 @@ fn disk_called(name: &std::ffi::OsStr) -> Option<PathBuf> {
     Some(disk.path.clone())
 }
 
-/// Refuses the name of a folder that is not there, and a name in such a folder.
+/// Refuses the name of a directory that is not there, and a name in such a directory.
 pub fn refuse_no_place(target: &Path) -> Result<()> {
     let shown = target.display();
     let text = target.as_os_str().as_bytes();
@@ -218,19 +218,19 @@ pub fn refuse_no_place(target: &Path) -> Result<()> {
         return Err(Error::new(ErrorKind::Usage, "no target was named")
             .with_hint("name a block device, a file, or an empty directory"));
     }
-    let of_a_folder = [&b"/"[..], b"/.", b"/.."];
-    if of_a_folder.iter().any(|end| text.ends_with(end)) && !target.is_dir() {
+    let of_a_directory = [&b"/"[..], b"/.", b"/.."];
+    if of_a_directory.iter().any(|end| text.ends_with(end)) && !target.is_dir() {
         let what = format!("{shown} names a directory, and there is none; nothing was written");
         return Err(Error::new(ErrorKind::NotFound, what).with_hint(format!(
             "for all disks into it: mkdir -p {shown}; for a file, leave the / at the end out"
         )));
     }
-    let folder = folder_of(target);
+    let directory = directory_of(target);
     let missing = |what: &str, hint: String| {
-        let what = format!("{} {what}; nothing was written", folder.display());
+        let what = format!("{} {what}; nothing was written", directory.display());
         Err(Error::new(ErrorKind::NotFound, what).with_hint(hint))
     };
-    match fs::metadata(folder) {
+    match fs::metadata(directory) {
         Ok(found) if found.is_dir() => Ok(()),
         Ok(_) => missing(
             "is no directory",
@@ -242,15 +242,15 @@ pub fn refuse_no_place(target: &Path) -> Result<()> {
         ),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => missing(
             "is not there",
-            format!("make the directory: mkdir -p {}", folder.display()),
+            format!("make the directory: mkdir -p {}", directory.display()),
         ),
-        Err(error) => Err(Error::io("look at", folder, error)),
+        Err(error) => Err(Error::io("look at", directory, error)),
     }
 }
 
-pub fn folder_of(target: &Path) -> &Path {
+pub fn directory_of(target: &Path) -> &Path {
     match target.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        Some(directory) if !directory.as_os_str().is_empty() => directory,
         _ => Path::new("."),
     }
 }
@@ -294,8 +294,8 @@ mod tests {
 
     #[test]
     fn a_name_needs_a_place() {
-        let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name);
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
         fs::write(at("file"), "x").unwrap();
         for good in ["new", "file", ".", "./x"] {
             refuse_no_place(&at(good)).unwrap();

@@ -59,8 +59,6 @@ pub struct CaptureResult {
     pub disks: Vec<CapturedDisk>,
     /// The instant.
     pub cut: Cut,
-    /// What the user should know.
-    pub warnings: Vec<String>,
 }
 
 /// Captures all disks at one instant.
@@ -83,7 +81,6 @@ pub fn capture(
         quiesce,
         options: options.clone(),
         monitor,
-        warnings: Vec::new(),
         doubts: BTreeSet::new(),
     };
     let cut = capture.until_proven()?;
@@ -97,7 +94,6 @@ struct Capture<'a> {
     quiesce: &'a mut dyn Quiesce,
     options: CaptureOptions,
     monitor: &'a dyn Monitor,
-    warnings: Vec<String>,
     /// Doubts that have been reported.
     doubts: BTreeSet<FreeDoubt>,
 }
@@ -105,14 +101,8 @@ struct Capture<'a> {
 impl Capture<'_> {
     /// Copies and cuts until marks prove what the copy rests on.
     fn until_proven(&mut self) -> Result<Cut> {
-        for warning in self
-            .disks
-            .iter()
-            .filter_map(sample::loss)
-            .collect::<Vec<_>>()
-        {
-            self.warn(warning);
-        }
+        let losses = self.disks.iter().filter_map(sample::loss);
+        losses.for_each(|loss| self.warn(loss));
         let mut attempt = 1;
         loop {
             let mut precopied = self.precopy()?;
@@ -141,13 +131,11 @@ impl Capture<'_> {
         Ok(CaptureResult {
             disks: disks.map(|(disk, stored)| disk.finish(stored)).collect(),
             cut,
-            warnings: self.warnings,
         })
     }
 
-    fn warn(&mut self, warning: String) {
-        self.monitor.tell(Event::Warning(warning.clone()));
-        self.warnings.push(warning);
+    fn warn(&self, warning: String) {
+        self.monitor.tell(Event::Warning(warning));
     }
 
     /// Reports which filesystems are not believed about their free space, each once.

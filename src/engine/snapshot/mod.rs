@@ -195,7 +195,7 @@ fn refuse_unfit(
     Ok(())
 }
 
-/// Why a run failed, with what nothing else tells: applications may still be held.
+/// Why a run failed, and what only the hooks know: applications may still be held.
 fn explained(error: Error, disks: &[Disk], hook_warnings: &[String]) -> Error {
     let error = with_swaps(error, disks);
     match hook_warnings.is_empty() {

@@ -16,22 +16,22 @@ pub struct VaultPlace {
     path: PathBuf,
     /// Every whole disk of this host.
     pub disks: BTreeSet<DevNumber>,
-    /// Why it cannot be told whether there are others.
+    /// Why it is not known whether there are others.
     pub doubt: Option<String>,
 }
 
 impl VaultPlace {
-    /// Looks where it lies; on no disk, if it is no folder.
+    /// Finds what it lies on; nothing, if it is no directory.
     pub fn find(vault: &Vault, layout: &HostLayout) -> Result<Self> {
         let Some(path) = vault.local_path() else {
             return Ok(Self::default());
         };
-        let folder = File::open(path).io_context("open", path)?;
+        let directory = File::open(path).io_context("open", path)?;
         let mut place = Self {
             path: path.to_owned(),
             ..Self::default()
         };
-        match layout.backing_of(folder, path)? {
+        match layout.backing_of(directory, path)? {
             Backing::Filesystem(filesystem) => place.disks.clone_from(&filesystem.disks),
             Backing::Elsewhere => {}
             Backing::Unknown(why) => place.doubt = Some(why),
@@ -52,7 +52,7 @@ impl VaultPlace {
             .with_hint("put the vault on another disk, or leave that disk out"))
     }
 
-    /// What the user should know where it cannot be told.
+    /// The warning where this is not known.
     pub fn warning(&self) -> Option<String> {
         let (path, why) = (self.path.display(), self.doubt.as_ref()?);
         Some(format!(

@@ -17,7 +17,7 @@ pub struct MayLack {
     pub snapshot: SnapshotId,
     /// The disk's name in it.
     pub disk: String,
-    /// Why, in words.
+    /// Why, as text.
     pub why: String,
 }
 
