@@ -151,9 +151,9 @@ pub struct DecodedChunk<'a> {
     pub plain: &'a [u8],
 }
 
-/// Reads the chunk that starts at the beginning of `bytes` and checks its CRC. Its hash stands in the
-/// footer: `store/segments.rs` compares it. `room` is where the chunk is unpacked to, if
-/// it is packed.
+/// Reads the chunk that starts at the beginning of `bytes` and checks its CRC. Its hash stands in
+/// the footer: `store/segments.rs` compares it. `room` is where the chunk is unpacked to, if it is
+/// packed.
 pub(super) fn decode_chunk<'a>(bytes: &'a [u8], room: &'a mut Vec<u8>) -> Result<DecodedChunk<'a>> {
     if bytes.len() < CHUNK_HEADER || !bytes.starts_with(MAGIC) {
         return Err(damaged("no chunk starts here"));

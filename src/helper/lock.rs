@@ -2,6 +2,7 @@
 //! the lock is closed, in whichever process. What the file holds does not matter.
 
 use crate::error::{Error, IoContext, Result};
+use crate::model::Cancel;
 use crate::sys::plain;
 use nix::fcntl::OFlag;
 use std::fs::{File, TryLockError};
@@ -18,15 +19,11 @@ pub struct FileLock(File);
 
 impl FileLock {
     /// Takes the lock at `path`, waiting no longer than `within` for others; `None` when they still
-    /// hold it. `stop` is asked between two tries.
+    /// hold it. `cancel` is asked between two tries.
     ///
     /// # Errors
-    /// `stop`'s; what stands at `path` is no plain file, or cannot be opened or made.
-    pub fn take(
-        path: &Path,
-        within: Duration,
-        stop: &dyn Fn() -> Result<()>,
-    ) -> Result<Option<Self>> {
+    /// `cancel`'s; what stands at `path` is no plain file, or cannot be opened or made.
+    pub fn take(path: &Path, within: Duration, cancel: &dyn Cancel) -> Result<Option<Self>> {
         let file = plain::open_or_create(path, OFlag::O_WRONLY);
         let file = file.io_context("open the lock", path)?;
         let until = Instant::now() + within;
@@ -37,7 +34,7 @@ impl FileLock {
                 Err(TryLockError::WouldBlock) => {}
                 Err(TryLockError::Error(error)) => return Err(Error::io("lock", path, error)),
             }
-            stop()?;
+            cancel.check()?;
             std::thread::sleep(RETRY_EVERY);
         }
     }

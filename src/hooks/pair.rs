@@ -10,6 +10,7 @@ use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::format::{HookRecord, HookStatus};
 use crate::helper::{FileLock, Helper, NoMessage, Role, new_note, open_run_dir};
 use crate::helper::{recv, send, send_with_fds};
+use crate::model::Cancel;
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::socket::{Shutdown, shutdown};
 use nix::unistd::Pid;
@@ -96,17 +97,17 @@ impl Hooks {
         }
     }
 
-    /// Runs the prescript. `stop` is asked again and again; its error ends the hook, and has the
+    /// Runs the prescript. `cancel` is asked again and again; its error ends the hook, and has the
     /// postscript run.
     ///
     /// # Errors
-    /// `stop`'s before anything was run; `Failed`: no supervisor can be started, and nothing was
+    /// `cancel`'s before anything was run; `Failed`: no supervisor can be started, and nothing was
     /// run.
-    pub fn pre(&mut self, stop: &dyn Fn() -> Result<()>) -> Result<HookOutcome> {
+    pub fn pre(&mut self, cancel: &dyn Cancel) -> Result<HookOutcome> {
         let options = &self.options;
         open_run_dir(&options.run_dir)?;
         let path = options.run_dir.join(LOCK);
-        let Some(lock) = FileLock::take(&path, options.timeout, stop)? else {
+        let Some(lock) = FileLock::take(&path, options.timeout, cancel)? else {
             return Ok(HookOutcome::Unfit(taken(options.timeout), not_run()));
         };
         let (prescript, postscript) = match open_both(&options.prescript, &options.postscript) {
@@ -124,7 +125,7 @@ impl Hooks {
         };
         let supervisor = SupervisorHandle::start(options, handover, Some(&prescript))?;
         if !matches!(
-            supervisor.reply(Instant::now() + MARGIN, stop)?,
+            supervisor.reply(Instant::now() + MARGIN, cancel)?,
             Ok(HookReply::Ready)
         ) {
             let why = "the process that runs hooks did not start";
@@ -139,7 +140,7 @@ impl Hooks {
         });
         let until = Instant::now() + options.timeout + GRACE + GONE_WITHIN + MARGIN;
         let ended = match asked {
-            Ok(()) => active.supervisor.ended(until, stop),
+            Ok(()) => active.supervisor.ended(until, cancel),
             Err(_) => Ok(None),
         };
         let report = match ended {
@@ -248,13 +249,9 @@ impl SupervisorHandle {
     }
 
     /// Its next reply, or why there is none until then.
-    fn reply(
-        &self,
-        until: Instant,
-        stop: &dyn Fn() -> Result<()>,
-    ) -> Result<Result<HookReply, NoMessage>> {
+    fn reply(&self, until: Instant, cancel: &dyn Cancel) -> Result<Result<HookReply, NoMessage>> {
         loop {
-            stop()?;
+            cancel.check()?;
             match recv(&self.socket, LOOK_EVERY) {
                 Err(NoMessage::Waiting) if Instant::now() < until => {}
                 received => return Ok(received),
@@ -263,13 +260,9 @@ impl SupervisorHandle {
     }
 
     /// How the prescript ended; `None` when the supervisor does not report it until then.
-    fn ended(
-        &mut self,
-        until: Instant,
-        stop: &dyn Fn() -> Result<()>,
-    ) -> Result<Option<HookRecord>> {
+    fn ended(&mut self, until: Instant, cancel: &dyn Cancel) -> Result<Option<HookRecord>> {
         loop {
-            match self.reply(until, stop)? {
+            match self.reply(until, cancel)? {
                 Ok(HookReply::Begun { group }) => self.group = pid(group),
                 Ok(HookReply::Ended { record, .. }) => {
                     self.group = None;

@@ -192,7 +192,7 @@ impl Quiesce for ApplicationQuiesce {
         monitor.tell(Event::Phase(RunPhase::HoldingApplications));
         let begun = Instant::now();
         let mut hooks = Hooks::new(self.options.clone());
-        match hooks.pre(&|| monitor.check())? {
+        match hooks.pre(monitor)? {
             HookOutcome::Ran(prescript) => {
                 self.prescript(&prescript).pass_on(monitor);
                 self.note(|log| {
