@@ -4,6 +4,7 @@
 
 mod killed;
 mod namespace;
+mod next_run;
 mod stuck;
 
 use crate::support::host::{Filesystem, LoopDisk, attempt, available, format, run};

@@ -18,9 +18,11 @@ pub fn warn(vault: &Vault, snapshots: &[SnapshotRef], report: &mut Report) -> Re
         signals::check()?;
         match manifest {
             Ok(manifest) => traces.push(FreeTrace::of(&manifest)),
-            // The caller reports what cannot be read.
-            Err(error) if error.kind() == ErrorKind::Io => return Err(error),
-            Err(_) => {}
+            // The caller reports what is damaged; a snapshot may be deleted meanwhile.
+            Err(error) => match error.kind() {
+                ErrorKind::Damaged | ErrorKind::Format | ErrorKind::NotFound => {}
+                _ => return Err(error),
+            },
         }
     }
     let found = may_lack_of_all(&traces);

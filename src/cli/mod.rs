@@ -28,6 +28,7 @@ mod track;
 mod usage;
 mod verify;
 
+use crate::engine::{Event, Monitor};
 use crate::error::Result;
 use crate::freeze::{
     GUARDIAN_COMMAND, THROTTLE_KEEPER_COMMAND, guardian_main, throttle_keeper_main,
@@ -35,6 +36,7 @@ use crate::freeze::{
 use crate::hooks::{HOOK_SUPERVISOR_COMMAND, hook_supervisor_main};
 use crate::job::{RECORD_WRITER_COMMAND, record_writer_main};
 use crate::report::Report;
+use crate::sys::process::keep_exits_of_children;
 use args::{Command, CommandLine};
 use clap::Parser;
 use dispatch::dispatch;
@@ -45,6 +47,7 @@ use std::time::Duration;
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
+    keep_exits_of_children();
     // Helper processes of a run, not for users. Each needs a process with nothing set up.
     let hidden = std::env::args_os().nth(1).unwrap_or_default();
     if hidden == GUARDIAN_COMMAND {
@@ -100,13 +103,14 @@ fn work(line: &CommandLine, warnings: &[String], progress: &ProgressDisplay) -> 
     // must return at once.
     let only_starts =
         line.common.as_job.is_none() && line.command.job().is_some_and(|job| job.detach);
-    let thawed = match line.command {
-        Command::Snapshot(_) if !only_starts => thaw::before_a_run(&line.common, progress),
-        _ => Vec::new(),
-    };
-    let mut report = run_or_start(line, warnings, progress)?;
-    thawed.iter().for_each(|warning| report.warn(warning));
-    Ok(report)
+    let mut warnings = warnings.to_vec();
+    if matches!(line.command, Command::Snapshot(_)) && !only_starts {
+        warnings.extend(thaw::before_a_run(&line.common));
+    }
+    for warning in &warnings {
+        progress.tell(Event::Warning(warning.clone()));
+    }
+    run_or_start(line, &warnings, progress)
 }
 
 /// Runs the command as a job if it is one; with `--detach`, starts the job.

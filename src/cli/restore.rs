@@ -16,6 +16,7 @@ use crate::format::Manifest;
 use crate::model::Cancel;
 use crate::report::{self, Report};
 use crate::store::Vault;
+use crate::sys::locked::LockExt;
 use std::fs::File;
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
@@ -24,15 +25,16 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 /// Held while targets are checked before a detached job says that it runs. The check opens them,
-/// and the restore itself must not find them in use by it.
-static LOOKING: Mutex<()> = Mutex::new(());
+/// and the restore itself must not find them in use by it. True: the restore has begun, and a check
+/// that comes late is not made any more.
+static LOOKING: Mutex<bool> = Mutex::new(false);
 
 pub fn run(args: &RestoreArgs, common: &Common, progress: &ProgressDisplay) -> Result<Report> {
     check(args, common)?;
     let vault = context::open_vault(common)?;
     let wanted: Vec<&str> = wanted(args).collect();
     let manifest = vault.manifest(&find_snapshot(&vault, &args.id, &wanted, progress)?)?;
-    drop(LOOKING.lock());
+    *LOOKING.locked() = true;
     let options = options(args, &vault, &manifest)?;
     let begun = Instant::now();
     let asking = Asking {
@@ -88,7 +90,10 @@ pub fn check(args: &RestoreArgs, common: &Common) -> Result<()> {
 /// Checks what a job needs before it is said to have started: the snapshot has the disks, and their
 /// targets may be overwritten.
 pub fn foresee(args: &RestoreArgs, vault: &Vault) -> Result<()> {
-    let _alone = LOOKING.lock();
+    let begun = LOOKING.locked();
+    if *begun {
+        return Ok(());
+    }
     let nobody = Nobody { yes: args.yes };
     let wanted: Vec<&str> = wanted(args).collect();
     let manifest = vault.manifest(&find_snapshot(vault, &args.id, &wanted, &nobody)?)?;

@@ -2,8 +2,6 @@
 
 use super::args::Common;
 use super::context;
-use super::progress::ProgressDisplay;
-use crate::engine::{Event, Monitor};
 use crate::error::{Error, ErrorKind, Result};
 use crate::freeze::{MountOutcome, thaw};
 use crate::hooks::{PendingReport, run_pending};
@@ -34,7 +32,7 @@ fn verdict(pending: &PendingReport) -> Result<()> {
 
 /// Thaws what dead runs left frozen, before a new run writes anything: its first write, the record
 /// of its job, may go to a frozen filesystem. Returns the warnings.
-pub fn before_a_run(common: &Common, progress: &ProgressDisplay) -> Vec<String> {
+pub fn before_a_run(common: &Common) -> Vec<String> {
     if context::need_root().is_err() {
         // The run itself refuses that.
         return Vec::new();
@@ -43,9 +41,5 @@ pub fn before_a_run(common: &Common, progress: &ProgressDisplay) -> Vec<String> 
     let report = thaw(&common.run_dir).unwrap_or_default();
     let thawed = report.mounts.iter();
     let thawed = thawed.filter(|mount| mount.outcome == MountOutcome::Thawed);
-    let warnings: Vec<String> = thawed.map(|mount| mount.message()).collect();
-    for warning in &warnings {
-        progress.tell(Event::Warning(warning.clone()));
-    }
-    warnings
+    thawed.map(|mount| mount.message()).collect()
 }

@@ -2,9 +2,12 @@
 
 use super::kind::DeviceKind;
 use super::obstacle::DiskObstacle;
-use crate::model::{Bytes, DevNumber, DiskIdentity, Extent};
+use crate::model::{BlockSet, Bytes, DevNumber, DiskIdentity, Extent, block_count};
 use serde::Serialize;
 use std::path::PathBuf;
+
+/// Why no snapshot is taken of a disk of 2^32 blocks or more, which no manifest can describe.
+pub const TOO_LARGE: &str = "disks from 256 TiB on are too large";
 
 /// A whole disk of which a snapshot can be made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -44,6 +47,27 @@ impl Disk {
     /// The kernel's name now.
     pub fn name(&self) -> &str {
         &self.identity.name
+    }
+
+    /// Whether it has more blocks than a manifest can describe: see [`TOO_LARGE`].
+    pub fn is_too_large(&self) -> bool {
+        block_count(self.identity.size) >= BlockSet::MAX_BLOCKS
+    }
+
+    /// Whether `other` is this very disk, and not one that has taken its number since.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let of = |disk: &Self| {
+            let DiskIdentity {
+                dev,
+                size,
+                diskseq,
+                serial,
+                wwn,
+                ..
+            } = disk.identity.clone();
+            (dev, size, diskseq, serial, wwn)
+        };
+        of(self) == of(other)
     }
 }
 

@@ -34,7 +34,7 @@ mod writers;
 pub use alias::Alias;
 pub use attributes::{Attributes, SectorCounts};
 pub use backing::Backing;
-pub use disk::{Disk, Partition};
+pub use disk::{Disk, Partition, TOO_LARGE};
 pub use filesample::blocks_of_files;
 pub use filesystem::{Direct, Filesystem, Mount};
 pub use freespace::{

@@ -1,13 +1,13 @@
 //! Which disk a user means by a name. It must never take one disk for another.
 
 use super::alias::ONE_PATH;
-use super::disk::Disk;
+use super::disk::{Disk, TOO_LARGE};
 use super::host::Host;
 use super::kind::DeviceKind;
 use super::name::head_of_path;
 use super::topology::{Device, Topology};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{BlockSet, DevNumber, block_count};
+use crate::model::DevNumber;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
@@ -128,11 +128,9 @@ fn usable(disk: &Disk) -> Result<&Disk> {
     if disk.identity.size.0 == 0 {
         return refuse(format!("{path} has no size: there is nothing in it"));
     }
-    if block_count(disk.identity.size) >= BlockSet::MAX_BLOCKS {
+    if disk.is_too_large() {
         let size = disk.identity.size;
-        return refuse(format!(
-            "{path} has {size}: disks from 256 TiB on are too large"
-        ));
+        return refuse(format!("{path} has {size}: {TOO_LARGE}"));
     }
     Ok(disk)
 }

@@ -203,7 +203,12 @@ pub struct IndexRef {
 
 impl Manifest {
     /// The bytes to store.
+    ///
+    /// # Errors
+    /// It says what no reader would believe.
     pub fn encode(&self, sealer: &Sealer) -> Result<Vec<u8>> {
+        self.check_bounds()
+            .map_err(|why| why.with_kind(ErrorKind::Failed))?;
         MANIFEST.encode(self, sealer)
     }
 
@@ -228,20 +233,11 @@ impl Manifest {
             ));
         }
         manifest.check_bounds()?;
-        for disk in &manifest.disks {
-            let blocks = disk.identity.size.0.div_ceil(BLOCK_SIZE);
-            let whole = disk.identity.size.0.is_multiple_of(SECTOR_SIZE);
-            if !whole || blocks == 0 || blocks >= BlockSet::MAX_BLOCKS || disk.index.is_empty() {
-                return Err(damaged(
-                    "the manifest has a disk of no possible size or without index",
-                ));
-            }
-        }
         Ok(manifest)
     }
 
     /// Whether it is of no more than there can be: what is done for each disk and each index object
-    /// has a bound then.
+    /// has a bound then. A writer asks the same: a manifest that is put can be read.
     fn check_bounds(&self) -> Result<()> {
         if self.disks.len() > MAX_DISKS {
             return Err(damaged("the manifest has more disks than there can be"));
@@ -255,6 +251,13 @@ impl Manifest {
         }
         let mut known = HashSet::new();
         for disk in &self.disks {
+            let blocks = disk.identity.size.0.div_ceil(BLOCK_SIZE);
+            let whole = disk.identity.size.0.is_multiple_of(SECTOR_SIZE);
+            if !whole || blocks == 0 || blocks >= BlockSet::MAX_BLOCKS || disk.index.is_empty() {
+                return Err(damaged(
+                    "the manifest has a disk of no possible size or without index",
+                ));
+            }
             if disk.index.len() > MAX_INDEX_PARTS {
                 return Err(damaged(
                     "the manifest names more index objects than there can be",

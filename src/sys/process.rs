@@ -44,6 +44,14 @@ fn stat_fields(pid: u32) -> Option<String> {
     String::from_utf8(stat.get(after + 1..)?.to_vec()).ok()
 }
 
+/// Has the kernel keep the exit of this process's children for it. A starter that ignored SIGCHLD
+/// has left that to us through exec, and no child could be waited for (wait(2), NOTES).
+pub fn keep_exits_of_children() {
+    // SAFETY: SIG_DFL is no function of ours, so there is none that could run at a bad moment.
+    let set = unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) };
+    debug_assert!(set.is_ok(), "SIGCHLD has a default");
+}
+
 /// Lets the process that `command` will start begin in a session of its own: what is sent to the
 /// starter's process group, or comes with the end of its terminal, does not reach it.
 pub fn in_own_session(command: &mut Command) {

@@ -50,7 +50,7 @@ fn expedited(run_dir: &Path) -> bool {
 }
 
 /// An engine process, killed when dropped.
-struct Engine {
+pub struct Engine {
     child: Child,
     said: BufReader<ChildStdout>,
     guardian: u32,
@@ -62,7 +62,7 @@ impl Engine {
         Self::start_at(run_dir, &places.collect::<Vec<_>>(), deadline)
     }
 
-    fn start_at(run_dir: &Path, places: &[&Path], deadline: Duration) -> Self {
+    pub fn start_at(run_dir: &Path, places: &[&Path], deadline: Duration) -> Self {
         let mut told = format!("{}\n{}", run_dir.display(), deadline.as_millis());
         for place in places {
             told += &format!("\n{}", place.display());
@@ -88,7 +88,7 @@ impl Engine {
         engine
     }
 
-    fn hear(&mut self, word: &str) -> String {
+    pub fn hear(&mut self, word: &str) -> String {
         loop {
             let mut line = String::new();
             let read = self.said.read_line(&mut line).unwrap();
@@ -99,13 +99,13 @@ impl Engine {
         }
     }
 
-    fn tell(&mut self, step: &str) {
+    pub fn tell(&mut self, step: &str) {
         let stdin = self.child.stdin.as_mut().unwrap();
         stdin.write_all(format!("{step}\n").as_bytes()).unwrap();
     }
 
     /// Both, and neither has time to help the other.
-    fn kill_with_guardian(&mut self) {
+    pub fn kill_with_guardian(&mut self) {
         assert!(tree::halt(self.child.id()));
         signal(self.guardian, Signal::SIGKILL);
         self.kill();
@@ -380,55 +380,6 @@ fn a_record_of_an_earlier_boot_thaws_nothing() {
     assert!(is_frozen(&mount.place));
     assert!(records(run_dir.path()).is_empty());
     run("fsfreeze", &["--unfreeze", mount.path()]);
-}
-
-/// Engine and guardian are both gone: the next run finds their record, undoes it, and goes on.
-#[test]
-fn the_next_run_thaws_what_two_dead_processes_left() {
-    let Some(lab) = Lab::with_vault("freeze: next run") else {
-        return;
-    };
-    let mut disk = lab.disk("disk", 160 << 20);
-    let place = disk.mount("ext4");
-    let frozen_and_dead = || {
-        let mut engine = Engine::start_at(lab.dir.path(), &[&place], FAR);
-        engine.tell("freeze");
-        engine.hear("frozen");
-        engine.kill_with_guardian();
-        assert!(is_frozen(&place));
-        assert_eq!(lab.freeze_records().len(), 1);
-    };
-    // Words, and not the names of our types.
-    frozen_and_dead();
-    for outcome in ["thawed", "not_frozen"] {
-        let told = lab.json(&["thaw"]);
-        let one = &told["mounts"][0];
-        assert_eq!(
-            (&one["outcome"], one["why"].is_null()),
-            (&outcome.into(), true)
-        );
-        if outcome == "thawed" {
-            frozen_and_dead();
-            run("fsfreeze", &["--unfreeze", place.to_str().unwrap()]);
-        }
-    }
-    frozen_and_dead();
-    let document = lab.run(&["snapshot", &disk.device, "--json"]);
-    let document = document.expect(3).json();
-    assert_eq!(document["level"], "filesystem");
-    let warning = document["warnings"][0].as_str().unwrap();
-    assert!(warning.contains(place.to_str().unwrap()), "{warning}");
-    assert!(warning.contains("still frozen"), "{warning}");
-    assert!(!is_frozen(&place));
-    assert!(lab.freeze_records().is_empty(), "it would grow old");
-    // So a later freeze of somebody else's is left alone.
-    run("fsfreeze", &["--freeze", place.to_str().unwrap()]);
-    lab.run(&["thaw"]).expect(0);
-    assert!(is_frozen(&place), "no record names it any more");
-    let refused = lab.run(&["snapshot", &disk.device, "--json"]).expect(6);
-    assert!(refused.stdout.contains("someone else"), "{refused:?}");
-    run("fsfreeze", &["--unfreeze", place.to_str().unwrap()]);
-    lab.run(&["snapshot", &disk.device]).expect(0);
 }
 
 /// Where the control groups cannot be changed, what kills the engine's kills the guardian too: told

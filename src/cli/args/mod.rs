@@ -59,7 +59,7 @@ pub struct CommandLine {
 }
 
 /// The options of every command.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Options of every command")]
 pub struct Common {
     /// The vault: a directory

@@ -1,14 +1,16 @@
 //! `--detach`: the command goes on as a job in a process of its own.
 
 use super::super::args::{Command, Common};
-use super::super::{context, dispatch};
+use super::super::{context, dispatch, thaw};
 use super::directory::directory_path;
 use super::run::new_job;
 use crate::error::Result;
 use crate::job::{self, JobId, Settled, StartOptions};
 use crate::report::{self, Report};
+use crate::sys::locked::LockExt;
 use jiff::Timestamp;
 use std::ffi::OsString;
+use std::sync::{Arc, Mutex};
 
 /// Starts the command as a job of its own.
 pub fn detach(command: &Command, common: &Common) -> Result<Report> {
@@ -40,10 +42,21 @@ fn without_detach(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
 pub fn settle(id: JobId, command: &Command, common: &Common) -> Result<Settled> {
     let word = command.job().map_or("", |job| job.word);
     let (vault, foresee) = (common.vault.clone(), dispatch::foresight(command));
-    job::settle(new_job(id, word, common), move || {
+    let thawed = Arc::new(Mutex::new(Vec::new()));
+    let thaws =
+        matches!(command, Command::Snapshot(_)).then(|| (Arc::clone(&thawed), common.clone()));
+    let mut settled = job::settle(new_job(id, word, common), move || {
+        // First of all: the log and the record may go to a filesystem that a dead run left frozen.
+        if let Some((thawed, common)) = thaws {
+            let warnings = thaw::before_a_run(&common);
+            *thawed.locked() = warnings;
+        }
         let vault = context::open_named(vault.as_deref())?;
         foresee(&vault)
-    })
+    })?;
+    let mut thawed = thawed.locked();
+    settled.warnings.append(&mut thawed);
+    Ok(settled)
 }
 
 #[cfg(test)]

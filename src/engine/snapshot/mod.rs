@@ -46,7 +46,7 @@ use crate::sys::memory;
 use capture::window_memory;
 use jiff::Timestamp;
 use prepare::{Prepare, records_of};
-use select_disks::{refuse_aliases, refuse_not_whole};
+use select_disks::{refuse_aliases, refuse_not_whole, refuse_too_large};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use warnings::{WarningLog, bounded, not_frozen};
@@ -89,7 +89,12 @@ pub fn snapshot_of_what_can_be(
         monitor.tell(Event::Warning(format!("{guilty} is left out: {error}")));
         // Much may have changed while the others were captured.
         options.layout = HostLayout::scan()?;
-        let found = |disk: &Disk| options.layout.topology.disk(disk.dev()).cloned();
+        // A disk that has taken the number of one that was named is not that one: tracking refuses
+        // the one that was named then, as it is gone.
+        let found = |disk: &Disk| {
+            let now = options.layout.topology.disk(disk.dev());
+            now.filter(|now| now.is_same(disk)).cloned()
+        };
         let others = options.disks.iter().filter(|disk| disk.name() != guilty);
         let others = others.map(|disk| found(disk).unwrap_or_else(|| disk.clone()));
         options.disks = others.collect();
@@ -188,6 +193,7 @@ fn refuse_unfit(
     let vault = VaultPlace::find(vault, layout)?;
     vault.refuse_on(disks)?;
     refuse_aliases(layout, disks)?;
+    refuse_too_large(disks)?;
     refuse_not_whole(disks)?;
     if let Some(warning) = vault.warning() {
         monitor.tell(Event::Warning(warning));

@@ -1,7 +1,7 @@
 //! Which disks a run takes, and which must be left out or refused: the vault's own, those that lead
 //! to the same bytes as another, copies that a vault could not tell apart. It only looks.
 
-use crate::device::{Backing, Device, DeviceKind, Disk, DiskObstacle, HostLayout};
+use crate::device::{Backing, Device, DeviceKind, Disk, DiskObstacle, HostLayout, TOO_LARGE};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::model::DevNumber;
 use crate::restore::unfinished;
@@ -81,6 +81,18 @@ pub fn refuse_aliases(layout: &HostLayout, disks: &[Disk]) -> Result<()> {
             copy.path.display()
         ))
         .on_disk(copy.name())),
+    }
+}
+
+/// Refuses disks that no manifest can describe: a snapshot of one could never be read.
+pub fn refuse_too_large(disks: &[Disk]) -> Result<()> {
+    match disks.iter().find(|disk| disk.is_too_large()) {
+        None => Ok(()),
+        Some(disk) => {
+            let (name, size) = (disk.name(), disk.identity.size);
+            let message = format!("{name} has {size}: {TOO_LARGE}");
+            Err(Error::new(ErrorKind::Unsupported, message).on_disk(name))
+        }
     }
 }
 
@@ -202,6 +214,8 @@ pub fn select(
             leave(disk.name(), "excluded", false);
         } else if let Some(why) = unfit(disk, vault) {
             leave(disk.name(), why, false);
+        } else if disk.is_too_large() {
+            leave(disk.name(), TOO_LARGE, true);
         } else if let Some(what) = begun_restore(disk) {
             let why = format!("it is not whole: {what} {}", not_whole_hint(disk));
             leave(disk.name(), &why, true);
