@@ -1,7 +1,7 @@
 //! What the guardian does so that nothing that hits its starter hits it too: a session, a control
 //! group and memory of its own. Each measure is a best effort that reports; none may stop it.
 
-use super::wire::Entry;
+use super::guardian::wire::Entry;
 use crate::sys;
 use crate::sys::cgroup::OwnGroup;
 use nix::errno::Errno;

@@ -12,36 +12,34 @@
 //! it allocates and locks its buffers before, and only reads devices in between. If it errs, the
 //! deadline ends it, and the snapshot is lost.
 
-mod clock;
-mod emergency;
+mod direct_thaw;
+mod emergency_thaw;
 mod expedite;
 mod guardian;
 mod isolation;
-mod keeper;
-mod launch;
-mod ledger;
 mod record;
-mod rescue;
 mod target;
+mod target_states;
 mod throttle;
-mod verdict;
-mod wire;
-mod writeout;
 
-pub use emergency::{LiveGuardian, MountOutcome, ThawReport, ThawedMount, left_frozen, thaw};
+pub use emergency_thaw::{LiveGuardian, MountOutcome, ThawReport, ThawedMount, left_frozen, thaw};
 pub use expedite::{Expedite, Expedited};
-pub use guardian::{FreezeTimes, Guardian, GuardianOptions, ThawTimes, Watch};
-pub use keeper::guardian_main;
+pub use guardian::{FreezeTimes, Guardian, GuardianOptions, ThawTimes, Watch, guardian_main};
 pub use target::FreezeTarget;
 pub use throttle::{
     THROTTLE_KEEPER_COMMAND, Throttle, ThrottleOptions, throttle_keeper_main, undo_throttles,
 };
+
+use std::time::Duration;
 
 /// The most filesystems that can be frozen together.
 pub const MAX_TARGETS: usize = 4096;
 
 /// Where the records are unless told otherwise: in memory, on every host that keeps to the FHS.
 pub const DEFAULT_RUN_DIR: &str = "/run/stillpoint";
+
+/// How long a thaw may take before the guardian reports to the engine what is not thawed yet.
+const THAW_GRACE: Duration = Duration::from_secs(2);
 
 /// The hidden command under which the program becomes a guardian.
 pub const GUARDIAN_COMMAND: &str = "__guardian";

@@ -10,10 +10,9 @@
 //! before the first is, and the steps are noted in memory that only the guardian and its engine
 //! share.
 
-use super::MAX_TARGETS;
-use super::clock::THAW_GRACE;
-use super::ledger::State;
 use super::target::FreezeTarget;
+use super::target_states::State;
+use super::{MAX_TARGETS, THAW_GRACE};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::helper::{ProcessStamp, escape, in_memory, new_note, open_run_dir};
 use crate::model::DevNumber;

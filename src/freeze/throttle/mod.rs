@@ -6,11 +6,11 @@
 //! set. Who undoes it: the engine; a process of its own, the throttle's keeper, when the engine is
 //! gone or has taken too long; `thaw` and the next run when both are dead.
 
-mod keeper;
 mod note;
+mod watcher;
 
-pub use keeper::throttle_keeper_main;
 pub use note::undo_throttles;
+pub use watcher::throttle_keeper_main;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::helper::{Helper, Role, escape, new_note, open_run_dir, recv, send};

@@ -2,12 +2,12 @@
 //! never runs for a user, and it never writes, logs or opens anything while something is frozen.
 
 use super::clock::Clock;
-use super::expedite::Expedite;
-use super::isolation::Isolation;
-use super::ledger::{FREEZERS, Ledger, State, THAWERS};
-use super::record::Journal;
 use super::wire::{Hello, MAX_HELLO};
-use super::writeout::WriteOut;
+use super::write_out::WriteOut;
+use crate::freeze::expedite::Expedite;
+use crate::freeze::isolation::Isolation;
+use crate::freeze::record::Journal;
+use crate::freeze::target_states::{FREEZERS, Ledger, State, THAWERS};
 use crate::helper;
 use crate::sys::process::receive_with_fds;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};

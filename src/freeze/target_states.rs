@@ -2,8 +2,8 @@
 //! logs or takes a lock for long once the first target is frozen, and nothing is ever thawed that
 //! this ledger does not hold as frozen.
 
+use super::guardian::wire::Entry;
 use super::record::Journal;
-use super::wire::Entry;
 use crate::sys;
 use nix::errno::Errno;
 use std::io::{PipeWriter, Write};

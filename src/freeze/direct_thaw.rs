@@ -2,8 +2,8 @@
 //! for without bound.
 
 use super::expedite::undo_expedited;
-use super::ledger::{Ledger, Outcome, State, THAWERS};
 use super::record::RecordFile;
+use super::target_states::{Ledger, Outcome, State, THAWERS};
 use crate::error::{Error, ErrorKind, Result};
 use crate::helper::Helper;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};

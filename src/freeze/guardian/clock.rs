@@ -1,10 +1,11 @@
 //! The guardian's main thread: it listens to the engine, holds the clock, and orders the thaw. It
 //! calls nothing that a filesystem could block, and allocates nothing.
 
-use super::expedite::{Expedite, Expedited};
-use super::ledger::Ledger;
 use super::wire::{Entry, Head, MAX_REPLY, Order, Word};
-use super::writeout::WriteOut;
+use super::write_out::WriteOut;
+use crate::freeze::THAW_GRACE;
+use crate::freeze::expedite::{Expedite, Expedited};
+use crate::freeze::target_states::Ledger;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, recv, send};
@@ -12,9 +13,6 @@ use std::io::{PipeReader, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// How long a thaw may take before the engine is told what is still not thawed.
-pub(super) const THAW_GRACE: Duration = Duration::from_secs(2);
 
 /// Why it thaws.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

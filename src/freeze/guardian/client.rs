@@ -1,15 +1,15 @@
 //! The engine's side of the guardian: asking it to freeze and to thaw, and doing its work when it
 //! has been killed. Nothing is left frozen when a [`Guardian`] is gone.
 
-use super::clock::THAW_GRACE;
-use super::expedite::undo_expedited;
-use super::isolation::{MEASURES, shared_group};
-use super::record::RecordFile;
-use super::rescue::{Leftovers, bounded};
-use super::target::FreezeTarget;
 use super::wire::{Head, MAX_REPLY, Order, Word};
-use super::{DEFAULT_RUN_DIR, GUARDIAN_COMMAND, launch, verdict};
+use super::{errors, handover};
 use crate::error::{Error, ErrorKind, Result};
+use crate::freeze::direct_thaw::{Leftovers, bounded};
+use crate::freeze::expedite::undo_expedited;
+use crate::freeze::isolation::{MEASURES, shared_group};
+use crate::freeze::record::RecordFile;
+use crate::freeze::target::FreezeTarget;
+use crate::freeze::{DEFAULT_RUN_DIR, GUARDIAN_COMMAND, THAW_GRACE};
 use crate::helper::{Helper, Role};
 use crate::model::DevNumber;
 use crate::sys::process::parent;
@@ -144,13 +144,14 @@ impl Guardian {
             deadline,
             sync_within,
         } = options;
-        launch::check(&targets, deadline)?;
+        handover::check(&targets, deadline)?;
         let (to_open, count) = (targets.clone(), targets.len());
-        let opened = bounded(sync_within, move || launch::open_all(&to_open))?;
-        let fds = opened.ok_or_else(|| verdict::too_slow("open", sync_within))??;
+        let opened = bounded(sync_within, move || handover::open_all(&to_open))?;
+        let fds = opened.ok_or_else(|| errors::too_slow("open", sync_within))??;
         let (helper, socket) = Helper::start(&program, ROLE)?;
         // Without its orders it ends with the socket, having frozen nothing.
-        let record = launch::hand_over(&socket, helper.pid(), &run_dir, deadline, &targets, &fds)?;
+        let record =
+            handover::hand_over(&socket, helper.pid(), &run_dir, deadline, &targets, &fds)?;
         let mut guardian = Self {
             targets,
             fds: Arc::new(fds),
@@ -244,7 +245,7 @@ impl Guardian {
                 let errno = Errno::from_raw(head.errno);
                 Err(Error::new(ErrorKind::Io, message).with_source(errno))
             }
-            Heard::Silence => Err(verdict::too_slow("write out", within)),
+            Heard::Silence => Err(errors::too_slow("write out", within)),
             Heard::Reply(..) | Heard::Gone => Err(self.rescue()),
         }
     }
@@ -363,10 +364,10 @@ impl Guardian {
         }
         match wrong {
             None => Ok(times),
-            Some((index, Errno::EINVAL)) => Err(verdict::thawed_by_another(&self.name(index))),
+            Some((index, Errno::EINVAL)) => Err(errors::thawed_by_another(&self.name(index))),
             Some((index, errno)) => {
                 self.clean = false;
-                Err(verdict::not_thawed(&self.name(index), errno))
+                Err(errors::not_thawed(&self.name(index), errno))
             }
         }
     }
@@ -378,7 +379,7 @@ impl Guardian {
         }
         let target = self.targets.get(head.index);
         self.blamed = target.map(|target| target.dev);
-        verdict::refused(target, Errno::from_raw(head.errno))
+        errors::refused(target, Errno::from_raw(head.errno))
     }
 
     fn expired(&mut self, head: Head) -> Error {
@@ -387,13 +388,13 @@ impl Guardian {
         let stuck = (head.left > 0).then(|| self.name(head.index));
         let target = self.targets.get(head.index).filter(|_| head.left > 0);
         self.blamed = target.map(|target| target.dev);
-        verdict::expired(self.deadline, stuck)
+        errors::expired(self.deadline, stuck)
     }
 
     fn still_at_it(&mut self, head: Head) -> Error {
         self.clean = false;
         let guardian = self.pid().unwrap_or(0);
-        verdict::still_at_it(head.left, &self.name(head.index), guardian)
+        errors::still_at_it(head.left, &self.name(head.index), guardian)
     }
 
     fn name(&self, index: usize) -> String {
@@ -446,9 +447,9 @@ impl Guardian {
         let left = self.leftovers().thaw();
         self.clean = ended && matches!(left, Ok(None));
         match left {
-            Ok(None) => verdict::killed(ended),
-            Ok(Some(index)) => verdict::killed_and_lost(&self.name(index)),
-            Err(error) => error.context(verdict::KILLED).with_hint("stillpoint thaw"),
+            Ok(None) => errors::killed(ended),
+            Ok(Some(index)) => errors::killed_and_lost(&self.name(index)),
+            Err(error) => error.context(errors::KILLED).with_hint("stillpoint thaw"),
         }
     }
 

@@ -2,11 +2,11 @@
 //! nothing whose guardian is alive, until its deadline has passed: then it is stopped, or worse,
 //! and nobody is trusted.
 
+use super::direct_thaw::{bounded, thaw_all};
 use super::expedite::undo_expedited;
-use super::ledger::{Outcome, State};
 use super::record::{FREEZES, Record, note_thawed};
-use super::rescue::{bounded, thaw_all};
 use super::target::{FreezeTarget, other_places};
+use super::target_states::{Outcome, State};
 use super::throttle::undo_throttles;
 use crate::error::{Error, ErrorKind, Result};
 use crate::helper::list_notes;

@@ -1,11 +1,11 @@
 //! What a guardian is given: targets that can be frozen as asked, each open, and a record. Nothing
 //! is frozen here.
 
-use super::MAX_TARGETS;
-use super::record::{Record, RecordFile};
-use super::target::FreezeTarget;
 use super::wire::Hello;
 use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::freeze::MAX_TARGETS;
+use crate::freeze::record::{Record, RecordFile};
+use crate::freeze::target::FreezeTarget;
 use crate::sys::process::MAX_FDS_PER_MESSAGE;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use std::collections::BTreeSet;

@@ -1,7 +1,7 @@
 //! What the engine and its guardian say to each other, one datagram each. Once something is
 //! frozen, neither side may allocate: both encode into and decode from memory they hold already.
 
-use super::MAX_TARGETS;
+use crate::freeze::MAX_TARGETS;
 use std::time::Duration;
 
 /// Bytes of one target's result.
@@ -9,7 +9,7 @@ const ENTRY_LEN: usize = 8;
 /// Bytes before the entries of a reply.
 const HEAD_LEN: usize = 32;
 /// No reply is longer.
-pub(super) const MAX_REPLY: usize = HEAD_LEN + MAX_TARGETS * ENTRY_LEN;
+pub(in crate::freeze) const MAX_REPLY: usize = HEAD_LEN + MAX_TARGETS * ENTRY_LEN;
 /// Bytes of the greeting before the waves and the record's path.
 const HELLO_LEN: usize = 24;
 /// Bytes of one wave.
@@ -17,20 +17,20 @@ const WAVE_LEN: usize = 2;
 /// The greeting's longest path, `PATH_MAX`.
 const MAX_PATH: usize = 4096;
 /// No greeting is longer.
-pub(super) const MAX_HELLO: usize = HELLO_LEN + MAX_TARGETS * WAVE_LEN + MAX_PATH;
+pub(in crate::freeze) const MAX_HELLO: usize = HELLO_LEN + MAX_TARGETS * WAVE_LEN + MAX_PATH;
 
 const MAGIC: &[u8; 8] = b"stillgd1";
 
 /// What the engine says when everything has been handed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Order {
+pub(in crate::freeze) enum Order {
     WriteOut,
     Freeze,
     Thaw,
 }
 
 impl Order {
-    pub(super) fn encode(self) -> [u8; 1] {
+    pub(in crate::freeze) fn encode(self) -> [u8; 1] {
         match self {
             Self::WriteOut => *b"W",
             Self::Freeze => *b"F",
@@ -38,7 +38,7 @@ impl Order {
         }
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+    pub(in crate::freeze) fn decode(bytes: &[u8]) -> Option<Self> {
         match bytes {
             b"W" => Some(Self::WriteOut),
             b"F" => Some(Self::Freeze),
@@ -51,16 +51,16 @@ impl Order {
 /// The engine's greeting. The targets' descriptors follow, in freeze order; the journal's
 /// comes before them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Hello {
-    pub(super) deadline: Duration,
+pub(in crate::freeze) struct Hello {
+    pub(in crate::freeze) deadline: Duration,
     /// Each target's wave.
-    pub(super) waves: Vec<u16>,
+    pub(in crate::freeze) waves: Vec<u16>,
     /// The record to remove when nothing is frozen any more.
-    pub(super) record: Vec<u8>,
+    pub(in crate::freeze) record: Vec<u8>,
 }
 
 impl Hello {
-    pub(super) fn encode(&self) -> Vec<u8> {
+    pub(in crate::freeze) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(MAX_HELLO);
         out.extend_from_slice(MAGIC);
         let micros = u64::try_from(self.deadline.as_micros()).unwrap_or(u64::MAX);
@@ -74,7 +74,7 @@ impl Hello {
         out
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+    pub(in crate::freeze) fn decode(bytes: &[u8]) -> Option<Self> {
         let rest = bytes.strip_prefix(MAGIC.as_slice())?;
         let (micros, rest) = take_u64(rest)?;
         let (targets, rest) = take_u64(rest)?;
@@ -103,7 +103,7 @@ fn take_u64(bytes: &[u8]) -> Option<(u64, &[u8])> {
 
 /// What the guardian answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Word {
+pub(in crate::freeze) enum Word {
     /// It may be asked to freeze. Entries: what it could not arrange for itself.
     Ready,
     /// All targets are written out, or one could not be.
@@ -131,31 +131,31 @@ impl Word {
 
 /// One target's result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(in crate::freeze) struct Entry {
     /// How long the call took, in microseconds.
-    pub(super) micros: u32,
+    pub(in crate::freeze) micros: u32,
     /// Its error, or 0.
-    pub(super) errno: i32,
+    pub(in crate::freeze) errno: i32,
 }
 
 /// The fixed part of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Head {
-    pub(super) word: Word,
+pub(in crate::freeze) struct Head {
+    pub(in crate::freeze) word: Word,
     /// `Failed`, `WrittenOut`: which target; `Expired`: which one is still stuck, if
     /// [`Head::left`] is not 0.
-    pub(super) index: usize,
+    pub(in crate::freeze) index: usize,
     /// `Failed`, `WrittenOut`: why, or 0.
-    pub(super) errno: i32,
+    pub(in crate::freeze) errno: i32,
     /// How many targets are not thawed yet; the guardian stays with them.
-    pub(super) left: u32,
+    pub(in crate::freeze) left: u32,
     /// From the order to freeze to this reply.
-    pub(super) since_order: Duration,
+    pub(in crate::freeze) since_order: Duration,
 }
 
 impl Head {
     /// Writes the reply into `out`; `entries` beyond what fits are dropped.
-    pub(super) fn encode<'a>(
+    pub(in crate::freeze) fn encode<'a>(
         &self,
         entries: impl Iterator<Item = Entry>,
         out: &'a mut [u8; MAX_REPLY],
@@ -182,7 +182,7 @@ impl Head {
     }
 
     /// Reads a reply; `None` when it is not one.
-    pub(super) fn decode(bytes: &[u8]) -> Option<(Self, impl Iterator<Item = Entry>)> {
+    pub(in crate::freeze) fn decode(bytes: &[u8]) -> Option<(Self, impl Iterator<Item = Entry>)> {
         let (code, rest) = take_u32(bytes)?;
         let (index, rest) = take_u32(rest)?;
         let (errno, rest) = take_u32(rest)?;

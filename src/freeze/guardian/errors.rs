@@ -1,7 +1,7 @@
 //! How a freeze that went wrong is told: what happened, what was left alone, what to do next.
 
-use super::target::FreezeTarget;
 use crate::error::{Error, ErrorKind};
+use crate::freeze::target::FreezeTarget;
 use nix::errno::Errno;
 use std::time::Duration;
 
