@@ -237,10 +237,10 @@ fn a_killed_run_leaves_nobody_slowed_down() {
     engine.kill().unwrap();
     wait(&mut engine, "the killed engine");
     drop(writers);
-    until("undone by the keeper", || notes(&run_dir).is_empty());
+    until("undone by the watcher", || notes(&run_dir).is_empty());
     assert!(groups.is_undone(name), "{:?}", groups.read("busy/io.max"));
 
-    // As if the keeper had been killed too: the emergency exit reads the note.
+    // As if the watcher had been killed too: the emergency thaw reads the note.
     let (path, text) = note.unwrap();
     let path = run_dir.join(path);
     fs::write(&path, text).unwrap();

@@ -31,7 +31,7 @@ mod verify;
 use crate::engine::{Event, Monitor};
 use crate::error::Result;
 use crate::freeze::{
-    GUARDIAN_COMMAND, THROTTLE_KEEPER_COMMAND, guardian_main, throttle_keeper_main,
+    GUARDIAN_COMMAND, THROTTLE_WATCHER_COMMAND, guardian_main, throttle_watcher_main,
 };
 use crate::hooks::{HOOK_SUPERVISOR_COMMAND, hook_supervisor_main};
 use crate::job::{RECORD_WRITER_COMMAND, record_writer_main};
@@ -56,8 +56,8 @@ pub fn main() -> ExitCode {
     if hidden == HOOK_SUPERVISOR_COMMAND {
         return hook_supervisor_main();
     }
-    if hidden == THROTTLE_KEEPER_COMMAND {
-        return throttle_keeper_main();
+    if hidden == THROTTLE_WATCHER_COMMAND {
+        return throttle_watcher_main();
     }
     if hidden == RECORD_WRITER_COMMAND {
         return record_writer_main(std::env::args_os().nth(2).as_deref());

@@ -5,8 +5,9 @@
 use super::direct_thaw::{bounded, thaw_all};
 use super::expedite::undo_expedited;
 use super::record::{FREEZES, Record, note_thawed};
+use super::state::TargetState;
 use super::target::{FreezeTarget, other_places};
-use super::target_states::{Outcome, State};
+use super::target_states::ThawOutcome;
 use super::throttle::undo_throttles;
 use crate::error::{Error, ErrorKind, Result};
 use crate::helper::list_notes;
@@ -253,7 +254,9 @@ fn is_overdue(record: &Record) -> bool {
     if !record.is_overdue() || !record.guardian.is_alive() {
         return false;
     }
-    let left_frozen = record.targets().any(|(_, state)| state == State::Frozen);
+    let left_frozen = record
+        .targets()
+        .any(|(_, state)| state == TargetState::Frozen);
     let threads = record.guardian.thread_states();
     // Its first thread never waits for a disk: as one that does looks whoever was paused with a
     // group of version 1.
@@ -288,26 +291,29 @@ fn thaw_record(record: &Record, path: &Path, was_overdue: bool) -> Result<Vec<Th
             outcome,
             guardian_pid: record.guardian.pid,
             was_overdue,
-            was_frozen: matches!(state, State::Frozen | State::Thawing | State::Lost),
+            was_frozen: matches!(
+                state,
+                TargetState::Frozen | TargetState::Thawing | TargetState::Lost
+            ),
         });
     }
     let (places, fds): (Vec<(usize, usize)>, Vec<OwnedFd>) = opened.into_iter().unzip();
     let outcomes = thaw_all(&Arc::new(fds), |_| true, WITHIN)?;
     for ((place, index), outcome) in places.into_iter().zip(outcomes) {
         match outcome {
-            Some(Outcome::Thawed) => note_thawed(path, index),
-            Some(Outcome::NotFrozen) if !stuck => note_thawed(path, index),
+            Some(ThawOutcome::Thawed) => note_thawed(path, index),
+            Some(ThawOutcome::NotFrozen) if !stuck => note_thawed(path, index),
             _ => {}
         }
         if let (Some(mount), Some(outcome)) = (mounts.get_mut(place), outcome) {
             mount.outcome = match outcome {
-                Outcome::Thawed => MountOutcome::Thawed,
-                Outcome::NotFrozen if stuck => MountOutcome::Failed(
+                ThawOutcome::Thawed => MountOutcome::Thawed,
+                ThawOutcome::NotFrozen if stuck => MountOutcome::Failed(
                     "its freeze may still be under way, in a thread of the dead guardian".into(),
                 ),
-                Outcome::NotFrozen => MountOutcome::NotFrozen,
-                Outcome::Failed(errno) => MountOutcome::Failed(errno.desc().into()),
-                Outcome::Stuck => MountOutcome::Failed("the kernel does not come back".into()),
+                ThawOutcome::NotFrozen => MountOutcome::NotFrozen,
+                ThawOutcome::Failed(errno) => MountOutcome::Failed(errno.desc().into()),
+                ThawOutcome::Stuck => MountOutcome::Failed("the kernel does not come back".into()),
             };
         }
     }

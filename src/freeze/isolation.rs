@@ -1,7 +1,7 @@
 //! What the guardian does so that nothing that hits its starter hits it too: a session, a control
 //! group and memory of its own. Each measure is a best effort that reports; none may stop it.
 
-use super::guardian::wire::Entry;
+use super::target_states::CallResult;
 use crate::sys;
 use crate::sys::cgroup::OwnGroup;
 use nix::errno::Errno;
@@ -66,8 +66,8 @@ impl Isolation {
     }
 
     /// How it went, in the order of [`MEASURES`].
-    pub(super) fn entries(&self) -> impl Iterator<Item = Entry> {
-        let entry = |&errno| Entry { micros: 0, errno };
+    pub(super) fn entries(&self) -> impl Iterator<Item = CallResult> {
+        let entry = |&errno| CallResult { micros: 0, errno };
         self.results.iter().map(entry)
     }
 

@@ -18,6 +18,7 @@ mod expedite;
 mod guardian;
 mod isolation;
 mod record;
+mod state;
 mod target;
 mod target_states;
 mod throttle;
@@ -27,7 +28,7 @@ pub use expedite::{Expedite, Expedited};
 pub use guardian::{FreezeTimes, Guardian, GuardianOptions, ThawTimes, Watch, guardian_main};
 pub use target::FreezeTarget;
 pub use throttle::{
-    THROTTLE_KEEPER_COMMAND, Throttle, ThrottleOptions, throttle_keeper_main, undo_throttles,
+    THROTTLE_WATCHER_COMMAND, Throttle, ThrottleOptions, throttle_watcher_main, undo_throttles,
 };
 
 use std::time::Duration;

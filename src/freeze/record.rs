@@ -1,17 +1,18 @@
-//! The note of what is about to be frozen, by which a later run finds what a dead one left frozen.
-//! It is written before anything is frozen and removed only when nothing is any more.
+//! The freeze record: what a run is about to freeze, so that a later run finds what a dead run left
+//! frozen. It is written before anything is frozen and removed only when nothing is frozen any
+//! more.
 //!
 //! A record is one JSON document whose first member, `progress`, holds one byte for each target
-//! ([`State`]) at a fixed offset; the second, `due`, says until when a guardian that is alive is
-//! trusted, and is filled in when the freeze is ordered.
+//! ([`TargetState`]) at a fixed offset. The second, `due`, says until when a guardian that is alive
+//! is trusted, and is filled in when the freeze is ordered.
 //!
-//! Where the directory lies in memory (tmpfs, as `/run` does) the guardian overwrites its target's
-//! byte at each step, which cannot block. Elsewhere all targets are put down as "may be frozen"
-//! before the first is, and the steps are noted in memory that only the guardian and its engine
-//! share.
+//! Where the directory lies in memory (tmpfs, as `/run` does) the guardian overwrites a target's
+//! byte at each step, which cannot block. Elsewhere all targets are recorded as "may be frozen"
+//! before the first is frozen, and the steps are written to memory that only the guardian and its
+//! engine share.
 
+use super::state::TargetState;
 use super::target::FreezeTarget;
-use super::target_states::State;
 use super::{MAX_TARGETS, THAW_GRACE};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::helper::{ProcessStamp, escape, in_memory, new_note, open_run_dir};
@@ -38,9 +39,9 @@ const PREFIX: &str = "{\"progress\":\"";
 const DUE: &str = "\",\"due\":\"";
 /// `due` of a run that has frozen nothing: as many digits as the longest can have.
 const NOT_DUE: &str = "00000000000000000000";
-/// How much later than its deadline a guardian may have thawed: what it takes, and then some.
+/// How much later than its deadline a guardian may still thaw: the time a thaw takes, and a margin.
 const DUE_LATER: Duration = THAW_GRACE.saturating_add(Duration::from_secs(3));
-/// No record is longer: 4096 targets with paths of 4096 bytes, each written as four.
+/// No record is longer, in bytes: 4096 targets with paths of 4096 bytes, each written as four.
 const MAX_RECORD: u64 = 80 << 20;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,7 +79,7 @@ impl Record {
             fstype: target.fstype.clone(),
         });
         Ok(Self {
-            progress: char::from(State::Planned as u8)
+            progress: char::from(TargetState::Planned as u8)
                 .to_string()
                 .repeat(targets.len()),
             due: NOT_DUE.to_owned(),
@@ -91,22 +92,22 @@ impl Record {
         })
     }
 
-    /// Whether it tells of the boot named by `boot_id`: a reboot thaws everything.
+    /// Whether it was written in the boot that `boot_id` names: a reboot thaws everything.
     pub(super) fn is_of_boot(&self, boot_id: &str) -> bool {
         self.boot_id == boot_id
     }
 
-    /// Whether a guardian that did its work would have thawed all by now. A record of an earlier
-    /// version does not tell.
+    /// Whether a guardian that works would have thawed all by now. A record of an earlier version
+    /// does not say, and is never overdue.
     pub(super) fn is_overdue(&self) -> bool {
         let due = self.due.parse().ok().filter(|due| *due > 0);
         due.is_some_and(|due: u64| uptime_ms() > due)
     }
 
-    /// Each target and where the run had got with it.
-    pub(super) fn targets(&self) -> impl Iterator<Item = (FreezeTarget, State)> {
-        let states = self.progress.bytes().map(State::from_byte);
-        let states = states.chain(std::iter::repeat(State::Unknown));
+    /// Each target and its state.
+    pub(super) fn targets(&self) -> impl Iterator<Item = (FreezeTarget, TargetState)> {
+        let states = self.progress.bytes().map(TargetState::from_byte);
+        let states = states.chain(std::iter::repeat(TargetState::Unknown));
         self.targets.iter().zip(states).map(|(target, state)| {
             let target = FreezeTarget {
                 mount_point: mountinfo::path(target.mount_point.as_bytes()),
@@ -123,7 +124,7 @@ impl Record {
     /// Reads the record at `path`.
     ///
     /// # Errors
-    /// `Damaged` when it is none.
+    /// `NotFound` when it is gone, `Damaged` when it is no record.
     pub(super) fn read(path: &Path) -> Result<Self> {
         let file = plain::open(path, OFlag::O_RDONLY).io_context("open", path)?;
         let mut text = String::new();
@@ -152,7 +153,7 @@ pub(super) struct RecordFile {
 }
 
 impl RecordFile {
-    /// Writes `record` into `run_dir`, under a name used by nobody else.
+    /// Writes `record` into `run_dir`, under a name that nobody else uses.
     pub(super) fn create(run_dir: &Path, record: &Record) -> Result<Self> {
         open_run_dir(run_dir)?;
         let path = new_note(run_dir, FREEZES)?;
@@ -185,8 +186,8 @@ impl RecordFile {
         self.path.parent().unwrap_or(&self.path)
     }
 
-    /// Notes until when the guardian is trusted, which begins to freeze `count` targets now, and
-    /// puts them all down as "may be frozen" where it will not be able to tell. To be called before
+    /// Records until when the guardian is trusted, which begins to freeze `count` targets now, and
+    /// records all of them as "may be frozen" where it cannot record its steps. To be called before
     /// anything is frozen.
     pub(super) fn arm(&self, count: usize, deadline: Duration) -> Result<()> {
         let within = deadline.saturating_add(DUE_LATER).as_millis();
@@ -194,24 +195,25 @@ impl RecordFile {
         let due = format!("{due:0digits$}", digits = NOT_DUE.len());
         let mut written = self.file.write_all_at(due.as_bytes(), due_at(count));
         if written.is_ok() && !self.in_memory {
-            let unknown = vec![State::Unknown as u8; count];
+            let unknown = vec![TargetState::Unknown as u8; count];
             written = self.file.write_all_at(&unknown, PREFIX.len() as u64);
         }
         written.io_context("write", &self.path)
     }
 
-    /// What others have noted of `count` targets: an emergency thaw notes what it has thawed.
-    pub(super) fn told(&self, count: usize) -> Vec<State> {
+    /// The states of `count` targets in the record: an emergency thaw writes there what it has
+    /// thawed.
+    pub(super) fn states(&self, count: usize) -> Vec<TargetState> {
         states(&self.file, count)
     }
 }
 
-/// Notes in the record at `path` that a target is thawed: its engine, should it only have slept,
-/// must not do that once more, when others may have frozen it since.
+/// Writes to the record at `path` that a target is thawed. If its engine was only asleep, it must
+/// not thaw the target again, as others may have frozen it since.
 pub(super) fn note_thawed(path: &Path, index: usize) {
-    // Best effort: it is thawed in any case.
+    // A best effort: it is thawed in any case.
     if let Ok(file) = plain::open(path, OFlag::O_WRONLY) {
-        Journal::new(file).note(index, State::Thawed);
+        Journal::new(file).note(index, TargetState::Thawed);
     }
 }
 
@@ -219,20 +221,20 @@ fn due_at(count: usize) -> u64 {
     (PREFIX.len() + count + DUE.len()) as u64
 }
 
-/// Milliseconds of the clock by which deadlines are kept; it stands still while the machine sleeps.
+/// Milliseconds of the clock that deadlines are measured by; it stands still during a suspend.
 fn uptime_ms() -> u64 {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from);
     now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
 }
 
-fn states(file: &File, count: usize) -> Vec<State> {
-    let mut bytes = vec![State::Unknown as u8; count];
-    // What could not be read stays unknown.
+fn states(file: &File, count: usize) -> Vec<TargetState> {
+    let mut bytes = vec![TargetState::Unknown as u8; count];
+    // What cannot be read stays unknown.
     let _ = file.read_exact_at(&mut bytes, PREFIX.len() as u64);
-    bytes.into_iter().map(State::from_byte).collect()
+    bytes.into_iter().map(TargetState::from_byte).collect()
 }
 
-/// The one place of a record that changes, or its image in memory.
+/// Where the guardian writes its steps: the bytes of `progress` in the record, or a copy in memory.
 #[derive(Debug)]
 pub(super) struct Journal {
     file: File,
@@ -251,16 +253,16 @@ impl Journal {
         Ok(Self::new(file))
     }
 
-    /// Notes the state of one target. It allocates nothing.
-    pub(super) fn note(&self, index: usize, state: State) {
-        // The record is the third line of defence: failing to write it must stop nothing.
+    /// Writes the state of one target. It allocates nothing.
+    pub(super) fn note(&self, index: usize, state: TargetState) {
+        // The record is the third line of defence: a failure to write it must not stop anything.
         let _ = self
             .file
             .write_at(&[state as u8], (PREFIX.len() + index) as u64);
     }
 
-    /// The states of `count` targets, as noted.
-    pub(super) fn states(&self, count: usize) -> Vec<State> {
+    /// The states of `count` targets, as written.
+    pub(super) fn states(&self, count: usize) -> Vec<TargetState> {
         states(&self.file, count)
     }
 }
@@ -294,12 +296,16 @@ mod tests {
     }
 
     /// A record with one step noted, where `parent` is.
-    fn noted(parent: &str) -> (tempfile::TempDir, RecordFile, Vec<State>) {
+    fn noted(parent: &str) -> (tempfile::TempDir, RecordFile, Vec<TargetState>) {
         let dir = tempfile::tempdir_in(parent).unwrap();
         let file = RecordFile::create(&dir.path().join("run"), &sample(b"/x")).unwrap();
         file.arm(3, Duration::from_secs(2)).unwrap();
-        file.journal.note(1, State::Frozen);
-        let expected = [State::Planned, State::Frozen, State::Planned];
+        file.journal.note(1, TargetState::Frozen);
+        let expected = [
+            TargetState::Planned,
+            TargetState::Frozen,
+            TargetState::Planned,
+        ];
         assert_eq!(file.journal.states(3), expected);
         let back = Record::read(&file.path).unwrap();
         let states = back.targets().map(|(_, state)| state).collect();
@@ -314,7 +320,7 @@ mod tests {
         let back = Record::read(&file.path).unwrap();
         let (target, state) = back.targets().next().unwrap();
         assert_eq!(target.mount_point.as_os_str().as_bytes(), odd);
-        assert_eq!(state, State::Planned);
+        assert_eq!(state, TargetState::Planned);
         assert!(back.is_of_boot(&boot_id().unwrap()));
         assert!(!back.is_overdue(), "nothing has been frozen");
         file.arm(3, Duration::from_secs(2)).unwrap();
@@ -328,7 +334,7 @@ mod tests {
         };
         assert!(late.is_overdue());
         note_thawed(&file.path, 1);
-        assert_eq!(file.told(3)[1], State::Thawed);
+        assert_eq!(file.states(3)[1], TargetState::Thawed);
         assert_eq!(
             list_notes(&dir.path().join("run"), FREEZES).unwrap(),
             [file.path]
@@ -365,7 +371,14 @@ mod tests {
             println!("SKIPPED: /dev/shm is not in memory here");
             return;
         }
-        assert_eq!(states, [State::Planned, State::Frozen, State::Planned]);
+        assert_eq!(
+            states,
+            [
+                TargetState::Planned,
+                TargetState::Frozen,
+                TargetState::Planned
+            ]
+        );
     }
 
     #[test]
@@ -375,7 +388,7 @@ mod tests {
             println!("SKIPPED: the source is not on a disk here");
             return;
         }
-        assert_eq!(states, [State::Unknown; 3]);
-        assert!(State::Unknown.may_be_frozen());
+        assert_eq!(states, [TargetState::Unknown; 3]);
+        assert!(TargetState::Unknown.may_be_frozen());
     }
 }

@@ -1,9 +1,9 @@
-//! Which target is in which state, and the threads that freeze and thaw. Nothing here allocates,
-//! logs or takes a lock for long once the first target is frozen, and nothing is ever thawed that
-//! this ledger does not hold as frozen.
+//! The state of each target of a run, and the threads that freeze and thaw. The guardian uses them,
+//! and whoever thaws in its place. Nothing here allocates, logs or holds a lock for long once the
+//! first target is frozen. Nothing is ever thawed whose state is not `Frozen`.
 
-use super::guardian::wire::Entry;
 use super::record::Journal;
+use super::state::TargetState;
 use crate::sys;
 use nix::errno::Errno;
 use std::io::{PipeWriter, Write};
@@ -12,79 +12,38 @@ use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, AtomicUsize, Ordering::S
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How many targets are frozen at a time, at most. Nearly all of a freeze is waiting for grace
-/// periods of RCU, which those that wait at the same time share.
+/// At most this many targets are frozen at a time. Nearly all of a freeze is waiting for grace
+/// periods of RCU, and calls that wait at the same time share them.
 pub(super) const FREEZERS: usize = 16;
-/// How many targets are thawed at a time, at most: so many may be stuck before the rest waits.
+/// At most this many targets are thawed at a time: when as many thaws are stuck, the rest waits.
 pub(super) const THAWERS: usize = 8;
 /// How often a thaw that failed is tried.
 const THAW_TRIES: u32 = 20;
 /// The pause between two tries.
 const THAW_PAUSE: Duration = Duration::from_millis(50);
 
-/// Where a target stands. The byte is what the record says of it.
+/// How the thaw of one target went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(super) enum State {
-    /// Not touched.
-    Planned = b'.',
-    /// The record cannot be kept up to date while something is frozen: it may be frozen.
-    Unknown = b'?',
-    /// `FIFREEZE` has been called and has not come back.
-    Freezing = b'f',
-    /// Frozen by us.
-    Frozen = b'F',
-    /// `FITHAW` has been called and has not come back.
-    Thawing = b'w',
-    /// Thawed by us, or found thawed.
-    Thawed = b't',
-    /// `FIFREEZE` failed: not frozen by us.
-    Refused = b'x',
-    /// `FITHAW` failed for good: still frozen.
-    Lost = b'L',
-}
-
-impl State {
-    const ALL: [Self; 8] = [
-        Self::Planned,
-        Self::Unknown,
-        Self::Freezing,
-        Self::Frozen,
-        Self::Thawing,
-        Self::Thawed,
-        Self::Refused,
-        Self::Lost,
-    ];
-
-    /// What a byte of the record means; an unknown one means that it may be frozen.
-    pub(super) fn from_byte(byte: u8) -> Self {
-        let known = Self::ALL.into_iter().find(|state| *state as u8 == byte);
-        known.unwrap_or(Self::Unknown)
-    }
-
-    /// Whether a run that died here may have left the target frozen.
-    pub(super) fn may_be_frozen(self) -> bool {
-        !matches!(self, Self::Planned | Self::Thawed | Self::Refused)
-    }
-
-    fn settled(self) -> bool {
-        !matches!(self, Self::Freezing | Self::Frozen | Self::Thawing)
-    }
-}
-
-/// How a thaw went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum ThawOutcome {
     Thawed,
     /// Nothing was to be done.
     NotFrozen,
     /// Still frozen.
     Failed(Errno),
-    /// The call has not come back.
+    /// The call has not returned.
     Stuck,
 }
 
-/// What the workers wait for.
+/// How long the last call for one target took, and its error.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct CallResult {
+    /// In microseconds.
+    pub(super) micros: u32,
+    /// 0 for none.
+    pub(super) errno: i32,
+}
+
+/// What the worker threads are to do. It only ever rises.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Stage {
     Wait,
@@ -92,9 +51,9 @@ enum Stage {
     Thaw,
 }
 
-/// One target's line. Its fields are written by whoever moved its state.
+/// One target. The thread that changed its state writes the other fields.
 #[derive(Debug)]
-struct Line {
+struct TargetProgress {
     wave: u16,
     state: AtomicU8,
     freeze_micros: AtomicU32,
@@ -103,27 +62,28 @@ struct Line {
 }
 
 /// All targets of one run.
-pub(super) struct Ledger {
+pub(super) struct TargetStates {
     fds: Arc<Vec<OwnedFd>>,
-    lines: Vec<Line>,
+    targets: Vec<TargetProgress>,
     /// The first target that no freezer has taken.
     next: AtomicUsize,
     stage: Mutex<Stage>,
-    bell: Condvar,
+    /// Notified when the stage rises, or a target has been frozen.
+    changed: Condvar,
     journal: Option<Journal>,
-    /// Rung whenever a worker has come to an end of something.
-    ring: PipeWriter,
+    /// A byte is written whenever a worker has finished a task.
+    wake: PipeWriter,
 }
 
-impl Ledger {
+impl TargetStates {
     /// All targets in freeze order, each with its wave and the state it is in.
     pub(super) fn new(
         fds: Arc<Vec<OwnedFd>>,
-        plan: impl Iterator<Item = (u16, State)>,
+        plan: impl Iterator<Item = (u16, TargetState)>,
         journal: Option<Journal>,
-        ring: PipeWriter,
+        wake: PipeWriter,
     ) -> Self {
-        let lines = plan.map(|(wave, state)| Line {
+        let targets = plan.map(|(wave, state)| TargetProgress {
             wave,
             state: AtomicU8::new(state as u8),
             freeze_micros: AtomicU32::new(0),
@@ -131,22 +91,22 @@ impl Ledger {
             errno: AtomicI32::new(0),
         });
         Self {
-            lines: lines.collect(),
+            targets: targets.collect(),
             next: AtomicUsize::new(0),
             fds,
             stage: Mutex::new(Stage::Wait),
-            bell: Condvar::new(),
+            changed: Condvar::new(),
             journal,
-            ring,
+            wake,
         }
     }
 
-    /// Lets the freezer begin.
+    /// Lets the freezing threads begin.
     pub(super) fn order_freeze(&self) {
         self.advance(Stage::Freeze);
     }
 
-    /// Stops the freezer before its next target, and has everything thawed that is frozen.
+    /// Stops each freezing thread before its next target, and has everything thawed that is frozen.
     pub(super) fn order_thaw(&self) {
         self.advance(Stage::Thaw);
     }
@@ -154,7 +114,7 @@ impl Ledger {
     fn advance(&self, to: Stage) {
         let mut stage = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
         *stage = (*stage).max(to);
-        self.bell.notify_all();
+        self.changed.notify_all();
     }
 
     fn stage(&self) -> Stage {
@@ -165,140 +125,142 @@ impl Ledger {
         let mut stage = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
         while *stage < wanted {
             stage = self
-                .bell
+                .changed
                 .wait(stage)
                 .unwrap_or_else(PoisonError::into_inner);
         }
         *stage
     }
 
-    /// The life of a thread that freezes: takes one target after the other, until one refuses or
-    /// the order to thaw comes; then it thaws like the others.
+    /// What a freezing thread does: it takes one target after another, until a freeze fails or the
+    /// order to thaw comes. Then it thaws like the other threads.
     pub(super) fn run_freezer(&self) {
         if self.wait_for(Stage::Freeze) == Stage::Freeze {
             loop {
                 let index = self.next.fetch_add(1, SeqCst);
-                let (Some(line), Some(fd)) = (self.lines.get(index), self.fds.get(index)) else {
+                let (Some(target), Some(fd)) = (self.targets.get(index), self.fds.get(index))
+                else {
                     break;
                 };
-                if !self.await_turn(line.wave) || !self.freeze_one(index, line, fd) {
+                if !self.await_turn(target.wave) || !self.freeze_one(index, target, fd) {
                     break;
                 }
             }
-            self.ring();
+            self.wake();
         }
         self.run_thawer();
     }
 
-    /// Waits until all earlier waves are frozen; false when that will not be.
+    /// Waits until all earlier waves are frozen; returns false when they will not be.
     fn await_turn(&self, wave: u16) -> bool {
         let mut stage = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             if *stage == Stage::Thaw || self.refused().is_some() {
                 return false;
             }
-            let mut earlier = self.lines.iter().take_while(|line| line.wave < wave);
-            if earlier.all(|line| line.state.load(SeqCst) == State::Frozen as u8) {
+            let mut earlier = self.targets.iter().take_while(|target| target.wave < wave);
+            if earlier.all(|target| target.state.load(SeqCst) == TargetState::Frozen as u8) {
                 return true;
             }
             stage = self
-                .bell
+                .changed
                 .wait(stage)
                 .unwrap_or_else(PoisonError::into_inner);
         }
     }
 
-    /// Freezes one target; false when it or another refused, or the order to thaw has come.
-    fn freeze_one(&self, index: usize, line: &Line, fd: &OwnedFd) -> bool {
-        // Said before it is asked: whoever orders the thaw and then finds nothing in the works may
-        // rely on it.
-        self.enter(index, line, State::Freezing);
+    /// Freezes one target; returns false when the freeze failed, or the order to thaw has come.
+    fn freeze_one(&self, index: usize, target: &TargetProgress, fd: &OwnedFd) -> bool {
+        // The state changes before the stage is asked for: whoever orders the thaw and then finds
+        // no target in this state can rely on that.
+        self.enter(index, target, TargetState::Freezing);
         if self.stage() == Stage::Thaw {
-            self.enter(index, line, State::Planned);
+            self.enter(index, target, TargetState::Planned);
             return false;
         }
         let begun = Instant::now();
         let result = sys::freeze::freeze(fd);
-        line.freeze_micros.store(micros(begun), SeqCst);
+        target.freeze_micros.store(micros(begun), SeqCst);
         if let Err(errno) = result {
-            line.errno.store(errno as i32, SeqCst);
+            target.errno.store(errno as i32, SeqCst);
         }
-        let frozen = result.is_ok();
-        self.enter(
-            index,
-            line,
-            if frozen {
-                State::Frozen
-            } else {
-                State::Refused
-            },
-        );
-        // For those that wait for their turn.
+        let state = match result {
+            Ok(()) => TargetState::Frozen,
+            Err(_) => TargetState::Refused,
+        };
+        self.enter(index, target, state);
+        // Wakes the threads that wait for their turn.
         self.advance(Stage::Freeze);
-        frozen
+        result.is_ok()
     }
 
-    /// The life of a thread that thaws: waits for the order, then takes what is frozen, last
-    /// frozen first, each target once.
+    /// What a thawing thread does: it waits for the order, then takes what is frozen, in reverse
+    /// order, each target once.
     pub(super) fn run_thawer(&self) {
         self.wait_for(Stage::Thaw);
-        for (index, (line, fd)) in self.lines.iter().zip(self.fds.iter()).enumerate().rev() {
-            let mine = line.state.compare_exchange(
-                State::Frozen as u8,
-                State::Thawing as u8,
+        let all = self.targets.iter().zip(self.fds.iter());
+        for (index, (target, fd)) in all.enumerate().rev() {
+            let mine = target.state.compare_exchange(
+                TargetState::Frozen as u8,
+                TargetState::Thawing as u8,
                 SeqCst,
                 SeqCst,
             );
             if mine.is_ok() {
                 let begun = Instant::now();
                 let result = thaw_stubbornly(fd);
-                line.thaw_micros.store(micros(begun), SeqCst);
+                target.thaw_micros.store(micros(begun), SeqCst);
                 let errno = result.err().map_or(0, |errno| errno as i32);
-                line.errno.store(errno, SeqCst);
-                let lost = !matches!(result, Ok(()) | Err(Errno::EINVAL));
-                self.enter(index, line, if lost { State::Lost } else { State::Thawed });
+                target.errno.store(errno, SeqCst);
+                let state = match result {
+                    Ok(()) | Err(Errno::EINVAL) => TargetState::Thawed,
+                    Err(_) => TargetState::Lost,
+                };
+                self.enter(index, target, state);
             }
         }
-        self.ring();
+        self.wake();
     }
 
-    /// The record first: once the state is out, another thread may go on from it, and its note
-    /// must come after ours.
-    fn enter(&self, index: usize, line: &Line, state: State) {
+    /// Changes a target's state, in the record first: as soon as the state is visible, another
+    /// thread may go on from it, and its entry in the record must come after ours.
+    fn enter(&self, index: usize, target: &TargetProgress, state: TargetState) {
         if let Some(journal) = &self.journal {
             journal.note(index, state);
         }
-        line.state.store(state as u8, SeqCst);
+        target.state.store(state as u8, SeqCst);
     }
 
-    fn ring(&self) {
-        // Nobody listening means that nobody waits.
-        let _ = (&self.ring).write(&[1]);
+    fn wake(&self) {
+        // When nobody reads the pipe, nobody waits.
+        let _ = (&self.wake).write(&[1]);
     }
 
-    fn states(&self) -> impl Iterator<Item = State> {
-        let bytes = self.lines.iter().map(|line| line.state.load(SeqCst));
-        bytes.map(State::from_byte)
+    fn states(&self) -> impl Iterator<Item = TargetState> {
+        let bytes = self.targets.iter().map(|target| target.state.load(SeqCst));
+        bytes.map(TargetState::from_byte)
     }
 
     /// Whether every target is frozen.
     pub(super) fn all_frozen(&self) -> bool {
-        self.states().all(|state| state == State::Frozen)
+        self.states().all(|state| state == TargetState::Frozen)
     }
 
-    /// The target that refused to freeze, and why.
+    /// The first target whose freeze failed, and its error.
     pub(super) fn refused(&self) -> Option<(usize, i32)> {
-        let index = self.states().position(|state| state == State::Refused)?;
-        let errno = self.lines.get(index)?.errno.load(SeqCst);
+        let index = self
+            .states()
+            .position(|state| state == TargetState::Refused)?;
+        let errno = self.targets.get(index)?.errno.load(SeqCst);
         Some((index, errno))
     }
 
-    /// How many targets a thread still has to do with, and the first of them.
+    /// How many targets a thread still works on or has to, and the first of them.
     pub(super) fn unsettled(&self) -> (u32, usize) {
         let mut first = None;
         let mut count = 0;
         for (index, state) in self.states().enumerate() {
-            if !state.settled() {
+            if !state.is_settled() {
                 first.get_or_insert(index);
                 count += 1;
             }
@@ -306,43 +268,45 @@ impl Ledger {
         (count, first.unwrap_or(0))
     }
 
-    /// Whether a target may still be frozen although nobody is at work on it.
+    /// Whether a target is still frozen and no thread will thaw it.
     pub(super) fn lost_any(&self) -> bool {
-        self.states().any(|state| state == State::Lost)
+        self.states().any(|state| state == TargetState::Lost)
     }
 
     /// How the thaw of one target went; `None` when it was not to be thawed.
-    pub(super) fn outcome(&self, index: usize) -> Option<Outcome> {
-        let line = self.lines.get(index)?;
-        let errno = Errno::from_raw(line.errno.load(SeqCst));
-        match State::from_byte(line.state.load(SeqCst)) {
-            State::Thawed if errno == Errno::EINVAL => Some(Outcome::NotFrozen),
-            State::Thawed => Some(Outcome::Thawed),
-            State::Lost => Some(Outcome::Failed(errno)),
-            State::Freezing | State::Frozen | State::Thawing => Some(Outcome::Stuck),
-            State::Planned | State::Unknown | State::Refused => None,
+    pub(super) fn outcome(&self, index: usize) -> Option<ThawOutcome> {
+        let target = self.targets.get(index)?;
+        let errno = Errno::from_raw(target.errno.load(SeqCst));
+        match TargetState::from_byte(target.state.load(SeqCst)) {
+            TargetState::Thawed if errno == Errno::EINVAL => Some(ThawOutcome::NotFrozen),
+            TargetState::Thawed => Some(ThawOutcome::Thawed),
+            TargetState::Lost => Some(ThawOutcome::Failed(errno)),
+            TargetState::Freezing | TargetState::Frozen | TargetState::Thawing => {
+                Some(ThawOutcome::Stuck)
+            }
+            TargetState::Planned | TargetState::Unknown | TargetState::Refused => None,
         }
     }
 
-    /// What each target took to freeze.
-    pub(super) fn freeze_entries(&self) -> impl Iterator<Item = Entry> {
-        self.lines.iter().map(|line| Entry {
-            micros: line.freeze_micros.load(SeqCst),
+    /// How long the freeze of each target took.
+    pub(super) fn freeze_results(&self) -> impl Iterator<Item = CallResult> {
+        self.targets.iter().map(|target| CallResult {
+            micros: target.freeze_micros.load(SeqCst),
             errno: 0,
         })
     }
 
-    /// What each target took to thaw, and what it said.
-    pub(super) fn thaw_entries(&self) -> impl Iterator<Item = Entry> {
-        self.lines.iter().map(|line| Entry {
-            micros: line.thaw_micros.load(SeqCst),
-            errno: line.errno.load(SeqCst),
+    /// How long the thaw of each target took, and its error.
+    pub(super) fn thaw_results(&self) -> impl Iterator<Item = CallResult> {
+        self.targets.iter().map(|target| CallResult {
+            micros: target.thaw_micros.load(SeqCst),
+            errno: target.errno.load(SeqCst),
         })
     }
 }
 
-/// A thaw that fails leaves the filesystem frozen: worth some patience. `EINVAL` says that it is
-/// not frozen.
+/// Tries again, as a thaw that fails leaves the filesystem frozen. `EINVAL` means that it is not
+/// frozen.
 fn thaw_stubbornly(fd: &OwnedFd) -> Result<(), Errno> {
     let mut last = Errno::EIO;
     for _ in 0..THAW_TRIES {

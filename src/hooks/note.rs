@@ -19,8 +19,8 @@ const MAX_NOTE: u64 = 1 << 20;
 pub(super) struct PendingNote {
     version: u32,
     boot_id: String,
-    /// The process that runs it, as long as that is alive.
-    #[serde(rename = "keeper")]
+    /// The process that runs it, as long as that is alive. Notes of earlier versions say `keeper`.
+    #[serde(alias = "keeper")]
     pub(super) supervisor: ProcessStamp,
     #[serde(with = "super::path_bytes")]
     pub(super) postscript: PathBuf,

@@ -30,7 +30,7 @@ pub(super) const LOCK: &str = "hooks.lock";
 
 const ROLE: Role = Role {
     command: HOOK_SUPERVISOR_COMMAND,
-    name: "hook-keeper",
+    name: "hook-supervisor",
 };
 
 /// Which hooks, and how to run them.

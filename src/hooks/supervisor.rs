@@ -61,7 +61,7 @@ pub fn hook_supervisor_main() -> ExitCode {
         let _ = flag::register(signal, Arc::clone(&caught));
     }
     let _ = hear_signals();
-    let _ = prctl::set_name(c"hook-keeper");
+    let _ = prctl::set_name(c"hook-supervisor");
     let (group, _) = OwnGroup::join(GROUP);
     let code = match Supervisor::begin(socket) {
         Some(supervisor) => {

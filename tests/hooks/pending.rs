@@ -1,4 +1,4 @@
-//! Engine and keeper both killed while applications are held: whoever comes next lets them go.
+//! Engine and supervisor both killed while applications are held: whoever comes next lets them go.
 
 use super::{Stage, warned};
 use crate::cli::lab::wait;
@@ -9,7 +9,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
-/// A run that is killed with its keeper right after the prescript began.
+/// A run that is killed with its supervisor right after the prescript began.
 fn kill_both(stage: &Stage) {
     let _ = fs::remove_file(stage.lab.path("noted"));
     stage.scripts(
@@ -23,13 +23,13 @@ fn kill_both(stage: &Stage) {
     let mut child = command.spawn().unwrap();
     super::killed::wait_for(|| stage.noted().len() == 2);
     let engine = Pid::from_raw(child.id().cast_signed());
-    let keeper = Pid::from_raw(stage.noted()[1].parse().unwrap());
+    let supervisor = Pid::from_raw(stage.noted()[1].parse().unwrap());
     // Neither has time to see the other go.
     assert!(tree::halt(child.id()));
-    kill(keeper, Signal::SIGKILL).unwrap();
+    kill(supervisor, Signal::SIGKILL).unwrap();
     kill(engine, Signal::SIGKILL).unwrap();
     wait(&mut child, "a killed run");
-    let gone = format!("/proc/{keeper}/stat");
+    let gone = format!("/proc/{supervisor}/stat");
     super::killed::wait_for(|| {
         let stat = fs::read_to_string(&gone);
         stat.is_ok_and(|stat| stat.contains(") Z ")) || !fs::exists(&gone).unwrap()

@@ -150,16 +150,19 @@ fn threads(pid: Pid) -> Vec<(String, Vec<PathBuf>)> {
         .collect()
 }
 
-/// What the process has open that writes the record of a run.
-fn sockets_of_keeper(run: Pid) -> Vec<PathBuf> {
+/// What the record writer of a run has open.
+fn sockets_of_writer(run: Pid) -> Vec<PathBuf> {
     let children = std::fs::read_to_string(format!("/proc/{run}/task/{run}/children"));
     let children = children.unwrap_or_default();
     let name = |pid: &&str| {
         let name = std::fs::read_to_string(format!("/proc/{pid}/comm"));
         name.is_ok_and(|name| name.trim() == "stillpoint-rec")
     };
-    let keeper = children.split_whitespace().find(name).expect("no keeper");
-    let fds = std::fs::read_dir(format!("/proc/{keeper}/fd")).unwrap();
+    let writer = children
+        .split_whitespace()
+        .find(name)
+        .expect("no record writer");
+    let fds = std::fs::read_dir(format!("/proc/{writer}/fd")).unwrap();
     fds.filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok())
         .collect()
 }
@@ -303,7 +306,7 @@ fn threads_that_may_stand_still_hold_nothing_that_the_guardian_listens_to() {
         }
         let stopped = tree::halt(run.id());
         let threads = threads(pid);
-        let keeper = sockets_of_keeper(pid);
+        let writer = sockets_of_writer(pid);
         let _ = kill(pid, Signal::SIGCONT);
         crate::cli::lab::wait(&mut run, "a run that was looked at");
         let Some((_, engine)) = threads.iter().find(|(name, _)| name == "stillpoint") else {
@@ -316,7 +319,7 @@ fn threads_that_may_stand_still_hold_nothing_that_the_guardian_listens_to() {
         let (_, files) = threads.iter().find(|(name, _)| name == "progress").unwrap();
         assert!(!files.iter().any(is_socket), "{files:?}");
         let shared = |link: &&PathBuf| is_socket(link) && engine.contains(link);
-        assert_eq!(keeper.iter().find(shared), None, "of who writes the record");
+        assert_eq!(writer.iter().find(shared), None, "of the record writer");
         finish(&mut lab.command(&["verify", "--all"])).expect(0);
         return;
     }

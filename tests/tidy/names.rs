@@ -81,7 +81,6 @@ fn found() -> Vec<(String, Found)> {
 }
 
 #[test]
-#[ignore = "the house is being redrawn"]
 fn each_type_has_a_name_of_its_own() {
     let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (path, found) in found() {
@@ -98,7 +97,6 @@ fn each_type_has_a_name_of_its_own() {
 }
 
 #[test]
-#[ignore = "the house is being redrawn"]
 fn no_parameter_is_a_tuple() {
     let mut wrong = Vec::new();
     for (path, found) in found() {

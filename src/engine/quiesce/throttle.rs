@@ -21,7 +21,7 @@ pub struct ThrottledQuiesce {
 }
 
 impl ThrottledQuiesce {
-    /// Around `inner`. `program` becomes the throttle's keeper, `run_dir` keeps its note.
+    /// Around `inner`. `program` becomes the throttle watcher; the note lies in `run_dir`.
     pub fn new(inner: Box<dyn Quiesce>, program: PathBuf, run_dir: PathBuf) -> Self {
         Self {
             inner,

@@ -1,11 +1,11 @@
-//! The guardian's main thread: it listens to the engine, holds the clock, and orders the thaw. It
-//! calls nothing that a filesystem could block, and allocates nothing.
+//! The guardian's main thread: it receives the engine's orders, watches the deadline, and orders
+//! the thaw. It calls nothing that a filesystem could block, and allocates nothing.
 
-use super::wire::{Entry, Head, MAX_REPLY, Order, Word};
+use super::wire::{MAX_REPLY, Order, ReplyHead, ReplyKind};
 use super::write_out::WriteOut;
 use crate::freeze::THAW_GRACE;
 use crate::freeze::expedite::{Expedite, Expedited};
-use crate::freeze::target_states::Ledger;
+use crate::freeze::target_states::{CallResult, TargetStates};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, recv, send};
@@ -16,44 +16,58 @@ use std::time::{Duration, Instant};
 
 /// Why it thaws.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reason {
+enum ThawReason {
     Asked,
+    /// The deadline has passed.
     Expired,
-    Refused { index: usize, errno: i32 },
+    /// A target could not be frozen.
+    Refused {
+        index: usize,
+        errno: i32,
+    },
+    /// The engine is gone.
     Orphaned,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum ClockPhase {
     Idle,
     Freezing,
     Frozen,
-    Thawing(Reason),
-    /// The engine knows how it ended, but a target is still stuck.
+    Thawing(ThawReason),
+    /// The end has been reported to the engine, but a call for a target has not returned.
     Lingering,
 }
 
-enum Event {
+/// What the main thread waits for.
+enum ClockEvent {
+    /// The engine sent this.
     Order(Order),
-    Gone,
-    Rung,
-    Time,
+    /// The engine has closed its end of the socket, or is of no use.
+    EngineGone,
+    /// A worker thread has finished a task; or there was nothing.
+    Woken,
+    /// The alarm is due.
+    Alarm,
 }
 
-/// The clock of one run.
+/// The main thread of one guardian.
 pub(super) struct Clock {
     socket: OwnedFd,
-    bell: PipeReader,
-    ledger: Arc<Ledger>,
+    /// The worker threads write to it.
+    wake: PipeReader,
+    targets: Arc<TargetStates>,
     write_out: Arc<WriteOut>,
     deadline: Duration,
     expedite: Expedite,
-    /// From the order to freeze until all is thawed.
+    /// Held from the order to freeze until all is thawed.
     expedited: Option<Expedited>,
-    phase: Phase,
+    phase: ClockPhase,
+    /// When the order to freeze came.
     ordered: Option<Instant>,
     /// When to wake up next, whatever happens.
     alarm: Option<Instant>,
+    /// Whether the engine can still send orders.
     listening: bool,
     buffer: Box<[u8; MAX_REPLY]>,
 }
@@ -61,19 +75,21 @@ pub(super) struct Clock {
 impl Clock {
     pub(super) fn new(
         socket: OwnedFd,
-        bell: PipeReader,
-        (ledger, write_out): (Arc<Ledger>, Arc<WriteOut>),
-        (deadline, expedite): (Duration, Expedite),
+        wake: PipeReader,
+        targets: Arc<TargetStates>,
+        write_out: Arc<WriteOut>,
+        deadline: Duration,
+        expedite: Expedite,
     ) -> Self {
         Self {
             socket,
-            bell,
-            ledger,
+            wake,
+            targets,
             write_out,
             deadline,
             expedite,
             expedited: None,
-            phase: Phase::Idle,
+            phase: ClockPhase::Idle,
             ordered: None,
             alarm: None,
             listening: true,
@@ -81,13 +97,13 @@ impl Clock {
         }
     }
 
-    /// Says that everything is in place.
-    pub(super) fn report_ready(&mut self, measures: impl Iterator<Item = Entry>) {
-        let head = head(Word::Ready, 0, 0, 0, Duration::ZERO);
+    /// Reports that everything is in place.
+    pub(super) fn report_ready(&mut self, measures: impl Iterator<Item = CallResult>) {
+        let head = head(ReplyKind::Ready, 0, 0, 0, Duration::ZERO);
         deliver(&self.socket, head.encode(measures, &mut self.buffer));
     }
 
-    /// Runs until nothing is frozen any more, or nothing more can be done about it.
+    /// Runs until nothing is frozen any more, or nothing more can be done about that.
     pub(super) fn run(&mut self) {
         loop {
             let event = self.wait();
@@ -97,42 +113,42 @@ impl Clock {
         }
     }
 
-    fn wait(&mut self) -> Event {
+    fn wait(&mut self) -> ClockEvent {
         let left = self
             .alarm
             .map(|alarm| alarm.saturating_duration_since(Instant::now()));
         if left.is_some_and(|left| left.is_zero()) {
-            return Event::Time;
+            return ClockEvent::Alarm;
         }
         let timeout = left.map_or(PollTimeout::NONE, |left| {
-            // Rounded up: waking too early would only mean to wait again.
+            // Rounded up: it would only wait again if it woke too early.
             PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX)
         });
-        let bell = PollFd::new(self.bell.as_fd(), PollFlags::POLLIN);
-        let heard = if self.listening {
+        let wake = PollFd::new(self.wake.as_fd(), PollFlags::POLLIN);
+        let readable = if self.listening {
             let socket = PollFd::new(self.socket.as_fd(), PollFlags::POLLIN);
-            let mut both = [bell, socket];
+            let mut both = [wake, socket];
             let result = poll(&mut both, timeout);
             result.map(|_| both.map(|fd| fd.any().unwrap_or(true)))
         } else {
-            let mut one = [bell];
+            let mut one = [wake];
             let result = poll(&mut one, timeout);
             result.map(|_| [one.iter().all(|fd| fd.any().unwrap_or(true)), false])
         };
-        match heard {
+        match readable {
             Ok([true, _]) => {
-                // One byte a ring; more of them only make for more looks.
-                let _ = self.bell.read(&mut [0]);
-                Event::Rung
+                // One byte for each task that was finished. Bytes that remain only wake it again.
+                let _ = self.wake.read(&mut [0]);
+                ClockEvent::Woken
             }
-            Ok([_, true]) => self.listen(),
-            Ok(_) | Err(Errno::EINTR) => Event::Rung,
-            // Without its ears it cannot do its work: as if the engine were gone.
-            Err(_) => Event::Gone,
+            Ok([_, true]) => self.receive(),
+            Ok(_) | Err(Errno::EINTR) => ClockEvent::Woken,
+            // Without orders it cannot do its work: as if the engine were gone.
+            Err(_) => ClockEvent::EngineGone,
         }
     }
 
-    fn listen(&self) -> Event {
+    fn receive(&self) -> ClockEvent {
         let mut message = [0; 8];
         let received = recv(
             self.socket.as_raw_fd(),
@@ -140,56 +156,64 @@ impl Clock {
             MsgFlags::MSG_DONTWAIT,
         );
         match received {
-            Err(Errno::EAGAIN | Errno::EINTR) => Event::Rung,
+            Err(Errno::EAGAIN | Errno::EINTR) => ClockEvent::Woken,
             Ok(len) => match message.get(..len).and_then(Order::decode) {
-                Some(order) => Event::Order(order),
-                None => Event::Gone,
+                Some(order) => ClockEvent::Order(order),
+                None => ClockEvent::EngineGone,
             },
-            Err(_) => Event::Gone,
+            Err(_) => ClockEvent::EngineGone,
         }
     }
 
-    /// Takes one step; true when all is over.
-    fn step(&mut self, event: &Event) -> bool {
-        if matches!(event, Event::Gone) {
+    /// Takes one step; returns true when all is over.
+    fn step(&mut self, event: &ClockEvent) -> bool {
+        if matches!(event, ClockEvent::EngineGone) {
             self.listening = false;
         }
         match (self.phase, event) {
-            (Phase::Idle, Event::Order(Order::WriteOut)) => self.write_out.order(),
-            (Phase::Idle, Event::Rung) => self.look_at_writer(),
-            (Phase::Idle, Event::Order(Order::Freeze)) => {
+            (ClockPhase::Idle, ClockEvent::Order(Order::WriteOut)) => self.write_out.order(),
+            (ClockPhase::Idle, ClockEvent::Woken) => self.check_write_out(),
+            (ClockPhase::Idle, ClockEvent::Order(Order::Freeze)) => {
                 let now = Instant::now();
                 self.ordered = Some(now);
                 self.alarm = Some(now + self.deadline);
-                self.phase = Phase::Freezing;
+                self.phase = ClockPhase::Freezing;
                 self.expedited = self.expedite.begin();
-                self.ledger.order_freeze();
+                self.targets.order_freeze();
             }
-            (Phase::Idle | Phase::Freezing | Phase::Frozen, Event::Gone) => {
-                self.thaw(Reason::Orphaned);
+            (
+                ClockPhase::Idle | ClockPhase::Freezing | ClockPhase::Frozen,
+                ClockEvent::EngineGone,
+            ) => {
+                self.thaw(ThawReason::Orphaned);
             }
-            (Phase::Idle | Phase::Freezing | Phase::Frozen, Event::Order(Order::Thaw)) => {
-                self.thaw(Reason::Asked);
+            (
+                ClockPhase::Idle | ClockPhase::Freezing | ClockPhase::Frozen,
+                ClockEvent::Order(Order::Thaw),
+            ) => {
+                self.thaw(ThawReason::Asked);
             }
-            (Phase::Freezing | Phase::Frozen, Event::Time) => self.thaw(Reason::Expired),
-            (Phase::Freezing, Event::Rung) => self.look_at_freezer(),
-            (Phase::Thawing(_), Event::Time) => self.report_end(),
+            (ClockPhase::Freezing | ClockPhase::Frozen, ClockEvent::Alarm) => {
+                self.thaw(ThawReason::Expired)
+            }
+            (ClockPhase::Freezing, ClockEvent::Woken) => self.check_freeze(),
+            (ClockPhase::Thawing(_), ClockEvent::Alarm) => self.report_end(),
             _ => {}
         }
-        if !matches!(self.phase, Phase::Thawing(_) | Phase::Lingering) {
+        if !matches!(self.phase, ClockPhase::Thawing(_) | ClockPhase::Lingering) {
             return false;
         }
-        let over = self.ledger.unsettled().0 == 0;
+        let over = self.targets.unsettled().0 == 0;
         if over {
             self.report_end();
         }
         over
     }
 
-    fn look_at_writer(&mut self) {
-        if let Some(outcome) = self.write_out.take() {
-            let (index, errno) = outcome.err().map_or((0, 0), |(i, errno)| (i, errno as i32));
-            let head = head(Word::WrittenOut, index, errno, 0, Duration::ZERO);
+    fn check_write_out(&mut self) {
+        if let Some(written) = self.write_out.take() {
+            let (index, errno) = written.err().map_or((0, 0), |(i, errno)| (i, errno as i32));
+            let head = head(ReplyKind::WrittenOut, index, errno, 0, Duration::ZERO);
             deliver(
                 &self.socket,
                 head.encode(std::iter::empty(), &mut self.buffer),
@@ -197,42 +221,42 @@ impl Clock {
         }
     }
 
-    fn look_at_freezer(&mut self) {
-        if let Some((index, errno)) = self.ledger.refused() {
-            self.thaw(Reason::Refused { index, errno });
-        } else if self.ledger.all_frozen() {
-            self.phase = Phase::Frozen;
-            let head = head(Word::Frozen, 0, 0, 0, self.since_order());
-            let entries = self.ledger.freeze_entries();
+    fn check_freeze(&mut self) {
+        if let Some((index, errno)) = self.targets.refused() {
+            self.thaw(ThawReason::Refused { index, errno });
+        } else if self.targets.all_frozen() {
+            self.phase = ClockPhase::Frozen;
+            let head = head(ReplyKind::Frozen, 0, 0, 0, self.since_order());
+            let entries = self.targets.freeze_results();
             deliver(&self.socket, head.encode(entries, &mut self.buffer));
         }
     }
 
-    fn thaw(&mut self, reason: Reason) {
-        self.ledger.order_thaw();
-        self.phase = Phase::Thawing(reason);
+    fn thaw(&mut self, reason: ThawReason) {
+        self.targets.order_thaw();
+        self.phase = ClockPhase::Thawing(reason);
         self.alarm = Some(Instant::now() + THAW_GRACE);
     }
 
-    /// Tells the engine how it ended, once.
+    /// Reports to the engine how the freeze ended, once.
     fn report_end(&mut self) {
-        let Phase::Thawing(reason) = self.phase else {
+        let ClockPhase::Thawing(reason) = self.phase else {
             return;
         };
-        self.phase = Phase::Lingering;
+        self.phase = ClockPhase::Lingering;
         self.alarm = None;
-        let (left, stuck) = self.ledger.unsettled();
-        let (word, index, errno) = match reason {
-            Reason::Asked => (Word::Thawed, stuck, 0),
-            Reason::Expired => (Word::Expired, stuck, 0),
-            Reason::Refused { index, errno } => (Word::Failed, index, errno),
-            Reason::Orphaned => {
+        let (left, stuck) = self.targets.unsettled();
+        let (kind, index, errno) = match reason {
+            ThawReason::Asked => (ReplyKind::Thawed, stuck, 0),
+            ThawReason::Expired => (ReplyKind::Expired, stuck, 0),
+            ThawReason::Refused { index, errno } => (ReplyKind::Failed, index, errno),
+            ThawReason::Orphaned => {
                 self.expedited = None;
                 return;
             }
         };
-        let head = head(word, index, errno, left, self.since_order());
-        let entries = self.ledger.thaw_entries();
+        let head = head(kind, index, errno, left, self.since_order());
+        let entries = self.targets.thaw_results();
         deliver(&self.socket, head.encode(entries, &mut self.buffer));
         self.expedited = None;
     }
@@ -244,18 +268,18 @@ impl Clock {
 }
 
 impl Drop for Clock {
-    /// Whatever ended the clock, a panic among them: nothing stays frozen.
+    /// Whatever ended this thread, a panic included, nothing stays frozen.
     fn drop(&mut self) {
-        self.ledger.order_thaw();
-        while self.ledger.unsettled().0 > 0 {
+        self.targets.order_thaw();
+        while self.targets.unsettled().0 > 0 {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
 }
 
-fn head(word: Word, index: usize, errno: i32, left: u32, since_order: Duration) -> Head {
-    Head {
-        word,
+fn head(kind: ReplyKind, index: usize, errno: i32, left: u32, since_order: Duration) -> ReplyHead {
+    ReplyHead {
+        kind,
         index,
         errno,
         left,
@@ -263,7 +287,7 @@ fn head(word: Word, index: usize, errno: i32, left: u32, since_order: Duration) 
     }
 }
 
-/// An engine that does not listen is dead or hung: both are dealt with elsewhere.
+/// An engine that does not read is dead, which closes the socket, or hung, which the deadline ends.
 fn deliver(socket: &OwnedFd, message: &[u8]) {
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
     let _ = send(socket.as_raw_fd(), message, flags);

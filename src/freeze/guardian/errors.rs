@@ -1,4 +1,4 @@
-//! How a freeze that went wrong is told: what happened, what was left alone, what to do next.
+//! The errors of a freeze that failed: what happened, what was left alone, what to do next.
 
 use crate::error::{Error, ErrorKind};
 use crate::freeze::target::FreezeTarget;
@@ -61,8 +61,8 @@ pub(super) fn expired(deadline: Duration, stuck: Option<String>) -> Error {
     Error::new(ErrorKind::Inconsistent, message).with_hint(hint)
 }
 
-/// The guardian was asked to thaw and has not come to the end of it.
-pub(super) fn still_at_it(count: u32, name: &str, guardian: u32) -> Error {
+/// The guardian was asked to thaw and has not thawed everything yet.
+pub(super) fn not_done(count: u32, name: &str, guardian: u32) -> Error {
     let message = format!(
         "{count} filesystems are not thawed yet, {name} among them; the guardian (process \
          {guardian}) goes on"
@@ -71,13 +71,13 @@ pub(super) fn still_at_it(count: u32, name: &str, guardian: u32) -> Error {
         .with_hint("if it lasts, its device does not answer: look at the kernel log")
 }
 
-/// Our freeze was undone by a stranger.
+/// Somebody else thawed what we had frozen.
 pub(super) fn thawed_by_another(name: &str) -> Error {
     let message = format!("{name} was thawed by someone else; the snapshot must be thrown away");
     Error::new(ErrorKind::Inconsistent, message)
 }
 
-/// `FITHAW` failed, again and again.
+/// `FITHAW` failed at each try.
 pub(super) fn not_thawed(name: &str, errno: Errno) -> Error {
     Error::new(
         ErrorKind::Failed,
@@ -87,9 +87,9 @@ pub(super) fn not_thawed(name: &str, errno: Errno) -> Error {
     .with_hint("stillpoint thaw tries it again")
 }
 
-/// The guardian was lost, and the engine has thawed; `ended` when none of its calls is stuck.
-pub(super) fn killed(ended: bool) -> Error {
-    if ended {
+/// The guardian was lost, and the engine has thawed. `exited`: none of its calls is stuck.
+pub(super) fn killed(exited: bool) -> Error {
+    if exited {
         let message = format!("{KILLED}; they are thawed, and the snapshot must be thrown away");
         return Error::new(ErrorKind::Inconsistent, message);
     }

@@ -6,9 +6,14 @@ mod client;
 mod clock;
 mod errors;
 mod handover;
+mod leftovers;
+mod options;
 mod process;
-pub(super) mod wire;
+mod times;
+mod wire;
 mod write_out;
 
-pub use client::{FreezeTimes, Guardian, GuardianOptions, ThawTimes, Watch};
+pub use client::Guardian;
+pub use options::GuardianOptions;
 pub use process::guardian_main;
+pub use times::{FreezeTimes, ThawTimes, Watch};

@@ -1,5 +1,5 @@
-//! The guardian process itself: `stillpoint __guardian`, with a socket as its standard input. It
-//! never runs for a user, and it never writes, logs or opens anything while something is frozen.
+//! The main function of the guardian: `stillpoint __guardian`, with a socket as its standard input.
+//! Only the engine starts it. It never writes, logs or opens anything while something is frozen.
 
 use super::clock::Clock;
 use super::wire::{Hello, MAX_HELLO};
@@ -7,7 +7,8 @@ use super::write_out::WriteOut;
 use crate::freeze::expedite::Expedite;
 use crate::freeze::isolation::Isolation;
 use crate::freeze::record::Journal;
-use crate::freeze::target_states::{FREEZERS, Ledger, State, THAWERS};
+use crate::freeze::state::TargetState;
+use crate::freeze::target_states::{FREEZERS, THAWERS, TargetStates};
 use crate::helper;
 use crate::sys::process::receive_with_fds;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -24,14 +25,14 @@ const HELLO_WITHIN: Duration = Duration::from_secs(30);
 /// Stack of a worker, in bytes: all of it is locked.
 const WORKER_STACK: usize = 128 << 10;
 
-/// Runs as the guardian, to the end. Exit code 0: nothing is frozen; 1: something may be, and the
-/// record tells what; 2: nobody asked for a guardian.
+/// Runs as the guardian until it exits. Exit code 0: nothing is frozen; 1: something may be, and
+/// the record says what; 2: nobody has started it as a guardian.
 pub fn guardian_main() -> ExitCode {
     let Some(socket) = helper::begin() else {
         return ExitCode::from(2);
     };
     let mut isolation = Isolation::begin();
-    let Some((hello, fds)) = receive_orders(&socket) else {
+    let Some((hello, fds)) = receive_setup(&socket) else {
         return ExitCode::from(2);
     };
     let record = PathBuf::from(std::ffi::OsString::from_vec(hello.record.clone()));
@@ -39,7 +40,7 @@ pub fn guardian_main() -> ExitCode {
     let expedited = expedite.begin();
     isolation.join_group();
     drop(expedited);
-    let Some((mut clock, ledger)) = prepare(socket, &hello, fds, expedite.clone()) else {
+    let Some((mut clock, targets)) = prepare(socket, &hello, fds, expedite.clone()) else {
         isolation.leave_groups();
         return ExitCode::from(2);
     };
@@ -47,19 +48,19 @@ pub fn guardian_main() -> ExitCode {
     clock.report_ready(isolation.entries());
     clock.run();
     drop(clock);
-    let lost = ledger.lost_any();
+    let lost = targets.lost_any();
     if !lost {
-        // The engine removes it too; whoever comes second finds nothing.
+        // The engine removes it too; the second of the two finds nothing.
         let _ = std::fs::remove_file(record);
     }
-    // The engine waits for this end.
+    // The engine waits for the exit.
     let _expedited = expedite.begin();
     isolation.leave_groups();
     ExitCode::from(u8::from(lost))
 }
 
-/// Everything that the engine hands over: the greeting, then its descriptors, the journal's first.
-fn receive_orders(socket: &OwnedFd) -> Option<(Hello, Vec<OwnedFd>)> {
+/// Everything that the engine hands over: the setup, then descriptors, that of the journal first.
+fn receive_setup(socket: &OwnedFd) -> Option<(Hello, Vec<OwnedFd>)> {
     let mut buffer = vec![0; MAX_HELLO];
     let (len, mut fds) = receive(socket, &mut buffer)?;
     let hello = Hello::decode(buffer.get(..len)?)?;
@@ -83,30 +84,36 @@ fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> Option<(usize, Vec<OwnedFd>)>
     receive_with_fds(socket, buffer).ok()
 }
 
-/// Makes everything that will be needed, threads among it.
+/// Makes everything that will be needed, threads included.
 fn prepare(
     socket: OwnedFd,
     hello: &Hello,
     mut fds: Vec<OwnedFd>,
     expedite: Expedite,
-) -> Option<(Clock, Arc<Ledger>)> {
+) -> Option<(Clock, Arc<TargetStates>)> {
     let journal = Journal::new(File::from(fds.remove(0)));
-    let (bell, ring) = std::io::pipe().ok()?;
-    let plan = hello.waves.iter().map(|&wave| (wave, State::Planned));
+    let (wake, waker) = std::io::pipe().ok()?;
+    let plan = hello.waves.iter().map(|&wave| (wave, TargetState::Planned));
     let fds = Arc::new(fds);
-    let write_out = Arc::new(WriteOut::new(Arc::clone(&fds), ring.try_clone().ok()?));
-    let ledger = Arc::new(Ledger::new(fds, plan, Some(journal), ring));
+    let write_out = Arc::new(WriteOut::new(Arc::clone(&fds), waker.try_clone().ok()?));
+    let targets = Arc::new(TargetStates::new(fds, plan, Some(journal), waker));
     spawn(&write_out, "writer", WriteOut::run)?;
-    let targets = hello.waves.len();
-    for _ in 0..targets.clamp(1, FREEZERS) {
-        spawn(&ledger, "freezer", Ledger::run_freezer)?;
+    let count = hello.waves.len();
+    for _ in 0..count.clamp(1, FREEZERS) {
+        spawn(&targets, "freezer", TargetStates::run_freezer)?;
     }
-    for _ in 0..targets.min(THAWERS) {
-        spawn(&ledger, "thawer", Ledger::run_thawer)?;
+    for _ in 0..count.min(THAWERS) {
+        spawn(&targets, "thawer", TargetStates::run_thawer)?;
     }
-    let works = (Arc::clone(&ledger), write_out);
-    let clock = Clock::new(socket, bell, works, (hello.deadline, expedite));
-    Some((clock, ledger))
+    let clock = Clock::new(
+        socket,
+        wake,
+        Arc::clone(&targets),
+        write_out,
+        hello.deadline,
+        expedite,
+    );
+    Some((clock, targets))
 }
 
 fn spawn<T>(work: &Arc<T>, name: &str, life: fn(&T)) -> Option<()>

@@ -1,7 +1,8 @@
-//! What the engine and its guardian say to each other, one datagram each. Once something is
-//! frozen, neither side may allocate: both encode into and decode from memory they hold already.
+//! The messages that engine and guardian send each other, one datagram each. Once something is
+//! frozen, neither side may allocate: both encode into and decode from memory that they hold.
 
 use crate::freeze::MAX_TARGETS;
+use crate::freeze::target_states::CallResult;
 use std::time::Duration;
 
 /// Bytes of one target's result.
@@ -9,7 +10,7 @@ const ENTRY_LEN: usize = 8;
 /// Bytes before the entries of a reply.
 const HEAD_LEN: usize = 32;
 /// No reply is longer.
-pub(in crate::freeze) const MAX_REPLY: usize = HEAD_LEN + MAX_TARGETS * ENTRY_LEN;
+pub(super) const MAX_REPLY: usize = HEAD_LEN + MAX_TARGETS * ENTRY_LEN;
 /// Bytes of the greeting before the waves and the record's path.
 const HELLO_LEN: usize = 24;
 /// Bytes of one wave.
@@ -17,20 +18,20 @@ const WAVE_LEN: usize = 2;
 /// The greeting's longest path, `PATH_MAX`.
 const MAX_PATH: usize = 4096;
 /// No greeting is longer.
-pub(in crate::freeze) const MAX_HELLO: usize = HELLO_LEN + MAX_TARGETS * WAVE_LEN + MAX_PATH;
+pub(super) const MAX_HELLO: usize = HELLO_LEN + MAX_TARGETS * WAVE_LEN + MAX_PATH;
 
 const MAGIC: &[u8; 8] = b"stillgd1";
 
-/// What the engine says when everything has been handed over.
+/// What the engine asks for once everything has been handed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::freeze) enum Order {
+pub(super) enum Order {
     WriteOut,
     Freeze,
     Thaw,
 }
 
 impl Order {
-    pub(in crate::freeze) fn encode(self) -> [u8; 1] {
+    pub(super) fn encode(self) -> [u8; 1] {
         match self {
             Self::WriteOut => *b"W",
             Self::Freeze => *b"F",
@@ -38,7 +39,7 @@ impl Order {
         }
     }
 
-    pub(in crate::freeze) fn decode(bytes: &[u8]) -> Option<Self> {
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         match bytes {
             b"W" => Some(Self::WriteOut),
             b"F" => Some(Self::Freeze),
@@ -51,16 +52,16 @@ impl Order {
 /// The engine's greeting. The targets' descriptors follow, in freeze order; the journal's
 /// comes before them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::freeze) struct Hello {
-    pub(in crate::freeze) deadline: Duration,
+pub(super) struct Hello {
+    pub(super) deadline: Duration,
     /// Each target's wave.
-    pub(in crate::freeze) waves: Vec<u16>,
+    pub(super) waves: Vec<u16>,
     /// The record to remove when nothing is frozen any more.
-    pub(in crate::freeze) record: Vec<u8>,
+    pub(super) record: Vec<u8>,
 }
 
 impl Hello {
-    pub(in crate::freeze) fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(MAX_HELLO);
         out.extend_from_slice(MAGIC);
         let micros = u64::try_from(self.deadline.as_micros()).unwrap_or(u64::MAX);
@@ -74,7 +75,7 @@ impl Hello {
         out
     }
 
-    pub(in crate::freeze) fn decode(bytes: &[u8]) -> Option<Self> {
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let rest = bytes.strip_prefix(MAGIC.as_slice())?;
         let (micros, rest) = take_u64(rest)?;
         let (targets, rest) = take_u64(rest)?;
@@ -101,9 +102,9 @@ fn take_u64(bytes: &[u8]) -> Option<(u64, &[u8])> {
     Some((u64::from_le_bytes(*word), rest))
 }
 
-/// What the guardian answers.
+/// What the guardian replies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::freeze) enum Word {
+pub(super) enum ReplyKind {
     /// It may be asked to freeze. Entries: what it could not arrange for itself.
     Ready,
     /// All targets are written out, or one could not be.
@@ -112,13 +113,13 @@ pub(in crate::freeze) enum Word {
     Frozen,
     /// One target could not be frozen; the others are thawed again.
     Failed,
-    /// Thawed as asked. Entries: what each took, and what it said.
+    /// Thawed as asked. Entries: what each took, and its error.
     Thawed,
     /// The deadline passed; thawed.
     Expired,
 }
 
-impl Word {
+impl ReplyKind {
     const ALL: [(Self, u32); 6] = [
         (Self::Ready, 1),
         (Self::Frozen, 2),
@@ -129,41 +130,32 @@ impl Word {
     ];
 }
 
-/// One target's result.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::freeze) struct Entry {
-    /// How long the call took, in microseconds.
-    pub(in crate::freeze) micros: u32,
-    /// Its error, or 0.
-    pub(in crate::freeze) errno: i32,
-}
-
 /// The fixed part of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::freeze) struct Head {
-    pub(in crate::freeze) word: Word,
+pub(super) struct ReplyHead {
+    pub(super) kind: ReplyKind,
     /// `Failed`, `WrittenOut`: which target; `Expired`: which one is still stuck, if
-    /// [`Head::left`] is not 0.
-    pub(in crate::freeze) index: usize,
+    /// [`ReplyHead::left`] is not 0.
+    pub(super) index: usize,
     /// `Failed`, `WrittenOut`: why, or 0.
-    pub(in crate::freeze) errno: i32,
+    pub(super) errno: i32,
     /// How many targets are not thawed yet; the guardian stays with them.
-    pub(in crate::freeze) left: u32,
+    pub(super) left: u32,
     /// From the order to freeze to this reply.
-    pub(in crate::freeze) since_order: Duration,
+    pub(super) since_order: Duration,
 }
 
-impl Head {
+impl ReplyHead {
     /// Writes the reply into `out`; `entries` beyond what fits are dropped.
-    pub(in crate::freeze) fn encode<'a>(
+    pub(super) fn encode<'a>(
         &self,
-        entries: impl Iterator<Item = Entry>,
+        entries: impl Iterator<Item = CallResult>,
         out: &'a mut [u8; MAX_REPLY],
     ) -> &'a [u8] {
-        let word = Word::ALL.iter().find(|(word, _)| *word == self.word);
+        let kind = ReplyKind::ALL.iter().find(|(kind, _)| *kind == self.kind);
         let mut head = [0; HEAD_LEN];
         let micros = u64::try_from(self.since_order.as_micros()).unwrap_or(u64::MAX);
-        head[..4].copy_from_slice(&word.map_or(0, |(_, code)| *code).to_le_bytes());
+        head[..4].copy_from_slice(&kind.map_or(0, |(_, code)| *code).to_le_bytes());
         head[4..8].copy_from_slice(&u32::try_from(self.index).unwrap_or(u32::MAX).to_le_bytes());
         head[8..12].copy_from_slice(&self.errno.to_le_bytes());
         head[12..16].copy_from_slice(&self.left.to_le_bytes());
@@ -182,7 +174,7 @@ impl Head {
     }
 
     /// Reads a reply; `None` when it is not one.
-    pub(in crate::freeze) fn decode(bytes: &[u8]) -> Option<(Self, impl Iterator<Item = Entry>)> {
+    pub(super) fn decode(bytes: &[u8]) -> Option<(Self, impl Iterator<Item = CallResult>)> {
         let (code, rest) = take_u32(bytes)?;
         let (index, rest) = take_u32(rest)?;
         let (errno, rest) = take_u32(rest)?;
@@ -193,7 +185,7 @@ impl Head {
             return None;
         }
         let head = Self {
-            word: Word::ALL.iter().find(|(_, known)| *known == code)?.0,
+            kind: ReplyKind::ALL.iter().find(|(_, known)| *known == code)?.0,
             index: index as usize,
             errno: errno.cast_signed(),
             left,
@@ -202,7 +194,7 @@ impl Head {
         let entries = rest.chunks_exact(ENTRY_LEN).filter_map(|slot| {
             let (micros, rest) = take_u32(slot)?;
             let (errno, _) = take_u32(rest)?;
-            Some(Entry {
+            Some(CallResult {
                 micros,
                 errno: errno.cast_signed(),
             })
@@ -223,25 +215,28 @@ mod tests {
 
     #[test]
     fn a_reply_comes_back_as_it_was_sent() {
-        let head = Head {
-            word: Word::Failed,
+        let head = ReplyHead {
+            kind: ReplyKind::Failed,
             index: 3,
             errno: -7,
             left: 2,
             since_order: Duration::from_micros(1_234_567),
         };
-        let entries = (0..MAX_TARGETS).map(|i| Entry {
+        let entries = (0..MAX_TARGETS).map(|i| CallResult {
             micros: i as u32,
             errno: -(i as i32),
         });
         let mut buffer = [0; MAX_REPLY];
         let sent = head.encode(entries.clone(), &mut buffer).to_vec();
         assert_eq!(sent.len(), MAX_REPLY);
-        let (back, got) = Head::decode(&sent).unwrap();
+        let (back, got) = ReplyHead::decode(&sent).unwrap();
         assert_eq!(back, head);
         assert!(got.eq(entries));
         for cut in 0..HEAD_LEN + 9 {
-            assert!(Head::decode(&sent[..cut]).is_none(), "{cut} bytes decoded");
+            assert!(
+                ReplyHead::decode(&sent[..cut]).is_none(),
+                "{cut} bytes decoded"
+            );
         }
     }
 
@@ -278,9 +273,9 @@ mod tests {
                 waves: vec![1, 2, 3],
                 record: b"/run/x".to_vec(),
             };
-            let entry = Entry { micros: 1, errno: -2 };
-            let head = Head {
-                word: Word::Ready,
+            let entry = CallResult { micros: 1, errno: -2 };
+            let head = ReplyHead {
+                kind: ReplyKind::Ready,
                 index: 3,
                 errno: -7,
                 left: 2,
@@ -296,7 +291,7 @@ mod tests {
                 if let Some(back) = Hello::decode(&sent) {
                     prop_assert_eq!(back.encode(), &sent[..]);
                 }
-                if let Some((back, entries)) = Head::decode(&sent) {
+                if let Some((back, entries)) = ReplyHead::decode(&sent) {
                     let mut buffer = [0; MAX_REPLY];
                     prop_assert_eq!(back.encode(entries, &mut buffer), &sent[..]);
                 }

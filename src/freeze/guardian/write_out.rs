@@ -1,5 +1,5 @@
-//! Writing filesystems out before they are frozen, in a thread of the guardian's process: a device
-//! that never answers would keep the engine's own process from its end. It never runs while
+//! Writes filesystems out before they are frozen, in a thread of the guardian: a call for a device
+//! that never answers would keep the engine's own process from exiting. It never runs while
 //! something is frozen.
 
 use nix::errno::Errno;
@@ -7,73 +7,73 @@ use std::io::{PipeWriter, Write};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-/// What came of it: the target that could not be written out, and why.
-type Outcome = Result<(), (usize, Errno)>;
+/// The target that could not be written out, and why.
+type Written = Result<(), (usize, Errno)>;
 
 #[derive(Clone, Copy)]
-enum Progress {
+enum WriteOutProgress {
     Idle,
     Ordered,
-    Done(Outcome),
+    Done(Written),
 }
 
 /// The targets of one run, to be written out as often as it is ordered.
 pub(super) struct WriteOut {
     fds: Arc<Vec<OwnedFd>>,
-    progress: Mutex<Progress>,
-    bell: Condvar,
-    /// Rung when it is done.
-    ring: PipeWriter,
+    progress: Mutex<WriteOutProgress>,
+    ordered: Condvar,
+    /// A byte is written when it is done.
+    wake: PipeWriter,
 }
 
 impl WriteOut {
     /// All targets in freeze order.
-    pub(super) fn new(fds: Arc<Vec<OwnedFd>>, ring: PipeWriter) -> Self {
+    pub(super) fn new(fds: Arc<Vec<OwnedFd>>, wake: PipeWriter) -> Self {
         Self {
             fds,
-            progress: Mutex::new(Progress::Idle),
-            bell: Condvar::new(),
-            ring,
+            progress: Mutex::new(WriteOutProgress::Idle),
+            ordered: Condvar::new(),
+            wake,
         }
     }
 
-    fn progress(&self) -> MutexGuard<'_, Progress> {
+    fn progress(&self) -> MutexGuard<'_, WriteOutProgress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets the thread begin, unless it is at work.
+    /// Has the thread write all targets out, unless it does so already.
     pub(super) fn order(&self) {
-        *self.progress() = Progress::Ordered;
-        self.bell.notify_all();
+        *self.progress() = WriteOutProgress::Ordered;
+        self.ordered.notify_all();
     }
 
-    /// What came of the order; once, and only when it is done.
-    pub(super) fn take(&self) -> Option<Outcome> {
+    /// How the order went: `None` before it is done, and when this has been asked before.
+    pub(super) fn take(&self) -> Option<Written> {
         let mut progress = self.progress();
-        let Progress::Done(outcome) = *progress else {
+        let WriteOutProgress::Done(written) = *progress else {
             return None;
         };
-        *progress = Progress::Idle;
-        Some(outcome)
+        *progress = WriteOutProgress::Idle;
+        Some(written)
     }
 
-    /// The life of the thread.
+    /// What the thread does, for good.
     pub(super) fn run(&self) {
         loop {
             self.await_order();
             let sync = |(index, fd)| nix::unistd::syncfs(fd).map_err(|errno| (index, errno));
-            let outcome = self.fds.iter().enumerate().try_for_each(sync);
-            *self.progress() = Progress::Done(outcome);
-            // Nobody listening means that nobody waits.
-            let _ = (&self.ring).write(&[1]);
+            let written = self.fds.iter().enumerate().try_for_each(sync);
+            *self.progress() = WriteOutProgress::Done(written);
+            // When nobody reads the pipe, nobody waits.
+            let _ = (&self.wake).write(&[1]);
         }
     }
 
     fn await_order(&self) {
         let mut progress = self.progress();
-        while !matches!(*progress, Progress::Ordered) {
+        while !matches!(*progress, WriteOutProgress::Ordered) {
             progress = self
-                .bell
+                .ordered
                 .wait(progress)
                 .unwrap_or_else(PoisonError::into_inner);
         }

@@ -1,7 +1,7 @@
-//! The note of what was in force before a disk's writers were slowed down, and how it is put back
-//! in force. Nothing that it does not name is touched.
+//! The note of the limits that were in force before a throttle, and how they are put back. No group
+//! that it does not name is touched.
 
-use super::is_gone;
+use super::groups::{cannot_limit, is_gone};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::helper::{FileLock, ProcessStamp, escape, list_notes, read_note, write_note};
 use crate::sys::io_limit::{IoGroups, WriteLimit};
@@ -19,12 +19,14 @@ pub(super) const THROTTLES: &str = "throttle-";
 const VERSION: u32 = 1;
 /// No note is longer, in bytes.
 const MAX_NOTE: u64 = 16 << 20;
-/// Says that the io controller was given to the groups by us, and in which boot.
+/// The file that says that we gave the groups the io controller, and in which boot.
 const CONTROLLER: &str = "io-controller";
-/// Others hold the lock for some writes only.
+/// A throttle lasts no longer, whatever becomes of the run.
+pub(super) const MAX_DURATION: Duration = Duration::from_secs(600);
+/// Others hold the lock during some writes only.
 const LOCK_WITHIN: Duration = Duration::from_secs(5);
 
-/// One limit: of a group, on a disk.
+/// The limits of one group on one disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct GroupLimit {
     /// Its name below the top, escaped as paths in records are.
@@ -41,7 +43,7 @@ impl GroupLimit {
     }
 }
 
-/// What one run has limited, or was about to.
+/// What one run has limited, or is about to limit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ThrottleNote {
     version: u32,
@@ -51,7 +53,7 @@ pub(super) struct ThrottleNote {
     held: Vec<GroupLimit>,
 }
 
-/// One run at a time changes what the groups are given.
+/// Only one run at a time changes limits or gives groups the controller.
 pub(super) fn take_turn(run_dir: &Path) -> Result<FileLock> {
     let path = run_dir.join("throttle.lock");
     FileLock::take(&path, LOCK_WITHIN, &|| Ok(()))?.ok_or_else(|| {
@@ -61,7 +63,7 @@ pub(super) fn take_turn(run_dir: &Path) -> Result<FileLock> {
 }
 
 impl ThrottleNote {
-    /// That this process limits these. `enabled`: it has given the groups the io controller.
+    /// A note that this process sets these limits.
     pub(super) fn new(groups: &IoGroups, held: &[GroupLimit]) -> Result<Self> {
         Ok(Self {
             version: VERSION,
@@ -72,7 +74,7 @@ impl ThrottleNote {
         })
     }
 
-    /// Puts it down under a name that nobody else uses, wholly or not at all.
+    /// Writes it to `path`, wholly or not at all.
     pub(super) fn write(&self, path: &Path) -> Result<()> {
         write_note(path, self)
     }
@@ -102,17 +104,17 @@ impl ThrottleNote {
     }
 }
 
-/// Gives the groups the io controller where they have it not, and notes that it was us.
+/// Gives the groups the io controller if they do not have it, and notes that we did.
 pub(super) fn give_controller(groups: &IoGroups, run_dir: &Path) -> Result<()> {
     let path = run_dir.join(CONTROLLER);
-    // Before: should this process be killed in between, it is taken back all the same.
+    // Noted first: if this process is killed in between, the controller is taken back all the same.
     let known = fs::read_to_string(&path).ok();
     let boot = boot_id()?;
     let noted = known.as_deref() == Some(&boot);
     if !noted {
         if groups
             .has_controller()
-            .map_err(super::cannot(groups.top()))?
+            .map_err(cannot_limit(groups.top()))?
         {
             return Ok(());
         }
@@ -122,23 +124,24 @@ pub(super) fn give_controller(groups: &IoGroups, run_dir: &Path) -> Result<()> {
     if given.is_err() && !noted {
         let _ = fs::remove_file(&path);
     }
-    given.map(drop).map_err(super::cannot(groups.top()))
+    given.map(drop).map_err(cannot_limit(groups.top()))
 }
 
-/// Takes it back where it was us, and nobody of ours needs it any more. Needs the lock.
+/// Takes the controller back if we gave it and no other run needs it any more. The caller holds
+/// the lock.
 fn take_controller(groups: &IoGroups, run_dir: &Path) -> Result<()> {
     let path = run_dir.join(CONTROLLER);
     if !path.exists() || !list_notes(run_dir, THROTTLES)?.is_empty() {
         return Ok(());
     }
     if fs::read_to_string(&path).ok() == boot_id().ok() {
-        // Refused where somebody has passed it on since: then it is his.
+        // The kernel refuses that if somebody has passed it on since: then it stays.
         let _ = groups.disable();
     }
     fs::remove_file(&path).io_context("remove", &path)
 }
 
-/// Puts in force again what the note at `path` says, and removes it. Nothing to do when it is gone.
+/// Puts the limits of the note at `path` back, and removes the note. Returns whether there was one.
 pub(super) fn undo(run_dir: &Path, path: &Path) -> Result<bool> {
     let _turn = take_turn(run_dir)?;
     let note = match ThrottleNote::read(path) {
@@ -150,7 +153,7 @@ pub(super) fn undo(run_dir: &Path, path: &Path) -> Result<bool> {
     if note.boot_id == boot_id()? {
         for held in &note.held {
             let put = groups.set(&held.group(), &held.disk, held.before);
-            // One that refuses keeps none of the others.
+            // A limit that cannot be put back keeps no other from it.
             if !put.as_ref().is_err_and(is_gone) && first.is_ok() {
                 first = put;
             }
