@@ -1,7 +1,7 @@
-//! What the guardian does so that nothing that hits its starter hits it too: a session, a control
-//! group and memory of its own. Each measure is a best effort that reports; none may stop it.
+//! Keeps what ends or stops the starter from ending or stopping the guardian, or the throttle
+//! watcher: a session, a control group and memory of its own. Each measure is a best effort whose
+//! error is reported; none may keep the process from its work.
 
-use super::target_states::CallResult;
 use crate::sys;
 use crate::sys::cgroup::OwnGroup;
 use nix::errno::Errno;
@@ -15,7 +15,7 @@ use std::io;
 /// The group that all guardians share.
 const GROUP: &str = "stillpoint-guardian";
 
-/// What a guardian wants to have, in the order of the entries of its `Ready`.
+/// What a guardian is to have, in the order of [`MeasureResults`].
 pub(super) const MEASURES: [&str; 5] = [
     "a session of its own",
     "deafness to signals",
@@ -24,10 +24,13 @@ pub(super) const MEASURES: [&str; 5] = [
     "locked memory",
 ];
 
+/// The error of each measure, 0 for none.
+pub(super) type MeasureResults = [i32; MEASURES.len()];
+
 /// The measures taken so far.
 #[derive(Debug, Default)]
 pub(super) struct Isolation {
-    results: [i32; MEASURES.len()],
+    results: MeasureResults,
     groups: OwnGroup,
 }
 
@@ -37,7 +40,7 @@ impl Isolation {
         let session = nix::unistd::setsid().map(drop).map_err(io::Error::from);
         let deaf = sys::process::ignore_signals(&deaf_to()).map_err(io::Error::from);
         let _ = sys::process::hear_signals();
-        // Its number of descriptors is bounded by the number of targets, not by a habit of 1024.
+        // It needs a descriptor for each target; the usual limit is 1024.
         if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
             let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
         }
@@ -65,10 +68,9 @@ impl Isolation {
         }
     }
 
-    /// How it went, in the order of [`MEASURES`].
-    pub(super) fn entries(&self) -> impl Iterator<Item = CallResult> {
-        let entry = |&errno| CallResult { micros: 0, errno };
-        self.results.iter().map(entry)
+    /// How the measures went.
+    pub(super) fn results(&self) -> &MeasureResults {
+        &self.results
     }
 
     /// Leaves the control groups and removes them, unless another guardian is in them.
@@ -77,10 +79,10 @@ impl Isolation {
     }
 }
 
-/// A control group, other than the top one, that a process is in as this one is, when they share
-/// those of all hierarchies: whatever ends or pauses that group hits both.
+/// A control group, other than the top one, that `pid` shares with this process, if they share the
+/// groups of all hierarchies: what kills or pauses that group hits both.
 pub(super) fn shared_group(pid: u32) -> Option<String> {
-    // A group's name need not be text.
+    // A group's name need not be UTF-8.
     let ours = fs::read("/proc/self/cgroup").ok()?;
     let theirs = fs::read(format!("/proc/{pid}/cgroup")).ok()?;
     if ours != theirs {
@@ -93,7 +95,7 @@ pub(super) fn shared_group(pid: u32) -> Option<String> {
     Some(String::from_utf8_lossy(path).into_owned())
 }
 
-/// All that can be ignored and would end or stop it.
+/// All signals that can be ignored and would end or stop the process.
 fn deaf_to() -> Vec<Signal> {
     let mortal = [
         Signal::SIGKILL,

@@ -5,6 +5,7 @@
 
 mod channel;
 mod lock;
+pub mod path_bytes;
 mod process;
 mod run_dir;
 mod stamp;

@@ -1,27 +1,28 @@
-//! A process of this program that must outlive the one that started it. It is nobody's child but
-//! init's, as there are runners that end a whole tree of processes, from parent to child. It is
-//! found and held by a descriptor, never by its number alone. Nothing is frozen or run here.
+//! A process of this program that must outlive the process that started it, its starter. It is a
+//! child of init, as some runners kill a whole tree of processes, from parent to child. It is held
+//! by a descriptor, never by its pid alone. Nothing is frozen or run here.
 
+use super::channel::{NoMessage, recv, send};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::sys::pidfd::PidFd;
 use crate::sys::process::{close_from, leave_starter, spawn_deaf};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::stat::{SFlag, fstat};
 use std::fs::OpenOptions;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// How long it may take to say who it is.
-const NAMED_WITHIN: Duration = Duration::from_secs(15);
+/// How long a helper may take to report its pid.
+const PID_WITHIN: Duration = Duration::from_secs(15);
 
-/// How a helper is started, and what lists of processes call it. No name has this program's in it:
-/// who ends all processes of that name shall not end both.
+/// How a helper is started, and its name in lists of processes. No name contains this program's: a
+/// command that kills all processes of that name must not kill both.
 #[derive(Clone, Copy, Debug)]
 pub struct Role {
     /// The hidden command.
@@ -30,7 +31,7 @@ pub struct Role {
     pub name: &'static str,
 }
 
-/// A helper, held.
+/// A running helper.
 #[derive(Debug)]
 pub struct Helper {
     pid: u32,
@@ -38,8 +39,11 @@ pub struct Helper {
 }
 
 impl Helper {
-    /// Starts `program` in this role, a socket as its standard input and with an empty environment;
-    /// gives it and our end of the socket. It ends when that is closed.
+    /// Starts `program` in this role, with a socket as its standard input and an empty environment.
+    /// Returns the helper and our end of the socket; the helper exits when that is closed.
+    ///
+    /// # Errors
+    /// `Failed`: it does not start, and why. Nothing has been done then.
     pub fn start(program: &Path, role: Role) -> Result<(Self, OwnedFd)> {
         let pair = socketpair(
             AddressFamily::Unix,
@@ -60,58 +64,64 @@ impl Helper {
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         let mut starter = spawn_deaf(&mut command).io_context("start", program)?;
-        // Ours of the other end: while it were open, its end would not be noticed.
+        // It holds a copy of the other end: as long as that is open, we would not notice that the
+        // helper has exited.
         drop(command);
-        // From its end on the helper is init's child.
+        // As soon as the starting process has exited, the helper is a child of init.
         starter.wait().io_context("wait for", program)?;
         let failed = |errno: Errno| {
             let message = format!("the process {} did not start; nothing was done", role.name);
             Error::new(ErrorKind::Failed, message).with_source(errno)
         };
-        let pid = hear_number(&ours).map_err(failed)?;
+        let pid: u32 = recv(&ours, PID_WITHIN).map_err(|why| {
+            failed(match why {
+                NoMessage::Waiting => Errno::ETIMEDOUT,
+                NoMessage::Gone => Errno::ESRCH,
+            })
+        })?;
         let held = PidFd::open(pid).map_err(failed)?;
-        // It alone has the other end: while that is open, the number is still its own, and what is
-        // held is the helper and not a later process.
+        // The helper alone has the other end: as long as that is open, the pid is its own, and the
+        // descriptor holds the helper and not a later process.
         if is_closed(&ours) {
             return Err(failed(Errno::ESRCH));
         }
         Ok((Self { pid, held }, ours))
     }
 
-    /// Its number, for messages.
+    /// Its pid.
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// Ends it, if it has not ended.
+    /// Kills it, if it has not exited.
     pub fn kill(&self) {
-        // Already ended is as good.
+        // It may have exited already.
         let _ = self.held.send(Signal::SIGKILL);
     }
 
-    /// Waits for its end, but no longer than that; answers whether it has ended. One of which a
-    /// thread is stuck in the kernel has not.
+    /// Waits for its exit for up to `within`; returns whether it has exited. A process with a
+    /// thread that is stuck in the kernel has not.
     pub fn has_ended(&self, within: Duration) -> bool {
         self.held.await_end(Some(within))
     }
 
-    /// Waits for its end.
+    /// Waits for its exit.
     pub fn await_end(&self) {
         self.held.await_end(None);
     }
 }
 
-/// What a helper does first of all: leaves its starter's session and tree, and says who it is.
-/// Gives the socket over which it is spoken to; `None` when nobody has started it as a helper. All
-/// signals are blocked, and none is pending (fork(2)): it has to say what they do, and to unblock
-/// them.
+/// What a helper does first: it leaves its starter's session and tree, and sends its pid. Returns
+/// the socket that connects it to its starter; `None` when nobody has started it as a helper. All
+/// signals are blocked, and none is pending (fork(2)): the helper has to set their actions and to
+/// unblock them.
 pub fn begin() -> Option<OwnedFd> {
     let stdin = std::io::stdin();
     let kind = SFlag::from_bits_truncate(fstat(&stdin).ok()?.st_mode) & SFlag::S_IFMT;
     if kind != SFlag::S_IFSOCK {
         return None;
     }
-    // What the starter's group is sent from here on is not for this process.
+    // From here on, a signal to the starter's group does not reach this process.
     nix::unistd::setsid().ok()?;
     leave_starter().ok()?;
     close_from(3).ok()?;
@@ -122,24 +132,8 @@ pub fn begin() -> Option<OwnedFd> {
     nix::unistd::dup2_stdout(&null).ok()?;
     nix::unistd::dup2_stderr(&null).ok()?;
     std::env::set_current_dir("/").ok()?;
-    let number = std::process::id().to_le_bytes();
-    send(socket.as_raw_fd(), &number, MsgFlags::MSG_NOSIGNAL).ok()?;
+    send(&socket, &std::process::id()).ok()?;
     Some(socket)
-}
-
-fn hear_number(socket: &OwnedFd) -> Result<u32, Errno> {
-    let within = PollTimeout::try_from(NAMED_WITHIN).unwrap_or(PollTimeout::MAX);
-    let mut ready = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
-    while let Err(errno) = poll(&mut ready, within) {
-        if errno != Errno::EINTR {
-            return Err(errno);
-        }
-    }
-    let mut number = [0; 4];
-    match recv(socket.as_raw_fd(), &mut number, MsgFlags::MSG_DONTWAIT)? {
-        4 => Ok(u32::from_le_bytes(number)),
-        _ => Err(Errno::ESRCH),
-    }
 }
 
 /// Whether the other end is closed.

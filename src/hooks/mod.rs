@@ -11,7 +11,6 @@
 mod execute;
 mod note;
 mod pair;
-mod path_bytes;
 mod pending;
 mod script;
 mod supervisor;

@@ -22,7 +22,7 @@ pub(super) struct PendingNote {
     /// The process that runs it, as long as that is alive. Notes of earlier versions say `keeper`.
     #[serde(alias = "keeper")]
     pub(super) supervisor: ProcessStamp,
-    #[serde(with = "super::path_bytes")]
+    #[serde(with = "crate::helper::path_bytes")]
     pub(super) postscript: PathBuf,
     pub(super) environment: Vec<(String, String)>,
     pub(super) timeout_ms: u64,

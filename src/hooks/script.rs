@@ -49,7 +49,7 @@ pub(super) struct Script {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Call {
     /// Where it was found.
-    #[serde(with = "super::path_bytes")]
+    #[serde(with = "crate::helper::path_bytes")]
     pub path: PathBuf,
     /// The program that its first line names.
     pub interpreter: String,

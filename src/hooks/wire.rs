@@ -29,7 +29,7 @@ pub(super) struct HookSetup {
     /// After this time the postscript is run, asked for or not.
     pub(super) hold_ms: u64,
     /// Where to write the note of the pending postscript.
-    #[serde(with = "super::path_bytes")]
+    #[serde(with = "crate::helper::path_bytes")]
     pub(super) note: PathBuf,
 }
 

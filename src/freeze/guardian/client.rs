@@ -9,11 +9,11 @@ use super::{errors, handover};
 use crate::error::{Error, ErrorKind, Result};
 use crate::freeze::direct_thaw::bounded;
 use crate::freeze::expedite::undo_expedited;
-use crate::freeze::isolation::{MEASURES, shared_group};
+use crate::freeze::isolation::{MEASURES, MeasureResults, shared_group};
 use crate::freeze::record::RecordFile;
 use crate::freeze::target::FreezeTarget;
 use crate::freeze::{GUARDIAN_COMMAND, THAW_GRACE};
-use crate::helper::{Helper, Role};
+use crate::helper::{Helper, Role, recv};
 use crate::model::DevNumber;
 use crate::sys::process::parent;
 use nix::errno::Errno;
@@ -121,18 +121,15 @@ impl Guardian {
     }
 
     fn await_ready(&mut self) -> Result<()> {
-        let Received::Reply(head, len) = self.recv(Instant::now() + READY_WITHIN) else {
+        let socket = self.socket.as_ref();
+        let ready = socket.and_then(|socket| recv::<MeasureResults>(socket, READY_WITHIN).ok());
+        let results = ready.ok_or_else(|| {
             let message = "the guardian process did not get ready; nothing has been frozen";
-            return Err(Error::new(ErrorKind::Failed, message));
-        };
-        if head.kind != ReplyKind::Ready {
-            let message = "the guardian process replied out of turn; nothing has been frozen";
-            return Err(Error::new(ErrorKind::Failed, message));
-        }
-        let entries = ReplyHead::decode(self.buffer.get(..len).unwrap_or_default());
-        for (entry, measure) in entries.into_iter().flat_map(|(_, e)| e).zip(MEASURES) {
-            if entry.errno != 0 {
-                let why = Errno::from_raw(entry.errno).desc();
+            Error::new(ErrorKind::Failed, message)
+        })?;
+        for (errno, measure) in results.into_iter().zip(MEASURES) {
+            if errno != 0 {
+                let why = Errno::from_raw(errno).desc();
                 let weakness = format!("the guardian runs without {measure}: {why}");
                 self.weaknesses.push(weakness);
             }
@@ -284,7 +281,7 @@ impl Guardian {
                     ReplyKind::Expired => return Err(self.expired(head)),
                     ReplyKind::Failed => return Err(self.refused(head)),
                     // Sent before it had received the order.
-                    ReplyKind::Frozen | ReplyKind::Ready | ReplyKind::WrittenOut => {}
+                    ReplyKind::Frozen | ReplyKind::WrittenOut => {}
                 },
                 Received::TimedOut | Received::Gone => return Err(self.thaw_in_its_place()),
             }

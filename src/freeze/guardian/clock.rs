@@ -1,11 +1,13 @@
 //! The guardian's main thread: it receives the engine's orders, watches the deadline, and orders
-//! the thaw. It calls nothing that a filesystem could block, and allocates nothing.
+//! the thaw. Once it runs, it calls nothing that a filesystem could block, and allocates nothing.
 
 use super::wire::{MAX_REPLY, Order, ReplyHead, ReplyKind};
 use super::write_out::WriteOut;
 use crate::freeze::THAW_GRACE;
 use crate::freeze::expedite::{Expedite, Expedited};
-use crate::freeze::target_states::{CallResult, TargetStates};
+use crate::freeze::isolation::MeasureResults;
+use crate::freeze::target_states::TargetStates;
+use crate::helper;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, recv, send};
@@ -97,10 +99,11 @@ impl Clock {
         }
     }
 
-    /// Reports that everything is in place.
-    pub(super) fn report_ready(&mut self, measures: impl Iterator<Item = CallResult>) {
-        let head = head(ReplyKind::Ready, 0, 0, 0, Duration::ZERO);
-        deliver(&self.socket, head.encode(measures, &mut self.buffer));
+    /// Reports that everything is in place, and the results of the measures of `isolation`. Nothing
+    /// is frozen yet, so it may allocate.
+    pub(super) fn report_ready(&self, measures: &MeasureResults) {
+        // If the engine is gone, the next recv reports it.
+        let _ = helper::send(&self.socket, measures);
     }
 
     /// Runs until nothing is frozen any more, or nothing more can be done about that.

@@ -2,26 +2,17 @@
 //! Only the engine starts it. It never writes, logs or opens anything while something is frozen.
 
 use super::clock::Clock;
-use super::wire::{Hello, MAX_HELLO};
+use super::handover::{TakenOver, take_over};
 use super::write_out::WriteOut;
 use crate::freeze::expedite::Expedite;
 use crate::freeze::isolation::Isolation;
-use crate::freeze::record::Journal;
 use crate::freeze::state::TargetState;
 use crate::freeze::target_states::{FREEZERS, THAWERS, TargetStates};
 use crate::helper;
-use crate::sys::process::receive_with_fds;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
+use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
-/// How long an engine may take to hand everything over.
-const HELLO_WITHIN: Duration = Duration::from_secs(30);
 /// Stack of a worker, in bytes: all of it is locked.
 const WORKER_STACK: usize = 128 << 10;
 
@@ -32,20 +23,20 @@ pub fn guardian_main() -> ExitCode {
         return ExitCode::from(2);
     };
     let mut isolation = Isolation::begin();
-    let Some((hello, fds)) = receive_setup(&socket) else {
+    let Some(taken) = take_over(&socket) else {
         return ExitCode::from(2);
     };
-    let record = PathBuf::from(std::ffi::OsString::from_vec(hello.record.clone()));
+    let record = taken.setup.record.clone();
     let expedite = record.parent().map(Expedite::find).unwrap_or_default();
     let expedited = expedite.begin();
     isolation.join_group();
     drop(expedited);
-    let Some((mut clock, targets)) = prepare(socket, &hello, fds, expedite.clone()) else {
+    let Some((mut clock, targets)) = prepare(socket, taken, expedite.clone()) else {
         isolation.leave_groups();
         return ExitCode::from(2);
     };
     isolation.lock_memory();
-    clock.report_ready(isolation.entries());
+    clock.report_ready(isolation.results());
     clock.run();
     drop(clock);
     let lost = targets.lost_any();
@@ -59,46 +50,24 @@ pub fn guardian_main() -> ExitCode {
     ExitCode::from(u8::from(lost))
 }
 
-/// Everything that the engine hands over: the setup, then descriptors, that of the journal first.
-fn receive_setup(socket: &OwnedFd) -> Option<(Hello, Vec<OwnedFd>)> {
-    let mut buffer = vec![0; MAX_HELLO];
-    let (len, mut fds) = receive(socket, &mut buffer)?;
-    let hello = Hello::decode(buffer.get(..len)?)?;
-    let expected = hello.waves.len() + 1;
-    while fds.len() < expected {
-        let (len, more) = receive(socket, &mut buffer)?;
-        if len == 0 || more.is_empty() {
-            return None;
-        }
-        fds.extend(more);
-    }
-    (fds.len() == expected).then_some((hello, fds))
-}
-
-fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> Option<(usize, Vec<OwnedFd>)> {
-    let within = PollTimeout::try_from(HELLO_WITHIN).ok()?;
-    let mut ready = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
-    if poll(&mut ready, within).ok()? == 0 {
-        return None;
-    }
-    receive_with_fds(socket, buffer).ok()
-}
-
 /// Makes everything that will be needed, threads included.
 fn prepare(
     socket: OwnedFd,
-    hello: &Hello,
-    mut fds: Vec<OwnedFd>,
+    taken: TakenOver,
     expedite: Expedite,
 ) -> Option<(Clock, Arc<TargetStates>)> {
-    let journal = Journal::new(File::from(fds.remove(0)));
+    let TakenOver {
+        setup,
+        journal,
+        fds,
+    } = taken;
     let (wake, waker) = std::io::pipe().ok()?;
-    let plan = hello.waves.iter().map(|&wave| (wave, TargetState::Planned));
+    let plan = setup.waves.iter().map(|&wave| (wave, TargetState::Planned));
     let fds = Arc::new(fds);
     let write_out = Arc::new(WriteOut::new(Arc::clone(&fds), waker.try_clone().ok()?));
     let targets = Arc::new(TargetStates::new(fds, plan, Some(journal), waker));
     spawn(&write_out, "writer", WriteOut::run)?;
-    let count = hello.waves.len();
+    let count = setup.waves.len();
     for _ in 0..count.clamp(1, FREEZERS) {
         spawn(&targets, "freezer", TargetStates::run_freezer)?;
     }
@@ -110,7 +79,7 @@ fn prepare(
         wake,
         Arc::clone(&targets),
         write_out,
-        hello.deadline,
+        setup.deadline(),
         expedite,
     );
     Some((clock, targets))

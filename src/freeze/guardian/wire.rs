@@ -1,5 +1,6 @@
-//! The messages that engine and guardian send each other, one datagram each. Once something is
-//! frozen, neither side may allocate: both encode into and decode from memory that they hold.
+//! The messages that engine and guardian send each other once the guardian is ready, one datagram
+//! each. When something is frozen, neither side may allocate: both encode into and decode from
+//! memory that they hold. What they send before that is in `handover`.
 
 use crate::freeze::MAX_TARGETS;
 use crate::freeze::target_states::CallResult;
@@ -11,16 +12,6 @@ const ENTRY_LEN: usize = 8;
 const HEAD_LEN: usize = 32;
 /// No reply is longer.
 pub(super) const MAX_REPLY: usize = HEAD_LEN + MAX_TARGETS * ENTRY_LEN;
-/// Bytes of the greeting before the waves and the record's path.
-const HELLO_LEN: usize = 24;
-/// Bytes of one wave.
-const WAVE_LEN: usize = 2;
-/// The greeting's longest path, `PATH_MAX`.
-const MAX_PATH: usize = 4096;
-/// No greeting is longer.
-pub(super) const MAX_HELLO: usize = HELLO_LEN + MAX_TARGETS * WAVE_LEN + MAX_PATH;
-
-const MAGIC: &[u8; 8] = b"stillgd1";
 
 /// What the engine asks for once everything has been handed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,64 +40,9 @@ impl Order {
     }
 }
 
-/// The engine's greeting. The targets' descriptors follow, in freeze order; the journal's
-/// comes before them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Hello {
-    pub(super) deadline: Duration,
-    /// Each target's wave.
-    pub(super) waves: Vec<u16>,
-    /// The record to remove when nothing is frozen any more.
-    pub(super) record: Vec<u8>,
-}
-
-impl Hello {
-    pub(super) fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(MAX_HELLO);
-        out.extend_from_slice(MAGIC);
-        let micros = u64::try_from(self.deadline.as_micros()).unwrap_or(u64::MAX);
-        for word in [micros, self.waves.len() as u64] {
-            out.extend_from_slice(&word.to_le_bytes());
-        }
-        for wave in &self.waves {
-            out.extend_from_slice(&wave.to_le_bytes());
-        }
-        out.extend_from_slice(&self.record);
-        out
-    }
-
-    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
-        let rest = bytes.strip_prefix(MAGIC.as_slice())?;
-        let (micros, rest) = take_u64(rest)?;
-        let (targets, rest) = take_u64(rest)?;
-        let targets = usize::try_from(targets).ok()?;
-        if targets > MAX_TARGETS {
-            return None;
-        }
-        let (waves, record) = rest.split_at_checked(targets * WAVE_LEN)?;
-        if record.len() > MAX_PATH || record.contains(&0) {
-            return None;
-        }
-        let waves = waves.chunks_exact(WAVE_LEN);
-        let waves = waves.filter_map(|wave| wave.try_into().ok().map(u16::from_le_bytes));
-        Some(Self {
-            deadline: Duration::from_micros(micros),
-            waves: waves.collect(),
-            record: record.to_vec(),
-        })
-    }
-}
-
-fn take_u64(bytes: &[u8]) -> Option<(u64, &[u8])> {
-    let (word, rest) = bytes.split_first_chunk()?;
-    Some((u64::from_le_bytes(*word), rest))
-}
-
 /// What the guardian replies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ReplyKind {
-    /// It may be asked to freeze. Entries: what it could not arrange for itself.
-    Ready,
     /// All targets are written out, or one could not be.
     WrittenOut,
     /// All targets are frozen. Entries: what each took.
@@ -120,8 +56,7 @@ pub(super) enum ReplyKind {
 }
 
 impl ReplyKind {
-    const ALL: [(Self, u32); 6] = [
-        (Self::Ready, 1),
+    const ALL: [(Self, u32); 5] = [
         (Self::Frozen, 2),
         (Self::Failed, 3),
         (Self::Thawed, 4),
@@ -203,6 +138,11 @@ impl ReplyHead {
     }
 }
 
+fn take_u64(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let (word, rest) = bytes.split_first_chunk()?;
+    Some((u64::from_le_bytes(*word), rest))
+}
+
 fn take_u32(bytes: &[u8]) -> Option<(u32, &[u8])> {
     let (word, rest) = bytes.split_first_chunk()?;
     Some((u32::from_le_bytes(*word), rest))
@@ -240,27 +180,6 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_greeting_is_refused_when_it_asks_for_too_much() {
-        let hello = Hello {
-            deadline: Duration::from_millis(2500),
-            waves: (0..MAX_TARGETS as u16).collect(),
-            record: b"/run/stillpoint/freeze-1-2.json".to_vec(),
-        };
-        assert_eq!(Hello::decode(&hello.encode()), Some(hello.clone()));
-        let greedy = Hello {
-            waves: vec![0; MAX_TARGETS + 1],
-            ..hello.clone()
-        };
-        assert_eq!(Hello::decode(&greedy.encode()), None);
-        let long = Hello {
-            record: vec![b'x'; MAX_PATH + 1],
-            ..hello.clone()
-        };
-        assert_eq!(Hello::decode(&long.encode()), None);
-        assert_eq!(Hello::decode(&hello.encode()[..23]), None);
-    }
-
     proptest! {
         #[test]
         fn garbage_is_refused_or_means_what_it_says(
@@ -268,14 +187,9 @@ mod tests {
             garbage in prop::collection::vec(any::<u8>(), 0..40),
             cut in 0..300_usize,
         ) {
-            let hello = Hello {
-                deadline: Duration::from_millis(2500),
-                waves: vec![1, 2, 3],
-                record: b"/run/x".to_vec(),
-            };
             let entry = CallResult { micros: 1, errno: -2 };
             let head = ReplyHead {
-                kind: ReplyKind::Ready,
+                kind: ReplyKind::Frozen,
                 index: 3,
                 errno: -7,
                 left: 2,
@@ -283,14 +197,11 @@ mod tests {
             };
             let mut buffer = [0; MAX_REPLY];
             let reply = head.encode([entry; 5].into_iter(), &mut buffer).to_vec();
-            for mut sent in [hello.encode(), reply, Vec::new()] {
+            for mut sent in [reply, Vec::new()] {
                 let at = at.min(sent.len());
                 let end = (at + garbage.len()).min(sent.len());
                 sent.splice(at..end, garbage.iter().copied());
                 sent.truncate(cut.max(garbage.len()));
-                if let Some(back) = Hello::decode(&sent) {
-                    prop_assert_eq!(back.encode(), &sent[..]);
-                }
                 if let Some((back, entries)) = ReplyHead::decode(&sent) {
                     let mut buffer = [0; MAX_REPLY];
                     prop_assert_eq!(back.encode(entries, &mut buffer), &sent[..]);

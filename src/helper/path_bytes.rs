@@ -5,10 +5,18 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-pub(super) fn serialize<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
+/// Writes the path as a list of bytes.
+///
+/// # Errors
+/// As `to`.
+pub fn serialize<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
     path.as_os_str().as_bytes().serialize(to)
 }
 
-pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<PathBuf, D::Error> {
+/// Reads a path from a list of bytes.
+///
+/// # Errors
+/// It is no such list.
+pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<PathBuf, D::Error> {
     Vec::deserialize(from).map(|bytes| OsString::from_vec(bytes).into())
 }
