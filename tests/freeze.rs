@@ -2,6 +2,7 @@
 //! engine process (this binary again) that is killed at each step. Nothing but mounts made here is
 //! ever frozen.
 
+mod bad_notes;
 mod killed;
 mod namespace;
 mod next_run;

@@ -25,7 +25,7 @@ pub fn dispatch(command: &Command, common: &Common, progress: &ProgressDisplay) 
         Command::Verify(args) => verify::run(args, common, progress),
         Command::Restore(args) => restore::run(args, common, progress),
         Command::Delete(args) => delete::run(args, common, progress),
-        Command::Thaw => thaw::run(common),
+        Command::Thaw => thaw::run(common, progress),
         Command::Job(args) => job::run(args, common),
         Command::Schema(args) => schema::run(args),
         Command::Help(args) => help::run(args, common),

@@ -1,6 +1,7 @@
-//! Thawing what a dead run left frozen. It touches nothing that no record of ours names, and
-//! nothing whose guardian is alive, until its deadline has passed: then it is stopped, or worse,
-//! and nobody is trusted.
+//! Thaws what dead runs left frozen, and undoes their throttles: for `thaw`, and before each run.
+//! It touches nothing that no record of ours names, and nothing whose guardian is alive, unless
+//! that is seconds past its deadline: then it is stopped, debugged or paused, and is killed first.
+//! A record or note that cannot be read keeps nothing else from being undone.
 
 use super::direct_thaw::{bounded, thaw_all};
 use super::expedite::undo_expedited;
@@ -18,8 +19,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long a guardian that is trusted no more may take to end.
-const END_WITHIN: Duration = Duration::from_secs(2);
+/// How long an overdue guardian may take to exit once it is killed.
+const EXIT_WITHIN: Duration = Duration::from_secs(2);
 /// How long finding the filesystems of one record, and then thawing them, may take.
 const WITHIN: Duration = Duration::from_secs(10);
 
@@ -30,7 +31,7 @@ pub enum MountOutcome {
     Thawed,
     /// It was not frozen.
     NotFrozen,
-    /// It is not mounted any more, or what is there is another one.
+    /// It is not mounted any more, or another filesystem is there.
     Gone(String),
     /// It could not be thawed, and why.
     Failed(String),
@@ -43,11 +44,12 @@ pub struct ThawedMount {
     pub target: FreezeTarget,
     /// What became of it.
     pub outcome: MountOutcome,
-    /// The process that froze it or was about to.
+    /// The process that froze it or was about to freeze it.
     pub guardian_pid: u32,
-    /// Whether that process was alive long after its deadline, and was ended; else, it was dead.
+    /// Whether that process was alive long after its deadline, and was killed; otherwise it was
+    /// dead.
     pub was_overdue: bool,
-    /// Whether that process had noted that it was frozen; else, that it was about to be.
+    /// Whether that process had recorded that it was frozen; otherwise, that it was about to be.
     pub was_frozen: bool,
 }
 
@@ -62,7 +64,7 @@ impl MountOutcome {
         }
     }
 
-    /// Why it came to that, where there is more to say.
+    /// Why, if there is more to say.
     pub fn why(&self) -> Option<&str> {
         match self {
             Self::Thawed | Self::NotFrozen => None,
@@ -73,7 +75,7 @@ impl MountOutcome {
 
 impl ThawedMount {
     /// A sentence that says what happened. The kernel reports that a filesystem is frozen, but not
-    /// by whom.
+    /// which process froze it.
     pub fn message(&self) -> String {
         let name = self.target.name();
         let pid = self.guardian_pid;
@@ -101,28 +103,28 @@ impl ThawedMount {
     }
 }
 
-/// A guardian that still runs, and was left to its work.
+/// A guardian that is alive, and was left to its work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LiveGuardian {
     /// Its process id.
     pub pid: u32,
     /// The process id of the engine that it serves.
     pub engine_pid: u32,
-    /// It thaws by itself at most so long after it froze.
+    /// It thaws by itself when this time has passed since the order to freeze.
     pub deadline: Duration,
 }
 
 /// What an emergency thaw found and did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct ThawReport {
     /// What dead runs may have left frozen.
     pub mounts: Vec<ThawedMount>,
-    /// How many runs that are dead had slowed down what writes: undone.
+    /// How many throttles of dead runs were undone.
     pub throttles: usize,
-    /// Runs that are not dead.
+    /// Guardians that are alive.
     pub alive: Vec<LiveGuardian>,
-    /// Records that could not be read, and why.
-    pub unreadable: Vec<String>,
+    /// What could not be read or undone, apart from filesystems, and why.
+    pub failures: Vec<Error>,
 }
 
 impl ThawReport {
@@ -142,8 +144,8 @@ impl ThawReport {
                 mount.target.mount_point.display()
             )));
         }
-        if let Some(why) = self.unreadable.first() {
-            return Err(Error::new(ErrorKind::Failed, why.clone()));
+        if let Some(failure) = self.failures.first() {
+            return Err(failure.retold().with_kind(ErrorKind::Failed));
         }
         match self.alive.first() {
             None => Ok(()),
@@ -162,7 +164,7 @@ impl ThawReport {
     }
 }
 
-/// What runs that are dead may have left frozen, by name. Nothing is thawed.
+/// The names of the filesystems that dead runs may have left frozen. Nothing is thawed.
 ///
 /// # Errors
 /// When the records cannot be looked at.
@@ -170,7 +172,7 @@ pub fn left_frozen(run_dir: &Path) -> Result<Vec<String>> {
     let boot_id = boot_id()?;
     let mut names = Vec::new();
     for path in list_notes(run_dir, FREEZES)? {
-        // One that cannot be read is told by a thaw.
+        // A thaw reports a record that cannot be read.
         let record = Record::read(&path).ok();
         let dead = |one: &Record| one.is_of_boot(&boot_id) && !one.guardian.is_alive();
         for (target, state) in record
@@ -187,69 +189,72 @@ pub fn left_frozen(run_dir: &Path) -> Result<Vec<String>> {
 }
 
 /// Thaws what the records in `run_dir` name and whose guardian is dead, or has not thawed long
-/// after its deadline and is ended. Removes the records that have nothing more to tell; those of an
-/// earlier boot are removed unread, as a reboot thaws everything. As long as a filesystem stays
-/// frozen by a dead run nobody else can freeze it; one that was thawed by hand and frozen again by
-/// a stranger cannot be told from it. So a record must not grow old: each run begins with this.
+/// after its deadline and is killed; then undoes what else dead runs left, apart from hooks.
+/// Records of no more use are removed; those of an earlier boot without thawing, as a reboot thaws
+/// everything. As long as a filesystem stays frozen by a dead run nobody else can freeze it. If it
+/// was thawed by hand and frozen again by somebody else, the kernel does not show that. So a record
+/// must not grow old: each run begins with this.
 ///
 /// # Errors
-/// Only when the records cannot be looked at; all else is in the report ([`ThawReport::verdict`]).
+/// Only when the records cannot be listed; all else is in the report ([`ThawReport::verdict`]).
 pub fn thaw(run_dir: &Path) -> Result<ThawReport> {
     let boot_id = boot_id()?;
     let mut report = ThawReport::default();
-    if let Err(error) = undo_expedited(run_dir) {
-        report.unreadable.push(error.to_string());
-    }
-    match undo_throttles(run_dir) {
-        Ok(count) => report.throttles = count,
-        Err(error) => report.unreadable.push(error.to_string()),
-    }
-    for path in list_notes(run_dir, FREEZES)? {
-        let mut record = match Record::read(&path) {
-            Ok(record) => record,
-            // Its run has just ended.
-            Err(error) if error.kind() == ErrorKind::NotFound => continue,
-            Err(error) => {
-                report.unreadable.push(error.to_string());
-                continue;
-            }
-        };
-        if record.is_of_boot(&boot_id) {
-            let pid = record.guardian.pid;
-            let was_overdue = is_overdue(&record);
-            if was_overdue {
-                // One that wakes up later would freeze or thaw what is another's by then.
-                record.guardian.kill(END_WITHIN);
-                match Record::read(&path) {
-                    Ok(at_its_end) => record = at_its_end,
-                    // It has done its work in this very moment.
-                    Err(_) => continue,
-                }
-            } else if record.guardian.is_alive() {
-                report.alive.push(LiveGuardian {
-                    pid,
-                    engine_pid: record.engine.pid,
-                    deadline: Duration::from_millis(record.deadline_ms),
-                });
-                continue;
-            }
-            let mounts = thaw_record(&record, &path, was_overdue)?;
-            let failed = |mount: &ThawedMount| matches!(mount.outcome, MountOutcome::Failed(_));
-            let keep = mounts.iter().any(failed) || is_stuck(&record);
-            report.mounts.extend(mounts);
-            if keep {
-                continue;
-            }
+    // Filesystems first: what follows may wait for locks, or for a run directory on one of them.
+    let records = list_notes(run_dir, FREEZES);
+    for path in records.iter().flatten() {
+        if let Err(error) = thaw_and_remove(path, &boot_id, &mut report) {
+            report.failures.push(error);
         }
-        // If it cannot be removed, it will only be looked at once more.
-        let _ = fs::remove_file(&path);
     }
-    Ok(report)
+    report.failures.extend(undo_expedited(run_dir).err());
+    report.throttles = undo_throttles(run_dir, &mut report.failures);
+    records.map(|_| report)
+}
+
+/// Does what one record asks for, and removes it if it is of no more use.
+fn thaw_and_remove(path: &Path, boot_id: &str, report: &mut ThawReport) -> Result<()> {
+    let mut record = match Record::read(path) {
+        // Its run has just ended.
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        read => read?,
+    };
+    if record.is_of_boot(boot_id) {
+        let was_overdue = is_overdue(&record);
+        if was_overdue {
+            // If it woke up later, it would freeze or thaw what is somebody else's by then.
+            record.guardian.kill(EXIT_WITHIN);
+            match Record::read(path) {
+                Ok(at_its_exit) => record = at_its_exit,
+                // It has finished its work at this very moment.
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+                // What was read before is better than nothing.
+                Err(error) => report.failures.push(error),
+            }
+        } else if record.guardian.is_alive() {
+            report.alive.push(LiveGuardian {
+                pid: record.guardian.pid,
+                engine_pid: record.engine.pid,
+                deadline: Duration::from_millis(record.deadline_ms),
+            });
+            return Ok(());
+        }
+        let mounts = thaw_record(&record, path, was_overdue);
+        let failed = |mount: &ThawedMount| matches!(mount.outcome, MountOutcome::Failed(_));
+        let keep = mounts.iter().any(failed) || is_stuck(&record);
+        report.mounts.extend(mounts);
+        if keep {
+            return Ok(());
+        }
+    }
+    // If it cannot be removed, it will only be read once more.
+    let _ = fs::remove_file(path);
+    Ok(())
 }
 
 /// Whether its guardian is alive, and has not done its work long after its deadline: it is stopped
-/// by a signal, a debugger, or with its control group. One that waits for calls in the kernel to
-/// come back, and has thawed all else, is at its work.
+/// by a signal, a debugger, or with its control group. A guardian that waits for stuck calls and
+/// has thawed all else is not overdue.
 fn is_overdue(record: &Record) -> bool {
     if !record.is_overdue() || !record.guardian.is_alive() {
         return false;
@@ -258,18 +263,19 @@ fn is_overdue(record: &Record) -> bool {
         .targets()
         .any(|(_, state)| state == TargetState::Frozen);
     let threads = record.guardian.thread_states();
-    // Its first thread never waits for a disk: as one that does looks whoever was paused with a
-    // group of version 1.
+    // Its first thread never waits for a disk; in this state it is if a group of version 1 pauses
+    // it.
     let is_stopped = threads.first().is_some_and(|state| "TtD".contains(*state));
     left_frozen || is_stopped || !threads.contains(&'D')
 }
 
-/// Whether a thread of its guardian may yet come out of the kernel, having frozen something.
+/// Whether a stuck call of its guardian may still return, and have frozen something.
 fn is_stuck(record: &Record) -> bool {
     record.guardian.is_alive() || record.guardian.has_threads()
 }
 
-fn thaw_record(record: &Record, path: &Path, was_overdue: bool) -> Result<Vec<ThawedMount>> {
+/// Thaws what a record names and may be frozen.
+fn thaw_record(record: &Record, path: &Path, was_overdue: bool) -> Vec<ThawedMount> {
     let all = record.targets().enumerate();
     let suspects = all.filter(|(_, (_, state))| state.may_be_frozen());
     let stuck = is_stuck(record);
@@ -277,14 +283,15 @@ fn thaw_record(record: &Record, path: &Path, was_overdue: bool) -> Result<Vec<Th
     let mut opened = Vec::new();
     for (index, (target, state)) in suspects {
         let wanted = target.clone();
-        let outcome = match bounded(WITHIN, move || open_anywhere(&wanted))? {
-            Some(Ok(fd)) => {
+        let outcome = match bounded(WITHIN, move || open_anywhere(&wanted)) {
+            Ok(Some(Ok(fd))) => {
                 opened.push(((mounts.len(), index), fd));
-                // Told below.
-                MountOutcome::NotFrozen
+                // Until it has been thawed, below.
+                MountOutcome::Failed("it was not tried".into())
             }
-            Some(Err(error)) => MountOutcome::Gone(error.to_string()),
-            None => MountOutcome::Failed("opening it takes too long".into()),
+            Ok(Some(Err(error))) => MountOutcome::Gone(error.to_string()),
+            Ok(None) => MountOutcome::Failed("opening it takes too long".into()),
+            Err(error) => MountOutcome::Failed(error.to_string()),
         };
         mounts.push(ThawedMount {
             target,
@@ -298,7 +305,17 @@ fn thaw_record(record: &Record, path: &Path, was_overdue: bool) -> Result<Vec<Th
         });
     }
     let (places, fds): (Vec<(usize, usize)>, Vec<OwnedFd>) = opened.into_iter().unzip();
-    let outcomes = thaw_all(&Arc::new(fds), |_| true, WITHIN)?;
+    let outcomes = match thaw_all(&Arc::new(fds), |_| true, WITHIN) {
+        Ok(outcomes) => outcomes,
+        Err(error) => {
+            for (place, _) in places {
+                if let Some(mount) = mounts.get_mut(place) {
+                    mount.outcome = MountOutcome::Failed(error.to_string());
+                }
+            }
+            return mounts;
+        }
+    };
     for ((place, index), outcome) in places.into_iter().zip(outcomes) {
         match outcome {
             Some(ThawOutcome::Thawed) => note_thawed(path, index),
@@ -313,14 +330,14 @@ fn thaw_record(record: &Record, path: &Path, was_overdue: bool) -> Result<Vec<Th
                 ),
                 ThawOutcome::NotFrozen => MountOutcome::NotFrozen,
                 ThawOutcome::Failed(errno) => MountOutcome::Failed(errno.desc().into()),
-                ThawOutcome::Stuck => MountOutcome::Failed("the kernel does not come back".into()),
+                ThawOutcome::Stuck => MountOutcome::Failed("the kernel does not return".into()),
             };
         }
     }
-    Ok(mounts)
+    mounts
 }
 
-/// At its place, or wherever else it is mounted.
+/// Opens it where it was, or wherever else it is mounted.
 fn open_anywhere(target: &FreezeTarget) -> Result<OwnedFd> {
     target.open().or_else(|error| {
         let mut others = other_places(target);

@@ -27,9 +27,7 @@ pub use emergency_thaw::{LiveGuardian, MountOutcome, ThawReport, ThawedMount, le
 pub use expedite::{Expedite, Expedited};
 pub use guardian::{FreezeTimes, Guardian, GuardianOptions, ThawTimes, Watch, guardian_main};
 pub use target::FreezeTarget;
-pub use throttle::{
-    THROTTLE_WATCHER_COMMAND, Throttle, ThrottleOptions, throttle_watcher_main, undo_throttles,
-};
+pub use throttle::{THROTTLE_WATCHER_COMMAND, Throttle, ThrottleOptions, throttle_watcher_main};
 
 use std::time::Duration;
 

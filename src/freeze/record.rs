@@ -132,14 +132,22 @@ impl Record {
         bounded.read_to_string(&mut text).io_context("read", path)?;
         let record: Self = serde_json::from_str(&text).map_err(|error| {
             let message = format!("{} is not a freeze record", path.display());
-            Error::new(ErrorKind::Damaged, message).with_source(error)
+            Error::new(ErrorKind::Damaged, message)
+                .with_source(error)
+                .with_hint(hint(path))
         })?;
         if record.version != VERSION || record.targets.len() > MAX_TARGETS {
             let message = format!("{} was written by another version", path.display());
-            return Err(Error::new(ErrorKind::Damaged, message));
+            return Err(Error::new(ErrorKind::Damaged, message).with_hint(hint(path)));
         }
         Ok(record)
     }
+}
+
+/// What to do with a record that cannot be used.
+fn hint(path: &Path) -> String {
+    let path = path.display();
+    format!("thaw what it names, if that is frozen: fsfreeze --unfreeze MOUNT; then: rm {path}")
 }
 
 /// A record that this run has written.

@@ -50,9 +50,10 @@ impl PendingNote {
         write_note(path, self)
     }
 
-    /// Whether it was written in this boot: a reboot ends whatever held applications.
-    pub(super) fn is_of_this_boot(&self) -> Result<bool> {
-        Ok(self.boot_id == boot_id()?)
+    /// Whether it was written in the boot that `boot_id` names: a reboot ends whatever held
+    /// applications.
+    pub(super) fn is_of_boot(&self, boot_id: &str) -> bool {
+        self.boot_id == boot_id
     }
 
     /// Reads a note that root alone can have written to `path`.
@@ -89,8 +90,11 @@ mod tests {
         note.write(&path).unwrap();
         note.write(&path).unwrap();
         assert_eq!(PendingNote::read(&path).unwrap(), note);
-        assert!(note.is_of_this_boot().unwrap() && note.supervisor.is_alive());
+        assert!(note.is_of_boot(&boot_id().unwrap()) && note.supervisor.is_alive());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        let earlier = fs::read_to_string(&path).unwrap();
+        fs::write(&path, earlier.replace("\"supervisor\"", "\"keeper\"")).unwrap();
+        assert_eq!(PendingNote::read(&path).unwrap(), note);
 
         let link = dir.path().join("link");
         symlink(&path, &link).unwrap();

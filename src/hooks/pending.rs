@@ -4,9 +4,10 @@
 use super::note::{NOTES, PendingNote};
 use super::pair::{Handover, HookOptions, LOCK, run_postscript};
 use super::script::{Script, unfit};
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::{HookRecord, HookStatus};
 use crate::helper::{FileLock, list_notes};
+use crate::sys::machine::boot_id;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -57,19 +58,19 @@ impl PendingPostscript {
 }
 
 /// What was found.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct PendingReport {
     /// What was pending.
     pub postscripts: Vec<PendingPostscript>,
-    /// Notes that could not be read, and why.
-    pub unreadable: Vec<String>,
+    /// Why notes could not be read.
+    pub failures: Vec<Error>,
 }
 
 /// Runs the postscripts that the notes in `run_dir` name and whose supervisors are dead. Nothing is
 /// done while a run holds applications, or is about to let them go.
 ///
 /// # Errors
-/// Only when the notes cannot be looked at; all else is in the report.
+/// Only when the notes cannot be listed, or the lock cannot be taken; all else is in the report.
 pub fn run_pending(run_dir: &Path, program: &Path) -> Result<PendingReport> {
     let mut report = PendingReport::default();
     let notes = list_notes(run_dir, NOTES)?;
@@ -81,12 +82,13 @@ pub fn run_pending(run_dir: &Path, program: &Path) -> Result<PendingReport> {
     let Some(lock) = FileLock::try_take(&run_dir.join(LOCK))? else {
         return Ok(report);
     };
+    let boot_id = boot_id()?;
     for note in notes {
         match PendingNote::read(&note) {
             // Run by the process that had the lock before.
             Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => report.unreadable.push(error.to_string()),
-            Ok(pending) if !pending.is_of_this_boot()? => {
+            Err(error) => report.failures.push(error),
+            Ok(pending) if !pending.is_of_boot(&boot_id) => {
                 // If it cannot be removed, it will only be looked at once more.
                 let _ = fs::remove_file(&note);
             }

@@ -1,7 +1,7 @@
 //! What dead runs had left frozen, held or slowed down.
 
 use super::Report;
-use crate::freeze::ThawReport;
+use crate::freeze::{MountOutcome, ThawReport};
 use crate::hooks::PendingReport;
 use crate::model::printable::one_line;
 use serde_json::json;
@@ -37,4 +37,21 @@ pub fn report(report: &ThawReport, pending: &PendingReport) -> Report {
         "throttles": report.throttles,
     });
     Report::done(json, text)
+}
+
+/// What was undone although something failed; `None` when nothing was.
+pub fn undone(report: &ThawReport, pending: &PendingReport) -> Option<String> {
+    let mounts = report.mounts.iter();
+    let thawed = mounts.filter(|mount| mount.outcome == MountOutcome::Thawed);
+    let run = pending.postscripts.iter().filter(|one| one.is_done());
+    let counts = [
+        ("filesystems thawed", thawed.count()),
+        ("throttles undone", report.throttles),
+        ("postscripts run", run.count()),
+    ];
+    let counts = counts.iter().filter(|(_, count)| *count > 0);
+    let each: Vec<String> = counts
+        .map(|(what, count)| format!("{what}: {count}"))
+        .collect();
+    (!each.is_empty()).then(|| each.join(", "))
 }

@@ -10,7 +10,7 @@ mod groups;
 mod note;
 mod watcher;
 
-pub use note::undo_throttles;
+pub(super) use note::undo_throttles;
 pub use watcher::throttle_watcher_main;
 
 use crate::error::{Error, ErrorKind, Result};

@@ -83,7 +83,9 @@ impl ThrottleNote {
         let text = read_note(path, MAX_NOTE)?;
         let note: Self = serde_json::from_slice(&text).map_err(|error| {
             let message = format!("{} is no note of a throttle", path.display());
-            Error::new(ErrorKind::Damaged, message).with_source(error)
+            Error::new(ErrorKind::Damaged, message)
+                .with_source(error)
+                .with_hint(hint(path))
         })?;
         let plain = |held: &GroupLimit| {
             let name = held.group();
@@ -93,7 +95,7 @@ impl ThrottleNote {
         };
         if note.version != VERSION || !note.held.iter().all(plain) {
             let message = format!("{} was written by another version", path.display());
-            return Err(Error::new(ErrorKind::Damaged, message));
+            return Err(Error::new(ErrorKind::Damaged, message).with_hint(hint(path)));
         }
         Ok(note)
     }
@@ -102,6 +104,12 @@ impl ThrottleNote {
         let top = OsString::from_vec(unescape(self.top.as_bytes()));
         IoGroups::at(Path::new(&top))
     }
+}
+
+/// What to do with a note that cannot be used.
+fn hint(path: &Path) -> String {
+    let path = path.display();
+    format!("look at it, and at io.max of the control groups that it names; then: rm {path}")
 }
 
 /// Gives the groups the io controller if they do not have it, and notes that we did.
@@ -165,25 +173,31 @@ pub(super) fn undo(run_dir: &Path, path: &Path) -> Result<bool> {
     Ok(true)
 }
 
-/// Undoes what runs that are dead have left; answers how many there were.
-///
-/// # Errors
-/// The first that could not be undone; it is tried again by the next run.
-pub fn undo_throttles(run_dir: &Path) -> Result<usize> {
+/// Undoes the throttles of dead runs. Returns how many there were. What cannot be read or undone is
+/// added to `failures` and keeps no other from it; the next run tries it again.
+pub(in crate::freeze) fn undo_throttles(run_dir: &Path, failures: &mut Vec<Error>) -> usize {
+    let found = list_notes(run_dir, THROTTLES);
+    let notes = found.unwrap_or_else(|error| {
+        failures.push(error);
+        Vec::new()
+    });
     let mut undone = 0;
-    let mut first = Ok(());
-    for path in list_notes(run_dir, THROTTLES)? {
-        let note = ThrottleNote::read(&path);
-        if matches!(&note, Ok(note) if note.boot_id == boot_id()? && note.engine.is_alive()) {
-            continue;
-        }
-        match note.and_then(|_| undo(run_dir, &path)) {
+    for path in notes {
+        match undo_dead(run_dir, &path) {
             Ok(was_there) => undone += usize::from(was_there),
             // Its run has just ended.
             Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) if first.is_ok() => first = Err(error),
-            Err(_) => {}
+            Err(error) => failures.push(error),
         }
     }
-    first.map(|()| undone)
+    undone
+}
+
+/// Undoes one throttle, if its run is dead. Returns whether it was.
+fn undo_dead(run_dir: &Path, path: &Path) -> Result<bool> {
+    let note = ThrottleNote::read(path)?;
+    if note.boot_id == boot_id()? && note.engine.is_alive() {
+        return Ok(false);
+    }
+    undo(run_dir, path)
 }
