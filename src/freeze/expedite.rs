@@ -1,12 +1,13 @@
-//! Has the kernel's grace periods expedited while something waits for them: a `FIFREEZE` waits for
-//! three (`fs/super.c`, `percpu_down_write()`), each step of the tracking programs for one, and one
-//! takes 4 to 20 ms, but well under one when it is expedited (`kernel/rcu/update.c`,
-//! `rcu_gp_is_expedited()`). The switch is the whole host's: it is on for an instant only, it must
-//! never stay on, and what its owner has set is left alone.
+//! Has the kernel expedite RCU grace periods while something waits for them. A `FIFREEZE` waits for
+//! three (`fs/super.c`, `percpu_down_write()`), each step of the tracking programs for one. A grace
+//! period takes 4 to 20 ms, and well under 1 ms when it is expedited (`kernel/rcu/update.c`,
+//! `rcu_gp_is_expedited()`). The switch belongs to the whole host: it is on for an instant only, it
+//! must never stay on, and what its owner has set is left alone.
 //!
-//! Runs share it by a note in the run directory: who needs it holds a shared lock of that file; who
-//! finds nobody else at the end switches it off. While it is on by us the note holds the boot's
-//! name, so that the next run, or `thaw`, switches it off for those who were killed.
+//! Concurrent runs share the switch through a file in the run directory. Each user holds a shared
+//! `flock` of it. The user that can upgrade its lock to an exclusive one on release is the last,
+//! and switches it off. While we have it on, the file holds the boot's id, so that the next run or
+//! `thaw` switches it off if the users were killed.
 
 use crate::error::{IoContext, Result};
 use crate::helper::{check_run_dir, in_memory, open_run_dir};
@@ -24,23 +25,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 const SWITCH: &str = "/sys/kernel/rcu_expedited";
 /// Takes precedence over it.
 const NEVER: &str = "/sys/kernel/rcu_normal";
-/// Processors that nobody may interrupt, as an expedited grace period does.
+/// Lists of processors that must not be interrupted, as an expedited grace period does.
 const UNDISTURBED: [&str; 2] = [
     "/sys/devices/system/cpu/isolated",
     "/sys/devices/system/cpu/nohz_full",
 ];
-/// The note's name in the run directory.
+/// The file's name in the run directory.
 const NOTE: &str = "expedited";
-/// A file of this name there stands in for the switch: tests have one each, as the switch is the
-/// whole host's.
+/// If the run directory has a file of this name, it stands in for the switch: each test has its
+/// own, as the real one belongs to the whole host.
 const STAND_IN: &str = "rcu_expedited";
-/// What the note holds instead of the boot's name when it is not on by us: as long as that, so that
-/// the file's page stays.
+/// What the file holds instead of the boot's id when we do not have it on. It is as long as that,
+/// so that the file's page stays.
 const NOBODY: [u8; 36] = [b' '; 36];
-/// Others hold the lock alone for some system calls only.
+/// How often to try. Others hold the exclusive lock during a few system calls only.
 const TRIES: usize = 16;
 
-/// The switch, or nothing where it is not to be used: then all takes longer, and nothing else.
+/// The switch, or nothing where it is not to be used: then a freeze only takes longer.
 #[derive(Clone, Debug, Default)]
 pub struct Expedite(Option<Arc<Switch>>);
 
@@ -49,7 +50,7 @@ struct Switch {
     switch: File,
     note: File,
     boot: String,
-    /// Of one open file there is one lock.
+    /// One open file has one lock, so it can be used once at a time.
     in_use: AtomicBool,
 }
 
@@ -70,28 +71,27 @@ impl Expedite {
         Self(Switch::open(run_dir, true).ok().flatten().map(Arc::new))
     }
 
-    /// Switches it on, unless it is on by its owner's wish, or by this very object. It never waits
-    /// for a disk.
+    /// Switches it on, unless its owner has it on, or this very object. It never waits for a disk.
     pub fn begin(&self) -> Option<Expedited> {
         let switch = self.0.as_ref()?;
         if switch.in_use.swap(true, Ordering::AcqRel) {
             return None;
         }
         let expedited = Expedited(Arc::clone(switch));
-        // Else it is given back at once.
+        // If it is not on by us, the value is dropped at once.
         switch.on().is_ok_and(|on| on).then_some(expedited)
     }
 }
 
 impl Drop for Expedited {
     fn drop(&mut self) {
-        // What fails is done by the next run.
+        // If it fails, the next run does it.
         let _ = self.0.off();
         self.0.in_use.store(false, Ordering::Release);
     }
 }
 
-/// Switches off what those left on who were killed.
+/// Switches it off if all its users were killed.
 ///
 /// # Errors
 /// It may still be on.
@@ -108,7 +108,7 @@ fn names_any(text: &str) -> bool {
 }
 
 impl Switch {
-    /// `None` where there is none, or no note yet and none is to be made.
+    /// `None` if there is no switch, or no file yet and none is to be made.
     fn open(run_dir: &Path, create: bool) -> Result<Option<Self>> {
         let path = run_dir.join(NOTE);
         if create {
@@ -144,7 +144,8 @@ impl Switch {
         }))
     }
 
-    /// Whether it is on by us now, and our lock says so. `off` is to be called in any case.
+    /// Switches it on and keeps a shared lock; returns false if it could not. `off` is to be called
+    /// in any case.
     fn on(&self) -> io::Result<bool> {
         for _ in 0..TRIES {
             if self.note.try_lock().is_ok() {
@@ -153,7 +154,8 @@ impl Switch {
                     return Ok(false);
                 }
                 self.note.write_all_at(self.boot.as_bytes(), 0)?;
-                // Not in one step: who is quicker finds that it is ours, and may end that.
+                // A lock cannot be downgraded in one step. Another user that comes in between finds
+                // that it is ours, and may switch it off.
                 self.note.unlock()?;
             }
             if self.note.try_lock_shared().is_ok() {
@@ -167,10 +169,10 @@ impl Switch {
         Ok(false)
     }
 
-    /// Off, if it is on by us and nobody else needs it.
+    /// Switches it off, if we have it on and no other user needs it.
     fn off(&self) -> io::Result<()> {
-        // An own lock that is shared is lost by this, whatever comes of it: of two who do it at
-        // the same time, the second finds itself alone (flock(2)).
+        // This gives up our own shared lock even if it fails: of two users that do it at the same
+        // time, the second finds itself alone (flock(2)).
         if self.note.try_lock().is_err() {
             return Ok(());
         }

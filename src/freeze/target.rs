@@ -21,8 +21,8 @@ pub struct FreezeTarget {
     /// Its device number in `mountinfo`. For btrfs, whose every subvolume has another `st_dev`,
     /// this is the only number that they share.
     pub dev: DevNumber,
-    /// Targets of one wave are frozen at the same time, waves one after the other, in rising order.
-    /// One that lies on another (its loop device's file does) belongs in an earlier wave.
+    /// Targets of one wave are frozen at the same time, waves one after another, in rising order. A
+    /// target that lies on another (in a file, through a loop device) belongs in an earlier wave.
     pub wave: u16,
     /// What is mounted there (`/dev/vda1`), for messages.
     pub source: String,
@@ -31,7 +31,7 @@ pub struct FreezeTarget {
 }
 
 impl FreezeTarget {
-    /// How messages name it.
+    /// Its name in messages.
     pub(super) fn name(&self) -> String {
         let place = self.mount_point.display();
         match self.namespace_pid {
@@ -50,9 +50,9 @@ impl FreezeTarget {
     pub(super) fn open(&self) -> Result<OwnedFd> {
         let handle = open_place(&self.mount_point, self.namespace_pid)
             .map_err(|error| error.context(self.name()))?;
-        let found = match folder_device(&handle) {
-            // A folder's own number is that of its filesystem, but on btrfs: where it is the one
-            // that was meant, no table is needed, which may be as long as some user likes.
+        let found = match directory_device(&handle) {
+            // A directory's own number is that of its filesystem, except on btrfs. If it is the
+            // number that was meant, no table of mounts is needed: any user can make that long.
             Some(dev) if dev == self.dev => Some(dev),
             _ => mounted_device(&handle, self.namespace_pid)?,
         };
@@ -117,16 +117,17 @@ fn open_place(path: &Path, namespace_pid: Option<u32>) -> Result<OwnedFd> {
     }
 }
 
-/// `st_dev` of a folder; `None` for all else, as overlay gives files the number of what is below.
-fn folder_device(handle: &OwnedFd) -> Option<DevNumber> {
+/// `st_dev` of a directory; `None` for all else, as overlay gives files the number of what is
+/// below.
+fn directory_device(handle: &OwnedFd) -> Option<DevNumber> {
     let stat = fstat(handle).ok()?;
     let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
     (kind == SFlag::S_IFDIR).then(|| DevNumber::from_dev_t(stat.st_dev))
 }
 
 /// Other places where the filesystem is mounted, in our namespace first, and then in all others:
-/// for when the one that is remembered is gone. Each table is read only when those before it have
-/// led nowhere.
+/// for when the recorded place is gone. Each table is read only when the places of those before it
+/// have failed.
 pub(super) fn other_places(target: &FreezeTarget) -> impl Iterator<Item = FreezeTarget> {
     let others = || foreign_namespaces(&Host::here()).unwrap_or_default();
     let others = std::iter::once_with(others).flatten().map(Some);

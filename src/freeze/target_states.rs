@@ -1,6 +1,6 @@
-//! The state of each target of a run, and the threads that freeze and thaw. The guardian uses them,
-//! and whoever thaws in its place. Nothing here allocates, logs or holds a lock for long once the
-//! first target is frozen. Nothing is ever thawed whose state is not `Frozen`.
+//! The state of each target of a run, and the threads that freeze and thaw, in the guardian and in
+//! a process that thaws in its place. Nothing here allocates, logs or holds a lock for long once
+//! the first target is frozen. Nothing is ever thawed whose state is not `Frozen`.
 
 use super::record::Journal;
 use super::state::TargetState;
@@ -171,7 +171,7 @@ impl TargetStates {
 
     /// Freezes one target; returns false when the freeze failed, or the order to thaw has come.
     fn freeze_one(&self, index: usize, target: &TargetProgress, fd: &OwnedFd) -> bool {
-        // The state changes before the stage is asked for: whoever orders the thaw and then finds
+        // The state changes before the stage is read: a thread that orders the thaw and then finds
         // no target in this state can rely on that.
         self.enter(index, target, TargetState::Freezing);
         if self.stage() == Stage::Thaw {

@@ -1,5 +1,5 @@
-//! What a helper and the process that started it send each other: JSON, one datagram a message.
-//! Both allocate, so the guardian does not use it once it is ready.
+//! The messages between a helper and the process that started it: JSON, one datagram each. Both
+//! sides allocate, so the guardian does not use it once it is ready.
 
 use crate::sys::process::receive_with_fds;
 use nix::errno::Errno;

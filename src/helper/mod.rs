@@ -1,7 +1,7 @@
 //! Processes of this program that must outlive the one that started them (the guardian, the hook
 //! supervisor, the throttle watcher), and what they share with it: how they are started and held,
-//! how they are told from later processes with the same pid, how they talk, the run directory with
-//! its notes, and locks. What such a process does is not decided here.
+//! their identity beyond a pid, their messages, the run directory with its notes, and locks. What
+//! such a process does is not decided here.
 
 mod channel;
 mod lock;

@@ -1,6 +1,6 @@
-//! The run directory: notes of what a run has frozen, held or slowed down, by which a later run
-//! finds what a dead one left. It belongs to this user alone: whoever could write to it could have
-//! any filesystem thawed, and any script run.
+//! The run directory: notes of what a run has frozen, held or slowed down, so that a later run
+//! finds what a dead run left. It belongs to this user alone: another user that could write to it
+//! could have any filesystem thawed, and any script run.
 
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::sys::plain;
@@ -13,7 +13,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// No more notes of one kind than this are looked at.
+/// More notes of one kind than this are refused.
 const MAX_NOTES: usize = 4096;
 /// The magic number of ramfs, `include/uapi/linux/magic.h`.
 const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
@@ -25,7 +25,7 @@ pub fn in_memory(file: &File) -> bool {
     })
 }
 
-/// Makes the run directory, or checks that nobody else could have put a note there.
+/// Makes the run directory, or checks that no other user could have put a note there.
 ///
 /// # Errors
 /// `Failed` when it is another user's, or others can write to it.
@@ -38,7 +38,7 @@ pub fn open_run_dir(run_dir: &Path) -> Result<()> {
     check_run_dir(run_dir)
 }
 
-/// Checks that nobody else could have put a note there.
+/// Checks that no other user could have put a note there.
 ///
 /// # Errors
 /// As [`open_run_dir`]; `NotFound` when it does not exist.

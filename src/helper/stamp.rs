@@ -1,5 +1,5 @@
-//! A process that is named in a record or note, told from a later one with the same pid. It must
-//! never signal another process than the one that was meant.
+//! Identifies a process that a record or note names, by pid and start time, as a later process may
+//! have the same pid. No process but the one that was meant is ever signalled.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::pidfd::PidFd;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::fs;
 use std::time::Duration;
 
-/// A process, told from a later one with the same pid.
+/// A process, identified by its pid and when it started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessStamp {
     /// Its pid.
@@ -37,9 +37,9 @@ impl ProcessStamp {
         start_time(self.pid).is_some_and(|(start, dead)| start == self.start && !dead)
     }
 
-    /// Takes hold of it, if it still runs.
+    /// Opens a descriptor of it, if it still runs.
     pub fn hold(self) -> Option<PidFd> {
-        // Held first, looked at second: from then on the pid means this process.
+        // Opened first, checked second: the descriptor then holds the process that was checked.
         let held = PidFd::open(self.pid).ok()?;
         self.is_alive().then_some(held)
     }

@@ -79,7 +79,7 @@ impl Throttle {
         let turn = take_turn(&run_dir)?;
         give_controller(&groups, &run_dir)?;
         let held = plan(&groups, options);
-        // Written even if nothing is to be limited: whoever undoes it takes the controller back.
+        // Written even if nothing is to be limited: undoing it takes the controller back.
         let noted = ThrottleNote::new(&groups, held.as_deref().unwrap_or_default())?.write(&path);
         drop(turn);
         let throttle = Self {
