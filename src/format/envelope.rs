@@ -16,7 +16,7 @@
 
 use super::codec::{Codec, room_to_pack};
 use super::index;
-use super::seal::Style;
+use super::style::Style;
 use super::wire::{array, u16_at, u64_at};
 use super::{VERSION, damaged};
 use crate::error::{Error, ErrorKind, Result};

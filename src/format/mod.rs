@@ -12,6 +12,7 @@ mod json;
 mod manifest;
 mod seal;
 mod segment;
+mod style;
 mod vault_info;
 
 pub use chunk::{CHUNK_HEADER, ChunkHash, DecodedChunk, EncodedChunk, Packed};

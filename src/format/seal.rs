@@ -6,26 +6,9 @@ use super::chunk::{self, ChunkHash, DecodedChunk, EncodedChunk, Packed};
 use super::codec::Compression;
 use super::envelope::{self, ObjectKind};
 use super::segment::{Footer, SegmentWriter, Trailer};
-use super::{VERSION, VaultInfo};
+use super::style::Style;
 use crate::error::Result;
 use crate::model::ObjectId;
-
-/// How a vault's objects are written. Reading needs none of it: each object says what it is.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Style {
-    /// The vault's version of the format, which its objects bear: who opens the vault reads them.
-    pub version: u16,
-    /// How they are packed.
-    pub compression: Compression,
-}
-
-impl Style {
-    /// That of this version, unless the user chose otherwise.
-    pub const PRESENT: Self = Self {
-        version: VERSION,
-        compression: Compression::Lz4,
-    };
-}
 
 /// Seals and opens what is in one vault.
 #[derive(Clone, Debug)]
@@ -41,12 +24,13 @@ impl Sealer {
         }
     }
 
-    /// The sealer of a vault, which writes what every reader of its version can read.
-    pub fn of(vault: &VaultInfo) -> Self {
+    /// The sealer of a vault of this version of the format. It writes what every reader of that
+    /// version can read.
+    pub fn of(version: u16, compression: Compression) -> Self {
         Self {
             style: Style {
-                version: vault.format,
-                compression: vault.compression,
+                version,
+                compression,
             },
         }
     }

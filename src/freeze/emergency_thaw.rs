@@ -156,8 +156,8 @@ impl ThawReport {
                     live.engine_pid, live.pid, live.deadline
                 );
                 Err(Error::new(ErrorKind::Busy, message).with_hint(
-                    "wait for that time; if it has not thawed some seconds later, stillpoint thaw ends \
-                     it and thaws",
+                    "wait for that time; if it has not thawed some seconds later, stillpoint thaw \
+                     ends it and thaws",
                 ))
             }
         }

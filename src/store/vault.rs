@@ -76,7 +76,7 @@ impl Vault {
     }
 
     fn new(store: Arc<dyn ObjectStore>, info: VaultInfo) -> Self {
-        let sealer = Sealer::of(&info);
+        let sealer = Sealer::of(info.format, info.compression);
         let segments = SegmentReader::new(Arc::clone(&store), sealer.clone());
         Self {
             store,
