@@ -5,11 +5,12 @@
 use super::record::Journal;
 use super::state::TargetState;
 use crate::sys;
+use crate::sys::locked::{LockExt, LockResultExt};
 use nix::errno::Errno;
 use std::io::{PipeWriter, Write};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 /// At most this many targets are frozen at a time. Nearly all of a freeze is waiting for grace
@@ -112,22 +113,19 @@ impl TargetStates {
     }
 
     fn advance(&self, to: Stage) {
-        let mut stage = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stage = self.stage.locked();
         *stage = (*stage).max(to);
         self.changed.notify_all();
     }
 
     fn stage(&self) -> Stage {
-        *self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.stage.locked()
     }
 
     fn wait_for(&self, wanted: Stage) -> Stage {
-        let mut stage = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stage = self.stage.locked();
         while *stage < wanted {
-            stage = self
-                .changed
-                .wait(stage)
-                .unwrap_or_else(PoisonError::into_inner);
+            stage = self.changed.wait(stage).unpoisoned();
         }
         *stage
     }
@@ -153,7 +151,7 @@ impl TargetStates {
 
     /// Waits until all earlier waves are frozen; returns false when they will not be.
     fn await_turn(&self, wave: u16) -> bool {
-        let mut stage = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stage = self.stage.locked();
         loop {
             if *stage == Stage::Thaw || self.refused().is_some() {
                 return false;
@@ -162,10 +160,7 @@ impl TargetStates {
             if earlier.all(|target| target.state.load(SeqCst) == TargetState::Frozen as u8) {
                 return true;
             }
-            stage = self
-                .changed
-                .wait(stage)
-                .unwrap_or_else(PoisonError::into_inner);
+            stage = self.changed.wait(stage).unpoisoned();
         }
     }
 

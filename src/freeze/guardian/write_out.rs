@@ -2,10 +2,11 @@
 //! that never answers would keep the engine's own process from exiting. It never runs while
 //! something is frozen.
 
+use crate::sys::locked::{LockExt, LockResultExt};
 use nix::errno::Errno;
 use std::io::{PipeWriter, Write};
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 /// The target that could not be written out, and why.
 type Written = Result<(), (usize, Errno)>;
@@ -38,7 +39,7 @@ impl WriteOut {
     }
 
     fn progress(&self) -> MutexGuard<'_, WriteOutProgress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+        self.progress.locked()
     }
 
     /// Has the thread write all targets out, unless it does so already.
@@ -72,10 +73,7 @@ impl WriteOut {
     fn await_order(&self) {
         let mut progress = self.progress();
         while !matches!(*progress, WriteOutProgress::Ordered) {
-            progress = self
-                .ordered
-                .wait(progress)
-                .unwrap_or_else(PoisonError::into_inner);
+            progress = self.ordered.wait(progress).unpoisoned();
         }
     }
 }
