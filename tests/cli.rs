@@ -8,6 +8,7 @@ mod busy;
 mod claims;
 mod clock;
 mod damage;
+mod golden;
 mod ground;
 mod help;
 mod hints;

@@ -281,10 +281,7 @@ fn a_thaw_by_someone_else_spoils_the_snapshot() {
     run("fsfreeze", &["--unfreeze", mount.path()]);
     let error = guardian.thaw().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Inconsistent);
-    assert!(
-        error.to_string().contains("thawed by someone else"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("someone else"), "{error}");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 pub mod detached;
 mod directory;
 mod ended;
+mod gate;
 mod matrix;
 mod records;
 mod short;

@@ -36,6 +36,8 @@ mod props;
 #[cfg(test)]
 mod read;
 #[cfg(test)]
+mod requests;
+#[cfg(test)]
 mod restore;
 #[cfg(test)]
 mod runner;

@@ -179,7 +179,7 @@ fn snapshots_of_early_versions_that_may_lack_blocks_are_named() {
     // An incremental of an early version, with an ancestor that has free space.
     as_an_early_version(&lab, block..block + 1, false);
     let said = lab.json(&["list"])["may_lack"].to_string();
-    assert!(said.contains("came into use without a write"), "{said}");
+    assert!(said.contains("without a write"), "{said}");
 }
 
 /// So much is in a file, and not in the snapshot. Where a device of another test had this one's

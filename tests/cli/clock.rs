@@ -82,7 +82,7 @@ fn what_was_taken_last_is_the_latest_whatever_the_clock_said() {
     assert_eq!(next["disks"][0]["parent"], ahead.to_string());
     let said = next["warnings"][0].as_str().unwrap();
     assert!(said.contains(&format!("snapshot {ahead} says ")), "{said}");
-    assert!(said.contains("which is later than now"), "{said}");
+    assert!(said.contains("later"), "{said}");
     let next = id_of(&next);
     assert!(next > ahead, "names go on from the newest");
     assert_eq!(listed(&lab, &[]), [next, ahead, first]);

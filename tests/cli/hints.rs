@@ -12,33 +12,17 @@ fn config(text: &'static str) -> impl Fn(&Stage) {
 }
 
 const ROWS: &[Row] = &[
-    row(
-        "a folder on a disk",
-        "snapshot {dir}disk.mnt",
-        2,
-        "disk.mnt, on {name}",
-        "stillpoint snapshot {name}",
-    ),
-    row(
-        "a file on a disk",
-        "snapshot {disk} {dir}disk.mnt/file",
-        2,
-        "disk.mnt, on {name}",
-        "stillpoint snapshot {name}",
-    ),
+    row("a folder on a disk", "snapshot {dir}disk.mnt", 2),
+    row("a file on a disk", "snapshot {disk} {dir}disk.mnt/file", 2),
     row(
         "no such configuration",
         "snapshot {disk} --config {dir}nope.toml",
         1,
-        "there is no configuration",
-        "make it, or name another",
     ),
     row(
         "an unknown key",
         "snapshot {disk} --config {dir}config.toml",
         2,
-        "line 3: unknown field `prescripts`, expected one of `prescript`, ",
-        "prescript, postscript, timeout and on_failure",
     )
     .after(|stage| {
         config("# hooks\n[hooks]\nprescripts = '/x'\n")(stage);
@@ -48,48 +32,20 @@ const ROWS: &[Row] = &[
         "a hook's path that is not whole",
         "snapshot {disk} --level application --config {dir}config.toml",
         2,
-        "give the whole path",
-        "begins with /",
     )
     .after(|stage| {
         config("[hooks]\nprescript = 'x.sh'\n")(stage);
         Box::new(())
     }),
-    row(
-        "a disk that no snapshot has",
-        "list --disk nosuch",
-        1,
-        "has a disk \"nosuch\"",
-        "those there have: {name}",
-    ),
-    row(
-        "a host that no snapshot is of",
-        "list --host nosuch",
-        1,
-        "is of a host \"nosuch\"",
-        "stillpoint list",
-    ),
-    row(
-        "no disk",
-        "snapshot",
-        2,
-        "no disk was named",
-        "take all of them with --all",
-    ),
+    row("a disk that no snapshot has", "list --disk nosuch", 1),
+    row("a host that no snapshot is of", "list --host nosuch", 1),
+    row("no disk", "snapshot", 2),
     row(
         "an option that there is not",
         "snapshot {disk} --al-blocks",
         2,
-        "unexpected argument '--al-blocks' found",
-        "usage: stillpoint snapshot [OPTIONS] [DISKS]...; `stillpoint snapshot --help` shows all",
     ),
-    row(
-        "root's jobs",
-        "NOBODY job list",
-        5,
-        "the job directory {dir}jobs",
-        "run it as root",
-    ),
+    row("root's jobs", "NOBODY job list", 5),
 ];
 
 #[test]
@@ -97,7 +53,7 @@ fn each_refusal_says_what_helps() {
     let Some(stage) = Stage::new("hints: each refusal") else {
         return;
     };
-    stage.check_all(ROWS);
+    stage.check_all(ROWS, "refused-hints");
     // What is set in the environment is no part of what a command takes.
     let run = stage.lab.run(&["restore", "--frobnicate"]).expect(2);
     assert!(!run.stderr.contains(&stage.lab.at("")), "{run:?}");
@@ -201,7 +157,7 @@ fn hooks_may_be_named_from_where_one_stands_and_a_failure_is_told_once() {
         1,
         "{failed:?}"
     );
-    assert!(verdict.contains("applications could not be held: prescript: failed"));
+    assert!(verdict.contains("prescript: failed"));
     run(&[]).expect(3);
     let shown = stage.lab.run(&["show", "latest"]).expect(0).stdout;
     assert!(shown.contains("\n  prescript: failed, "), "{shown}");

@@ -105,10 +105,7 @@ fn an_answer_that_is_cut_short_is_no_good_answer() {
         let run = finish(&mut lab.command_with(&script, args));
         assert_eq!(run.code, 3, "{args:?}: {run:?}");
         let said = run.stderr.lines().last().unwrap();
-        assert!(
-            said.contains("could not be written: No space left"),
-            "{run:?}"
-        );
+        assert!(said.contains("No space left"), "{run:?}");
     }
     let list = lab.json(&["list"]);
     assert_eq!(list["snapshots"].as_array().unwrap().len(), 2);

@@ -6,92 +6,24 @@ use std::os::unix::fs::symlink;
 use stillpoint::format::{VERSION, VaultInfo};
 
 const DISKS: &[Row] = &[
-    row("not root", "NOBODY snapshot {disk}", 5, "only root", "sudo"),
-    row(
-        "a file",
-        "snapshot {dir}disk",
-        2,
-        "is not a block device",
-        "stillpoint disks",
-    ),
-    row(
-        "a character device",
-        "snapshot /dev/null",
-        2,
-        "not a block device",
-        "disks",
-    ),
-    row(
-        "no such path",
-        "snapshot /dev/no-such",
-        1,
-        "/dev/no-such",
-        "stillpoint disks",
-    ),
-    row(
-        "no such name",
-        "snapshot no-such",
-        1,
-        "\"no-such\"",
-        "stillpoint disks",
-    ),
-    row("no name", "snapshot ''", 1, "\"\"", "stillpoint disks"),
-    row(
-        "a folder",
-        "snapshot {dir}",
-        2,
-        "is not a block device",
-        "disks",
-    ),
-    row(
-        "one of two",
-        "snapshot {disk} no-such",
-        1,
-        "no-such",
-        "stillpoint disks",
-    ),
-    row(
-        "a partition",
-        "snapshot {dir}part1",
-        2,
-        "is a partition of",
-        "give loop",
-    )
-    .after(partition),
-    row(
-        "an empty drive",
-        "snapshot {dir}empty",
-        5,
-        "has no size",
-        "",
-    )
-    .after(|stage| {
+    row("not root", "NOBODY snapshot {disk}", 5),
+    row("a file", "snapshot {dir}disk", 2),
+    row("a character device", "snapshot /dev/null", 2),
+    row("no such path", "snapshot /dev/no-such", 1),
+    row("no such name", "snapshot no-such", 1),
+    row("no name", "snapshot ''", 1),
+    row("a folder", "snapshot {dir}", 2),
+    row("one of two", "snapshot {disk} no-such", 1),
+    row("a partition", "snapshot {dir}part1", 2).after(partition),
+    row("an empty drive", "snapshot {dir}empty", 5).after(|stage| {
         let disk = stage.lab.disk_with("nothing", 0, &[]);
         let link = Link::new(&stage.lab, &disk.device, "empty");
         Box::new((disk, link))
     }),
-    row(
-        "tracking nothing",
-        "track start no-such",
-        1,
-        "no-such",
-        "disks",
-    ),
-    row("thaw, not root", "NOBODY thaw", 5, "only root", "sudo"),
-    row(
-        "track, not root",
-        "NOBODY track status",
-        5,
-        "only root",
-        "sudo",
-    ),
-    row(
-        "a bad label",
-        "snapshot {disk} --tag why",
-        2,
-        "\"why\" is not",
-        "why=upgrade",
-    ),
+    row("tracking nothing", "track start no-such", 1),
+    row("thaw, not root", "NOBODY thaw", 5),
+    row("track, not root", "NOBODY track status", 5),
+    row("a bad label", "snapshot {disk} --tag why", 2),
 ];
 
 #[test]
@@ -99,7 +31,7 @@ fn disks_that_are_none() {
     let Some(stage) = Stage::new("cli: disks that are none") else {
         return;
     };
-    stage.check_all(DISKS);
+    stage.check_all(DISKS, "refused-disks");
 }
 
 /// A link to a device whose name a row cannot know.
@@ -125,110 +57,25 @@ fn partition(stage: &Stage) -> Held {
     Box::new((link, disk))
 }
 
-const MISSING: &str = "no-such: No such file";
-const INIT: &str = "stillpoint init";
-
 const VAULTS: &[Row] = &[
-    row(
-        "missing",
-        "snapshot {disk} --vault {dir}no-such",
-        1,
-        MISSING,
-        INIT,
-    ),
-    row(
-        "missing, list",
-        "list --vault {dir}no-such",
-        1,
-        MISSING,
-        INIT,
-    ),
-    row(
-        "missing, verify",
-        "verify --all --vault {dir}no-such",
-        1,
-        MISSING,
-        INIT,
-    ),
-    row(
-        "a file",
-        "list --vault {dir}disk",
-        2,
-        "Not a directory",
-        "a vault is a directory",
-    ),
-    row(
-        "no vault",
-        "snapshot {disk} --vault {dir}",
-        1,
-        "is not a vault",
-        INIT,
-    ),
-    row(
-        "newer",
-        "snapshot {disk} --vault {dir}newer",
-        1,
-        "newer than format",
-        "newest",
-    )
-    .after(newer),
-    row(
-        "newer, list",
-        "list --vault {dir}newer",
-        1,
-        "newer than format",
-        "newest",
-    )
-    .after(newer),
-    row(
-        "init, not empty",
-        "init {dir}",
-        1,
-        "is not empty",
-        "empty directory",
-    ),
-    row(
-        "init, on a file",
-        "init {dir}disk",
-        2,
-        "{dir}disk",
-        "directory",
-    ),
-    row(
-        "init, no parent",
-        "init {dir}no/such",
-        1,
-        "{dir}no/such",
-        "",
-    ),
-    row(
-        "no name",
-        "list --vault ''",
-        2,
-        "no vault was named",
-        "STILLPOINT_VAULT",
-    ),
-    row(
-        "init, no letters",
-        "init {dir}new --name ''",
-        2,
-        "1 to 64 characters",
-        "",
-    ),
-    row("another's vault", "NOBODY list", 5, "Permission denied", ""),
-    row(
-        "in a bucket",
-        "list --vault s3://bucket/x",
-        5,
-        "directories only",
-        "directory",
-    ),
+    row("missing", "snapshot {disk} --vault {dir}no-such", 1),
+    row("missing, list", "list --vault {dir}no-such", 1),
+    row("missing, verify", "verify --all --vault {dir}no-such", 1),
+    row("a file", "list --vault {dir}disk", 2),
+    row("no vault", "snapshot {disk} --vault {dir}", 1),
+    row("newer", "snapshot {disk} --vault {dir}newer", 1).after(newer),
+    row("newer, list", "list --vault {dir}newer", 1).after(newer),
+    row("init, not empty", "init {dir}", 1),
+    row("init, on a file", "init {dir}disk", 2),
+    row("init, no parent", "init {dir}no/such", 1),
+    row("no name", "list --vault ''", 2),
+    row("init, no letters", "init {dir}new --name ''", 2),
+    row("another's vault", "NOBODY list", 5),
+    row("in a bucket", "list --vault s3://bucket/x", 5),
     row(
         "on the disk",
         "snapshot {disk} --vault {dir}disk.mnt/vault",
         2,
-        "lies on {name}",
-        "another",
     )
     .after(|stage| {
         let vault = stage.lab.at("disk.mnt/vault");
@@ -237,14 +84,7 @@ const VAULTS: &[Row] = &[
         }
         Box::new(())
     }),
-    row(
-        "read-only",
-        "snapshot {disk} --vault {dir}ro",
-        1,
-        "Read-only file system",
-        "writable",
-    )
-    .after(read_only),
+    row("read-only", "snapshot {disk} --vault {dir}ro", 1).after(read_only),
 ];
 
 #[test]
@@ -252,7 +92,7 @@ fn vaults_that_are_none() {
     let Some(stage) = Stage::new("cli: vaults that are none") else {
         return;
     };
-    stage.check_all(VAULTS);
+    stage.check_all(VAULTS, "refused-vaults");
 }
 
 fn newer(stage: &Stage) -> Held {
@@ -285,62 +125,17 @@ fn read_only(stage: &Stage) -> Held {
     Box::new(mount)
 }
 
-const SEE: &str = "stillpoint list";
-
 const SNAPSHOTS: &[Row] = &[
-    row("unknown", "show 00", 1, "no snapshot \"00\"", SEE),
-    row(
-        "unknown, restore",
-        "restore 00 {dir}x",
-        1,
-        "no snapshot \"00\"",
-        SEE,
-    ),
-    row(
-        "unknown, delete",
-        "delete latest 00",
-        1,
-        "no snapshot \"00\"",
-        SEE,
-    ),
-    row("unknown, verify", "verify 00", 1, "no snapshot \"00\"", SEE),
-    row(
-        "unknown, diff",
-        "diff latest 00",
-        1,
-        "no snapshot \"00\"",
-        SEE,
-    ),
-    row(
-        "ambiguous",
-        "show {prefix}",
-        2,
-        "could be",
-        "more of the ID",
-    ),
-    row(
-        "ambiguous, delete",
-        "delete {prefix}",
-        2,
-        "could be",
-        "more of the ID",
-    ),
-    row("empty", "show ''", 2, "empty ID", SEE),
-    row(
-        "no such disk",
-        "restore latest {dir}x --disk sdx",
-        1,
-        "has a disk \"sdx\"",
-        "{name}",
-    ),
-    row(
-        "latest of none",
-        "show latest --vault {dir}none",
-        1,
-        "no snapshot yet",
-        SEE,
-    )
-    .after(|stage| {
+    row("unknown", "show 00", 1),
+    row("unknown, restore", "restore 00 {dir}x", 1),
+    row("unknown, delete", "delete latest 00", 1),
+    row("unknown, verify", "verify 00", 1),
+    row("unknown, diff", "diff latest 00", 1),
+    row("ambiguous", "show {prefix}", 2),
+    row("ambiguous, delete", "delete {prefix}", 2),
+    row("empty", "show ''", 2),
+    row("no such disk", "restore latest {dir}x --disk sdx", 1),
+    row("latest of none", "show latest --vault {dir}none", 1).after(|stage| {
         let vault = stage.lab.at("none");
         let _ = std::fs::remove_dir_all(&vault);
         stage.lab.run(&["init", &vault]).expect(0);
@@ -353,7 +148,7 @@ fn snapshots_that_are_none() {
     let Some(stage) = Stage::new("cli: snapshots that are none") else {
         return;
     };
-    stage.check_all(SNAPSHOTS);
+    stage.check_all(SNAPSHOTS, "refused-snapshots");
     // What was deleted is as if it had never been; the others are whole.
     let list = stage.lab.json(&["list"]);
     let id = list["snapshots"][0]["snapshot"].as_str().unwrap();
@@ -367,92 +162,28 @@ fn snapshots_that_are_none() {
 }
 
 const TARGETS: &[Row] = &[
-    row("mounted", "restore latest {disk}", 6, "{disk}", "unmount"),
+    row("mounted", "restore latest {disk}", 6),
     row(
         "a device that is not there",
         "restore latest /dev/no-such-disk --force",
         1,
-        "no block device /dev/no-such-disk",
-        "stillpoint disks",
     ),
-    row(
-        "a partition is mounted",
-        "restore latest {dir}to-parted",
-        6,
-        "to-parted",
-        "unmount",
-    ),
-    row(
-        "the vault",
-        "restore latest {dir}vault",
-        2,
-        "inside the vault",
-        "outside",
-    ),
-    row(
-        "in the vault",
-        "restore latest {dir}vault/x",
-        2,
-        "inside the vault",
-        "outside",
-    ),
-    row(
-        "too small",
-        "restore latest {dir}to-small",
-        5,
-        "16777216 bytes",
-        "at least as large",
-    ),
-    row(
-        "sectors",
-        "restore latest {dir}to-coarse",
-        5,
-        "sectors have 4096",
-        "to a file",
-    ),
-    row("a file", "restore latest {dir}disk", 1, "exists", "--force"),
-    row(
-        "a folder",
-        "restore latest {dir}folder",
-        1,
-        "is a directory",
-        "name a file",
-    ),
-    row(
-        "a fifo",
-        "restore latest {dir}fifo --force",
-        1,
-        "neither a file",
-        "another target",
-    ),
-    row(
-        "a link",
-        "restore latest {dir}to-a-file --force",
-        1,
-        "neither a file",
-        "another",
-    ),
-    row(
-        "a loose link",
-        "restore latest {dir}to-nothing",
-        1,
-        "neither a file",
-        "another",
-    ),
-    row(
-        "a character device",
-        "restore latest /dev/null",
-        1,
-        "neither a file",
-        "another",
-    ),
-    row("no folder", "restore latest {dir}no/such", 1, "{dir}no", ""),
+    row("a partition is mounted", "restore latest {dir}to-parted", 6),
+    row("the vault", "restore latest {dir}vault", 2),
+    row("in the vault", "restore latest {dir}vault/x", 2),
+    row("too small", "restore latest {dir}to-small", 5),
+    row("sectors", "restore latest {dir}to-coarse", 5),
+    row("a file", "restore latest {dir}disk", 1),
+    row("a folder", "restore latest {dir}folder", 1),
+    row("a fifo", "restore latest {dir}fifo --force", 1),
+    row("a link", "restore latest {dir}to-a-file --force", 1),
+    row("a loose link", "restore latest {dir}to-nothing", 1),
+    row("a character device", "restore latest /dev/null", 1),
+    row("no folder", "restore latest {dir}no/such", 1),
     row(
         "an image on a device",
         "restore latest {dir}to-parted --format qcow2",
         2,
-        "not an image",
-        "leave --format out",
     ),
 ];
 
@@ -481,7 +212,7 @@ fn targets_that_are_refused() {
     std::fs::write(lab.path("folder/x"), "").unwrap();
     tool("mkfifo", &[&lab.at("fifo")]);
     let before = [&small, &coarse, &parted].map(|disk| std::fs::read(&disk.image).unwrap());
-    stage.check_all(TARGETS);
+    stage.check_all(TARGETS, "refused-targets");
     let after = [&small, &coarse, &parted].map(|disk| std::fs::read(&disk.image).unwrap());
     assert!(before == after, "a refused target was written to");
 }

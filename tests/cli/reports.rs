@@ -215,12 +215,7 @@ fn doctor_tells_what_a_freeze_would_meet_and_how_the_vault_is() {
     let over = Over::mount(place.to_str().unwrap());
     let found = finding(&ask(&[]), &name);
     assert_eq!(found["ok"], false);
-    assert!(
-        found["value"]
-            .as_str()
-            .unwrap()
-            .starts_with("hidden under other mounts")
-    );
+    assert!(found["value"].as_str().unwrap().starts_with("hidden"));
     drop(over);
 
     let on_disk = place.join("vault");

@@ -174,10 +174,7 @@ fn a_disk_with_another_way_to_it_is_known() {
         assert!(what.contains("the multipath disk mpatha"), "{what}");
     }
     let what = way("sdc").unwrap();
-    assert!(
-        what.contains("and sdd say that they are the same"),
-        "{what}"
-    );
+    assert!(what.contains("sdd"), "{what}");
     assert!(way("sdd").is_some());
     // The serial number of an array, and other names or sizes.
     assert_eq!(["sde", "sdf", "sdg"].map(way), [None, None, None]);

@@ -1,6 +1,7 @@
 //! `--detach` against real runs: nothing that ends the starter ends the job, and the job can be
 //! waited for, looked at, stopped and killed from outside.
 
+use super::gate::Gate;
 use crate::cli::lab::{Disk, Lab, PROGRAM, Run, code_of, finish, is_frozen, noise, wait};
 use crate::support::tree;
 use nix::sys::signal::{Signal, kill};
@@ -14,11 +15,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use stillpoint::job::{JobDirectory, JobId, JobRecord, JobState};
 
-/// What has to be copied takes long enough to be met at work.
-const MIB: usize = 160;
+/// More than a segment holds: one has been put when a run is before its gate.
+const MIB: usize = 40;
 
 /// A disk with a filesystem full of noise.
-pub fn busy_disk(lab: &Lab) -> (Disk, PathBuf) {
+pub fn full_disk(lab: &Lab) -> (Disk, PathBuf) {
     let mut disk = lab.disk("disk", (MIB as u64 + 40) << 20);
     let place = disk.mount("ext4");
     let bytes = noise(8 << 20, 7);
@@ -58,6 +59,13 @@ impl Job {
 
     pub fn pid(&self) -> Pid {
         Pid::from_raw(self.record().process.pid.cast_signed())
+    }
+
+    /// Waits until it is before the gate, and stops it there.
+    #[track_caller]
+    pub fn stop_at(&self, gate: &Gate) {
+        gate.wait();
+        assert!(tree::halt(self.pid().as_raw().cast_unsigned()));
     }
 
     /// Waits until it is in a phase that begins so, and stops it there; `None` if it had ended.
@@ -148,7 +156,8 @@ fn killing_the_starter_its_group_or_its_cgroup_does_not_touch_the_job() {
     let Some(lab) = Lab::with_vault("job: starter killed") else {
         return;
     };
-    let (disk, place) = busy_disk(&lab);
+    let (disk, place) = full_disk(&lab);
+    let gate = Gate::new(&lab);
     let cgroup = Group::new();
     if cgroup.is_none() {
         crate::support::host::skipped("job: cgroup killed", "no control group can be made");
@@ -158,7 +167,10 @@ fn killing_the_starter_its_group_or_its_cgroup_does_not_touch_the_job() {
             continue;
         }
         let group = cgroup.as_ref().filter(|_| way == "cgroup");
-        let (mut starter, job) = met_at_work(&lab, &disk, group);
+        gate.shut();
+        let args = ["snapshot", "--full", "--detach", "--json", &disk.device];
+        let (mut starter, job) = started_by_a_shell(&lab, &gate.before(&args), group);
+        job.stop_at(&gate);
         let pid = Pid::from_raw(starter.0.id().cast_signed());
         let groups = std::fs::read_to_string(format!("/proc/{}/cgroup", job.pid())).unwrap();
         assert!(!groups.contains("stillpoint-test-"), "{groups}");
@@ -177,6 +189,7 @@ fn killing_the_starter_its_group_or_its_cgroup_does_not_touch_the_job() {
         }
         assert_eq!(code_of(wait(&mut starter.0, "the starter")), -9, "{way}");
         assert_eq!(job.record().state, JobState::Running, "{way}");
+        gate.open();
         job.go_on();
         let waited = lab
             .run(&["job", "wait", &job.id.to_string(), "--json"])
@@ -198,26 +211,20 @@ fn killing_the_starter_its_group_or_its_cgroup_does_not_touch_the_job() {
     }
 }
 
-/// A starter, and its job stopped while it copies. On a busy machine one may end unmet.
-fn met_at_work(lab: &Lab, disk: &Disk, group: Option<&Group>) -> (Starter, Job) {
+/// A starter, and its job.
+fn started_by_a_shell(lab: &Lab, args: &[&str], group: Option<&Group>) -> (Starter, Job) {
     // It stays, as one does that a runner has started.
     let script = "[ -z \"$GROUP\" ] || echo $$ > \"$GROUP/cgroup.procs\"; \"$@\"; sleep 1000";
-    let args = ["snapshot", "--full", "--detach", "--json", &disk.device];
-    for _ in 0..10 {
-        let mut command = lab.command_with(&["sh", "-c", script, "sh"], &args);
-        command.process_group(0).stdout(Stdio::piped());
-        if let Some(group) = group {
-            command.env("GROUP", &group.0);
-        }
-        let mut starter = Starter(command.spawn().unwrap());
-        let answer = first_line(&mut starter.0.stdout.take().unwrap());
-        let answer: Value = serde_json::from_str(&answer).unwrap();
-        let job = Job::named(lab, answer["job"].as_str().unwrap());
-        if job.stop_in("copying").is_some() {
-            return (starter, job);
-        }
+    let mut command = lab.command_with(&["sh", "-c", script, "sh"], args);
+    command.process_group(0).stdout(Stdio::piped());
+    if let Some(group) = group {
+        command.env("GROUP", &group.0);
     }
-    panic!("each ended before it could be met at work");
+    let mut starter = Starter(command.spawn().unwrap());
+    let answer = first_line(&mut starter.0.stdout.take().unwrap());
+    let answer: Value = serde_json::from_str(&answer).unwrap();
+    let job = Job::named(lab, answer["job"].as_str().unwrap());
+    (starter, job)
 }
 
 /// Every hierarchy that can be left has been: what is ended by `pids` or `memory` is not the job.
@@ -245,10 +252,11 @@ fn the_starter_is_let_go_and_the_job_tells_how_it_goes() {
     let Some(lab) = Lab::with_vault("job: told") else {
         return;
     };
-    let (disk, _place) = busy_disk(&lab);
+    let (disk, _place) = full_disk(&lab);
+    let gate = Gate::new(&lab);
     // A copy of the runner's pipe is inherited too: it must not be held open by the job.
     let prefix = ["sh", "-c", "exec 7>&1; exec \"$@\"", "sh"];
-    let args = ["snapshot", "--detach", "--tag", "a=b", &disk.device];
+    let args = gate.before(&["snapshot", "--detach", "--tag", "a=b", &disk.device]);
     let mut command = lab.command_with(&prefix, &args);
     command.env("AWS_SECRET_ACCESS_KEY", "geheim");
     let started = finish(&mut command).expect(0);
@@ -260,8 +268,7 @@ fn the_starter_is_let_go_and_the_job_tells_how_it_goes() {
             .stdout
             .ends_with(&format!("stillpoint job status {}\n", job.id))
     );
-    job.stop_in("copying")
-        .expect("the starter waited for the end of the job");
+    job.stop_at(&gate);
     let cmdline = std::fs::read(format!("/proc/{}/cmdline", job.pid())).unwrap();
     assert!(!String::from_utf8_lossy(&cmdline).contains("geheim"));
     let record = std::fs::read_to_string(lab.path("jobs").join(format!("{}.json", job.id)));
@@ -274,22 +281,20 @@ fn the_starter_is_let_go_and_the_job_tells_how_it_goes() {
     assert_eq!(status["command"], "snapshot");
     assert_eq!(
         status["args"],
-        serde_json::json!(["snapshot", "--tag", "a=b", disk.device])
+        serde_json::json!(gate.before(&["snapshot", "--tag", "a=b", &disk.device]))
     );
-    assert!(status["phase"].as_str().unwrap().starts_with("copying"));
+    assert_eq!(status["phase"], "holding applications");
     assert_eq!(status["exit_code"], Value::Null);
     let text = lab
         .run(&["job", "status", &job.id.to_string()[..20]])
         .expect(0)
         .stdout;
-    assert!(
-        text.lines().last().unwrap().contains("is running: copying"),
-        "{text}"
-    );
+    assert!(text.lines().last().unwrap().contains("running"), "{text}");
     let late = lab
         .run(&["job", "wait", "latest", "--timeout", "50ms", "--json"])
         .expect(6);
     assert_eq!(late.json()["error"]["kind"], "busy");
+    gate.open();
     job.go_on();
 
     let waited = lab
@@ -336,20 +341,27 @@ fn the_starter_is_let_go_and_the_job_tells_how_it_goes() {
     assert!(lab.path("restored").exists());
 }
 
+fn has_segments(lab: &Lab) -> bool {
+    let (files, segments) = (lab.vault_files(), lab.path("vault/segments"));
+    files.iter().any(|(path, _)| path.starts_with(&segments))
+}
+
 #[test]
 fn a_cancelled_job_leaves_nothing_frozen_and_nothing_half_done() {
     let Some(lab) = Lab::with_vault("job: cancelled") else {
         return;
     };
-    let (disk, place) = busy_disk(&lab);
+    let (disk, place) = full_disk(&lab);
+    let gate = Gate::new(&lab);
     let before = lab.vault_files();
     for args in [
         &["snapshot", &disk.device][..],
         &["snapshot", &disk.device, "-v", "--full"],
     ] {
-        let job = Job::start(&lab, args);
-        job.stop_in("copying")
-            .expect("it ended before it could be met at work");
+        gate.shut();
+        let job = Job::start(&lab, &gate.before(args));
+        job.stop_at(&gate);
+        assert!(has_segments(&lab), "nothing was put");
         let id = job.id.to_string();
         // It cannot hear while it stands.
         let busy = lab
@@ -358,10 +370,7 @@ fn a_cancelled_job_leaves_nothing_frozen_and_nothing_half_done() {
         assert_eq!(busy.json()["error"]["kind"], "busy");
         job.go_on();
         let cancelled = lab.run(&["job", "cancel", &id]);
-        assert!(
-            cancelled.stdout.contains("was cancelled, exit code 143"),
-            "{cancelled:?}"
-        );
+        assert!(cancelled.stdout.contains("exit code 143"), "{cancelled:?}");
         assert_eq!(cancelled.code, 0);
         let waited = lab.run(&["job", "wait", &id, "--json"]).expect(143).json();
         assert_eq!(waited["error"]["kind"], "interrupted");
@@ -375,7 +384,7 @@ fn a_cancelled_job_leaves_nothing_frozen_and_nothing_half_done() {
     let id = job.id.to_string();
     lab.run(&["job", "wait", &id]).expect(0);
     let late = lab.run(&["job", "cancel", &id]).expect(3);
-    assert!(late.stdout.contains("had ended before"), "{late:?}");
+    assert!(late.stdout.contains("ended before"), "{late:?}");
 }
 
 #[test]
@@ -383,14 +392,15 @@ fn a_killed_job_is_shown_as_died() {
     let Some(lab) = Lab::with_vault("job: killed") else {
         return;
     };
-    let (disk, place) = busy_disk(&lab);
-    let job = Job::start(&lab, &["snapshot", &disk.device]);
-    job.stop_in("copying")
-        .expect("it ended before it could be met at work");
+    let (disk, place) = full_disk(&lab);
+    let gate = Gate::new(&lab);
+    let job = Job::start(&lab, &gate.before(&["snapshot", &disk.device]));
+    job.stop_at(&gate);
+    assert!(has_segments(&lab), "nothing was put");
     kill(job.pid(), Signal::SIGKILL).unwrap();
     let id = job.id.to_string();
     let waited = lab.run(&["job", "wait", &id]).expect(1);
-    assert!(waited.stderr.contains("died without a word"), "{waited:?}");
+    assert!(waited.stderr.contains("died"), "{waited:?}");
     assert_eq!(lab.json(&["job", "status", &id])["state"], "died");
     assert_eq!(lab.json(&["job", "list"])["jobs"][0]["state"], "died");
     lab.run(&["job", "cancel", &id]).expect(3);
@@ -434,10 +444,7 @@ fn a_job_that_cannot_leave_the_group_of_its_starter_says_so() {
     assert!(warned(&status["warnings"]), "{status}");
     assert_eq!(job.record().exit_code, Some(3));
     let logs = lab.run(&["job", "logs", id]).expect(0).stdout;
-    assert!(
-        logs.contains("in the control group of its starter"),
-        "{logs}"
-    );
+    assert!(logs.contains("control group"), "{logs}");
 }
 
 #[test]
@@ -476,9 +483,6 @@ fn what_is_wrong_at_once_is_said_at_once() {
     // By itself the hidden mark starts nothing.
     let id = job.id.to_string();
     let alone = lab.run(&["snapshot", "vda", "--as-job", &id]).expect(1);
-    assert!(
-        alone.stderr.contains("before the job was known"),
-        "{alone:?}"
-    );
+    assert!(alone.stderr.contains("known"), "{alone:?}");
     assert!(Path::new(PROGRAM).exists());
 }

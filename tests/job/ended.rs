@@ -1,28 +1,22 @@
 //! Runs that are waited for are jobs too: how each end is recorded, and what a hostile record can
 //! make the commands say.
 
-use super::detached::{Job, busy_disk};
+use super::detached::{Job, full_disk};
+use super::gate::Gate;
 use crate::cli::lab::{Lab, code_of, finish, wait};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+
 use stillpoint::job::{JobDirectory, JobState};
 
-/// Waits until the run has a record and is in a phase that begins so.
-fn at_work(lab: &Lab, phase: &str) -> Job {
-    let until = Instant::now() + Duration::from_secs(60);
-    loop {
-        let latest = JobDirectory::open(&lab.path("jobs")).and_then(|folder| folder.find("latest"));
-        if let Ok(id) = latest {
-            let job = Job::named(lab, &id.to_string());
-            if job.stop_in(phase).is_some() {
-                return job;
-            }
-        }
-        assert!(Instant::now() < until, "no job begins");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+/// The run that is before the gate, stopped there.
+fn at_work(lab: &Lab, gate: &Gate) -> Job {
+    gate.wait();
+    let latest = JobDirectory::open(&lab.path("jobs")).and_then(|folder| folder.find("latest"));
+    let job = Job::named(lab, &latest.unwrap().to_string());
+    job.stop_at(gate);
+    job
 }
 
 fn begin(lab: &Lab, args: &[&str]) -> Child {
@@ -36,15 +30,17 @@ fn every_end_of_a_run_is_recorded() {
     let Some(lab) = Lab::with_vault("job: ends") else {
         return;
     };
-    let (disk, _place) = busy_disk(&lab);
+    let (disk, _place) = full_disk(&lab);
+    let gate = Gate::new(&lab);
     for (signal, state, code) in [
         (Signal::SIGTERM, JobState::Cancelled, 143),
         (Signal::SIGINT, JobState::Cancelled, 130),
         (Signal::SIGHUP, JobState::Cancelled, 143),
         (Signal::SIGKILL, JobState::Died, -9),
     ] {
-        let mut run = begin(&lab, &["snapshot", &disk.device]);
-        let job = at_work(&lab, "copying");
+        gate.shut();
+        let mut run = begin(&lab, &gate.before(&["snapshot", &disk.device]));
+        let job = at_work(&lab, &gate);
         assert_eq!(job.pid(), Pid::from_raw(run.id().cast_signed()));
         kill(job.pid(), signal).unwrap();
         kill(job.pid(), Signal::SIGCONT).unwrap();
@@ -95,29 +91,30 @@ fn a_signal_that_was_to_be_ignored_stops_no_run() {
     let Some(lab) = Lab::with_vault("job: ignored signals") else {
         return;
     };
-    let (disk, _place) = busy_disk(&lab);
-    let args = ["snapshot", &disk.device];
+    let (disk, _place) = full_disk(&lab);
+    let gate = Gate::new(&lab);
+    let args = gate.before(&["snapshot", &disk.device]);
     let prefix = ["sh", "-c", "trap '' HUP INT; exec \"$@\"", "sh"];
     let mut command = lab.command_with(&prefix, &args);
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let mut run = command.spawn().unwrap();
-    let job = at_work(&lab, "copying");
+    let job = at_work(&lab, &gate);
     for signal in [Signal::SIGHUP, Signal::SIGINT] {
         kill(job.pid(), signal).unwrap();
     }
+    gate.open();
     job.go_on();
     assert_eq!(code_of(wait(&mut run, "a run that ignores signals")), 0);
     assert_eq!(job.record().state, JobState::Done);
     // What goes on by itself can be stopped all the same: the signal was not meant for it.
     let prefix = ["sh", "-c", "trap '' TERM; exec \"$@\"", "sh"];
-    let args = ["snapshot", "--full", "--detach", "--json", &disk.device];
+    gate.shut();
+    let args = gate.before(&["snapshot", "--full", "--detach", "--json", &disk.device]);
     let started = finish(&mut lab.command_with(&prefix, &args))
         .expect(0)
         .json();
     let job = Job::named(&lab, started["job"].as_str().unwrap());
-    job.stop_in("copying")
-        .expect("it ended before it could be met at work");
-    job.go_on();
+    gate.wait();
     lab.run(&["job", "cancel", &job.id.to_string()]).expect(0);
 }
 

@@ -154,7 +154,7 @@ fn standard_output_takes_the_disk_and_nothing_else() {
     drop(child.stdout.take());
     let said = std::io::read_to_string(child.stderr.take().unwrap()).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(1), "{said}");
-    assert!(said.contains("has stopped before the end"), "{said}");
+    assert!(said.contains("stopped"), "{said}");
     let map = format!("{}=-", disk.name());
     for args in [
         &["restore", "latest", "-", "--json"][..],
@@ -196,10 +196,7 @@ fn standard_output_of_a_damaged_snapshot_ends_badly() {
     let output = run(&["restore", "latest", "-"]);
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(4), "{said}");
-    assert!(
-        said.contains("standard output; what was read from it is not whole"),
-        "{said}"
-    );
+    assert!(said.contains("not whole"), "{said}");
     let output = run(&["restore", "latest", "-", "--keep-going"]);
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(4), "{said}");

@@ -86,7 +86,7 @@ fn the_vault_is_known_under_another_path() {
         let target = other.join(target);
         let args = ["restore", "latest", target.to_str().unwrap(), "--force"];
         let run = lab.run(&args).expect(2);
-        assert!(run.stderr.contains("inside the vault"), "{run:?}");
+        assert!(run.stderr.contains("inside"), "{run:?}");
     }
     assert_eq!(lab.vault_files(), before);
     assert_eq!(fs::read(other.join("vault.json")).unwrap(), info);

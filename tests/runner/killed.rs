@@ -72,10 +72,7 @@ fn a_time_out_while_the_run_is_waited_for() {
             assert_eq!(stage.noted(), ["pre", "held", "post"]);
         } else {
             let report = Runner::usual(&stage.lab, &["job", "wait", &id]).expect(1);
-            assert!(
-                report.verdict().contains("died without a word"),
-                "{report:?}"
-            );
+            assert!(report.verdict().contains("died"), "{report:?}");
         }
         assert_let_go(&stage);
         assert_eq!(stage.snapshots(), before + usize::from(survives), "{name}");
@@ -114,16 +111,10 @@ fn a_time_out_does_not_touch_what_goes_on_by_itself() {
         let args = ["job", "wait", &id, "--timeout", "10ms"];
         let report = Runner::usual(&stage.lab, &args).expect(6);
         let verdict = report.verdict();
-        assert!(
-            verdict.contains("still runs: holding applications"),
-            "{report:?}"
-        );
+        assert!(verdict.contains("holding applications"), "{report:?}");
         let report = Runner::usual(&stage.lab, &["job", "status", &id]).expect(0);
         let verdict = report.verdict();
-        assert!(
-            verdict.contains("is running: holding applications"),
-            "{report:?}"
-        );
+        assert!(verdict.contains("holding applications"), "{report:?}");
         fs::write(&go, "").unwrap();
         let report = Runner::usual(&stage.lab, &["job", "wait", &id]).expect(0);
         assert!(
@@ -157,10 +148,7 @@ fn a_run_is_stopped_by_another_command() {
         let id = job.id.to_string();
         let cancelled = Runner::usual(&stage.lab, &["job", "cancel", &id]).expect(0);
         let verdict = cancelled.verdict();
-        assert!(
-            verdict.contains("was cancelled, exit code 143"),
-            "{cancelled:?}"
-        );
+        assert!(verdict.contains("exit code 143"), "{cancelled:?}");
         if detach {
             runner.time_out().expect(-9);
         } else {

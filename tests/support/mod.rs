@@ -1,6 +1,7 @@
 //! What several test areas need. It must never leave anything behind.
 
 pub mod cli;
+pub mod golden;
 pub mod host;
 pub mod marks;
 pub mod model;

@@ -1,0 +1,290 @@
+//! What each command says to people, word for word: `tests/cli/golden/COMMAND.txt`. How to write
+//! those anew stands in `tests/support/golden.rs`.
+
+use super::lab::{Disk, Lab, Run, finish, noise};
+use crate::support::golden::{self, Normal};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::Path;
+
+/// One host, and what is said on it.
+struct Scene {
+    lab: Lab,
+    disk: Disk,
+    normal: Normal,
+    /// By command.
+    pages: BTreeMap<&'static str, String>,
+}
+
+const NOBODY: [&str; 4] = [
+    "setpriv",
+    "--reuid=65534",
+    "--regid=65534",
+    "--clear-groups",
+];
+
+impl Scene {
+    fn new() -> Option<Self> {
+        let lab = Lab::new("cli: golden")?;
+        let mut disk = lab.disk("disk", 24 << 20);
+        let place = disk.mount("ext4");
+        fs::write(place.join("file"), noise(1 << 20, 1)).unwrap();
+        let mut normal = Normal::default();
+        normal.call(lab.dir.path().to_str().unwrap(), "/DIR");
+        normal.call(disk.name(), "DISK");
+        let host = nix::unistd::gethostname().unwrap();
+        normal.call(host.to_str().unwrap(), "HOST");
+        let kernel = nix::sys::utsname::uname().unwrap();
+        normal.call(kernel.release().to_str().unwrap(), "KERNEL");
+        normal.call(env!("CARGO_PKG_VERSION"), "VERSION");
+        Some(Self {
+            lab,
+            disk,
+            normal,
+            pages: BTreeMap::new(),
+        })
+    }
+
+    fn filled_in(&self, command: &str) -> Vec<String> {
+        let words = command.split_whitespace();
+        let words = words.map(|word| word.replace("DIR", self.lab.dir.path().to_str().unwrap()));
+        words
+            .map(|word| word.replace("DISK", self.disk.name()))
+            .collect()
+    }
+
+    /// Runs a command, and keeps what it says on the page of a command.
+    fn say(&mut self, page: &'static str, command: &str) -> Run {
+        let words = self.filled_in(command);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let run = match words.strip_prefix(&["NOBODY"]) {
+            Some(words) => finish(&mut self.lab.command_with(&NOBODY, words)),
+            None => self.lab.run(&words),
+        };
+        self.keep(page, command, &run);
+        run
+    }
+
+    fn keep(&mut self, page: &'static str, command: &str, run: &Run) {
+        let is_progress = |line: &&str| !line.starts_with("copying") && !line.contains(" %");
+        let told: Vec<&str> = run.stderr.lines().filter(is_progress).collect();
+        let command = self.normal.text(command);
+        let stdout = self.normal.text(&run.stdout);
+        let stderr = self.normal.text(&told.join("\n"));
+        let text = self.pages.entry(page).or_default();
+        text.push_str(&format!("$ stillpoint {command}\n"));
+        let lines = stderr.lines().map(|line| format!("! {line}\n"));
+        let lines = lines.chain(stdout.lines().map(|line| format!("{line}\n")));
+        text.extend(lines);
+        match run.code {
+            0 => text.push('\n'),
+            code => text.push_str(&format!("exit code {code}\n\n")),
+        }
+    }
+
+    /// A snapshot that is incremental: one from which a write was hidden is taken again, unheard.
+    fn incremental(&mut self, command: &str) {
+        let words = self.filled_in(command);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        for _ in 0..5 {
+            let run = self.lab.run(&words);
+            if run.stdout.contains(": incremental (") {
+                return self.keep("snapshot", command, &run);
+            }
+            assert!(run.stdout.contains(": compare ("), "{run:?}");
+            self.lab.run(&["delete", "latest"]).expect(0);
+        }
+        panic!("writes were hidden from tracking five times in a row");
+    }
+
+    /// The names of all snapshots, oldest first.
+    fn ids(&self) -> Vec<String> {
+        let list = self.lab.json(&["list"]);
+        let all = list["snapshots"].as_array().unwrap().iter().rev();
+        all.map(|one| one["snapshot"].as_str().unwrap().to_owned())
+            .collect()
+    }
+
+    /// Of what a command says of the whole host, what is about what the test has made.
+    fn say_some(&mut self, page: &'static str, command: &str, wanted: &[&str]) {
+        let words = self.filled_in(command);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let mut run = self.lab.run(&words);
+        let wanted: Vec<String> = wanted
+            .iter()
+            .flat_map(|text| self.filled_in_line(text))
+            .collect();
+        let is_wanted = |line: &&str| wanted.iter().any(|text| line.contains(text));
+        let lines: Vec<&str> = run.stdout.lines().filter(is_wanted).collect();
+        run.stdout = lines.join("\n");
+        run.code = 0;
+        self.keep(page, command, &run);
+    }
+
+    fn filled_in_line(&self, text: &str) -> Option<String> {
+        let text = text.replace("DIR", self.lab.dir.path().to_str()?);
+        Some(text.replace("DISK", self.disk.name()))
+    }
+}
+
+/// Another byte stands within each segment.
+fn damage(lab: &Lab) {
+    use std::os::unix::fs::FileExt;
+    for (path, length) in lab.vault_files() {
+        if path.starts_with(lab.path("vault/segments")) {
+            let file = File::options().write(true).open(path).unwrap();
+            file.write_all_at(&[0xff; 8], length / 2).unwrap();
+        }
+    }
+}
+
+#[test]
+fn golden_what_each_command_says() {
+    let Some(mut scene) = Scene::new() else {
+        return;
+    };
+    snapshots(&mut scene);
+    reading(&mut scene);
+    restoring(&mut scene);
+    host(&mut scene);
+    jobs(&mut scene);
+    damaged(&mut scene);
+    // All that is other than it was is told at once.
+    let wrong = scene.pages.iter().filter(|(page, text)| {
+        let checked = || golden::check(page, text);
+        std::panic::catch_unwind(checked).is_err()
+    });
+    let wrong: Vec<_> = wrong.map(|(page, _)| page).collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+}
+
+fn snapshots(scene: &mut Scene) {
+    scene.say("snapshot", "snapshot DISK").expect(1);
+    scene.say("init", "init DIR/vault").expect(0);
+    scene.say("init", "init DIR/vault").expect(1);
+    scene.say("list", "list").expect(0);
+    scene.say("show", "show latest").expect(1);
+    scene.say("snapshot", "snapshot DISK").expect(0);
+    let place = scene.disk.mounted.clone().unwrap();
+    fs::write(place.join("other"), noise(1 << 20, 2)).unwrap();
+    scene.incremental("snapshot DISK");
+    let tagged = "snapshot DISK --full --level crash --tag why=test";
+    scene.say("snapshot", tagged).expect(0);
+    scene.say("snapshot", "snapshot").expect(2);
+    scene.say("snapshot", "snapshot nosuch").expect(1);
+    scene.say("snapshot", "snapshot DIR/disk").expect(2);
+    scene.say("snapshot", "NOBODY snapshot DISK").expect(5);
+    let lock = File::open(lock_of(scene)).unwrap();
+    let lock = nix::fcntl::Flock::lock(lock, nix::fcntl::FlockArg::LockExclusiveNonblock);
+    scene.say("snapshot", "snapshot DISK").expect(6);
+    drop(lock.unwrap());
+}
+
+/// The file by which runs know that another is at work on the disk.
+fn lock_of(scene: &Scene) -> std::path::PathBuf {
+    let entries = fs::read_dir(scene.lab.path("run")).unwrap();
+    let mut paths = entries.map(|entry| entry.unwrap().path());
+    let is_lock = |path: &std::path::PathBuf| {
+        path.file_name()
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .starts_with("disk-")
+    };
+    paths.find(is_lock).unwrap()
+}
+
+fn reading(scene: &mut Scene) {
+    let ids = scene.ids();
+    let (first, second) = (&ids[0], &ids[ids.len() - 2]);
+    scene.say("list", "list").expect(0);
+    scene.say("list", "list --tag why=test").expect(0);
+    scene.say("list", "list --disk nosuch").expect(1);
+    scene.say("list", "list --host nosuch").expect(1);
+    scene.say("list", "list --vault DIR/nosuch").expect(1);
+    scene.say("show", &format!("show {first}")).expect(0);
+    scene.say("show", &format!("show {second}")).expect(0);
+    scene.say("show", "show 00").expect(1);
+    scene.say("show", "show 01").expect(2);
+    scene
+        .say("diff", &format!("diff {first} {second}"))
+        .expect(0);
+    scene
+        .say("diff", &format!("diff {first} {first}"))
+        .expect(0);
+    scene
+        .say("diff", &format!("diff {second} {first}"))
+        .expect(2);
+    scene.say("verify", "verify --all").expect(0);
+    scene.say("verify", "verify latest --sample 1%").expect(0);
+    scene.say("verify", "verify").expect(2);
+    scene.say("verify", "verify 00").expect(1);
+}
+
+fn restoring(scene: &mut Scene) {
+    let first = scene.ids().remove(0);
+    let restore = format!("restore {first} DIR/restored");
+    scene.say("restore", &restore).expect(0);
+    scene.say("restore", &restore).expect(1);
+    scene
+        .say("restore", &format!("{restore} --disk nosuch"))
+        .expect(1);
+    scene.say("restore", "restore latest /dev/DISK").expect(6);
+    scene.say("restore", "restore latest DIR/vault/x").expect(2);
+    scene.say("restore", "restore 00 DIR/x").expect(1);
+}
+
+fn host(scene: &mut Scene) {
+    scene.say_some("disks", "disks", &["TRACKED", "DISK", "DIR"]);
+    let vault = ["vault", "freezing DIR", "frozen by others"];
+    scene.say_some("doctor", "doctor", &vault);
+    scene.say_some("doctor", "doctor --vault DIR/nosuch", &["vault"]);
+    scene.say("thaw", "thaw").expect(0);
+    scene.say("thaw", "NOBODY thaw").expect(5);
+    scene.say("track", "track status").expect(0);
+    scene.say("track", "track stop DISK").expect(0);
+    scene.say("track", "track start nosuch").expect(1);
+}
+
+fn jobs(scene: &mut Scene) {
+    let started = scene.say("job", "verify --all --detach").expect(0);
+    assert!(started.stdout.starts_with("job "));
+    scene.say("job", "job wait latest").expect(0);
+    scene.say("job", "job status latest").expect(0);
+    scene.say("job", "job cancel latest").expect(3);
+    scene.say("job", "job status 00").expect(1);
+    // The other jobs of this test are many.
+    fs::remove_dir_all(scene.lab.path("jobs")).unwrap();
+    scene.say("job", "job list").expect(0);
+    scene.lab.run(&["snapshot", "nosuch"]).expect(1);
+    scene.say("job", "job list").expect(0);
+    scene.say("job", "NOBODY job list").expect(5);
+}
+
+fn damaged(scene: &mut Scene) {
+    let ids = scene.ids();
+    let last = ids.last().unwrap();
+    scene.say("delete", &format!("delete {last}")).expect(0);
+    scene
+        .say("delete", &format!("delete {} 00", ids[0]))
+        .expect(1);
+    damage(&scene.lab);
+    scene.say("verify", "verify --all").expect(4);
+}
+
+/// A file that no test reads proves nothing.
+#[test]
+fn golden_files_are_all_read() {
+    let mut sources = String::new();
+    for file in ["golden.rs", "refused.rs", "hints.rs"] {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/cli")
+            .join(file);
+        sources.push_str(&fs::read_to_string(file).unwrap());
+    }
+    for file in fs::read_dir(golden::folder()).unwrap() {
+        let path = file.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        assert!(sources.contains(&format!("\"{name}\"")), "{name}");
+    }
+}

@@ -1,0 +1,276 @@
+//! What each command asks of its store, exactly: puts, gets, lists and deletes. On a distant store
+//! each is money and a round trip, and one more for each snapshot or segment is felt by everybody.
+
+use crate::support::host::{LoopDisk, noise};
+use crate::support::rig::{Rig, was_hidden};
+use crate::support::tracked::forget_pins;
+use crate::support::vaults::vault_options;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use stillpoint::engine::{
+    Destination, RestoreOptions, Silent, VerifyOptions, diff, partitions_of, restore, verify,
+};
+use stillpoint::format::Manifest;
+use stillpoint::model::{BLOCK_SIZE, Mode, block_count};
+use stillpoint::store::{CountStore, MemoryStore, ObjectInfo, ObjectName, ObjectStore, Vault};
+
+/// How often each verb was used.
+#[derive(Debug, PartialEq, Eq)]
+struct Requests {
+    put: u64,
+    get: u64,
+    list: u64,
+    delete: u64,
+}
+
+/// A vault whose requests are counted.
+struct Counted {
+    store: Arc<CountStore>,
+    vault: Arc<Vault>,
+}
+
+impl Counted {
+    /// An empty vault, as a command finds it that has just opened it.
+    fn new() -> Self {
+        let store = Arc::new(CountStore::new(Arc::new(MemoryStore::new())));
+        Vault::create(store.clone(), vault_options()).unwrap();
+        Self::of(store)
+    }
+
+    fn of(store: Arc<CountStore>) -> Self {
+        let vault = Arc::new(Vault::open(store.clone()).unwrap());
+        store.take();
+        Self { store, vault }
+    }
+
+    /// Another command's view of it: what one vault has cached is not known to the next.
+    fn again(&self) -> Self {
+        Self::of(Arc::clone(&self.store))
+    }
+
+    fn take(&self) -> Requests {
+        let mut counts = self.store.take();
+        let mut of = |verb| {
+            let count = counts.remove(verb).unwrap_or_default();
+            assert_eq!(count.failed, 0, "{verb}");
+            count.operations
+        };
+        let requests = Requests {
+            put: of("put"),
+            get: of("get"),
+            list: of("list"),
+            delete: of("delete"),
+        };
+        assert!(counts.is_empty(), "{counts:?}");
+        requests
+    }
+
+    /// In how many folders there are segments: two may share one.
+    fn folders(&self) -> u64 {
+        let segments = ObjectName::parse("segments").unwrap();
+        let all = self.store.list_all(&segments).unwrap();
+        let folder = |object: ObjectInfo| object.name.components().nth(1).unwrap().to_owned();
+        let folders: BTreeSet<String> = all.into_iter().map(folder).collect();
+        folders.len() as u64
+    }
+
+    /// A snapshot in this mode, and what it asked for.
+    fn snapshot(&self, rig: &Rig, disk: &LoopDisk, mode: Mode) -> (Manifest, Requests) {
+        for _ in 0..5 {
+            let vault = self.again();
+            let manifest = rig.snapshot_to(&vault.vault, &[disk], |_| (), |quiesce| quiesce);
+            let manifest = manifest.unwrap();
+            let record = &manifest.disks[0];
+            if record.mode == mode {
+                return (manifest, vault.take());
+            }
+            assert!(was_hidden(record), "{:?}: {}", record.mode, record.reason);
+        }
+        panic!("writes were hidden from tracking five times in a row");
+    }
+}
+
+const MIB: usize = 1 << 20;
+
+/// 24 MiB, 8 of them bytes that do not pack: one segment.
+fn disk() -> LoopDisk {
+    let contents = [noise(8 * MIB, 1), vec![0; 16 * MIB]].concat();
+    LoopDisk::holding(&contents, &["--direct-io=on"])
+}
+
+#[test]
+fn a_vault_is_made_and_opened_by_one_request() {
+    let store = Arc::new(CountStore::new(Arc::new(MemoryStore::new())));
+    Vault::create(store.clone(), vault_options()).unwrap();
+    // `vault.json`.
+    assert_eq!(store.take()["put"].operations, 1);
+    Vault::open(store.clone()).unwrap();
+    let counts = store.take();
+    assert_eq!((counts["get"].operations, counts.len()), (1, 1));
+}
+
+#[test]
+fn a_snapshot_asks_for_what_it_needs() {
+    let Some(rig) = Rig::new("requests: snapshot") else {
+        return;
+    };
+    let (disk, counted) = (disk(), Counted::new());
+    let (_, full) = counted.snapshot(&rig, &disk, Mode::Full);
+    let expected = Requests {
+        // The session, the segment, the index object, the manifest.
+        put: 4,
+        // The session's own record, among those in which dead runs' are looked for.
+        get: 1,
+        // The host's snapshots, the sessions.
+        list: 2,
+        // The session.
+        delete: 1,
+    };
+    assert_eq!(full, expected);
+
+    let (_, unchanged) = counted.snapshot(&rig, &disk, Mode::Incremental);
+    let expected = Requests {
+        // The session, the manifest. The parent's index object is named again.
+        put: 2,
+        // The session; the parent's manifest and index object; the segment's footer, for the
+        // sample.
+        get: 4,
+        // As above, the segments beside the parent's, what is known to be damaged.
+        list: 4,
+        delete: 1,
+    };
+    assert_eq!(unchanged, expected);
+
+    // 4 of 384 blocks.
+    disk.write_at(2 * MIB as u64, &noise(4 * BLOCK_SIZE as usize, 2));
+    let (_, changed) = counted.snapshot(&rig, &disk, Mode::Incremental);
+    let expected = Requests {
+        // The session, the segment, the index object of what changed, the manifest.
+        put: 4,
+        get: 4,
+        list: 4,
+        delete: 1,
+    };
+    assert_eq!(changed, expected);
+
+    forget_pins(&rig.places.pins);
+    let (_, compared) = counted.snapshot(&rig, &disk, Mode::Compare);
+    let expected = Requests {
+        put: 2,
+        // The session, the manifest, two index objects, the footers of two segments.
+        get: 6,
+        // One of segments for each folder of those of the parent.
+        list: 3 + counted.folders(),
+        delete: 1,
+    };
+    assert_eq!(compared, expected);
+}
+
+/// What is asked by what only reads.
+fn reads(get: u64, list: u64) -> Requests {
+    Requests {
+        put: 0,
+        get,
+        list,
+        delete: 0,
+    }
+}
+
+/// On two snapshots of one disk, the second of which has an index object and a segment more.
+#[test]
+fn what_reads_asks_for_what_it_needs() {
+    let Some(rig) = Rig::new("requests: reading") else {
+        return;
+    };
+    let (disk, counted) = (disk(), Counted::new());
+    let (one, _) = counted.snapshot(&rig, &disk, Mode::Full);
+    disk.write_at(2 * MIB as u64, &noise(4 * BLOCK_SIZE as usize, 2));
+    let (two, _) = counted.snapshot(&rig, &disk, Mode::Incremental);
+    let (from, to) = (&one.disks[0], &two.disks[0]);
+
+    let show = counted.again();
+    let found = show.vault.find(&two.snapshot.to_string()).unwrap();
+    let manifest = show.vault.manifest(&found).unwrap();
+    let blocks = block_count(manifest.disks[0].identity.size);
+    let index = &manifest.disks[0].index;
+    show.vault.load_index(index, blocks).unwrap();
+    // All snapshots, of which one is named; its manifest, two index objects.
+    assert_eq!(show.take(), reads(3, 1));
+
+    let differ = counted.again();
+    diff(&differ.vault, from, to, &Silent).unwrap();
+    // The index object of the older one, both of the newer one. The footers of two segments: what
+    // is stored anew may be the same.
+    assert_eq!(differ.take(), reads(5, 0));
+
+    let table = counted.again();
+    let partitions = partitions_of(&table.vault, to, &Silent);
+    assert!(partitions.unwrap().is_empty());
+    // Both index objects; the footer of the first segment, and the chunk of the first block.
+    assert_eq!(table.take(), reads(4, 0));
+
+    let back = counted.again();
+    let target = rig.dir.path().join("restored");
+    let destination = Destination::To { disk: None, target };
+    let options = RestoreOptions::new(destination, 2);
+    restore(&back.vault, &two, &options, &Silent).unwrap();
+    // Both index objects, the footers of two segments. Of the chunks up to 16 at once: 32 blocks
+    // before what changed, 4 that did, 92 after it.
+    assert_eq!(back.take(), reads(2 + 2 + 2 + 1 + 6, 0));
+}
+
+#[test]
+fn verifying_asks_for_what_it_needs() {
+    let Some(rig) = Rig::new("requests: verify") else {
+        return;
+    };
+    let (disk, counted) = (disk(), Counted::new());
+    counted.snapshot(&rig, &disk, Mode::Full);
+    disk.write_at(2 * MIB as u64, &noise(4 * BLOCK_SIZE as usize, 2));
+    counted.snapshot(&rig, &disk, Mode::Incremental);
+    for (sample, get) in [
+        // Two manifests, the index object of the first one, both of the second one, two footers,
+        // one segment of two.
+        (1.0, 8),
+        // Both segments.
+        (100.0, 9),
+    ] {
+        let check = counted.again();
+        let snapshots = check.vault.snapshots().unwrap();
+        let options = VerifyOptions { sample, workers: 2 };
+        let report = verify(&check.vault, &snapshots, &options, &Silent).unwrap();
+        assert!(report.broken.is_empty());
+        // The snapshots before and after, what is known to be damaged.
+        assert_eq!(check.take(), reads(get, 3), "{sample} %");
+    }
+}
+
+#[test]
+fn a_list_asks_for_each_manifest_once_and_a_delete_for_none() {
+    let Some(rig) = Rig::new("requests: list") else {
+        return;
+    };
+    let (disk, counted) = (disk(), Counted::new());
+    for mode in [Mode::Full].into_iter().chain([Mode::Incremental; 11]) {
+        counted.snapshot(&rig, &disk, mode);
+    }
+    let list = counted.again();
+    let snapshots = list.vault.snapshots().unwrap();
+    let count = snapshots.len() as u64;
+    for (_, manifest) in list.vault.manifests(snapshots.clone()) {
+        manifest.unwrap();
+    }
+    assert_eq!(list.take(), reads(count, 1));
+
+    let delete = counted.again();
+    let found = delete.vault.find(&snapshots[0].id.to_string()).unwrap();
+    delete.vault.delete(&found).unwrap();
+    let expected = Requests {
+        put: 0,
+        get: 0,
+        list: 1,
+        // The manifest. What it referred to stays for others.
+        delete: 1,
+    };
+    assert_eq!(delete.take(), expected);
+}
