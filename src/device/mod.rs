@@ -45,7 +45,7 @@ pub use host::Host;
 pub use host_checks::{Cgroups, Finding, HostChecks};
 pub use kind::DeviceKind;
 pub use layout::HostLayout;
-pub use mountinfo::foreign_namespaces;
+pub use mountinfo::{foreign_namespaces, other_roots};
 pub use mounts::Mounts;
 pub use obstacle::DiskObstacle;
 pub use opaque_use::OpaqueUse;

@@ -8,7 +8,9 @@ use super::overmount::overmounted;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::model::DevNumber;
 use crate::sys::mountinfo::{self as table, MountLine, TABLE_LIMIT};
-use std::collections::{BTreeMap, HashMap};
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::{Mode, fstat};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
@@ -191,13 +193,8 @@ impl Seen {
 pub fn foreign_namespaces(host: &Host) -> Result<Vec<u32>> {
     let namespace = |process: &str| std::fs::read_link(host.proc.join(process).join("ns/mnt"));
     let own = namespace("self").ok();
-    let mut pids: Vec<u32> = Host::names(&host.proc)?
-        .iter()
-        .filter_map(|name| name.to_str()?.parse().ok())
-        .collect();
-    pids.sort_unstable();
     let mut chosen: BTreeMap<PathBuf, (bool, u32)> = BTreeMap::new();
-    for pid in pids {
+    for pid in processes(host)? {
         let Ok(id) = namespace(&pid.to_string()) else {
             continue;
         };
@@ -211,6 +208,51 @@ pub fn foreign_namespaces(host: &Host) -> Result<Vec<u32>> {
         }
     }
     let mut pids: Vec<u32> = chosen.into_values().map(|(_, pid)| pid).collect();
+    pids.sort_unstable();
+    Ok(pids)
+}
+
+/// One process of our own mount namespace for each root directory that is not ours. Our table shows
+/// what is mounted below our root only: a program in a `chroot`, or in a service with
+/// `RootDirectory=`, does not see all.
+///
+/// # Errors
+/// When `/proc` cannot be listed, or a root cannot be looked at.
+pub fn other_roots(host: &Host) -> Result<Vec<u32>> {
+    let namespace = |process: &str| std::fs::read_link(host.proc.join(process).join("ns/mnt"));
+    let own = namespace("self").io_context("look at", &host.proc.join("self/ns/mnt"))?;
+    let mut seen = BTreeSet::from([root_of(host, "self")?]);
+    let mut found = Vec::new();
+    for pid in processes(host)? {
+        let process = pid.to_string();
+        let is_ours = |process: &str| namespace(process).is_ok_and(|id| id == own);
+        if !is_ours(&process) {
+            continue;
+        }
+        match root_of(host, &process) {
+            Ok(root) if seen.insert(root) => found.push(pid),
+            Err(error) if is_ours(&process) => return Err(error),
+            // Seen before, or the process is gone.
+            Ok(_) | Err(_) => {}
+        }
+    }
+    Ok(found)
+}
+
+/// The root directory of a process: the number of its mount, and the inode there.
+fn root_of(host: &Host, process: &str) -> Result<(Option<u64>, u64)> {
+    let path = host.proc.join(process).join("root");
+    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_DIRECTORY;
+    let root = open(&path, flags, Mode::empty()).io_context("open", &path)?;
+    let inode = fstat(&root).io_context("look at", &path)?.st_ino;
+    Ok((table::mount_id(&root)?, inode))
+}
+
+/// All processes, in the order of their numbers.
+fn processes(host: &Host) -> Result<Vec<u32>> {
+    let names = Host::names(&host.proc)?;
+    let numbers = names.iter().filter_map(|name| name.to_str()?.parse().ok());
+    let mut pids: Vec<u32> = numbers.collect();
     pids.sort_unstable();
     Ok(pids)
 }

@@ -289,7 +289,11 @@ fn thaw_record(record: &Record, path: &Path, was_overdue: bool) -> Vec<ThawedMou
                 // Until it has been thawed, below.
                 MountOutcome::Failed("it was not tried".into())
             }
-            Ok(Some(Err(error))) => MountOutcome::Gone(error.to_string()),
+            Ok(Some(Err(error))) if error.kind() == ErrorKind::NotFound => {
+                MountOutcome::Gone(error.to_string())
+            }
+            // Too many open files, or a table of mounts that cannot be read: it may still be there.
+            Ok(Some(Err(error))) => MountOutcome::Failed(error.to_string()),
             Ok(None) => MountOutcome::Failed("opening it takes too long".into()),
             Err(error) => MountOutcome::Failed(error.to_string()),
         };
@@ -338,10 +342,20 @@ fn thaw_record(record: &Record, path: &Path, was_overdue: bool) -> Vec<ThawedMou
 }
 
 /// Opens it where it was, or wherever else it is mounted.
+///
+/// # Errors
+/// `NotFound` only when it is mounted nowhere.
 fn open_anywhere(target: &FreezeTarget) -> Result<OwnedFd> {
-    target.open().or_else(|error| {
-        let mut others = other_places(target);
-        let opened = others.find_map(|other| other.open().ok());
-        opened.ok_or(error)
-    })
+    let mut why = match target.open() {
+        Ok(fd) => return Ok(fd),
+        Err(error) => error,
+    };
+    for other in other_places(target) {
+        match other.and_then(|other| other.open()) {
+            Ok(fd) => return Ok(fd),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => why = error,
+        }
+    }
+    Err(why)
 }

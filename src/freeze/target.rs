@@ -1,7 +1,7 @@
 //! The filesystems to freeze, each opened once while nothing is frozen yet. A path is never
 //! trusted: what it leads to must be the very filesystem that was meant.
 
-use crate::device::{Host, foreign_namespaces};
+use crate::device::{Host, foreign_namespaces, other_roots};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::model::DevNumber;
 use crate::sys::mountinfo::{self, mounted_device, read_table};
@@ -113,6 +113,11 @@ fn open_place(path: &Path, namespace_pid: Option<u32>) -> Result<OwnedFd> {
             let flags = handle | OFlag::O_NOFOLLOW;
             openat(&top, relative, flags, Mode::empty()).io_context("open", path)
         }
+        // A link or a file stands in the way: what was mounted there is not any more.
+        Err(errno @ (Errno::ELOOP | Errno::ENOTDIR)) => {
+            let opened = Err(errno).io_context("open", path);
+            opened.map_err(|error| error.with_kind(ErrorKind::NotFound))
+        }
         done => done.io_context("open", path),
     }
 }
@@ -125,25 +130,40 @@ fn directory_device(handle: &OwnedFd) -> Option<DevNumber> {
     (kind == SFlag::S_IFDIR).then(|| DevNumber::from_dev_t(stat.st_dev))
 }
 
-/// Other places where the filesystem is mounted, in our namespace first, and then in all others:
-/// for when the recorded place is gone. Each table is read only when the places of those before it
-/// have failed.
-pub(super) fn other_places(target: &FreezeTarget) -> impl Iterator<Item = FreezeTarget> {
-    let others = || foreign_namespaces(&Host::here()).unwrap_or_default();
-    let others = std::iter::once_with(others).flatten().map(Some);
-    let namespaces = std::iter::once(None).chain(others);
-    let places = namespaces.flat_map(|namespace_pid| {
+/// Other places where the filesystem is mounted: in our namespace first, as we see it and then as
+/// processes with another root do, and then in all others. For when the recorded place is gone.
+/// Each table is read only when the places of those before it have failed. A table that cannot be
+/// read is an error, as the filesystem may be mounted there.
+pub(super) fn other_places(target: &FreezeTarget) -> impl Iterator<Item = Result<FreezeTarget>> {
+    let roots = std::iter::once_with(|| each_of(other_roots(&Host::here())));
+    let foreign = std::iter::once_with(|| each_of(foreign_namespaces(&Host::here())));
+    let seen_by = std::iter::once(Ok(None)).chain(roots.chain(foreign).flatten());
+    let places = seen_by.flat_map(|pid| each_of(pid.and_then(|pid| places_in(target, pid))));
+    places.filter(move |place| !place.as_ref().is_ok_and(|place| place == target))
+}
+
+fn each_of<T, U: From<T>>(found: Result<Vec<T>>) -> Vec<Result<U>> {
+    match found {
+        Ok(found) => found.into_iter().map(|one| Ok(one.into())).collect(),
+        Err(error) => vec![Err(error)],
+    }
+}
+
+/// Where the filesystem is mounted, as that process sees it; ourselves for `None`.
+fn places_in(target: &FreezeTarget, namespace_pid: Option<u32>) -> Result<Vec<FreezeTarget>> {
+    let has_exited = |pid| std::fs::read_link(format!("/proc/{pid}/ns/mnt")).is_err();
+    let table = match read_table(namespace_pid) {
         // Processes come and go.
-        let table = read_table(namespace_pid).unwrap_or_default();
-        let same = mountinfo::lines(&table).filter(|mount| mount.dev == target.dev);
-        let place = same.map(|mount| FreezeTarget {
-            mount_point: mountinfo::path(mount.target),
-            namespace_pid,
-            ..target.clone()
-        });
-        place.collect::<Vec<_>>()
+        Err(_) if namespace_pid.is_some_and(has_exited) => return Ok(Vec::new()),
+        read => read?,
+    };
+    let same = mountinfo::lines(&table).filter(|mount| mount.dev == target.dev);
+    let places = same.map(|mount| FreezeTarget {
+        mount_point: mountinfo::path(mount.target),
+        namespace_pid,
+        ..target.clone()
     });
-    places.filter(move |place| place != target)
+    Ok(places.collect())
 }
 
 #[cfg(test)]

@@ -88,15 +88,23 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 /// # Errors
 /// When the table cannot be read, or is longer than is looked at.
 pub fn mounted_device(handle: &OwnedFd, namespace_pid: Option<u32>) -> Result<Option<DevNumber>> {
-    let path = PathBuf::from(format!("/proc/self/fdinfo/{}", handle.as_raw_fd()));
-    let info = fs::read_to_string(&path).io_context("read", &path)?;
-    let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:"));
-    let Some(id) = id.and_then(|id| id.trim().parse::<u64>().ok()) else {
+    let Some(id) = mount_id(handle)? else {
         return Ok(None);
     };
     let table = read_table(namespace_pid)?;
     let mount = lines(&table).find(|mount| mount.id == id);
     Ok(mount.map(|mount| mount.dev))
+}
+
+/// The number of the mount that `handle` was opened in, unique while that mount lasts.
+///
+/// # Errors
+/// When `/proc/self/fdinfo` cannot be read.
+pub fn mount_id(handle: &OwnedFd) -> Result<Option<u64>> {
+    let path = PathBuf::from(format!("/proc/self/fdinfo/{}", handle.as_raw_fd()));
+    let info = fs::read_to_string(&path).io_context("read", &path)?;
+    let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:"));
+    Ok(id.and_then(|id| id.trim().parse().ok()))
 }
 
 /// The table of the mount namespace that a process is in; ours for `None`.

@@ -2,7 +2,8 @@
 
 use super::killed::Engine;
 use super::{FAR, is_frozen, run};
-use crate::cli::lab::{Disk, Lab};
+use crate::cli::lab::{Disk, Lab, finish};
+use crate::support::host::attempt;
 use std::path::{Path, PathBuf};
 
 /// A disk whose filesystem an engine has frozen that is dead now, and so is its guardian.
@@ -38,6 +39,13 @@ impl Left {
             "{warnings}"
         );
         assert!(warnings.contains("still frozen"), "{warnings}");
+    }
+}
+
+impl Drop for Left {
+    /// What is frozen cannot be unmounted.
+    fn drop(&mut self) {
+        attempt("fsfreeze", &["--unfreeze", self.place.to_str().unwrap()]);
     }
 }
 
@@ -110,4 +118,25 @@ fn a_run_whose_job_directory_is_frozen_thaws_it_first() {
     left.is_warned_of(&status());
     assert!(!is_frozen(place));
     assert!(lab.freeze_records().is_empty());
+}
+
+/// What a thaw cannot look at may be there: it is neither called gone nor forgotten.
+#[test]
+fn a_thaw_that_cannot_open_what_is_frozen_forgets_nothing() {
+    let Some(left) = Left::new("freeze: too many open files") else {
+        return;
+    };
+    left.freeze_and_die();
+    for errno in ["EMFILE", "ENOMEM", "EIO"] {
+        let inject = format!("inject=openat2:error={errno}");
+        let strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e"];
+        let strace = [&strace[..], &["trace=openat2", "-e", &inject]].concat();
+        let told = finish(&mut left.lab.command_with(&strace, &["thaw", "--json"])).expect(1);
+        let message = told.json()["error"]["message"].to_string();
+        assert!(message.contains("may still be frozen"), "{told:?}");
+        assert!(is_frozen(&left.place));
+        assert_eq!(left.lab.freeze_records().len(), 1, "{told:?}");
+    }
+    left.lab.run(&["thaw"]).expect(0);
+    assert!(!is_frozen(&left.place));
 }
