@@ -5,7 +5,7 @@ use crate::error::{Error, IoContext, Result};
 use crate::model::Cancel;
 use crate::sys::plain;
 use nix::fcntl::OFlag;
-use std::fs::{File, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -45,6 +45,24 @@ impl FileLock {
     /// As [`FileLock::take`].
     pub fn try_take(path: &Path) -> Result<Option<Self>> {
         Self::take(path, Duration::ZERO, &|| Ok(()))
+    }
+
+    /// The processes that have the lock's file open, and so may hold the lock, as far as they can
+    /// be seen. No file that they have open is touched.
+    pub fn holders(path: &Path) -> Vec<u32> {
+        let Ok(path) = fs::canonicalize(path) else {
+            return Vec::new();
+        };
+        let numbers = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let numbers = numbers.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let has_it = |pid: &u32| {
+            let open = fs::read_dir(format!("/proc/{pid}/fd"));
+            let mut open = open.into_iter().flatten().flatten();
+            open.any(|one| fs::read_link(one.path()).is_ok_and(|file| file == path))
+        };
+        let mut pids: Vec<u32> = numbers.filter(has_it).collect();
+        pids.sort_unstable();
+        pids
     }
 }
 

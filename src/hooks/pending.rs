@@ -37,7 +37,8 @@ impl PendingPostscript {
     /// A sentence that says what happened, and what to do.
     pub fn message(&self) -> String {
         let (path, note) = (self.path.display(), self.note.display());
-        let owed = format!("a run died between prescript and postscript: {path}");
+        let owed =
+            format!("the process that runs hooks died between prescript and postscript: {path}");
         let why = self
             .record
             .reason
@@ -66,8 +67,9 @@ pub struct PendingReport {
     pub failures: Vec<Error>,
 }
 
-/// Runs the postscripts that the notes in `run_dir` name and whose supervisors are dead. Nothing is
-/// done while a run holds applications, or is about to let them go.
+/// Runs the postscripts that the notes in `run_dir` name and whose supervisors are dead. While
+/// another process holds applications, or is about to let them go, nothing is run: those whose
+/// supervisors are dead are reported only, as that process may hang.
 ///
 /// # Errors
 /// Only when the notes cannot be listed, or the lock cannot be taken; all else is in the report.
@@ -79,9 +81,8 @@ pub fn run_pending(run_dir: &Path, program: &Path) -> Result<PendingReport> {
     }
     // The processes that hold applications or let them go have this lock: an engine and its
     // supervisor, or one that runs pending postscripts.
-    let Some(lock) = FileLock::try_take(&run_dir.join(LOCK))? else {
-        return Ok(report);
-    };
+    let lock_path = run_dir.join(LOCK);
+    let lock = FileLock::try_take(&lock_path)?;
     let boot_id = boot_id()?;
     for note in notes {
         match PendingNote::read(&note) {
@@ -93,6 +94,7 @@ pub fn run_pending(run_dir: &Path, program: &Path) -> Result<PendingReport> {
                 let _ = fs::remove_file(&note);
             }
             Ok(pending) if pending.supervisor.is_alive() => {}
+            Ok(pending) if lock.is_none() && has_changed(&note, &pending) => {}
             Ok(pending) => {
                 let options = HookOptions {
                     prescript: PathBuf::new(),
@@ -104,7 +106,10 @@ pub fn run_pending(run_dir: &Path, program: &Path) -> Result<PendingReport> {
                     run_dir: run_dir.to_owned(),
                 };
                 report.postscripts.push(PendingPostscript {
-                    record: run_one(&options, &note, &lock),
+                    record: match &lock {
+                        Some(lock) => run_one(&options, &note, lock),
+                        None => left_to_another(&lock_path),
+                    },
                     path: pending.postscript,
                     note,
                 });
@@ -126,4 +131,27 @@ fn run_one(options: &HookOptions, note: &Path, lock: &FileLock) -> HookRecord {
         note,
     };
     run_postscript(options, handover, false)
+}
+
+/// Whether its supervisor had just let applications go, or another has taken over.
+fn has_changed(note: &Path, pending: &PendingNote) -> bool {
+    match PendingNote::read(note) {
+        Ok(now) => now != *pending,
+        Err(error) => error.kind() == ErrorKind::NotFound,
+    }
+}
+
+/// It was not run, as another process has the lock.
+fn left_to_another(lock: &Path) -> HookRecord {
+    let holders = FileLock::holders(lock);
+    let holders: Vec<String> = holders.iter().map(u32::to_string).collect();
+    let who = match holders.as_slice() {
+        [] => "a process that is not seen here".to_owned(),
+        holders => format!("process {}", holders.join(", ")),
+    };
+    let why = format!(
+        "{who} has {} and may still run it; if it hangs, end it",
+        lock.display()
+    );
+    HookRecord::new(HookStatus::NotRun, Some(why))
 }

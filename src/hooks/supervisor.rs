@@ -1,5 +1,6 @@
 //! The hook supervisor's process: `stillpoint __hooks`, with a socket as its standard input. Once
-//! it has started the prescript it does not exit before it has run the postscript, asked to or not.
+//! it has started the prescript, or has taken over from a dead one, it does not exit before it has
+//! run the postscript, asked to or not.
 
 use super::execute::{ExecuteOptions, HookEnd, HookRun, execute};
 use super::note::PendingNote;
@@ -143,7 +144,9 @@ impl Supervisor {
                 }
             }
         }
-        if held_until.is_some() {
+        // A supervisor that takes over owes the postscript from its start on: the prescript has
+        // begun before, or it would not be there.
+        if held_until.is_some() || self.prescript.is_none() {
             self.post(false);
         }
     }
@@ -239,5 +242,65 @@ fn report(ended: HookRun) -> HookRecord {
         took_us: u64::try_from(ended.took.as_micros())
             .ok()
             .filter(|_| started),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::script::Call;
+    use super::*;
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+
+    /// What runs in a supervisor that gets these orders and whose engine is gone then.
+    fn runs(has_prescript: bool, orders: &[HookRequest]) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let (text, ran, note) = (
+            dir.path().join("hook"),
+            dir.path().join("ran"),
+            "hooks-1.json",
+        );
+        let line = format!(
+            "echo $STILLPOINT_PHASE $STILLPOINT_OUTCOME >>{}",
+            ran.display()
+        );
+        std::fs::write(&text, line).unwrap();
+        let script = || Script {
+            text: File::open(&text).unwrap(),
+            call: Call {
+                path: text.clone(),
+                interpreter: "/bin/sh".into(),
+                argument: None,
+            },
+        };
+        let (kind, flags) = (SockType::SeqPacket, SockFlag::SOCK_CLOEXEC);
+        let (ours, theirs) = socketpair(AddressFamily::Unix, kind, None, flags).unwrap();
+        for order in orders {
+            send(&ours, order).unwrap();
+        }
+        drop(ours);
+        let supervisor = Supervisor {
+            socket: theirs,
+            prescript: has_prescript.then(script),
+            postscript: script(),
+            environment: Vec::new(),
+            timeout: Duration::from_secs(60),
+            hold: Duration::from_secs(60),
+            note: dir.path().join(note),
+            _lock: File::open("/dev/null").unwrap().into(),
+            outputs: RefCell::default(),
+        };
+        supervisor.serve();
+        assert!(!supervisor.note.exists());
+        std::fs::read_to_string(ran).unwrap_or_default()
+    }
+
+    #[test]
+    fn whoever_takes_over_runs_the_postscript_once_asked_to_or_not() {
+        assert_eq!(runs(false, &[]), "post failed\n");
+        assert_eq!(
+            runs(false, &[HookRequest::Post { cut: true }]),
+            "post cut\n"
+        );
+        assert_eq!(runs(true, &[]), "", "no prescript has begun");
     }
 }

@@ -7,10 +7,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 
-/// A run that is killed with its supervisor right after the prescript began.
-fn kill_both(stage: &Stage) {
+/// A run that is stopped, and whose supervisor is killed, right after the prescript began: neither
+/// has time to see the other go.
+fn stop_one_and_kill_the_other(stage: &Stage) -> Child {
     let _ = fs::remove_file(stage.lab.path("noted"));
     stage.scripts(
         "note pre; note $PPID; sleep 0.2",
@@ -20,20 +21,24 @@ fn kill_both(stage: &Stage) {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let mut command = stage.lab.command(&args);
     command.stdout(Stdio::null()).stderr(Stdio::null());
-    let mut child = command.spawn().unwrap();
+    let child = command.spawn().unwrap();
     super::killed::wait_for(|| stage.noted().len() == 2);
-    let engine = Pid::from_raw(child.id().cast_signed());
     let supervisor = Pid::from_raw(stage.noted()[1].parse().unwrap());
-    // Neither has time to see the other go.
     assert!(tree::halt(child.id()));
     kill(supervisor, Signal::SIGKILL).unwrap();
-    kill(engine, Signal::SIGKILL).unwrap();
-    wait(&mut child, "a killed run");
     let gone = format!("/proc/{supervisor}/stat");
     super::killed::wait_for(|| {
         let stat = fs::read_to_string(&gone);
         stat.is_ok_and(|stat| stat.contains(") Z ")) || !fs::exists(&gone).unwrap()
     });
+    child
+}
+
+/// A run that is killed with its supervisor right after the prescript began.
+fn kill_both(stage: &Stage) {
+    let mut engine = stop_one_and_kill_the_other(stage);
+    engine.kill().unwrap();
+    wait(&mut engine, "a killed run");
     assert_eq!(stage.noted()[2..], [""; 0], "nobody is left to run it");
     // A guardian that has frozen nothing is there for a moment longer.
     super::killed::wait_for(|| stage.lab.freeze_records().len() == 1);
@@ -114,5 +119,27 @@ fn what_an_earlier_boot_owed_is_not_run() {
     fs::write(note, text.replace(boot.trim(), "another")).unwrap();
     stage.lab.run(&["thaw"]).expect(0);
     assert_eq!(stage.noted().len(), 2);
+    stage.assert_sound();
+}
+
+/// An engine that hangs has the lock, so nobody runs the postscript: that is told, and who has it.
+#[test]
+fn what_a_hung_run_holds_is_told_and_let_go_once_it_is_ended() {
+    let test = "what_a_hung_run_holds_is_told";
+    let Some(stage) = Stage::new(test) else {
+        return;
+    };
+    let mut engine = stop_one_and_kill_the_other(&stage);
+    let refused = stage.lab.run(&["thaw", "--json"]).expect(1);
+    let message = refused.json()["error"]["message"].to_string();
+    assert!(message.contains("may still be held"), "{message}");
+    let holder = format!("process {} has ", engine.id());
+    assert!(message.contains(&holder), "{message}");
+    assert_eq!(stage.noted().len(), 2, "somebody else has the lock");
+    engine.kill().unwrap();
+    wait(&mut engine, "a killed run");
+    super::killed::wait_for(|| stage.lab.freeze_records().len() == 1);
+    stage.lab.run(&["thaw"]).expect(0);
+    assert_eq!(stage.noted()[2..], ["post failed"]);
     stage.assert_sound();
 }
