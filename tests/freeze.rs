@@ -3,6 +3,7 @@
 //! ever frozen.
 
 mod bad_notes;
+mod controller;
 mod killed;
 mod namespace;
 mod next_run;

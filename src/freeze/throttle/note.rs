@@ -1,7 +1,7 @@
 //! The note of the limits that were in force before a throttle, and how they are put back. No group
 //! that it does not name is touched.
 
-use super::groups::{cannot_limit, is_gone};
+use super::groups::{cannot_limit, find_groups, is_gone};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::helper::{FileLock, ProcessStamp, escape, list_notes, read_note, write_note};
 use crate::sys::io_limit::{IoGroups, WriteLimit};
@@ -149,11 +149,23 @@ fn take_controller(groups: &IoGroups, run_dir: &Path) -> Result<()> {
     fs::remove_file(&path).io_context("remove", &path)
 }
 
+/// Takes the controller back where no note says from which groups: its run died or failed before it
+/// could write one. The caller holds the lock.
+fn take_controller_anywhere(run_dir: &Path) -> Result<()> {
+    match find_groups(run_dir) {
+        Ok(groups) if run_dir.join(CONTROLLER).exists() => take_controller(&groups, run_dir),
+        _ => Ok(()),
+    }
+}
+
 /// Puts the limits of the note at `path` back, and removes the note. Returns whether there was one.
 pub(super) fn undo(run_dir: &Path, path: &Path) -> Result<bool> {
     let _turn = take_turn(run_dir)?;
     let note = match ThrottleNote::read(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            take_controller_anywhere(run_dir)?;
+            return Ok(false);
+        }
         other => other?,
     };
     let groups = note.groups();
@@ -190,7 +202,18 @@ pub(in crate::freeze) fn undo_throttles(run_dir: &Path, failures: &mut Vec<Error
             Err(error) => failures.push(error),
         }
     }
+    failures.extend(undo_controller(run_dir).err());
     undone
+}
+
+/// Takes the controller back if no throttle needs it.
+fn undo_controller(run_dir: &Path) -> Result<()> {
+    // A live run with a note has the controller, and may have the lock for a moment.
+    if !run_dir.join(CONTROLLER).exists() || !list_notes(run_dir, THROTTLES)?.is_empty() {
+        return Ok(());
+    }
+    let _turn = take_turn(run_dir)?;
+    take_controller_anywhere(run_dir)
 }
 
 /// Undoes one throttle, if its run is dead. Returns whether it was.
