@@ -70,6 +70,14 @@ fn hangs(pid: u32, name: &str) -> bool {
     stats.any(|stat| stat.contains(&format!("({name}) D ")))
 }
 
+fn has_thread(pid: u32, name: &str) -> bool {
+    let mut tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    tasks.any(|task| {
+        let told = std::fs::read_to_string(task.unwrap().path().join("comm"));
+        told.is_ok_and(|told| told.trim() == name)
+    })
+}
+
 #[test]
 fn writing_out_is_bounded_and_comes_before_the_freeze() {
     if !available("freeze: stuck sync") {
@@ -151,6 +159,11 @@ fn a_guardian_killed_in_a_stuck_freeze_is_outlived_by_its_engine() {
     assert_eq!(report.verdict().unwrap_err().kind(), ErrorKind::Failed);
     drop(stranger);
     wait_until("the late thaw", || records(run_dir.path()).is_empty());
+    // Those that were given up return, too, and thaw what somebody else has frozen by then: so does
+    // whoever asks the kernel whether it is frozen (LIMITS.md).
+    wait_until("all late thaws", || {
+        !has_thread(std::process::id(), "thawer")
+    });
     assert_thawed(&[&inner, &outer, &other]);
     assert!(!runs(pid));
 }
