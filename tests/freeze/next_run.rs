@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 
 /// A disk whose filesystem an engine has frozen that is dead now, and so is its guardian.
 struct Left {
-    lab: Lab,
+    /// Before the lab, whose folder cannot be removed while it is mounted there.
     disk: Disk,
+    lab: Lab,
     place: PathBuf,
 }
 
