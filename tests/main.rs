@@ -42,6 +42,8 @@ mod restore;
 #[cfg(test)]
 mod runner;
 #[cfg(test)]
+mod s3;
+#[cfg(test)]
 mod signals;
 #[cfg(test)]
 mod support;

@@ -1,22 +1,34 @@
 //! What several commands ask for before they begin: the vault that was named, root, threads.
 
 use super::args::Common;
+use super::signals;
+use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::{self, Location, Vault};
 use std::sync::Arc;
 
-/// The vault that `--vault` or `STILLPOINT_VAULT` names.
+/// The vault that `--vault`, `STILLPOINT_VAULT` or the configuration names.
 pub fn open_vault(common: &Common) -> Result<Arc<Vault>> {
-    open_named(common.vault.as_deref())
+    let place = vault_named(common, common.vault.as_deref())?;
+    store::open(&place).map(Arc::new)
 }
 
-pub fn open_named(name: Option<&str>) -> Result<Arc<Vault>> {
-    let named = name.filter(|name| !name.is_empty());
-    let vault = named.ok_or_else(|| {
-        Error::new(ErrorKind::Usage, "no vault was named")
-            .with_hint("give --vault DIRECTORY, or set STILLPOINT_VAULT")
-    })?;
-    store::open(&Location::parse(vault)?).map(Arc::new)
+/// Whether any of these names a vault. A configuration that cannot be read is an error later.
+pub fn has_vault(common: &Common) -> bool {
+    let config = Config::read(&common.config_place());
+    let named = config.and_then(|config| config.vault(common.vault.as_deref()));
+    !matches!(named, Ok(None))
+}
+
+/// The place that `given` names, or else the configuration.
+pub fn vault_named(common: &Common, given: Option<&str>) -> Result<Location> {
+    let named = Config::read(&common.config_place())?.vault(given)?;
+    let named = named.map(|place| place.until(signals::check));
+    named.ok_or_else(|| {
+        Error::new(ErrorKind::Usage, "no vault was named").with_hint(
+            "give --vault with a directory or s3://bucket/prefix, or set STILLPOINT_VAULT",
+        )
+    })
 }
 
 /// Only root may read disks, freeze and track.

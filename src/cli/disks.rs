@@ -34,7 +34,7 @@ pub fn run(common: &Common) -> Result<Report> {
 
 /// The newest snapshot of each disk, which the next one would build on. Empty without a vault.
 fn last_snapshots(common: &Common, layout: &HostLayout) -> Result<HashMap<DevNumber, SnapshotId>> {
-    if common.vault.as_deref().is_none_or(str::is_empty) {
+    if !context::has_vault(common) {
         return Ok(HashMap::new());
     }
     let vault = context::open_vault(common)?;

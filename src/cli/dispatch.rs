@@ -14,7 +14,7 @@ use crate::store::Vault;
 /// Runs the command.
 pub fn dispatch(command: &Command, common: &Common, progress: &ProgressDisplay) -> Result<Report> {
     let result = match command {
-        Command::Init(args) => init::run(args),
+        Command::Init(args) => init::run(args, common),
         Command::Disks => disks::run(common),
         Command::Doctor(args) => doctor::run(args, common),
         Command::Track(args) => track::run(args, common, progress),

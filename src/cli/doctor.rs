@@ -36,7 +36,7 @@ pub fn run(args: &DoctorArgs, common: &Common) -> Result<Report> {
             Some("disks are read by threads instead, which is slower and safe"),
         ),
     }
-    if common.vault.as_deref().is_some_and(|name| !name.is_empty()) {
+    if context::has_vault(common) {
         add_vault(&mut found, common);
     }
     if args.freeze_test.is_empty() {

@@ -1,12 +1,13 @@
 //! `init`: makes a vault.
 
-use super::args::InitArgs;
+use super::args::{Common, InitArgs};
+use super::context;
 use crate::error::{ErrorKind, Result};
 use crate::report::{self, Report};
-use crate::store::{self, Location, VaultOptions};
+use crate::store::{self, VaultOptions};
 
-pub fn run(args: &InitArgs) -> Result<Report> {
-    let place = Location::parse(&args.directory)?;
+pub fn run(args: &InitArgs, common: &Common) -> Result<Report> {
+    let place = context::vault_named(common, Some(&args.place))?;
     let options = VaultOptions {
         name: args.name.clone(),
         description: args.description.clone(),
@@ -14,7 +15,9 @@ pub fn run(args: &InitArgs) -> Result<Report> {
     };
     let vault = store::create(&place, options);
     let vault = vault.map_err(|error| match error.kind() {
-        ErrorKind::NotFound => error.with_hint("make the directory above it first: mkdir -p"),
+        ErrorKind::NotFound if !place.is_s3() => {
+            error.with_hint("make the directory above it first: mkdir -p")
+        }
         _ => error,
     })?;
     Ok(report::vault::created(&vault))

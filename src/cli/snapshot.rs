@@ -34,7 +34,7 @@ pub fn check(args: &SnapshotArgs, common: &Common) -> Result<Checked> {
     Ok(Checked {
         tags: tags.collect::<Result<_>>()?,
         on_busy: args.on_busy.choice(),
-        hooks: Config::read(common.config.as_deref())?.hooks(&given)?,
+        hooks: Config::read(&common.config_place())?.hooks(&given)?,
     })
 }
 

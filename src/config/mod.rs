@@ -5,11 +5,13 @@
 
 mod hooks;
 mod invalid;
+mod vaults;
 
 pub use hooks::{GivenHooks, parse_hook_time};
 
 use crate::engine::HookSettings;
 use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::store::Location;
 use hooks::HookTable;
 use invalid::wrong;
 use serde::Deserialize;
@@ -17,15 +19,28 @@ use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use vaults::{ChosenVault, VaultTables, choose};
 
-/// Where it is unless another one was named.
-const USUAL: &str = "/etc/stillpoint/config.toml";
+/// The folder that it is in unless another one was named.
+const USUAL: &str = "/etc/stillpoint";
+/// Its name in the folder.
+const FILE: &str = "config.toml";
 /// A configuration is no longer than this, in bytes.
 const MOST: u64 = 64 << 10;
 
 /// What may stand in it.
-const KEYS: &str = "there may be a table [hooks] in it, with prescript, postscript, timeout and \
-                    on_failure";
+const KEYS: &str = "there may be in it: vault; tables [vaults.NAME] with url, endpoint, region, \
+                    path_style, checksums, storage_class, ca_file, credentials and limits; a table \
+                    [hooks] with prescript, postscript, timeout and on_failure";
+
+/// Where the configuration is. What is not named is where it usually is.
+#[derive(Clone, Debug, Default)]
+pub struct ConfigPlace {
+    /// The file itself, which must be there.
+    pub file: Option<PathBuf>,
+    /// The folder of it.
+    pub folder: Option<PathBuf>,
+}
 
 /// The configuration file of a host.
 #[derive(Debug, Default)]
@@ -38,18 +53,24 @@ pub struct Config {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Tables {
+    vault: Option<String>,
+    #[serde(default)]
+    vaults: VaultTables,
     #[serde(default)]
     hooks: HookTable,
 }
 
 impl Config {
-    /// Reads the file that was named, or else the usual one, if it is there.
+    /// Reads the file that was named, or else the one in the folder, if it is there.
     ///
     /// # Errors
     /// It is missing though it was named, cannot be read, or is not root's; or what stands in it
     /// cannot be understood.
-    pub fn read(named: Option<&Path>) -> Result<Self> {
-        let path = named.unwrap_or(Path::new(USUAL));
+    pub fn read(place: &ConfigPlace) -> Result<Self> {
+        let named = place.file.as_deref();
+        let folder = place.folder.as_deref().unwrap_or(Path::new(USUAL));
+        let usual = folder.join(FILE);
+        let path = named.unwrap_or(&usual);
         let mut options = File::options();
         // Opening a named pipe would block without this.
         let opened = options.read(true).custom_flags(libc::O_NONBLOCK).open(path);
@@ -92,6 +113,19 @@ impl Config {
             path: path.into(),
             tables,
         })
+    }
+
+    /// Where the vault is that is meant: as `given` by what goes before the file (a name from the
+    /// file, or a place), then as the file says. `None`: nobody has named one.
+    ///
+    /// # Errors
+    /// What stands in the file of that vault cannot be used, or is not there.
+    pub fn vault(&self, given: Option<&str>) -> Result<Option<Location>> {
+        let chosen = ChosenVault {
+            given: given.filter(|name| !name.is_empty()),
+            usual: self.tables.vault.as_deref(),
+        };
+        choose(&self.tables.vaults, &self.path, chosen)
     }
 
     /// The hooks to run: as `given` by what goes before the file, then as in the file, then the

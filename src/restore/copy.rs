@@ -94,7 +94,7 @@ pub fn copy(
     std::thread::scope(|scope| {
         let (pieces, work) = bounded::<Piece>(2 * options.workers.max(1));
         // One more than unpack at once: one writes, or waits for the vault.
-        for _ in 0..=options.workers {
+        for _ in 0..=vault.readers(options.workers) {
             let work = work.clone();
             let shared = &shared;
             scope.spawn(move || {

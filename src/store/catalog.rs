@@ -135,8 +135,11 @@ impl Vault {
     /// Makes a snapshot cease to exist. Its blocks stay until nothing else needs them and they are
     /// collected.
     pub fn delete(&self, snapshot: &SnapshotRef) -> Result<()> {
-        self.store.delete(&snapshot.manifest).map_err(|error| {
-            error.with_hint("is the vault's disk writable, and mounted? what is there stays whole")
+        let deleted = self.store.delete(&snapshot.manifest);
+        deleted.map_err(|error| match self.store.directory() {
+            Some(_) => error
+                .with_hint("is the vault's disk writable, and mounted? what is there stays whole"),
+            None => error,
         })
     }
 }

@@ -12,13 +12,22 @@ const MAX_ASKED: usize = 16;
 /// Why a vault without `vault.json` is not opened.
 pub(super) fn no_info(store: &dyn ObjectStore) -> Error {
     let place = store.location();
+    // A store may say of an object that it is not there, and mean the bucket.
+    if store.directory().is_none()
+        && let Err(error) = store.list_some(&ObjectName::snapshots(), 1)
+    {
+        return error;
+    }
     if was_vault(store) {
         let what = format!("{place} was a vault: all but its vault.json is there");
         return how_to_put_back(store, Error::new(ErrorKind::Damaged, what));
     }
     let what = format!("{place} is not a vault: it has no vault.json");
-    Error::new(ErrorKind::NotFound, what)
-        .with_hint("make one in an empty directory with: stillpoint init DIRECTORY")
+    let hint = match store.directory() {
+        Some(_) => "make one in an empty directory with: stillpoint init DIRECTORY".to_owned(),
+        None => format!("make one there with: stillpoint init {place}"),
+    };
+    Error::new(ErrorKind::NotFound, what).with_hint(hint)
 }
 
 /// The same for a vault whose `vault.json` cannot be read. An error that is no damage stays as it

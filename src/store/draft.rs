@@ -5,16 +5,24 @@ use super::name::ObjectName;
 use super::object_store::Blob;
 use super::session::Session;
 use super::vault::Vault;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::{IndexRef, Manifest, Sealer, decode_index, encode_index};
 use crate::model::{ObjectId, RunMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+
+/// An object that was put, or may have been.
+struct PutObject {
+    name: ObjectName,
+    /// In bytes.
+    size: u64,
+}
 
 /// Objects that belong to no snapshot yet.
 pub struct Draft {
     vault: Arc<Vault>,
     session: Option<Session>,
-    put: Mutex<Vec<ObjectName>>,
+    put: Mutex<Vec<PutObject>>,
 }
 
 impl Draft {
@@ -37,7 +45,10 @@ impl Draft {
     fn put(&self, name: &ObjectName, bytes: Blob) -> Result<()> {
         // Noted first: an error does not say that the object is not there.
         let mut put = self.put.lock().unwrap_or_else(PoisonError::into_inner);
-        put.push(name.clone());
+        put.push(PutObject {
+            name: name.clone(),
+            size: bytes.len() as u64,
+        });
         drop(put);
         self.check_session()?;
         self.vault.store.put(name, bytes)
@@ -74,11 +85,63 @@ impl Draft {
         Ok(refs)
     }
 
+    /// Asks the store for the size of each object that was put, where it is of a sort that says
+    /// "done" of what it has not kept. An error when one is missing or has another size.
+    fn confirm(&self) -> Result<()> {
+        let capabilities = self.vault.store.capabilities();
+        if !capabilities.confirms {
+            return Ok(());
+        }
+        let put = self.put.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = AtomicUsize::new(0);
+        let confirm = || {
+            while let Some(object) = put.get(next.fetch_add(1, Ordering::Relaxed)) {
+                if let Err(error) = self.confirm_one(object) {
+                    next.store(put.len(), Ordering::Relaxed);
+                    return Err(error);
+                }
+            }
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            let start = |_| {
+                let thread = std::thread::Builder::new().name("confirm".into());
+                thread.spawn_scoped(scope, confirm).ok()
+            };
+            // Those that cannot be started are not needed: this thread does it, too.
+            let more = 1..capabilities.gets.min(put.len());
+            let threads: Vec<_> = more.filter_map(start).collect();
+            let first = confirm();
+            let others = threads.into_iter();
+            others
+                .map(|thread| thread.join().unwrap_or_else(|_| Err(thread_lost())))
+                .fold(first, Result::and)
+        })
+    }
+
+    fn confirm_one(&self, object: &PutObject) -> Result<()> {
+        if !self.vault.store.capabilities().confirms {
+            return Ok(());
+        }
+        let name = &object.name;
+        let what = match self.vault.store.size(name) {
+            Ok(size) if size == object.size => return Ok(()),
+            Ok(size) => format!("has kept {size} of the {} bytes of {name}", object.size),
+            Err(error) if error.kind() == ErrorKind::NotFound => format!("has not kept {name}"),
+            Err(error) => return Err(error),
+        };
+        let what = format!("the store said that it had put everything, and {what}");
+        Err(Error::new(ErrorKind::Failed, what)
+            .with_hint("run it again; if that happens often, another store is needed"))
+    }
+
     /// Makes a snapshot exist.
     pub fn commit(self, manifest: &Manifest) -> Result<()> {
         let name = ObjectName::manifest(&manifest.host, manifest.snapshot);
         let bytes = manifest.encode(self.sealer())?;
+        self.confirm()?;
         self.check_session()?;
+        let size = bytes.len() as u64;
         let keep = |draft: &Self| {
             draft
                 .put
@@ -86,9 +149,18 @@ impl Draft {
                 .unwrap_or_else(PoisonError::into_inner)
                 .clear();
         };
-        if let Err(error) = self.vault.store.put(&name, bytes.into()) {
-            // It may be there all the same. As long as it may, so must what it refers to.
-            if self.vault.store.delete(&name).is_err() {
+        let put = self.vault.store.put(&name, bytes.into());
+        let put = put.and_then(|()| {
+            self.confirm_one(&PutObject {
+                name: name.clone(),
+                size,
+            })
+        });
+        if let Err(error) = put {
+            // It may be there all the same, and from a distant store's point of view come later
+            // than this delete. As long as it may, so must what it refers to.
+            let deleted = self.vault.store.delete(&name);
+            if deleted.is_err() || self.vault.store.capabilities().confirms {
                 keep(&self);
             }
             return Err(error.context("the snapshot was not made"));
@@ -98,12 +170,23 @@ impl Draft {
     }
 }
 
+fn thread_lost() -> Error {
+    Error::new(
+        ErrorKind::Failed,
+        "a thread that asked the store ended early",
+    )
+}
+
 impl Drop for Draft {
     fn drop(&mut self) {
         let put = self.put.get_mut().unwrap_or_else(PoisonError::into_inner);
-        for name in put.drain(..) {
+        for object in put.drain(..) {
             // What stays is not referred to by anything.
-            let _ = self.vault.store.delete(&name);
+            let deleted = self.vault.store.delete(&object.name);
+            if deleted.is_err() && self.vault.store.capabilities().confirms {
+                // It was tried for minutes, or is not permitted.
+                return;
+            }
         }
     }
 }

@@ -1,46 +1,152 @@
 //! The place of a vault, as a user names it, and opening what is there. Whatever a place needs to
-//! be reached (a network, keys) is known here and nowhere above.
+//! be reached (a network, keys) is known here and below, and nowhere above.
 
 use super::door::{no_info, was_vault};
+use super::layer::{LimitStore, RetryPolicy, RetryStore, StopCheck, StoreLimits};
 use super::local::LocalStore;
 use super::name::ObjectName;
 use super::object_store::ObjectStore;
+use super::s3::{S3Place, S3Settings, S3Store};
 use super::vault::{Vault, VaultOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::VaultInfo;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Where a vault is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Location {
-    /// In a directory.
-    Directory(PathBuf),
+/// Where a vault is, and how much of what leads there may be used.
+#[derive(Clone, Debug)]
+pub struct Location {
+    place: S3OrDirectory,
+    limits: StoreLimits,
+    stop: StopCheck,
 }
 
+#[derive(Clone, Debug)]
+enum S3OrDirectory {
+    /// In a directory.
+    Directory(PathBuf),
+    /// In an object store.
+    S3(Box<S3Place>),
+}
+
+const SCHEME: &str = "s3://";
+
 impl Location {
-    /// The place that a user has named: a path. Addresses are refused.
+    /// The place that a user has named: a path, or `s3://bucket/prefix`.
     pub fn parse(text: &str) -> Result<Self> {
-        if text.contains("://") {
-            let what = format!("{text}: this version keeps vaults in directories only");
-            return Err(Error::new(ErrorKind::Unsupported, what)
-                .with_hint("name a directory on another disk"));
-        }
-        Ok(Self::Directory(text.into()))
+        let place = match text.strip_prefix(SCHEME) {
+            Some(rest) => S3OrDirectory::S3(Box::new(parse_s3(text, rest)?)),
+            None if text.contains("://") => {
+                let what = format!("{text}: a vault is in a directory or at s3://bucket/prefix");
+                return Err(Error::new(ErrorKind::Usage, what)
+                    .with_hint("the address of another store than AWS is its endpoint"));
+            }
+            None => S3OrDirectory::Directory(text.into()),
+        };
+        Ok(Self {
+            place,
+            limits: StoreLimits::default(),
+            stop: || Ok(()),
+        })
     }
+
+    /// Whether `text` names a place, and is no name for one.
+    pub fn is_place(text: &str) -> bool {
+        text.contains('/') || text.starts_with('.')
+    }
+
+    /// Whether it is in S3.
+    pub fn is_s3(&self) -> bool {
+        matches!(self.place, S3OrDirectory::S3(_))
+    }
+
+    /// The same, reached as `settings` say; they mean nothing to a directory.
+    #[must_use]
+    pub fn with_settings(mut self, settings: S3Settings) -> Self {
+        if let S3OrDirectory::S3(place) = &mut self.place {
+            place.settings = settings;
+        }
+        self
+    }
+
+    /// The same, used no faster than this.
+    #[must_use]
+    pub fn with_limits(mut self, limits: StoreLimits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// The same; `stop` is asked while an operation waits to be tried again, and its error ends
+    /// the wait.
+    #[must_use]
+    pub fn until(mut self, stop: StopCheck) -> Self {
+        self.stop = stop;
+        self
+    }
+
+    /// A store with the layers that belong before it.
+    fn layered(&self, store: Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore> {
+        let limited = match self.limits == StoreLimits::default() {
+            true => store,
+            false => Arc::new(LimitStore::new(store, self.limits)),
+        };
+        match self.place {
+            S3OrDirectory::Directory(_) => limited,
+            S3OrDirectory::S3(_) => {
+                let retried = RetryStore::new(limited, RetryPolicy::DISTANT);
+                Arc::new(retried.until(self.stop))
+            }
+        }
+    }
+}
+
+fn parse_s3(text: &str, rest: &str) -> Result<S3Place> {
+    let wrong = |why: &str| {
+        let what = format!("{text}: {why}");
+        Err(Error::new(ErrorKind::Usage, what).with_hint("a vault's place: s3://bucket/prefix"))
+    };
+    let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    if !(3..=63).contains(&bucket.len()) || !bucket.bytes().all(plain) {
+        return wrong("a bucket's name has 3 to 63 letters, digits, dots and hyphens");
+    }
+    let is_part = |part: &str| !part.is_empty() && !part.starts_with('.');
+    let is_prefix = prefix.split('/').all(is_part)
+        && prefix.bytes().all(|byte| plain(byte) || byte == b'/')
+        && prefix.len() <= 512;
+    if !prefix.is_empty() && !is_prefix {
+        return wrong("a prefix has letters, digits, dots, hyphens and single slashes");
+    }
+    Ok(S3Place {
+        bucket: bucket.into(),
+        prefix: prefix.into(),
+        settings: S3Settings::default(),
+    })
 }
 
 /// Opens the vault at a place.
 pub fn open(place: &Location) -> Result<Vault> {
-    match place {
-        Location::Directory(path) => Vault::open_local(path),
-    }
+    let store: Arc<dyn ObjectStore> = match &place.place {
+        S3OrDirectory::Directory(path) => Arc::new(LocalStore::open(path)?),
+        S3OrDirectory::S3(s3) => Arc::new(S3Store::open(s3.as_ref().clone())?),
+    };
+    Vault::open(place.layered(store))
 }
 
 /// Makes a vault at a place, where nothing is yet.
 pub fn create(place: &Location, options: VaultOptions) -> Result<Vault> {
-    match place {
-        Location::Directory(path) => Vault::create_local(path, options),
+    match &place.place {
+        S3OrDirectory::Directory(path) => Vault::create_local(path, options),
+        S3OrDirectory::S3(s3) => {
+            let s3 = Arc::new(S3Store::open(s3.as_ref().clone())?);
+            let is_empty = s3.is_empty()?;
+            let store = place.layered(s3);
+            if !is_empty {
+                return Err(taken(store.as_ref(), "prefix"));
+            }
+            Vault::create(store, options)
+        }
     }
 }
 
@@ -49,7 +155,7 @@ impl Vault {
     pub fn create_local(path: &Path, options: VaultOptions) -> Result<Self> {
         let store = LocalStore::create(path)?;
         if !store.is_empty()? {
-            return Err(taken(&store, path));
+            return Err(taken(&store, "directory"));
         }
         Self::create(Arc::new(store), options)
     }
@@ -60,8 +166,8 @@ impl Vault {
     }
 }
 
-/// Why no vault is made in a directory that is not empty.
-fn taken(store: &LocalStore, path: &Path) -> Error {
+/// Why no vault is made in a place that is not empty.
+fn taken(store: &dyn ObjectStore, what: &str) -> Error {
     let info = store.get(&ObjectName::vault_info(), VaultInfo::MAX_LEN);
     let nothing_there = info
         .as_ref()
@@ -69,13 +175,49 @@ fn taken(store: &LocalStore, path: &Path) -> Error {
     if nothing_there && was_vault(store) {
         return no_info(store);
     }
-    let place = path.display();
+    let place = store.location();
     if !nothing_there {
         return Error::new(ErrorKind::Exists, format!("{place} is a vault already")).with_hint(
             format!("use it as it is: --vault {place}; nothing was changed"),
         );
     }
-    let what = format!("{place} is not empty: no vault was made in it");
-    Error::new(ErrorKind::Exists, what)
-        .with_hint("name an empty directory, or one that is not there yet")
+    let message = format!("{place} is not empty: no vault was made in it");
+    Error::new(ErrorKind::Exists, message).with_hint(format!(
+        "name an empty {what}, or one that is not there yet"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_in_s3_is_a_bucket_and_a_prefix() {
+        let place = |text: &str| match Location::parse(text).unwrap().place {
+            S3OrDirectory::S3(s3) => (s3.bucket, s3.prefix),
+            S3OrDirectory::Directory(path) => panic!("{path:?}"),
+        };
+        assert_eq!(place("s3://bucket"), ("bucket".into(), String::new()));
+        assert_eq!(place("s3://bucket/"), ("bucket".into(), String::new()));
+        assert_eq!(
+            place("s3://my.b-1/a/b_c/"),
+            ("my.b-1".into(), "a/b_c".into())
+        );
+        for bad in [
+            "s3://",
+            "s3://ab/x",
+            "s3:///x",
+            "s3://buc ket/x",
+            "s3://user:secret@host/x",
+            "s3://bucket/../x",
+            "s3://bucket//x",
+            "s3://bucket/x//",
+            "s3://bucket/a?b",
+            "gs://bucket/x",
+        ] {
+            let error = Location::parse(bad).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Usage, "{bad}");
+        }
+        assert!(!Location::parse("s3/bucket").unwrap().is_s3());
+    }
 }

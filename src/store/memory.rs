@@ -61,7 +61,11 @@ impl ObjectStore for MemoryStore {
 
     fn capabilities(&self) -> Capabilities {
         // More than a directory: what a distant store does is tested here.
-        Capabilities { puts: 3, gets: 4 }
+        Capabilities {
+            puts: 3,
+            gets: 4,
+            confirms: false,
+        }
     }
 
     fn put(&self, name: &ObjectName, bytes: Blob) -> Result<()> {

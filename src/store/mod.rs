@@ -15,8 +15,10 @@ mod manifests;
 mod memory;
 mod name;
 mod object_store;
+mod s3;
 mod segments;
 mod session;
+mod side_by_side;
 mod unfinished;
 mod vault;
 
@@ -25,7 +27,8 @@ pub use damage::KnownDamage;
 pub use draft::Draft;
 pub use history::{Dated, Doubtful, History, Than};
 pub use layer::{
-    Around, Count, CountStore, Layered, OperationCounts, RetryPolicy, RetryStore, StoreCall,
+    Around, Count, CountStore, Layered, LimitStore, OperationCounts, RetryPolicy, RetryStore,
+    StopCheck, StoreCall, StoreLimits,
 };
 #[cfg(feature = "testing")]
 pub use layer::{FaultStore, Operation};
@@ -36,6 +39,7 @@ pub use manifests::Manifests;
 pub use memory::MemoryStore;
 pub use name::ObjectName;
 pub use object_store::{Blob, Capabilities, Directory, ObjectInfo, ObjectLock, ObjectStore};
+pub use s3::{CredentialSource, Patience, PutChecksum, S3Place, S3Settings, S3Store};
 pub use segments::{SlotRange, StoredChunk};
 pub use session::Session;
 pub use vault::{Vault, VaultOptions};

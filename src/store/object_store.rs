@@ -21,13 +21,25 @@ pub struct ObjectInfo {
     pub modified: Timestamp,
 }
 
-/// How many operations at once a store is good for; at least one of each.
+/// What a store is good for: how many operations at once, at least one of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities {
     /// Large objects that are put at once.
     pub puts: usize,
     /// Small objects that are got at once.
     pub gets: usize,
+    /// Whether what was put is to be asked for before anything relies on it: at the other end of a
+    /// network "done" was seen to be said of what was not kept.
+    pub confirms: bool,
+}
+
+impl Capabilities {
+    /// One writer keeps a disk busy; small files that are not cached gain from several readers.
+    pub const OF_DIRECTORY: Self = Self {
+        puts: 1,
+        gets: 4,
+        confirms: false,
+    };
 }
 
 /// A directory that a store is in.
@@ -93,6 +105,11 @@ pub trait ObjectStore: Send + Sync {
 
     /// The last bytes of an object, `length` at most, and the object's whole length.
     fn get_tail(&self, name: &ObjectName, length: u64) -> Result<(Blob, u64)>;
+
+    /// An object's length in bytes; an error of kind `NotFound` if it is not there.
+    fn size(&self, name: &ObjectName) -> Result<u64> {
+        self.get_tail(name, 0).map(|(_, whole)| whole)
+    }
 
     /// Hands the objects whose names start with the components of `prefix` to `each`, in no order,
     /// as the store's pages come in: never more than a page is in memory. An error of `each` ends

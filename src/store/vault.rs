@@ -5,6 +5,7 @@ use super::name::ObjectName;
 use super::object_store::ObjectStore;
 use super::segments::{SegmentReader, SlotRange, StoredChunk};
 use super::session::{BEAT, Presence, Session};
+use super::side_by_side::{WantedObjects, get_in_order};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{
     BlockDedup, Compression, IndexRef, ObjectKind, Sealer, SessionRecord, VERSION, VaultInfo,
@@ -59,6 +60,19 @@ impl Vault {
             encryption: None,
         };
         store.put(&ObjectName::vault_info(), info.encode()?.into())?;
+        if store.capabilities().confirms {
+            // No name is refused there: of two that make a vault at once, the later one counts.
+            let own = info.id;
+            let vault = Self::open(store)?;
+            if vault.info.id != own {
+                let what = format!(
+                    "{}: another vault was made there just now",
+                    vault.location()
+                );
+                return Err(Error::new(ErrorKind::Exists, what));
+            }
+            return Ok(vault);
+        }
         Ok(Self::new(store, info))
     }
 
@@ -103,6 +117,15 @@ impl Vault {
         self.store.directory().map(|directory| directory.root)
     }
 
+    /// How many threads are to read back, of a host with so many cores: more than that where they
+    /// mostly wait for a network.
+    pub fn readers(&self, cores: usize) -> usize {
+        match self.store.directory() {
+            Some(_) => cores,
+            None => cores.max(self.store.capabilities().gets),
+        }
+    }
+
     /// What it is.
     pub fn info(&self) -> &VaultInfo {
         &self.info
@@ -118,30 +141,38 @@ impl Vault {
         self.read_index(refs, blocks, &|| Ok(()))
     }
 
-    /// The same; `cancel` is asked before each object, and its error is returned.
+    /// The same; `cancel` is asked at each object, and its error is returned. Several are got at
+    /// once where the store is good for it.
     pub fn read_index(
         &self,
         refs: &[IndexRef],
         blocks: u64,
         cancel: &dyn Cancel,
     ) -> Result<RunMap> {
-        let most = most_runs();
+        cancel.check()?;
+        let (most, kind) = (most_runs(), ObjectKind::Index);
         let mut map = RunMap::new();
-        for part in refs {
+        let names: Vec<_> = refs.iter().map(|part| ObjectName::index(part.id)).collect();
+        let wanted = WantedObjects {
+            names: &names,
+            limit: kind.most_stored(),
+        };
+        let mut parts = refs.iter();
+        get_in_order(self.store.as_ref(), &wanted, &mut |bytes| {
             cancel.check()?;
             if map.len() > most {
                 return Err(too_many_pieces(most));
             }
-            let mut read = || {
-                let bytes = self
-                    .store
-                    .get(&ObjectName::index(part.id), ObjectKind::Index.most_stored())?;
-                let kind = ObjectKind::Index;
+            let Some(part) = parts.next() else {
+                return Ok(());
+            };
+            let read = bytes.and_then(|bytes| {
                 let plain = self.sealer.open_object(kind, Some(part.id), &bytes)?;
                 decode_index(&plain, blocks, &mut map)
-            };
-            read().map_err(|error| missing_is_damage(error, &format!("index {}", part.id)))?;
-        }
+            });
+            read.map(drop)
+                .map_err(|error| missing_is_damage(error, &format!("index {}", part.id)))
+        })?;
         if !map.covers(blocks) {
             return Err(Error::new(
                 ErrorKind::Damaged,

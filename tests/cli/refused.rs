@@ -71,7 +71,7 @@ const VAULTS: &[Row] = &[
     row("no name", "list --vault ''", 2),
     row("init, no letters", "init {dir}new --name ''", 2),
     row("another's vault", "NOBODY list", 5),
-    row("in a bucket", "list --vault s3://bucket/x", 5),
+    row("in another store", "list --vault gs://bucket/x", 2),
     row(
         "on the disk",
         "snapshot {disk} --vault {dir}disk.mnt/vault",

@@ -1,16 +1,21 @@
 //! The arguments of `init`.
 
-use crate::format::Compression;
+use crate::format::{Compression, ZstdLevel};
 use crate::store::Location;
 use clap::Args;
 use std::str::FromStr;
 
 #[derive(Args, Debug)]
-#[command(after_help = "Example:\n  stillpoint init /backup/vault --name production")]
+#[command(
+    after_help = "Example:\n  stillpoint init /backup/vault --name production\n  \
+    stillpoint init s3://bucket/prefix"
+)]
 pub struct InitArgs {
-    /// An empty directory, or one that is not there yet
+    /// An empty directory or one that is not there yet, s3://bucket/prefix, or a name from the
+    /// configuration
     #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
-    pub directory: String,
+    #[arg(value_name = "VAULT")]
+    pub place: String,
     /// The vault's name, 1 to 64 characters
     #[arg(long, default_value = "vault")]
     pub name: String,
@@ -33,11 +38,12 @@ pub enum CompressionChoice {
 
 impl CompressionChoice {
     /// The compression for a vault at this place: a directory takes bytes faster than zstd makes
-    /// them.
+    /// them, a network does not.
     pub fn resolve(self, place: &Location) -> Compression {
-        match (self, place) {
-            (Self::Chosen(compression), _) => compression,
-            (Self::Auto, Location::Directory(_)) => Compression::Lz4,
+        match self {
+            Self::Chosen(compression) => compression,
+            Self::Auto if place.is_s3() => Compression::Zstd(ZstdLevel::USUAL),
+            Self::Auto => Compression::Lz4,
         }
     }
 }

@@ -34,6 +34,7 @@ pub use tag::tag;
 pub use track::{TrackAction, TrackArgs};
 pub use verify::VerifyArgs;
 
+use crate::config::ConfigPlace;
 use crate::engine::Places;
 use crate::error::Result;
 use crate::job::JobId;
@@ -62,13 +63,8 @@ pub struct CommandLine {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Options of every command")]
 pub struct Common {
-    /// The vault: a directory
-    #[arg(
-        long,
-        global = true,
-        env = "STILLPOINT_VAULT",
-        value_name = "DIRECTORY"
-    )]
+    /// The vault: a directory, s3://bucket/prefix, or a name from the configuration
+    #[arg(long, global = true, env = "STILLPOINT_VAULT", value_name = "VAULT")]
     pub vault: Option<String>,
     /// Print one JSON document on stdout and nothing else there
     #[arg(long, global = true)]
@@ -88,6 +84,10 @@ pub struct Common {
     )]
     #[arg(value_name = "DIRECTORY", hide_env = true, hide_short_help = true)]
     pub run_dir: PathBuf,
+    /// The folder of the configuration [usually: /etc/stillpoint]
+    #[arg(long, global = true, env = "STILLPOINT_CONFIG_DIR")]
+    #[arg(value_name = "DIRECTORY", hide_env = true, hide_short_help = true)]
+    pub config_dir: Option<PathBuf>,
     /// The configuration file [default: /etc/stillpoint/config.toml, if it is there]
     #[arg(long, global = true, env = "STILLPOINT_CONFIG")]
     #[arg(value_name = "FILE", hide_env = true, hide_short_help = true)]
@@ -111,6 +111,14 @@ pub struct Common {
 }
 
 impl Common {
+    /// Where the configuration is.
+    pub fn config_place(&self) -> ConfigPlace {
+        ConfigPlace {
+            file: self.config.clone(),
+            folder: self.config_dir.clone(),
+        }
+    }
+
     /// Where runs keep what they need on the host.
     pub fn places(&self) -> Result<Places> {
         Ok(Places {
@@ -123,7 +131,7 @@ impl Common {
 
 #[derive(Subcommand, Debug)]
 pub enum Command {
-    /// Make a vault in an empty directory
+    /// Make a vault in an empty directory, or in a bucket of S3
     Init(InitArgs),
     /// List the disks of this host
     #[command(after_help = "Example:\n  stillpoint disks")]

@@ -7,6 +7,7 @@ use super::run::new_job;
 use crate::error::Result;
 use crate::job::{self, JobId, Settled, StartOptions};
 use crate::report::{self, Report};
+use crate::store;
 use crate::sys::locked::LockExt;
 use jiff::Timestamp;
 use std::ffi::OsString;
@@ -41,7 +42,8 @@ fn without_detach(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
 /// The first steps of the process that [`detach`] has started.
 pub fn settle(id: JobId, command: &Command, common: &Common) -> Result<Settled> {
     let word = command.job().map_or("", |job| job.word);
-    let (vault, foresee) = (common.vault.clone(), dispatch::foresight(command));
+    let place = context::vault_named(common, common.vault.as_deref());
+    let foresee = dispatch::foresight(command);
     let thawed = Arc::new(Mutex::new(Vec::new()));
     let thaws =
         matches!(command, Command::Snapshot(_)).then(|| (Arc::clone(&thawed), common.clone()));
@@ -51,8 +53,7 @@ pub fn settle(id: JobId, command: &Command, common: &Common) -> Result<Settled> 
             let warnings = thaw::before_a_run(&common);
             *thawed.locked() = warnings;
         }
-        let vault = context::open_named(vault.as_deref())?;
-        foresee(&vault)
+        foresee(&Arc::new(store::open(&place?)?))
     })?;
     let mut thawed = thawed.locked();
     settled.warnings.append(&mut thawed);

@@ -28,6 +28,9 @@ const MAX_PLACES: usize = 32;
 /// Most disks of one snapshot that are listed one by one when their indexes cannot be read.
 const MAX_DISKS: usize = 256;
 
+/// Most segments that are in memory at once, where threads wait for a network more than they work.
+const MOST_READ: usize = 4;
+
 /// What to verify.
 #[derive(Clone, Debug)]
 pub struct VerifyOptions {
@@ -278,7 +281,7 @@ impl Check<'_> {
             }
         };
         std::thread::scope(|scope| {
-            for _ in 0..workers.max(1) {
+            for _ in 0..vault.readers(workers).min(workers.max(MOST_READ)).max(1) {
                 scope.spawn(work);
             }
         });

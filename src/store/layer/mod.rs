@@ -4,12 +4,14 @@
 mod count;
 #[cfg(feature = "testing")]
 mod fault;
+mod limit;
 mod retry;
 
 pub use count::{Count, CountStore, OperationCounts};
 #[cfg(feature = "testing")]
 pub use fault::{FaultStore, Operation};
-pub use retry::{RetryPolicy, RetryStore};
+pub use limit::{LimitStore, StoreLimits};
+pub use retry::{RetryPolicy, RetryStore, StopCheck};
 
 use super::name::ObjectName;
 use super::object_store::{Blob, Capabilities, Directory, ObjectInfo, ObjectLock, ObjectStore};
@@ -19,10 +21,23 @@ use std::sync::Arc;
 /// An operation that a layer stands around.
 #[derive(Clone, Copy)]
 pub struct StoreCall<'a> {
-    /// `put`, `get`, `list` or `delete`.
+    /// `put`, `get`, `size`, `list` or `delete`.
     pub verb: &'static str,
     /// Of what.
     pub name: &'a ObjectName,
+    /// How many bytes it will move, as far as that is known.
+    pub bytes: u64,
+}
+
+impl<'a> StoreCall<'a> {
+    fn of(verb: &'static str, name: &'a ObjectName) -> Self {
+        let bytes = 0;
+        Self { verb, name, bytes }
+    }
+
+    fn moving(self, bytes: u64) -> Self {
+        Self { bytes, ..self }
+    }
 }
 
 /// What a layer does around an operation.
@@ -85,17 +100,19 @@ impl<L: Around> ObjectStore for Layered<L> {
                 other
             }
         };
-        self.within(StoreCall { verb: "put", name }, put, |()| size_of(&bytes))
+        let call = StoreCall::of("put", name).moving(size_of(&bytes));
+        self.within(call, put, |()| size_of(&bytes))
     }
 
     fn get(&self, name: &ObjectName, limit: u64) -> Result<Blob> {
         let get = || self.inner.get(name, limit);
-        self.within(StoreCall { verb: "get", name }, get, size_of)
+        self.within(StoreCall::of("get", name), get, size_of)
     }
 
     fn get_range(&self, name: &ObjectName, offset: u64, length: u64) -> Result<Blob> {
         let get = || self.inner.get_range(name, offset, length);
-        self.within(StoreCall { verb: "get", name }, get, size_of)
+        let call = StoreCall::of("get", name).moving(length);
+        self.within(call, get, size_of)
     }
 
     fn get_range_into(
@@ -106,14 +123,19 @@ impl<L: Around> ObjectStore for Layered<L> {
         into: &mut Vec<u8>,
     ) -> Result<()> {
         let get = || self.inner.get_range_into(name, offset, length, into);
-        self.within(StoreCall { verb: "get", name }, get, |()| length)
+        let call = StoreCall::of("get", name).moving(length);
+        self.within(call, get, |()| length)
     }
 
     fn get_tail(&self, name: &ObjectName, length: u64) -> Result<(Blob, u64)> {
         let get = || self.inner.get_tail(name, length);
-        self.within(StoreCall { verb: "get", name }, get, |(tail, _)| {
-            size_of(tail)
-        })
+        let call = StoreCall::of("get", name).moving(length);
+        self.within(call, get, |(tail, _)| size_of(tail))
+    }
+
+    fn size(&self, name: &ObjectName) -> Result<u64> {
+        let size = || self.inner.size(name);
+        self.within(StoreCall::of("size", name), size, |_| 0)
     }
 
     fn list(
@@ -134,23 +156,12 @@ impl<L: Around> ObjectStore for Layered<L> {
                 Ok(()) => Ok(Ok(())),
             }
         };
-        let call = StoreCall {
-            verb: "list",
-            name: prefix,
-        };
-        self.within(call, list, |_| 0)?
+        self.within(StoreCall::of("list", prefix), list, |_| 0)?
     }
 
     fn delete(&self, name: &ObjectName) -> Result<()> {
         let delete = || self.inner.delete(name);
-        self.within(
-            StoreCall {
-                verb: "delete",
-                name,
-            },
-            delete,
-            |()| 0,
-        )
+        self.within(StoreCall::of("delete", name), delete, |()| 0)
     }
 
     fn lock(&self, name: &ObjectName) -> Result<Option<ObjectLock>> {

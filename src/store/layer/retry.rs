@@ -1,24 +1,40 @@
-//! Tries failed operations again, for stores at the other end of a network. A local store never
-//! gets this layer: a disk's error is an answer.
+//! Tries failed operations again, for stores at the other end of a network: the one place where
+//! that is done. A local store never gets this layer: a disk's error is an answer.
 
 use super::{Around, Layered, StoreCall};
 use crate::error::{ErrorKind, Result};
 use crate::store::object_store::ObjectStore;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 /// How often and how fast is tried again.
 #[derive(Clone, Copy, Debug)]
 pub struct RetryPolicy {
     /// How often an operation is tried in all; at least once.
     pub tries: u32,
+    /// The same until the store has answered for the first time: who mistyped its address shall
+    /// hear of it soon.
+    pub first_tries: u32,
     /// The longest pause before the second try. Each later one may be twice as long.
     pub first_pause: Duration,
     /// The longest pause there is.
     pub longest_pause: Duration,
+    /// No try begins later than this after the first one.
+    pub end: Duration,
 }
 
 impl RetryPolicy {
+    /// For a store at the other end of a network: up to five minutes, for a run that has taken
+    /// hours shall outlive a store that is started again.
+    pub const DISTANT: Self = Self {
+        tries: 20,
+        first_tries: 3,
+        first_pause: Duration::from_millis(200),
+        longest_pause: Duration::from_secs(20),
+        end: Duration::from_secs(300),
+    };
+
     /// How long to wait after so many tries: at random, so that many hosts do not come back
     /// together.
     fn pause(&self, tried: u32) -> Duration {
@@ -37,33 +53,84 @@ impl RetryPolicy {
 }
 
 /// A store whose failed operations are tried again.
-pub type RetryStore = Layered<RetryPolicy>;
+pub type RetryStore = Layered<Retrier>;
+
+/// What is done again, and whether the store was there before.
+pub struct Retrier {
+    policy: RetryPolicy,
+    answered: AtomicBool,
+    stop: StopCheck,
+}
+
+/// Asked whether to go on; its error says why not.
+pub type StopCheck = fn() -> Result<()>;
+
+/// How often that is asked in a pause.
+const ASKED: Duration = Duration::from_millis(100);
 
 impl RetryStore {
     /// `policy` says how often.
     pub fn new(inner: Arc<dyn ObjectStore>, policy: RetryPolicy) -> Self {
         Self {
             inner,
-            layer: policy,
+            layer: Retrier {
+                policy,
+                answered: AtomicBool::new(false),
+                stop: || Ok(()),
+            },
         }
+    }
+
+    /// The same; `stop` is asked while an operation waits to be tried again.
+    #[must_use]
+    pub fn until(mut self, stop: StopCheck) -> Self {
+        self.layer.stop = stop;
+        self
     }
 }
 
-impl Around for RetryPolicy {
+impl Retrier {
+    fn pause(&self, mut left: Duration) -> Result<()> {
+        while !left.is_zero() {
+            (self.stop)()?;
+            let part = left.min(ASKED);
+            std::thread::sleep(part);
+            left -= part;
+        }
+        (self.stop)()
+    }
+}
+
+impl Around for Retrier {
     fn around(
         &self,
         _call: StoreCall<'_>,
         operation: &mut dyn FnMut() -> Result<u64>,
     ) -> Result<()> {
+        let policy = self.policy;
+        let begun = Instant::now();
         let mut tried = 1;
         loop {
-            match operation() {
-                Err(error) if tried < self.tries && may_pass(error.kind()) => {
-                    std::thread::sleep(self.pause(tried));
-                    tried += 1;
+            let error = match operation() {
+                Err(error) if may_pass(error.kind()) => error,
+                other => {
+                    self.answered.store(true, Ordering::Relaxed);
+                    return other.map(drop);
                 }
-                other => return other.map(drop),
+            };
+            let most = match self.answered.load(Ordering::Relaxed) {
+                true => policy.tries,
+                false => policy.first_tries,
+            };
+            let pause = policy.pause(tried);
+            if tried >= most || begun.elapsed() + pause > policy.end {
+                return Err(match tried {
+                    1 => error,
+                    _ => error.and_said(format!("tried {tried} times")),
+                });
             }
+            self.pause(pause)?;
+            tried += 1;
         }
     }
 }
@@ -78,12 +145,14 @@ mod tests {
     use super::*;
     use crate::error::Error;
     use crate::store::{Blob, FaultStore, MemoryStore, ObjectName, Operation};
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::atomic::AtomicU32;
 
     const POLICY: RetryPolicy = RetryPolicy {
         tries: 3,
+        first_tries: 3,
         first_pause: Duration::from_micros(10),
         longest_pause: Duration::from_micros(30),
+        end: Duration::from_secs(300),
     };
 
     fn name() -> ObjectName {
@@ -157,6 +226,32 @@ mod tests {
         let (store, begun) = failing(1, ErrorKind::Io, |operation| !operation.done);
         let found = store.list_all(&ObjectName::parse("index").unwrap());
         assert_eq!((found.unwrap().len(), begun.load(Ordering::SeqCst)), (1, 2));
+    }
+
+    #[test]
+    fn who_is_stopped_does_not_try_again() {
+        let (store, begun) = failing(2, ErrorKind::Io, |operation| !operation.done);
+        let store = store.until(|| Err(Error::new(ErrorKind::Interrupted(2), "stopped")));
+        let error = store.get(&name(), 10).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Interrupted(2));
+        assert_eq!(begun.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn a_store_that_never_answered_is_left_soon() {
+        let hasty = RetryPolicy {
+            first_tries: 2,
+            ..POLICY
+        };
+        let (inner, begun) = failing(6 + 8, ErrorKind::Io, |operation| !operation.done);
+        let store = RetryStore::new(Arc::new(inner), hasty);
+        // The store below tries three times by itself.
+        assert!(store.get(&name(), 10).is_err());
+        assert_eq!(begun.load(Ordering::SeqCst), 2 * 3);
+        // From the first answer on it has more tries.
+        store.layer.answered.store(true, Ordering::Relaxed);
+        store.get(&name(), 10).unwrap();
+        assert_eq!(begun.load(Ordering::SeqCst), 6 + 9);
     }
 
     #[test]

@@ -1,0 +1,218 @@
+//! Vaults by name: where each is, how it is reached, and how much of the network it may use.
+
+use super::invalid::wrong;
+use crate::error::{Error, Result};
+use crate::model::Bytes;
+use crate::store::{CredentialSource, Location, PutChecksum, S3Settings, StoreLimits};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// The tables `[vaults.NAME]` of the file.
+pub(super) type VaultTables = BTreeMap<String, VaultTable>;
+
+/// One of them.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct VaultTable {
+    url: String,
+    endpoint: Option<String>,
+    region: Option<String>,
+    path_style: Option<bool>,
+    checksums: Option<ChecksumWord>,
+    storage_class: Option<String>,
+    ca_file: Option<PathBuf>,
+    credentials: Option<CredentialTable>,
+    limits: Option<LimitTable>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum ChecksumWord {
+    None,
+    Crc32,
+    Md5,
+}
+
+/// One of both is set.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CredentialTable {
+    profile: Option<String>,
+    file: Option<PathBuf>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LimitTable {
+    upload: Option<String>,
+    download: Option<String>,
+    requests: Option<u64>,
+}
+
+impl VaultTable {
+    /// The vault that stands under `name` in the file at `path`.
+    pub(super) fn location(&self, path: &Path, name: &str) -> Result<Location> {
+        let bad = |why: &str| wrong(path, &format!("vaults.{name}: {why}"));
+        let place = Location::parse(&self.url).map_err(|error| bad(&error.to_string()))?;
+        if !place.is_s3() {
+            if self.means_s3() {
+                return Err(bad("a directory has limits, and no other settings"));
+            }
+            if !self.url.starts_with('/') {
+                return Err(bad("url: give the whole path, or s3://bucket/prefix"));
+            }
+        }
+        let settings = S3Settings {
+            endpoint: self.endpoint.clone(),
+            region: self.region.clone(),
+            path_style: self.path_style,
+            checksums: match self.checksums {
+                None | Some(ChecksumWord::None) => PutChecksum::None,
+                Some(ChecksumWord::Crc32) => PutChecksum::Crc32,
+                Some(ChecksumWord::Md5) => PutChecksum::Md5,
+            },
+            storage_class: self.storage_class.clone(),
+            ca_file: self.ca_file.clone(),
+            credentials: self.source().map_err(bad)?,
+            ..S3Settings::default()
+        };
+        let is_url = |url: &str| url.starts_with("http://") || url.starts_with("https://");
+        if self.endpoint.as_deref().is_some_and(|url| !is_url(url)) {
+            return Err(bad("endpoint: it begins with https:// or http://"));
+        }
+        let limits = self
+            .limits
+            .as_ref()
+            .map(|table| table.limits().map_err(bad));
+        let limits = limits.transpose()?.unwrap_or_default();
+        Ok(place.with_settings(settings).with_limits(limits))
+    }
+
+    fn means_s3(&self) -> bool {
+        self.endpoint.is_some()
+            || self.region.is_some()
+            || self.path_style.is_some()
+            || self.checksums.is_some()
+            || self.storage_class.is_some()
+            || self.ca_file.is_some()
+            || self.credentials.is_some()
+    }
+
+    fn source(&self) -> std::result::Result<CredentialSource, &'static str> {
+        let Some(table) = &self.credentials else {
+            return Ok(CredentialSource::Usual);
+        };
+        match (&table.profile, &table.file) {
+            (Some(profile), None) => Ok(CredentialSource::Profile(profile.clone())),
+            (None, Some(file)) if file.is_absolute() => Ok(CredentialSource::File(file.clone())),
+            (None, Some(_)) => Err("credentials.file: give the whole path"),
+            _ => Err("credentials: name a profile or a file, and not both"),
+        }
+    }
+}
+
+impl LimitTable {
+    fn limits(&self) -> std::result::Result<StoreLimits, &'static str> {
+        let rate = |text: &Option<String>| match text.as_deref().map(parse_rate) {
+            None => Ok(None),
+            Some(Some(rate)) => Ok(Some(rate)),
+            Some(None) => Err("limits: a rate looks like this: \"20MiB/s\""),
+        };
+        if self.requests == Some(0) {
+            return Err("limits.requests: at least one a second");
+        }
+        Ok(StoreLimits {
+            upload: rate(&self.upload)?,
+            download: rate(&self.download)?,
+            requests: self.requests,
+        })
+    }
+}
+
+/// The number of bytes a second in `20MiB/s`; `None`: it is no rate.
+fn parse_rate(text: &str) -> Option<Bytes> {
+    let text = text.trim();
+    let text = text.strip_suffix("/s").unwrap_or(text);
+    let digits = text.find(|c: char| !c.is_ascii_digit());
+    let (number, unit) = text.split_at(digits.unwrap_or(text.len()));
+    let factor: u64 = match unit.trim_start() {
+        "B" => 1,
+        "kB" | "KB" => 1000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return None,
+    };
+    let rate = number.parse::<u64>().ok()?.checked_mul(factor)?;
+    (rate > 0).then_some(Bytes(rate))
+}
+
+/// The place of a vault: `given` by what goes before the file, or else `usual`, a name or a place
+/// that stands in the file at `path`.
+pub(super) fn choose(
+    tables: &VaultTables,
+    path: &Path,
+    chosen: ChosenVault<'_>,
+) -> Result<Option<Location>> {
+    let named = |name: &str| {
+        let table = tables.get(name);
+        table.map(|table| table.location(path, name))
+    };
+    match chosen {
+        ChosenVault {
+            given: Some(given), ..
+        } => match named(given) {
+            Some(place) => place.map(Some),
+            None => Location::parse(given).map(Some),
+        },
+        ChosenVault {
+            usual: Some(usual), ..
+        } => match named(usual) {
+            Some(place) => place.map(Some),
+            None if Location::is_place(usual) => Location::parse(usual).map(Some),
+            None => Err(no_such_table(path, usual)),
+        },
+        _ => Ok(None),
+    }
+}
+
+/// Which vault was named, and by what.
+#[derive(Clone, Copy)]
+pub(super) struct ChosenVault<'a> {
+    /// By a flag or the environment.
+    pub(super) given: Option<&'a str>,
+    /// By the file.
+    pub(super) usual: Option<&'a str>,
+}
+
+fn no_such_table(path: &Path, name: &str) -> Error {
+    wrong(path, &format!("vault: there is no table [vaults.{name}]"))
+        .with_hint("write the table, or name a directory or s3://bucket/prefix")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_has_a_unit() {
+        assert_eq!(parse_rate("20MiB/s"), Some(Bytes(20 << 20)));
+        assert_eq!(parse_rate("5 MB/s"), Some(Bytes(5_000_000)));
+        assert_eq!(parse_rate("1GiB"), Some(Bytes(1 << 30)));
+        for bad in [
+            "",
+            "20",
+            "MiB",
+            "0MiB/s",
+            "-1MB",
+            "1.5MB",
+            "20Mbit/s",
+            "99999999999GiB",
+        ] {
+            assert_eq!(parse_rate(bad), None, "{bad}");
+        }
+    }
+}

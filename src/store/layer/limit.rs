@@ -1,0 +1,141 @@
+//! Keeps a store's share of a network small: bytes a second each way, and requests a second. What
+//! is over the limit waits; nothing is refused.
+
+use super::{Around, Layered, StoreCall};
+use crate::error::Result;
+use crate::model::Bytes;
+use crate::store::object_store::ObjectStore;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Most that is used; `None`: there is no limit. Zero counts as one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreLimits {
+    /// Bytes put a second.
+    pub upload: Option<Bytes>,
+    /// Bytes got a second.
+    pub download: Option<Bytes>,
+    /// Requests a second, of all sorts.
+    pub requests: Option<u64>,
+}
+
+/// The limits, and what was used of them.
+pub struct Limiter {
+    upload: Option<Meter>,
+    download: Option<Meter>,
+    requests: Option<Meter>,
+}
+
+/// A store that is used slowly.
+pub type LimitStore = Layered<Limiter>;
+
+impl LimitStore {
+    /// `limits` says how slowly.
+    pub fn new(inner: Arc<dyn ObjectStore>, limits: StoreLimits) -> Self {
+        let bytes = |limit: Option<Bytes>| limit.map(|most| Meter::new(most.0));
+        let layer = Limiter {
+            upload: bytes(limits.upload),
+            download: bytes(limits.download),
+            requests: limits.requests.map(Meter::new),
+        };
+        Self { inner, layer }
+    }
+}
+
+impl Around for Limiter {
+    fn around(
+        &self,
+        call: StoreCall<'_>,
+        operation: &mut dyn FnMut() -> Result<u64>,
+    ) -> Result<()> {
+        let meter = match call.verb {
+            "put" => self.upload.as_ref(),
+            _ => self.download.as_ref(),
+        };
+        let waits = [
+            self.requests.as_ref().map(|meter| meter.take(1)),
+            meter.map(|meter| meter.take(call.bytes)),
+        ];
+        if let Some(wait) = waits.into_iter().flatten().max() {
+            std::thread::sleep(wait);
+        }
+        let moved = operation()?;
+        // What was not known before is paid for by those that come next.
+        if let Some(meter) = meter {
+            meter.take(moved.saturating_sub(call.bytes));
+        }
+        Ok(())
+    }
+}
+
+/// So many a second, given away one after the other.
+struct Meter {
+    a_second: u64,
+    /// When all that was given away is used up.
+    free: Mutex<Instant>,
+}
+
+impl Meter {
+    fn new(a_second: u64) -> Self {
+        Self {
+            a_second: a_second.max(1),
+            free: Mutex::new(Instant::now()),
+        }
+    }
+
+    /// Takes so many; returns how long to wait until they may be used.
+    fn take(&self, count: u64) -> Duration {
+        self.take_at(Instant::now(), count)
+    }
+
+    fn take_at(&self, now: Instant, count: u64) -> Duration {
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let begin = now.max(*free);
+        *free = begin + Duration::from_secs_f64(count as f64 / self.a_second as f64);
+        begin - now
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Blob, MemoryStore, ObjectName};
+
+    #[test]
+    fn what_is_taken_is_spread_over_time() {
+        let meter = Meter::new(100);
+        let start = *meter.free.lock().unwrap();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(meter.take_at(at(0), 200), Duration::ZERO);
+        assert_eq!(meter.take_at(at(0), 100), Duration::from_secs(2));
+        assert_eq!(meter.take_at(at(1), 0), Duration::from_secs(2));
+        // What was not used in quiet times is not saved up.
+        assert_eq!(meter.take_at(at(60), 100), Duration::ZERO);
+        assert_eq!(meter.take_at(at(60), 1), Duration::from_secs(1));
+    }
+
+    #[test]
+    fn each_way_has_a_limit_of_its_own() {
+        let store = LimitStore::new(
+            Arc::new(MemoryStore::new()),
+            StoreLimits {
+                upload: Some(Bytes(1 << 40)),
+                download: Some(Bytes(1 << 40)),
+                requests: Some(1 << 40),
+            },
+        );
+        let used = |meter: &Option<Meter>| {
+            let meter = meter.as_ref().unwrap();
+            *meter.free.lock().unwrap()
+        };
+        let before = [used(&store.layer.upload), used(&store.layer.download)];
+        let name = ObjectName::parse("index/x").unwrap();
+        store.put(&name, Blob::from_static(&[7; 4096])).unwrap();
+        assert!(used(&store.layer.upload) > before[0]);
+        assert_eq!(used(&store.layer.download), before[1]);
+        let requests = used(&store.layer.requests);
+        assert_eq!(store.get(&name, 4096).unwrap().len(), 4096);
+        assert!(used(&store.layer.download) > before[1]);
+        assert!(used(&store.layer.requests) > requests);
+    }
+}

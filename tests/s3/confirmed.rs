@@ -1,0 +1,101 @@
+//! A store that says "done" of what it has not kept, or not wholly: a run notices before it reports
+//! a snapshot.
+
+use crate::support::model::ModelDisk;
+use crate::support::vaults::{Take, check_all, take, vault_options};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use stillpoint::model::BLOCK_SIZE;
+use stillpoint::store::{
+    Blob, Capabilities, MemoryStore, ObjectInfo, ObjectName, ObjectStore, Vault,
+};
+use stillpoint::{ErrorKind, Result};
+
+/// Says that it keeps everything, and does not keep what is below `folder`; or cuts it.
+struct Forgetful {
+    inner: MemoryStore,
+    folder: &'static str,
+    cuts: bool,
+    forgets: AtomicBool,
+}
+
+impl ObjectStore for Forgetful {
+    fn location(&self) -> String {
+        self.inner.location()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            confirms: true,
+            ..self.inner.capabilities()
+        }
+    }
+
+    fn put(&self, name: &ObjectName, bytes: Blob) -> Result<()> {
+        let is_in_it = name.components().next() == Some(self.folder);
+        if !is_in_it || !self.forgets.load(Ordering::SeqCst) {
+            return self.inner.put(name, bytes);
+        }
+        match self.cuts {
+            true => self.inner.put(name, bytes.slice(..bytes.len() / 2)),
+            false => Ok(()),
+        }
+    }
+
+    fn get(&self, name: &ObjectName, limit: u64) -> Result<Blob> {
+        self.inner.get(name, limit)
+    }
+
+    fn get_range(&self, name: &ObjectName, offset: u64, length: u64) -> Result<Blob> {
+        self.inner.get_range(name, offset, length)
+    }
+
+    fn get_tail(&self, name: &ObjectName, length: u64) -> Result<(Blob, u64)> {
+        self.inner.get_tail(name, length)
+    }
+
+    fn list(
+        &self,
+        prefix: &ObjectName,
+        each: &mut dyn FnMut(ObjectInfo) -> Result<()>,
+    ) -> Result<()> {
+        self.inner.list(prefix, each)
+    }
+
+    fn delete(&self, name: &ObjectName) -> Result<()> {
+        self.inner.delete(name)
+    }
+}
+
+#[test]
+fn what_a_store_has_not_kept_makes_no_snapshot() {
+    for (folder, cuts) in [
+        ("segments", false),
+        ("segments", true),
+        ("index", false),
+        ("index", true),
+        ("snapshots", false),
+        ("snapshots", true),
+    ] {
+        let store = Arc::new(Forgetful {
+            inner: MemoryStore::new(),
+            folder,
+            cuts,
+            forgets: AtomicBool::new(false),
+        });
+        let vault = Arc::new(Vault::create(store.clone(), vault_options()).unwrap());
+        let disks = [ModelDisk::new(0, 9 * BLOCK_SIZE, 1)];
+        let first = take(&vault, &disks, Take::default()).unwrap();
+        store.forgets.store(true, Ordering::SeqCst);
+        disks[0].write(0, &[9; 200_000]);
+        let Err(error) = take(&vault, &disks, Take::default()) else {
+            panic!("{folder}: a snapshot of nothing was reported");
+        };
+        assert_eq!(error.kind(), ErrorKind::Failed, "{error}");
+        assert!(error.to_string().contains(folder), "{error}");
+        store.forgets.store(false, Ordering::SeqCst);
+        // What was there is whole, and the next run goes on.
+        let next = take(&vault, &disks, Take::default()).unwrap();
+        check_all(&vault, &[first, next]);
+    }
+}
