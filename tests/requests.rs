@@ -1,24 +1,26 @@
-//! What each command asks of its store, exactly: puts, gets, lists and deletes. On a distant store
-//! each is money and a round trip, and one more for each snapshot or segment is felt by everybody.
+//! What each command asks of its store, exactly: puts, gets, sizes, lists and deletes. On a distant
+//! store each is money and a round trip, and one more for each snapshot or segment is felt by
+//! everybody.
 
 use crate::support::host::{LoopDisk, noise};
 use crate::support::rig::{Rig, was_hidden};
 use crate::support::tracked::forget_pins;
 use crate::support::vaults::vault_options;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use stillpoint::engine::{
     Destination, RestoreOptions, Silent, VerifyOptions, diff, partitions_of, restore, verify,
 };
 use stillpoint::format::Manifest;
 use stillpoint::model::{BLOCK_SIZE, Mode, block_count};
-use stillpoint::store::{CountStore, MemoryStore, ObjectInfo, ObjectName, ObjectStore, Vault};
+use stillpoint::store::{CountStore, MemoryStore, Vault};
 
 /// How often each verb was used.
 #[derive(Debug, PartialEq, Eq)]
 struct Requests {
     put: u64,
     get: u64,
+    /// How long an object is.
+    size: u64,
     list: u64,
     delete: u64,
 }
@@ -58,20 +60,12 @@ impl Counted {
         let requests = Requests {
             put: of("put"),
             get: of("get"),
+            size: of("size"),
             list: of("list"),
             delete: of("delete"),
         };
         assert!(counts.is_empty(), "{counts:?}");
         requests
-    }
-
-    /// In how many folders there are segments: two may share one.
-    fn folders(&self) -> u64 {
-        let segments = ObjectName::parse("segments").unwrap();
-        let all = self.store.list_all(&segments).unwrap();
-        let folder = |object: ObjectInfo| object.name.components().nth(1).unwrap().to_owned();
-        let folders: BTreeSet<String> = all.into_iter().map(folder).collect();
-        folders.len() as u64
     }
 
     /// A snapshot in this mode, and what it asked for.
@@ -121,6 +115,7 @@ fn a_snapshot_asks_for_what_it_needs() {
         put: 4,
         // The session's own record, among those in which dead runs' are looked for.
         get: 1,
+        size: 0,
         // The host's snapshots, the sessions.
         list: 2,
         // The session.
@@ -135,8 +130,10 @@ fn a_snapshot_asks_for_what_it_needs() {
         // The session; the parent's manifest and index object; the segment's footer, for the
         // sample.
         get: 4,
-        // As above, the segments beside the parent's, what is known to be damaged.
-        list: 4,
+        // The parent's segment: whether it is there.
+        size: 1,
+        // As above, what is known to be damaged.
+        list: 3,
         delete: 1,
     };
     assert_eq!(unchanged, expected);
@@ -148,7 +145,8 @@ fn a_snapshot_asks_for_what_it_needs() {
         // The session, the segment, the index object of what changed, the manifest.
         put: 4,
         get: 4,
-        list: 4,
+        size: 1,
+        list: 3,
         delete: 1,
     };
     assert_eq!(changed, expected);
@@ -159,8 +157,8 @@ fn a_snapshot_asks_for_what_it_needs() {
         put: 2,
         // The session, the manifest, two index objects, the footers of two segments.
         get: 6,
-        // One of segments for each folder of those of the parent.
-        list: 3 + counted.folders(),
+        size: 2,
+        list: 3,
         delete: 1,
     };
     assert_eq!(compared, expected);
@@ -171,6 +169,7 @@ fn reads(get: u64, list: u64) -> Requests {
     Requests {
         put: 0,
         get,
+        size: 0,
         list,
         delete: 0,
     }
@@ -268,6 +267,7 @@ fn a_list_asks_for_each_manifest_once_and_a_delete_for_none() {
     let expected = Requests {
         put: 0,
         get: 0,
+        size: 0,
         list: 1,
         // The manifest. What it referred to stays for others.
         delete: 1,

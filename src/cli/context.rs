@@ -10,6 +10,12 @@ use std::sync::Arc;
 /// The vault that `--vault`, `STILLPOINT_VAULT` or the configuration names.
 pub fn open_vault(common: &Common) -> Result<Arc<Vault>> {
     let place = vault_named(common, common.vault.as_deref())?;
+    store::open(&place.with_cache(&common.cache_dir)).map(Arc::new)
+}
+
+/// The same for those who judge what the store itself has: nothing is taken from this host's cache.
+pub fn open_vault_itself(common: &Common) -> Result<Arc<Vault>> {
+    let place = vault_named(common, common.vault.as_deref())?;
     store::open(&place).map(Arc::new)
 }
 

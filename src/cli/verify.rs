@@ -12,7 +12,7 @@ pub fn run(args: &VerifyArgs, common: &Common, progress: &ProgressDisplay) -> Re
     if args.against_disk {
         return against_disk::run(args, common, progress);
     }
-    let vault = context::open_vault(common)?;
+    let vault = context::open_vault_itself(common)?;
     let snapshots = if args.all {
         vault.snapshots()?
     } else {

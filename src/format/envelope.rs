@@ -64,6 +64,17 @@ impl ObjectKind {
         self.most_plain() + WRAPPING
     }
 
+    /// Whether these bytes are an object of this kind as it was put: its hash is right, and with
+    /// `id`, so is its name.
+    pub fn is_whole(self, id: Option<ObjectId>, bytes: &[u8]) -> bool {
+        if bytes.len() < HEADER + HASH || !bytes.starts_with(MAGIC) || bytes[10] != self.byte() {
+            return false;
+        }
+        let (body, hash) = bytes.split_at(bytes.len() - HASH);
+        let is_named = id.is_none_or(|id| id.0 == hash[..16]);
+        is_named && blake3::hash(body).as_bytes() == hash
+    }
+
     fn byte(self) -> u8 {
         match self {
             Self::Index => 1,

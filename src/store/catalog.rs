@@ -69,8 +69,11 @@ impl Vault {
     }
 
     pub(super) fn decode(&self, snapshot: &SnapshotRef, bytes: &[u8]) -> Result<Manifest> {
-        let manifest = Manifest::decode(bytes, self.sealer(), snapshot.id, self.info().id)
-            .map_err(|error| error.context(format!("snapshot {}", snapshot.id)))?;
+        let manifest = Manifest::decode(bytes, self.sealer(), snapshot.id, self.info().id);
+        let manifest = manifest.map_err(|error| {
+            self.store.forget(&snapshot.manifest);
+            error.context(format!("snapshot {}", snapshot.id))
+        })?;
         if ObjectName::manifest(&manifest.host, manifest.snapshot) != snapshot.manifest {
             return Err(Error::new(
                 ErrorKind::Damaged,

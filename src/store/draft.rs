@@ -1,6 +1,7 @@
 //! What one run has put into the vault before its manifest makes a snapshot of it. Dropping a draft
 //! deletes its objects again; a killed process leaves them to the collector.
 
+use super::ask::ask_of_each;
 use super::name::ObjectName;
 use super::object_store::Blob;
 use super::session::Session;
@@ -8,7 +9,6 @@ use super::vault::Vault;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{IndexRef, Manifest, Sealer, decode_index, encode_index};
 use crate::model::{ObjectId, RunMap};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// An object that was put, or may have been.
@@ -93,30 +93,9 @@ impl Draft {
             return Ok(());
         }
         let put = self.put.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = AtomicUsize::new(0);
-        let confirm = || {
-            while let Some(object) = put.get(next.fetch_add(1, Ordering::Relaxed)) {
-                if let Err(error) = self.confirm_one(object) {
-                    next.store(put.len(), Ordering::Relaxed);
-                    return Err(error);
-                }
-            }
-            Ok(())
-        };
-        std::thread::scope(|scope| {
-            let start = |_| {
-                let thread = std::thread::Builder::new().name("confirm".into());
-                thread.spawn_scoped(scope, confirm).ok()
-            };
-            // Those that cannot be started are not needed: this thread does it, too.
-            let more = 1..capabilities.gets.min(put.len());
-            let threads: Vec<_> = more.filter_map(start).collect();
-            let first = confirm();
-            let others = threads.into_iter();
-            others
-                .map(|thread| thread.join().unwrap_or_else(|_| Err(thread_lost())))
-                .fold(first, Result::and)
-        })
+        let store = self.vault.store.as_ref();
+        let confirm = |object: &PutObject| self.confirm_one(object);
+        ask_of_each(store, &put, &|| Ok(()), confirm, |_, confirmed| confirmed)
     }
 
     fn confirm_one(&self, object: &PutObject) -> Result<()> {
@@ -168,13 +147,6 @@ impl Draft {
         keep(&self);
         Ok(())
     }
-}
-
-fn thread_lost() -> Error {
-    Error::new(
-        ErrorKind::Failed,
-        "a thread that asked the store ended early",
-    )
 }
 
 impl Drop for Draft {

@@ -18,6 +18,7 @@ use std::sync::Arc;
 pub struct Location {
     place: S3OrDirectory,
     limits: StoreLimits,
+    cache: Option<PathBuf>,
     stop: StopCheck,
 }
 
@@ -46,6 +47,7 @@ impl Location {
         Ok(Self {
             place,
             limits: StoreLimits::default(),
+            cache: None,
             stop: || Ok(()),
         })
     }
@@ -73,6 +75,14 @@ impl Location {
     #[must_use]
     pub fn with_limits(mut self, limits: StoreLimits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// The same; small objects of a distant vault are kept below `directory`, a directory for each
+    /// vault. Not for those who judge the store.
+    #[must_use]
+    pub fn with_cache(mut self, directory: &Path) -> Self {
+        self.cache = Some(directory.to_owned());
         self
     }
 
@@ -131,7 +141,11 @@ pub fn open(place: &Location) -> Result<Vault> {
         S3OrDirectory::Directory(path) => Arc::new(LocalStore::open(path)?),
         S3OrDirectory::S3(s3) => Arc::new(S3Store::open(s3.as_ref().clone())?),
     };
-    Vault::open(place.layered(store))
+    let store = place.layered(store);
+    match &place.cache {
+        Some(cache) if place.is_s3() => Vault::open_with_cache(store, cache),
+        _ => Vault::open(store),
+    }
 }
 
 /// Makes a vault at a place, where nothing is yet.

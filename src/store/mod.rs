@@ -1,6 +1,8 @@
 //! Where a vault's objects are kept, and the vault itself: what is in it, and which runs write to
 //! it. It must never know what a disk is.
 
+mod ask;
+mod cache;
 mod catalog;
 mod damage;
 mod door;
@@ -18,10 +20,10 @@ mod object_store;
 mod s3;
 mod segments;
 mod session;
-mod side_by_side;
 mod unfinished;
 mod vault;
 
+pub use cache::CacheStore;
 pub use catalog::SnapshotRef;
 pub use damage::KnownDamage;
 pub use draft::Draft;

@@ -144,6 +144,10 @@ pub trait ObjectStore: Send + Sync {
     /// Deletes an object; one that is not there is no error.
     fn delete(&self, name: &ObjectName) -> Result<()>;
 
+    /// Says that an object's bytes were not what they should be: what is known of them elsewhere
+    /// than in the store itself is not used again.
+    fn forget(&self, _name: &ObjectName) {}
+
     /// Locks an object. `None`: there are no locks here. An error of kind `Busy` when it is locked,
     /// `NotFound` when it is gone.
     fn lock(&self, _name: &ObjectName) -> Result<Option<ObjectLock>> {

@@ -1,8 +1,9 @@
 //! Reading chunks out of segments. Every chunk that leaves here was checked against its hash.
 
+use super::ask::ask_of_each;
 use super::footers::FooterCache;
 use super::name::ObjectName;
-use super::object_store::{Blob, ObjectStore};
+use super::object_store::{Blob, ObjectInfo, ObjectStore};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{
     ChunkHash, Footer, MAX_SEGMENT, SLOTS_MAX, Sealer, SlotEntry, TRAILER, Trailer, can_hold,
@@ -14,6 +15,14 @@ use std::sync::Arc;
 
 /// The first guess at how long a footer is: that of a segment of 64 KiB chunks that shrink by half.
 const TAIL_GUESS: u64 = 1024 * 48 + TRAILER as u64;
+
+/// Objects on a page of a listing.
+const PAGE: usize = 1000;
+/// As many questions for one size cost as much as a page (list prices of AWS, 2026: 5 and 0.4
+/// dollars a million).
+const PAGE_COSTS: usize = 12;
+/// Most pages that are asked for: those of half a TiB.
+const MOST_PAGES: usize = 16;
 
 /// A chunk as it stands in a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,35 +153,75 @@ impl SegmentReader {
     }
 
     /// The segments of `map` that are not in the store, or cannot hold what the map says is in
-    /// them, by names and lengths alone: nothing is read. The names come folder by folder, so that
-    /// those of the whole vault are never in memory. `cancel` is asked between folders.
+    /// them, by names and lengths alone: nothing is read. The names of the whole vault are never
+    /// in memory. `cancel` is asked now and then.
     pub(super) fn lost(&self, map: &RunMap, cancel: &dyn Cancel) -> Result<BTreeSet<ObjectId>> {
-        let mut needed: BTreeMap<ObjectId, u32> = BTreeMap::new();
-        for run in map.iter() {
-            if let Content::Data { segment, slot } = run.content {
-                let slots = needed.entry(segment).or_default();
-                // A run of data is within the slots of one segment.
-                *slots = (*slots).max(slot + run.count as u32);
-            }
+        let mut needed = needed_by(map);
+        match self.store.directory() {
+            Some(_) => self.find_by_folder(&mut needed, cancel)?,
+            None => self.find_far_away(&mut needed, cancel)?,
         }
+        Ok(needed.into_keys().collect())
+    }
+
+    /// Takes out of `needed` what the folders of a directory hold.
+    fn find_by_folder(&self, needed: &mut Needed, cancel: &dyn Cancel) -> Result<()> {
         let mut folders: Vec<ObjectId> = needed.keys().copied().collect();
         folders.dedup_by_key(|id| id.0[0]);
         for first in folders {
             cancel.check()?;
-            self.store
-                .list(&ObjectName::segments_beside(first), &mut |object| {
-                    let last = object.name.components().last();
-                    if let Some(id) = last.and_then(|text| text.parse::<ObjectId>().ok()) {
-                        let holds = |slots: &u32| can_hold(object.size, *slots);
-                        let is_it = object.name == ObjectName::segment(id);
-                        if is_it && needed.get(&id).is_some_and(holds) {
-                            needed.remove(&id);
-                        }
-                    }
-                    Ok(())
-                })?;
+            let folder = ObjectName::segments_beside(first);
+            self.store.list(&folder, &mut |object| {
+                found(needed, &object);
+                Ok(())
+            })?;
         }
-        Ok(needed.into_keys().collect())
+        Ok(())
+    }
+
+    /// The same of a store where each request costs money and time. A page of a listing costs as
+    /// much as twelve questions for one size, and knows of 1000 segments, of whichever host. So a
+    /// vault of few segments is listed, and in one of many is asked for those that are needed.
+    fn find_far_away(&self, needed: &mut Needed, cancel: &dyn Cancel) -> Result<()> {
+        let pages = (needed.len() / PAGE_COSTS).min(MOST_PAGES);
+        let (most, mut listed) = (pages * PAGE, 0);
+        if most > 0 {
+            let all = self.store.list(&ObjectName::segments(), &mut |object| {
+                found(needed, &object);
+                listed += 1;
+                match listed < most {
+                    true => cancel.check(),
+                    false => Err(Error::new(ErrorKind::Failed, "enough was listed")),
+                }
+            });
+            match all {
+                // What was not listed may be there, when the listing is older than it is.
+                Ok(()) => {}
+                Err(error) if listed < most => return Err(error),
+                Err(_) => {}
+            }
+        }
+        let left: Vec<ObjectId> = needed.keys().copied().collect();
+        let size = |id: &ObjectId| self.store.size(&ObjectName::segment(*id));
+        ask_of_each(self.store.as_ref(), &left, cancel, size, |id, size| {
+            match size {
+                Ok(size) => {
+                    if needed.get(id).is_some_and(|slots| can_hold(size, *slots)) {
+                        needed.remove(id);
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+            Ok(())
+        })
+    }
+
+    /// Fetches the footers of these segments, several at once, so that they are there when they
+    /// are asked for. One that cannot be had is an error for whoever asks for it.
+    pub(super) fn fetch_footers(&self, ids: &[ObjectId], cancel: &dyn Cancel) -> Result<()> {
+        let fetch = |id: &ObjectId| self.footer(*id).map(drop);
+        ask_of_each(self.store.as_ref(), ids, cancel, fetch, |_, _| Ok(()))
     }
 
     /// The slots of a segment whose chunks cannot be had; `None`: none can. `cancel` is asked
@@ -231,6 +280,33 @@ impl SegmentReader {
     }
 }
 
+/// Segments, and how many slots each must have at least.
+type Needed = BTreeMap<ObjectId, u32>;
+
+fn needed_by(map: &RunMap) -> Needed {
+    let mut needed = Needed::new();
+    for run in map.iter() {
+        if let Content::Data { segment, slot } = run.content {
+            let slots = needed.entry(segment).or_default();
+            // A run of data is within the slots of one segment.
+            *slots = (*slots).max(slot + run.count as u32);
+        }
+    }
+    needed
+}
+
+/// Takes a segment that was listed out of those that are needed, if it can be the one.
+fn found(needed: &mut Needed, object: &ObjectInfo) {
+    let last = object.name.components().last();
+    let Some(id) = last.and_then(|text| text.parse::<ObjectId>().ok()) else {
+        return;
+    };
+    let holds = |slots: &u32| can_hold(object.size, *slots);
+    if object.name == ObjectName::segment(id) && needed.get(&id).is_some_and(holds) {
+        needed.remove(&id);
+    }
+}
+
 /// Says which segment; one that is missing is damage, for something refers to it.
 fn of_segment(error: Error, id: ObjectId) -> Error {
     let missing = error.kind() == ErrorKind::NotFound;
@@ -258,4 +334,86 @@ const SCRATCH_ROOMS: usize = 16;
 
 thread_local! {
     static SCRATCH: Cell<Scratch> = Cell::default();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{BlockIndex, Run};
+    use crate::store::{CountStore, MemoryStore};
+
+    /// A vault far away, with so many segments of one slot, and the operations on it.
+    struct Far {
+        store: Arc<MemoryStore>,
+        counted: Arc<CountStore>,
+        segments: Vec<ObjectId>,
+    }
+
+    impl Far {
+        fn with(segments: usize) -> Self {
+            let store = Arc::new(MemoryStore::new());
+            let segments: Vec<ObjectId> = (0..segments).map(|_| ObjectId::generate()).collect();
+            for id in &segments {
+                store
+                    .put(&ObjectName::segment(*id), vec![0; 400].into())
+                    .unwrap();
+            }
+            let counted = Arc::new(CountStore::new(store.clone()));
+            Self {
+                store,
+                counted,
+                segments,
+            }
+        }
+
+        /// What is lost of a map that needs the first so many, and how many listings and questions
+        /// for a size that took.
+        fn lost_of(&self, needed: usize) -> (BTreeSet<ObjectId>, [u64; 2]) {
+            let mut map = RunMap::new();
+            for (n, segment) in (0..).zip(&self.segments[..needed]) {
+                map.insert(Run {
+                    start: BlockIndex(n),
+                    count: 1,
+                    content: Content::Data {
+                        segment: *segment,
+                        slot: 0,
+                    },
+                });
+            }
+            let reader = SegmentReader::new(self.counted.clone(), Sealer::without_keys());
+            let lost = reader.lost(&map, &|| Ok(())).unwrap();
+            let counts = self.counted.take();
+            let of = |verb| counts.get(verb).map_or(0, |count| count.operations);
+            (lost, [of("list"), of("size")])
+        }
+    }
+
+    #[test]
+    fn far_away_is_listed_or_asked_for_whichever_costs_less() {
+        let few = Far::with(30);
+        assert_eq!(few.lost_of(5), (BTreeSet::new(), [0, 5]));
+        assert_eq!(few.lost_of(30), (BTreeSet::new(), [1, 0]));
+        let many = Far::with(5000);
+        let (lost, [lists, sizes]) = many.lost_of(30);
+        assert!(lost.is_empty());
+        // Two pages are listed of five, and the rest is asked for.
+        assert!(lists == 1 && (1..30).contains(&sizes), "{lists} {sizes}");
+    }
+
+    #[test]
+    fn what_is_lost_is_lost_however_it_is_looked_for() {
+        for (all, needed) in [(5, 5), (30, 30), (5000, 30)] {
+            let far = Far::with(all);
+            let (gone, short) = (far.segments[1], far.segments[3]);
+            far.store.delete(&ObjectName::segment(gone)).unwrap();
+            far.store.delete(&ObjectName::segment(short)).unwrap();
+            let name = ObjectName::segment(short);
+            far.store.put(&name, vec![0; 100].into()).unwrap();
+            assert_eq!(
+                far.lost_of(needed).0,
+                BTreeSet::from([gone, short]),
+                "{all}"
+            );
+        }
+    }
 }

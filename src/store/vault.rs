@@ -1,11 +1,12 @@
 //! A vault: what `init` makes and every other command opens.
 
+use super::ask::ask_of_each;
+use super::cache::CacheStore;
 use super::door::{bad_info, no_info};
 use super::name::ObjectName;
 use super::object_store::ObjectStore;
 use super::segments::{SegmentReader, SlotRange, StoredChunk};
 use super::session::{BEAT, Presence, Session};
-use super::side_by_side::{WantedObjects, get_in_order};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{
     BlockDedup, Compression, IndexRef, ObjectKind, Sealer, SessionRecord, VERSION, VaultInfo,
@@ -78,15 +79,26 @@ impl Vault {
 
     /// Opens the vault in `store`.
     pub fn open(store: Arc<dyn ObjectStore>) -> Result<Self> {
-        let bytes = store.get(&ObjectName::vault_info(), VaultInfo::MAX_LEN);
-        let info = match bytes.and_then(|bytes| VaultInfo::decode(&bytes)) {
-            Ok(info) => info,
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                return Err(no_info(store.as_ref()));
-            }
-            Err(error) => return Err(bad_info(store.as_ref(), error)),
-        };
+        let info = Self::read_info(&store)?;
         Ok(Self::new(store, info))
+    }
+
+    /// The same; small objects are kept on this host, in a directory of the vault's own below
+    /// `caches`. A cache that cannot be had costs time only.
+    pub fn open_with_cache(store: Arc<dyn ObjectStore>, caches: &Path) -> Result<Self> {
+        let info = Self::read_info(&store)?;
+        let cached = CacheStore::open(Arc::clone(&store), caches.join(info.id.to_string()));
+        let store = cached.map_or(store, |cached| Arc::new(cached) as Arc<dyn ObjectStore>);
+        Ok(Self::new(store, info))
+    }
+
+    fn read_info(store: &Arc<dyn ObjectStore>) -> Result<VaultInfo> {
+        let bytes = store.get(&ObjectName::vault_info(), VaultInfo::MAX_LEN);
+        match bytes.and_then(|bytes| VaultInfo::decode(&bytes)) {
+            Ok(info) => Ok(info),
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(no_info(store.as_ref())),
+            Err(error) => Err(bad_info(store.as_ref(), error)),
+        }
     }
 
     fn new(store: Arc<dyn ObjectStore>, info: VaultInfo) -> Self {
@@ -149,23 +161,17 @@ impl Vault {
         blocks: u64,
         cancel: &dyn Cancel,
     ) -> Result<RunMap> {
-        cancel.check()?;
         let (most, kind) = (most_runs(), ObjectKind::Index);
         let mut map = RunMap::new();
-        let names: Vec<_> = refs.iter().map(|part| ObjectName::index(part.id)).collect();
-        let wanted = WantedObjects {
-            names: &names,
-            limit: kind.most_stored(),
+        let get = |part: &IndexRef| {
+            let name = ObjectName::index(part.id);
+            self.store.get(&name, kind.most_stored())
         };
-        let mut parts = refs.iter();
-        get_in_order(self.store.as_ref(), &wanted, &mut |bytes| {
+        ask_of_each(self.store.as_ref(), refs, cancel, get, |part, bytes| {
             cancel.check()?;
             if map.len() > most {
                 return Err(too_many_pieces(most));
             }
-            let Some(part) = parts.next() else {
-                return Ok(());
-            };
             let read = bytes.and_then(|bytes| {
                 let plain = self.sealer.open_object(kind, Some(part.id), &bytes)?;
                 decode_index(&plain, blocks, &mut map)
@@ -186,6 +192,15 @@ impl Vault {
     /// `cancel` is asked now and then, and its error is returned.
     pub fn lost_segments(&self, map: &RunMap, cancel: &dyn Cancel) -> Result<BTreeSet<ObjectId>> {
         self.segments.lost(map, cancel)
+    }
+
+    /// Fetches what tells where chunks stand in these segments, several at once where the store is
+    /// far away. Only speed depends on it.
+    pub fn fetch_footers(&self, segments: &[ObjectId], cancel: &dyn Cancel) -> Result<()> {
+        match self.store.directory() {
+            Some(_) => Ok(()),
+            None => self.segments.fetch_footers(segments, cancel),
+        }
     }
 
     /// What stands in a slot, without reading its bytes.

@@ -105,6 +105,15 @@ pub struct Common {
     #[arg(long, global = true, env = "STILLPOINT_JOB_DIR")]
     #[arg(value_name = "DIRECTORY", hide_env = true, hide_short_help = true)]
     pub job_dir: Option<PathBuf>,
+    /// Where small objects of distant vaults are kept
+    #[arg(
+        long,
+        global = true,
+        env = "STILLPOINT_CACHE_DIR",
+        default_value = "/var/cache/stillpoint"
+    )]
+    #[arg(value_name = "DIRECTORY", hide_env = true, hide_short_help = true)]
+    pub cache_dir: PathBuf,
     /// Set by --detach for the process that it starts
     #[arg(long, global = true, hide = true, value_name = "ID")]
     pub as_job: Option<JobId>,

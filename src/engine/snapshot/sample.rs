@@ -30,6 +30,7 @@ pub fn check(disk: &mut DiskRun, monitor: &dyn Monitor) -> Result<Option<BlockIn
     }
     let known = disk.known_changes()?;
     let mut suspects = draw(&baseline, &known);
+    baseline.fetch(&suspects, monitor)?;
     suspects = differing(disk, &baseline, &suspects, monitor)?;
     let until = Instant::now() + PATIENCE;
     while !suspects.is_empty() {

@@ -164,6 +164,10 @@ impl<L: Around> ObjectStore for Layered<L> {
         self.within(StoreCall::of("delete", name), delete, |()| 0)
     }
 
+    fn forget(&self, name: &ObjectName) {
+        self.inner.forget(name);
+    }
+
     fn lock(&self, name: &ObjectName) -> Result<Option<ObjectLock>> {
         self.inner.lock(name)
     }

@@ -1,0 +1,52 @@
+//! Asks a store many small questions, several at once, so that what is far away costs few waits.
+
+use super::object_store::ObjectStore;
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::Cancel;
+
+/// Most questions at once.
+const MOST: usize = 16;
+
+/// Asks `question` of each item, as many at once as the store is good for, and gives each answer to
+/// `take`, in order; its error ends it. `cancel` is asked now and then.
+pub(super) fn ask_of_each<T: Sync, A: Send>(
+    store: &dyn ObjectStore,
+    items: &[T],
+    cancel: &dyn Cancel,
+    question: impl Fn(&T) -> Result<A> + Sync,
+    mut take: impl FnMut(&T, Result<A>) -> Result<()>,
+) -> Result<()> {
+    let at_once = store.capabilities().gets.clamp(1, MOST);
+    let question = &question;
+    let lost = |_| {
+        Err(Error::new(
+            ErrorKind::Failed,
+            "an asking thread ended early",
+        ))
+    };
+    for some in items.chunks(at_once) {
+        cancel.check()?;
+        let [first, rest @ ..] = some else { continue };
+        let answers: Vec<Result<A>> = std::thread::scope(|scope| {
+            let start = |item| {
+                let thread = std::thread::Builder::new().name("ask".into());
+                (
+                    item,
+                    thread.spawn_scoped(scope, move || question(item)).ok(),
+                )
+            };
+            let threads: Vec<_> = rest.iter().map(start).collect();
+            let mut answers = vec![question(first)];
+            answers.extend(threads.into_iter().map(|(item, thread)| match thread {
+                Some(thread) => thread.join().unwrap_or_else(lost),
+                // A host without a thread left can still ask, one after another.
+                None => question(item),
+            }));
+            answers
+        });
+        for (item, answer) in some.iter().zip(answers) {
+            take(item, answer)?;
+        }
+    }
+    Ok(())
+}
