@@ -136,6 +136,7 @@ impl Lab {
             .env("STILLPOINT_VAULT", self.path("vault"))
             .env("STILLPOINT_RUN_DIR", self.path("run"))
             .env("STILLPOINT_JOB_DIR", self.path("jobs"))
+            .env("STILLPOINT_CACHE_DIR", self.path("cache"))
             .env("STILLPOINT_PIN_NAME", &self.pins)
             .stdin(Stdio::null());
         command

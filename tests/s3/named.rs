@@ -40,6 +40,7 @@ impl Host {
             .env_clear()
             .env("AWS_EC2_METADATA_DISABLED", "true")
             .env("STILLPOINT_CONFIG_DIR", self.folder.path())
+            .env("STILLPOINT_CACHE_DIR", self.folder.path().join("cache"))
             .envs(vault.map(|vault| ("STILLPOINT_VAULT", vault)))
             .args(args)
             .arg("--json")

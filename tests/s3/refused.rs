@@ -17,6 +17,7 @@ fn list(endpoint: &str, vault: &str, more: &[(&str, &str)]) -> Run {
         .args(["list", "--json", "--vault", vault])
         .stdin(Stdio::null())
         .env("STILLPOINT_CONFIG_DIR", "/nowhere")
+        .env("STILLPOINT_CACHE_DIR", "/proc/nowhere")
         .envs(more.iter().copied());
     let run = finish(&mut command);
     assert!(!format!("{run:?}").contains(SECRET), "{run:?}");

@@ -82,6 +82,7 @@ impl Cli {
             .env("STILLPOINT_PIN_NAME", &self.pins)
             .env("STILLPOINT_RUN_DIR", self.folder.path().join("run"))
             .env("STILLPOINT_JOB_DIR", self.folder.path().join("jobs"))
+            .env("STILLPOINT_CACHE_DIR", self.folder.path().join("cache"))
             .stdin(Stdio::null());
         command
     }
