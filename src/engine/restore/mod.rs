@@ -3,10 +3,10 @@
 
 mod assign;
 mod explain;
-mod free;
 mod link;
 mod name;
 mod preflight;
+mod refuse_targets;
 
 pub use assign::{Destination, choose_disk};
 pub use name::{ImageFormat, TargetKind, is_stdout};
@@ -14,8 +14,8 @@ pub use preflight::Overwritten;
 
 use self::assign::{Assigned, TargetOptions, assign};
 use self::explain::{FailedTarget, explain, of_the_others, untouched};
-use self::free::{Planned, data_of, refuse_in_use, refuse_without_room};
 use self::preflight::{grow_command, overwritten, twins};
+use self::refuse_targets::{Planned, data_of, refuse_in_use, refuse_without_room};
 use super::monitor::{Event, Monitor};
 use super::run_phase::RunPhase;
 use crate::device::{Host, NoTables, Topology};
