@@ -195,6 +195,8 @@ impl Pipeline {
 /// Ends the threads: what was submitted and not yet put is thrown away with the run.
 impl Drop for Pipeline {
     fn drop(&mut self) {
+        // What is not put yet is not wanted any more.
+        self.failure.failed.store(true, Ordering::Release);
         self.batches = None;
         if let Some(assembled) = self.assembled.take() {
             let _ = assembled.join();

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::report::{self, Report};
 
 pub fn run(args: &VerifyArgs, common: &Common, progress: &ProgressDisplay) -> Result<Report> {
-    let vault = context::open_vault(common)?;
+    let vault = context::open_vault_itself(common)?;
     let id = args.ids.first().map_or("latest", String::as_str);
     let wanted: Vec<&str> = args.disk.iter().map(String::as_str).collect();
     let manifest = vault.manifest(&find_snapshot(&vault, id, &wanted, progress)?)?;

@@ -107,7 +107,8 @@ impl Config {
         let tables = toml::from_str(&text).map_err(|error| {
             let before = error.span().and_then(|span| text.get(..span.start));
             let line = before.map_or(0, |before| before.matches('\n').count()) + 1;
-            wrong(path, &format!("line {line}: {}", error.message())).with_hint(KEYS)
+            let what = without_text(error.message());
+            wrong(path, &format!("line {line}: {what}")).with_hint(KEYS)
         })?;
         Ok(Self {
             path: path.into(),
@@ -135,5 +136,16 @@ impl Config {
     /// What stands in the file, and is not overridden, cannot be used.
     pub fn hooks(&self, given: &GivenHooks) -> Result<HookSettings> {
         self.tables.hooks.settings(&self.path, given)
+    }
+}
+
+/// What a parser says of a value of the wrong type, without the value: it may be a secret that was
+/// written in the wrong place.
+fn without_text(message: &str) -> String {
+    let parts = message.split_once("string \"");
+    let parts = parts.and_then(|(head, rest)| Some((head, rest.rsplit_once("\", expected")?.1)));
+    match parts {
+        Some((head, tail)) => format!("{head}a text, expected{tail}"),
+        None => message.to_owned(),
     }
 }

@@ -81,6 +81,20 @@ impl VaultTable {
         if self.endpoint.as_deref().is_some_and(|url| !is_url(url)) {
             return Err(bad("endpoint: it begins with https:// or http://"));
         }
+        if self
+            .endpoint
+            .as_deref()
+            .is_some_and(|url| url.contains('@'))
+        {
+            return Err(bad("endpoint: a user or password has no place in it"));
+        }
+        // What must be thawed first cannot be restored from on the worst day, nor built on.
+        let class = self.storage_class.as_deref();
+        if matches!(class, Some("GLACIER" | "DEEP_ARCHIVE")) {
+            return Err(bad(
+                "storage_class: what is in this class cannot be read at once",
+            ));
+        }
         let limits = self
             .limits
             .as_ref()

@@ -152,7 +152,7 @@ pub struct DecodedChunk<'a> {
 }
 
 /// Reads the chunk that starts at the beginning of `bytes` and checks its CRC. Its hash stands in
-/// the footer: `store/segments.rs` compares it. `room` is where the chunk is unpacked to, if it is
+/// the footer: `store/segment_reader.rs` compares it. `room` is where the chunk is unpacked to, if it is
 /// packed.
 pub(super) fn decode_chunk<'a>(bytes: &'a [u8], room: &'a mut Vec<u8>) -> Result<DecodedChunk<'a>> {
     if bytes.len() < CHUNK_HEADER || !bytes.starts_with(MAGIC) {

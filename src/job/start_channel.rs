@@ -1,5 +1,6 @@
 //! The channel between a detached job and its starter: JSON, one line a message, over a socket that
-//! is the job's standard input. Neither waits for the other without a bound.
+//! is the job's standard input. Neither waits for the other without a bound. Who says what, and
+//! when: `detach.rs`.
 
 use crate::error::{Error, ErrorKind};
 use crossbeam_channel::RecvTimeoutError;

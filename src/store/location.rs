@@ -9,7 +9,7 @@ use super::object_store::ObjectStore;
 use super::s3::{S3Place, S3Settings, S3Store};
 use super::vault::{Vault, VaultOptions};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::VaultInfo;
+use crate::format::{Compression, VaultInfo, ZstdLevel};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -38,7 +38,8 @@ impl Location {
         let place = match text.strip_prefix(SCHEME) {
             Some(rest) => S3OrDirectory::S3(Box::new(parse_s3(text, rest)?)),
             None if text.contains("://") => {
-                let what = format!("{text}: a vault is in a directory or at s3://bucket/prefix");
+                let shown = without_user(text);
+                let what = format!("{shown}: a vault is in a directory or at s3://bucket/prefix");
                 return Err(Error::new(ErrorKind::Usage, what)
                     .with_hint("the address of another store than AWS is its endpoint"));
             }
@@ -57,9 +58,29 @@ impl Location {
         text.contains('/') || text.starts_with('.')
     }
 
+    /// What tells this place from every other: a vault's ID is no secret, and may be claimed by
+    /// another bucket.
+    fn reached(&self) -> String {
+        match &self.place {
+            S3OrDirectory::Directory(path) => path.display().to_string(),
+            S3OrDirectory::S3(s3) => {
+                format!("{} {} {:?}", s3.bucket, s3.prefix, s3.settings.endpoint)
+            }
+        }
+    }
+
     /// Whether it is in S3.
     pub fn is_s3(&self) -> bool {
         matches!(self.place, S3OrDirectory::S3(_))
+    }
+
+    /// How a vault here packs unless its user chose otherwise: a directory takes bytes faster than
+    /// zstd makes them, a network does not.
+    pub fn usual_compression(&self) -> Compression {
+        match self.place {
+            S3OrDirectory::S3(_) => Compression::Zstd(ZstdLevel::USUAL),
+            S3OrDirectory::Directory(_) => Compression::Lz4,
+        }
     }
 
     /// The same, reached as `settings` say; they mean nothing to a directory.
@@ -110,9 +131,17 @@ impl Location {
     }
 }
 
+/// An address without what may be a user's name and password.
+fn without_user(text: &str) -> String {
+    match (text.split_once("://"), text.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://...@{rest}"),
+        _ => text.to_owned(),
+    }
+}
+
 fn parse_s3(text: &str, rest: &str) -> Result<S3Place> {
     let wrong = |why: &str| {
-        let what = format!("{text}: {why}");
+        let what = format!("{}: {why}", without_user(text));
         Err(Error::new(ErrorKind::Usage, what).with_hint("a vault's place: s3://bucket/prefix"))
     };
     let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
@@ -143,7 +172,7 @@ pub fn open(place: &Location) -> Result<Vault> {
     };
     let store = place.layered(store);
     match &place.cache {
-        Some(cache) if place.is_s3() => Vault::open_with_cache(store, cache),
+        Some(cache) if place.is_s3() => Vault::open_with_cache(store, cache, &place.reached()),
         _ => Vault::open(store),
     }
 }
@@ -231,6 +260,7 @@ mod tests {
         ] {
             let error = Location::parse(bad).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Usage, "{bad}");
+            assert!(!error.to_string().contains("secret"), "{error}");
         }
         assert!(!Location::parse("s3/bucket").unwrap().is_s3());
     }

@@ -5,7 +5,7 @@ use super::cache::CacheStore;
 use super::door::{bad_info, no_info};
 use super::name::ObjectName;
 use super::object_store::ObjectStore;
-use super::segments::{SegmentReader, SlotRange, StoredChunk};
+use super::segment_reader::{SegmentReader, SlotRange, StoredChunk};
 use super::session::{BEAT, Presence, Session};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{
@@ -84,10 +84,17 @@ impl Vault {
     }
 
     /// The same; small objects are kept on this host, in a directory of the vault's own below
-    /// `caches`. A cache that cannot be had costs time only.
-    pub fn open_with_cache(store: Arc<dyn ObjectStore>, caches: &Path) -> Result<Self> {
+    /// `caches`; `reached` tells its place from every other. A cache that cannot be had costs time
+    /// only.
+    pub fn open_with_cache(
+        store: Arc<dyn ObjectStore>,
+        caches: &Path,
+        reached: &str,
+    ) -> Result<Self> {
         let info = Self::read_info(&store)?;
-        let cached = CacheStore::open(Arc::clone(&store), caches.join(info.id.to_string()));
+        let place = blake3::hash(reached.as_bytes()).to_hex();
+        let own = caches.join(format!("{}-{}", info.id, &place[..16]));
+        let cached = CacheStore::open(Arc::clone(&store), own);
         let store = cached.map_or(store, |cached| Arc::new(cached) as Arc<dyn ObjectStore>);
         Ok(Self::new(store, info))
     }

@@ -1,6 +1,6 @@
 //! The arguments of `init`.
 
-use crate::format::{Compression, ZstdLevel};
+use crate::format::Compression;
 use crate::store::Location;
 use clap::Args;
 use std::str::FromStr;
@@ -37,13 +37,11 @@ pub enum CompressionChoice {
 }
 
 impl CompressionChoice {
-    /// The compression for a vault at this place: a directory takes bytes faster than zstd makes
-    /// them, a network does not.
+    /// The compression for a vault at this place.
     pub fn resolve(self, place: &Location) -> Compression {
         match self {
             Self::Chosen(compression) => compression,
-            Self::Auto if place.is_s3() => Compression::Zstd(ZstdLevel::USUAL),
-            Self::Auto => Compression::Lz4,
+            Self::Auto => place.usual_compression(),
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use super::Quiesce;
 use super::none::NoQuiesce;
-use super::targets::targets;
+use super::waves::targets;
 use crate::device::{Disk, Filesystem, Freezable, FreezeSet, Host, HostLayout, freezable};
 use crate::engine::monitor::{Event, Monitor};
 use crate::error::{Error, ErrorKind, IoContext, Result};

@@ -1,7 +1,7 @@
 //! `doctor --freeze-test`: freezes and thaws for an instant, to see whether it works and how long
 //! it takes. Nothing is read, tracked or stored.
 
-use super::targets::targets;
+use super::waves::targets;
 use crate::device::{Freezable, HostLayout, freezable};
 use crate::engine::disk_lock::DiskLock;
 use crate::engine::places::Places;

@@ -7,8 +7,8 @@ mod freeze_check;
 mod freeze_test;
 pub(super) mod layers;
 mod none;
-mod targets;
 mod throttle;
+mod waves;
 
 pub use freeze_check::{FreezeFinding, check_freezing};
 pub use freeze_test::{FreezeTest, FrozenFor, freeze_test};

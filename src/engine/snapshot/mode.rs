@@ -1,4 +1,5 @@
-//! How a disk is to be captured (full, incremental or compare), and why. Pure.
+//! How a disk is to be captured (full, incremental or compare), and why. Pure. A parent whose map
+//! cannot be read makes it full later (`prepare.rs`).
 
 use crate::model::{DiskIdentity, Epoch, Mode, SnapshotId, Witness};
 use crate::track::{Moment, Recall, changes_since};

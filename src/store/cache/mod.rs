@@ -3,6 +3,10 @@
 //! as the object is there; and that it is there is never taken from here. A manifest is looked for
 //! only after it was listed, of an index object the store is asked for the size, and the chunks of
 //! a segment are read from the store itself. Whoever judges the store (`verify`) uses no cache.
+//!
+//! A put may return while filesystems are frozen, and the cache may lie on one of them: a thread
+//! that writes there could not even be killed. So what a run puts is held back in memory until its
+//! manifest is put, which is after each thaw.
 
 mod files;
 
@@ -11,13 +15,16 @@ use super::object_store::{Blob, Capabilities, Directory, ObjectInfo, ObjectLock,
 use crate::error::Result;
 use crate::format::{ObjectKind, Sealer, Trailer};
 use crate::model::ObjectId;
+use crate::sys::locked::LockExt;
 use files::CacheFiles;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// Most bytes that the cache of one vault takes: the manifests and index objects of a large host,
 /// and the ends of segments of 16 TiB.
 const MOST: u64 = 1 << 30;
+/// Most bytes that are held back: the ends of 20 GiB of segments.
+const MOST_HELD_BACK: usize = 32 << 20;
 /// Longest end of a segment that is kept, in bytes: a footer of as many slots as there can be.
 const MOST_TAIL: u64 = 1 << 20;
 
@@ -25,6 +32,14 @@ const MOST_TAIL: u64 = 1 << 20;
 pub struct CacheStore {
     inner: Arc<dyn ObjectStore>,
     files: CacheFiles,
+    held_back: Mutex<Vec<HeldBack>>,
+}
+
+/// Something that was put and is not written to the cache yet.
+struct HeldBack {
+    name: String,
+    number: u64,
+    bytes: Vec<u8>,
 }
 
 /// What of an object is kept.
@@ -53,23 +68,30 @@ impl CacheStore {
     /// The directory cannot be had, or others can write to it.
     pub fn open(inner: Arc<dyn ObjectStore>, directory: PathBuf) -> Result<Self> {
         let files = CacheFiles::open(directory, MOST)?;
-        Ok(Self { inner, files })
+        Ok(Self {
+            inner,
+            files,
+            held_back: Mutex::default(),
+        })
     }
 
-    /// Keeps the end of a segment, if it is within `end`, the last bytes of `length` in all.
-    fn keep_end(&self, name: &ObjectName, end: &[u8], length: u64) {
-        // What is no trailer is for the reader to judge.
-        let Ok(trailer) = Trailer::decode(end, length) else {
-            return;
-        };
-        let start = usize::try_from(trailer.tail_len).ok();
-        let start = start.and_then(|tail| end.len().checked_sub(tail));
-        let (Some(tail), Some(id)) = (start.and_then(|start| end.get(start..)), id_of(name)) else {
-            return;
-        };
-        let footer = Sealer::without_keys().open_footer(tail, trailer, id);
-        if footer.is_ok() {
-            self.files.keep(name.as_str(), length, tail);
+    /// Holds something back that was put; what does not fit is not kept.
+    fn hold_back(&self, name: &ObjectName, number: u64, bytes: &[u8]) {
+        let mut held_back = self.held_back.locked();
+        let held: usize = held_back.iter().map(|one| one.bytes.len()).sum();
+        if held + bytes.len() <= MOST_HELD_BACK {
+            held_back.push(HeldBack {
+                name: name.as_str().to_owned(),
+                number,
+                bytes: bytes.to_vec(),
+            });
+        }
+    }
+
+    /// Writes what was held back.
+    fn write_held_back(&self) {
+        for one in std::mem::take(&mut *self.held_back.locked()) {
+            self.files.keep(&one.name, one.number, &one.bytes);
         }
     }
 
@@ -85,6 +107,19 @@ impl CacheStore {
         self.files.remove(name.as_str());
         size.map(|_| None)
     }
+}
+
+/// The footer and trailer of the segment `name`, if they are whole within `end`, the last bytes of
+/// `length` in all.
+fn end_of<'a>(name: &ObjectName, end: &'a [u8], length: u64) -> Option<&'a [u8]> {
+    // What is no trailer is for the reader to judge.
+    let trailer = Trailer::decode(end, length).ok()?;
+    let start = end
+        .len()
+        .checked_sub(usize::try_from(trailer.tail_len).ok()?)?;
+    let tail = end.get(start..)?;
+    let footer = Sealer::without_keys().open_footer(tail, trailer, id_of(name)?);
+    footer.is_ok().then_some(tail)
 }
 
 /// The name by content of an index object or a segment.
@@ -107,10 +142,17 @@ impl ObjectStore for CacheStore {
 
     fn put(&self, name: &ObjectName, bytes: Blob) -> Result<()> {
         self.inner.put(name, bytes.clone())?;
+        let length = bytes.len() as u64;
         match Kept::of(name) {
-            Some(Kept::SegmentEnd) => self.keep_end(name, &bytes, bytes.len() as u64),
-            Some(Kept::Manifest | Kept::Index) => {
-                self.files.keep(name.as_str(), bytes.len() as u64, &bytes);
+            Some(Kept::SegmentEnd) => {
+                if let Some(end) = end_of(name, &bytes, length) {
+                    self.hold_back(name, length, end);
+                }
+            }
+            Some(Kept::Index) => self.hold_back(name, length, &bytes),
+            Some(Kept::Manifest) => {
+                self.write_held_back();
+                self.files.keep(name.as_str(), length, &bytes);
             }
             None => {}
         }
@@ -168,8 +210,8 @@ impl ObjectStore for CacheStore {
             return Ok((end.slice(surplus..), kept.number));
         }
         let (end, whole) = self.inner.get_tail(name, length)?;
-        if is_segment {
-            self.keep_end(name, &end, whole);
+        if is_segment && let Some(kept) = end_of(name, &end, whole) {
+            self.files.keep(name.as_str(), whole, kept);
         }
         Ok((end, whole))
     }
@@ -278,7 +320,8 @@ mod tests {
         for put_here in [true, false] {
             let stage = Stage::new();
             let (manifest, index, segment) = (manifest(), index(), segment());
-            for (name, bytes) in [&manifest, &index, &segment] {
+            // The manifest last of all.
+            for (name, bytes) in [&segment, &index, &manifest] {
                 match put_here {
                     true => stage.cache.put(name, bytes.clone()).unwrap(),
                     false => stage.memory.put(name, bytes.clone()).unwrap(),
@@ -312,8 +355,10 @@ mod tests {
     fn what_is_there_is_never_answered_from_here() {
         let stage = Stage::new();
         let (manifest, index, segment) = (manifest(), index(), segment());
-        for (name, bytes) in [&manifest, &index, &segment] {
+        for (name, bytes) in [&segment, &index, &manifest] {
             stage.cache.put(name, bytes.clone()).unwrap();
+        }
+        for (name, _) in [&segment, &index, &manifest] {
             // By another host.
             stage.memory.delete(name).unwrap();
         }
@@ -361,6 +406,31 @@ mod tests {
         stage.seen();
         stage.cache.get(&other, MOST_GOT).unwrap();
         assert_eq!(stage.seen(), 1);
+    }
+
+    #[test]
+    fn nothing_is_written_before_the_manifest_is_put() {
+        let stage = Stage::new();
+        let files = || {
+            let at = stage.directory.path().join("cache");
+            std::fs::read_dir(at).unwrap().count()
+        };
+        let (manifest, index, segment) = (manifest(), index(), segment());
+        for (name, bytes) in [&segment, &index] {
+            stage.cache.put(name, bytes.clone()).unwrap();
+            // Filesystems may be frozen now, and the cache be on one of them.
+            assert_eq!(files(), 0);
+        }
+        stage.cache.put(&manifest.0, manifest.1).unwrap();
+        assert_eq!(files(), 3);
+        // A run that puts more than is held back loses some of it here, and nothing else.
+        for _ in 0..10 {
+            stage.cache.hold_back(&index.0, 0, &vec![0; 4 << 20]);
+        }
+        assert_eq!(
+            stage.cache.held_back.locked().len(),
+            MOST_HELD_BACK / (4 << 20)
+        );
     }
 
     #[test]

@@ -108,7 +108,8 @@ impl Around for Retrier {
         operation: &mut dyn FnMut() -> Result<u64>,
     ) -> Result<()> {
         let policy = self.policy;
-        let begun = Instant::now();
+        // However long the first try took: a slow link is not a dead one.
+        let mut failing_since = None;
         let mut tried = 1;
         loop {
             let error = match operation() {
@@ -123,7 +124,9 @@ impl Around for Retrier {
                 false => policy.first_tries,
             };
             let pause = policy.pause(tried);
-            if tried >= most || begun.elapsed() + pause > policy.end {
+            let since = *failing_since.get_or_insert_with(Instant::now);
+            let is_late = since.elapsed() + pause > policy.end && tried >= policy.first_tries;
+            if tried >= most || is_late {
                 return Err(match tried {
                     1 => error,
                     _ => error.and_said(format!("tried {tried} times")),

@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 /// A file of credentials is no longer than this, in bytes.
 const MOST: u64 = 16 << 10;
 /// How long what was read is used.
-const FRESH: Duration = Duration::from_secs(900);
+const FRESH: Duration = Duration::from_secs(60);
 
 /// The credentials that stand in a file.
 #[derive(Debug)]

@@ -197,7 +197,8 @@ impl SegmentReader {
             match all {
                 // What was not listed may be there, when the listing is older than it is.
                 Ok(()) => {}
-                Err(error) if listed < most => return Err(error),
+                // Enough was listed, or the listing broke: it is asked for the rest.
+                Err(error) if listed < most && error.kind() != ErrorKind::Io => return Err(error),
                 Err(_) => {}
             }
         }

@@ -1,4 +1,5 @@
-//! What the guardian has to freeze, and in which order.
+//! What the guardian has to freeze, and in which order: in waves, what lies in files of other
+//! filesystems before those.
 
 use crate::device::{Filesystem, Freezable, FreezeSet, freezable};
 use crate::error::{Error, ErrorKind, Result};
