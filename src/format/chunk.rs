@@ -152,8 +152,7 @@ pub struct DecodedChunk<'a> {
 }
 
 /// Reads the chunk that starts at the beginning of `bytes` and checks its CRC. Its hash stands in
-/// the footer: `store/segment_reader.rs` compares it. `room` is where the chunk is unpacked to, if it is
-/// packed.
+/// the footer: `store/segment_reader.rs` compares it. `room` is where a packed one is unpacked to.
 pub(super) fn decode_chunk<'a>(bytes: &'a [u8], room: &'a mut Vec<u8>) -> Result<DecodedChunk<'a>> {
     if bytes.len() < CHUNK_HEADER || !bytes.starts_with(MAGIC) {
         return Err(damaged("no chunk starts here"));

@@ -105,7 +105,10 @@ fn verify_newest(vault: &Vault, monitor: &dyn Monitor) -> Result<()> {
 #[test]
 fn verify_hears_it_at_every_object() {
     let (store, _) = vault();
-    let questions = stop_everywhere(&store, 0, verify_newest);
+    // As many threads read as the store is good for: when one is stopped, each other one has asked
+    // and reads a footer and a segment.
+    let others = 2 * (store.capabilities().gets as u64 - 1);
+    let questions = stop_everywhere(&store, others, verify_newest);
     // Each index object, each run and its segment's footer, each segment.
     assert!(questions >= 3 * SNAPSHOTS, "only {questions}");
     // Also while it tells what is lost.
@@ -114,7 +117,7 @@ fn verify_hears_it_at_every_object() {
             store.corrupt(&name, |bytes| bytes[160] ^= 1);
         }
     }
-    let more = stop_everywhere(&store, 0, verify_newest);
+    let more = stop_everywhere(&store, others, verify_newest);
     assert!(more >= questions + 2 * SNAPSHOTS, "{more}, {questions}");
 }
 
@@ -134,8 +137,10 @@ fn restore_hears_it_at_every_object() {
     let (store, taken) = vault();
     let folder = tempfile::tempdir().unwrap();
     let target = folder.path().join("image");
-    // Two threads copy: one has asked, and reads a footer and a chunk, when the other is stopped.
-    let questions = stop_everywhere(&store, 2, |vault, monitor| {
+    // One thread more copies than the store is good for: when one is stopped, each other one has
+    // asked and reads a footer and a chunk.
+    let others = 2 * store.capabilities().gets as u64;
+    let questions = stop_everywhere(&store, others, |vault, monitor| {
         let destination = Destination::To {
             disk: None,
             target: target.clone(),
