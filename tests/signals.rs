@@ -1,7 +1,7 @@
 //! Runs that are stopped or killed at many moments: nothing stays frozen, nothing half-done can be
 //! seen, and the next run is right.
 
-use crate::cli::lab::{Disk, Lab, code_of, is_frozen, noise, rounds, tool, wait};
+use crate::cli::lab::{Disk, Lab, code_of, finish, is_frozen, noise, rounds, tool, wait};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::io::{BufRead, BufReader};
@@ -260,4 +260,19 @@ fn thaw_helps_when_engine_and_guardian_are_dead() {
         return;
     }
     panic!("both were never killed while something was frozen");
+}
+
+/// Who starts us may have no interest in its children's exits, and leaves that to us through exec:
+/// of ours the kernel would say nothing then, and no helper could be waited for.
+#[test]
+fn a_starter_that_ignores_the_exits_of_children_is_no_hindrance() {
+    let Some(lab) = Lab::with_vault("signals: SIGCHLD") else {
+        return;
+    };
+    let mut disk = lab.disk("disk", 24 << 20);
+    disk.mount("ext4");
+    let args = ["snapshot", &disk.device, "--json"];
+    let mut command = lab.command_with(&["env", "--ignore-signal=CHLD"], &args);
+    let document = finish(&mut command).expect(0).json();
+    assert_eq!(document["level"], "filesystem", "{document}");
 }

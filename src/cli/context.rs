@@ -28,7 +28,12 @@ pub fn has_vault(common: &Common) -> bool {
 
 /// The place that `given` names, or else the configuration.
 pub fn vault_named(common: &Common, given: Option<&str>) -> Result<Location> {
-    let named = Config::read(&common.config_place())?.vault(given)?;
+    let place = given.filter(|text| Location::is_place(text));
+    let named = match place {
+        // On the worst day a configuration that is broken must not stand in the way.
+        Some(place) => Some(Location::parse(place)?),
+        None => Config::read(&common.config_place())?.vault(given)?,
+    };
     let named = named.map(|place| place.until(signals::check));
     named.ok_or_else(|| {
         Error::new(ErrorKind::Usage, "no vault was named").with_hint(

@@ -56,18 +56,9 @@ impl Disk {
 
     /// Whether `other` is this very disk, and not one that has taken its number since.
     pub fn is_same(&self, other: &Self) -> bool {
-        let of = |disk: &Self| {
-            let DiskIdentity {
-                dev,
-                size,
-                diskseq,
-                serial,
-                wwn,
-                ..
-            } = disk.identity.clone();
-            (dev, size, diskseq, serial, wwn)
-        };
-        of(self) == of(other)
+        let (one, two) = (&self.identity, &other.identity);
+        let numbers = |of: &DiskIdentity| (of.dev, of.size, of.diskseq);
+        numbers(one) == numbers(two) && one.serial == two.serial && one.wwn == two.wwn
     }
 }
 
@@ -90,5 +81,79 @@ impl Partition {
     /// Where it lies on its disk.
     pub fn place(&self) -> Extent {
         Extent::new(self.start, self.size)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn disk() -> Disk {
+        Disk {
+            identity: DiskIdentity {
+                name: "vda".into(),
+                dev: DevNumber {
+                    major: 8,
+                    minor: 16,
+                },
+                size: Bytes(1 << 30),
+                logical_block: 512,
+                serial: Some("one".into()),
+                wwn: None,
+                diskseq: Some(7),
+                table_id: Some("before".into()),
+            },
+            kind: DeviceKind::Disk,
+            path: "/dev/vda".into(),
+            model: None,
+            read_only: false,
+            removable: false,
+            request_based: true,
+            zoned: false,
+            obstacle: None,
+            partitions: Vec::new(),
+            backing_file: None,
+            nvme_paths: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_disk_that_took_anothers_number_is_not_that_one() {
+        // A new table makes no other disk of it.
+        let mut now = disk();
+        now.identity.table_id = None;
+        assert!(now.is_same(&disk()));
+        let changes: [fn(&mut DiskIdentity); 5] = [
+            |of| {
+                of.dev = DevNumber {
+                    major: 8,
+                    minor: 32,
+                }
+            },
+            |of| of.size.0 += 512,
+            |of| of.diskseq = Some(8),
+            |of| of.serial = Some("two".into()),
+            |of| of.wwn = Some("0x5".into()),
+        ];
+        for change in changes {
+            let mut now = disk();
+            change(&mut now.identity);
+            assert!(!now.is_same(&disk()), "{:?}", now.identity);
+        }
+    }
+
+    #[test]
+    fn disks_from_256_tib_on_are_too_large() {
+        for (size, too_large) in [
+            ((1 << 48) - (2 << 16), false),
+            ((1 << 48) - (1 << 16), false),
+            ((1 << 48) - 512, true),
+            (1 << 48, true),
+            (1 << 49, true),
+        ] {
+            let mut disk = disk();
+            disk.identity.size = Bytes(size);
+            assert_eq!(disk.is_too_large(), too_large, "{size}");
+        }
     }
 }

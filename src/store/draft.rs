@@ -88,8 +88,7 @@ impl Draft {
     /// Asks the store for the size of each object that was put, where it is of a sort that says
     /// "done" of what it has not kept. An error when one is missing or has another size.
     fn confirm(&self) -> Result<()> {
-        let capabilities = self.vault.store.capabilities();
-        if !capabilities.confirms {
+        if !self.vault.store.capabilities().confirms {
             return Ok(());
         }
         let put = self.put.lock().unwrap_or_else(PoisonError::into_inner);

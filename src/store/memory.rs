@@ -11,6 +11,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 #[derive(Default)]
 pub struct MemoryStore {
     objects: Mutex<BTreeMap<ObjectName, StoredBlob>>,
+    /// Whether it is good for one operation at a time only.
+    one_at_a_time: bool,
 }
 
 /// An object, and when it was put.
@@ -23,6 +25,14 @@ impl MemoryStore {
     /// An empty store.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty store that is good for one operation at a time.
+    pub fn one_at_a_time() -> Self {
+        Self {
+            one_at_a_time: true,
+            ..Self::default()
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<ObjectName, StoredBlob>> {
@@ -61,9 +71,10 @@ impl ObjectStore for MemoryStore {
 
     fn capabilities(&self) -> Capabilities {
         // More than a directory: what a distant store does is tested here.
+        let at_once = |many| if self.one_at_a_time { 1 } else { many };
         Capabilities {
-            puts: 3,
-            gets: 4,
+            puts: at_once(3),
+            gets: at_once(4),
             confirms: false,
         }
     }

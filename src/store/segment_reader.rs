@@ -341,7 +341,7 @@ thread_local! {
 mod tests {
     use super::*;
     use crate::model::{BlockIndex, Run};
-    use crate::store::{CountStore, MemoryStore};
+    use crate::store::{CountStore, FaultStore, MemoryStore};
 
     /// A vault far away, with so many segments of one slot, and the operations on it.
     struct Far {
@@ -399,6 +399,22 @@ mod tests {
         assert!(lost.is_empty());
         // Two pages are listed of five, and the rest is asked for.
         assert!(lists == 1 && (1..30).contains(&sizes), "{lists} {sizes}");
+    }
+
+    #[test]
+    fn a_listing_that_breaks_is_made_up_by_asking() {
+        let mut far = Far::with(30);
+        let breaking = FaultStore::new(far.store.clone(), |operation| {
+            match operation.verb == "list" && operation.done {
+                true => Err(Error::new(ErrorKind::Io, "the test says so")),
+                false => Ok(()),
+            }
+        });
+        far.counted = Arc::new(CountStore::new(Arc::new(breaking)));
+        assert_eq!(far.lost_of(30).0, BTreeSet::new());
+        let gone = far.segments[7];
+        far.store.delete(&ObjectName::segment(gone)).unwrap();
+        assert_eq!(far.lost_of(30).0, BTreeSet::from([gone]));
     }
 
     #[test]

@@ -110,6 +110,12 @@ fn a_configuration_that_is_not_understood_is_refused() {
             format!("{far}limits = {{ upload = \"fast\" }}\n"),
             "20MiB/s",
         ),
+        (
+            format!("{far}endpoint = \"https://me:s3cret@s3.example\"\n"),
+            "password",
+        ),
+        (format!("{far}credentials = \"AKIA:s3cret\"\n"), "a text"),
+        (format!("{far}storage_class = \"DEEP_ARCHIVE\"\n"), "class"),
         (format!("{far}limits = {{ requests = 0 }}\n"), "requests"),
         (format!("{far}credentials = {{ }}\n"), "profile"),
         (
@@ -127,7 +133,15 @@ fn a_configuration_that_is_not_understood_is_refused() {
         };
         let run = host.run(args).expect(2);
         assert!(run.stdout.contains(marker), "{text}: {run:?}");
+        assert!(!format!("{run:?}").contains("s3cret"), "{run:?}");
     }
+    // A place that is named as such needs nothing of it.
+    host.configure("vault =");
+    let place = host.folder.path().join("near");
+    let place = place.to_str().unwrap();
+    host.run(&["init", place]).expect(0);
+    host.run(&["list", "--vault", place]).expect(0);
+    host.run(&["list", "--vault", "far"]).expect(2);
     host.configure(&format!("{far}ca_file = \"/nowhere\"\n"));
     let run = host.run(&["list", "--vault", "far"]).expect(1);
     assert!(run.stdout.contains("/nowhere"), "{run:?}");

@@ -50,8 +50,9 @@ pub fn settle(id: JobId, command: &Command, common: &Common) -> Result<Settled> 
     let mut settled = job::settle(new_job(id, word, common), move || {
         // First of all: the log and the record may go to a filesystem that a dead run left frozen.
         if let Some((thawed, common)) = thaws {
-            let warnings = thaw::before_a_run(&common);
-            *thawed.locked() = warnings;
+            // Held until it is done: whoever asks what was thawed waits for it.
+            let mut thawed = thawed.locked();
+            *thawed = thaw::before_a_run(&common);
         }
         foresee(&Arc::new(store::open(&place?)?))
     })?;

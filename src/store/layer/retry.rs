@@ -20,7 +20,7 @@ pub struct RetryPolicy {
     pub first_pause: Duration,
     /// The longest pause there is.
     pub longest_pause: Duration,
-    /// No try begins later than this after the first one.
+    /// No try begins later than this after the first failure, but that `first_tries` are made.
     pub end: Duration,
 }
 
@@ -108,7 +108,7 @@ impl Around for Retrier {
         operation: &mut dyn FnMut() -> Result<u64>,
     ) -> Result<()> {
         let policy = self.policy;
-        // However long the first try took: a slow link is not a dead one.
+        // From the first failure on, however long that try took: a slow link is not a dead one.
         let mut failing_since = None;
         let mut tried = 1;
         loop {
@@ -201,6 +201,27 @@ mod tests {
             assert_eq!(got.is_ok(), times < tries, "{kind:?}");
             assert_eq!(begun.load(Ordering::SeqCst), tries, "{kind:?}");
         }
+    }
+
+    #[test]
+    fn a_first_try_that_took_long_is_followed_by_another() {
+        let tries = Arc::new(AtomicU32::new(0));
+        let (counted, length) = (Arc::clone(&tries), Duration::from_millis(50));
+        let slow = FaultStore::new(Arc::new(MemoryStore::new()), move |_| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            std::thread::sleep(length);
+            Err(Error::new(ErrorKind::Io, "the test says so"))
+        });
+        let policy = RetryPolicy {
+            first_tries: 1,
+            end: length / 2,
+            ..POLICY
+        };
+        let store = RetryStore::new(Arc::new(slow), policy);
+        // As for a store that has answered before.
+        store.layer.answered.store(true, Ordering::SeqCst);
+        store.get(&name(), 10).unwrap_err();
+        assert_eq!(tries.load(Ordering::SeqCst), 2, "and then it is late");
     }
 
     #[test]
