@@ -4,6 +4,7 @@
 mod confirmed;
 mod cycle;
 mod faults;
+mod killed;
 mod named;
 mod proxy;
 mod rados;

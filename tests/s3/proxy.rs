@@ -6,6 +6,7 @@ use crate::support::model::Chance;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -87,6 +88,16 @@ struct Inner {
     ended: AtomicBool,
     done: AtomicU64,
     seen: Mutex<Vec<Seen>>,
+    held: Mutex<Option<Hold>>,
+}
+
+/// A request that is told of, and not answered.
+struct Hold {
+    /// How many requests come before it.
+    before: usize,
+    /// Whether the store gets it.
+    passed_on: bool,
+    tell: Sender<()>,
 }
 
 impl Proxy {
@@ -102,6 +113,7 @@ impl Proxy {
             ended: AtomicBool::new(false),
             done: AtomicU64::new(0),
             seen: Mutex::default(),
+            held: Mutex::default(),
         });
         let serving = Arc::clone(&inner);
         std::thread::spawn(move || {
@@ -134,6 +146,23 @@ impl Proxy {
     /// How many faults there were.
     pub fn faults(&self) -> u64 {
         self.inner.done.load(Ordering::SeqCst)
+    }
+
+    /// Holds the request after the next `before`, and all after it: they are not answered, and
+    /// are not passed on, but that the held one is if `passed_on`. Says when it came.
+    pub fn hold(&self, before: usize, passed_on: bool) -> Receiver<()> {
+        let (tell, told) = channel();
+        *self.inner.held.lock().unwrap() = Some(Hold {
+            before,
+            passed_on,
+            tell,
+        });
+        told
+    }
+
+    /// Holds no more.
+    pub fn let_go(&self) {
+        self.inner.held.lock().unwrap().take();
     }
 
     /// What was asked since the last call.
@@ -248,6 +277,30 @@ impl Inner {
         Some(plan.faults[which as usize])
     }
 
+    /// Whether a request is held; it is passed on before that is told.
+    fn is_held(&self, request: &Message) -> bool {
+        let mut held = self.held.lock().unwrap();
+        let Some(hold) = held.as_mut() else {
+            return false;
+        };
+        if hold.before > 0 {
+            hold.before -= 1;
+            return false;
+        }
+        if std::mem::take(&mut hold.passed_on) {
+            let mut upstream = TcpStream::connect(self.upstream).unwrap();
+            let whole = request.body.len();
+            request.write(&mut upstream, whole, false).unwrap();
+            Message::read(
+                &mut BufReader::new(upstream),
+                !request.first.starts_with("HEAD"),
+            );
+        }
+        // Nobody listens any more after the first.
+        let _ = hold.tell.send(());
+        true
+    }
+
     fn serve(&self, mut client: TcpStream) {
         let Ok(reading) = client.try_clone() else {
             return;
@@ -272,6 +325,11 @@ impl Inner {
             headers: request.headers.clone(),
             body: request.body.len(),
         });
+        if self.is_held(request) {
+            // Until the client is gone.
+            let _ = client.read(&mut [0]);
+            return None;
+        }
         let fault = self.fault();
         match fault {
             Some(Fault::Refused(status, code)) => {
