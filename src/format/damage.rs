@@ -85,6 +85,12 @@ impl DamagedChunks {
         self.0.iter().map(|(segment, _)| *segment).collect()
     }
 
+    /// Whether something of this segment is damaged.
+    pub fn names(&self, segment: ObjectId) -> bool {
+        let mut of_it = self.0.range((segment, 0)..=(segment, ALL));
+        of_it.next().is_some()
+    }
+
     /// Which of these slots of a segment are damaged, ascending.
     pub fn within(&self, segment: ObjectId, slots: Range<u32>) -> Vec<u32> {
         if self.0.contains(&(segment, ALL)) {

@@ -9,7 +9,7 @@ use crate::model::SnapshotId;
 const HINT: &str = "see what there is with: stillpoint list";
 
 /// A snapshot that exists; its manifest has not been read yet.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SnapshotRef {
     /// Its name.
     pub id: SnapshotId,
@@ -31,7 +31,7 @@ impl SnapshotRef {
 }
 
 /// The snapshot whose manifest has this name; other names are not of the vault.
-fn named_by(manifest: ObjectName) -> Option<SnapshotRef> {
+pub(super) fn named_by(manifest: ObjectName) -> Option<SnapshotRef> {
     let below_host: Vec<&str> = manifest.components().skip(2).collect();
     let [id] = below_host[..] else {
         return None;

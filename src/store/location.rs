@@ -115,6 +115,52 @@ impl Location {
         self
     }
 
+    /// The directory, if it is one.
+    pub(super) fn path(&self) -> Option<&Path> {
+        match &self.place {
+            S3OrDirectory::Directory(path) => Some(path),
+            S3OrDirectory::S3(_) => None,
+        }
+    }
+
+    /// Whether one is the other or lies within it, as far as names of buckets and prefixes tell.
+    pub fn meets(&self, other: &Self) -> bool {
+        let (S3OrDirectory::S3(one), S3OrDirectory::S3(two)) = (&self.place, &other.place) else {
+            return false;
+        };
+        let within = |inner: &str, outer: &str| {
+            let rest = inner.strip_prefix(outer);
+            rest.is_some_and(|rest| outer.is_empty() || rest.is_empty() || rest.starts_with('/'))
+        };
+        one.bucket == two.bucket
+            && one.settings.endpoint == two.settings.endpoint
+            && (within(&one.prefix, &two.prefix) || within(&two.prefix, &one.prefix))
+    }
+
+    /// The store there. A directory must exist.
+    pub(super) fn open_store(&self) -> Result<Arc<dyn ObjectStore>> {
+        Ok(match &self.place {
+            S3OrDirectory::Directory(path) => self.layered(Arc::new(LocalStore::open(path)?)),
+            S3OrDirectory::S3(s3) => self.layered(Arc::new(S3Store::open(s3.as_ref().clone())?)),
+        })
+    }
+
+    /// The same; a directory that is missing is made.
+    pub(super) fn make_store(&self) -> Result<Arc<dyn ObjectStore>> {
+        match &self.place {
+            S3OrDirectory::Directory(path) => Ok(self.layered(Arc::new(LocalStore::create(path)?))),
+            S3OrDirectory::S3(_) => self.open_store(),
+        }
+    }
+
+    /// Whether nothing is there.
+    pub(super) fn is_empty(&self) -> Result<bool> {
+        match &self.place {
+            S3OrDirectory::Directory(path) => LocalStore::open(path)?.is_empty(),
+            S3OrDirectory::S3(s3) => S3Store::open(s3.as_ref().clone())?.is_empty(),
+        }
+    }
+
     /// A store with the layers that belong before it.
     fn layered(&self, store: Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore> {
         let limited = match self.limits == StoreLimits::default() {
@@ -166,11 +212,7 @@ fn parse_s3(text: &str, rest: &str) -> Result<S3Place> {
 
 /// Opens the vault at a place.
 pub fn open(place: &Location) -> Result<Vault> {
-    let store: Arc<dyn ObjectStore> = match &place.place {
-        S3OrDirectory::Directory(path) => Arc::new(LocalStore::open(path)?),
-        S3OrDirectory::S3(s3) => Arc::new(S3Store::open(s3.as_ref().clone())?),
-    };
-    let store = place.layered(store);
+    let store = place.open_store()?;
     match &place.cache {
         Some(cache) if place.is_s3() => Vault::open_with_cache(store, cache, &place.reached()),
         _ => Vault::open(store),
@@ -210,7 +252,7 @@ impl Vault {
 }
 
 /// Why no vault is made in a place that is not empty.
-fn taken(store: &dyn ObjectStore, what: &str) -> Error {
+pub(super) fn taken(store: &dyn ObjectStore, what: &str) -> Error {
     let info = store.get(&ObjectName::vault_info(), VaultInfo::MAX_LEN);
     let nothing_there = info
         .as_ref()
@@ -263,5 +305,26 @@ mod tests {
             assert!(!error.to_string().contains("secret"), "{error}");
         }
         assert!(!Location::parse("s3/bucket").unwrap().is_s3());
+    }
+
+    #[test]
+    fn places_that_meet_are_known_by_their_names() {
+        let meet = |one: &str, two: &str| {
+            let (one, two) = (Location::parse(one).unwrap(), Location::parse(two).unwrap());
+            assert_eq!(one.meets(&two), two.meets(&one));
+            one.meets(&two)
+        };
+        assert!(meet("s3://bucket/a", "s3://bucket/a/"));
+        assert!(meet("s3://bucket/a", "s3://bucket/a/b"));
+        assert!(meet("s3://bucket", "s3://bucket/a"));
+        assert!(!meet("s3://bucket/a", "s3://bucket/ab"));
+        assert!(!meet("s3://bucket/a", "s3://other/a"));
+        assert!(!meet("/a", "/a"));
+        let elsewhere = S3Settings {
+            endpoint: Some("https://s3.example".into()),
+            ..S3Settings::default()
+        };
+        let here = Location::parse("s3://bucket/a").unwrap();
+        assert!(!here.meets(&here.clone().with_settings(elsewhere)));
     }
 }

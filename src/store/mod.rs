@@ -15,11 +15,15 @@ mod location;
 mod manifests;
 #[cfg(feature = "testing")]
 mod memory;
+mod mirror_writer;
 mod name;
 mod object_store;
 mod s3;
+mod second_place;
 mod segment_reader;
 mod session;
+mod sizes;
+mod stored;
 mod unfinished;
 mod vault;
 
@@ -39,9 +43,13 @@ pub use location::{Location, create, open};
 pub use manifests::Manifests;
 #[cfg(feature = "testing")]
 pub use memory::MemoryStore;
+pub use mirror_writer::MirrorWriter;
 pub use name::ObjectName;
 pub use object_store::{Blob, Capabilities, Directory, ObjectInfo, ObjectLock, ObjectStore};
 pub use s3::{CredentialSource, Patience, PutChecksum, S3Place, S3Settings, S3Store};
+pub use second_place::{make_second, open_second};
 pub use segment_reader::{SlotRange, StoredChunk};
 pub use session::Session;
+pub use sizes::Sizes;
+pub use stored::{NeededSegments, StoredObject};
 pub use vault::{Vault, VaultOptions};

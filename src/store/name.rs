@@ -53,6 +53,11 @@ impl ObjectName {
         Self(format!("segments/{}", &id.to_string()[..2]))
     }
 
+    /// `index`.
+    pub fn indexes() -> Self {
+        Self("index".into())
+    }
+
     /// `index/<id>`.
     pub fn index(id: ObjectId) -> Self {
         Self(format!("index/{id}"))

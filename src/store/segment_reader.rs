@@ -265,7 +265,12 @@ impl SegmentReader {
 
     /// Reads a whole segment and checks every byte of it; returns its length.
     pub(super) fn check(&self, id: ObjectId) -> Result<u64> {
-        let check = || {
+        self.whole(id).map(|whole| whole.bytes.len() as u64)
+    }
+
+    /// Reads a whole segment and checks every byte of it.
+    pub(super) fn whole(&self, id: ObjectId) -> Result<WholeSegment> {
+        let read = || {
             let bytes: Blob = self.store.get(&ObjectName::segment(id), MAX_SEGMENT)?;
             let trailer = Trailer::decode(&bytes, bytes.len() as u64)?;
             let tail = &bytes[trailer.footer_offset as usize..];
@@ -275,16 +280,25 @@ impl SegmentReader {
             for (number, entry) in (0..SLOTS_MAX).zip(footer.slots()) {
                 self.checked(&bytes[entry.offset as usize..], number, entry, &mut room)?;
             }
-            Ok(bytes.len() as u64)
+            let slots = footer.slots().len() as u32;
+            Ok(WholeSegment { bytes, slots })
         };
-        check().map_err(|error| of_segment(error, id))
+        read().map_err(|error| of_segment(error, id))
     }
+}
+
+/// A segment of which every byte was checked.
+pub(super) struct WholeSegment {
+    /// As it stands in the store.
+    pub(super) bytes: Blob,
+    /// How many slots it has.
+    pub(super) slots: u32,
 }
 
 /// Segments, and how many slots each must have at least.
 type Needed = BTreeMap<ObjectId, u32>;
 
-fn needed_by(map: &RunMap) -> Needed {
+pub(super) fn needed_by(map: &RunMap) -> Needed {
     let mut needed = Needed::new();
     for run in map.iter() {
         if let Content::Data { segment, slot } = run.content {

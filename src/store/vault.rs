@@ -36,7 +36,7 @@ pub struct Vault {
     pub(super) store: Arc<dyn ObjectStore>,
     info: VaultInfo,
     sealer: Sealer,
-    segments: SegmentReader,
+    pub(super) segments: SegmentReader,
 }
 
 impl Vault {

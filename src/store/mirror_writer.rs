@@ -1,0 +1,107 @@
+//! Puts the objects of one vault into its second place, as a run that others can see. It must never
+//! take away what is there, but for an object whose bytes are known to be wrong, and then only to
+//! put the right ones under that name.
+
+use super::name::ObjectName;
+use super::session::Session;
+use super::stored::StoredObject;
+use super::vault::Vault;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::SessionRecord;
+use crate::model::SnapshotId;
+
+/// Most objects that are put at once: each is in memory, with 33 MiB at most.
+const MOST_AT_ONCE: usize = 4;
+/// Fewest: one is read and checked while the other is put.
+const LEAST_AT_ONCE: usize = 2;
+
+/// A mirror at work in the second place.
+pub struct MirrorWriter<'a> {
+    target: &'a Vault,
+    session: Session,
+}
+
+impl<'a> MirrorWriter<'a> {
+    /// Says in the second place that a mirror writes there, so that what it puts, and relies on, is
+    /// left alone. A note that is seen in the source at the same moment shows that both are one
+    /// place, under whatever names: that is refused.
+    pub fn begin(target: &'a Vault, source: &Vault, record: SessionRecord) -> Result<Self> {
+        let started = u64::try_from(record.started.as_millisecond()).unwrap_or_default();
+        let run = SnapshotId::generate(started);
+        let session = target.begin_session(run, record)?;
+        // A store that does not answer this cannot be told apart from others so.
+        match source.store.size(&ObjectName::session(run, 0)) {
+            Ok(_) => Err(same_place(&source.location(), &target.location())),
+            Err(_) => Ok(Self { target, session }),
+        }
+    }
+
+    /// How many objects are worth putting at once.
+    pub fn puts_at_once(&self) -> usize {
+        let puts = self.target.store.capabilities().puts;
+        puts.clamp(LEAST_AT_ONCE, MOST_AT_ONCE)
+    }
+
+    /// Puts an object, and asks for its size where the store is of a sort that says "done" of what
+    /// it has not kept. One that another mirror has put meanwhile is no error.
+    pub fn put(&self, object: &StoredObject) -> Result<()> {
+        self.session.check()?;
+        let name = &object.name;
+        match self.target.store.put(name, object.bytes.clone()) {
+            Ok(()) => self.confirm(object),
+            Err(error) if error.kind() == ErrorKind::Exists => {
+                match self.target.store.size(name)? {
+                    size if size == object.length() => Ok(()),
+                    size => Err(other_length(object, size)),
+                }
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Puts an object in place of one of the same name whose bytes are wrong.
+    pub fn replace(&self, object: &StoredObject) -> Result<()> {
+        self.session.check()?;
+        let store = self.target.store.as_ref();
+        match store.put(&object.name, object.bytes.clone()) {
+            // A directory does not write over what is there.
+            Err(error) if error.kind() == ErrorKind::Exists => {
+                store.delete(&object.name)?;
+                store.put(&object.name, object.bytes.clone())?;
+            }
+            other => other?,
+        }
+        store.forget(&object.name);
+        self.confirm(object)
+    }
+
+    fn confirm(&self, object: &StoredObject) -> Result<()> {
+        let store = self.target.store.as_ref();
+        if !store.capabilities().confirms {
+            return Ok(());
+        }
+        let name = &object.name;
+        let length = object.length();
+        let what = match store.size(name) {
+            Ok(size) if size == length => return Ok(()),
+            Ok(size) => format!("has kept {size} of the {length} bytes of {name}"),
+            Err(error) if error.kind() == ErrorKind::NotFound => format!("has not kept {name}"),
+            Err(error) => return Err(error),
+        };
+        let what = format!("the store said that it had put everything, and {what}");
+        Err(Error::new(ErrorKind::Failed, what)
+            .with_hint("run it again; if that happens often, another store is needed"))
+    }
+}
+
+fn other_length(object: &StoredObject, size: u64) -> Error {
+    let (name, length) = (&object.name, object.length());
+    let what = format!("{name} was put by somebody else with {size} bytes in place of {length}");
+    Error::new(ErrorKind::Damaged, what).with_hint("run it again: it says so and puts it right")
+}
+
+/// The error of a second place that is the first one.
+pub(super) fn same_place(source: &str, target: &str) -> Error {
+    let what = format!("{target} and {source} are one place: that makes no second copy");
+    Error::new(ErrorKind::Usage, what).with_hint("name another place with --to")
+}

@@ -1,0 +1,120 @@
+//! Objects as they stand in a vault, byte for byte, for whoever carries them to another place. Each
+//! was checked before it leaves here: it must be impossible to carry damage.
+
+use super::ask::ask_of_each;
+use super::catalog::SnapshotRef;
+use super::name::ObjectName;
+use super::object_store::Blob;
+use super::segment_reader::needed_by;
+use super::vault::{Vault, missing_is_damage};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{Manifest, ObjectKind, decode_index};
+use crate::model::{Cancel, ObjectId, RunMap, block_count};
+use std::collections::BTreeMap;
+
+/// An object that was read whole and is what its name says.
+#[derive(Clone)]
+pub struct StoredObject {
+    pub(super) name: ObjectName,
+    pub(super) bytes: Blob,
+}
+
+impl StoredObject {
+    /// Its length in bytes.
+    pub fn length(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+}
+
+/// The segments that runs stand in, and how many slots of each must be there.
+pub type NeededSegments = BTreeMap<ObjectId, u32>;
+
+impl Vault {
+    /// A segment, of which every byte was checked, and in which there are so many slots.
+    pub fn stored_segment(&self, id: ObjectId, slots: u32) -> Result<StoredObject> {
+        let whole = self.segments.whole(id)?;
+        if whole.slots < slots {
+            let what = format!(
+                "segment {id} has {} slots, and {slots} are needed",
+                whole.slots
+            );
+            return Err(Error::new(ErrorKind::Damaged, what));
+        }
+        Ok(StoredObject {
+            name: ObjectName::segment(id),
+            bytes: whole.bytes,
+        })
+    }
+
+    /// An index object, which was checked against its name.
+    pub fn stored_index(&self, id: ObjectId) -> Result<StoredObject> {
+        let name = ObjectName::index(id);
+        let kind = ObjectKind::Index;
+        let bytes = self.store.get(&name, kind.most_stored());
+        let checked = bytes.and_then(|bytes| {
+            self.sealer().open_object(kind, Some(id), &bytes)?;
+            Ok(bytes)
+        });
+        let bytes = checked.map_err(|error| missing_is_damage(error, &format!("index {id}")))?;
+        Ok(StoredObject { name, bytes })
+    }
+
+    /// A manifest, and what it says.
+    ///
+    /// # Errors
+    /// `NotFound` when the snapshot was deleted.
+    pub fn stored_manifest(&self, snapshot: &SnapshotRef) -> Result<(StoredObject, Manifest)> {
+        let most = ObjectKind::Manifest.most_stored();
+        let bytes = self.store.get(&snapshot.manifest, most)?;
+        let manifest = self.decode(snapshot, &bytes)?;
+        let name = snapshot.manifest.clone();
+        Ok((StoredObject { name, bytes }, manifest))
+    }
+
+    /// Hands the segments that each of these index objects names to `take`, of a disk of so many
+    /// blocks. Several are got at once where the store is good for it.
+    pub fn segments_named_by(
+        &self,
+        ids: &[ObjectId],
+        blocks: u64,
+        cancel: &dyn Cancel,
+        take: &mut dyn FnMut(ObjectId, Result<NeededSegments>) -> Result<()>,
+    ) -> Result<()> {
+        let kind = ObjectKind::Index;
+        let get = |id: &ObjectId| self.store.get(&ObjectName::index(*id), kind.most_stored());
+        ask_of_each(self.store.as_ref(), ids, cancel, get, |id, bytes| {
+            let named = bytes.and_then(|bytes| {
+                let plain = self.sealer().open_object(kind, Some(*id), &bytes)?;
+                let mut map = RunMap::new();
+                decode_index(&plain, blocks, &mut map)?;
+                Ok(needed_by(&map))
+            });
+            take(
+                *id,
+                named.map_err(|error| missing_is_damage(error, &format!("index {id}"))),
+            )
+        })
+    }
+
+    /// The segments without which a snapshot cannot be restored: those that the maps of its disks
+    /// lead to, which is fewer than what its index objects name where blocks were stored again.
+    /// `cancel` is asked now and then, and its error is returned.
+    pub fn segments_required_by(
+        &self,
+        manifest: &Manifest,
+        cancel: &dyn Cancel,
+    ) -> Result<NeededSegments> {
+        let mut required = NeededSegments::new();
+        for disk in &manifest.disks {
+            let blocks = block_count(disk.identity.size);
+            let map = self
+                .read_index(&disk.index, blocks, cancel)
+                .map_err(|error| error.context(&disk.identity.name))?;
+            for (segment, slots) in needed_by(&map) {
+                let needed = required.entry(segment).or_default();
+                *needed = slots.max(*needed);
+            }
+        }
+        Ok(required)
+    }
+}
