@@ -30,6 +30,8 @@ mod instant;
 #[cfg(test)]
 mod job;
 #[cfg(test)]
+mod mirror;
+#[cfg(test)]
 mod old_formats;
 #[cfg(test)]
 mod props;

@@ -1,7 +1,7 @@
 //! Vaults in S3: real servers over HTTP, whole cycles by the command line, and every fault that a
 //! network and a store may have, against a model.
 
-mod confirmed;
+pub mod confirmed;
 mod cycle;
 mod faults;
 mod killed;

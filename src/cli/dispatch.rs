@@ -4,8 +4,8 @@
 use super::args::{Command, Common};
 use super::find::find_snapshot;
 use super::progress::ProgressDisplay;
-use super::{delete, diff, disks, doctor, help, init, job, list, restore, schema, show};
-use super::{snapshot, thaw, track, verify};
+use super::{delete, diff, disks, doctor, help, init, job, list, mirror, restore};
+use super::{schema, show, snapshot, thaw, track, verify};
 use crate::engine::Silent;
 use crate::error::{Error, ErrorKind, Result};
 use crate::report::Report;
@@ -24,6 +24,7 @@ pub fn dispatch(command: &Command, common: &Common, progress: &ProgressDisplay) 
         Command::Diff(args) => diff::run(args, common, progress),
         Command::Verify(args) => verify::run(args, common, progress),
         Command::Restore(args) => restore::run(args, common, progress),
+        Command::Mirror(args) => mirror::run(args, common, progress),
         Command::Delete(args) => delete::run(args, common, progress),
         Command::Thaw => thaw::run(common, progress),
         Command::Job(args) => job::run(args, common),
@@ -45,6 +46,9 @@ fn stopped(command: &Command, error: Error) -> Error {
         Command::Verify(_) => error
             .and_said("nothing was changed, and what was read so far was not judged")
             .with_hint("the same command starts over"),
+        Command::Mirror(_) => error
+            .and_said("what came to the second place is whole there")
+            .with_hint("the same command goes on from it"),
         _ => error,
     }
 }
@@ -54,6 +58,7 @@ pub fn check(command: &Command, common: &Common) -> Result<()> {
     match command {
         Command::Snapshot(args) => snapshot::check(args, common).map(drop),
         Command::Restore(args) => restore::check(args, common),
+        Command::Mirror(args) => mirror::second_place(args, common).map(drop),
         _ => Ok(()),
     }
 }
@@ -74,15 +79,18 @@ pub fn foresight(command: &Command) -> Foresight {
             let args = args.clone();
             Box::new(move |vault| restore::foresee(&args, vault))
         }
-        Command::Verify(args) => {
-            let ids = args.ids.clone();
-            Box::new(move |vault| {
-                let mut ids = ids.iter();
-                ids.try_for_each(|id| find_snapshot(vault, id, &[], &Silent).map(drop))
-            })
-        }
+        Command::Verify(args) => named_are_there(&args.ids),
+        Command::Mirror(args) => named_are_there(&args.ids),
         _ => Box::new(|_| Ok(())),
     }
+}
+
+fn named_are_there(ids: &[String]) -> Foresight {
+    let ids = ids.to_vec();
+    Box::new(move |vault| {
+        let mut ids = ids.iter();
+        ids.try_for_each(|id| find_snapshot(vault, id, &[], &Silent).map(drop))
+    })
 }
 
 #[cfg(test)]
@@ -105,6 +113,8 @@ mod tests {
         let (verify, hint) = said(&["verify", "--all"]);
         assert!(verify.contains("nothing was changed") && !verify.contains("frozen"));
         assert_eq!(hint.as_deref(), Some("the same command starts over"));
+        let (mirror, hint) = said(&["mirror", "--to", "/x"]);
+        assert!(mirror.contains("is whole there") && hint.unwrap().contains("goes on"));
         // It says itself what is whole.
         let (restore, _) = said(&["restore", "latest", "/dev/vdb"]);
         assert_eq!(restore, "stopped by a signal");

@@ -16,6 +16,7 @@ mod init;
 mod job;
 mod list;
 mod may_lack;
+mod mirror;
 mod output;
 mod progress;
 mod restore;

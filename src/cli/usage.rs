@@ -59,6 +59,10 @@ fn missing(error: &clap::Error, meant: &Command) -> Option<(String, String)> {
             "name disks, as in `stillpoint snapshot vda`, or take all of them with --all; \
              `stillpoint disks` lists them",
         ),
+        "mirror" if lacks("--to") => (
+            "no second place was named",
+            "name it with --to: a directory, s3://bucket/prefix, or a name from the configuration",
+        ),
         "verify" if lacks("<IDS>") => (
             "no snapshot was named",
             "name snapshots, as in `stillpoint verify latest`, or check all of them with --all",

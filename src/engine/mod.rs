@@ -4,6 +4,7 @@
 mod block_use;
 mod diff;
 mod disk_lock;
+mod mirror;
 mod monitor;
 mod parents;
 mod places;
@@ -19,6 +20,7 @@ mod verify;
 mod witness;
 
 pub use diff::{diff, partitions_of};
+pub use mirror::{MirrorReport, SourceDamage, WrongObject, mirror, plan_mirror};
 pub use monitor::{Event, Monitor, Silent, refused_to_overwrite};
 pub use parents::{Newest, find_parents};
 pub use places::Places;

@@ -33,12 +33,16 @@ pub enum RunPhase {
     ReadingDiskIndex(String),
     /// A restore: a disk is written to this target.
     Restoring(PathBuf),
-    /// A verification: the indexes of this snapshot are read.
+    /// A verification, a mirror: the indexes of this snapshot are read.
     ReadingSnapshotIndex(SnapshotId),
     /// A verification: as many segments are read.
     ReadingSegments(usize),
     /// A verification: what is damaged is looked at chunk by chunk.
     FindingLost,
+    /// A mirror: what is in both places is listed.
+    ListingPlaces,
+    /// A mirror: what this snapshot needs is put into the second place.
+    Mirroring(SnapshotId),
     /// A verification against a disk.
     Comparing {
         /// The disk's name on this host.
@@ -72,6 +76,8 @@ impl Display for RunPhase {
             }
             Self::ReadingSegments(count) => return write!(f, "reading {count} segments"),
             Self::FindingLost => "looking for what is lost",
+            Self::ListingPlaces => "listing both places",
+            Self::Mirroring(snapshot) => return write!(f, "mirroring {snapshot}"),
             Self::Comparing { disk, snapshot } => {
                 return write!(f, "comparing {} with {snapshot}", one_line(disk));
             }

@@ -145,6 +145,7 @@ fn golden_what_each_command_says() {
     };
     snapshots(&mut scene);
     reading(&mut scene);
+    mirroring(&mut scene);
     restoring(&mut scene);
     host(&mut scene);
     jobs(&mut scene);
@@ -219,6 +220,29 @@ fn reading(scene: &mut Scene) {
     scene.say("verify", "verify latest --sample 1%").expect(0);
     scene.say("verify", "verify").expect(2);
     scene.say("verify", "verify 00").expect(1);
+}
+
+fn mirroring(scene: &mut Scene) {
+    let first = scene.ids().remove(0);
+    scene.say("mirror", "mirror").expect(2);
+    scene.say("mirror", "mirror --to DIR/vault").expect(2);
+    let one = format!("mirror --to DIR/second {first}");
+    scene.say("mirror", &format!("{one} --dry-run")).expect(0);
+    scene.say("mirror", &one).expect(0);
+    scene.say("mirror", "mirror --to DIR/second").expect(0);
+    scene.say("mirror", "mirror --to DIR/second").expect(0);
+    scene.say("mirror", "mirror --to DIR/second 00").expect(1);
+    cut_one_short(&scene.lab);
+    scene.say("mirror", "mirror --to DIR/second").expect(4);
+}
+
+/// The second place loses the end of its longest segment.
+fn cut_one_short(lab: &Lab) {
+    let all = lab.files().into_iter();
+    let segments = all.filter(|(path, _)| path.starts_with(lab.path("second/segments")));
+    let (path, length) = segments.max_by_key(|(_, length)| *length).unwrap();
+    let file = File::options().write(true).open(path).unwrap();
+    file.set_len(length - 1).unwrap();
 }
 
 fn restoring(scene: &mut Scene) {

@@ -4,9 +4,9 @@
 use super::lab::{Lab, Run, noise};
 use serde_json::Value;
 
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 13] = [
     "init", "disks", "doctor", "track", "snapshot", "list", "show", "diff", "verify", "restore",
-    "delete", "thaw",
+    "mirror", "delete", "thaw",
 ];
 
 fn keys(value: &Value) -> Vec<&str> {
@@ -72,6 +72,8 @@ fn wrong_usage_is_one_document_too() {
         &["restore", "latest"],
         &["restore", "latest", ""],
         &["init", ""],
+        &["mirror"],
+        &["mirror", "--to", ""],
         &["delete"],
         &["track"],
         &["track", "begin"],

@@ -236,6 +236,10 @@ fn documents_are_as_their_schema_says() {
     let diff = ["diff", &full, &second, "--disk", disk.name()];
     assert_ne!(checked(&lab, "diff", &diff, 0)["ranges"], json!([]));
     checked(&lab, "verify", &["verify", "--all"], 0);
+    let to = lab.at("second");
+    checked(&lab, "mirror", &["mirror", "--to", &to, "--dry-run"], 0);
+    let sent = checked(&lab, "mirror", &["mirror", "--to", &to], 0);
+    assert_ne!(sent["sent"], json!([]));
     restores_and_jobs(&lab, &full, &second, &empty.device);
     checked(&lab, "delete", &["delete", &full, &second], 0);
     checked(&lab, "error", &["show", &full], 1);
@@ -314,13 +318,23 @@ fn restores_and_jobs(lab: &Lab, full: &str, second: &str, device: &str) {
     answered(lab, "error", &["restore", second, device, "--disk", "x"]);
 }
 
-/// Every segment loses its end.
+/// Every segment loses its end, first in the second place.
 fn damage(lab: &Lab) {
+    let second = lab.path("second/segments");
+    let files = lab.files().into_iter();
+    for (path, length) in files.filter(|(path, _)| path.starts_with(&second)) {
+        let file = fs::File::options().write(true).open(path).unwrap();
+        file.set_len(length / 2).unwrap();
+    }
+    let wrong = checked(lab, "mirror", &["mirror", "--to", &lab.at("second")], 4);
+    assert_ne!(wrong["wrong"], json!([]));
     let files = lab.vault_files().into_iter();
     for (path, length) in files.filter(|(path, _)| path.to_str().unwrap().contains("segment")) {
         let file = fs::File::options().write(true).open(path).unwrap();
         file.set_len(length / 2).unwrap();
     }
+    let mirrored = checked(lab, "mirror", &["mirror", "--to", &lab.at("third")], 4);
+    assert_ne!(mirrored["damaged"], json!([]));
     let verified = checked(lab, "verify", &["verify", "--all"], 4);
     assert_ne!(verified["damaged"], json!([]));
     let args = ["restore", "latest", &lab.at("holed"), "--keep-going"];

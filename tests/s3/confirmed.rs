@@ -12,11 +12,33 @@ use stillpoint::store::{
 use stillpoint::{ErrorKind, Result};
 
 /// Says that it keeps everything, and does not keep what is below `folder`; or cuts it.
-struct Forgetful {
+pub struct Forgetful {
     inner: MemoryStore,
     folder: &'static str,
     cuts: bool,
     forgets: AtomicBool,
+}
+
+impl Forgetful {
+    /// It forgets nothing yet.
+    pub fn new(folder: &'static str, cuts: bool) -> Self {
+        Self {
+            inner: MemoryStore::new(),
+            folder,
+            cuts,
+            forgets: AtomicBool::new(false),
+        }
+    }
+
+    /// From here on it forgets.
+    pub fn forget_from_now_on(&self) {
+        self.forgets.store(true, Ordering::SeqCst);
+    }
+
+    /// From here on it keeps what is put.
+    pub fn remember_again(&self) {
+        self.forgets.store(false, Ordering::SeqCst);
+    }
 }
 
 impl ObjectStore for Forgetful {
@@ -77,23 +99,18 @@ fn what_a_store_has_not_kept_makes_no_snapshot() {
         ("snapshots", false),
         ("snapshots", true),
     ] {
-        let store = Arc::new(Forgetful {
-            inner: MemoryStore::new(),
-            folder,
-            cuts,
-            forgets: AtomicBool::new(false),
-        });
+        let store = Arc::new(Forgetful::new(folder, cuts));
         let vault = Arc::new(Vault::create(store.clone(), vault_options()).unwrap());
         let disks = [ModelDisk::new(0, 9 * BLOCK_SIZE, 1)];
         let first = take(&vault, &disks, Take::default()).unwrap();
-        store.forgets.store(true, Ordering::SeqCst);
+        store.forget_from_now_on();
         disks[0].write(0, &[9; 200_000]);
         let Err(error) = take(&vault, &disks, Take::default()) else {
             panic!("{folder}: a snapshot of nothing was reported");
         };
         assert_eq!(error.kind(), ErrorKind::Failed, "{error}");
         assert!(error.to_string().contains(folder), "{error}");
-        store.forgets.store(false, Ordering::SeqCst);
+        store.remember_again();
         // What was there is whole, and the next run goes on.
         let next = take(&vault, &disks, Take::default()).unwrap();
         check_all(&vault, &[first, next]);

@@ -9,6 +9,7 @@ mod hooks;
 mod init;
 mod job;
 mod list;
+mod mirror;
 mod restore;
 mod schema;
 mod show;
@@ -26,6 +27,7 @@ pub use job::{
     JobAction, JobArgs, JobCancelArgs, JobListArgs, JobLogsArgs, JobStatusArgs, JobWaitArgs,
 };
 pub use list::ListArgs;
+pub use mirror::MirrorArgs;
 pub use restore::{FormatArg, RestoreArgs};
 pub use schema::SchemaArgs;
 pub use show::ShowArgs;
@@ -161,12 +163,14 @@ pub enum Command {
     Verify(VerifyArgs),
     /// Restore disks of a snapshot to block devices or image files
     Restore(RestoreArgs),
+    /// Keep the same vault in a second place: send there what it lacks
+    Mirror(MirrorArgs),
     /// Delete snapshots; other snapshots never need them
     Delete(DeleteArgs),
     /// Emergency: thaw what a run that died left frozen
     #[command(after_help = "Example:\n  stillpoint thaw")]
     Thaw,
-    /// List, wait for, stop or show runs of snapshot, restore and verify
+    /// List, wait for, stop or show runs of snapshot, restore, verify and mirror
     Job(JobArgs),
     /// Print what the documents of --json look like, as JSON Schema
     Schema(SchemaArgs),
@@ -190,6 +194,7 @@ impl Command {
             Self::Snapshot(args) => ("snapshot", args.detach),
             Self::Verify(args) => ("verify", args.detach),
             Self::Restore(args) => ("restore", args.detach),
+            Self::Mirror(args) => ("mirror", args.detach),
             _ => return None,
         };
         Some(JobCommand { word, detach })

@@ -121,7 +121,7 @@ fn try_to_note(vault: &Vault, found: VerifiedSegments<'_>) -> Result<Noted> {
 
 /// A part of the vault that is of a newer format, or not there any more, is lost to this version
 /// too.
-pub(super) fn is_damage(error: &Error) -> bool {
+pub(in crate::engine) fn is_damage(error: &Error) -> bool {
     matches!(
         error.kind(),
         ErrorKind::Damaged | ErrorKind::NotFound | ErrorKind::Format

@@ -17,7 +17,8 @@ use crate::model::{
 };
 use crate::store::{SnapshotRef, Vault};
 use crate::sys::locked::{LockExt, LockResultExt};
-use damaged_segments::{DamagedSegments, VerifiedSegments, is_damage, note_damage};
+pub(super) use damaged_segments::is_damage;
+use damaged_segments::{DamagedSegments, VerifiedSegments, note_damage};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;

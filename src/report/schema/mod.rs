@@ -12,7 +12,7 @@ const SHARED: &str = include_str!("shared.json");
 const REFERENCE: &str = "#/$defs/";
 
 /// By the name that `schema` takes: a command, or another document that is printed.
-const DOCUMENTS: [(&str, &str); 21] = [
+const DOCUMENTS: [(&str, &str); 22] = [
     ("delete", include_str!("delete.json")),
     ("detach", include_str!("detach.json")),
     ("diff", include_str!("diff.json")),
@@ -27,6 +27,7 @@ const DOCUMENTS: [(&str, &str); 21] = [
     ("job status", include_str!("job-status.json")),
     ("job wait", include_str!("job-wait.json")),
     ("list", include_str!("list.json")),
+    ("mirror", include_str!("mirror.json")),
     ("restore", include_str!("restore.json")),
     ("schema", include_str!("schema.json")),
     ("show", include_str!("show.json")),

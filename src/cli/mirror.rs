@@ -1,0 +1,57 @@
+//! `mirror`: the same vault in a second place.
+
+use super::args::{Common, MirrorArgs};
+use super::context;
+use super::find::find_snapshot;
+use super::progress::ProgressDisplay;
+use crate::engine::{mirror, plan_mirror};
+use crate::error::{Error, ErrorKind, Result};
+use crate::report::mirror::Mirrored;
+use crate::report::{self, Report};
+use crate::store::{self, Location};
+
+pub fn run(args: &MirrorArgs, common: &Common, progress: &ProgressDisplay) -> Result<Report> {
+    let place = second_place(args, common)?;
+    let source = context::open_vault(common)?;
+    // Find all of them before anything is put: a wrong name puts nothing.
+    let snapshots = match args.ids.as_slice() {
+        [] => source.snapshots()?,
+        ids => ids
+            .iter()
+            .map(|id| find_snapshot(&source, id, &[], progress))
+            .collect::<Result<Vec<_>>>()
+            .map_err(|error| error.context("nothing was mirrored"))?,
+    };
+    // What is in the second place is asked of itself: this host's cache is not used.
+    let (done, to) = if args.dry_run {
+        let target = store::open_second(&place, &source)?;
+        let done = plan_mirror(&source, target.as_ref(), &snapshots, progress)?;
+        (done, target.map(|target| target.location()))
+    } else {
+        let target = store::make_second(&place, &source)?;
+        let done = mirror(&source, &target, &snapshots, progress)?;
+        (done, Some(target.location()))
+    };
+    Ok(report::mirror::report(&Mirrored {
+        done: &done,
+        from: source.location(),
+        to: to.unwrap_or_else(|| args.to.clone()),
+        dry_run: args.dry_run,
+        named: !args.ids.is_empty(),
+    }))
+}
+
+/// Refuses what can be refused without asking any store.
+pub fn second_place(args: &MirrorArgs, common: &Common) -> Result<Location> {
+    let place = context::vault_named(common, Some(&args.to))?;
+    let source = context::vault_named(common, common.vault.as_deref())?;
+    if place.meets(&source) {
+        let what = format!(
+            "{} is the vault itself, or within it, or around it: a second copy there is lost with \
+             the first",
+            args.to
+        );
+        return Err(Error::new(ErrorKind::Usage, what).with_hint("name another place with --to"));
+    }
+    Ok(place)
+}
