@@ -13,6 +13,7 @@ mod random;
 mod recover;
 mod restore;
 mod run_phase;
+mod session_record;
 mod snapshot;
 mod snapshot_options;
 mod tracking;

@@ -1,11 +1,8 @@
 //! What a mirror asks of both places, exactly: what is there already is not asked for one by one,
 //! and nothing is sent twice.
 
-use super::{Source, is_clean};
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use stillpoint::engine::{Silent, mirror};
-use stillpoint::store::{CountStore, MemoryStore, Vault};
+use super::*;
+use stillpoint::store::CountStore;
 
 fn counts(store: &CountStore) -> BTreeMap<&'static str, u64> {
     let counts = store.take().into_iter();
@@ -51,4 +48,27 @@ fn the_second_time_nothing_is_sent() {
         .collect();
     assert_eq!(asked["get"], 4 + indexes.len() as u64);
     assert!(!asked.contains_key("put") && !asked.contains_key("delete"));
+}
+
+/// Whoever collects what nothing refers to sees that somebody is at work there.
+#[test]
+fn while_it_puts_and_looks_it_has_a_session() {
+    let source = Source::new();
+    let inner = Arc::new(MemoryStore::new());
+    second(inner.clone(), &source.vault).unwrap();
+    let (seen, sessions) = (Arc::new(AtomicU32::new(0)), Arc::clone(&inner));
+    let counted = Arc::clone(&seen);
+    let watched = FaultStore::new(inner.clone(), move |operation| {
+        let folder = operation.name.components().next();
+        if ["segments", "index", "snapshots", "damaged"].contains(&folder.unwrap()) {
+            let there = sessions.list_all(&ObjectName::sessions()).unwrap();
+            assert_eq!(there.len(), 1, "{operation:?}");
+            counted.fetch_add(1, Ordering::SeqCst);
+        }
+        Ok(())
+    });
+    let report = source.mirror_to(Arc::new(watched)).unwrap();
+    is_clean(&report);
+    assert!(u64::from(seen.load(Ordering::SeqCst)) > 2 * report.objects);
+    assert!(inner.list_all(&ObjectName::sessions()).unwrap().is_empty());
 }

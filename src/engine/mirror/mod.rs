@@ -11,12 +11,12 @@ pub use outcome::{MirrorReport, SourceDamage, WrongObject};
 
 use crate::engine::monitor::{Event, Monitor};
 use crate::engine::run_phase::RunPhase;
+use crate::engine::session_record::session_record;
 use crate::engine::verify::is_damage;
 use crate::error::Result;
-use crate::format::SessionRecord;
 use crate::model::{Bytes, ObjectId, SnapshotId};
 use crate::store::{MirrorWriter, NeededSegments, SnapshotRef, StoredObject, Vault};
-use crate::sys::machine::{boot_id, host_name};
+use crate::sys::machine::host_name;
 use carry::{Carried, Carrier, CarryProgress, Load};
 use inventory::{Inventory, Standing};
 use jiff::Timestamp;
@@ -38,7 +38,8 @@ pub fn mirror(
     monitor: &dyn Monitor,
 ) -> Result<MirrorReport> {
     // Before anything is listed: what is relied on from here on is left alone.
-    let writer = MirrorWriter::begin(target, source, session())?;
+    let record = session_record("mirror", &host_name(), Timestamp::now());
+    let writer = MirrorWriter::begin(target, source, record)?;
     run(source, Some(target), Some(&writer), snapshots, monitor)
 }
 
@@ -51,18 +52,6 @@ pub fn plan_mirror(
     monitor: &dyn Monitor,
 ) -> Result<MirrorReport> {
     run(source, target, None, snapshots, monitor)
-}
-
-fn session() -> SessionRecord {
-    let started = Timestamp::now();
-    SessionRecord {
-        host: host_name(),
-        pid: std::process::id(),
-        boot_id: boot_id().unwrap_or_default(),
-        command: "mirror".into(),
-        started,
-        heartbeat: started,
-    }
 }
 
 fn run(

@@ -32,16 +32,17 @@ use super::quiesce::filesystems::SharedFreezeSet;
 use super::quiesce::layers::Layers;
 use super::recover::recover;
 use super::run_phase::RunPhase;
+use super::session_record::session_record;
 use super::snapshot_options::SnapshotOptions;
 use crate::device::read::BufferPool;
 use crate::device::{Disk, FreezeSet, HostLayout};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{Manifest, SessionRecord};
+use crate::format::Manifest;
 use crate::freeze::Expedite;
 use crate::model::{Bytes, DevNumber, Level, SnapshotId};
 use crate::store::{Draft, SnapshotRef, Vault};
 use crate::sys::locked::LockExt;
-use crate::sys::machine::{boot_id, host_name};
+use crate::sys::machine::host_name;
 use crate::sys::memory;
 use capture::window_memory;
 use jiff::Timestamp;
@@ -121,7 +122,7 @@ pub fn snapshot_through(
     let host = host_name();
     let known = vault.snapshots_of(&host)?;
     let id = name_after(&known, started);
-    let session = vault.begin_session(id, session(&host, started))?;
+    let session = vault.begin_session(id, session_record("snapshot", &host, started))?;
     let pool = BufferPool::new(BUFFERS, BUFFER)?;
     let expedite = Expedite::find(&places.run_dir);
     let prepare = Prepare {
@@ -267,15 +268,4 @@ fn doubted(seen: &FreezeSet) -> BTreeSet<DevNumber> {
 fn name_after(known: &[SnapshotRef], now: Timestamp) -> SnapshotId {
     let now = u64::try_from(now.as_millisecond()).unwrap_or_default();
     SnapshotId::after(known.last().map(|newest| newest.id), now)
-}
-
-fn session(host: &str, started: Timestamp) -> SessionRecord {
-    SessionRecord {
-        host: host.into(),
-        pid: std::process::id(),
-        boot_id: boot_id().unwrap_or_default(),
-        command: "snapshot".into(),
-        started,
-        heartbeat: started,
-    }
 }
