@@ -4,6 +4,8 @@
 //! Usage: `s3-server FOLDER DELAY`: the buckets are FOLDER's folders; each request waits DELAY
 //! milliseconds. It prints its address. The key is AWS_ACCESS_KEY_ID with AWS_SECRET_ACCESS_KEY.
 
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::TokioIo;
@@ -40,11 +42,11 @@ fn main() -> Result<(), Error> {
             // Packets go out at once, as they do where a network is between.
             connection.set_nodelay(true)?;
             let service = service.clone();
-            let answer = service_fn(move |request| {
+            let answer = service_fn(move |request: Request<Incoming>| {
                 let service = service.clone();
                 async move {
                     tokio::time::sleep(delay).await;
-                    service.call(request).await
+                    Service::call(&service, request).await
                 }
             });
             let served = http1::Builder::new().serve_connection(TokioIo::new(connection), answer);
