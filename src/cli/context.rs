@@ -3,7 +3,9 @@
 use super::args::Common;
 use super::signals;
 use crate::config::Config;
+use crate::engine::{Event, Monitor};
 use crate::error::{Error, ErrorKind, Result};
+use crate::report::Report;
 use crate::store::{self, Location, Vault};
 use std::sync::Arc;
 
@@ -17,6 +19,24 @@ pub fn open_vault(common: &Common) -> Result<Arc<Vault>> {
 pub fn open_vault_itself(common: &Common) -> Result<Arc<Vault>> {
     let place = vault_named(common, common.vault.as_deref())?;
     store::open(&place).map(Arc::new)
+}
+
+/// Does work on a vault. Its report says what was asked of the vault, and so does the record of its
+/// job, also where it failed.
+pub fn asking(
+    vault: &Vault,
+    monitor: &dyn Monitor,
+    work: impl FnOnce() -> Result<Report>,
+) -> Result<Report> {
+    let mut result = work();
+    let asked = vault.requests();
+    if let Some(asked) = asked {
+        monitor.tell(Event::Asked(asked));
+    }
+    if let Ok(report) = &mut result {
+        report.add_requests(asked);
+    }
+    result
 }
 
 /// Whether any of these names a vault. A configuration that cannot be read is an error later.

@@ -4,7 +4,7 @@
 use super::args::{Command, Common};
 use super::find::find_snapshot;
 use super::progress::ProgressDisplay;
-use super::{delete, diff, disks, doctor, help, init, job, list, mirror, restore};
+use super::{check, delete, diff, disks, doctor, help, init, job, list, mirror, restore};
 use super::{schema, show, snapshot, thaw, track, verify};
 use crate::engine::Silent;
 use crate::error::{Error, ErrorKind, Result};
@@ -15,6 +15,7 @@ use crate::store::Vault;
 pub fn dispatch(command: &Command, common: &Common, progress: &ProgressDisplay) -> Result<Report> {
     let result = match command {
         Command::Init(args) => init::run(args, common),
+        Command::Check => check::run(common),
         Command::Disks => disks::run(common),
         Command::Doctor(args) => doctor::run(args, common),
         Command::Track(args) => track::run(args, common, progress),

@@ -3,6 +3,7 @@
 
 mod against_disk;
 mod args;
+mod check;
 mod confirm;
 mod context;
 mod delete;

@@ -140,7 +140,7 @@ fn plain(event: Event) -> Event {
         Event::Note(text) => Event::Note(one_line(&text).into_owned()),
         Event::Said(text) => Event::Said(lines(&text).into_owned()),
         // A phase escapes what it names.
-        Event::Phase(_) | Event::Progress { .. } => event,
+        Event::Phase(_) | Event::Progress { .. } | Event::Asked(_) => event,
     }
 }
 
@@ -171,7 +171,7 @@ fn on_terminal(events: &Receiver<Event>) {
             }
             Event::Warning(warning) => bar.println(format!("warning: {warning}")),
             Event::Said(said) => bar.println(said),
-            Event::Note(_) => {}
+            Event::Note(_) | Event::Asked(_) => {}
         }
     }
     bar.finish_and_clear();
@@ -204,7 +204,7 @@ fn as_lines(events: &Receiver<Event>, verbosity: Verbosity, over: &AtomicBool) {
                 last = Instant::now();
                 line(&format!("{phase}: {}", rate(done, total, begun.elapsed())));
             }
-            Event::Said(_) | Event::Note(_) | Event::Progress { .. } => {}
+            Event::Said(_) | Event::Note(_) | Event::Progress { .. } | Event::Asked(_) => {}
         }
     }
 }

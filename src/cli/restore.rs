@@ -32,18 +32,22 @@ static LOOKING: Mutex<bool> = Mutex::new(false);
 pub fn run(args: &RestoreArgs, common: &Common, progress: &ProgressDisplay) -> Result<Report> {
     check(args, common)?;
     let vault = context::open_vault(common)?;
+    context::asking(&vault, progress, || put_back(args, &vault, progress))
+}
+
+fn put_back(args: &RestoreArgs, vault: &Vault, progress: &ProgressDisplay) -> Result<Report> {
     let wanted: Vec<&str> = wanted(args).collect();
-    let manifest = vault.manifest(&find_snapshot(&vault, &args.id, &wanted, progress)?)?;
+    let manifest = vault.manifest(&find_snapshot(vault, &args.id, &wanted, progress)?)?;
     *LOOKING.locked() = true;
-    let options = options(args, &vault, &manifest)?;
+    let options = options(args, vault, &manifest)?;
     let begun = Instant::now();
     let asking = Asking {
         progress,
         yes: args.yes,
     };
-    let restored = restore(&vault, &manifest, &options, &asking)?;
+    let restored = restore(vault, &manifest, &options, &asking)?;
     let mut report = report::restore::report(&manifest, &restored, begun.elapsed());
-    may_lack::warn_of_one(&vault, &manifest, &mut report);
+    may_lack::warn_of_one(vault, &manifest, &mut report);
     Ok(report)
 }
 

@@ -12,8 +12,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::model::Level;
 use crate::report::snapshot::Taken;
 use crate::report::{self, Report};
+use crate::store::Vault;
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// What the arguments, the configuration file and the defaults amount to.
 pub struct Checked {
@@ -40,15 +42,30 @@ pub fn check(args: &SnapshotArgs, common: &Common) -> Result<Checked> {
 
 pub fn run(args: &SnapshotArgs, common: &Common, progress: &ProgressDisplay) -> Result<Report> {
     let begun = Instant::now();
+    let checked = check(args, common)?;
+    let vault = context::open_vault(common)?;
+    context::asking(&vault, progress, || {
+        let mut taken = take(args, common, checked, &vault, progress)?;
+        taken.took = begun.elapsed();
+        Ok(report::snapshot::report(taken))
+    })
+}
+
+fn take(
+    args: &SnapshotArgs,
+    common: &Common,
+    checked: Checked,
+    vault: &Arc<Vault>,
+    progress: &ProgressDisplay,
+) -> Result<Taken> {
     let Checked {
         tags,
         on_busy,
         hooks,
-    } = check(args, common)?;
-    let vault = context::open_vault(common)?;
+    } = checked;
     let layout = HostLayout::scan()?;
     let choice = if args.all {
-        select_all(&layout, &vault, &args.exclude)?
+        select_all(&layout, vault, &args.exclude)?
     } else {
         Selection {
             disks: layout.resolve(&args.disks)?,
@@ -70,14 +87,14 @@ pub fn run(args: &SnapshotArgs, common: &Common, progress: &ProgressDisplay) -> 
     };
     let places = common.places()?;
     let (manifest, failed) = if args.partial {
-        snapshot_of_what_can_be(&vault, &options, &places, progress)?
+        snapshot_of_what_can_be(vault, &options, &places, progress)?
     } else {
-        (snapshot(&vault, &options, &places, progress)?, Vec::new())
+        (snapshot(vault, &options, &places, progress)?, Vec::new())
     };
-    Ok(report::snapshot::report(Taken {
+    Ok(Taken {
         manifest,
         left_out: choice.left_out,
         failed,
-        took: begun.elapsed(),
-    }))
+        took: Duration::ZERO,
+    })
 }

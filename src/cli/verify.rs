@@ -7,27 +7,32 @@ use super::{against_disk, context, may_lack};
 use crate::engine::{VerifyOptions, verify};
 use crate::error::Result;
 use crate::report::{self, Report};
+use crate::store::Vault;
 
 pub fn run(args: &VerifyArgs, common: &Common, progress: &ProgressDisplay) -> Result<Report> {
     if args.against_disk {
         return against_disk::run(args, common, progress);
     }
     let vault = context::open_vault_itself(common)?;
+    context::asking(&vault, progress, || judge(args, &vault, progress))
+}
+
+fn judge(args: &VerifyArgs, vault: &Vault, progress: &ProgressDisplay) -> Result<Report> {
     let snapshots = if args.all {
         vault.snapshots()?
     } else {
         args.ids
             .iter()
-            .map(|id| find_snapshot(&vault, id, &[], progress))
+            .map(|id| find_snapshot(vault, id, &[], progress))
             .collect::<Result<Vec<_>>>()?
     };
     let options = VerifyOptions {
         sample: args.sample,
         workers: context::workers(),
     };
-    let report = verify(&vault, &snapshots, &options, progress)?;
+    let report = verify(vault, &snapshots, &options, progress)?;
     let mut report = report::verify::report(&report);
-    if let Err(error) = may_lack::warn(&vault, &snapshots, &mut report) {
+    if let Err(error) = may_lack::warn(vault, &snapshots, &mut report) {
         report.warn(&format!(
             "snapshots of early versions were not looked for: {error}"
         ));

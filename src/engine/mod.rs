@@ -2,6 +2,7 @@
 //! changes directory or reads the environment; it reports through a [`Monitor`].
 
 mod block_use;
+mod check;
 mod diff;
 mod disk_lock;
 mod mirror;
@@ -20,6 +21,7 @@ mod tracking;
 mod verify;
 mod witness;
 
+pub use check::check;
 pub use diff::{diff, partitions_of};
 pub use mirror::{MirrorReport, SourceDamage, WrongObject, mirror, plan_mirror};
 pub use monitor::{Event, Monitor, Silent, refused_to_overwrite};

@@ -3,7 +3,7 @@
 use super::restore::Overwritten;
 use super::run_phase::RunPhase;
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{Bytes, Cancel};
+use crate::model::{Bytes, Cancel, RequestCounts};
 
 /// Something worth reporting. Nothing is reported while anything is frozen.
 #[derive(Clone, Debug)]
@@ -17,6 +17,8 @@ pub enum Event {
         /// Bytes there are to do, as far as is known.
         total: Bytes,
     },
+    /// What was asked of the vault by the whole run, told at its end, also when it failed.
+    Asked(RequestCounts),
     /// Something that the user should know.
     Warning(String),
     /// What a hook of the operator's has printed, a line or several.

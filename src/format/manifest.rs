@@ -6,8 +6,8 @@ use super::seal::Sealer;
 use super::{VERSION, damaged};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{
-    BLOCK_SIZE, BlockSet, Bytes, DiskIdentity, Level, Mode, ObjectId, SECTOR_SIZE, SnapshotId,
-    Witness,
+    BLOCK_SIZE, BlockSet, Bytes, DiskIdentity, Level, Mode, ObjectId, RequestCounts, SECTOR_SIZE,
+    SnapshotId, Witness,
 };
 use jiff::Timestamp;
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -59,6 +59,9 @@ pub struct Manifest {
     pub tags: BTreeMap<String, String>,
     /// What became of the hooks; absent when none were asked for.
     pub hooks: Option<HookRecords>,
+    /// What the run had asked of the vault when it put this; absent where nobody counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests: Option<RequestCounts>,
     /// The disks.
     pub disks: Vec<DiskRecord>,
 }

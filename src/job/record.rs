@@ -5,7 +5,7 @@ use super::{JobId, JobProcess};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::from_json;
 use crate::model::printable::json;
-use crate::model::{Bytes, clip};
+use crate::model::{Bytes, RequestCounts, clip};
 use crate::sys::machine::host_name;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -122,6 +122,10 @@ pub struct JobRecord {
     pub error: Option<Value>,
     /// The warnings, at most [`MAX_WARNINGS`].
     pub warnings: Vec<String>,
+    /// What was asked of the vault in all, also by a job that failed; absent while it runs, and
+    /// where it came to no vault.
+    #[serde(default)]
+    pub requests: Option<RequestCounts>,
 }
 
 impl JobRecord {
@@ -148,6 +152,7 @@ impl JobRecord {
             text: None,
             error: None,
             warnings: Vec::new(),
+            requests: None,
         }
     }
 

@@ -4,7 +4,7 @@
 use super::record::{JobProgress, JobRecord, JobState, MAX_WARNINGS};
 use crate::engine::{Event, Monitor};
 use crate::error::Result;
-use crate::model::Cancel;
+use crate::model::{Cancel, RequestCounts};
 use crate::sys::locked::{LockExt, LockResultExt};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -37,6 +37,7 @@ struct Pending {
     phase: Option<String>,
     progress: Option<JobProgress>,
     warnings: Vec<String>,
+    requests: Option<RequestCounts>,
     end: Option<JobEnd>,
     changed: bool,
 }
@@ -62,6 +63,7 @@ impl Monitor for RecordUpdates {
                     total_bytes: total,
                 });
             }
+            Event::Asked(requests) => pending.requests = Some(requests),
             Event::Warning(warning) if pending.warnings.len() < MAX_WARNINGS => {
                 pending.warnings.push(warning);
             }
@@ -115,6 +117,7 @@ impl RecordUpdates {
         }
         record.progress = pending.progress.or(record.progress);
         record.warnings.clone_from(&pending.warnings);
+        record.requests = pending.requests;
         pending.changed = false;
         record.updated = Timestamp::now();
         let Some(end) = pending.end.take() else {

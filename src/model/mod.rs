@@ -8,6 +8,7 @@ pub mod exit;
 mod id;
 mod level;
 pub mod printable;
+mod requests;
 mod runs;
 mod units;
 mod witness;
@@ -18,6 +19,7 @@ pub use clip::clip;
 pub use disk::{DevNumber, DiskIdentity, Likeness};
 pub use id::{ObjectId, SnapshotId};
 pub use level::{Level, Mode};
+pub use requests::RequestCounts;
 pub use runs::{Content, Run, RunMap};
 pub use units::{
     BLOCK_SIZE, BlockIndex, BlockRange, Bytes, Extent, SECTOR_SIZE, Sectors, block_count, block_len,

@@ -1,7 +1,7 @@
 //! One job: its state, how it ended, its log.
 
-use super::Report;
 use super::text::{first_warnings, tail};
+use super::{Report, asked};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{JobEnd, JobId, JobLog, JobRecord, JobState};
 use crate::model::clip;
@@ -160,6 +160,10 @@ fn describe(record: &JobRecord) -> String {
         for line in end.lines() {
             let _ = writeln!(text, "  {line}");
         }
+    }
+    // An answer says it itself.
+    if let (None, Some(requests)) = (&record.text, &record.requests) {
+        let _ = writeln!(text, "  {}", asked(requests));
     }
     text.push_str(&verdict(record));
     lines(&text).into_owned()

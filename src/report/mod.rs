@@ -3,6 +3,7 @@
 //! terminal, nor does any work of its own: a web page or a scheduler reports in the same words.
 
 pub mod against_disk;
+pub mod check;
 pub mod diff;
 pub mod disks;
 pub mod doctor;
@@ -23,6 +24,7 @@ pub mod verify;
 
 pub use schema::schema;
 
+use crate::model::RequestCounts;
 use crate::model::exit::{BELOW, DONE};
 use crate::model::printable::one_line;
 use serde_json::{Value, json};
@@ -56,12 +58,25 @@ impl Report {
                 warnings.push(json!(warning));
             }
         }
-        let verdict = self.text.trim_end().rfind('\n').map_or(0, |end| end + 1);
-        self.text
-            .insert_str(verdict, &format!("warning: {}\n", one_line(warning)));
+        self.say_before_the_verdict(&format!("warning: {}", one_line(warning)));
         if self.code == DONE {
             self.code = BELOW;
         }
+    }
+
+    /// Adds what was asked of the vault, if somebody counted.
+    pub fn add_requests(&mut self, requests: Option<RequestCounts>) {
+        if let Value::Object(document) = &mut self.json {
+            document.insert("requests".into(), json!(requests));
+        }
+        if let Some(requests) = requests {
+            self.say_before_the_verdict(&asked(&requests));
+        }
+    }
+
+    fn say_before_the_verdict(&mut self, line: &str) {
+        let verdict = self.text.trim_end().rfind('\n').map_or(0, |end| end + 1);
+        self.text.insert_str(verdict, &format!("{line}\n"));
     }
 
     /// If `below`: the result is less than what was asked for.
@@ -74,9 +89,39 @@ impl Report {
     }
 }
 
+/// What was asked of a vault, in a line.
+fn asked(requests: &RequestCounts) -> String {
+    format!("asked of the vault: {requests}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Bytes;
+
+    #[test]
+    fn what_was_asked_of_the_vault_stands_before_the_verdict() {
+        let mut report = Report::done(json!({}), "first\nverdict");
+        report.add_requests(None);
+        assert_eq!(report.text, "first\nverdict");
+        assert_eq!(report.json, json!({"requests": null}));
+        report.add_requests(Some(RequestCounts {
+            put: 2,
+            get: 3,
+            size: 4,
+            list: 5,
+            delete: 6,
+            sent_bytes: Bytes(1 << 20),
+            received_bytes: Bytes(7),
+        }));
+        let line = "asked of the vault: 2 put, 3 get, 4 size, 5 list, 6 delete; 1.00 MiB sent, \
+                    7 B received";
+        assert_eq!(report.text, format!("first\n{line}\nverdict"));
+        let document = json!({"put": 2, "get": 3, "size": 4, "list": 5, "delete": 6,
+            "sent_bytes": 1 << 20, "received_bytes": 7});
+        assert_eq!(report.json, json!({"requests": document}));
+        assert_eq!(report.code, DONE);
+    }
 
     #[test]
     fn a_late_warning_stands_before_the_verdict() {

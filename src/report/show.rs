@@ -1,7 +1,7 @@
 //! Everything about one snapshot.
 
-use super::Report;
 use super::snapshot::document;
+use super::{Report, asked};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{DiskRecord, HookRecords, Manifest};
 use crate::model::{Bytes, Content, RunMap, printable};
@@ -94,9 +94,12 @@ fn head(manifest: &Manifest) -> String {
     let frozen = manifest.freeze_us.map_or("nothing frozen".into(), |time| {
         format!("frozen for {:.1} ms", time as f64 / 1000.0)
     });
+    let asked = manifest.requests.map_or(String::new(), |requests| {
+        format!("  {}, before this was put\n", asked(&requests))
+    });
     format!(
         "snapshot {}\n  of {} at {} (kernel {}, stillpoint {})\n  level {} (asked for {}), \
-         {frozen}\n  tags: {}\n",
+         {frozen}\n{asked}  tags: {}\n",
         manifest.snapshot,
         manifest.host,
         manifest.time,

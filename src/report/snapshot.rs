@@ -140,6 +140,7 @@ pub fn document(manifest: &Manifest) -> Value {
         "warnings": manifest.warnings,
         "tags": manifest.tags,
         "hooks": hooks,
+        "requests": manifest.requests,
         "disks": manifest.disks.iter().map(disk_document).collect::<Vec<_>>(),
     })
 }

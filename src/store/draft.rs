@@ -113,12 +113,13 @@ impl Draft {
             .with_hint("run it again; if that happens often, another store is needed"))
     }
 
-    /// Makes a snapshot exist.
-    pub fn commit(self, manifest: &Manifest) -> Result<()> {
+    /// Makes a snapshot exist. The manifest is told what was asked of the vault up to it.
+    pub fn commit(self, manifest: &mut Manifest) -> Result<()> {
         let name = ObjectName::manifest(&manifest.host, manifest.snapshot);
-        let bytes = manifest.encode(self.sealer())?;
         self.confirm()?;
         self.check_session()?;
+        manifest.requests = self.vault.requests();
+        let bytes = manifest.encode(self.sealer())?;
         let size = bytes.len() as u64;
         let keep = |draft: &Self| {
             draft

@@ -4,7 +4,7 @@
 
 use super::name::ObjectName;
 use super::object_store::{Blob, Capabilities, Directory, ObjectInfo, ObjectLock, ObjectStore};
-use super::unfinished::{self, put_by_rename};
+use super::unfinished::{self, no_unnamed_files, open_unnamed, put_by_rename};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::sys::plain;
 use jiff::Timestamp;
@@ -72,6 +72,11 @@ impl LocalStore {
             }
         }
         Ok(true)
+    }
+
+    /// The directory, open.
+    pub(super) fn root(&self) -> &OwnedFd {
+        &self.root
     }
 
     fn full_path(&self, name: &ObjectName) -> PathBuf {
@@ -179,7 +184,7 @@ impl LocalStore {
     }
 
     fn put_in(&self, folder: &OwnedFd, last: &str, bytes: &[u8]) -> std::io::Result<()> {
-        match open_unnamed(folder) {
+        match open_unnamed(folder, FILE_MODE) {
             Ok(fd) => {
                 // Without a name until it is whole: a killed run leaves nothing behind.
                 let mut file = File::from(fd);
@@ -207,20 +212,6 @@ impl LocalStore {
 fn modified(metadata: &Metadata) -> Timestamp {
     let second = Timestamp::new(metadata.mtime(), 0);
     second.unwrap_or(Timestamp::UNIX_EPOCH)
-}
-
-/// A file without a name in a folder.
-fn open_unnamed(folder: &OwnedFd) -> nix::Result<OwnedFd> {
-    let flags = OFlag::O_TMPFILE | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
-    nix::fcntl::openat(folder, ".", flags, FILE_MODE)
-}
-
-/// Whether the filesystem has none.
-fn no_unnamed_files(errno: Errno) -> bool {
-    matches!(
-        errno,
-        Errno::EOPNOTSUPP | Errno::EISDIR | Errno::ENOENT | Errno::EINVAL
-    )
 }
 
 fn fd_path(fd: &OwnedFd) -> String {
@@ -361,7 +352,7 @@ impl ObjectStore for LocalStore {
     }
 
     fn clear_unfinished(&self) {
-        if open_unnamed(&self.root).is_err_and(no_unnamed_files) {
+        if open_unnamed(&self.root, FILE_MODE).is_err_and(no_unnamed_files) {
             unfinished::clear(&self.root);
         }
     }

@@ -2,7 +2,7 @@
 //! be reached (a network, keys) is known here and below, and nowhere above.
 
 use super::door::{no_info, was_vault};
-use super::layer::{LimitStore, RetryPolicy, RetryStore, StopCheck, StoreLimits};
+use super::layer::{CountStore, LimitStore, RetryPolicy, RetryStore, StopCheck, StoreLimits};
 use super::local::LocalStore;
 use super::name::ObjectName;
 use super::object_store::ObjectStore;
@@ -116,7 +116,7 @@ impl Location {
     }
 
     /// The directory, if it is one.
-    pub(super) fn path(&self) -> Option<&Path> {
+    pub fn path(&self) -> Option<&Path> {
         match &self.place {
             S3OrDirectory::Directory(path) => Some(path),
             S3OrDirectory::S3(_) => None,
@@ -140,15 +140,21 @@ impl Location {
     /// The store there. A directory must exist.
     pub(super) fn open_store(&self) -> Result<Arc<dyn ObjectStore>> {
         Ok(match &self.place {
-            S3OrDirectory::Directory(path) => self.layered(Arc::new(LocalStore::open(path)?)),
+            S3OrDirectory::Directory(path) => self.counted(LocalStore::open(path)?),
+            // It counts its requests itself.
             S3OrDirectory::S3(s3) => self.layered(Arc::new(S3Store::open(s3.as_ref().clone())?)),
         })
     }
 
-    /// The same; a directory that is missing is made.
+    /// A directory whose operations are counted.
+    fn counted(&self, store: LocalStore) -> Arc<dyn ObjectStore> {
+        self.layered(Arc::new(CountStore::new(Arc::new(store))))
+    }
+
+    /// The same as `open_store`; a directory that is missing is made.
     pub(super) fn make_store(&self) -> Result<Arc<dyn ObjectStore>> {
         match &self.place {
-            S3OrDirectory::Directory(path) => Ok(self.layered(Arc::new(LocalStore::create(path)?))),
+            S3OrDirectory::Directory(path) => Ok(self.counted(LocalStore::create(path)?)),
             S3OrDirectory::S3(_) => self.open_store(),
         }
     }
@@ -161,8 +167,25 @@ impl Location {
         }
     }
 
+    /// The place in S3, if it is one.
+    pub(super) fn s3(&self) -> Option<&S3Place> {
+        match &self.place {
+            S3OrDirectory::Directory(_) => None,
+            S3OrDirectory::S3(s3) => Some(s3),
+        }
+    }
+
+    /// A store with the layers that belong before it while it is tried.
+    pub(super) fn tried(&self, store: Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore> {
+        self.layered_by(store, RetryPolicy::SHORT)
+    }
+
     /// A store with the layers that belong before it.
     fn layered(&self, store: Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore> {
+        self.layered_by(store, RetryPolicy::DISTANT)
+    }
+
+    fn layered_by(&self, store: Arc<dyn ObjectStore>, policy: RetryPolicy) -> Arc<dyn ObjectStore> {
         let limited = match self.limits == StoreLimits::default() {
             true => store,
             false => Arc::new(LimitStore::new(store, self.limits)),
@@ -170,7 +193,7 @@ impl Location {
         match self.place {
             S3OrDirectory::Directory(_) => limited,
             S3OrDirectory::S3(_) => {
-                let retried = RetryStore::new(limited, RetryPolicy::DISTANT);
+                let retried = RetryStore::new(limited, policy);
                 Arc::new(retried.until(self.stop))
             }
         }

@@ -4,6 +4,7 @@
 mod ask;
 mod cache;
 mod catalog;
+mod check;
 mod damage;
 mod door;
 mod draft;
@@ -29,6 +30,7 @@ mod vault;
 
 pub use cache::CacheStore;
 pub use catalog::SnapshotRef;
+pub use check::{CheckOptions, CheckRow, RowState, StoreCheck, check, check_store};
 pub use damage::KnownDamage;
 pub use draft::Draft;
 pub use history::{Dated, Doubtful, History, Than};

@@ -98,6 +98,16 @@ impl ObjectName {
         Self(format!("damaged/{list}"))
     }
 
+    /// `check`.
+    pub fn checks() -> Self {
+        Self("check".into())
+    }
+
+    /// `check/<run>-<n>`.
+    pub fn check(run: SnapshotId, number: u32) -> Self {
+        Self(format!("check/{run}-{number:08}"))
+    }
+
     /// Its text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -3,6 +3,7 @@
 
 use super::name::ObjectName;
 use crate::error::{Error, ErrorKind, Result};
+use crate::model::RequestCounts;
 use jiff::Timestamp;
 use std::any::Any;
 use std::path::PathBuf;
@@ -152,6 +153,11 @@ pub trait ObjectStore: Send + Sync {
     /// `NotFound` when it is gone.
     fn lock(&self, _name: &ObjectName) -> Result<Option<ObjectLock>> {
         Ok(None)
+    }
+
+    /// What was asked of it since it was opened; `None`: nobody counts.
+    fn requests(&self) -> Option<RequestCounts> {
+        None
     }
 
     /// Removes what killed runs of this host have put in part. Best effort.

@@ -26,6 +26,20 @@ fn prefix() -> String {
     format!("{TEMPORARY}{}-", &hash[..16])
 }
 
+/// A file without a name in a folder.
+pub(super) fn open_unnamed(folder: &OwnedFd, mode: Mode) -> nix::Result<OwnedFd> {
+    let flags = OFlag::O_TMPFILE | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+    openat(folder, ".", flags, mode)
+}
+
+/// Whether the filesystem has none.
+pub(super) fn no_unnamed_files(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::EOPNOTSUPP | Errno::EISDIR | Errno::ENOENT | Errno::EINVAL
+    )
+}
+
 /// A temporary name first. Where `RENAME_NOREPLACE` is not to be had either, names that are random
 /// by 128 bits have to do.
 pub(super) fn put_by_rename(

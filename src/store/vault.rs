@@ -12,7 +12,7 @@ use crate::format::{
     BlockDedup, Compression, IndexRef, ObjectKind, Sealer, SessionRecord, VERSION, VaultInfo,
     decode_index,
 };
-use crate::model::{Cancel, ObjectId, RunMap, SnapshotId};
+use crate::model::{Cancel, ObjectId, RequestCounts, RunMap, SnapshotId};
 use crate::sys::memory;
 use jiff::Timestamp;
 use std::collections::BTreeSet;
@@ -153,6 +153,12 @@ impl Vault {
     /// Where it is, for people.
     pub fn location(&self) -> String {
         self.store.location()
+    }
+
+    /// What was asked of its store since it was opened, the opening included; `None`: nobody
+    /// counts.
+    pub fn requests(&self) -> Option<RequestCounts> {
+        self.store.requests()
     }
 
     /// Reads the map of a disk of `blocks` blocks: its index objects laid over one another.

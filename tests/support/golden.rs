@@ -136,8 +136,11 @@ impl Normal {
 
 /// Whether a number between these is another one each time.
 fn is_counted(before: &str, after: &str) -> bool {
+    // What is asked of a vault depends on how many segments a disk stands in.
+    let asked = [" put,", " get,", " size,", " list,", " delete;"];
     let of_these = ["..", " pass", " place"]
         .iter()
+        .chain(&asked)
         .any(|word| after.starts_with(word));
     of_these || ["epoch", "process", "slot"].contains(&before)
 }

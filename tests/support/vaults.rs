@@ -140,9 +140,9 @@ pub fn take(vault: &Arc<Vault>, disks: &[ModelDisk], options: Take) -> Result<Ta
         warnings: ear.0.into_inner().unwrap(),
         tags: BTreeMap::new(),
     };
-    let manifest = record(result, &draft, said)?;
+    let mut manifest = record(result, &draft, said)?;
     let draft = Arc::into_inner(draft).expect("all threads of the run have ended");
-    draft.commit(&manifest)?;
+    draft.commit(&mut manifest)?;
     let truth = std::mem::take(&mut *oracle.lock().unwrap());
     Ok(Taken { manifest, truth })
 }

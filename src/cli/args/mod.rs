@@ -144,6 +144,10 @@ impl Common {
 pub enum Command {
     /// Make a vault in an empty directory, or in a bucket of S3
     Init(InitArgs),
+    /// Try what the place of a vault can and cannot do; leaves nothing behind
+    #[command(after_help = "Example:\n  stillpoint check --vault /backup/vault\n  \
+        stillpoint check --vault s3://bucket/prefix")]
+    Check,
     /// List the disks of this host
     #[command(after_help = "Example:\n  stillpoint disks")]
     Disks,

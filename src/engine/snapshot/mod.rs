@@ -166,11 +166,11 @@ pub fn snapshot_through(
         warnings,
         tags: options.tags.clone(),
     };
-    let manifest = record(result, &draft, record_options)?;
+    let mut manifest = record(result, &draft, record_options)?;
     monitor.tell(Event::Phase(RunPhase::Committing));
     let draft = Arc::into_inner(draft)
         .ok_or_else(|| Error::new(ErrorKind::Failed, "a thread still writes to the vault"))?;
-    draft.commit(&manifest)?;
+    draft.commit(&mut manifest)?;
     tracking.keep();
     Ok(manifest)
 }

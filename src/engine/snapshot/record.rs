@@ -76,6 +76,7 @@ pub fn record(result: CaptureResult, draft: &Draft, options: RecordOptions) -> R
         warnings: options.warnings,
         tags: options.tags,
         hooks: options.hooks,
+        requests: None,
         disks,
     })
 }

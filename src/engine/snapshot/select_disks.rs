@@ -8,7 +8,7 @@ use crate::restore::unfinished;
 use crate::store::Vault;
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What the vault lies on.
 #[derive(Clone, Debug, Default)]
@@ -23,9 +23,14 @@ pub struct VaultPlace {
 impl VaultPlace {
     /// Finds what it lies on; nothing, if it is no directory.
     pub fn find(vault: &Vault, layout: &HostLayout) -> Result<Self> {
-        let Some(path) = vault.local_path() else {
-            return Ok(Self::default());
-        };
+        match vault.local_path() {
+            Some(path) => Self::of_directory(path, layout),
+            None => Ok(Self::default()),
+        }
+    }
+
+    /// Finds what a directory lies on.
+    pub fn of_directory(path: &Path, layout: &HostLayout) -> Result<Self> {
         let directory = File::open(path).io_context("open", path)?;
         let mut place = Self {
             path: path.to_owned(),

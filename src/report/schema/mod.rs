@@ -12,7 +12,8 @@ const SHARED: &str = include_str!("shared.json");
 const REFERENCE: &str = "#/$defs/";
 
 /// By the name that `schema` takes: a command, or another document that is printed.
-const DOCUMENTS: [(&str, &str); 22] = [
+const DOCUMENTS: [(&str, &str); 23] = [
+    ("check", include_str!("check.json")),
     ("delete", include_str!("delete.json")),
     ("detach", include_str!("detach.json")),
     ("diff", include_str!("diff.json")),

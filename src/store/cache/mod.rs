@@ -14,7 +14,7 @@ use super::name::ObjectName;
 use super::object_store::{Blob, Capabilities, Directory, ObjectInfo, ObjectLock, ObjectStore};
 use crate::error::Result;
 use crate::format::{ObjectKind, Sealer, Trailer};
-use crate::model::ObjectId;
+use crate::model::{ObjectId, RequestCounts};
 use crate::sys::locked::LockExt;
 use files::CacheFiles;
 use std::path::PathBuf;
@@ -240,6 +240,10 @@ impl ObjectStore for CacheStore {
 
     fn lock(&self, name: &ObjectName) -> Result<Option<ObjectLock>> {
         self.inner.lock(name)
+    }
+
+    fn requests(&self) -> Option<RequestCounts> {
+        self.inner.requests()
     }
 
     fn clear_unfinished(&self) {

@@ -1,8 +1,10 @@
-//! Counts operations and bytes by verb. What a command asks of a distant store costs money, and
-//! tests say how much that may be.
+//! Counts operations and bytes by verb. What a command asks of its store is told to its user, and
+//! tests say how much that may be. Before a store in a directory an operation is a request; one
+//! in S3 counts its requests itself, as a listing has pages.
 
 use super::{Around, Layered, StoreCall};
 use crate::error::Result;
+use crate::model::{Bytes, RequestCounts};
 use crate::store::object_store::ObjectStore;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -58,6 +60,21 @@ impl Around for Counter {
         }
         moved.map(drop)
     }
+
+    fn requests(&self) -> Option<RequestCounts> {
+        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let of = |verb| counts.get(verb).copied().unwrap_or_default();
+        let (put, get) = (of("put"), of("get"));
+        Some(RequestCounts {
+            put: put.operations,
+            get: get.operations,
+            size: of("size").operations,
+            list: of("list").operations,
+            delete: of("delete").operations,
+            sent_bytes: Bytes(put.bytes),
+            received_bytes: Bytes(get.bytes),
+        })
+    }
 }
 
 #[cfg(test)]
@@ -85,6 +102,16 @@ mod tests {
             failed,
             bytes,
         };
+        let told = RequestCounts {
+            put: 1,
+            get: 4,
+            size: 0,
+            list: 1,
+            delete: 1,
+            sent_bytes: Bytes(5),
+            received_bytes: Bytes(5 + 2 + 3),
+        };
+        assert_eq!(store.requests(), Some(told));
         let counts = store.take();
         assert_eq!(counts["put"], count(1, 0, 5));
         assert_eq!(counts["get"], count(4, 1, 5 + 2 + 3));

@@ -16,6 +16,7 @@ pub use retry::{RetryPolicy, RetryStore, StopCheck};
 use super::name::ObjectName;
 use super::object_store::{Blob, Capabilities, Directory, ObjectInfo, ObjectLock, ObjectStore};
 use crate::error::{Error, ErrorKind, Result};
+use crate::model::RequestCounts;
 use std::sync::Arc;
 
 /// An operation that a layer stands around.
@@ -46,6 +47,11 @@ pub trait Around: Send + Sync {
     /// the layer's own. The operation returns the number of bytes that it has moved.
     fn around(&self, call: StoreCall<'_>, operation: &mut dyn FnMut() -> Result<u64>)
     -> Result<()>;
+
+    /// What was asked, if it is this layer that counts.
+    fn requests(&self) -> Option<RequestCounts> {
+        None
+    }
 }
 
 /// A store with a layer before it. Each layer has its own way to make one.
@@ -170,6 +176,11 @@ impl<L: Around> ObjectStore for Layered<L> {
 
     fn lock(&self, name: &ObjectName) -> Result<Option<ObjectLock>> {
         self.inner.lock(name)
+    }
+
+    fn requests(&self) -> Option<RequestCounts> {
+        let counted = self.layer.requests();
+        counted.or_else(|| self.inner.requests())
     }
 
     fn clear_unfinished(&self) {

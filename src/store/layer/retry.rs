@@ -35,6 +35,15 @@ impl RetryPolicy {
         end: Duration::from_secs(300),
     };
 
+    /// For a store that is tried while somebody waits.
+    pub const SHORT: Self = Self {
+        tries: 3,
+        first_tries: 3,
+        longest_pause: Duration::from_secs(2),
+        end: Duration::from_secs(15),
+        ..Self::DISTANT
+    };
+
     /// How long to wait after so many tries: at random, so that many hosts do not come back
     /// together.
     fn pause(&self, tried: u32) -> Duration {

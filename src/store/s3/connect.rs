@@ -4,6 +4,7 @@
 use super::credentials::FileCredentials;
 use super::patience::PatientClient;
 use super::settings::{CredentialSource, S3Settings};
+use super::wire::Wire;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use aws_config::environment::EnvironmentVariableRegionProvider;
 use aws_config::imds::region::ImdsRegionProvider;
@@ -25,6 +26,7 @@ use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use aws_smithy_http_client::{Builder, Connector};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The region that stores of one region take, and AWS for what has none.
@@ -33,8 +35,8 @@ const NO_REGION: &str = "us-east-1";
 /// close such without a word.
 const IDLE: Duration = Duration::from_secs(20);
 
-/// A client for a store.
-pub(super) async fn client(settings: &S3Settings) -> Result<Client> {
+/// A client for a store, whose requests are noted on `wire`.
+pub(super) async fn client(settings: &S3Settings, wire: Arc<Wire>) -> Result<Client> {
     let http = http_client(settings.ca_file.as_deref())?;
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .http_client(http.clone())
@@ -48,7 +50,7 @@ pub(super) async fn client(settings: &S3Settings) -> Result<Client> {
         || std::env::var_os("AWS_ENDPOINT_URL_S3").is_some_and(|url| !url.is_empty());
     let timeouts = TimeoutConfig::builder().connect_timeout(settings.patience.connect);
     let config = aws_sdk_s3::config::Builder::from(&found)
-        .http_client(PatientClient::new(http, settings.patience))
+        .http_client(PatientClient::new(http, settings.patience, wire))
         .force_path_style(settings.path_style.unwrap_or(elsewhere))
         .retry_config(RetryConfig::disabled())
         .timeout_config(timeouts.build())

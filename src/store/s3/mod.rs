@@ -3,18 +3,22 @@
 //! requests, bulk deletes or bodies without a length, nor believe an ETag: stores disagree about
 //! them.
 
+mod bucket;
 mod connect;
 mod credentials;
 mod failure;
 mod patience;
 mod runtime;
 mod settings;
+mod wire;
 
+pub use bucket::{BucketLock, BucketRule, Condition, Said, Versioning, WrongBody};
 pub use settings::{CredentialSource, Patience, PutChecksum, S3Place, S3Settings};
 
 use super::name::ObjectName;
 use super::object_store::{Blob, Capabilities, ObjectInfo, ObjectStore};
 use crate::error::{Error, ErrorKind, Result};
+use crate::model::RequestCounts;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
 use aws_sdk_s3::types::{Object, StorageClass};
@@ -23,6 +27,8 @@ use failure::{Tried, broken, failure};
 use jiff::Timestamp;
 use md5::{Digest, Md5};
 use runtime::Runtime;
+use std::sync::Arc;
+use wire::Wire;
 
 /// Most objects of a page of a listing.
 const PAGE: i32 = 1000;
@@ -34,6 +40,7 @@ pub struct S3Store {
     place: S3Place,
     client: Client,
     runtime: Runtime,
+    wire: Arc<Wire>,
 }
 
 /// What an answer says of the object's length.
@@ -49,11 +56,13 @@ impl S3Store {
     /// A store at a place. Nothing is asked of it yet.
     pub fn open(place: S3Place) -> Result<Self> {
         let runtime = Runtime::start()?;
-        let client = runtime.wait(connect::client(&place.settings))?;
+        let wire = Arc::<Wire>::default();
+        let client = runtime.wait(connect::client(&place.settings, Arc::clone(&wire)))?;
         Ok(Self {
             place,
             client,
             runtime,
+            wire,
         })
     }
 
@@ -423,6 +432,10 @@ impl ObjectStore for S3Store {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
+    }
+
+    fn requests(&self) -> Option<RequestCounts> {
+        Some(self.wire.counts())
     }
 }
 

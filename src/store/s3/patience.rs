@@ -1,7 +1,9 @@
 //! Time-outs by progress: a request fails when nothing has moved for some time, however long the
-//! whole takes. It stands between the SDK and its HTTP client, where the bytes go by.
+//! whole takes. It stands between the SDK and its HTTP client, where the bytes go by and are
+//! counted.
 
 use super::settings::Patience;
+use super::wire::Wire;
 use aws_sdk_s3::config::{HttpClient, RuntimeComponents};
 use aws_sdk_s3::primitives::SdkBody;
 use aws_smithy_runtime_api::client::http::{
@@ -35,12 +37,18 @@ type BoxError = Box<dyn Error + Send + Sync>;
 pub(super) struct PatientClient {
     inner: SharedHttpClient,
     patience: Patience,
+    wire: Arc<Wire>,
 }
 
 impl PatientClient {
     /// `inner` has a time-out of its own for connections.
-    pub(super) fn new(inner: SharedHttpClient, patience: Patience) -> Self {
-        Self { inner, patience }
+    /// What goes by is noted on `wire`.
+    pub(super) fn new(inner: SharedHttpClient, patience: Patience, wire: Arc<Wire>) -> Self {
+        Self {
+            inner,
+            patience,
+            wire,
+        }
     }
 }
 
@@ -53,6 +61,7 @@ impl HttpClient for PatientClient {
         SharedHttpConnector::new(PatientConnector {
             inner: self.inner.http_connector(settings, components),
             patience: self.patience,
+            wire: Arc::clone(&self.wire),
         })
     }
 }
@@ -61,16 +70,18 @@ impl HttpClient for PatientClient {
 struct PatientConnector {
     inner: SharedHttpConnector,
     patience: Patience,
+    wire: Arc<Wire>,
 }
 
 impl HttpConnector for PatientConnector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let patience = self.patience;
+        let (patience, wire) = (self.patience, Arc::clone(&self.wire));
+        wire.asks(&request);
         let sent = Arc::new(AtomicU64::new(0));
         let length = request.body().content_length().unwrap_or_default();
         let counted = Arc::clone(&sent);
         let request = request.map(|body| {
-            let counted = Arc::clone(&counted);
+            let (counted, wire) = (Arc::clone(&counted), Arc::clone(&wire));
             match body.content_length() {
                 // What has no length is none of ours, and what has no bytes needs no count.
                 None | Some(0) => body,
@@ -79,6 +90,7 @@ impl HttpConnector for PatientConnector {
                     step: Bytes::new(),
                     left,
                     sent: counted,
+                    wire,
                 }),
             }
         });
@@ -92,7 +104,12 @@ impl HttpConnector for PatientConnector {
                     false => patience.stalled,
                 };
                 match timeout(most, answer.as_mut()).await {
-                    Ok(answer) => return answer.map(|answer| timed(answer, patience.stalled)),
+                    Ok(answer) => {
+                        return answer.map(|answer| {
+                            wire.answered(&answer);
+                            timed(answer, patience.stalled, wire)
+                        });
+                    }
                     // Something has moved meanwhile.
                     Err(_) if sent.load(Ordering::Relaxed) != now => {}
                     Err(_) => return Err(ConnectorError::timeout(Box::new(Stalled(most)))),
@@ -103,7 +120,7 @@ impl HttpConnector for PatientConnector {
 }
 
 /// Puts a limit on the time between two pieces of an answer, and on its length.
-fn timed(answer: HttpResponse, most: Duration) -> HttpResponse {
+fn timed(answer: HttpResponse, most: Duration, wire: Arc<Wire>) -> HttpResponse {
     let left = match answer.status().is_success() {
         true => MOST_ANSWER,
         false => MOST_REFUSAL,
@@ -114,6 +131,7 @@ fn timed(answer: HttpResponse, most: Duration) -> HttpResponse {
             most,
             left,
             clock: Box::pin(sleep(most)),
+            wire: Arc::clone(&wire),
         })
     })
 }
@@ -136,6 +154,7 @@ struct CountedBody {
     step: Bytes,
     left: u64,
     sent: Arc<AtomicU64>,
+    wire: Arc<Wire>,
 }
 
 impl Body for CountedBody {
@@ -159,6 +178,7 @@ impl Body for CountedBody {
         let step = self.step.split_to(most);
         self.left = self.left.saturating_sub(step.len() as u64);
         self.sent.fetch_add(step.len() as u64, Ordering::Relaxed);
+        self.wire.sends(step.len() as u64);
         Poll::Ready(Some(Ok(Frame::data(step))))
     }
 
@@ -177,6 +197,7 @@ struct TimedBody {
     most: Duration,
     left: u64,
     clock: Pin<Box<Sleep>>,
+    wire: Arc<Wire>,
 }
 
 impl Body for TimedBody {
@@ -199,6 +220,7 @@ impl Body for TimedBody {
                     return Poll::Ready(Some(Err("the answer is too long".into())));
                 };
                 body.left = left;
+                body.wire.receives(length);
                 body.clock.as_mut().reset(Instant::now() + body.most);
                 Poll::Ready(Some(Ok(frame)))
             }

@@ -49,6 +49,37 @@ pub enum PutChecksum {
     Md5,
 }
 
+impl PutChecksum {
+    /// Its word in the configuration.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Crc32 => "crc32",
+            Self::Md5 => "md5",
+        }
+    }
+}
+
+impl S3Settings {
+    /// The endpoint that was set, or that the environment says.
+    pub(in crate::store) fn endpoint_in_force(&self) -> Option<String> {
+        let of_environment = || said(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]);
+        self.endpoint.clone().or_else(of_environment)
+    }
+
+    /// The region that was set, or that the environment says.
+    pub(in crate::store) fn region_in_force(&self) -> Option<String> {
+        let of_environment = || said(&["AWS_REGION", "AWS_DEFAULT_REGION"]);
+        self.region.clone().or_else(of_environment)
+    }
+}
+
+/// The first of these variables that says something.
+fn said(names: &[&str]) -> Option<String> {
+    let mut texts = names.iter().filter_map(|name| std::env::var(name).ok());
+    texts.find(|text| !text.is_empty())
+}
+
 /// Where the credentials come from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum CredentialSource {
