@@ -1,12 +1,16 @@
 //! Vaults in S3: real servers over HTTP, whole cycles by the command line, and every fault that a
 //! network and a store may have, against a model.
 
+mod check;
 pub mod confirmed;
+mod costs;
 mod cycle;
 mod faults;
+mod fleet;
 mod killed;
 mod named;
-mod proxy;
+mod policies;
+pub mod proxy;
 mod rados;
 mod refused;
 mod requests;

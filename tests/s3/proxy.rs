@@ -87,6 +87,10 @@ struct Inner {
     calm: AtomicBool,
     ended: AtomicBool,
     done: AtomicU64,
+    /// Bytes of bodies of answers.
+    answered: AtomicU64,
+    /// What is answered to queries of this name, in the store's place.
+    canned: Mutex<Option<(&'static str, String)>>,
     seen: Mutex<Vec<Seen>>,
     held: Mutex<Option<Hold>>,
 }
@@ -112,6 +116,8 @@ impl Proxy {
             calm: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             done: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
+            canned: Mutex::default(),
             seen: Mutex::default(),
             held: Mutex::default(),
         });
@@ -163,6 +169,16 @@ impl Proxy {
     /// Holds no more.
     pub fn let_go(&self) {
         self.inner.held.lock().unwrap().take();
+    }
+
+    /// From now on a query of this name is answered so, and not passed on.
+    pub fn answer_to(&self, query: &'static str, body: &str) {
+        *self.inner.canned.lock().unwrap() = Some((query, body.to_owned()));
+    }
+
+    /// How many bytes of bodies were answered since the last call.
+    pub fn answered(&self) -> u64 {
+        self.inner.answered.swap(0, Ordering::SeqCst)
     }
 
     /// What was asked since the last call.
@@ -330,15 +346,26 @@ impl Inner {
             let _ = client.read(&mut [0]);
             return None;
         }
+        let canned = self.canned.lock().unwrap().clone();
+        if let Some((query, body)) = canned
+            && request.first.contains(&format!("?{query}"))
+        {
+            let answer = Message {
+                first: "HTTP/1.1 200 OK".into(),
+                headers: vec![("content-type".into(), "application/xml".into())],
+                body: body.into_bytes(),
+            };
+            return self.refuse(&answer, client);
+        }
         let fault = self.fault();
         match fault {
             Some(Fault::Refused(status, code)) => {
                 let refusal = refusal(status, code, is_head);
-                return refusal.write(client, refusal.body.len(), false).ok();
+                return self.refuse(&refusal, client);
             }
             Some(Fault::ErrorIn200) => {
                 let refusal = refusal(200, "InternalError", is_head);
-                return refusal.write(client, refusal.body.len(), false).ok();
+                return self.refuse(&refusal, client);
             }
             Some(Fault::Reset) => return None,
             Some(Fault::Silence) => {
@@ -357,7 +384,9 @@ impl Inner {
         match fault {
             Some(Fault::ReplyLost) => return None,
             Some(Fault::CutShort) if !answer.body.is_empty() => {
-                let _ = answer.write(client, answer.body.len() / 2, is_head);
+                let half = answer.body.len() / 2;
+                self.answered.fetch_add(half as u64, Ordering::SeqCst);
+                let _ = answer.write(client, half, is_head);
                 return None;
             }
             Some(Fault::WrongByte) if !answer.body.is_empty() => {
@@ -366,6 +395,14 @@ impl Inner {
             }
             _ => {}
         }
-        answer.write(client, answer.body.len(), is_head).ok()
+        let all = answer.body.len();
+        self.answered.fetch_add(all as u64, Ordering::SeqCst);
+        answer.write(client, all, is_head).ok()
+    }
+
+    fn refuse(&self, refusal: &Message, client: &mut TcpStream) -> Option<()> {
+        let all = refusal.body.len();
+        self.answered.fetch_add(all as u64, Ordering::SeqCst);
+        refusal.write(client, all, false).ok()
     }
 }

@@ -5,6 +5,10 @@ use super::suite::{Taken, obeys};
 use crate::support::host::{self, skipped};
 use crate::support::model::ModelDisk;
 use crate::support::vaults::{Take, check_all, take, vault_options};
+use aws_sdk_s3::types::{
+    BucketLifecycleConfiguration, BucketVersioningStatus, ExpirationStatus, LifecycleExpiration,
+    LifecycleRule, LifecycleRuleFilter, NoncurrentVersionExpiration, VersioningConfiguration,
+};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -12,17 +16,33 @@ use stillpoint::model::BLOCK_SIZE;
 use stillpoint::store::{ObjectStore, S3Store, Vault};
 use tempfile::TempDir;
 
+/// A rule of the bucket.
+#[derive(Clone, Copy)]
+pub struct Rule<'a> {
+    pub id: &'a str,
+    pub prefix: &'a str,
+    pub then: Then,
+}
+
+/// What becomes of objects, after so many days.
+#[derive(Clone, Copy)]
+pub enum Then {
+    Expires(i32),
+    /// Of versions that are not current any more.
+    VersionsExpire(i32),
+}
+
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/s3-server");
 
 /// A server of its own, which ends with this.
-struct Rados {
+pub struct Rados {
     folder: TempDir,
-    endpoint: String,
+    pub endpoint: String,
 }
 
 impl Rados {
     /// `None`, and said loudly, where it is not installed.
-    fn start(test: &str) -> Option<Self> {
+    pub fn start(test: &str) -> Option<Self> {
         let programs = ["radosgw", "ceph-mon", "ceph-osd", "ceph"];
         let has = |program: &&str| {
             let folders = ["/usr/bin", "/usr/sbin", "/bin"].map(Path::new);
@@ -47,8 +67,8 @@ impl Rados {
         Some(Self { folder, endpoint })
     }
 
-    /// Makes the bucket.
-    fn make_bucket(&self) {
+    /// Does something as the bucket's owner.
+    fn owner<T>(&self, work: impl AsyncFnOnce(aws_sdk_s3::Client) -> T) -> T {
         let credentials = aws_sdk_s3::config::Credentials::new(KEY, SECRET, None, None, "test");
         let config = aws_sdk_s3::Config::builder()
             .behavior_version_latest()
@@ -60,8 +80,90 @@ impl Rados {
             .build();
         let client = aws_sdk_s3::Client::from_conf(config);
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        let made = runtime.block_on(client.create_bucket().bucket(BUCKET).send());
-        made.unwrap();
+        runtime.block_on(work(client))
+    }
+
+    /// Makes the bucket.
+    pub fn make_bucket(&self) {
+        self.owner(async |client| client.create_bucket().bucket(BUCKET).send().await)
+            .unwrap();
+    }
+
+    /// From here on versions are kept.
+    pub fn switch_versioning_on(&self) {
+        let versioning = VersioningConfiguration::builder()
+            .status(BucketVersioningStatus::Enabled)
+            .build();
+        self.owner(async |client| {
+            let put = client.put_bucket_versioning().bucket(BUCKET);
+            put.versioning_configuration(versioning).send().await
+        })
+        .unwrap();
+    }
+
+    /// The keys of all objects.
+    pub fn keys(&self) -> Vec<String> {
+        let found = self.owner(async |client| client.list_objects_v2().bucket(BUCKET).send().await);
+        let found = found.unwrap();
+        let keys = found.contents().iter().filter_map(|object| object.key());
+        keys.map(str::to_owned).collect()
+    }
+
+    /// How many versions and marks of deleted objects are in the bucket.
+    pub fn versions(&self) -> usize {
+        let found =
+            self.owner(async |client| client.list_object_versions().bucket(BUCKET).send().await);
+        let found = found.unwrap();
+        found.versions().len() + found.delete_markers().len()
+    }
+
+    /// The bucket has these rules and no others.
+    pub fn set_rules(&self, rules: &[Rule<'_>]) {
+        let rules = rules.iter().map(|rule| {
+            let filter = LifecycleRuleFilter::builder().prefix(rule.prefix);
+            let built = LifecycleRule::builder()
+                .id(rule.id)
+                .status(ExpirationStatus::Enabled)
+                .filter(filter.build());
+            let built = match rule.then {
+                Then::VersionsExpire(days) => built.noncurrent_version_expiration(
+                    NoncurrentVersionExpiration::builder()
+                        .noncurrent_days(days)
+                        .build(),
+                ),
+                Then::Expires(days) => {
+                    built.expiration(LifecycleExpiration::builder().days(days).build())
+                }
+            };
+            built.build().unwrap()
+        });
+        let rules = BucketLifecycleConfiguration::builder()
+            .set_rules(Some(rules.collect()))
+            .build()
+            .unwrap();
+        self.owner(async |client| {
+            let put = client.put_bucket_lifecycle_configuration().bucket(BUCKET);
+            put.lifecycle_configuration(rules).send().await
+        })
+        .unwrap();
+    }
+
+    /// Makes a user, whose name is the key's too.
+    pub fn make_user(&self, name: &str, secret: &str) {
+        let conf = self.folder.path().join("ceph.conf");
+        let conf = conf.to_str().unwrap();
+        let user = ["user", "create", "--uid", name, "--display-name", name];
+        let keys = ["--access-key", name, "--secret-key", secret];
+        host::run("radosgw-admin", &[&["-c", conf][..], &user, &keys].concat());
+    }
+
+    /// The bucket has this policy.
+    pub fn set_policy(&self, policy: &str) {
+        self.owner(async |client| {
+            let put = client.put_bucket_policy().bucket(BUCKET);
+            put.policy(policy).send().await
+        })
+        .unwrap();
     }
 
     fn store(&self, prefix: &str) -> S3Store {
