@@ -67,17 +67,17 @@ impl FilesystemKind {
 /// Tries a directory through `store`, which counts what is asked of `local`.
 pub(super) fn check(
     local: &Arc<LocalStore>,
-    store: Arc<dyn ObjectStore>,
+    store: &Arc<dyn ObjectStore>,
     options: CheckOptions,
 ) -> Result<StoreCheck> {
     let mut found = StoreCheck {
         location: store.location(),
         ..StoreCheck::default()
     };
-    let mut trial = Trial::new(Arc::clone(&store), options);
+    let mut trial = Trial::new(Arc::clone(store), options);
     let looked = Arc::clone(local);
     let is_empty = passed(trial.within(options.small, move || looked.is_empty()))?;
-    let may_put = look(&store, is_empty, &mut found);
+    let may_put = look(store, is_empty, &mut found);
     found.settings = vec![
         "[vaults.NAME]".into(),
         format!("url = {:?}", found.location),

@@ -31,8 +31,8 @@ pub fn check(place: &Location, options: CheckOptions) -> Result<StoreCheck> {
     match (place.path(), place.s3()) {
         (Some(path), _) => {
             let local = Arc::new(LocalStore::open(path)?);
-            let store = Arc::new(CountStore::new(local.clone()));
-            directory::check(&local, store, options)
+            let store: Arc<dyn ObjectStore> = Arc::new(CountStore::new(local.clone()));
+            directory::check(&local, &store, options)
         }
         (None, Some(s3)) => s3::check(place, s3, options),
         (None, None) => Ok(StoreCheck::default()),

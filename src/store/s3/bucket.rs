@@ -227,28 +227,28 @@ impl S3Store {
 
     /// Puts a name twice, on the condition that it is free.
     pub(in crate::store) fn condition(&self, name: &ObjectName) -> Result<Condition> {
-        let url = self.url(name);
-        let put = || {
-            let request = self.client.put_object().bucket(&self.place.bucket);
-            let request = request.key(self.key(name)).if_none_match("*");
-            let body = ByteStream::from_static(b"1");
-            self.runtime.wait(request.body(body).send())
-        };
-        let taken = |error: &SdkError<_, HttpResponse>| match error {
-            SdkError::ServiceError(refusal) => refusal.raw().status().as_u16() == 412,
-            _ => false,
-        };
-        let tried = self.tried("put", &url);
-        match sort(put(), tried)? {
-            Said::Told(_) => {}
+        match self.put_if_free(name)? {
+            Some(Said::Told(())) => {}
             _ => return Ok(Condition::Refused),
         }
-        match put() {
-            Err(error) if taken(&error) => Ok(Condition::Kept),
-            again => match sort(again, tried)? {
-                Said::Told(_) => Ok(Condition::Ignored),
-                _ => Ok(Condition::Refused),
-            },
+        Ok(match self.put_if_free(name)? {
+            None => Condition::Kept,
+            Some(Said::Told(())) => Condition::Ignored,
+            Some(_) => Condition::Refused,
+        })
+    }
+
+    /// `None`: the name is taken.
+    fn put_if_free(&self, name: &ObjectName) -> Result<Option<Said<()>>> {
+        let url = self.url(name);
+        let request = self.client.put_object().bucket(&self.place.bucket);
+        let request = request.key(self.key(name)).if_none_match("*");
+        let body = ByteStream::from_static(b"1");
+        match self.runtime.wait(request.body(body).send()) {
+            Err(SdkError::ServiceError(refusal)) if refusal.raw().status().as_u16() == 412 => {
+                Ok(None)
+            }
+            answer => Ok(Some(sort(answer, self.tried("put", &url))?.map(drop))),
         }
     }
 

@@ -107,7 +107,7 @@ impl HttpConnector for PatientConnector {
                     Ok(answer) => {
                         return answer.map(|answer| {
                             wire.answered(&answer);
-                            timed(answer, patience.stalled, wire)
+                            timed(answer, patience.stalled, &wire)
                         });
                     }
                     // Something has moved meanwhile.
@@ -120,7 +120,7 @@ impl HttpConnector for PatientConnector {
 }
 
 /// Puts a limit on the time between two pieces of an answer, and on its length.
-fn timed(answer: HttpResponse, most: Duration, wire: Arc<Wire>) -> HttpResponse {
+fn timed(answer: HttpResponse, most: Duration, wire: &Arc<Wire>) -> HttpResponse {
     let left = match answer.status().is_success() {
         true => MOST_ANSWER,
         false => MOST_REFUSAL,
@@ -131,7 +131,7 @@ fn timed(answer: HttpResponse, most: Duration, wire: Arc<Wire>) -> HttpResponse 
             most,
             left,
             clock: Box::pin(sleep(most)),
-            wire: Arc::clone(&wire),
+            wire: Arc::clone(wire),
         })
     })
 }
