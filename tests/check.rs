@@ -365,6 +365,30 @@ fn one_in_memory_and_one_that_is_full_are_warned_of() {
     assert!(left.is_empty(), "{left:?}");
 }
 
+#[test]
+fn one_on_a_disk_that_is_snapshotted_is_warned_of() {
+    let Some(lab) = crate::cli::lab::Lab::new("one_on_a_disk_that_is_snapshotted_is_warned_of")
+    else {
+        return;
+    };
+    let mut disk = lab.disk("a", 96 << 20);
+    let vault = disk.mount("ext4").join("vault");
+    std::fs::create_dir(&vault).unwrap();
+    let told = || {
+        let args = ["check", "--json", "--vault", vault.to_str().unwrap()];
+        let document = lab.run(&args).expect(3).json();
+        row(&document, "disk").clone()
+    };
+    let before = told();
+    assert_eq!(before["state"], "good");
+    assert!(
+        before["found"].as_str().unwrap().contains(disk.name()),
+        "{before}"
+    );
+    lab.run(&["track", "start", &disk.device]).expect(0);
+    assert_eq!(told()["state"], "warning");
+}
+
 /// A signal ends it as it ends every command, and nothing stays.
 #[test]
 fn a_check_that_is_stopped_by_a_signal_cleans_up() {

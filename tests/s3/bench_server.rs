@@ -1,5 +1,5 @@
-//! A plain S3 server for `scripts/bench-s3`: s3s-fs over HTTP on loopback, which may answer late, as
-//! one at the other end of a long line does.
+//! A plain S3 server for `scripts/bench-s3`: s3s-fs over HTTP on loopback, which may answer late,
+//! as one at the other end of a long line does.
 //!
 //! Usage: `s3-server FOLDER DELAY`: the buckets are FOLDER's folders; each request waits DELAY
 //! milliseconds. It prints its address. The key is AWS_ACCESS_KEY_ID with AWS_SECRET_ACCESS_KEY.
