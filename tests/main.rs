@@ -44,6 +44,8 @@ mod requests;
 #[cfg(test)]
 mod restore;
 #[cfg(test)]
+mod resume;
+#[cfg(test)]
 mod runner;
 #[cfg(test)]
 mod s3;

@@ -6,7 +6,7 @@ use super::worker::{BlockOutcome, Encoded};
 use crate::error::Result;
 use crate::format::{EncodedChunk, Packed, Sealer, SegmentWriter};
 use crate::model::{BlockIndex, Bytes, Content, ObjectId, Run, RunMap};
-use crate::store::Blob;
+use crate::store::{Blob, SentRun};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -20,7 +20,12 @@ pub struct Captured {
 }
 
 /// A finished segment on its way to the vault.
-pub(super) type Finished = (ObjectId, Blob);
+pub(super) struct Finished {
+    pub id: ObjectId,
+    pub bytes: Blob,
+    /// The blocks whose newest bytes are in it.
+    pub runs: Vec<SentRun>,
+}
 
 /// Where finished segments go.
 pub(super) type Put<'a> = dyn FnMut(Finished) -> Result<()> + 'a;
@@ -130,20 +135,24 @@ impl Assembler {
         };
         let stand_in = std::mem::replace(&mut self.stand_in, ObjectId::generate());
         let (id, bytes) = segment.finish();
+        let mut runs = Vec::new();
         for (disk, range) in self.inside.drain(..) {
             let map = &mut self.disks[disk].map;
             for run in map.iter_range(range).collect::<Vec<_>>() {
                 if let Content::Data { segment, slot } = run.content
                     && segment == stand_in
                 {
-                    map.insert(Run {
+                    let run = Run {
                         content: Content::Data { segment: id, slot },
                         ..run
-                    });
+                    };
+                    map.insert(run);
+                    runs.push(SentRun { disk, run });
                 }
             }
         }
-        put((id, Blob::from_owner(Lent::new(bytes, &self.segments))))
+        let bytes = Blob::from_owner(Lent::new(bytes, &self.segments));
+        put(Finished { id, bytes, runs })
     }
 
     /// The last segment, and what was captured of each disk.
@@ -193,7 +202,16 @@ mod tests {
             let shift = (shuffle % encoded.len() as u64) as usize;
             encoded.rotate_left(shift);
             let mut segments = BTreeMap::new();
-            let mut put = |(id, bytes): Finished| { segments.insert(id, bytes); Ok(()) };
+            let mut noted = BTreeMap::new();
+            let mut put = |Finished { id, bytes, runs }: Finished| {
+                segments.insert(id, bytes);
+                for SentRun { run, .. } in runs {
+                    for block in run.start.0..run.end() {
+                        noted.insert(block, id);
+                    }
+                }
+                Ok(())
+            };
             let mut assembler = Assembler::new(AssemblerOptions {
                 disks: 1,
                 putters: 1,
@@ -208,7 +226,11 @@ mod tests {
             }
             let captured = assembler.finish(&mut put).unwrap();
             for block in 0..40 {
-                let value = match captured[0].map.get(BlockIndex(block)) {
+                let content = captured[0].map.get(BlockIndex(block));
+                if let Some(Content::Data { segment, .. }) = content {
+                    prop_assert_eq!(noted.get(&block), Some(&segment));
+                }
+                let value = match content {
                     None => None,
                     Some(Content::Zero) => Some(0),
                     Some(Content::Free) => unreachable!("nothing is free here"),

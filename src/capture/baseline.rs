@@ -1,10 +1,11 @@
-//! What an earlier snapshot holds, for telling whether a block differs from it.
+//! What an earlier snapshot holds, for telling whether a block differs from it; or what a run has
+//! put that was cut off before it was one.
 
 use crate::error::{ErrorKind, Result};
 use crate::format::DiskRecord;
 use crate::model::{BlockIndex, BlockSet, Cancel, Content, ObjectId, RunMap, block_count};
 use crate::store::{StoredChunk, Vault};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The map of an earlier snapshot of the disk, and the vault with the hashes of its chunks.
@@ -29,9 +30,27 @@ impl Baseline {
     /// Reads an earlier snapshot's map, and looks which of its segments are there and what of them
     /// is known to be damaged. `cancel` is asked now and then, and its error is returned.
     pub fn load(vault: &Arc<Vault>, record: &DiskRecord, cancel: &dyn Cancel) -> Result<Self> {
-        let mut map = vault.read_index(&record.index, block_count(record.identity.size), cancel)?;
+        let map = vault.read_index(&record.index, block_count(record.identity.size), cancel)?;
+        let lost = vault.lost_segments(&map, cancel)?;
+        Self::without(vault, map, lost)
+    }
+
+    /// What runs that were cut off have put: the map, and the length of each segment in bytes. What
+    /// is not there whole is lost.
+    pub fn of_sent(
+        vault: &Arc<Vault>,
+        map: RunMap,
+        lengths: &BTreeMap<ObjectId, u64>,
+        cancel: &dyn Cancel,
+    ) -> Result<Self> {
+        let lost = vault.segments_not_whole(lengths, cancel)?;
+        Self::without(vault, map, lost)
+    }
+
+    /// A map without what is in these segments, and without what is known to be damaged.
+    fn without(vault: &Arc<Vault>, mut map: RunMap, segments: BTreeSet<ObjectId>) -> Result<Self> {
         let mut lost = Lost {
-            segments: vault.lost_segments(&map, cancel)?,
+            segments,
             damaged: BTreeSet::new(),
             blocks: BlockSet::new(),
         };

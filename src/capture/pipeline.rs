@@ -127,7 +127,8 @@ impl Pipeline {
     }
 
     /// Gives neighbouring blocks of one disk to the threads; waits while they have enough. Of a
-    /// block that is given twice the later bytes count.
+    /// block that is given twice the later bytes count. What is in the vault by the word of one of
+    /// `known` is not stored again.
     ///
     /// # Errors
     /// The first error of any thread; nothing of the run may be used then.
@@ -136,7 +137,7 @@ impl Pipeline {
         disk: usize,
         extent: Extent,
         bytes: Buffer,
-        baseline: Option<Arc<Baseline>>,
+        known: impl IntoIterator<Item = Arc<Baseline>>,
     ) -> Result<()> {
         self.failure.check()?;
         let batch = Batch {
@@ -144,7 +145,7 @@ impl Pipeline {
             disk,
             extent,
             bytes,
-            baseline,
+            known: known.into_iter().collect(),
         };
         self.sequence += 1;
         let sender = self
@@ -230,11 +231,11 @@ fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
 /// Puts segments until there are no more, or a putter has failed. An error is kept before the
 /// putter's channel goes: the other threads take that for a sign.
 fn put_all(segments: &Receiver<Finished>, draft: &Draft, failure: &Failure) {
-    for (id, bytes) in segments {
+    for Finished { id, bytes, runs } in segments {
         if failure.has_failed() {
             break;
         }
-        if let Err(error) = guarded(|| draft.put_segment(id, bytes)) {
+        if let Err(error) = guarded(|| draft.put_segment(id, bytes, &runs)) {
             failure.keep(error);
             break;
         }

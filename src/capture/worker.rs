@@ -17,8 +17,8 @@ pub(super) struct Batch {
     pub extent: Extent,
     /// The bytes.
     pub bytes: Buffer,
-    /// What to compare with.
-    pub baseline: Option<Arc<Baseline>>,
+    /// What to compare with, one after the other.
+    pub known: Vec<Arc<Baseline>>,
 }
 
 /// What became of one block.
@@ -48,12 +48,7 @@ pub(super) fn encode(batch: &Batch, mut packed: Packed, sealer: &Sealer) -> Resu
     let mut outcomes = Vec::with_capacity(batch.bytes.len().div_ceil(BLOCK_SIZE as usize));
     for (n, plain) in batch.bytes.chunks(BLOCK_SIZE as usize).enumerate() {
         let block = BlockIndex(first.0 + n as u64);
-        let baseline = batch.baseline.as_deref();
-        let known = match baseline {
-            Some(baseline) => baseline.known(block, plain)?,
-            None => None,
-        };
-        outcomes.push(match known {
+        outcomes.push(match known(&batch.known, block, plain)? {
             Some(content) => BlockOutcome::Known(content),
             None => {
                 let chunk = sealer.encode_chunk(plain, &mut packed);
@@ -68,4 +63,15 @@ pub(super) fn encode(batch: &Batch, mut packed: Packed, sealer: &Sealer) -> Resu
         outcomes,
         packed,
     })
+}
+
+/// Where the block's bytes stand in the vault, by the first that knows.
+fn known(baselines: &[Arc<Baseline>], block: BlockIndex, plain: &[u8]) -> Result<Option<Content>> {
+    for baseline in baselines {
+        let content = baseline.known(block, plain)?;
+        if content.is_some() {
+            return Ok(content);
+        }
+    }
+    Ok(None)
 }

@@ -38,8 +38,9 @@ pub use restore::{
 pub use run_phase::RunPhase;
 pub use snapshot::{
     AskBlocks, AskFree, CaptureMode, CaptureOptions, CaptureResult, CapturedDisk, Cut,
-    DiskRunOptions, FreeScan, LeftOut, Parent, RecordOptions, Selection, VaultPlace, capture,
-    record, select, select_all, snapshot, snapshot_of_what_can_be, snapshot_through,
+    DiskRunOptions, FreeScan, LeftOut, Parent, RecordOptions, Resume, Resumed, Selection, Sent,
+    VaultPlace, capture, record, select, select_all, snapshot, snapshot_of_what_can_be,
+    snapshot_through,
 };
 pub use snapshot_options::{Consistency, HookSettings, OnBusy, OnHookFailure, SnapshotOptions};
 pub use tracking::{start_tracking, stop_tracking};

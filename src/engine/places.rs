@@ -10,6 +10,8 @@ pub struct Places {
     pub run_dir: PathBuf,
     /// Where the tracking programs and maps are pinned.
     pub pins: PinDir,
+    /// Notes of what runs have put: a directory that outlives a boot.
+    pub notes: PathBuf,
     /// The program that becomes the guardian.
     pub program: PathBuf,
 }

@@ -160,6 +160,9 @@ pub struct DiskRecord {
     pub changed_bytes: Bytes,
     /// Bytes added to the vault for it.
     pub stored_bytes: Bytes,
+    /// Bytes in blocks that a run that was cut off had put already.
+    #[serde(default)]
+    pub resumed_bytes: Bytes,
     /// Bytes read while frozen.
     pub frozen_bytes: Bytes,
     /// Bytes of free space and swap that were not copied.

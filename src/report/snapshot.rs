@@ -182,6 +182,7 @@ fn disk_document(disk: &DiskRecord) -> Value {
         "read_bytes": disk.read_bytes,
         "changed_bytes": disk.changed_bytes,
         "stored_bytes": disk.stored_bytes,
+        "resumed_bytes": disk.resumed_bytes,
         "frozen_bytes": disk.frozen_bytes,
         "free_skipped_bytes": disk.free_skipped_bytes,
         "filesystems": disk.filesystems,

@@ -1,21 +1,30 @@
 //! What one run has put into the vault before its manifest makes a snapshot of it. Dropping a draft
-//! deletes its objects again; a killed process leaves them to the collector.
+//! deletes its objects again, but for segments that the next run can go on from. What a killed
+//! process leaves, and nobody goes on from, is the collector's.
 
 use super::ask::ask_of_each;
 use super::name::ObjectName;
 use super::object_store::Blob;
+use super::sent::{SentNotes, SentRun};
 use super::session::Session;
 use super::vault::Vault;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{IndexRef, Manifest, Sealer, decode_index, encode_index};
-use crate::model::{ObjectId, RunMap};
+use crate::model::{Bytes, ObjectId, RunMap};
+use crate::sys::locked::LockExt;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+
+/// A failed run that has put less than this takes it back: it is soon sent again.
+const WORTH_KEEPING: Bytes = Bytes(64 << 20);
 
 /// An object that was put, or may have been.
 struct PutObject {
     name: ObjectName,
     /// In bytes.
     size: u64,
+    /// A segment that was put, and stands in the notes.
+    noted: bool,
 }
 
 /// Objects that belong to no snapshot yet.
@@ -23,6 +32,12 @@ pub struct Draft {
     vault: Arc<Vault>,
     session: Option<Session>,
     put: Mutex<Vec<PutObject>>,
+    /// What is noted of it on the host.
+    notes: Option<SentNotes>,
+    /// Segments of earlier runs that the snapshot will refer to, and their lengths in bytes.
+    taken_over: Mutex<BTreeMap<ObjectId, u64>>,
+    /// The run has failed, and the next one can go on from what it has put.
+    leaves: Mutex<bool>,
 }
 
 impl Draft {
@@ -32,13 +47,18 @@ impl Draft {
             vault: Arc::clone(vault),
             session: None,
             put: Mutex::default(),
+            notes: None,
+            taken_over: Mutex::default(),
+            leaves: Mutex::default(),
         }
     }
 
     /// An empty draft of a run with a session, which lasts until the draft is dropped.
-    pub fn begin_in(vault: &Arc<Vault>, session: Session) -> Self {
+    /// `notes`: where it is noted on the host what is put.
+    pub fn begin_in(vault: &Arc<Vault>, session: Session, notes: Option<SentNotes>) -> Self {
         let mut draft = Self::begin(vault);
         draft.session = Some(session);
+        draft.notes = notes;
         draft
     }
 
@@ -48,6 +68,7 @@ impl Draft {
         put.push(PutObject {
             name: name.clone(),
             size: bytes.len() as u64,
+            noted: false,
         });
         drop(put);
         self.check_session()?;
@@ -68,9 +89,71 @@ impl Draft {
         self.vault.sealer()
     }
 
-    /// Puts a finished segment.
-    pub fn put_segment(&self, id: ObjectId, bytes: Blob) -> Result<()> {
-        self.put(&ObjectName::segment(id), bytes)
+    /// Notes on the host what is put from here on.
+    pub fn note_in(&mut self, notes: SentNotes) {
+        self.notes = Some(notes);
+    }
+
+    /// Notes nothing from here on: filesystems may be frozen, and the notes be on one of them.
+    pub fn hold_notes(&self) {
+        self.notes.iter().for_each(SentNotes::hold);
+    }
+
+    /// Goes on noting: nothing is frozen.
+    pub fn go_on_noting(&self) {
+        self.notes.iter().for_each(SentNotes::go_on);
+    }
+
+    /// Puts a finished segment, in which these blocks are.
+    pub fn put_segment(&self, id: ObjectId, bytes: Blob, runs: &[SentRun]) -> Result<()> {
+        let (name, length) = (ObjectName::segment(id), bytes.len() as u64);
+        self.put(&name, bytes)?;
+        if self
+            .notes
+            .as_ref()
+            .is_some_and(|notes| notes.add(id, length, runs))
+        {
+            let mut put = self.put.locked();
+            let one = put.iter_mut().rev().find(|object| object.name == name);
+            one.into_iter().for_each(|object| object.noted = true);
+        }
+        Ok(())
+    }
+
+    /// Says that the snapshot refers to segments of runs that were cut off, each of this length in
+    /// bytes. They are looked for once more before it exists.
+    pub fn take_over(&self, segments: impl IntoIterator<Item = (ObjectId, u64)>) {
+        self.taken_over.locked().extend(segments);
+    }
+
+    /// To be called with the error that the run fails with: decides whether what it has put stays
+    /// for the next run, and adds that to the error. It does not stay where room is what is
+    /// missing, nor where somebody at a keyboard has stopped the run.
+    pub fn ended_by(&self, error: Error) -> Error {
+        const CTRL_C: i32 = 2;
+        let unwanted = matches!(
+            error.kind(),
+            ErrorKind::NoSpace | ErrorKind::Interrupted(CTRL_C)
+        );
+        let put = self.put.locked();
+        let noted = put.iter().filter(|object| self.stays(object));
+        let much = Bytes(noted.map(|object| object.size).sum());
+        drop(put);
+        if unwanted || much < WORTH_KEEPING {
+            return error;
+        }
+        *self.leaves.locked() = true;
+        error.and_said(format!(
+            "the {much} that are in the vault by now stay there, and the next snapshot of the same \
+             disks goes on from them"
+        ))
+    }
+
+    /// Whether the next run can find it.
+    fn stays(&self, object: &PutObject) -> bool {
+        let id = || object.name.components().last()?.parse().ok();
+        let notes = self.notes.as_ref().filter(|_| object.noted);
+        notes.is_some_and(|notes| id().is_some_and(|id| !notes.is_waiting(id)))
     }
 
     /// Stores a map as one or more index objects; those of a base are marked so.
@@ -86,8 +169,10 @@ impl Draft {
     }
 
     /// Asks the store for the size of each object that was put, where it is of a sort that says
-    /// "done" of what it has not kept. An error when one is missing or has another size.
+    /// "done" of what it has not kept; of what was taken over it asks every store. An error when
+    /// one is missing or has another size.
     fn confirm(&self) -> Result<()> {
+        self.confirm_taken_over()?;
         if !self.vault.store.capabilities().confirms {
             return Ok(());
         }
@@ -95,6 +180,26 @@ impl Draft {
         let store = self.vault.store.as_ref();
         let confirm = |object: &PutObject| self.confirm_one(object);
         ask_of_each(store, &put, &|| Ok(()), confirm, |_, confirmed| confirmed)
+    }
+
+    fn confirm_taken_over(&self) -> Result<()> {
+        let taken: Vec<_> = std::mem::take(&mut *self.taken_over.locked())
+            .into_iter()
+            .collect();
+        let store = self.vault.store.as_ref();
+        let size = |one: &(ObjectId, u64)| store.size(&ObjectName::segment(one.0));
+        ask_of_each(store, &taken, &|| Ok(()), size, |(id, length), size| {
+            match size {
+                Ok(size) if size == *length => return Ok(()),
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            let what = format!(
+                "segment {id}, which an earlier run had put and this one goes on from, is not in \
+                 the vault any more, or not whole"
+            );
+            Err(Error::new(ErrorKind::Failed, what).with_hint("run it again: it is put anew"))
+        })
     }
 
     fn confirm_one(&self, object: &PutObject) -> Result<()> {
@@ -116,10 +221,8 @@ impl Draft {
     /// Makes a snapshot exist. The manifest is told what was asked of the vault up to it.
     pub fn commit(self, manifest: &mut Manifest) -> Result<()> {
         let name = ObjectName::manifest(&manifest.host, manifest.snapshot);
-        self.confirm()?;
-        self.check_session()?;
-        manifest.requests = self.vault.requests();
-        let bytes = manifest.encode(self.sealer())?;
+        let ready = self.prepare(manifest);
+        let bytes = ready.map_err(|error| self.ended_by(error))?;
         let size = bytes.len() as u64;
         let keep = |draft: &Self| {
             draft
@@ -127,32 +230,53 @@ impl Draft {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .clear();
+            *draft.leaves.locked() = true;
         };
         let put = self.vault.store.put(&name, bytes.into());
         let put = put.and_then(|()| {
             self.confirm_one(&PutObject {
                 name: name.clone(),
                 size,
+                noted: false,
             })
         });
         if let Err(error) = put {
             // It may be there all the same, and from a distant store's point of view come later
             // than this delete. As long as it may, so must what it refers to.
             let deleted = self.vault.store.delete(&name);
+            let error = error.context("the snapshot was not made");
             if deleted.is_err() || self.vault.store.capabilities().confirms {
                 keep(&self);
+                return Err(error);
             }
-            return Err(error.context("the snapshot was not made"));
+            return Err(self.ended_by(error));
         }
         keep(&self);
+        self.notes.iter().for_each(SentNotes::finish);
         Ok(())
+    }
+
+    /// The manifest's bytes, once all that it refers to is there.
+    fn prepare(&self, manifest: &mut Manifest) -> Result<Vec<u8>> {
+        self.confirm()?;
+        self.check_session()?;
+        manifest.requests = self.vault.requests();
+        manifest.encode(self.sealer())
     }
 }
 
 impl Drop for Draft {
     fn drop(&mut self) {
-        let put = self.put.get_mut().unwrap_or_else(PoisonError::into_inner);
-        for object in put.drain(..) {
+        let put = std::mem::take(&mut *self.put.locked());
+        let leaves = *self.leaves.locked();
+        if !leaves {
+            // First: what is deleted is not to be looked for.
+            self.notes.iter().for_each(SentNotes::take_back);
+        }
+        for object in put {
+            if leaves && self.stays(&object) {
+                continue;
+            }
             // What stays is not referred to by anything.
             let deleted = self.vault.store.delete(&object.name);
             if deleted.is_err() && self.vault.store.capabilities().confirms {

@@ -88,6 +88,11 @@ impl ObjectName {
         Self("sessions".into())
     }
 
+    /// `condemned`.
+    pub fn condemned() -> Self {
+        Self("condemned".into())
+    }
+
     /// `damaged`.
     pub fn damaged() -> Self {
         Self("damaged".into())

@@ -156,7 +156,23 @@ impl SegmentReader {
     /// them, by names and lengths alone: nothing is read. The names of the whole vault are never
     /// in memory. `cancel` is asked now and then.
     pub(super) fn lost(&self, map: &RunMap, cancel: &dyn Cancel) -> Result<BTreeSet<ObjectId>> {
-        let mut needed = needed_by(map);
+        let needed = needed_by(map).into_iter();
+        let needed = needed.map(|(id, slots)| (id, MustBe::Slots(slots)));
+        self.lacking(needed.collect(), cancel)
+    }
+
+    /// Those of these segments that are not in the store, or not of the length given, in bytes.
+    pub(super) fn not_whole(
+        &self,
+        lengths: &BTreeMap<ObjectId, u64>,
+        cancel: &dyn Cancel,
+    ) -> Result<BTreeSet<ObjectId>> {
+        let needed = lengths.iter();
+        let needed = needed.map(|(id, length)| (*id, MustBe::Length(*length)));
+        self.lacking(needed.collect(), cancel)
+    }
+
+    fn lacking(&self, mut needed: Needed, cancel: &dyn Cancel) -> Result<BTreeSet<ObjectId>> {
         match self.store.directory() {
             Some(_) => self.find_by_folder(&mut needed, cancel)?,
             None => self.find_far_away(&mut needed, cancel)?,
@@ -207,7 +223,7 @@ impl SegmentReader {
         ask_of_each(self.store.as_ref(), &left, cancel, size, |id, size| {
             match size {
                 Ok(size) => {
-                    if needed.get(id).is_some_and(|slots| can_hold(size, *slots)) {
+                    if needed.get(id).is_some_and(|need| need.is_met_by(size)) {
                         needed.remove(id);
                     }
                 }
@@ -295,11 +311,30 @@ pub(super) struct WholeSegment {
     pub(super) slots: u32,
 }
 
-/// Segments, and how many slots each must have at least.
-type Needed = BTreeMap<ObjectId, u32>;
+/// Segments, and what each must be.
+type Needed = BTreeMap<ObjectId, MustBe>;
 
-pub(super) fn needed_by(map: &RunMap) -> Needed {
-    let mut needed = Needed::new();
+/// What a segment must be, as far as its length tells.
+#[derive(Clone, Copy, Debug)]
+enum MustBe {
+    /// It has so many slots at least.
+    Slots(u32),
+    /// It has just so many bytes.
+    Length(u64),
+}
+
+impl MustBe {
+    fn is_met_by(self, size: u64) -> bool {
+        match self {
+            Self::Slots(slots) => can_hold(size, slots),
+            Self::Length(length) => size == length,
+        }
+    }
+}
+
+/// The segments that a map names, and how many slots each must have at least.
+pub(super) fn needed_by(map: &RunMap) -> BTreeMap<ObjectId, u32> {
+    let mut needed: BTreeMap<ObjectId, u32> = BTreeMap::new();
     for run in map.iter() {
         if let Content::Data { segment, slot } = run.content {
             let slots = needed.entry(segment).or_default();
@@ -316,8 +351,8 @@ fn found(needed: &mut Needed, object: &ObjectInfo) {
     let Some(id) = last.and_then(|text| text.parse::<ObjectId>().ok()) else {
         return;
     };
-    let holds = |slots: &u32| can_hold(object.size, *slots);
-    if object.name == ObjectName::segment(id) && needed.get(&id).is_some_and(holds) {
+    let is_met = |need: &MustBe| need.is_met_by(object.size);
+    if object.name == ObjectName::segment(id) && needed.get(&id).is_some_and(is_met) {
         needed.remove(&id);
     }
 }

@@ -15,7 +15,7 @@ use crate::format::{
 use crate::model::{Cancel, ObjectId, RequestCounts, RunMap, SnapshotId};
 use crate::sys::memory;
 use jiff::Timestamp;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -205,6 +205,22 @@ impl Vault {
     /// `cancel` is asked now and then, and its error is returned.
     pub fn lost_segments(&self, map: &RunMap, cancel: &dyn Cancel) -> Result<BTreeSet<ObjectId>> {
         self.segments.lost(map, cancel)
+    }
+
+    /// Those of these segments that are missing, or not of the length given in bytes, by names and
+    /// lengths alone. `cancel` is asked now and then, and its error is returned.
+    pub fn segments_not_whole(
+        &self,
+        lengths: &BTreeMap<ObjectId, u64>,
+        cancel: &dyn Cancel,
+    ) -> Result<BTreeSet<ObjectId>> {
+        self.segments.not_whole(lengths, cancel)
+    }
+
+    /// Whether a collector means to delete something. This writer cannot tell what.
+    pub fn has_condemned(&self) -> Result<bool> {
+        let some = self.store.list_some(&ObjectName::condemned(), 1)?;
+        Ok(!some.is_empty())
     }
 
     /// Fetches what tells where chunks stand in these segments, several at once where the store is

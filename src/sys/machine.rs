@@ -24,6 +24,15 @@ pub fn boot_id() -> Result<String> {
     Ok(text.trim().to_owned())
 }
 
+/// What names the machine among all others, by its firmware; `None` where that gives no such name.
+/// A copy of a virtual machine has another, though all its files are the same.
+pub fn machine_uuid() -> Option<String> {
+    let text = std::fs::read_to_string("/sys/class/dmi/id/product_uuid").ok()?;
+    let text = text.trim();
+    let plausible = (1..=64).contains(&text.len());
+    plausible.then(|| text.to_owned())
+}
+
 /// The kernel's release: `6.1.0-18-cloud-amd64`.
 pub fn kernel_release() -> String {
     let name = nix::sys::utsname::uname();

@@ -111,7 +111,7 @@ const SNAPSHOT_KEYS: [&str; 9] = [
     "hooks",
     "disks",
 ];
-const DISK_KEYS: [&str; 16] = [
+const DISK_KEYS: [&str; 17] = [
     "disk",
     "device",
     "serial",
@@ -124,6 +124,7 @@ const DISK_KEYS: [&str; 16] = [
     "read_bytes",
     "changed_bytes",
     "stored_bytes",
+    "resumed_bytes",
     "frozen_bytes",
     "free_skipped_bytes",
     "filesystems",
@@ -145,7 +146,7 @@ fn documents_have_the_promised_keys() {
         keys(&snapshot),
         sorted(&[&SNAPSHOT_KEYS[..], &gained].concat())
     );
-    assert_eq!(keys(&snapshot["disks"][0]), sorted(&DISK_KEYS[..15]));
+    assert_eq!(keys(&snapshot["disks"][0]), sorted(&DISK_KEYS[..16]));
     let filesystem = &snapshot["disks"][0]["filesystems"][0];
     let expected = ["source", "target", "type", "frozen", "read_only"];
     assert_eq!(keys(filesystem), sorted(&expected));

@@ -242,7 +242,7 @@ fn wait_for<T: PartialEq>(said: &Receiver<T>, what: &T) {
 }
 
 fn put_something(draft: &Draft) -> Result<()> {
-    draft.put_segment(ObjectId::generate(), Blob::from_static(b"bytes"))
+    draft.put_segment(ObjectId::generate(), Blob::from_static(b"bytes"), &[])
 }
 
 #[test]
@@ -284,7 +284,7 @@ fn one_beat_that_fails_costs_nothing() {
             _ => Ok(()),
         }
     });
-    let draft = Draft::begin_in(&vault, begin_beating(&vault));
+    let draft = Draft::begin_in(&vault, begin_beating(&vault), None);
     // The record before it stays until there is another.
     wait_for(&said, &("put", false, 2));
     wait_for(&said, &("delete", true, 0));
@@ -305,7 +305,7 @@ fn a_run_whose_beats_all_fail_ends_with_why() {
             _ => Ok(()),
         }
     });
-    let draft = Draft::begin_in(&vault, begin_beating(&vault));
+    let draft = Draft::begin_in(&vault, begin_beating(&vault), None);
     // The eleventh is tried: ten have failed, and are known to have.
     wait_for(&said, &("put", 11));
     let error = put_something(&draft).unwrap_err();

@@ -95,6 +95,7 @@ impl Rig {
         let places = Places {
             run_dir: dir.path().join("run"),
             pins: private_pins(),
+            notes: dir.path().join("sent"),
             program: env!("CARGO_BIN_EXE_stillpoint").into(),
         };
         Self {

@@ -4,6 +4,7 @@ use super::model::{Before, ModelDisk, ModelQuiesce, Still};
 use super::rig::Ear;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use stillpoint::device::FreeSpace;
 use stillpoint::device::read::BufferPool;
 use stillpoint::engine::{
     CaptureMode, CaptureOptions, Consistency, DiskRunOptions, OnBusy, Parent, RecordOptions,
-    Silent, VerifyOptions, VerifyReport, capture, record, verify,
+    Resume, Silent, VerifyOptions, VerifyReport, capture, record, verify,
 };
 use stillpoint::format::{Compression, DiskRecord, Manifest};
 use stillpoint::freeze::Expedite;
@@ -20,9 +21,9 @@ use stillpoint::model::{
     BLOCK_SIZE, BlockSet, Bytes, Content, Extent, Level, SnapshotId, block_count,
 };
 use stillpoint::restore::{CopyOptions, CopyReport, Target, copy};
-use stillpoint::store::{Draft, SnapshotRef, Vault, VaultOptions};
+use stillpoint::store::{Draft, Owner, SnapshotRef, Vault, VaultOptions};
 use stillpoint::track::Recall;
-use stillpoint::{ErrorKind, Result};
+use stillpoint::{Error, ErrorKind, Result};
 
 /// How many times more a test shall do, from `STILLPOINT_TEST_ROUNDS`.
 pub fn rounds() -> u32 {
@@ -63,6 +64,18 @@ pub struct Take {
     pub settling: Before,
     /// Blocks in which files lie, as far as that is looked for.
     pub files: BlockSet,
+    /// Where it notes what it puts, and goes on from what others have noted.
+    pub notes: Option<Notes>,
+    /// It fails when all has been captured.
+    pub cut_off: bool,
+}
+
+/// Notes of what was put.
+pub struct Notes {
+    /// Where they are.
+    pub directory: PathBuf,
+    /// What names the machine.
+    pub machine: Option<&'static str>,
 }
 
 impl Default for Take {
@@ -79,6 +92,8 @@ impl Default for Take {
             before: Box::new(|_| {}),
             settling: Box::new(|_| {}),
             files: BlockSet::new(),
+            notes: None,
+            cut_off: false,
         }
     }
 }
@@ -101,7 +116,7 @@ fn next_id() -> SnapshotId {
 pub fn take(vault: &Arc<Vault>, disks: &[ModelDisk], options: Take) -> Result<Taken> {
     let started = Timestamp::UNIX_EPOCH;
     let pool = BufferPool::new(4, Bytes(1 << 20))?;
-    let prepared = disks
+    let mut prepared = disks
         .iter()
         .map(|disk| prepare(vault, disk, &pool, &options))
         .collect::<Result<Vec<_>>>()?;
@@ -125,11 +140,30 @@ pub fn take(vault: &Arc<Vault>, disks: &[ModelDisk], options: Take) -> Result<Ta
         window_memory: options.window,
         pool,
     };
-    let draft = Arc::new(Draft::begin(vault));
-    let ear = Ear::default();
-    let result = capture(prepared, &draft, &mut quiesce, &how, &ear)?;
+    let (snapshot, ear) = (next_id(), Ear::default());
+    let mut draft = Draft::begin(vault);
+    if let Some(notes) = &options.notes {
+        let owner = Owner {
+            host: &options.host,
+            machine: notes.machine,
+        };
+        let resume = Resume {
+            vault,
+            notes: &notes.directory,
+            run: snapshot,
+            owner,
+            monitor: &ear,
+        };
+        begin_notes(&resume, &mut prepared, &mut draft)?;
+    }
+    let draft = Arc::new(draft);
+    let result = capture(prepared, &draft, &mut quiesce, &how, &ear);
+    let result = result.map_err(|error| draft.ended_by(error))?;
+    if options.cut_off {
+        return Err(draft.ended_by(Error::new(ErrorKind::Io, "the test says so")));
+    }
     let said = RecordOptions {
-        snapshot: next_id(),
+        snapshot,
         vault: vault.info().id,
         started,
         host: options.host,
@@ -145,6 +179,24 @@ pub fn take(vault: &Arc<Vault>, disks: &[ModelDisk], options: Take) -> Result<Ta
     draft.commit(&mut manifest)?;
     let truth = std::mem::take(&mut *oracle.lock().unwrap());
     Ok(Taken { manifest, truth })
+}
+
+/// Looks for what other runs have put, and begins to note what this one puts.
+fn begin_notes(
+    resume: &Resume<'_>,
+    prepared: &mut [DiskRunOptions],
+    draft: &mut Draft,
+) -> Result<()> {
+    let identities: Vec<_> = prepared.iter().map(|disk| disk.identity.clone()).collect();
+    let known = resume.vault.snapshots_of(resume.owner.host)?;
+    let resumed = resume.begin(&identities.iter().collect::<Vec<_>>(), &known)?;
+    for (disk, sent) in prepared.iter_mut().zip(resumed.sent) {
+        disk.sent = sent;
+    }
+    if let Some(notes) = resumed.notes {
+        draft.note_in(notes);
+    }
+    Ok(())
 }
 
 fn prepare(
@@ -186,6 +238,7 @@ fn prepare(
         ask_swap: Box::new(|| Ok(BlockSet::new())),
         capture: chosen,
         parent,
+        sent: None,
         all_blocks: options.all_blocks,
         filesystems: Vec::new(),
         expedite: Expedite::default(),

@@ -107,7 +107,7 @@ pub struct Common {
     #[arg(long, global = true, env = "STILLPOINT_JOB_DIR")]
     #[arg(value_name = "DIRECTORY", hide_env = true, hide_short_help = true)]
     pub job_dir: Option<PathBuf>,
-    /// Where small objects of distant vaults are kept
+    /// Where small objects of distant vaults are kept, and notes of what runs have put
     #[arg(
         long,
         global = true,
@@ -135,6 +135,7 @@ impl Common {
         Ok(Places {
             run_dir: self.run_dir.clone(),
             pins: PinDir::named(&self.pin_name)?,
+            notes: self.cache_dir.join("sent"),
             program: "/proc/self/exe".into(),
         })
     }

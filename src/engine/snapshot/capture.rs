@@ -76,6 +76,7 @@ pub fn capture(
     let pipeline = Pipeline::start(draft, threads)?;
     let disks = disks.into_iter().map(DiskRun::begin);
     let mut capture = Capture {
+        draft: Arc::clone(draft),
         disks: disks.collect::<Result<_>>()?,
         pipeline,
         quiesce,
@@ -89,6 +90,7 @@ pub fn capture(
 
 /// A capture at work.
 struct Capture<'a> {
+    draft: Arc<Draft>,
     disks: Vec<DiskRun>,
     pipeline: Pipeline,
     quiesce: &'a mut dyn Quiesce,
@@ -199,10 +201,14 @@ impl Capture<'_> {
             options,
             monitor: self.monitor,
         };
-        match precopied {
+        self.draft.hold_notes();
+        let cut = match precopied {
             Precopied::Fits(_) => cutting.cut(),
             Precopied::Busy => cutting.cut_fuzzy(),
-        }
+        }?;
+        // Where it has failed, nobody knows whether all is thawed.
+        self.draft.go_on_noting();
+        Ok(cut)
     }
 
     /// Every copy rests on marks, at least on those of this run. Where they prove nothing, the disk

@@ -1,6 +1,7 @@
 //! What a run knows of a disk when all of it has been copied: what the manifest is made from.
 
 use super::mode::CaptureMode;
+use super::resume::Sent;
 use crate::capture::{Baseline, Captured};
 use crate::device::read::ReadStats;
 use crate::format::{DiskRecord, FilesystemRecord};
@@ -15,6 +16,8 @@ pub struct CapturedDisk {
     pub capture: CaptureMode,
     /// The parent's record and map, when the disk is built on a parent.
     pub parent: Option<(DiskRecord, Arc<Baseline>)>,
+    /// What runs that were cut off have put of it.
+    pub sent: Option<Arc<Sent>>,
     /// Free space and swap were copied too.
     pub all_blocks: bool,
     /// What is mounted on it.

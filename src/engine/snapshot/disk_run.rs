@@ -298,10 +298,35 @@ impl DiskRun {
         limits: &Limits<'_>,
         progress: &mut dyn FnMut(Bytes),
     ) -> Result<Bytes> {
-        let baseline = self.baseline();
+        let known: Vec<_> = self.baseline().into_iter().collect();
+        self.copy(pipeline, number, &known, limits, progress)
+    }
+
+    /// The same while nothing is held: what runs that were cut off have put is not put again. To
+    /// know it, the vault is read from.
+    pub fn copy_wanted_anew(
+        &mut self,
+        number: usize,
+        pipeline: &mut Pipeline,
+        limits: &Limits<'_>,
+        progress: &mut dyn FnMut(Bytes),
+    ) -> Result<Bytes> {
+        let sent = self.options.sent.as_ref().map(|sent| sent.baseline());
+        let known: Vec<_> = self.baseline().into_iter().chain(sent).collect();
+        self.copy(pipeline, number, &known, limits, progress)
+    }
+
+    fn copy(
+        &mut self,
+        pipeline: &mut Pipeline,
+        number: usize,
+        known: &[Arc<Baseline>],
+        limits: &Limits<'_>,
+        progress: &mut dyn FnMut(Bytes),
+    ) -> Result<Bytes> {
         self.read_wanted(BLOCKS_PER_READ, limits, &mut |extent, buffer| {
             progress(extent.length);
-            pipeline.submit(number, extent, buffer, baseline.clone())
+            pipeline.submit(number, extent, buffer, known.iter().cloned())
         })
     }
 
@@ -444,6 +469,7 @@ impl DiskRun {
             identity: options.identity,
             capture: options.capture,
             parent: options.parent,
+            sent: options.sent,
             all_blocks: options.all_blocks,
             filesystems: options.filesystems,
             free: self.free,

@@ -1,6 +1,7 @@
 //! What a run needs to know of a disk before it begins: how to read it, and whom to ask.
 
 use super::mode::CaptureMode;
+use super::resume::Sent;
 use crate::capture::Baseline;
 use crate::device::FreeSpace;
 use crate::device::read::DiskReader;
@@ -50,6 +51,8 @@ pub struct DiskRunOptions {
     pub capture: CaptureMode,
     /// The parent's record and map, when the disk is built on a parent.
     pub parent: Option<(DiskRecord, Arc<Baseline>)>,
+    /// What runs that were cut off have put of it.
+    pub sent: Option<Arc<Sent>>,
     /// Copy free space and swap too.
     pub all_blocks: bool,
     /// What is mounted on it.

@@ -9,6 +9,7 @@ mod mode;
 mod precopy;
 pub(super) mod prepare;
 mod record;
+mod resume;
 mod sample;
 mod select_disks;
 mod too_busy;
@@ -21,6 +22,7 @@ pub use cut::Cut;
 pub use disk_run_options::{AskBlocks, AskFree, DiskRunOptions, FreeScan};
 pub use mode::{CaptureMode, Parent};
 pub use record::{RecordOptions, record};
+pub use resume::{Resume, Resumed, Sent};
 pub use select_disks::{LeftOut, Selection, VaultPlace, select, select_all};
 
 use super::disk_lock::DiskLock;
@@ -127,13 +129,15 @@ pub fn snapshot_through(
     let expedite = Expedite::find(&places.run_dir);
     let prepare = Prepare {
         vault,
+        run: id,
+        host: &host,
         options,
         places,
         pool: &pool,
         expedite: &expedite,
         monitor,
     };
-    let (prepared, tracking) = prepare.disks(&known)?;
+    let prepared = prepare.disks(&known)?;
     let seen = SharedFreezeSet::new(Mutex::new(layout.freeze_set(disks)));
     let hook_log = SharedHookLog::default();
     let layers = Layers {
@@ -146,11 +150,12 @@ pub fn snapshot_through(
     };
     let mut quiesce = around(layers.build()?);
     let how = capture_options(options, pool.clone())?;
-    let draft = Arc::new(Draft::begin_in(vault, session));
-    let result = capture(prepared, &draft, quiesce.as_mut(), &how, monitor);
+    let draft = Arc::new(Draft::begin_in(vault, session, prepared.notes));
+    let result = capture(prepared.disks, &draft, quiesce.as_mut(), &how, monitor);
     let hook_log = std::mem::take(&mut *hook_log.locked());
-    let mut result = result.map_err(|error| explained(error, disks, &hook_log.warnings))?;
-    monitor.check()?;
+    let failed = |error| draft.ended_by(explained(error, disks, &hook_log.warnings));
+    let mut result = result.map_err(failed)?;
+    monitor.check().map_err(failed)?;
     let seen = seen.locked().clone();
     let mut warnings = warnings_of(&mut result, &seen, options, &log);
     warnings.extend(hook_log.warnings);
@@ -158,7 +163,7 @@ pub fn snapshot_through(
         snapshot: id,
         vault: vault.info().id,
         started,
-        host,
+        host: host.clone(),
         requested: options.level,
         frozen: quiesce.freezes() && !result.cut.held.is_zero(),
         doubted: doubted(&seen),
@@ -166,12 +171,24 @@ pub fn snapshot_through(
         warnings,
         tags: options.tags.clone(),
     };
-    let mut manifest = record(result, &draft, record_options)?;
+    let manifest = commit(result, draft, record_options, monitor)?;
+    prepared.tracking.keep();
+    Ok(manifest)
+}
+
+/// Makes a snapshot of what was captured.
+fn commit(
+    result: CaptureResult,
+    draft: Arc<Draft>,
+    options: RecordOptions,
+    monitor: &dyn Monitor,
+) -> Result<Manifest> {
+    let manifest = record(result, &draft, options);
+    let mut manifest = manifest.map_err(|error| draft.ended_by(error))?;
     monitor.tell(Event::Phase(RunPhase::Committing));
     let draft = Arc::into_inner(draft)
         .ok_or_else(|| Error::new(ErrorKind::Failed, "a thread still writes to the vault"))?;
     draft.commit(&mut manifest)?;
-    tracking.keep();
     Ok(manifest)
 }
 

@@ -93,7 +93,7 @@ impl Precopy<'_> {
         let limits = Limits::cancelled_by(monitor);
         let mut read = Bytes(0);
         for (number, disk) in self.disks.iter_mut().enumerate() {
-            let copied = disk.copy_wanted(number, self.pipeline, &limits, &mut progress)?;
+            let copied = disk.copy_wanted_anew(number, self.pipeline, &limits, &mut progress)?;
             read += copied;
         }
         let took = begun.elapsed();

@@ -3,6 +3,7 @@
 
 use super::disk_run_options::{AskBlocks, AskFree, DiskRunOptions, FreeScan};
 use super::mode::{CaptureMode, Parent};
+use super::resume::{Resume, Resumed};
 use crate::capture::Baseline;
 use crate::device::read::{BufferPool, DiskReader, ReaderOptions, open_reader};
 use crate::device::{
@@ -19,7 +20,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{DiskRecord, FilesystemRecord};
 use crate::freeze::Expedite;
 use crate::model::{DevNumber, Level, SnapshotId};
-use crate::store::{SnapshotRef, Vault};
+use crate::store::{Owner, SentNotes, SnapshotRef, Vault};
+use crate::sys::machine::machine_uuid;
 use crate::track::{ChangeSource, DiskTracker, Recall};
 use std::slice;
 use std::sync::Arc;
@@ -31,6 +33,10 @@ type Base = (DiskRecord, Arc<Baseline>);
 pub struct Prepare<'a> {
     /// The vault.
     pub vault: &'a Arc<Vault>,
+    /// The name that the snapshot is to have.
+    pub run: SnapshotId,
+    /// The host's name.
+    pub host: &'a str,
     /// What the user wants.
     pub options: &'a SnapshotOptions,
     /// Where the tracking programs are.
@@ -43,9 +49,19 @@ pub struct Prepare<'a> {
     pub monitor: &'a dyn Monitor,
 }
 
+/// What is known and held before a run begins.
+pub struct Prepared<'a> {
+    /// Its disks.
+    pub disks: Vec<DiskRunOptions>,
+    /// What it began to track.
+    pub tracking: Tracking<'a>,
+    /// Where it notes what it puts.
+    pub notes: Option<SentNotes>,
+}
+
 impl<'a> Prepare<'a> {
     /// Tracks, plans and opens every disk of the run. `known`: the host's snapshots.
-    pub fn disks(&self, known: &[SnapshotRef]) -> Result<(Vec<DiskRunOptions>, Tracking<'a>)> {
+    pub fn disks(&self, known: &[SnapshotRef]) -> Result<Prepared<'a>> {
         let SnapshotOptions { layout, disks, .. } = self.options;
         let topology = &layout.topology;
         let parents = find_parents(self.vault, known, topology, disks, self.monitor)?;
@@ -58,7 +74,27 @@ impl<'a> Prepare<'a> {
                 _ => error.on_disk(disk.name()),
             })?);
         }
-        Ok((prepared, tracking))
+        let machine = machine_uuid();
+        let resume = Resume {
+            vault: self.vault,
+            notes: &self.places.notes,
+            run: self.run,
+            owner: Owner {
+                host: self.host,
+                machine: machine.as_deref(),
+            },
+            monitor: self.monitor,
+        };
+        let identities: Vec<_> = disks.iter().map(|disk| &disk.identity).collect();
+        let Resumed { sent, notes } = resume.begin(&identities, known)?;
+        for (disk, sent) in prepared.iter_mut().zip(sent) {
+            disk.sent = sent;
+        }
+        Ok(Prepared {
+            disks: prepared,
+            tracking,
+            notes,
+        })
     }
 
     /// Starts to track the disk where it is not tracked yet, and decides how to capture it.
@@ -84,6 +120,7 @@ impl<'a> Prepare<'a> {
             ask_files: ask_files(disk.dev()),
             capture,
             parent,
+            sent: None,
             all_blocks: self.options.all_blocks,
             filesystems: records_of(&set, disk.dev(), freeze),
             expedite: self.expedite.clone(),

@@ -131,16 +131,27 @@ fn disk_record(disk: CapturedDisk, level: Level, draft: &Draft) -> Result<DiskRe
             }
         }
     };
+    let used = disk.sent.as_ref().map(|sent| sent.used_in(&delta));
+    let (resumed, segments) = used.unwrap_or_default();
+    draft.take_over(segments);
+    let reason = match resumed {
+        Bytes(0) => disk.capture.reason,
+        _ => format!(
+            "{}; {resumed} were in the vault from a run that was cut off",
+            disk.capture.reason
+        ),
+    };
     Ok(DiskRecord {
         level,
         mode,
-        reason: disk.capture.reason,
+        reason,
         parent: disk.capture.parent,
         all_blocks: disk.all_blocks,
         passes: disk.passes,
         read_bytes: disk.read.bytes,
         changed_bytes: changed,
         stored_bytes: disk.stored.stored,
+        resumed_bytes: resumed,
         frozen_bytes: disk.frozen,
         free_skipped_bytes: disk.free.bytes(),
         free_rules: FREE_RULES,

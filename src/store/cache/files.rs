@@ -1,14 +1,15 @@
 //! The files of a cache: one a value, each with its own hash. Whatever is wrong with one, or with
 //! all of them, costs time only: it is taken for absent, and no error leaves this file.
 
-use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::error::Result;
+use crate::store::private_dir::make_private;
 use crate::sys::locked::LockExt;
 use crate::sys::plain;
 use nix::fcntl::OFlag;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -219,22 +220,6 @@ fn read(mut file: &File, name: &str, limit: u64) -> Option<Value> {
         number: u64::from_le_bytes(number),
         bytes: plain.to_vec(),
     })
-}
-
-/// Makes a directory for this user alone, or checks one that is there.
-fn make_private(directory: &Path) -> Result<()> {
-    let made = DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(directory);
-    made.io_context("make", directory)?;
-    let stat = fs::symlink_metadata(directory).io_context("look at", directory)?;
-    let owner = nix::unistd::geteuid().as_raw();
-    if stat.is_dir() && stat.uid() == owner && stat.mode() & 0o077 == 0 {
-        return Ok(());
-    }
-    let what = format!("{}: others can read or change it", directory.display());
-    Err(Error::new(ErrorKind::Failed, what))
 }
 
 #[cfg(test)]

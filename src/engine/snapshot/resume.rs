@@ -1,0 +1,227 @@
+//! Going on from a run that was cut off: which segments it has put and noted on this host, whether
+//! they are in the vault, and what of them the new run may refer to. Whether a block is the same is
+//! for its hash to say, never for a note.
+
+use crate::capture::Baseline;
+use crate::engine::monitor::{Event, Monitor};
+use crate::engine::random::random;
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{Bytes, Content, DiskIdentity, ObjectId, RunMap, SnapshotId};
+use crate::store::{
+    HeldNote, NoteHead, Owner, Search, SentBefore, SentNotes, SlotRange, SnapshotRef, Vault,
+};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Chunks of a disk that are read back before any is relied on.
+const SAMPLE: usize = 16;
+
+/// What runs that were cut off have put of a disk, and the vault still has.
+pub struct Sent {
+    baseline: Arc<Baseline>,
+    /// Of each segment, in bytes.
+    lengths: BTreeMap<ObjectId, u64>,
+}
+
+impl Sent {
+    /// Looks for what is noted; `None`: nothing is there. The run's session has been put before, so
+    /// that no collector deletes what is found.
+    ///
+    /// # Errors
+    /// `Damaged`: what was read back is not what was put. The store cannot be asked.
+    pub fn look_for(
+        vault: &Arc<Vault>,
+        before: SentBefore,
+        monitor: &dyn Monitor,
+    ) -> Result<Option<Self>> {
+        let SentBefore { map, lengths, .. } = before;
+        let baseline = Baseline::of_sent(vault, map, &lengths, monitor)?;
+        if baseline.map().is_empty() {
+            return Ok(None);
+        }
+        for (segment, first) in sample(baseline.map()) {
+            monitor.check()?;
+            let one = SlotRange {
+                segment,
+                first,
+                count: 1,
+            };
+            vault.read_chunks(one, &mut |_| Ok(()))?;
+        }
+        Ok(Some(Self {
+            baseline: Arc::new(baseline),
+            lengths,
+        }))
+    }
+
+    /// What to compare with.
+    pub fn baseline(&self) -> Arc<Baseline> {
+        Arc::clone(&self.baseline)
+    }
+
+    /// How much there is.
+    pub fn bytes(&self) -> Bytes {
+        self.baseline.map().iter().map(|run| run.bytes()).sum()
+    }
+
+    /// What of it a snapshot refers to whose map this is: bytes of the disk, and the segments with
+    /// their lengths.
+    pub fn used_in(&self, map: &RunMap) -> (Bytes, BTreeMap<ObjectId, u64>) {
+        let (mut bytes, mut segments) = (Bytes(0), BTreeMap::new());
+        for run in map.iter() {
+            if let Content::Data { segment, .. } = run.content
+                && let Some(length) = self.lengths.get(&segment)
+            {
+                bytes += run.bytes();
+                segments.insert(segment, *length);
+            }
+        }
+        (bytes, segments)
+    }
+}
+
+/// Chunks picked at random, each as likely as any other, by segment and slot.
+fn sample(map: &RunMap) -> Vec<(ObjectId, u32)> {
+    let total: u64 = map.iter().map(|run| run.count).sum();
+    let mut places: Vec<u64> = (0..SAMPLE).map(|_| random() % total).collect();
+    places.sort_unstable();
+    places.dedup();
+    let mut places = places.into_iter().peekable();
+    let (mut passed, mut picked) = (0, Vec::new());
+    for run in map.iter() {
+        while let Some(place) = places.next_if(|place| *place < passed + run.count) {
+            if let Content::Data { segment, slot } = run.content {
+                picked.push((segment, slot + (place - passed) as u32));
+            }
+        }
+        passed += run.count;
+    }
+    picked
+}
+
+/// What is left of what was put of a disk.
+enum Left {
+    /// Nothing is in the vault.
+    Nothing,
+    /// Nothing may be used now.
+    Unused,
+    /// This.
+    Sent(Arc<Sent>),
+}
+
+impl Left {
+    fn sent(self) -> Option<Arc<Sent>> {
+        match self {
+            Self::Sent(sent) => Some(sent),
+            Self::Nothing | Self::Unused => None,
+        }
+    }
+}
+
+/// Where a run looks for what others have left, and notes what it puts itself.
+pub struct Resume<'a> {
+    /// The vault.
+    pub vault: &'a Arc<Vault>,
+    /// Where notes are.
+    pub notes: &'a Path,
+    /// The name that the snapshot is to have.
+    pub run: SnapshotId,
+    /// Whose notes they are.
+    pub owner: Owner<'a>,
+    /// Who listens.
+    pub monitor: &'a dyn Monitor,
+}
+
+/// What a run goes on from, disk by disk, and its own notes.
+pub struct Resumed {
+    /// What was found of each disk.
+    pub sent: Vec<Option<Arc<Sent>>>,
+    /// None where the host has no place for them.
+    pub notes: Option<SentNotes>,
+}
+
+impl Resume<'_> {
+    /// Looks for what was put of these disks, and begins the notes of this run. `known`: the host's
+    /// snapshots.
+    pub fn begin(&self, disks: &[&DiskIdentity], known: &[SnapshotRef]) -> Result<Resumed> {
+        let search = Search {
+            directory: self.notes,
+            vault: self.vault.info().id,
+            owner: self.owner,
+            is_done: &|run| known.iter().any(|one| one.id == run),
+        };
+        let mut earlier = Vec::new();
+        let mut sent = Vec::new();
+        for (disk, mut before) in disks.iter().zip(search.of(disks)) {
+            let notes = std::mem::take(&mut before.notes);
+            let left = self.look_for(disk, before)?;
+            match left {
+                // Each would be asked for again and again.
+                Left::Nothing => notes.into_iter().for_each(HeldNote::remove),
+                Left::Unused | Left::Sent(_) => earlier.extend(notes),
+            }
+            sent.push(left.sent());
+        }
+        let notes = self.begin_notes(disks, earlier);
+        Ok(Resumed { sent, notes })
+    }
+
+    fn look_for(&self, disk: &DiskIdentity, before: SentBefore) -> Result<Left> {
+        let name = &disk.name;
+        let Some(run) = before
+            .runs
+            .last()
+            .filter(|_| !before.map.is_empty())
+            .copied()
+        else {
+            return Ok(Left::Unused);
+        };
+        if self.vault.has_condemned()? {
+            let what = format!("{name}: what {run} has put is not used: a collector is at work");
+            self.monitor.tell(Event::Note(what));
+            return Ok(Left::Unused);
+        }
+        match Sent::look_for(self.vault, before, self.monitor) {
+            Ok(Some(sent)) => {
+                let what = format!(
+                    "{name}: a run that was cut off ({run}) has put {} of it: what is the same is \
+                     not put again",
+                    sent.bytes()
+                );
+                self.monitor.tell(Event::Note(what));
+                Ok(Left::Sent(Arc::new(sent)))
+            }
+            Ok(None) => {
+                let what = format!("{name}: nothing of what {run} has put is in the vault");
+                self.monitor.tell(Event::Note(what));
+                Ok(Left::Nothing)
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Format) => {
+                self.monitor.tell(Event::Warning(format!(
+                    "{name}: {error}: what a run that was cut off ({run}) has put is not used; the \
+                     store has not kept it as it was"
+                )));
+                Ok(Left::Unused)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A run without notes is as good, but for the one after it.
+    fn begin_notes(&self, disks: &[&DiskIdentity], earlier: Vec<HeldNote>) -> Option<SentNotes> {
+        let vault = self.vault.info().id;
+        let head =
+            |disk: &&DiskIdentity| NoteHead::of((*disk).clone(), vault, self.run, &self.owner);
+        let heads: Vec<NoteHead> = disks.iter().map(head).collect();
+        let begun = SentNotes::begin(self.notes, &heads, earlier);
+        begun
+            .map_err(|error: Error| self.tell_no_notes(&error))
+            .ok()
+    }
+
+    fn tell_no_notes(&self, error: &Error) {
+        let what = format!("{error}: were this run cut off, the next would put everything again");
+        self.monitor.tell(Event::Note(what));
+    }
+}
