@@ -197,11 +197,11 @@ mod tests {
         bytes.extend(segment.encode(10));
         let whole = |bytes: &[u8]| {
             let mut from = bytes;
-            let mut found = 0;
-            if let Some(body) = read_body(&mut from) {
-                assert_eq!(NoteHead::decode(&body).as_ref(), Some(&head));
-                found += 1;
-            }
+            let Some(body) = read_body(&mut from) else {
+                return 0;
+            };
+            assert_eq!(NoteHead::decode(&body).as_ref(), Some(&head));
+            let mut found = 1;
             while let Some(body) = read_body(&mut from) {
                 assert_eq!(SentSegment::decode(&body, 10).as_ref(), Some(&segment));
                 assert_eq!(SentSegment::decode(&body, 11), None, "of another disk");
