@@ -1,5 +1,7 @@
 //! Reading real loop disks and files, through both engines, against the bytes that were put there.
 
+mod gentle;
+
 use crate::support::host::{LoopDisk, available, skipped};
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;

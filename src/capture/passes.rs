@@ -27,9 +27,30 @@ pub enum Next {
 #[derive(Clone, Debug, Default)]
 pub struct PassLog {
     passes: Vec<Bytes>,
-    /// Bytes read and time taken, of all passes.
+    /// Of passes that read as fast as the window will.
+    fast: Speed,
+    /// Of passes that read gently.
+    gentle: Speed,
+}
+
+/// Bytes read and the time that took.
+#[derive(Clone, Copy, Debug, Default)]
+struct Speed {
     read: Bytes,
     took: Duration,
+}
+
+impl Speed {
+    fn add(&mut self, read: Bytes, took: Duration) {
+        self.read += read;
+        self.took += took;
+    }
+
+    /// Bytes a second, 1 at least; `None` where too little was read to tell.
+    fn a_second(self) -> Option<Bytes> {
+        let known = self.read > LITTLE && !self.took.is_zero();
+        known.then(|| Bytes(((self.read.0 as f64 / self.took.as_secs_f64()) as u64).max(1)))
+    }
 }
 
 /// So little is read in the window without a thought.
@@ -44,8 +65,13 @@ const STALLS: usize = 2;
 impl PassLog {
     /// A pass read this much in this time, and this much has changed meanwhile.
     pub fn add(&mut self, read: Bytes, took: Duration, left: Bytes) {
-        self.read += read;
-        self.took += took;
+        self.fast.add(read, took);
+        self.passes.push(left);
+    }
+
+    /// The same of a pass that others' reads and writes went before: the window is faster.
+    pub fn add_gentle(&mut self, read: Bytes, took: Duration, left: Bytes) {
+        self.gentle.add(read, took);
         self.passes.push(left);
     }
 
@@ -100,8 +126,7 @@ impl PassLog {
 
     /// Bytes a second, 1 at least; `None` while too little has been read to tell.
     pub fn speed(&self) -> Option<Bytes> {
-        let known = self.read > LITTLE && !self.took.is_zero();
-        known.then(|| Bytes(((self.read.0 as f64 / self.took.as_secs_f64()) as u64).max(1)))
+        self.fast.a_second().or(self.gentle.a_second())
     }
 }
 

@@ -3,7 +3,7 @@
 use super::args::{Common, SnapshotArgs, tag};
 use super::context;
 use super::progress::ProgressDisplay;
-use crate::config::Config;
+use crate::config::{Config, ReadingSettings};
 use crate::device::HostLayout;
 use crate::engine::{
     HookSettings, OnBusy, Selection, SnapshotOptions, select_all, snapshot, snapshot_of_what_can_be,
@@ -22,6 +22,7 @@ pub struct Checked {
     tags: BTreeMap<String, String>,
     on_busy: OnBusy,
     hooks: HookSettings,
+    reading: ReadingSettings,
 }
 
 /// Refuses what can be refused without looking at any disk.
@@ -33,10 +34,12 @@ pub fn check(args: &SnapshotArgs, common: &Common) -> Result<Checked> {
         return Err(Error::new(ErrorKind::Usage, message).with_hint("add --level application"));
     }
     let tags = args.tags.iter().map(|text| tag(text));
+    let config = Config::read(&common.config_place())?;
     Ok(Checked {
         tags: tags.collect::<Result<_>>()?,
         on_busy: args.on_busy.choice(),
-        hooks: Config::read(&common.config_place())?.hooks(&given)?,
+        hooks: config.hooks(&given)?,
+        reading: config.reading(args.limit_read)?,
     })
 }
 
@@ -62,6 +65,7 @@ fn take(
         tags,
         on_busy,
         hooks,
+        reading,
     } = checked;
     let layout = HostLayout::scan()?;
     let choice = if args.all {
@@ -83,6 +87,8 @@ fn take(
         on_busy,
         allow_fuzzy: args.allow_fuzzy,
         workers: context::workers(),
+        limit_read: reading.limit,
+        idle: reading.idle,
         hooks,
     };
     let places = common.places()?;

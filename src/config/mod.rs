@@ -5,15 +5,21 @@
 
 mod hooks;
 mod invalid;
+mod rate;
+mod reading;
 mod vaults;
 
 pub use hooks::{GivenHooks, parse_hook_time};
+pub use rate::parse_rate;
+pub use reading::ReadingSettings;
 
 use crate::engine::HookSettings;
 use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::model::Bytes;
 use crate::store::Location;
 use hooks::HookTable;
 use invalid::wrong;
+use reading::ReadingTable;
 use serde::Deserialize;
 use std::fs::File;
 use std::io::Read;
@@ -31,7 +37,8 @@ const MOST: u64 = 64 << 10;
 /// What may stand in it.
 const KEYS: &str = "there may be in it: vault; tables [vaults.NAME] with url, endpoint, region, \
                     path_style, checksums, storage_class, ca_file, credentials and limits; a table \
-                    [hooks] with prescript, postscript, timeout and on_failure";
+                    [hooks] with prescript, postscript, timeout and on_failure; a table [reading] \
+                    with limit and priority";
 
 /// Where the configuration is. What is not named is where it usually is.
 #[derive(Clone, Debug, Default)]
@@ -58,6 +65,8 @@ struct Tables {
     vaults: VaultTables,
     #[serde(default)]
     hooks: HookTable,
+    #[serde(default)]
+    reading: ReadingTable,
 }
 
 impl Config {
@@ -136,6 +145,15 @@ impl Config {
     /// What stands in the file, and is not overridden, cannot be used.
     pub fn hooks(&self, given: &GivenHooks) -> Result<HookSettings> {
         self.tables.hooks.settings(&self.path, given)
+    }
+
+    /// How gently disks are read: at most as many bytes a second as `given` by what goes before the
+    /// file, then as in the file, then the defaults.
+    ///
+    /// # Errors
+    /// What stands in the file cannot be used.
+    pub fn reading(&self, given: Option<Bytes>) -> Result<ReadingSettings> {
+        self.tables.reading.settings(&self.path, given)
     }
 }
 

@@ -1,8 +1,8 @@
 //! Vaults by name: where each is, how it is reached, and how much of the network it may use.
 
 use super::invalid::wrong;
+use super::rate::parse_rate;
 use crate::error::{Error, Result};
-use crate::model::Bytes;
 use crate::store::{CredentialSource, Location, PutChecksum, S3Settings, StoreLimits};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -130,8 +130,8 @@ impl LimitTable {
     fn limits(&self) -> std::result::Result<StoreLimits, &'static str> {
         let rate = |text: &Option<String>| match text.as_deref().map(parse_rate) {
             None => Ok(None),
-            Some(Some(rate)) => Ok(Some(rate)),
-            Some(None) => Err("limits: a rate looks like this: \"20MiB/s\""),
+            Some(Ok(rate)) => Ok(Some(rate)),
+            Some(Err(_)) => Err("limits: a rate looks like this: \"20MiB/s\""),
         };
         if self.requests == Some(0) {
             return Err("limits.requests: at least one a second");
@@ -142,26 +142,6 @@ impl LimitTable {
             requests: self.requests,
         })
     }
-}
-
-/// The number of bytes a second in `20MiB/s`; `None`: it is no rate.
-fn parse_rate(text: &str) -> Option<Bytes> {
-    let text = text.trim();
-    let text = text.strip_suffix("/s").unwrap_or(text);
-    let digits = text.find(|c: char| !c.is_ascii_digit());
-    let (number, unit) = text.split_at(digits.unwrap_or(text.len()));
-    let factor: u64 = match unit.trim_start() {
-        "B" => 1,
-        "kB" | "KB" => 1000,
-        "MB" => 1_000_000,
-        "GB" => 1_000_000_000,
-        "KiB" => 1 << 10,
-        "MiB" => 1 << 20,
-        "GiB" => 1 << 30,
-        _ => return None,
-    };
-    let rate = number.parse::<u64>().ok()?.checked_mul(factor)?;
-    (rate > 0).then_some(Bytes(rate))
 }
 
 /// The place of a vault: `given` by what goes before the file, or else `usual`, a name or a place
@@ -205,28 +185,4 @@ pub(super) struct ChosenVault<'a> {
 fn no_such_table(path: &Path, name: &str) -> Error {
     wrong(path, &format!("vault: there is no table [vaults.{name}]"))
         .with_hint("write the table, or name a directory or s3://bucket/prefix")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_rate_has_a_unit() {
-        assert_eq!(parse_rate("20MiB/s"), Some(Bytes(20 << 20)));
-        assert_eq!(parse_rate("5 MB/s"), Some(Bytes(5_000_000)));
-        assert_eq!(parse_rate("1GiB"), Some(Bytes(1 << 30)));
-        for bad in [
-            "",
-            "20",
-            "MiB",
-            "0MiB/s",
-            "-1MB",
-            "1.5MB",
-            "20Mbit/s",
-            "99999999999GiB",
-        ] {
-            assert_eq!(parse_rate(bad), None, "{bad}");
-        }
-    }
 }

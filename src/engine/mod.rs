@@ -38,7 +38,7 @@ pub use restore::{
 pub use run_phase::RunPhase;
 pub use snapshot::{
     AskBlocks, AskFree, CaptureMode, CaptureOptions, CaptureResult, CapturedDisk, Cut,
-    DiskRunOptions, FreeScan, LeftOut, Parent, RecordOptions, Resume, Resumed, Selection, Sent,
+    DiskRunOptions, FreeScan, Gentle, LeftOut, Parent, RecordOptions, Resume, Resumed, Selection, Sent,
     VaultPlace, capture, record, select, select_all, snapshot, snapshot_of_what_can_be,
     snapshot_through,
 };

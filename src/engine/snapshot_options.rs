@@ -1,7 +1,7 @@
 //! What a user can ask of a snapshot.
 
 use crate::device::{Disk, HostLayout};
-use crate::model::Level;
+use crate::model::{Bytes, Level};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -29,6 +29,11 @@ pub struct SnapshotOptions {
     pub allow_fuzzy: bool,
     /// How many threads encode.
     pub workers: usize,
+    /// Most bytes a second that are read of all disks together while nothing is held; `None`: as
+    /// many as can be.
+    pub limit_read: Option<Bytes>,
+    /// Whether nearly all is read only when nobody else wants to read or write.
+    pub idle: bool,
     /// For the level `application`.
     pub hooks: HookSettings,
 }

@@ -7,6 +7,7 @@ mod disk;
 pub mod exit;
 mod id;
 mod level;
+mod meter;
 pub mod printable;
 mod requests;
 mod runs;
@@ -19,6 +20,7 @@ pub use clip::clip;
 pub use disk::{DevNumber, DiskIdentity, Likeness};
 pub use id::{ObjectId, SnapshotId};
 pub use level::{Level, Mode};
+pub use meter::Meter;
 pub use requests::RequestCounts;
 pub use runs::{Content, Run, RunMap};
 pub use units::{

@@ -10,6 +10,7 @@ pub mod freeze;
 pub mod fsinfo;
 pub mod fsmap;
 pub mod io_limit;
+pub mod io_priority;
 pub mod lease;
 pub mod locked;
 pub mod loop_file;

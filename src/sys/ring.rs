@@ -3,6 +3,7 @@
 #![expect(unsafe_code, reason = "submission of I/O into our memory")]
 
 use super::buffer::{Buffer, BufferPool};
+use super::io_priority::IoPriority;
 use crate::model::Bytes;
 use io_uring::types::{Fd, Fixed, SubmitArgs, Timespec};
 use io_uring::{IoUring, opcode, squeue};
@@ -39,6 +40,8 @@ pub struct ReadRequest {
     pub length: usize,
     /// What to read into.
     pub buffer: Buffer,
+    /// How urgent; a ring takes that of the thread that submits.
+    pub priority: Option<IoPriority>,
 }
 
 /// A read that is over.
@@ -305,6 +308,7 @@ mod tests {
             start: 0,
             length: 4096,
             buffer: pool.try_take().unwrap(),
+            priority: None,
         }
     }
 

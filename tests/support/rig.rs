@@ -136,6 +136,8 @@ impl Rig {
             on_busy: OnBusy::Freeze,
             allow_fuzzy: false,
             workers: 2,
+            limit_read: None,
+            idle: true,
             hooks: HookSettings::default(),
         };
         change(&mut options);

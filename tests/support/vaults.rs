@@ -10,10 +10,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use stillpoint::capture::Baseline;
 use stillpoint::device::FreeSpace;
-use stillpoint::device::read::BufferPool;
+use stillpoint::device::read::{BufferPool, DiskReader};
 use stillpoint::engine::{
-    CaptureMode, CaptureOptions, Consistency, DiskRunOptions, OnBusy, Parent, RecordOptions,
-    Resume, Silent, VerifyOptions, VerifyReport, capture, record, verify,
+    CaptureMode, CaptureOptions, Consistency, DiskRunOptions, Gentle, OnBusy, Parent,
+    RecordOptions, Resume, Silent, VerifyOptions, VerifyReport, capture, record, verify,
 };
 use stillpoint::format::{Compression, DiskRecord, Manifest};
 use stillpoint::freeze::Expedite;
@@ -64,6 +64,10 @@ pub struct Take {
     pub settling: Before,
     /// Blocks in which files lie, as far as that is looked for.
     pub files: BlockSet,
+    /// How gently disks are read.
+    pub gentle: Gentle,
+    /// Laid around what reads a disk.
+    pub reader: AroundReader,
     /// Where it notes what it puts, and goes on from what others have noted.
     pub notes: Option<Notes>,
     /// It fails when all has been captured.
@@ -77,6 +81,9 @@ pub struct Notes {
     /// What names the machine.
     pub machine: Option<&'static str>,
 }
+
+/// Lays something around a reader.
+pub type AroundReader = Box<dyn Fn(Box<dyn DiskReader>) -> Box<dyn DiskReader>>;
 
 impl Default for Take {
     fn default() -> Self {
@@ -94,6 +101,8 @@ impl Default for Take {
             files: BlockSet::new(),
             notes: None,
             cut_off: false,
+            gentle: Gentle::default(),
+            reader: Box::new(|reader| reader),
         }
     }
 }
@@ -139,6 +148,7 @@ pub fn take(vault: &Arc<Vault>, disks: &[ModelDisk], options: Take) -> Result<Ta
         workers: 2,
         window_memory: options.window,
         pool,
+        gentle: options.gentle,
     };
     let (snapshot, ear) = (next_id(), Ear::default());
     let mut draft = Draft::begin(vault);
@@ -231,7 +241,7 @@ fn prepare(
     }
     let (asked, files) = (disk.clone(), options.files.clone());
     Ok(DiskRunOptions {
-        reader: disk.reader(pool),
+        reader: (options.reader)(disk.reader(pool)),
         changes,
         ask_free: Box::new(move |_| Ok(FreeSpace::of(asked.free_now()))),
         ask_files: Box::new(move || Ok(files.clone())),

@@ -1,8 +1,9 @@
 //! The arguments of `snapshot`.
 
 use super::hooks::HookArgs;
+use crate::config::parse_rate;
 use crate::engine::OnBusy;
-use crate::model::Level;
+use crate::model::{Bytes, Level};
 use clap::{Args, ValueEnum};
 use std::time::Duration;
 
@@ -44,6 +45,10 @@ pub struct SnapshotArgs {
     /// Take a copy that is of no one instant when there is no other
     #[arg(long)]
     pub allow_fuzzy: bool,
+    /// Most bytes a second to read of the disks while nothing is held, like 50MiB/s
+    #[arg(long, value_parser = parse_rate, value_name = "RATE")]
+    #[arg(env = "STILLPOINT_LIMIT_READ", hide_env = true)]
+    pub limit_read: Option<Bytes>,
     /// Return at once with a job's ID; the job goes on by itself
     #[arg(long)]
     pub detach: bool,

@@ -11,6 +11,7 @@ mod fault;
 mod open;
 mod options;
 mod ordered;
+mod pace;
 mod queue;
 mod threads;
 mod uring;
@@ -19,11 +20,13 @@ mod uring;
 mod tests;
 
 pub use crate::sys::buffer::{Buffer, BufferPool};
+pub use crate::sys::io_priority::IoPriority;
 #[cfg(feature = "testing")]
 pub use fake::FakeDisk;
 pub use fault::Unreadable;
 pub use open::{io_uring_available, open_reader};
 pub use options::{EngineChoice, ReaderOptions};
+pub use pace::Pace;
 
 use crate::error::Result;
 use crate::model::{Bytes, Cancel, Extent};
@@ -69,21 +72,34 @@ pub trait DiskReader: Send {
     ) -> Result<ReadStats>;
 }
 
-/// When to give up reading.
+/// When to give up reading, and how gently to read until then.
 #[derive(Clone, Copy, Default)]
 pub struct Limits<'a> {
     /// The moment after which nothing is waited for. While something is frozen there is one.
     pub deadline: Option<Instant>,
     /// Asked several times a second; its error ends the read.
     pub cancel: Option<&'a dyn Cancel>,
+    /// How fast; not used where there is a deadline.
+    pub pace: Option<&'a Pace>,
+    /// How urgent; `None`: as all that this process does.
+    pub priority: Option<IoPriority>,
 }
 
 impl<'a> Limits<'a> {
     /// No deadline; the read ends with the error of `cancel`.
     pub fn cancelled_by(cancel: &'a dyn Cancel) -> Self {
         Self {
-            deadline: None,
             cancel: Some(cancel),
+            ..Self::default()
+        }
+    }
+
+    /// In the window: nothing else matters, and nobody is asked.
+    pub fn until(deadline: Instant) -> Self {
+        Self {
+            deadline: Some(deadline),
+            priority: Some(IoPriority::Urgent),
+            ..Self::default()
         }
     }
 }

@@ -3,9 +3,12 @@
 
 use super::fault::{self, BadBlockSearch, Fault};
 use super::queue::{AnyQueue, Geometry, ReadDone, ReadRequest};
-use super::{Buffer, BufferPool, DiskReader, Limits, ReadCounter, ReadStats, ReaderOptions, Sink};
+use super::{
+    Buffer, BufferPool, DiskReader, Limits, Pace, ReadCounter, ReadStats, ReaderOptions, Sink,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Bytes, Extent};
+use crate::sys::io_priority::HeldPriority;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
@@ -121,6 +124,7 @@ impl DiskReader for OrderedReader {
             return Err(Error::new(ErrorKind::Failed, message));
         }
         self.check_size()?;
+        let _held = limits.priority.and_then(HeldPriority::set);
         // Until the end is seen, also if the sink panics.
         self.lost = true;
         let mut pass = Pass {
@@ -220,6 +224,9 @@ impl Pass<'_> {
         while self.in_flight < self.reader.depth && self.window.len() < 2 * self.reader.depth {
             let Some(&extent) = extents.peek() else { break };
             self.reader.check_extent(extent)?;
+            if self.is_too_fast()? {
+                break;
+            }
             let buffer = match self.reader.pool.try_take() {
                 Some(buffer) => buffer,
                 None if self.window.is_empty() => {
@@ -229,12 +236,38 @@ impl Pass<'_> {
                 None => break,
             };
             extents.next();
+            if let Some(pace) = self.pace() {
+                pace.take(extent.length);
+            }
             let token = self.first + self.window.len() as u64;
             let state = ReadState::Reading { got: 0, repeats: 0 };
             self.window.push_back(ReadSlot { extent, state });
             self.submit(token, extent, 0, buffer);
         }
         self.flush()
+    }
+
+    /// How fast to read; nothing in the window is held back.
+    fn pace(&self) -> Option<&Pace> {
+        self.limits.pace.filter(|_| self.limits.deadline.is_none())
+    }
+
+    /// Whether the next read must begin later, and there is something else to do meanwhile. Where
+    /// there is not, it waits for that moment.
+    fn is_too_fast(&self) -> Result<bool> {
+        let Some(pace) = self.pace() else {
+            return Ok(false);
+        };
+        loop {
+            let wait = pace.wait();
+            if wait.is_zero() {
+                return Ok(false);
+            }
+            if !self.window.is_empty() {
+                return Ok(true);
+            }
+            pace.sleep(wait.min(self.patience()?));
+        }
     }
 
     fn flush(&mut self) -> Result<(), Halt> {
@@ -257,6 +290,7 @@ impl Pass<'_> {
             start: got,
             length: missing.next_multiple_of(block),
             buffer,
+            priority: self.limits.priority,
         });
         self.in_flight += 1;
         self.stats.reads += 1;

@@ -409,3 +409,83 @@ fn readers_share_a_counter_and_a_pool() {
     assert_eq!(shared.counter.total().reads, 3 * 256);
     assert_eq!(shared.pool.available(), 3);
 }
+
+#[test]
+fn a_pace_holds_reads_back_and_loses_none() {
+    let truth = contents(1 << 20);
+    let disk = FakeDisk::new(truth.clone(), 512);
+    let options = options(8, 4096, 3);
+    let mut reader = disk.reader(&options).unwrap();
+    // A second for the whole disk, of which some is waited for.
+    let pace = Pace::new(Bytes(4 << 20));
+    let limits = Limits {
+        pace: Some(&pace),
+        ..Limits::cancelled_by(&|| Ok(()))
+    };
+    let mut got = Vec::new();
+    let mut extents = whole(1 << 20, 4096).into_iter();
+    let begun = Instant::now();
+    let read = reader.read(&mut extents, &limits, &mut |extent, buffer| {
+        assert_eq!(extent.offset.0, got.len() as u64);
+        got.extend_from_slice(&buffer);
+        Ok(())
+    });
+    assert_eq!(read.unwrap().bytes, Bytes(1 << 20));
+    assert!(got == truth);
+    // All but the last read were paid for before it began.
+    let least = Duration::from_secs_f64(255.0 / 1024.0);
+    assert!(begun.elapsed() >= least, "{:?}", begun.elapsed());
+    assert!(pace.waited() <= begun.elapsed());
+}
+
+#[test]
+fn nothing_with_a_deadline_is_paced_and_a_wait_for_the_pace_hears_a_stop() {
+    let truth = contents(1 << 20);
+    let disk = FakeDisk::new(truth.clone(), 512);
+    let options = options(8, 4096, 3);
+    let mut reader = disk.reader(&options).unwrap();
+    // Hours for the whole disk.
+    let pace = Pace::new(Bytes(64));
+    let limits = Limits {
+        pace: Some(&pace),
+        ..Limits::until(Instant::now() + Duration::from_secs(60))
+    };
+    let mut extents = whole(1 << 20, 4096).into_iter();
+    let read = reader.read(&mut extents, &limits, &mut |_, _| Ok(()));
+    assert_eq!(read.unwrap().bytes, Bytes(1 << 20));
+    assert_eq!(pace.waited(), Duration::ZERO);
+
+    let asked = AtomicU64::new(0);
+    let stop = || match asked.fetch_add(1, Ordering::Relaxed) {
+        0..5 => Ok(()),
+        _ => Err(Error::new(ErrorKind::Interrupted(15), "stopped")),
+    };
+    let limits = Limits {
+        pace: Some(&pace),
+        ..Limits::cancelled_by(&stop)
+    };
+    let mut extents = whole(1 << 20, 4096).into_iter();
+    let read = reader.read(&mut extents, &limits, &mut |_, _| Ok(()));
+    assert_eq!(read.unwrap_err().kind(), ErrorKind::Interrupted(15));
+}
+
+#[test]
+fn reads_are_as_urgent_as_they_are_said_to_be_and_nothing_else_is() {
+    use crate::sys::io_priority::of;
+    let disk = FakeDisk::new(contents(1 << 16), 512);
+    let options = options(8, 4096, 3);
+    let mut reader = disk.reader(&options).unwrap();
+    for priority in [None, Some(IoPriority::Idle), Some(IoPriority::Urgent)] {
+        let limits = Limits {
+            priority,
+            ..Limits::default()
+        };
+        let mut extents = whole(1 << 16, 4096).into_iter();
+        let read = reader.read(&mut extents, &limits, &mut |_, _| {
+            assert_eq!(of(0).unwrap(), priority);
+            Ok(())
+        });
+        read.unwrap();
+        assert_eq!(of(0).unwrap(), None);
+    }
+}

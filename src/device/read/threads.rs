@@ -6,6 +6,7 @@ use super::queue::{Queue, ReadDone, ReadRequest};
 use crate::error::{IoContext, Result};
 use crate::model::Bytes;
 use crate::sys::buffer::BufferPool;
+use crate::sys::io_priority::HeldPriority;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use std::fs::File;
 use std::io;
@@ -33,7 +34,16 @@ impl ThreadQueue {
         for _ in 0..depth.min(MAX_THREADS) {
             let (file, work, results) = (disk.file.clone(), work.clone(), results.clone());
             let body = move || {
+                let mut held = (None, None::<HeldPriority>);
                 for request in work {
+                    if held.0 != request.priority {
+                        // What was held before goes first.
+                        drop(held.1.take());
+                        held = (
+                            request.priority,
+                            request.priority.and_then(HeldPriority::set),
+                        );
+                    }
                     let done = perform(&file, request);
                     // Without a receiver the buffer just returns to its pool.
                     let _ = results.send(done);

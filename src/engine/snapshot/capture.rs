@@ -5,6 +5,7 @@ use super::captured_disk::CapturedDisk;
 use super::cut::{Cut, CutOptions, Cutting};
 use super::disk_run::DiskRun;
 use super::disk_run_options::DiskRunOptions;
+use super::gentle::Gentle;
 use super::precopy::{Precopied, Precopy};
 use super::sample;
 use crate::capture::{Pipeline, PipelineOptions};
@@ -32,6 +33,8 @@ pub struct CaptureOptions {
     /// What the disks are read into while nothing is frozen: buffers of 1 MiB. A larger pool takes
     /// its place when much is to be read.
     pub pool: BufferPool,
+    /// How gently disks are read while nothing is held.
+    pub gentle: Gentle,
 }
 
 /// Most memory for what is read in the window: see [`window_memory`].
@@ -163,6 +166,7 @@ impl Capture<'_> {
             quiesce: self.quiesce,
             consistency: &self.options.consistency,
             window_memory: self.options.window_memory,
+            gentle: &self.options.gentle,
             monitor: self.monitor,
         }
         .until_little_is_left()
@@ -193,6 +197,7 @@ impl Capture<'_> {
             blocks: blocks as usize,
             most_blocks: most.block().0 as usize,
             pool: self.options.pool.clone(),
+            gentle: self.options.gentle.clone(),
         };
         let cutting = Cutting {
             disks: &mut self.disks,

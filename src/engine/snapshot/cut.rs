@@ -2,6 +2,7 @@
 //! read into locked memory, and everything is thawed again.
 
 use super::disk_run::DiskRun;
+use super::gentle::Gentle;
 use super::too_busy::{Backlog, NeverQuiet, never_quiet, too_busy};
 use super::window::{Filled, Window};
 use crate::capture::{LITTLE, Pipeline};
@@ -43,6 +44,8 @@ pub struct CutOptions {
     pub most_blocks: usize,
     /// What is read into while nothing is frozen.
     pub pool: BufferPool,
+    /// How gently disks are read while nothing is held.
+    pub gentle: Gentle,
 }
 
 /// The instant, and how it was reached.
@@ -206,7 +209,8 @@ impl Cutting<'_> {
     fn attempt(&mut self) -> Result<(bool, Attempt)> {
         let monitor = self.monitor;
         self.read_into_pool()?;
-        let last = self.copy_the_latest()?;
+        let gentle = self.options.gentle.clone();
+        let last = self.copy_the_latest(&gentle.limits(monitor))?;
         let expected = 2 * last.block().0 as usize;
         let options = &mut self.options;
         options.blocks = expected.max(options.blocks).min(options.most_blocks);
@@ -245,7 +249,7 @@ impl Cutting<'_> {
             // will not be more.
             window.hand_over(self.disks, self.pipeline)?;
             self.read_into_pool()?;
-            self.copy_the_latest()?;
+            self.copy_the_latest(&Limits::cancelled_by(monitor))?;
             self.pipeline.drain(monitor)?;
             self.read_into(window.pool())?;
             much = self.fill_early(window)?;
@@ -262,10 +266,9 @@ impl Cutting<'_> {
 
     /// Flushes and copies while nothing is frozen, until what is left fits the window twice or
     /// shrinks no more; returns how much the last pass had to copy.
-    fn copy_the_latest(&mut self) -> Result<Bytes> {
+    fn copy_the_latest(&mut self, limits: &Limits<'_>) -> Result<Bytes> {
         let monitor = self.monitor;
         let enough = Bytes(self.options.most_blocks as u64 * BLOCK_SIZE / 2);
-        let limits = Limits::cancelled_by(monitor);
         let mut before = Bytes(u64::MAX);
         for _ in 0..MAX_FLUSHES {
             let begun = Instant::now();
@@ -275,7 +278,7 @@ impl Cutting<'_> {
                 // The epoch first: what is put to use after the answer has a mark.
                 disk.want_changed()?;
                 copied += disk.ask_free_again()?;
-                disk.copy_wanted(number, self.pipeline, &limits, &mut |_| {})?;
+                disk.copy_wanted(number, self.pipeline, limits, &mut |_| {})?;
             }
             monitor.tell(Event::Note(format!(
                 "wrote out what was dirty and copied {copied} in {:.0?}",
@@ -376,10 +379,7 @@ fn read_rest(
             disk.ask_free_while_frozen(deadline)?;
         }
     }
-    let limits = Limits {
-        deadline: Some(deadline),
-        cancel: None,
-    };
+    let limits = Limits::until(deadline);
     if let Filled::TooMuch(much) = window.fill(disks, &limits)? {
         // It stays wanted: the next pass reads it.
         return Ok(WindowOutcome::TooMuch(much));

@@ -5,6 +5,7 @@ mod captured_disk;
 mod cut;
 mod disk_run;
 mod disk_run_options;
+mod gentle;
 mod mode;
 mod precopy;
 pub(super) mod prepare;
@@ -20,6 +21,7 @@ pub use capture::{CaptureOptions, CaptureResult, capture};
 pub use captured_disk::CapturedDisk;
 pub use cut::Cut;
 pub use disk_run_options::{AskBlocks, AskFree, DiskRunOptions, FreeScan};
+pub use gentle::Gentle;
 pub use mode::{CaptureMode, Parent};
 pub use record::{RecordOptions, record};
 pub use resume::{Resume, Resumed, Sent};
@@ -198,6 +200,7 @@ fn capture_options(options: &SnapshotOptions, pool: BufferPool) -> Result<Captur
         workers: options.workers,
         window_memory: window_memory(memory::total()?),
         pool,
+        gentle: Gentle::new(options.idle, options.limit_read),
     })
 }
 

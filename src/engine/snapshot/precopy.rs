@@ -2,9 +2,10 @@
 //! does not get less. `capture::passes` decides when that is.
 
 use super::disk_run::DiskRun;
+use super::gentle::Gentle;
 use super::too_busy::{Backlog, too_busy};
 use crate::capture::{Budget, LITTLE, Next, PassLog, Pipeline};
-use crate::device::read::Limits;
+use crate::device::read::{IoPriority, Limits};
 use crate::engine::monitor::{Event, Monitor};
 use crate::engine::quiesce::Quiesce;
 use crate::engine::run_phase::RunPhase;
@@ -37,6 +38,8 @@ pub struct Precopy<'a> {
     pub consistency: &'a Consistency,
     /// Most memory for what is read in the window.
     pub window_memory: Bytes,
+    /// How gently disks are read.
+    pub gentle: &'a Gentle,
     /// Who listens.
     pub monitor: &'a dyn Monitor,
 }
@@ -58,9 +61,10 @@ impl Precopy<'_> {
             memory: self.window_memory,
         };
         let mut log = PassLog::default();
-        let mut throttled = false;
+        let (mut throttled, mut first) = (false, true);
         loop {
-            let left = self.pass(&mut log)?;
+            let left = self.pass(&mut log, first)?;
+            first = false;
             match (log.next(budget), on_busy) {
                 (Next::Again, _) => {}
                 (Next::Cut, _) => return Ok(Precopied::Fits(left)),
@@ -77,8 +81,10 @@ impl Precopy<'_> {
         }
     }
 
-    /// Copies what is wanted once; returns how much has changed meanwhile.
-    fn pass(&mut self, log: &mut PassLog) -> Result<Bytes> {
+    /// Copies what is wanted once; returns how much has changed meanwhile. The first time, which
+    /// copies nearly all, everybody else's reads and writes go before. Later ones have to catch up
+    /// with who writes.
+    fn pass(&mut self, log: &mut PassLog, first: bool) -> Result<Bytes> {
         let monitor = self.monitor;
         let total = self.disks.iter().map(DiskRun::wanted_bytes).sum();
         monitor.tell(Event::Phase(RunPhase::Copying {
@@ -90,19 +96,29 @@ impl Precopy<'_> {
             done += bytes;
             monitor.tell(Event::Progress { done, total });
         };
-        let limits = Limits::cancelled_by(monitor);
+        let is_idle = first && self.gentle.idle;
+        let limits = Limits {
+            priority: is_idle.then_some(IoPriority::Idle),
+            ..self.gentle.limits(monitor)
+        };
+        let waited = self.gentle.waited();
         let mut read = Bytes(0);
         for (number, disk) in self.disks.iter_mut().enumerate() {
             let copied = disk.copy_wanted_anew(number, self.pipeline, &limits, &mut progress)?;
             read += copied;
         }
-        let took = begun.elapsed();
+        // Nothing in the window waits for a pace.
+        let waited = self.gentle.waited().saturating_sub(waited);
+        let took = begun.elapsed().saturating_sub(waited);
         let mut left = Bytes(0);
         for disk in self.disks.iter_mut() {
             disk.want_changed()?;
             left += disk.ask_free_after_discards()?;
         }
-        log.add(read, took, left);
+        match is_idle {
+            true => log.add_gentle(read, took, left),
+            false => log.add(read, took, left),
+        }
         Ok(left)
     }
 

@@ -3,10 +3,10 @@
 
 use super::{Around, Layered, StoreCall};
 use crate::error::Result;
-use crate::model::Bytes;
+use crate::model::{Bytes, Meter};
 use crate::store::object_store::ObjectStore;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Instant;
 
 /// Most that is used; `None`: there is no limit. Zero counts as one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,9 +52,10 @@ impl Around for Limiter {
             "put" => self.upload.as_ref(),
             _ => self.download.as_ref(),
         };
+        let now = Instant::now();
         let waits = [
-            self.requests.as_ref().map(|meter| meter.take(1)),
-            meter.map(|meter| meter.take(call.bytes)),
+            self.requests.as_ref().map(|meter| meter.take(now, 1)),
+            meter.map(|meter| meter.take(now, call.bytes)),
         ];
         if let Some(wait) = waits.into_iter().flatten().max() {
             std::thread::sleep(wait);
@@ -62,37 +63,9 @@ impl Around for Limiter {
         let moved = operation()?;
         // What was not known before is paid for by those that come next.
         if let Some(meter) = meter {
-            meter.take(moved.saturating_sub(call.bytes));
+            meter.take(Instant::now(), moved.saturating_sub(call.bytes));
         }
         Ok(())
-    }
-}
-
-/// So many a second, given away one after the other.
-struct Meter {
-    a_second: u64,
-    /// When all that was given away is used up.
-    free: Mutex<Instant>,
-}
-
-impl Meter {
-    fn new(a_second: u64) -> Self {
-        Self {
-            a_second: a_second.max(1),
-            free: Mutex::new(Instant::now()),
-        }
-    }
-
-    /// Takes so many; returns how long to wait until they may be used.
-    fn take(&self, count: u64) -> Duration {
-        self.take_at(Instant::now(), count)
-    }
-
-    fn take_at(&self, now: Instant, count: u64) -> Duration {
-        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        let begin = now.max(*free);
-        *free = begin + Duration::from_secs_f64(count as f64 / self.a_second as f64);
-        begin - now
     }
 }
 
@@ -100,19 +73,6 @@ impl Meter {
 mod tests {
     use super::*;
     use crate::store::{Blob, MemoryStore, ObjectName};
-
-    #[test]
-    fn what_is_taken_is_spread_over_time() {
-        let meter = Meter::new(100);
-        let start = *meter.free.lock().unwrap();
-        let at = |seconds| start + Duration::from_secs(seconds);
-        assert_eq!(meter.take_at(at(0), 200), Duration::ZERO);
-        assert_eq!(meter.take_at(at(0), 100), Duration::from_secs(2));
-        assert_eq!(meter.take_at(at(1), 0), Duration::from_secs(2));
-        // What was not used in quiet times is not saved up.
-        assert_eq!(meter.take_at(at(60), 100), Duration::ZERO);
-        assert_eq!(meter.take_at(at(60), 1), Duration::from_secs(1));
-    }
 
     #[test]
     fn each_way_has_a_limit_of_its_own() {
@@ -124,10 +84,7 @@ mod tests {
                 requests: Some(1 << 40),
             },
         );
-        let used = |meter: &Option<Meter>| {
-            let meter = meter.as_ref().unwrap();
-            *meter.free.lock().unwrap()
-        };
+        let used = |meter: &Option<Meter>| meter.as_ref().unwrap().used_until();
         let before = [used(&store.layer.upload), used(&store.layer.download)];
         let name = ObjectName::parse("index/x").unwrap();
         store.put(&name, Blob::from_static(&[7; 4096])).unwrap();
