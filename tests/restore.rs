@@ -1,6 +1,7 @@
 //! Targets of a restore: images, whole sets, larger devices, devices that hold something, and
 //! restores that do not come to their end.
 
+mod ahead;
 mod confirm;
 mod holes;
 mod in_use;
