@@ -25,6 +25,8 @@ pub enum ErrorKind {
     Io,
     /// The vault's data is damaged or missing.
     Damaged,
+    /// It lies in an archive and must be thawed before it can be read.
+    Archived,
     /// The vault is of a newer format, or not a vault.
     Format,
     /// This host cannot do it (not root, no such kernel feature, unsupported disk).
@@ -41,13 +43,14 @@ pub enum ErrorKind {
 
 impl ErrorKind {
     /// All but [`Self::Interrupted`], which has a number besides.
-    pub const PLAIN: [Self; 11] = [
+    pub const PLAIN: [Self; 12] = [
         Self::Usage,
         Self::NotFound,
         Self::Exists,
         Self::NoSpace,
         Self::Io,
         Self::Damaged,
+        Self::Archived,
         Self::Format,
         Self::Unsupported,
         Self::Busy,
@@ -64,6 +67,7 @@ impl ErrorKind {
             Self::NoSpace => "no_space",
             Self::Io => "io",
             Self::Damaged => "damaged",
+            Self::Archived => "archived",
             Self::Format => "format",
             Self::Unsupported => "unsupported",
             Self::Busy => "busy",

@@ -42,7 +42,14 @@ fn disks(generation: u8) -> Vec<ModelDisk> {
 
 fn names(store: &dyn ObjectStore) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
-    for prefix in ["damaged", "index", "segments", "sessions", "snapshots"] {
+    for prefix in [
+        "damaged",
+        "footers",
+        "index",
+        "segments",
+        "sessions",
+        "snapshots",
+    ] {
         let listed = store.list_all(&ObjectName::parse(prefix).unwrap()).unwrap();
         names.extend(listed.into_iter().map(|object| object.name.to_string()));
     }
@@ -260,7 +267,7 @@ fn every_run_asks_the_same_of_its_store() {
     let first = asked();
     let footers = first.iter().filter(|one| one.0 == "get" && one.2);
     let footers: Vec<_> = footers
-        .filter(|one| one.1.starts_with("segments/"))
+        .filter(|one| one.1.starts_with("footers/"))
         .collect();
     assert_eq!(
         footers.len(),

@@ -111,8 +111,8 @@ fn a_snapshot_asks_for_what_it_needs() {
     let (disk, counted) = (disk(), Counted::new());
     let (_, full) = counted.snapshot(&rig, &disk, Mode::Full);
     let expected = Requests {
-        // The session, the segment, the index object, the manifest.
-        put: 4,
+        // The session, the segment, the copy of its footer, the index object, the manifest.
+        put: 5,
         // The session's own record, among those in which dead runs' are looked for.
         get: 1,
         size: 0,
@@ -125,10 +125,11 @@ fn a_snapshot_asks_for_what_it_needs() {
 
     let (_, unchanged) = counted.snapshot(&rig, &disk, Mode::Incremental);
     let expected = Requests {
-        // The session, the manifest. The parent's index object is named again.
+        // The session, the manifest. The parent's index object is named again, and so is the copy
+        // of the footer.
         put: 2,
-        // The session; the parent's manifest and index object; the segment's footer, for the
-        // sample.
+        // The session; the parent's manifest and index object; the copy of the segment's footer,
+        // for the sample.
         get: 4,
         // The parent's segment: whether it is there.
         size: 1,
@@ -142,8 +143,9 @@ fn a_snapshot_asks_for_what_it_needs() {
     disk.write_at(2 * MIB as u64, &noise(4 * BLOCK_SIZE as usize, 2));
     let (_, changed) = counted.snapshot(&rig, &disk, Mode::Incremental);
     let expected = Requests {
-        // The session, the segment, the index object of what changed, the manifest.
-        put: 4,
+        // The session, the segment, its footer's copy, the index object of what changed, the
+        // manifest.
+        put: 5,
         get: 4,
         size: 1,
         list: 3,
@@ -155,7 +157,7 @@ fn a_snapshot_asks_for_what_it_needs() {
     let (_, compared) = counted.snapshot(&rig, &disk, Mode::Compare);
     let expected = Requests {
         put: 2,
-        // The session, the manifest, two index objects, the footers of two segments.
+        // The session, the manifest, two index objects, two objects with a copy each.
         get: 6,
         size: 2,
         list: 3,
@@ -198,8 +200,8 @@ fn what_reads_asks_for_what_it_needs() {
 
     let differ = counted.again();
     diff(&differ.vault, from, to, &Silent).unwrap();
-    // The index object of the older one, both of the newer one. The footers of two segments: what
-    // is stored anew may be the same.
+    // The index object of the older one, both of the newer one. The copies of the footers of two
+    // segments: what is stored anew may be the same.
     assert_eq!(differ.take(), reads(5, 0));
 
     let table = counted.again();
@@ -213,9 +215,9 @@ fn what_reads_asks_for_what_it_needs() {
     let destination = Destination::To { disk: None, target };
     let options = RestoreOptions::new(destination, 2);
     restore(&back.vault, &two, &options, &Silent).unwrap();
-    // Both index objects, the footers of two segments. Of the chunks up to 16 at once: 32 blocks
+    // Both index objects, the copies of two footers. Of the chunks up to 64 at once: 32 blocks
     // before what changed, 4 that did, 92 after it.
-    assert_eq!(back.take(), reads(2 + 2 + 2 + 1 + 6, 0));
+    assert_eq!(back.take(), reads(2 + 2 + 1 + 1 + 2, 0));
 }
 
 #[test]
@@ -227,12 +229,12 @@ fn verifying_asks_for_what_it_needs() {
     counted.snapshot(&rig, &disk, Mode::Full);
     disk.write_at(2 * MIB as u64, &noise(4 * BLOCK_SIZE as usize, 2));
     counted.snapshot(&rig, &disk, Mode::Incremental);
-    for (sample, get) in [
-        // Two manifests, the index object of the first one, both of the second one, two footers,
-        // one segment of two.
-        (1.0, 8),
-        // Both segments.
-        (100.0, 9),
+    for (sample, get, size) in [
+        // Two manifests, the index object of the first one, both of the second one, the copies of
+        // two footers, one segment of two. Whether the other one is there.
+        (1.0, 8, 1),
+        // Both segments, each by one request and with its footer. The copies, to look at them.
+        (100.0, 9, 0),
     ] {
         let check = counted.again();
         let snapshots = check.vault.snapshots().unwrap();
@@ -240,7 +242,11 @@ fn verifying_asks_for_what_it_needs() {
         let report = verify(&check.vault, &snapshots, &options, &Silent).unwrap();
         assert!(report.broken.is_empty());
         // The snapshots before and after, what is known to be damaged.
-        assert_eq!(check.take(), reads(get, 3), "{sample} %");
+        let expected = Requests {
+            size,
+            ..reads(get, 3)
+        };
+        assert_eq!(check.take(), expected, "{sample} %");
     }
 }
 

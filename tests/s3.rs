@@ -1,6 +1,7 @@
 //! Vaults in S3: real servers over HTTP, whole cycles by the command line, and every fault that a
 //! network and a store may have, against a model.
 
+mod archived;
 mod check;
 pub mod confirmed;
 mod costs;

@@ -7,12 +7,14 @@ use crate::model::{BlockIndex, BlockSet, Cancel, Content, ObjectId, RunMap, bloc
 use crate::store::{StoredChunk, Vault};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The map of an earlier snapshot of the disk, and the vault with the hashes of its chunks.
 pub struct Baseline {
     vault: Arc<Vault>,
     map: RunMap,
     lost: Lost,
+    archived: AtomicU64,
 }
 
 /// What an earlier snapshot needs and the vault has no more.
@@ -31,6 +33,7 @@ impl Baseline {
     /// is known to be damaged. `cancel` is asked now and then, and its error is returned.
     pub fn load(vault: &Arc<Vault>, record: &DiskRecord, cancel: &dyn Cancel) -> Result<Self> {
         let map = vault.read_index(&record.index, block_count(record.identity.size), cancel)?;
+        vault.know_footers(&record.footers, &map);
         let lost = vault.lost_segments(&map, cancel)?;
         Self::without(vault, map, lost)
     }
@@ -77,6 +80,7 @@ impl Baseline {
             vault: Arc::clone(vault),
             map,
             lost,
+            archived: AtomicU64::new(0),
         })
     }
 
@@ -115,8 +119,8 @@ impl Baseline {
     }
 
     /// Where the block's bytes stand in the vault, if the earlier snapshot has just these bytes
-    /// there, and not only zeros. A segment that cannot be read holds nothing: its blocks are
-    /// stored again.
+    /// there, and not only zeros. A segment whose footer cannot be read holds nothing: its blocks
+    /// are stored again.
     pub fn known(&self, block: BlockIndex, plain: &[u8]) -> Result<Option<Content>> {
         let Some(content @ Content::Data { segment, slot }) = self.map.get(block) else {
             return Ok(None);
@@ -125,8 +129,27 @@ impl Baseline {
             Ok(chunk) if self.is_chunk(chunk, plain) => Ok(Some(content)),
             Ok(_) => Ok(None),
             Err(error) if error.kind() == ErrorKind::Damaged => Ok(None),
+            Err(error) if error.kind() == ErrorKind::Archived => {
+                self.archived.fetch_add(1, Ordering::Relaxed);
+                Ok(None)
+            }
             Err(error) => Err(error),
         }
+    }
+
+    /// How many blocks could not be compared so far, as their segments lie in an archive and no
+    /// copy of their footers can be had.
+    pub fn archived(&self) -> u64 {
+        self.archived.load(Ordering::Relaxed)
+    }
+
+    /// Whether a block can be compared without thawing anything; its segment may be damaged.
+    pub fn can_compare(&self, block: BlockIndex) -> bool {
+        let Some(Content::Data { segment, slot }) = self.map.get(block) else {
+            return true;
+        };
+        let chunk = self.vault.chunk(segment, slot);
+        !chunk.is_err_and(|error| error.kind() == ErrorKind::Archived)
     }
 
     /// Whether `plain` is what the earlier snapshot says of the block. `None`: it says nothing,

@@ -88,13 +88,6 @@ impl VaultTable {
         {
             return Err(bad("endpoint: a user or password has no place in it"));
         }
-        // What must be thawed first cannot be restored from on the worst day, nor built on.
-        let class = self.storage_class.as_deref();
-        if matches!(class, Some("GLACIER" | "DEEP_ARCHIVE")) {
-            return Err(bad(
-                "storage_class: what is in this class cannot be read at once",
-            ));
-        }
         let limits = self
             .limits
             .as_ref()

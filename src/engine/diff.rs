@@ -30,6 +30,8 @@ pub fn diff(
     let blocks_of = |disk: &DiskRecord| block_count(disk.identity.size);
     let map_of = |disk: &DiskRecord| vault.read_index(&disk.index, blocks_of(disk), monitor);
     let (old, new) = (map_of(one)?, map_of(two)?);
+    vault.know_footers(&one.footers, &old);
+    vault.know_footers(&two.footers, &new);
     let size = Bytes(one.identity.size.0.max(two.identity.size.0));
     let mut found: Vec<Extent> = Vec::new();
     let mut add = |place: Extent| match found.last_mut() {

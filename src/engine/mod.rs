@@ -38,8 +38,8 @@ pub use restore::{
 pub use run_phase::RunPhase;
 pub use snapshot::{
     AskBlocks, AskFree, CaptureMode, CaptureOptions, CaptureResult, CapturedDisk, Cut,
-    DiskRunOptions, FreeScan, Gentle, LeftOut, Parent, RecordOptions, Resume, Resumed, Selection, Sent,
-    VaultPlace, capture, record, select, select_all, snapshot, snapshot_of_what_can_be,
+    DiskRunOptions, FreeScan, Gentle, LeftOut, Parent, RecordOptions, Resume, Resumed, Selection,
+    Sent, VaultPlace, capture, record, select, select_all, snapshot, snapshot_of_what_can_be,
     snapshot_through,
 };
 pub use snapshot_options::{Consistency, HookSettings, OnBusy, OnHookFailure, SnapshotOptions};

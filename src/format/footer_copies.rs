@@ -18,7 +18,8 @@ use super::segment::{SLOTS_MAX, TRAILER};
 use super::wire::{array, u16_at, u32_at};
 use super::{VERSION, damaged};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::ObjectId;
+use crate::model::{ObjectId, SnapshotId};
+use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
 const MAGIC: &[u8; 8] = b"SPFOOTER";
@@ -32,6 +33,17 @@ const MOST: usize = 4096;
 const TARGET: usize = 8 << 20;
 /// The longest copy: a footer of as many slots as there can be.
 const LONGEST: usize = SLOTS_MAX as usize * 48 + TRAILER;
+
+/// An object of copies, as a manifest names it: `footers/<run>-<part>`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct FooterCopiesRef {
+    /// The run that has put it.
+    pub run: SnapshotId,
+    /// Its number among those of the run, from 0.
+    pub part: u32,
+    /// Its length in bytes.
+    pub bytes: u64,
+}
 
 /// Collects footers for one object.
 #[derive(Default)]
@@ -85,6 +97,9 @@ pub struct FooterCopies {
 }
 
 impl FooterCopies {
+    /// The longest object, in bytes.
+    pub const MAX_LEN: u64 = (HEADER + MOST * ENTRY + HASH + TARGET + LONGEST) as u64;
+
     /// How many of an object's first bytes to read, of an object of `length` bytes.
     pub fn head_length(length: u64) -> u64 {
         length.min((HEADER + MOST * ENTRY + HASH) as u64)
@@ -134,15 +149,9 @@ impl FooterCopies {
         Ok(Self { copies })
     }
 
-    /// Where the copy of a segment's footer is in the object.
-    pub fn place_of(&self, segment: ObjectId) -> Option<Range<u64>> {
-        let mut found = self.copies.iter().filter(|(id, _)| *id == segment);
-        found.next().map(|(_, place)| place.clone())
-    }
-
-    /// The segments whose footers it has.
-    pub fn segments(&self) -> impl Iterator<Item = ObjectId> {
-        self.copies.iter().map(|(id, _)| *id)
+    /// The segments whose footers it has, and where in the object.
+    pub fn iter(&self) -> impl Iterator<Item = (ObjectId, Range<u64>)> {
+        self.copies.iter().cloned()
     }
 }
 
@@ -168,13 +177,12 @@ mod tests {
     fn copies_come_back() {
         let bytes = written(7);
         let copies = read(&bytes).unwrap();
-        assert_eq!(copies.segments().count(), 7);
-        for n in 0..7_u8 {
-            let place = copies.place_of(ObjectId([n; 16])).unwrap();
+        assert_eq!(copies.iter().count(), 7);
+        for (n, (id, place)) in (0..).zip(copies.iter()) {
+            assert_eq!(id, ObjectId([n; 16]));
             let copy = &bytes[place.start as usize..place.end as usize];
             assert_eq!(copy, vec![n; TRAILER + usize::from(n)]);
         }
-        assert_eq!(copies.place_of(ObjectId([9; 16])), None);
         assert_eq!(FooterCopiesWriter::default().take(), None);
     }
 
@@ -208,6 +216,6 @@ mod tests {
         }
         assert_eq!(writer.segments.len(), MOST);
         let bytes = writer.take().unwrap();
-        assert_eq!(read(&bytes).unwrap().segments().count(), MOST);
+        assert_eq!(read(&bytes).unwrap().iter().count(), MOST);
     }
 }

@@ -1,6 +1,7 @@
 //! A manifest: the record whose presence makes a snapshot exist. JSON in an envelope.
 
 use super::envelope::ObjectKind;
+use super::footer_copies::FooterCopiesRef;
 use super::json::from_json;
 use super::seal::Sealer;
 use super::{VERSION, damaged};
@@ -175,6 +176,10 @@ pub struct DiskRecord {
     pub filesystems: Vec<FilesystemRecord>,
     /// Index objects, to be laid over one another in this order.
     pub index: Vec<IndexRef>,
+    /// Objects of copies of the footers of segments that it needs, oldest first. They may be gone,
+    /// and there may be none of some segments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub footers: Vec<FooterCopiesRef>,
     /// What the tracker said at the cut, which began its epoch: what the next incremental needs to
     /// prove its marks. Absent when the disk was not tracked.
     pub cut: Option<Witness>,

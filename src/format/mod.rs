@@ -19,7 +19,7 @@ pub use chunk::{CHUNK_HEADER, ChunkHash, DecodedChunk, EncodedChunk, Packed};
 pub use codec::{Codec, Compression, ZstdLevel};
 pub use damage::{DamagedChunks, MAX_DAMAGE};
 pub use envelope::ObjectKind;
-pub use footer_copies::{FooterCopies, FooterCopiesWriter};
+pub use footer_copies::{FooterCopies, FooterCopiesRef, FooterCopiesWriter};
 pub use index::{MAX_RUNS, decode_index, encode_index};
 pub use json::from_json;
 pub use manifest::{
@@ -29,7 +29,7 @@ pub use manifest::{
 pub use seal::Sealer;
 pub use segment::{
     Footer, MAX_SEGMENT, SEGMENT_HEADER, SEGMENT_TARGET, SLOTS_MAX, SegmentWriter, SlotEntry,
-    TRAILER, Trailer, can_hold,
+    TRAILER, Trailer, lengths_with,
 };
 pub use vault_info::{BlockDedup, VaultInfo};
 

@@ -35,6 +35,7 @@ use super::wire::{array, u16_at, u32_at, u64_at};
 use super::{VERSION, damaged};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{BLOCK_SIZE, ObjectId};
+use std::ops::RangeInclusive;
 
 /// Length of a segment's header in bytes.
 pub const SEGMENT_HEADER: usize = 128;
@@ -57,10 +58,10 @@ const MOST_WRITTEN: usize = 32 << 20;
 
 const ENTRY: usize = 48;
 
-/// Whether a segment of this length can have so many slots: each holds a byte at least.
-pub fn can_hold(length: u64, slots: u32) -> bool {
+/// How long a segment that has so many slots may be, in bytes: each holds a byte at least.
+pub fn lengths_with(slots: u32) -> RangeInclusive<u64> {
     let least = SEGMENT_HEADER + TRAILER + slots as usize * (CHUNK_HEADER + 1 + ENTRY);
-    (least as u64..=MAX_SEGMENT).contains(&length)
+    least as u64..=MAX_SEGMENT
 }
 
 const MAGIC: &[u8; 8] = b"SPSEGMNT";
@@ -174,6 +175,21 @@ impl Trailer {
             footer_offset,
             tail_len,
         })
+    }
+
+    /// Reads a copy of a segment's end: footer and trailer, and nothing else.
+    pub fn of_copy(copy: &[u8]) -> Result<Self> {
+        let start = copy
+            .len()
+            .checked_sub(TRAILER)
+            .ok_or_else(|| damaged("a copy of a footer is too short"))?;
+        let footer_offset = u64_at(copy, start + 16);
+        let segment_len = footer_offset.saturating_add(copy.len() as u64);
+        let trailer = Self::decode(copy, segment_len)?;
+        if trailer.tail_len != copy.len() as u64 {
+            return Err(damaged("a copy of a footer has another length"));
+        }
+        Ok(trailer)
     }
 }
 

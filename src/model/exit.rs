@@ -52,6 +52,7 @@ pub fn code(kind: ErrorKind) -> u8 {
         | ErrorKind::Exists
         | ErrorKind::NoSpace
         | ErrorKind::Io
+        | ErrorKind::Archived
         | ErrorKind::Format
         | ErrorKind::Inconsistent
         | ErrorKind::Failed => FAILED,

@@ -59,6 +59,14 @@ impl Run {
         (self.start.0..self.end()).into()
     }
 
+    /// The segment that they stand in, if they have bytes.
+    pub fn segment(&self) -> Option<ObjectId> {
+        match self.content {
+            Content::Data { segment, .. } => Some(segment),
+            Content::Zero | Content::Free => None,
+        }
+    }
+
     /// What they hold, each taken as whole.
     pub fn bytes(&self) -> Bytes {
         Bytes::of_blocks(self.count)

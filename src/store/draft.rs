@@ -9,8 +9,11 @@ use super::sent::{SentNotes, SentRun};
 use super::session::Session;
 use super::vault::Vault;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{IndexRef, Manifest, Sealer, decode_index, encode_index};
-use crate::model::{Bytes, ObjectId, RunMap};
+use crate::format::{
+    FooterCopiesRef, FooterCopiesWriter, IndexRef, Manifest, Sealer, Trailer, decode_index,
+    encode_index,
+};
+use crate::model::{Bytes, ObjectId, RunMap, SnapshotId};
 use crate::sys::locked::LockExt;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -38,6 +41,37 @@ pub struct Draft {
     taken_over: Mutex<BTreeMap<ObjectId, u64>>,
     /// The run has failed, and the next one can go on from what it has put.
     leaves: Mutex<bool>,
+    copies: Mutex<CopiesInMaking>,
+}
+
+/// Copies of the footers of the segments that were put.
+struct CopiesInMaking {
+    run: SnapshotId,
+    writer: FooterCopiesWriter,
+    /// The objects that were finished.
+    finished: Vec<FooterCopiesRef>,
+}
+
+impl CopiesInMaking {
+    fn of(run: SnapshotId) -> Self {
+        Self {
+            run,
+            writer: FooterCopiesWriter::default(),
+            finished: Vec::new(),
+        }
+    }
+
+    /// Ends the object that is being made; `None`: there is none.
+    fn finish(&mut self) -> Option<(FooterCopiesRef, Blob)> {
+        let bytes = self.writer.take()?;
+        let copies = FooterCopiesRef {
+            run: self.run,
+            part: self.finished.len() as u32,
+            bytes: bytes.len() as u64,
+        };
+        self.finished.push(copies);
+        Some((copies, bytes.into()))
+    }
 }
 
 impl Draft {
@@ -50,6 +84,7 @@ impl Draft {
             notes: None,
             taken_over: Mutex::default(),
             leaves: Mutex::default(),
+            copies: Mutex::new(CopiesInMaking::of(SnapshotId::generate(0))),
         }
     }
 
@@ -57,6 +92,7 @@ impl Draft {
     /// `notes`: where it is noted on the host what is put.
     pub fn begin_in(vault: &Arc<Vault>, session: Session, notes: Option<SentNotes>) -> Self {
         let mut draft = Self::begin(vault);
+        draft.copies = Mutex::new(CopiesInMaking::of(session.run()));
         draft.session = Some(session);
         draft.notes = notes;
         draft
@@ -89,6 +125,19 @@ impl Draft {
         self.vault.sealer()
     }
 
+    fn put_copies(&self, finished: Option<(FooterCopiesRef, Blob)>) -> Result<()> {
+        let put = |(copies, bytes)| self.put(&ObjectName::footers(copies), bytes);
+        finished.map_or(Ok(()), put)
+    }
+
+    /// Puts the copies of footers that were not put yet; returns the objects of all of the run's.
+    /// To be called when all segments are put.
+    pub fn finish_copies(&self) -> Result<Vec<FooterCopiesRef>> {
+        let finished = self.copies.locked().finish();
+        self.put_copies(finished)?;
+        Ok(self.copies.locked().finished.clone())
+    }
+
     /// Notes on the host what is put from here on.
     pub fn note_in(&mut self, notes: SentNotes) {
         self.notes = Some(notes);
@@ -107,6 +156,13 @@ impl Draft {
     /// Puts a finished segment, in which these blocks are.
     pub fn put_segment(&self, id: ObjectId, bytes: Blob, runs: &[SentRun]) -> Result<()> {
         let (name, length) = (ObjectName::segment(id), bytes.len() as u64);
+        let tail = match self.vault.has_copies_of_footers() {
+            // What has no end of a segment is none, and has no copy.
+            true => Trailer::decode(&bytes, length)
+                .ok()
+                .map(|trailer| bytes.slice(trailer.footer_offset as usize..)),
+            false => None,
+        };
         self.put(&name, bytes)?;
         if self
             .notes
@@ -117,7 +173,16 @@ impl Draft {
             let one = put.iter_mut().rev().find(|object| object.name == name);
             one.into_iter().for_each(|object| object.noted = true);
         }
-        Ok(())
+        tail.map_or(Ok(()), |tail| self.copy_footer(id, &tail))
+    }
+
+    fn copy_footer(&self, id: ObjectId, tail: &[u8]) -> Result<()> {
+        let finished = {
+            let mut copies = self.copies.locked();
+            copies.writer.push(id, tail);
+            copies.writer.is_full().then(|| copies.finish()).flatten()
+        };
+        self.put_copies(finished)
     }
 
     /// Says that the snapshot refers to segments of runs that were cut off, each of this length in

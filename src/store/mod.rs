@@ -8,11 +8,13 @@ mod check;
 mod damage;
 mod door;
 mod draft;
+mod footer_copies;
 mod footers;
 mod history;
 mod layer;
 mod local;
 mod location;
+mod lost_segments;
 mod manifests;
 #[cfg(feature = "testing")]
 mod memory;

@@ -1,6 +1,7 @@
 //! Names of objects in a store: short relative paths that can leave no store.
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::FooterCopiesRef;
 use crate::model::{ObjectId, SnapshotId};
 use std::fmt;
 
@@ -111,6 +112,12 @@ impl ObjectName {
     /// `check/<run>-<n>`.
     pub fn check(run: SnapshotId, number: u32) -> Self {
         Self(format!("check/{run}-{number:08}"))
+    }
+
+    /// `footers/<run>-<part>`.
+    pub fn footers(copies: FooterCopiesRef) -> Self {
+        let FooterCopiesRef { run, part, .. } = copies;
+        Self(format!("footers/{run}-{part:08}"))
     }
 
     /// Its text.

@@ -149,6 +149,15 @@ pub trait ObjectStore: Send + Sync {
     /// than in the store itself is not used again.
     fn forget(&self, _name: &ObjectName) {}
 
+    /// The end of a segment, as much of it as a reader needs, and the segment's length, where this
+    /// host keeps them. The store is not asked.
+    fn kept_tail(&self, _name: &ObjectName) -> Option<(Blob, u64)> {
+        None
+    }
+
+    /// Keeps the end of a segment of `whole` bytes on this host, which was not got from itself.
+    fn keep_tail(&self, _name: &ObjectName, _tail: &[u8], _whole: u64) {}
+
     /// Locks an object. `None`: there are no locks here. An error of kind `Busy` when it is locked,
     /// `NotFound` when it is gone.
     fn lock(&self, _name: &ObjectName) -> Result<Option<ObjectLock>> {

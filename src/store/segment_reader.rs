@@ -1,28 +1,23 @@
 //! Reading chunks out of segments. Every chunk that leaves here was checked against its hash.
 
 use super::ask::ask_of_each;
+use super::footer_copies::CopiedFooters;
 use super::footers::FooterCache;
 use super::name::ObjectName;
-use super::object_store::{Blob, ObjectInfo, ObjectStore};
+use super::object_store::{Blob, ObjectStore};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{
-    ChunkHash, Footer, MAX_SEGMENT, SLOTS_MAX, Sealer, SlotEntry, TRAILER, Trailer, can_hold,
+    ChunkHash, Footer, FooterCopies, FooterCopiesRef, MAX_SEGMENT, SLOTS_MAX, Sealer, SlotEntry,
+    TRAILER, Trailer,
 };
-use crate::model::{Cancel, Content, ObjectId, RunMap};
+use crate::model::{Cancel, ObjectId};
+use crate::sys::locked::LockExt;
 use std::cell::Cell;
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashSet};
+use std::sync::{Arc, Mutex};
 
 /// The first guess at how long a footer is: that of a segment of 64 KiB chunks that shrink by half.
 const TAIL_GUESS: u64 = 1024 * 48 + TRAILER as u64;
-
-/// Objects on a page of a listing.
-const PAGE: usize = 1000;
-/// As many questions for one size cost as much as a page (list prices of AWS, 2026: 5 and 0.4
-/// dollars a million).
-const PAGE_COSTS: usize = 12;
-/// Most pages that are asked for: those of half a TiB.
-const MOST_PAGES: usize = 16;
 
 /// A chunk as it stands in a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +46,9 @@ pub(super) struct SegmentReader {
     store: Arc<dyn ObjectStore>,
     sealer: Sealer,
     footers: FooterCache,
+    copies: CopiedFooters,
+    /// Segments that must be thawed before anything of them is read, and have no copies.
+    archived: Mutex<HashSet<ObjectId>>,
 }
 
 impl SegmentReader {
@@ -59,16 +57,80 @@ impl SegmentReader {
             store,
             sealer,
             footers: FooterCache::default(),
+            copies: CopiedFooters::default(),
+            archived: Mutex::default(),
+        }
+    }
+
+    /// Learns of copies of footers; those of so many segments may be wanted. They are asked for
+    /// where that is less work than to ask for the footers.
+    pub(super) fn know_copies(&self, copies: &[FooterCopiesRef], wanted: usize) {
+        if self.store.directory().is_none() {
+            self.copies.know(copies, wanted);
         }
     }
 
     /// The footer of a segment.
     pub(super) fn footer(&self, id: ObjectId) -> Result<Arc<Footer>> {
-        let fetch = || self.read_footer(id).map_err(|error| of_segment(error, id));
+        self.footer_by(id, self.copies.are_worth_all())
+    }
+
+    /// The same; with `by_copies` out of an object of many copies, where there is one.
+    fn footer_by(&self, id: ObjectId, by_copies: bool) -> Result<Arc<Footer>> {
+        let fetch = || {
+            if let Some(footer) = self.kept_footer(id) {
+                return Ok(footer);
+            }
+            let read = self.read_footer(id, by_copies);
+            read.map_err(|error| of_segment(error, id))
+        };
         self.footers.get(id, fetch)
     }
 
-    fn read_footer(&self, id: ObjectId) -> Result<Footer> {
+    /// A footer that this host keeps.
+    fn kept_footer(&self, id: ObjectId) -> Option<Footer> {
+        let (tail, length) = self.store.kept_tail(&ObjectName::segment(id))?;
+        let trailer = Trailer::decode(&tail, length).ok()?;
+        self.sealer.open_footer(&tail, trailer, id).ok()
+    }
+
+    fn read_footer(&self, id: ObjectId, by_copies: bool) -> Result<Footer> {
+        let store = self.store.as_ref();
+        if by_copies
+            && let Some(copy) = self.copies.among_many(store, id)?
+            && let Some(footer) = self.open_copy(id, &copy)
+        {
+            return Ok(footer);
+        }
+        if self.archived.locked().contains(&id) {
+            // Each of its blocks is asked for.
+            let what = "it is in an archive and must be thawed first";
+            return Err(Error::new(ErrorKind::Archived, what));
+        }
+        match self.own_footer(id) {
+            Err(archived) if archived.kind() == ErrorKind::Archived => {
+                let copy = self.copies.alone(store, id)?;
+                let footer = copy.and_then(|copy| self.open_copy(id, &copy));
+                footer.ok_or_else(|| {
+                    self.archived.locked().insert(id);
+                    archived
+                })
+            }
+            own => own,
+        }
+    }
+
+    /// What a copy says, if it is the end of the segment with this name.
+    fn open_copy(&self, id: ObjectId, copy: &[u8]) -> Option<Footer> {
+        let trailer = Trailer::of_copy(copy).ok()?;
+        let footer = self.sealer.open_footer(copy, trailer, id).ok()?;
+        let name = ObjectName::segment(id);
+        self.store.keep_tail(&name, copy, footer.segment_len());
+        Some(footer)
+    }
+
+    /// What stands at the segment's end.
+    fn own_footer(&self, id: ObjectId) -> Result<Footer> {
         let name = ObjectName::segment(id);
         let (mut tail, length) = self.store.get_tail(&name, TAIL_GUESS)?;
         let trailer = Trailer::decode(&tail, length)?;
@@ -152,93 +214,40 @@ impl SegmentReader {
         Err(Error::new(ErrorKind::Damaged, what))
     }
 
-    /// The segments of `map` that are not in the store, or cannot hold what the map says is in
-    /// them, by names and lengths alone: nothing is read. The names of the whole vault are never
-    /// in memory. `cancel` is asked now and then.
-    pub(super) fn lost(&self, map: &RunMap, cancel: &dyn Cancel) -> Result<BTreeSet<ObjectId>> {
-        let needed = needed_by(map).into_iter();
-        let needed = needed.map(|(id, slots)| (id, MustBe::Slots(slots)));
-        self.lacking(needed.collect(), cancel)
-    }
-
-    /// Those of these segments that are not in the store, or not of the length given, in bytes.
-    pub(super) fn not_whole(
-        &self,
-        lengths: &BTreeMap<ObjectId, u64>,
-        cancel: &dyn Cancel,
-    ) -> Result<BTreeSet<ObjectId>> {
-        let needed = lengths.iter();
-        let needed = needed.map(|(id, length)| (*id, MustBe::Length(*length)));
-        self.lacking(needed.collect(), cancel)
-    }
-
-    fn lacking(&self, mut needed: Needed, cancel: &dyn Cancel) -> Result<BTreeSet<ObjectId>> {
-        match self.store.directory() {
-            Some(_) => self.find_by_folder(&mut needed, cancel)?,
-            None => self.find_far_away(&mut needed, cancel)?,
-        }
-        Ok(needed.into_keys().collect())
-    }
-
-    /// Takes out of `needed` what the folders of a directory hold.
-    fn find_by_folder(&self, needed: &mut Needed, cancel: &dyn Cancel) -> Result<()> {
-        let mut folders: Vec<ObjectId> = needed.keys().copied().collect();
-        folders.dedup_by_key(|id| id.0[0]);
-        for first in folders {
-            cancel.check()?;
-            let folder = ObjectName::segments_beside(first);
-            self.store.list(&folder, &mut |object| {
-                found(needed, &object);
-                Ok(())
-            })?;
-        }
-        Ok(())
-    }
-
-    /// The same of a store where each request costs money and time. A page of a listing costs as
-    /// much as twelve questions for one size, and knows of 1000 segments, of whichever host. So a
-    /// vault of few segments is listed, and in one of many is asked for those that are needed.
-    fn find_far_away(&self, needed: &mut Needed, cancel: &dyn Cancel) -> Result<()> {
-        let pages = (needed.len() / PAGE_COSTS).min(MOST_PAGES);
-        let (most, mut listed) = (pages * PAGE, 0);
-        if most > 0 {
-            let all = self.store.list(&ObjectName::segments(), &mut |object| {
-                found(needed, &object);
-                listed += 1;
-                match listed < most {
-                    true => cancel.check(),
-                    false => Err(Error::new(ErrorKind::Failed, "enough was listed")),
-                }
-            });
-            match all {
-                // What was not listed may be there, when the listing is older than it is.
-                Ok(()) => {}
-                // Enough was listed, or the listing broke: it is asked for the rest.
-                Err(error) if listed < most && error.kind() != ErrorKind::Io => return Err(error),
-                Err(_) => {}
-            }
-        }
-        let left: Vec<ObjectId> = needed.keys().copied().collect();
-        let size = |id: &ObjectId| self.store.size(&ObjectName::segment(*id));
-        ask_of_each(self.store.as_ref(), &left, cancel, size, |id, size| {
-            match size {
-                Ok(size) => {
-                    if needed.get(id).is_some_and(|need| need.is_met_by(size)) {
-                        needed.remove(id);
-                    }
-                }
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
-            Ok(())
-        })
-    }
-
     /// Fetches the footers of these segments, several at once, so that they are there when they
     /// are asked for. One that cannot be had is an error for whoever asks for it.
     pub(super) fn fetch_footers(&self, ids: &[ObjectId], cancel: &dyn Cancel) -> Result<()> {
-        let fetch = |id: &ObjectId| self.footer(*id).map(drop);
-        ask_of_each(self.store.as_ref(), ids, cancel, fetch, |_, _| Ok(()))
+        let is_kept = |id: &ObjectId| {
+            let not_kept = || Error::new(ErrorKind::NotFound, "this host does not keep it");
+            let kept = || self.kept_footer(*id).ok_or_else(not_kept);
+            self.footers.get(*id, kept).is_ok()
+        };
+        let ids: Vec<ObjectId> = ids.iter().copied().filter(|id| !is_kept(id)).collect();
+        let by_copies = self.copies.are_worth(ids.len());
+        let fetch = |id: &ObjectId| self.footer_by(*id, by_copies).map(drop);
+        ask_of_each(self.store.as_ref(), &ids, cancel, fetch, |_, _| Ok(()))
+    }
+
+    /// Reads an object of copies; returns what is wrong with it, as text. One that is not there is
+    /// not wrong.
+    pub(super) fn check_copies(&self, copies: FooterCopiesRef) -> Result<Option<String>> {
+        let name = ObjectName::footers(copies);
+        let is_whole = |bytes: &Blob| -> Result<()> {
+            let whole = FooterCopies::decode(bytes, bytes.len() as u64)?;
+            for (id, place) in whole.iter() {
+                let copy = &bytes[place.start as usize..place.end as usize];
+                let footer = self.sealer.open_footer(copy, Trailer::of_copy(copy)?, id);
+                footer.map_err(|error| of_segment(error, id))?;
+            }
+            Ok(())
+        };
+        let read = self.store.get(&name, FooterCopies::MAX_LEN);
+        match read.and_then(|bytes| is_whole(&bytes)) {
+            Ok(()) => Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) if is_lost(&error) => Ok(Some(format!("{name}: {error}"))),
+            Err(error) => Err(error),
+        }
     }
 
     /// The slots of a segment whose chunks cannot be had; `None`: none can. `cancel` is asked
@@ -248,16 +257,9 @@ impl SegmentReader {
         id: ObjectId,
         cancel: &dyn Cancel,
     ) -> Result<Option<BTreeSet<u32>>> {
-        let is_bad = |error: &Error| {
-            let kind = error.kind();
-            matches!(
-                kind,
-                ErrorKind::Damaged | ErrorKind::NotFound | ErrorKind::Format
-            )
-        };
         let footer = match self.footer(id) {
             Ok(footer) => footer,
-            Err(error) if is_bad(&error) => return Ok(None),
+            Err(error) if is_lost(&error) => return Ok(None),
             Err(error) => return Err(error),
         };
         let mut bad = BTreeSet::new();
@@ -270,7 +272,7 @@ impl SegmentReader {
             };
             match self.read_chunks(one, &mut |_| Ok(())) {
                 Ok(()) => {}
-                Err(error) if is_bad(&error) => {
+                Err(error) if is_lost(&error) => {
                     bad.insert(slot);
                 }
                 Err(error) => return Err(error),
@@ -279,12 +281,12 @@ impl SegmentReader {
         Ok(Some(bad))
     }
 
-    /// Reads a whole segment and checks every byte of it; returns its length.
-    pub(super) fn check(&self, id: ObjectId) -> Result<u64> {
-        self.whole(id).map(|whole| whole.bytes.len() as u64)
+    /// Reads a whole segment by one request and checks every byte of it; returns its footer.
+    pub(super) fn check(&self, id: ObjectId) -> Result<Footer> {
+        self.whole(id).map(|whole| whole.footer)
     }
 
-    /// Reads a whole segment and checks every byte of it.
+    /// Reads a whole segment by one request and checks every byte of it.
     pub(super) fn whole(&self, id: ObjectId) -> Result<WholeSegment> {
         let read = || {
             let bytes: Blob = self.store.get(&ObjectName::segment(id), MAX_SEGMENT)?;
@@ -296,8 +298,7 @@ impl SegmentReader {
             for (number, entry) in (0..SLOTS_MAX).zip(footer.slots()) {
                 self.checked(&bytes[entry.offset as usize..], number, entry, &mut room)?;
             }
-            let slots = footer.slots().len() as u32;
-            Ok(WholeSegment { bytes, slots })
+            Ok(WholeSegment { bytes, footer })
         };
         read().map_err(|error| of_segment(error, id))
     }
@@ -307,54 +308,14 @@ impl SegmentReader {
 pub(super) struct WholeSegment {
     /// As it stands in the store.
     pub(super) bytes: Blob,
-    /// How many slots it has.
-    pub(super) slots: u32,
+    /// What is in it.
+    pub(super) footer: Footer,
 }
 
-/// Segments, and what each must be.
-type Needed = BTreeMap<ObjectId, MustBe>;
-
-/// What a segment must be, as far as its length tells.
-#[derive(Clone, Copy, Debug)]
-enum MustBe {
-    /// It has so many slots at least.
-    Slots(u32),
-    /// It has just so many bytes.
-    Length(u64),
-}
-
-impl MustBe {
-    fn is_met_by(self, size: u64) -> bool {
-        match self {
-            Self::Slots(slots) => can_hold(size, slots),
-            Self::Length(length) => size == length,
-        }
-    }
-}
-
-/// The segments that a map names, and how many slots each must have at least.
-pub(super) fn needed_by(map: &RunMap) -> BTreeMap<ObjectId, u32> {
-    let mut needed: BTreeMap<ObjectId, u32> = BTreeMap::new();
-    for run in map.iter() {
-        if let Content::Data { segment, slot } = run.content {
-            let slots = needed.entry(segment).or_default();
-            // A run of data is within the slots of one segment.
-            *slots = (*slots).max(slot + run.count as u32);
-        }
-    }
-    needed
-}
-
-/// Takes a segment that was listed out of those that are needed, if it can be the one.
-fn found(needed: &mut Needed, object: &ObjectInfo) {
-    let last = object.name.components().last();
-    let Some(id) = last.and_then(|text| text.parse::<ObjectId>().ok()) else {
-        return;
-    };
-    let is_met = |need: &MustBe| need.is_met_by(object.size);
-    if object.name == ObjectName::segment(id) && needed.get(&id).is_some_and(is_met) {
-        needed.remove(&id);
-    }
+/// Whether what an error is of cannot be had from this vault by this version.
+fn is_lost(error: &Error) -> bool {
+    use ErrorKind::{Damaged, Format, NotFound};
+    matches!(error.kind(), Damaged | Format | NotFound)
 }
 
 /// Says which segment; one that is missing is damage, for something refers to it.
@@ -378,108 +339,10 @@ struct Scratch {
 }
 
 /// Most bytes, as they stand in a segment, that a thread keeps between two reads.
-const SCRATCH_MOST: usize = 2 << 20;
-/// Most rooms that it keeps: 1 MiB, of chunks of 64 KiB.
-const SCRATCH_ROOMS: usize = 16;
+const SCRATCH_MOST: usize = 5 << 20;
+/// Most rooms that it keeps: 4 MiB, of chunks of 64 KiB.
+const SCRATCH_ROOMS: usize = 64;
 
 thread_local! {
     static SCRATCH: Cell<Scratch> = Cell::default();
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::{BlockIndex, Run};
-    use crate::store::{CountStore, FaultStore, MemoryStore};
-
-    /// A vault far away, with so many segments of one slot, and the operations on it.
-    struct Far {
-        store: Arc<MemoryStore>,
-        counted: Arc<CountStore>,
-        segments: Vec<ObjectId>,
-    }
-
-    impl Far {
-        fn with(segments: usize) -> Self {
-            let store = Arc::new(MemoryStore::new());
-            let segments: Vec<ObjectId> = (0..segments).map(|_| ObjectId::generate()).collect();
-            for id in &segments {
-                store
-                    .put(&ObjectName::segment(*id), vec![0; 400].into())
-                    .unwrap();
-            }
-            let counted = Arc::new(CountStore::new(store.clone()));
-            Self {
-                store,
-                counted,
-                segments,
-            }
-        }
-
-        /// What is lost of a map that needs the first so many, and how many listings and questions
-        /// for a size that took.
-        fn lost_of(&self, needed: usize) -> (BTreeSet<ObjectId>, [u64; 2]) {
-            let mut map = RunMap::new();
-            for (n, segment) in (0..).zip(&self.segments[..needed]) {
-                map.insert(Run {
-                    start: BlockIndex(n),
-                    count: 1,
-                    content: Content::Data {
-                        segment: *segment,
-                        slot: 0,
-                    },
-                });
-            }
-            let reader = SegmentReader::new(self.counted.clone(), Sealer::without_keys());
-            let lost = reader.lost(&map, &|| Ok(())).unwrap();
-            let counts = self.counted.take();
-            let of = |verb| counts.get(verb).map_or(0, |count| count.operations);
-            (lost, [of("list"), of("size")])
-        }
-    }
-
-    #[test]
-    fn far_away_is_listed_or_asked_for_whichever_costs_less() {
-        let few = Far::with(30);
-        assert_eq!(few.lost_of(5), (BTreeSet::new(), [0, 5]));
-        assert_eq!(few.lost_of(30), (BTreeSet::new(), [1, 0]));
-        let many = Far::with(5000);
-        let (lost, [lists, sizes]) = many.lost_of(30);
-        assert!(lost.is_empty());
-        // Two pages are listed of five, and the rest is asked for.
-        assert!(lists == 1 && (1..30).contains(&sizes), "{lists} {sizes}");
-    }
-
-    #[test]
-    fn a_listing_that_breaks_is_made_up_by_asking() {
-        let mut far = Far::with(30);
-        let breaking = FaultStore::new(far.store.clone(), |operation| {
-            match operation.verb == "list" && operation.done {
-                true => Err(Error::new(ErrorKind::Io, "the test says so")),
-                false => Ok(()),
-            }
-        });
-        far.counted = Arc::new(CountStore::new(Arc::new(breaking)));
-        assert_eq!(far.lost_of(30).0, BTreeSet::new());
-        let gone = far.segments[7];
-        far.store.delete(&ObjectName::segment(gone)).unwrap();
-        assert_eq!(far.lost_of(30).0, BTreeSet::from([gone]));
-    }
-
-    #[test]
-    fn what_is_lost_is_lost_however_it_is_looked_for() {
-        for (all, needed) in [(5, 5), (30, 30), (5000, 30)] {
-            let far = Far::with(all);
-            let (gone, short) = (far.segments[1], far.segments[3]);
-            far.store.delete(&ObjectName::segment(gone)).unwrap();
-            far.store.delete(&ObjectName::segment(short)).unwrap();
-            let name = ObjectName::segment(short);
-            far.store.put(&name, vec![0; 100].into()).unwrap();
-            assert_eq!(
-                far.lost_of(needed).0,
-                BTreeSet::from([gone, short]),
-                "{all}"
-            );
-        }
-    }
 }

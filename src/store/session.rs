@@ -32,6 +32,7 @@ const MAX_TRIES: u32 = 3;
 /// A run's presence in the vault, until it is dropped. A thread of its own says each minute that
 /// the run is still there, whatever the run does meanwhile.
 pub struct Session {
+    run: SnapshotId,
     /// The thread ends when this is dropped.
     live: Option<Sender<()>>,
     /// Hangs up when the thread has ended.
@@ -52,6 +53,7 @@ impl Session {
         presence.store.clear_unfinished();
         presence.put()?;
         presence.clear_the_dead();
+        let run = presence.run;
         let (live, live_out) = bounded::<()>(0);
         let (gone_in, gone) = bounded::<()>(0);
         let missed = Arc::<Mutex<Missed>>::default();
@@ -72,10 +74,16 @@ impl Session {
             Error::new(ErrorKind::Failed, "cannot start a thread").with_source(error)
         })?;
         Ok(Self {
+            run,
             live: Some(live),
             gone,
             missed,
         })
+    }
+
+    /// The run whose session it is.
+    pub(super) fn run(&self) -> SnapshotId {
+        self.run
     }
 
     /// An error when many beats in a row have failed: what the run has put may be taken for a dead

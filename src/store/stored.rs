@@ -3,9 +3,9 @@
 
 use super::ask::ask_of_each;
 use super::catalog::SnapshotRef;
+use super::lost_segments::slots_of;
 use super::name::ObjectName;
 use super::object_store::Blob;
-use super::segment_reader::needed_by;
 use super::vault::{Vault, missing_is_damage};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Manifest, ObjectKind, decode_index};
@@ -33,11 +33,9 @@ impl Vault {
     /// A segment, of which every byte was checked, and in which there are so many slots.
     pub fn stored_segment(&self, id: ObjectId, slots: u32) -> Result<StoredObject> {
         let whole = self.segments.whole(id)?;
-        if whole.slots < slots {
-            let what = format!(
-                "segment {id} has {} slots, and {slots} are needed",
-                whole.slots
-            );
+        let found = whole.footer.slots().len();
+        if found < slots as usize {
+            let what = format!("segment {id} has {found} slots, and {slots} are needed");
             return Err(Error::new(ErrorKind::Damaged, what));
         }
         Ok(StoredObject {
@@ -87,7 +85,7 @@ impl Vault {
                 let plain = self.sealer().open_object(kind, Some(*id), &bytes)?;
                 let mut map = RunMap::new();
                 decode_index(&plain, blocks, &mut map)?;
-                Ok(needed_by(&map))
+                Ok(slots_of(&map))
             });
             take(
                 *id,
@@ -110,7 +108,7 @@ impl Vault {
             let map = self
                 .read_index(&disk.index, blocks, cancel)
                 .map_err(|error| error.context(&disk.identity.name))?;
-            for (segment, slots) in needed_by(&map) {
+            for (segment, slots) in slots_of(&map) {
                 let needed = required.entry(segment).or_default();
                 *needed = slots.max(*needed);
             }

@@ -3,14 +3,15 @@
 use super::ask::ask_of_each;
 use super::cache::CacheStore;
 use super::door::{bad_info, no_info};
+use super::lost_segments;
 use super::name::ObjectName;
 use super::object_store::ObjectStore;
 use super::segment_reader::{SegmentReader, SlotRange, StoredChunk};
 use super::session::{BEAT, Presence, Session};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{
-    BlockDedup, Compression, IndexRef, ObjectKind, Sealer, SessionRecord, VERSION, VaultInfo,
-    decode_index,
+    BlockDedup, Compression, Footer, FooterCopiesRef, IndexRef, ObjectKind, Sealer, SessionRecord,
+    VERSION, VaultInfo, decode_index,
 };
 use crate::model::{Cancel, ObjectId, RequestCounts, RunMap, SnapshotId};
 use crate::sys::memory;
@@ -19,6 +20,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// The first version of the format with copies of footers.
+const COPIES_SINCE: u16 = 2;
 
 /// What a new vault shall be.
 #[derive(Clone, Debug)]
@@ -136,12 +140,17 @@ impl Vault {
         self.store.directory().map(|directory| directory.root)
     }
 
+    /// Whether it is at the other end of a network, where each request waits.
+    pub fn is_far(&self) -> bool {
+        self.store.directory().is_none()
+    }
+
     /// How many threads are to read back, of a host with so many cores: more than that where they
     /// mostly wait for a network.
     pub fn readers(&self, cores: usize) -> usize {
-        match self.store.directory() {
-            Some(_) => cores,
-            None => cores.max(self.store.capabilities().gets),
+        match self.is_far() {
+            false => cores,
+            true => cores.max(self.store.capabilities().gets),
         }
     }
 
@@ -204,7 +213,31 @@ impl Vault {
     /// The segments that a map needs and that are missing or too short, by names and lengths alone.
     /// `cancel` is asked now and then, and its error is returned.
     pub fn lost_segments(&self, map: &RunMap, cancel: &dyn Cancel) -> Result<BTreeSet<ObjectId>> {
-        self.segments.lost(map, cancel)
+        lost_segments::lost(self.store.as_ref(), map, cancel)
+    }
+
+    /// Whether runs put copies of footers (FORMAT.md, 6a): far away a segment may lie where it must
+    /// be thawed first, and each costs a request. Vaults of the first format have none.
+    pub(super) fn has_copies_of_footers(&self) -> bool {
+        self.info.format >= COPIES_SINCE && self.is_far()
+    }
+
+    /// Learns of copies of footers; those of `map`'s segments may be wanted. Nothing is read yet.
+    pub fn know_footers(&self, copies: &[FooterCopiesRef], map: &RunMap) {
+        if copies.is_empty() {
+            return;
+        }
+        let segments: BTreeSet<ObjectId> = map.iter().filter_map(|run| run.segment()).collect();
+        self.segments.know_copies(copies, segments.len());
+    }
+
+    /// Which of these segments are not in the store with just these lengths. Nothing is read.
+    pub fn lost_of_lengths(
+        &self,
+        lengths: impl Iterator<Item = (ObjectId, u64)>,
+        cancel: &dyn Cancel,
+    ) -> Result<BTreeSet<ObjectId>> {
+        lost_segments::lost_of_lengths(self.store.as_ref(), lengths, cancel)
     }
 
     /// Those of these segments that are missing, or not of the length given in bytes, by names and
@@ -214,7 +247,8 @@ impl Vault {
         lengths: &BTreeMap<ObjectId, u64>,
         cancel: &dyn Cancel,
     ) -> Result<BTreeSet<ObjectId>> {
-        self.segments.not_whole(lengths, cancel)
+        let lengths = lengths.iter().map(|(id, length)| (*id, *length));
+        self.lost_of_lengths(lengths, cancel)
     }
 
     /// Whether a collector means to delete something. This writer cannot tell what.
@@ -271,9 +305,15 @@ impl Vault {
         self.segments.read_chunks(range, take)
     }
 
-    /// Reads a whole segment and checks every byte of it; returns its length.
-    pub fn check_segment(&self, segment: ObjectId) -> Result<u64> {
+    /// Reads a whole segment and checks every byte of it; returns what is in it.
+    pub fn check_segment(&self, segment: ObjectId) -> Result<Footer> {
         self.segments.check(segment)
+    }
+
+    /// Reads an object of copies of footers; returns what is wrong with it, as text. One that is not
+    /// there is not wrong.
+    pub fn check_copies(&self, copies: FooterCopiesRef) -> Result<Option<String>> {
+        self.segments.check_copies(copies)
     }
 
     /// Says that a run writes to the vault, and goes on saying so each minute.

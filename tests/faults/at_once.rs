@@ -265,7 +265,7 @@ fn a_block_that_cannot_be_encoded_for_a_panic_fails_the_run() {
     disk.write(0, &[1; 5000]);
     let taken = take(&vault, &[disk], Take::default()).unwrap();
     let faulty = FaultStore::new(store, |operation| {
-        if operation.name.as_str().starts_with("segments/") && operation.verb == "get" {
+        if operation.name.as_str().starts_with("footers/") && operation.verb == "get" {
             std::panic::resume_unwind(Box::new("the test says so"));
         }
         Ok(())

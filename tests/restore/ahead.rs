@@ -139,17 +139,14 @@ fn far_away() -> (Arc<FarStore>, Vec<u8>, Manifest) {
     let store = Arc::new(FarStore::default());
     let vault = Arc::new(Vault::create(store.clone(), vault_options()).unwrap());
     let size = 24 * PART + 512;
-    let disk = ModelDisk::new(0, size, 3);
-    for block in 0..size / BLOCK_SIZE {
-        disk.write(
-            block * BLOCK_SIZE,
-            &vec![1 + (block % 250) as u8; BLOCK_SIZE as usize],
-        );
-    }
-    disk.write(size - 512, &[9; 512]);
+    let of_block = |block: u64| vec![1 + (block % 250) as u8; BLOCK_SIZE as usize];
+    let mut contents: Vec<u8> = (0..size.div_ceil(BLOCK_SIZE)).flat_map(of_block).collect();
+    contents.truncate(size as usize);
     for hole in [0, 3 * PART, 9 * PART + 2 * BLOCK_SIZE] {
-        disk.write(hole, &vec![0; 3 * BLOCK_SIZE as usize]);
+        contents[hole as usize..][..3 * BLOCK_SIZE as usize].fill(0);
     }
+    let disk = ModelDisk::new(0, size, 3);
+    disk.write(0, &contents);
     let taken = take(&vault, &[disk], Take::default()).unwrap();
     let truth = taken.truth[0][0].contents.clone();
     (store, truth, taken.manifest)

@@ -98,6 +98,8 @@ fn what_a_store_has_not_kept_makes_no_snapshot() {
         ("index", true),
         ("snapshots", false),
         ("snapshots", true),
+        ("footers", false),
+        ("footers", true),
     ] {
         let store = Arc::new(Forgetful::new(folder, cuts));
         let vault = Arc::new(Vault::create(store.clone(), vault_options()).unwrap());

@@ -115,7 +115,6 @@ fn a_configuration_that_is_not_understood_is_refused() {
             "password",
         ),
         (format!("{far}credentials = \"AKIA:s3cret\"\n"), "a text"),
-        (format!("{far}storage_class = \"DEEP_ARCHIVE\"\n"), "class"),
         (format!("{far}limits = {{ requests = 0 }}\n"), "requests"),
         (format!("{far}credentials = {{ }}\n"), "profile"),
         (

@@ -85,6 +85,7 @@ struct Inner {
     upstream: SocketAddr,
     plan: Mutex<(Chance, Plan)>,
     calm: AtomicBool,
+    archives: AtomicBool,
     ended: AtomicBool,
     done: AtomicU64,
     /// Bytes of bodies of answers.
@@ -114,6 +115,7 @@ impl Proxy {
             upstream,
             plan: Mutex::new((Chance(plan.seed), plan)),
             calm: AtomicBool::new(false),
+            archives: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             done: AtomicU64::new(0),
             answered: AtomicU64::new(0),
@@ -142,6 +144,11 @@ impl Proxy {
     /// From now on nothing is done to requests, or is again.
     pub fn calm(&self, calm: bool) {
         self.inner.calm.store(calm, Ordering::SeqCst);
+    }
+
+    /// From now on segments lie in an archive, or not any more.
+    pub fn archive(&self, archives: bool) {
+        self.inner.archives.store(archives, Ordering::SeqCst);
     }
 
     /// From now on so many of a hundred requests meet a fault.
@@ -268,7 +275,7 @@ impl Message {
 fn refusal(status: u16, code: &str, is_head: bool) -> Message {
     let body = format!(
         "<?xml version=\"1.0\"?><Error><Code>{code}</Code>\
-         <Message>as the test says</Message></Error>"
+         <Message>as the test says</Message><StorageClass>GLACIER</StorageClass></Error>"
     );
     Message {
         first: format!("HTTP/1.1 {status} X"),
@@ -356,6 +363,11 @@ impl Inner {
                 body: body.into_bytes(),
             };
             return self.refuse(&answer, client);
+        }
+        let is_segment = request.first.starts_with("GET") && request.first.contains("/segments/");
+        if self.archives.load(Ordering::SeqCst) && is_segment {
+            let refusal = refusal(403, "InvalidObjectState", false);
+            return refusal.write(client, refusal.body.len(), false).ok();
         }
         let fault = self.fault();
         match fault {

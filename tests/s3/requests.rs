@@ -110,6 +110,8 @@ fn a_cycle_makes_few_requests_and_plain_ones() {
             ("LIST", 1),
             ("PUT segments", 1),
             ("HEAD segments", 1),
+            ("PUT footers", 1),
+            ("HEAD footers", 1),
             ("PUT index", 1),
             ("HEAD index", 1),
             ("PUT snapshots", 1),

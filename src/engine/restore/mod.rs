@@ -250,7 +250,9 @@ impl<'m> RestoreRun<'_, 'm> {
         let name = identity.name.clone();
         self.phase(RunPhase::ReadingDiskIndex(name));
         let blocks = block_count(identity.size);
-        self.vault.read_index(&disk.index, blocks, self.monitor)
+        let map = self.vault.read_index(&disk.index, blocks, self.monitor)?;
+        self.vault.know_footers(&disk.footers, &map);
+        Ok(map)
     }
 
     fn open(&self, one: &Assigned<'m>) -> Result<Place> {

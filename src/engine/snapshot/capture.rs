@@ -132,6 +132,10 @@ impl Capture<'_> {
         }
         self.monitor.tell(Event::Phase(RunPhase::StoringRest));
         let stored = self.pipeline.finish()?;
+        let archived = self.disks.iter().filter_map(sample::archived);
+        for warning in archived {
+            self.monitor.tell(Event::Warning(warning));
+        }
         let disks = self.disks.into_iter().zip(stored);
         Ok(CaptureResult {
             disks: disks.map(|(disk, stored)| disk.finish(stored)).collect(),

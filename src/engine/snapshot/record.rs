@@ -5,7 +5,7 @@ use super::capture::CaptureResult;
 use super::captured_disk::CapturedDisk;
 use super::cut::Cut;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{DiskRecord, FREE_RULES, HookRecords, IndexRef, Manifest};
+use crate::format::{DiskRecord, FREE_RULES, FooterCopiesRef, HookRecords, IndexRef, Manifest};
 use crate::model::{
     Bytes, Content, DevNumber, Level, Mode, ObjectId, Run, RunMap, SnapshotId, block_count,
 };
@@ -16,6 +16,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Most index objects of a disk before they are folded into a new base.
 const MAX_PARTS: usize = 32;
+/// Most objects of copies of footers that are named for a disk: what is older has only the footers
+/// in its segments.
+const MAX_COPIES: usize = 512;
 /// Deltas with fewer runs than this are not worth folding.
 const SMALL: u64 = 4096;
 
@@ -46,13 +49,14 @@ pub struct RecordOptions {
 /// Puts the index objects and makes the manifest.
 pub fn record(result: CaptureResult, draft: &Draft, options: RecordOptions) -> Result<Manifest> {
     let cut = result.cut;
+    let copies = draft.finish_copies()?;
     let mut disks = Vec::new();
     for disk in result.disks {
         let mut level = level_of(&disk, options.frozen, &cut);
         if options.doubted.contains(&disk.identity.dev) {
             level = level.min(Level::Crash);
         }
-        disks.push(disk_record(disk, level, draft)?);
+        disks.push(disk_record(disk, level, draft, &copies)?);
     }
     // A disk that nothing uses has nothing to freeze: it does not lower the whole.
     let counted = disks.iter().filter(|disk| {
@@ -94,7 +98,13 @@ fn level_of(disk: &CapturedDisk, frozen: bool, cut: &Cut) -> Level {
     }
 }
 
-fn disk_record(disk: CapturedDisk, level: Level, draft: &Draft) -> Result<DiskRecord> {
+/// `copies`: the objects of copies of footers that this run has put.
+fn disk_record(
+    disk: CapturedDisk,
+    level: Level,
+    draft: &Draft,
+    copies: &[FooterCopiesRef],
+) -> Result<DiskRecord> {
     let blocks = block_count(disk.identity.size);
     let mut delta = disk.stored.map;
     let mut changed = bytes_of(&delta);
@@ -109,6 +119,9 @@ fn disk_record(disk: CapturedDisk, level: Level, draft: &Draft) -> Result<DiskRe
     }
     let mode = disk.capture.mode;
     let parent = disk.parent.filter(|_| mode != Mode::Full);
+    let before = parent.iter().flat_map(|(record, _)| &record.footers);
+    let own = copies.iter().filter(|_| disk.stored.stored > Bytes(0));
+    let footers = latest(before.chain(own).copied().collect());
     let index = match &parent {
         None => base(&delta, blocks, draft)?,
         Some((record, baseline)) => {
@@ -157,9 +170,16 @@ fn disk_record(disk: CapturedDisk, level: Level, draft: &Draft) -> Result<DiskRe
         free_rules: FREE_RULES,
         filesystems: disk.filesystems,
         index,
+        footers,
         cut: disk.cut.filter(|_| level > Level::Fuzzy),
         identity: disk.identity,
     })
+}
+
+/// What a manifest names of these objects of copies.
+fn latest(mut copies: Vec<FooterCopiesRef>) -> Vec<FooterCopiesRef> {
+    copies.drain(..copies.len().saturating_sub(MAX_COPIES));
+    copies
 }
 
 fn bytes_of(map: &RunMap) -> Bytes {

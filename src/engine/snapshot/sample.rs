@@ -5,7 +5,7 @@
 use super::disk_run::DiskRun;
 use crate::capture::Baseline;
 use crate::device::read::Limits;
-use crate::engine::monitor::Monitor;
+use crate::engine::monitor::{Event, Monitor};
 use crate::engine::random::random;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{BlockIndex, BlockSet, Content, Mode, ObjectId};
@@ -31,6 +31,7 @@ pub fn check(disk: &mut DiskRun, monitor: &dyn Monitor) -> Result<Option<BlockIn
     let known = disk.known_changes()?;
     let mut suspects = draw(&baseline, &known);
     baseline.fetch(&suspects, monitor)?;
+    leave_out_archived(disk, &baseline, &mut suspects, monitor);
     suspects = differing(disk, &baseline, &suspects, monitor)?;
     let until = Instant::now() + PATIENCE;
     while !suspects.is_empty() {
@@ -80,6 +81,33 @@ fn pick(baseline: &Baseline, wanted: u64, sample: &mut BlockSet, of: fn(Content)
         }
         passed += run.count;
     }
+}
+
+/// Takes out of a sample what cannot be compared: blocks of segments in an archive, where no copy
+/// of the footer can be had.
+fn leave_out_archived(
+    disk: &DiskRun,
+    baseline: &Baseline,
+    sample: &mut BlockSet,
+    monitor: &dyn Monitor,
+) {
+    let all = sample.len();
+    let mut archived = BlockSet::new();
+    for block in sample.ranges(1) {
+        if !baseline.can_compare(block.start) {
+            archived.insert(block.start);
+        }
+    }
+    if archived.is_empty() {
+        return;
+    }
+    sample.remove(&archived);
+    monitor.tell(Event::Warning(format!(
+        "{}: {} of {all} blocks that tracking calls unchanged could not be compared with the \
+         parent snapshot: their segments lie in an archive, and have no copies of their footers",
+        disk.name(),
+        archived.len(),
+    )));
 }
 
 /// Which of the blocks are not what the parent says.
@@ -149,6 +177,18 @@ pub fn alarm(disk: &DiskRun, block: BlockIndex) -> Error {
             block.offset().0
         ),
     )
+}
+
+/// A warning when blocks were stored again because they could not be compared.
+pub fn archived(disk: &DiskRun) -> Option<String> {
+    let count = disk.parent()?.archived();
+    (count > 0).then(|| {
+        format!(
+            "{}: {count} blocks were stored though the parent snapshot may hold the same: their \
+             segments lie in an archive, and have no copies of their footers",
+            disk.name()
+        )
+    })
 }
 
 /// A warning when the parent has lost something: that is read and stored again.

@@ -2,33 +2,40 @@
 
 mod against_disk;
 mod damaged_segments;
+mod lost_places;
 mod may_lack;
+mod needed_slots;
+mod verify_report;
 
 pub use against_disk::{DiskComparison, Parts, compare_with_disks};
 pub use damaged_segments::Noted;
 pub use may_lack::{FreeTrace, MayLack, may_lack, may_lack_of_all};
+pub use verify_report::{Broken, VerifyReport};
 
 use crate::engine::monitor::{Event, Monitor};
 use crate::engine::run_phase::RunPhase;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{DiskRecord, Manifest};
+use crate::format::{DiskRecord, FooterCopiesRef, Manifest};
 use crate::model::{
-    BLOCK_SIZE, BlockIndex, Bytes, Content, Extent, ObjectId, SnapshotId, block_count, block_len,
+    BLOCK_SIZE, BlockIndex, Bytes, Content, Extent, ObjectId, RunMap, SnapshotId, block_count,
+    block_len,
 };
 use crate::store::{SnapshotRef, Vault};
 use crate::sys::locked::{LockExt, LockResultExt};
 pub(super) use damaged_segments::is_damage;
 use damaged_segments::{DamagedSegments, VerifiedSegments, note_damage};
+use lost_places::LostPlaces;
+use needed_slots::NeededSlots;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// Most places that are listed for one snapshot.
-const MAX_PLACES: usize = 32;
 /// Most disks of one snapshot that are listed one by one when their indexes cannot be read.
 const MAX_DISKS: usize = 256;
 
+/// Most objects of copies of footers that are looked at.
+const MOST_COPIES: usize = 1 << 14;
 /// Most segments that are in memory at once, where threads wait for a network more than they work.
 const MOST_READ: usize = 4;
 
@@ -39,40 +46,6 @@ pub struct VerifyOptions {
     pub sample: f64,
     /// How many threads.
     pub workers: usize,
-}
-
-/// What is wrong with a snapshot.
-#[derive(Clone, Debug)]
-pub struct Broken {
-    /// Which one.
-    pub snapshot: SnapshotId,
-    /// Which of its disks; `None`: the snapshot itself cannot be read.
-    pub disk: Option<String>,
-    /// What is wrong, as text.
-    pub what: String,
-    /// The places on the disk that cannot be restored, at most 32.
-    pub places: Vec<Extent>,
-    /// How many bytes cannot be restored.
-    pub lost: Bytes,
-}
-
-/// What was found.
-#[derive(Debug, Default)]
-pub struct VerifyReport {
-    /// How many snapshots were looked at.
-    pub snapshots: usize,
-    /// How many segments were read.
-    pub segments: usize,
-    /// How many were not, as a sample was asked for.
-    pub unread: usize,
-    /// How many bytes were read of them.
-    pub bytes: Bytes,
-    /// What is wrong; empty: nothing is lost.
-    pub broken: Vec<Broken>,
-    /// What is damaged without these snapshots losing anything, as text.
-    pub harmless: Vec<String>,
-    /// Whether the damage is noted for the next runs.
-    pub noted: Noted,
 }
 
 /// Verifies snapshots: every index, that every run stands in a segment, and every byte of the
@@ -91,28 +64,25 @@ pub fn verify(
             snapshots: snapshots.len(),
             ..VerifyReport::default()
         },
+        reads_all: options.sample >= 100.0,
         segments: Segments::new(),
+        copies: BTreeSet::new(),
         bad: Bad::new(),
     };
     for (snapshot, manifest) in vault.manifests(snapshots.to_vec()) {
         check.snapshot(snapshot.id, manifest)?;
     }
-    let all = check.segments.len();
-    let sample = sample(std::mem::take(&mut check.segments), options.sample);
-    check.report.unread = all - sample.len();
+    let (sample, unread) = sample(std::mem::take(&mut check.segments), options.sample);
+    check.report.unread = unread.len();
     check.read_segments(&sample, options.workers)?;
+    check.look_for(&unread)?;
+    check.read_copies()?;
     let Check {
         bad, mut report, ..
     } = check;
     let damaged = DamagedSegments::find(vault, bad, monitor)?;
     if !damaged.is_empty() {
-        let mut lost = LostPlaces {
-            vault,
-            monitor,
-            damaged: &damaged,
-            report: &mut report,
-            blamed: BTreeSet::new(),
-        };
+        let mut lost = LostPlaces::new(&damaged, vault, monitor, &mut report);
         for (snapshot, manifest) in vault.manifests(snapshots.to_vec()) {
             // One that cannot be read has been reported already.
             if let Ok(manifest) = manifest {
@@ -137,8 +107,27 @@ pub fn verify(
     Ok(report)
 }
 
-/// The segments that are needed, with their lengths by their footers; 0 where there is no length.
-type Segments = BTreeMap<ObjectId, u64>;
+/// The segments that are needed.
+type Segments = BTreeMap<ObjectId, NeededSegment>;
+
+/// What is known of one.
+#[derive(Default)]
+struct NeededSegment {
+    /// Its length by its footer; 0 where there is none, or where it will be read whole anyway.
+    length: u64,
+    /// What must be in it; nothing where the footer was asked for that.
+    slots: NeededSlots,
+}
+
+impl NeededSegment {
+    /// About how many bytes reading it moves.
+    fn bytes(&self) -> Bytes {
+        match self.length {
+            0 => self.slots.bytes(),
+            length => Bytes(length),
+        }
+    }
+}
 
 /// Segments in which something is wrong, and what.
 type Bad = BTreeMap<ObjectId, String>;
@@ -148,7 +137,11 @@ struct Check<'a> {
     vault: &'a Vault,
     monitor: &'a dyn Monitor,
     report: VerifyReport,
+    /// Every segment will be read.
+    reads_all: bool,
     segments: Segments,
+    /// Objects of copies of footers.
+    copies: BTreeSet<FooterCopiesRef>,
     bad: Bad,
 }
 
@@ -211,22 +204,47 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Reads a disk's index. A segment is bad if one of the disk's runs does not stand in it.
+    /// Reads a disk's index, and notes or looks what must stand where.
     fn disk(&mut self, disk: &DiskRecord) -> Result<()> {
-        let Self { vault, monitor, .. } = *self;
         let size = disk.identity.size;
-        let map = vault.read_index(&disk.index, block_count(size), monitor)?;
+        let map = self
+            .vault
+            .read_index(&disk.index, block_count(size), self.monitor)?;
+        if self.copies.len() < MOST_COPIES {
+            self.copies.extend(&disk.footers);
+        }
+        if !self.reads_all {
+            self.vault.know_footers(&disk.footers, &map);
+            return self.look_into_footers(&map, size);
+        }
+        for run in map.iter() {
+            self.monitor.check()?;
+            if let Content::Data { segment, slot } = run.content {
+                let needed = self.segments.entry(segment).or_default();
+                needed.slots.add(run, slot, size);
+            }
+        }
+        Ok(())
+    }
+
+    /// A segment is bad if one of the disk's runs does not stand in it, as its footer says.
+    fn look_into_footers(&mut self, map: &RunMap, size: Bytes) -> Result<()> {
+        let Self { vault, monitor, .. } = *self;
         for run in map.iter() {
             monitor.check()?;
             let Content::Data { segment, slot } = run.content else {
                 continue;
             };
             if let Entry::Vacant(unseen) = self.segments.entry(segment) {
-                unseen.insert(match vault.segment_length(segment) {
+                let length = match vault.segment_length(segment) {
                     Ok(length) => length,
                     // What is wrong with its footer is found below.
                     Err(error) if is_damage(&error) => 0,
                     Err(error) => return Err(error),
+                };
+                unseen.insert(NeededSegment {
+                    length,
+                    slots: NeededSlots::default(),
                 });
             }
             for n in 0..run.count {
@@ -250,18 +268,54 @@ impl Check<'_> {
         Ok(())
     }
 
+    /// Looks whether segments that are not read are there: where copies stand in for footers,
+    /// nothing else has asked for them.
+    fn look_for(&mut self, unread: &[(ObjectId, NeededSegment)]) -> Result<()> {
+        if self.copies.is_empty() {
+            return Ok(());
+        }
+        let lengths = unread.iter().map(|(id, needed)| (*id, needed.length));
+        let lengths = lengths.filter(|(_, length)| *length > 0);
+        for lost in self.vault.lost_of_lengths(lengths, self.monitor)? {
+            let what = format!("segment {lost} is missing or has another length than its footer");
+            self.bad.entry(lost).or_insert(what);
+        }
+        Ok(())
+    }
+
+    /// Reads the copies of footers, where all is read. One that is damaged loses nothing.
+    fn read_copies(&mut self) -> Result<()> {
+        for copies in self.copies.iter().filter(|_| self.reads_all) {
+            self.monitor.check()?;
+            let wrong = self.vault.check_copies(*copies)?;
+            self.report.harmless.extend(wrong);
+        }
+        Ok(())
+    }
+
     /// Reads every byte of these segments, with so many threads.
-    fn read_segments(&mut self, segments: &[(ObjectId, u64)], workers: usize) -> Result<()> {
+    fn read_segments(
+        &mut self,
+        segments: &[(ObjectId, NeededSegment)],
+        workers: usize,
+    ) -> Result<()> {
         let Self { vault, monitor, .. } = *self;
         monitor.tell(Event::Phase(RunPhase::ReadingSegments(segments.len())));
         let next = AtomicUsize::new(0);
         let (bytes, passed) = (AtomicU64::new(0), AtomicU64::new(0));
         let bad = Mutex::new(&mut self.bad);
         let failure = Mutex::new(None);
-        let total = Bytes(segments.iter().map(|(_, length)| length).sum());
+        let total = segments.iter().map(|(_, needed)| needed.bytes()).sum();
+        let check = |id: ObjectId, needed: &NeededSegment| {
+            monitor.check()?;
+            let footer = vault.check_segment(id)?;
+            let has_all = needed.slots.check(&footer);
+            has_all.map_err(|error| error.context(format!("segment {id}")))?;
+            Ok(footer.segment_len())
+        };
         let work = || {
-            while let Some((id, length)) = segments.get(next.fetch_add(1, Ordering::Relaxed)) {
-                match monitor.check().and_then(|()| vault.check_segment(*id)) {
+            while let Some((id, needed)) = segments.get(next.fetch_add(1, Ordering::Relaxed)) {
+                match check(*id, needed) {
                     Ok(read) => {
                         bytes.fetch_add(read, Ordering::Relaxed);
                     }
@@ -276,8 +330,9 @@ impl Check<'_> {
                     }
                 }
                 // A damaged one is done with too: progress must reach the end.
-                let before = passed.fetch_add(*length, Ordering::Relaxed);
-                let done = Bytes(before + length);
+                let length = needed.bytes();
+                let before = passed.fetch_add(length.0, Ordering::Relaxed);
+                let done = Bytes(before + length.0);
                 monitor.tell(Event::Progress { done, total });
             }
         };
@@ -297,114 +352,25 @@ impl Check<'_> {
     }
 }
 
-fn sample(segments: Segments, percent: f64) -> Vec<(ObjectId, u64)> {
-    let mut all: Vec<(ObjectId, u64)> = segments.into_iter().collect();
+/// Segments, some or all of those that are needed.
+type SomeSegments = Vec<(ObjectId, NeededSegment)>;
+
+/// The part that is to be read, and the rest.
+fn sample(segments: Segments, percent: f64) -> (SomeSegments, SomeSegments) {
+    let mut all: SomeSegments = segments.into_iter().collect();
     if percent >= 100.0 {
-        return all;
+        return (all, Vec::new());
     }
     // Names are hashes, but always the same: a fresh salt draws another sample each time.
     let salt = ObjectId::generate();
     all.sort_by_cached_key(|(id, _)| *blake3::keyed_hash(&spread(salt), &id.0).as_bytes());
-    all.truncate((all.len() as f64 * percent / 100.0).ceil() as usize);
-    all
+    let some = (all.len() as f64 * percent / 100.0).ceil() as usize;
+    let rest = all.split_off(some.min(all.len()));
+    (all, rest)
 }
 
 fn spread(salt: ObjectId) -> [u8; 32] {
     *blake3::hash(&salt.0).as_bytes()
-}
-
-/// What snapshots have lost in damaged segments.
-struct LostPlaces<'a> {
-    vault: &'a Vault,
-    monitor: &'a dyn Monitor,
-    damaged: &'a DamagedSegments,
-    report: &'a mut VerifyReport,
-    /// Segments in which a snapshot has lost something.
-    blamed: BTreeSet<ObjectId>,
-}
-
-impl LostPlaces<'_> {
-    /// Names the places of a snapshot's disks that are in damaged chunks.
-    fn snapshot(&mut self, snapshot: SnapshotId, manifest: &Manifest) -> Result<()> {
-        let mut disks = manifest.disks.iter();
-        disks.try_for_each(|disk| self.disk(snapshot, disk))
-    }
-
-    fn disk(&mut self, snapshot: SnapshotId, disk: &DiskRecord) -> Result<()> {
-        let (monitor, size) = (self.monitor, disk.identity.size);
-        let index = self
-            .vault
-            .read_index(&disk.index, block_count(size), monitor);
-        let map = match index {
-            Ok(map) => map,
-            Err(error) if is_damage(&error) => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        let mut broken = Broken {
-            snapshot,
-            disk: Some(disk.identity.name.clone()),
-            what: String::new(),
-            places: Vec::new(),
-            lost: Bytes(0),
-        };
-        let mut here = BTreeMap::new();
-        for run in map.iter() {
-            monitor.check()?;
-            let Content::Data { segment, slot } = run.content else {
-                continue;
-            };
-            let Some(damaged) = self.damaged.of(segment) else {
-                continue;
-            };
-            let before = broken.lost;
-            for n in 0..run.count {
-                let slot = slot + n as u32;
-                let block = BlockIndex(run.start.0 + n);
-                let length = block_len(block, size);
-                if damaged.has_lost(slot) || self.length_of(segment, slot)? != Some(length) {
-                    lose(&mut broken, Extent::of_blocks(block, size));
-                }
-            }
-            if broken.lost > before {
-                here.insert(segment, damaged.what.as_str());
-            }
-        }
-        if !here.is_empty() {
-            let reasons: Vec<&str> = here.values().take(3).copied().collect();
-            broken.what = reasons.join("; ");
-            self.report.broken.push(broken);
-        }
-        self.blamed.extend(here.into_keys());
-        Ok(())
-    }
-
-    /// How long a chunk's bytes are; `None` where they cannot be had.
-    fn length_of(&self, segment: ObjectId, slot: u32) -> Result<Option<Bytes>> {
-        match self.vault.chunk(segment, slot) {
-            Ok(chunk) => Ok(Some(Bytes(u64::from(chunk.plain_len)))),
-            Err(error) if is_damage(&error) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// A damaged segment is harmless if no snapshot has lost anything in it.
-    fn name_harmless(self) {
-        let all = self.damaged.segments();
-        let harmless = all.filter(|(segment, _)| !self.blamed.contains(segment));
-        let harmless = harmless.map(|(_, damaged)| damaged.what.clone());
-        self.report.harmless.extend(harmless);
-    }
-}
-
-/// Adds a place to what is lost.
-fn lose(broken: &mut Broken, place: Extent) {
-    broken.lost += place.length;
-    let listed = broken.places.len();
-    match broken.places.last_mut() {
-        Some(last) if last.end() == place.offset => last.length += place.length,
-        _ if listed < MAX_PLACES => broken.places.push(place),
-        _ => {}
-    }
 }
 
 const _: () = assert!(BLOCK_SIZE <= u32::MAX as u64);

@@ -204,10 +204,9 @@ impl ObjectStore for CacheStore {
     fn get_tail(&self, name: &ObjectName, length: u64) -> Result<(Blob, u64)> {
         // Who asks for no bytes asks whether it is there.
         let is_segment = length > 0 && Kept::of(name) == Some(Kept::SegmentEnd);
-        if is_segment && let Some(kept) = self.files.get(name.as_str(), MOST_TAIL) {
-            let end: Blob = kept.bytes.into();
+        if is_segment && let Some((end, whole)) = self.kept_tail(name) {
             let surplus = end.len().saturating_sub(length as usize);
-            return Ok((end.slice(surplus..), kept.number));
+            return Ok((end.slice(surplus..), whole));
         }
         let (end, whole) = self.inner.get_tail(name, length)?;
         if is_segment && let Some(kept) = end_of(name, &end, whole) {
@@ -236,6 +235,15 @@ impl ObjectStore for CacheStore {
     fn forget(&self, name: &ObjectName) {
         self.files.remove(name.as_str());
         self.inner.forget(name);
+    }
+
+    fn kept_tail(&self, name: &ObjectName) -> Option<(Blob, u64)> {
+        let kept = self.files.get(name.as_str(), MOST_TAIL)?;
+        Some((kept.bytes.into(), kept.number))
+    }
+
+    fn keep_tail(&self, name: &ObjectName, tail: &[u8], whole: u64) {
+        self.files.keep(name.as_str(), whole, tail);
     }
 
     fn lock(&self, name: &ObjectName) -> Result<Option<ObjectLock>> {

@@ -174,6 +174,14 @@ impl<L: Around> ObjectStore for Layered<L> {
         self.inner.forget(name);
     }
 
+    fn kept_tail(&self, name: &ObjectName) -> Option<(Blob, u64)> {
+        self.inner.kept_tail(name)
+    }
+
+    fn keep_tail(&self, name: &ObjectName, tail: &[u8], whole: u64) {
+        self.inner.keep_tail(name, tail, whole);
+    }
+
     fn lock(&self, name: &ObjectName) -> Result<Option<ObjectLock>> {
         self.inner.lock(name)
     }

@@ -149,8 +149,7 @@ fn refused_by(refusal: &Refusal, tried: Tried<'_>) -> Error {
             error(ErrorKind::Unsupported)
                 .with_hint("the store does not know this key, or its secret is another")
         }
-        ("InvalidObjectState", _) => error(ErrorKind::Unsupported)
-            .with_hint("it is in an archive class: have the store bring it back first"),
+        ("InvalidObjectState", _) => archived(None, tried),
         ("QuotaExceeded" | "InsufficientStorage" | "XMinioStorageFull", _) | (_, 507) => {
             error(ErrorKind::NoSpace).with_hint("the store is full, or the bucket's quota is")
         }
@@ -165,6 +164,26 @@ fn refused_by(refusal: &Refusal, tried: Tried<'_>) -> Error {
         (_, 500..) => error(ErrorKind::Io).with_hint("the store has trouble; try again later"),
         _ => error(ErrorKind::Failed),
     }
+}
+
+/// What lies in an archive; `class` is what the store calls that.
+pub(super) fn archived(class: Option<&str>, tried: Tried<'_>) -> Error {
+    let class = class.map_or("an archive class".into(), |class| clip(class, 64));
+    let what = format!(
+        "{}: it is in {class} and must be thawed first",
+        cannot(tried)
+    );
+    let bucket = tried.bucket;
+    let key = tried
+        .url
+        .strip_prefix("s3://")
+        .and_then(|rest| rest.split_once('/'));
+    let key = key.map_or("KEY", |(_, key)| key);
+    Error::new(ErrorKind::Archived, what).with_hint(format!(
+        "nothing is lost; thaw what is in segments/, wait for hours, and run it again: aws s3api \
+         restore-object --bucket {bucket} --key {key} --restore-request Days=7 (`stillpoint help \
+         vaults` says how for all)"
+    ))
 }
 
 fn elsewhere(refusal: &Refusal, tried: Tried<'_>) -> Error {
@@ -264,6 +283,7 @@ mod tests {
             (404, "NoSuchKey", ErrorKind::NotFound),
             (404, "", ErrorKind::NotFound),
             (416, "InvalidRange", ErrorKind::Damaged),
+            (403, "InvalidObjectState", ErrorKind::Archived),
             (301, "PermanentRedirect", ErrorKind::Usage),
             (507, "", ErrorKind::NoSpace),
             (501, "NotImplemented", ErrorKind::Unsupported),

@@ -20,10 +20,11 @@ use super::object_store::{Blob, Capabilities, ObjectInfo, ObjectStore};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::RequestCounts;
 use aws_sdk_s3::Client;
+use aws_sdk_s3::operation::get_object::GetObjectError;
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
 use aws_sdk_s3::types::{Object, StorageClass};
 use base64_simd::STANDARD as BASE64;
-use failure::{Tried, broken, failure};
+use failure::{Tried, archived, broken, failure};
 use jiff::Timestamp;
 use md5::{Digest, Md5};
 use runtime::Runtime;
@@ -127,7 +128,16 @@ impl S3Store {
         let tried = self.tried("get", &url);
         let request = self.client.get_object().bucket(&self.place.bucket);
         let answer = request.key(self.key(name)).set_range(range).send().await;
-        let answer = answer.map_err(|error| failure(&error, tried))?;
+        let answer = answer.map_err(|error| match error.as_service_error() {
+            Some(GetObjectError::InvalidObjectState(state)) => {
+                let class = state.storage_class().map(StorageClass::as_str);
+                archived(
+                    class.or(self.place.settings.storage_class.as_deref()),
+                    tried,
+                )
+            }
+            _ => failure(&error, tried),
+        })?;
         let length = answer.content_length().and_then(|n| u64::try_from(n).ok());
         let length = length.ok_or_else(|| broken("the answer has no length", tried))?;
         let whole = match answer.content_range() {
@@ -290,6 +300,11 @@ fn timestamp(time: &DateTime) -> Option<Timestamp> {
     Timestamp::new(time.secs(), time.subsec_nanos().try_into().ok()?).ok()
 }
 
+/// Whether an error may mean that an object is shorter than what was asked for.
+fn may_be_short(error: &Error) -> bool {
+    !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Archived)
+}
+
 fn cut_short(name: &ObjectName) -> Error {
     Error::new(ErrorKind::Damaged, format!("{name} is cut short"))
 }
@@ -379,7 +394,7 @@ impl ObjectStore for S3Store {
             let tail = self.request(name, Some(format!("bytes=-{length}"))).await;
             let got = match tail {
                 // Some fail where an object is shorter than the tail that is asked for.
-                Err(error) if error.kind() != ErrorKind::NotFound => match self.head(name).await {
+                Err(error) if may_be_short(&error) => match self.head(name).await {
                     Ok(0) => return Ok((Blob::new(), 0)),
                     Ok(whole) if whole < length => {
                         self.request(name, Some(format!("bytes=0-{}", whole - 1)))
