@@ -310,8 +310,8 @@ impl Vault {
         self.segments.check(segment)
     }
 
-    /// Reads an object of copies of footers; returns what is wrong with it, as text. One that is not
-    /// there is not wrong.
+    /// Reads an object of copies of footers; returns what is wrong with it, as text. One that is
+    /// not there is not wrong.
     pub fn check_copies(&self, copies: FooterCopiesRef) -> Result<Option<String>> {
         self.segments.check_copies(copies)
     }
