@@ -36,15 +36,21 @@ impl Requests {
     }
 }
 
+/// Objects of copies of so many segments' footers: 8 MiB each, of about 24 KiB a footer.
+fn copies(segments: u64) -> u64 {
+    let footer = 31 * MIB as u64 / BLOCK_SIZE * 48;
+    (segments * footer).div_ceil(8 << 20)
+}
+
 /// A full of so many segments.
 fn full(segments: u64) -> Requests {
     Requests {
-        // The session, the segments, the index object, the manifest.
-        put: segments + 3,
+        // The session, the segments, copies of their footers, the index object, the manifest.
+        put: segments + copies(segments) + 3,
         // `vault.json`, the session's own record.
         get: 2,
-        // Whether the store has kept segments, index object and manifest.
-        size: segments + 2,
+        // Whether the store has kept segments, copies, index object and manifest.
+        size: segments + copies(segments) + 2,
         // The host's snapshots, the sessions.
         list: 2,
         // The session.
@@ -57,11 +63,11 @@ fn full(segments: u64) -> Requests {
 fn incremental(segments: u64, others: u64) -> Requests {
     let index = u64::from(segments > 0);
     Requests {
-        put: segments + index + 2,
+        put: segments + copies(segments) + index + 2,
         // `vault.json` and the session's record: the rest is kept on the host.
         get: 2,
         // The parent's index objects and segments, whether they are there; what was put.
-        size: 1 + others + segments + index + 1,
+        size: 1 + others + segments + copies(segments) + index + 1,
         // As above, and what is known to be damaged.
         list: 3,
         delete: 1,
@@ -136,16 +142,19 @@ fn runs_ask_for_what_they_are_billed_for() {
     };
     // `latest` is found among the manifests of this host.
     let manifests = 3;
-    assert_eq!(read("cache"), restore(100, 2, None));
-    assert_eq!(read("nothing"), restore(100, 2, Some(manifests + 5)));
+    // Up to 4 MiB each of four segments, the second of which has another's MiB in its middle.
+    let parts = 8 + (5 + 1 + 3) + 8 + 2;
+    let copies = 2;
+    assert_eq!(read("cache"), restore(parts, 2, None));
+    assert_eq!(read("nothing"), restore(parts, 2, Some(manifests + copies)));
 }
 
-/// A restore of so many MiB of a disk with so many index objects, where so many manifests and
-/// footers are not known.
-fn restore(mib: u64, index: u64, unknown: Option<u64>) -> Requests {
+/// A restore of so many parts of a disk with so many index objects, where so many manifests and
+/// objects of copies of footers are not known.
+fn restore(parts: u64, index: u64, unknown: Option<u64>) -> Requests {
     Requests {
-        // `vault.json`, what is not known; a MiB a request.
-        get: 1 + mib + unknown.map_or(0, |others| index + others),
+        // `vault.json`, what is not known; a part a request.
+        get: 1 + parts + unknown.map_or(0, |others| index + others),
         // Of an index object that is known it is asked whether it is there.
         size: if unknown.is_some() { 0 } else { index },
         list: 1,
@@ -256,7 +265,7 @@ fn the_operators_page_has_the_bill_of_these_counts() {
     for (claim, count, price) in [
         ("1,652 segments, $0.01", first + 3, 0.005),
         ("$0.0004, and nothing", 1000, 0.0004),
-        ("$0.02 for a disk", restore(50 * 1024, 2, None).get, 0.0004),
+        ("$0.005 for a disk", restore(50 * 256, 2, None).get, 0.0004),
     ] {
         assert!(page.contains(claim), "{claim}");
         let price = count as f64 / 1000.0 * price;
@@ -264,6 +273,6 @@ fn the_operators_page_has_the_bill_of_these_counts() {
         let told: f64 = told.split([',', ' ']).next().unwrap().parse().unwrap();
         assert!((price - told).abs() < told / 2.0, "{claim}: {price}");
     }
-    assert!(page.contains("puts 2 objects. One of 1 GiB puts 37."));
-    assert_eq!((incremental(0, 1).put, incremental(daily, 1).put), (2, 37));
+    assert!(page.contains("puts 2 objects. One of 1 GiB puts 38."));
+    assert_eq!((incremental(0, 1).put, incremental(daily, 1).put), (2, 38));
 }
