@@ -254,7 +254,8 @@ fn the_progress_reaches_its_end_also_where_something_is_damaged() {
     disk.write(0, &super::noise(300_000, 5));
     let taken = next(&vault, &disk);
     let segment = ObjectName::segment(segments(&vault, &taken)[0]);
-    let length = store.get(&segment, u64::MAX).unwrap().len() as u64;
+    // What is needed of it, unpacked: its length is known when it has been read.
+    let length = 300_000_u64.next_multiple_of(BLOCK_SIZE);
     for damaged in [false, true] {
         if damaged {
             store.corrupt(&segment, |bytes| bytes[200] ^= 1);

@@ -70,7 +70,8 @@ fn stop_everywhere(
         let heard = (Arc::clone(&stopped), Arc::clone(&late));
         let store = FaultStore::new(inner, move |operation| {
             let late = heard.0.load(Ordering::SeqCst) && !operation.done;
-            let of_copying = operation.name.as_str().starts_with("segments/");
+            let name = operation.name.as_str();
+            let of_copying = name.starts_with("segments/") || name.starts_with("footers/");
             // What is not of the copying, one thread does: none of it may come late.
             let weight = if of_copying { 1 } else { others + 1 };
             heard
