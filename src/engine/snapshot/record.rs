@@ -56,7 +56,9 @@ pub fn record(result: CaptureResult, draft: &Draft, options: RecordOptions) -> R
         if options.doubted.contains(&disk.identity.dev) {
             level = level.min(Level::Crash);
         }
-        disks.push(disk_record(disk, level, draft, &copies)?);
+        let footers = footers_of(&disk, &copies);
+        let one = disk_record(disk, level, draft)?;
+        disks.push(DiskRecord { footers, ..one });
     }
     // A disk that nothing uses has nothing to freeze: it does not lower the whole.
     let counted = disks.iter().filter(|disk| {
@@ -98,13 +100,7 @@ fn level_of(disk: &CapturedDisk, frozen: bool, cut: &Cut) -> Level {
     }
 }
 
-/// `copies`: the objects of copies of footers that this run has put.
-fn disk_record(
-    disk: CapturedDisk,
-    level: Level,
-    draft: &Draft,
-    copies: &[FooterCopiesRef],
-) -> Result<DiskRecord> {
+fn disk_record(disk: CapturedDisk, level: Level, draft: &Draft) -> Result<DiskRecord> {
     let blocks = block_count(disk.identity.size);
     let mut delta = disk.stored.map;
     let mut changed = bytes_of(&delta);
@@ -119,9 +115,6 @@ fn disk_record(
     }
     let mode = disk.capture.mode;
     let parent = disk.parent.filter(|_| mode != Mode::Full);
-    let before = parent.iter().flat_map(|(record, _)| &record.footers);
-    let own = copies.iter().filter(|_| disk.stored.stored > Bytes(0));
-    let footers = latest(before.chain(own).copied().collect());
     let index = match &parent {
         None => base(&delta, blocks, draft)?,
         Some((record, baseline)) => {
@@ -170,14 +163,22 @@ fn disk_record(
         free_rules: FREE_RULES,
         filesystems: disk.filesystems,
         index,
-        footers,
+        footers: Vec::new(),
         cut: disk.cut.filter(|_| level > Level::Fuzzy),
         identity: disk.identity,
     })
 }
 
-/// What a manifest names of these objects of copies.
-fn latest(mut copies: Vec<FooterCopiesRef>) -> Vec<FooterCopiesRef> {
+/// The objects of copies of footers that a manifest names: its parent's, and of those that this run
+/// has put all, if anything of this disk was put.
+fn footers_of(disk: &CapturedDisk, put: &[FooterCopiesRef]) -> Vec<FooterCopiesRef> {
+    let parent = disk
+        .parent
+        .as_ref()
+        .filter(|_| disk.capture.mode != Mode::Full);
+    let before = parent.into_iter().flat_map(|(record, _)| &record.footers);
+    let own = put.iter().filter(|_| disk.stored.stored > Bytes(0));
+    let mut copies: Vec<FooterCopiesRef> = before.chain(own).copied().collect();
     copies.drain(..copies.len().saturating_sub(MAX_COPIES));
     copies
 }
