@@ -441,3 +441,44 @@ fn a_check_that_is_stopped_by_a_signal_cleans_up() {
         assert!(hint.contains(name), "{document:#}: {name}");
     }
 }
+
+/// A check that ends takes the folder away into which another one puts.
+#[test]
+fn a_folder_that_went_away_is_made_again() {
+    let first = AtomicBool::new(true);
+    let (found, left) = checked(move |operation| {
+        let is_first = operation.verb == "put" && first.swap(false, Ordering::SeqCst);
+        match is_first {
+            true => Err(Error::new(ErrorKind::NotFound, "no such folder")),
+            false => Ok(()),
+        }
+    });
+    assert_eq!(found.worst(), RowState::Good, "{:#?}", found.rows);
+    assert!(left.is_empty());
+    let (found, _) = checked(|operation| match operation.verb {
+        "put" => Err(Error::new(ErrorKind::NotFound, "no such folder")),
+        _ => Ok(()),
+    });
+    assert_eq!(state(&found, "put"), Some(RowState::Bad));
+}
+
+/// Checks of one directory at the same time are in no one's way.
+#[test]
+fn two_checks_at_once_are_both_good() {
+    let folder = tempfile::tempdir_in("/var/tmp").unwrap();
+    let place = folder.path().to_owned();
+    let checks: Vec<_> = (0..4)
+        .map(|_| {
+            let place = place.clone();
+            std::thread::spawn(move || check(&place, &["--json"]).json())
+        })
+        .collect();
+    for one in checks {
+        let document = one.join().unwrap();
+        for name in ["place", "put", "get", "listed", "largest", "delete"] {
+            assert_eq!(row(&document, name)["state"], "good", "{document:#}");
+        }
+        assert_eq!(document["left_behind"], serde_json::json!([]));
+    }
+    assert!(all_below(&place).is_empty());
+}

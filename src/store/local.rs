@@ -4,6 +4,7 @@
 
 use super::name::ObjectName;
 use super::object_store::{Blob, Capabilities, Directory, ObjectInfo, ObjectLock, ObjectStore};
+use super::remains::is_only_of_checks;
 use super::unfinished::{self, no_unnamed_files, open_unnamed, put_by_rename};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::sys::plain;
@@ -61,13 +62,17 @@ impl LocalStore {
         }
     }
 
-    /// Whether nothing is in the directory but what making a filesystem leaves there.
+    /// Whether nothing is in the directory but what making a filesystem or a check leaves there.
     pub fn is_empty(&self) -> Result<bool> {
         for entry in
             std::fs::read_dir(fd_path(&self.root)).io_context("list", &self.directory.path)?
         {
             let entry = entry.io_context("list", &self.directory.path)?;
-            if entry.file_name() != "lost+found" {
+            let name = entry.file_name();
+            let is_nothing = name == "lost+found"
+                || name == ObjectName::checks().as_str()
+                    && is_only_of_checks(&self.root).io_context("list", &self.directory.path)?;
+            if !is_nothing {
                 return Ok(false);
             }
         }

@@ -22,6 +22,7 @@ mod mirror_writer;
 mod name;
 mod object_store;
 mod private_dir;
+mod remains;
 mod s3;
 mod second_place;
 mod segment_reader;

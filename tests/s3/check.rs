@@ -243,3 +243,110 @@ fn what_is_locked_by_default_is_told_and_little_is_put() {
         "{names:?}"
     );
 }
+
+/// Where it may not be asked whether what is put is locked or kept, no more is put than is needed,
+/// and what may stay is told.
+#[test]
+fn what_may_be_kept_or_locked_is_told_and_little_is_put() {
+    let server = Server::start();
+    for (hidden, size) in [
+        (&["?version", "?object-lock"][..], "a few KiB"),
+        (&["?version"], "32 MiB"),
+    ] {
+        let proxy = Proxy::start(&server.endpoint, no_faults());
+        proxy.refuse(|seen, _| {
+            let hides = hidden.iter().any(|query| seen.path.contains(query));
+            hides.then_some((403, "AccessDenied"))
+        });
+        let document = check(&proxy.endpoint, "s3://bucket/vault", "").json();
+        assert_eq!(row(&document, "versioning")["state"], "unknown");
+        let versions = row(&document, "versions");
+        assert_eq!(versions["state"], "unknown");
+        let found = versions["found"].as_str().unwrap();
+        assert!(found.starts_with("if versions are kept"), "{found}");
+        assert!(found.contains(size), "{found}");
+        let largest = row(&document, "largest");
+        let sent = document["requests"]["sent_bytes"].as_u64().unwrap();
+        match hidden.contains(&"?object-lock") {
+            true => {
+                assert_eq!(largest["state"], "unknown", "{document:#}");
+                assert!(sent < 64 << 10, "{sent}");
+            }
+            false => assert_eq!(largest["state"], "good", "{document:#}"),
+        }
+    }
+}
+
+/// A checksum that the store refuses always is no way to see that a body is another.
+#[test]
+fn a_checksum_that_is_always_refused_is_not_recommended() {
+    let server = Server::start();
+    let wrong_crc = |value: &str| value == "AAAAAA==";
+    let any_crc = |_: &str| true;
+    for which in [any_crc as fn(&str) -> bool, wrong_crc] {
+        for (status, code) in [
+            (400, "InvalidRequest"),
+            (501, "NotImplemented"),
+            (400, "BadDigest"),
+        ] {
+            let proxy = Proxy::start(&server.endpoint, no_faults());
+            proxy.refuse(move |seen, body| {
+                // A byte was changed after it was signed: that is not seen.
+                if body.starts_with(b"rtillpoint") || seen.header("content-md5").is_some() {
+                    return Some((200, ""));
+                }
+                let sum = seen.header("x-amz-checksum-crc32");
+                sum.is_some_and(which).then_some((status, code))
+            });
+            let run = check(&proxy.endpoint, "s3://bucket/vault", "");
+            let document = run.json();
+            let wrong = row(&document, "wrong_body");
+            assert_eq!(wrong["state"], "warning", "{document:#}");
+            // It is one only where the right sum is taken, and the wrong one is named as such.
+            let is_seen = which("1") == which("AAAAAA==");
+            let will_do = !is_seen && code == "BadDigest";
+            assert_eq!(wrong.to_string().contains("crc32"), will_do, "{wrong}");
+            let settings = document["settings"].to_string();
+            assert_eq!(settings.contains("crc32"), will_do, "{settings}");
+        }
+    }
+}
+
+/// What a check that was killed, or is at work, has put is nothing; what else is there is not.
+#[test]
+fn what_another_check_has_put_is_nothing() {
+    let server = Server::start();
+    let folder = server.files("vault/check");
+    std::fs::create_dir_all(&folder).unwrap();
+    for number in 1..=3 {
+        let name = format!("01ARZ3NDEKTSV4RRFFQ69G5FAV-{number:08}");
+        std::fs::write(folder.join(name), "x").unwrap();
+    }
+    std::fs::write(folder.join("thesis.txt"), "x").unwrap();
+    let told = || check(&server.endpoint, "s3://bucket/vault", "").json();
+    assert_eq!(row(&told(), "place")["state"], "bad");
+    let init = |code| {
+        let mut init = Command::new(PROGRAM);
+        environment(&mut init, &server.endpoint);
+        finish(init.args(["init", "s3://bucket/vault"])).expect(code);
+    };
+    init(1);
+    std::fs::remove_file(folder.join("thesis.txt")).unwrap();
+    assert_eq!(row(&told(), "place")["state"], "good");
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 3);
+    init(0);
+    // Other things that come first or last are seen beside them.
+    for other in ["a.txt", "z.txt"] {
+        let folder = server.files(&format!("vault-{other}"));
+        std::fs::create_dir_all(folder.join("check")).unwrap();
+        std::fs::write(
+            folder.join("check/01ARZ3NDEKTSV4RRFFQ69G5FAV-00000001"),
+            "x",
+        )
+        .unwrap();
+        std::fs::write(folder.join(other), "x").unwrap();
+        let place = format!("s3://bucket/vault-{other}");
+        let document = check(&server.endpoint, &place, "").expect(1).json();
+        assert_eq!(row(&document, "place")["state"], "bad", "{other}");
+    }
+}

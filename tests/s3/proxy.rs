@@ -92,9 +92,14 @@ struct Inner {
     answered: AtomicU64,
     /// What is answered to queries of this name, in the store's place.
     canned: Mutex<Option<(&'static str, String)>>,
+    /// What is answered by a status and a code, in the store's place.
+    refusing: Mutex<Option<Box<Refusing>>>,
     seen: Mutex<Vec<Seen>>,
     held: Mutex<Option<Hold>>,
 }
+
+/// The status and code that a request with this body is answered with.
+type Refusing = dyn Fn(&Seen, &[u8]) -> Option<(u16, &'static str)> + Send;
 
 /// A request that is told of, and not answered.
 struct Hold {
@@ -120,6 +125,7 @@ impl Proxy {
             done: AtomicU64::new(0),
             answered: AtomicU64::new(0),
             canned: Mutex::default(),
+            refusing: Mutex::default(),
             seen: Mutex::default(),
             held: Mutex::default(),
         });
@@ -181,6 +187,14 @@ impl Proxy {
     /// From now on a query of this name is answered so, and not passed on.
     pub fn answer_to(&self, query: &'static str, body: &str) {
         *self.inner.canned.lock().unwrap() = Some((query, body.to_owned()));
+    }
+
+    /// From now on what this says is answered so, and not passed on.
+    pub fn refuse(
+        &self,
+        which: impl Fn(&Seen, &[u8]) -> Option<(u16, &'static str)> + Send + 'static,
+    ) {
+        *self.inner.refusing.lock().unwrap() = Some(Box::new(which));
     }
 
     /// How many bytes of bodies were answered since the last call.
@@ -280,7 +294,7 @@ fn refusal(status: u16, code: &str, is_head: bool) -> Message {
     Message {
         first: format!("HTTP/1.1 {status} X"),
         headers: vec![("content-type".into(), "application/xml".into())],
-        body: if is_head {
+        body: if is_head || code.is_empty() {
             Vec::new()
         } else {
             body.into_bytes()
@@ -342,12 +356,21 @@ impl Inner {
         let mut words = request.first.split(' ');
         let method = words.next()?.to_owned();
         let is_head = method == "HEAD";
-        self.seen.lock().unwrap().push(Seen {
+        let seen = Seen {
             method,
             path: words.next()?.to_owned(),
             headers: request.headers.clone(),
             body: request.body.len(),
-        });
+        };
+        let refusing = self.refusing.lock().unwrap();
+        let refused = refusing
+            .as_ref()
+            .and_then(|which| which(&seen, &request.body));
+        drop(refusing);
+        self.seen.lock().unwrap().push(seen);
+        if let Some((status, code)) = refused {
+            return self.refuse(&refusal(status, code, is_head), client);
+        }
         if self.is_held(request) {
             // Until the client is gone.
             let _ = client.read(&mut [0]);

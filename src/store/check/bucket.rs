@@ -15,10 +15,32 @@ const PASSING: [&str; 2] = ["sessions/", "check/"];
 /// What a check has to heed of a bucket.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct BucketTraits {
-    /// What is deleted may stay as a version.
-    pub(super) versions_stay: bool,
+    /// What is deleted stays as a version.
+    pub(super) versions_stay: Known,
     /// What is put cannot be deleted for some time.
-    pub(super) is_locked: bool,
+    pub(super) is_locked: Known,
+}
+
+/// Whether something is so, as far as a store says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Known {
+    /// It says so.
+    Yes,
+    /// It says that it is not, or does not know such a thing.
+    No,
+    /// It may not be asked, or gave no answer.
+    #[default]
+    Unknown,
+}
+
+impl Known {
+    /// What it means that a question got no answer of use.
+    fn unanswered<T>(said: &Result<Said<T>>) -> Self {
+        match said {
+            Ok(Said::NotKnown(_)) => Self::No,
+            _ => Self::Unknown,
+        }
+    }
 }
 
 /// What is asked of the bucket itself.
@@ -69,14 +91,22 @@ impl BucketRows<'_> {
         None
     }
 
-    fn versioning(&mut self, said: Result<Said<Versioning>>, rules: Option<&[BucketRule]>) -> bool {
+    fn versioning(
+        &mut self,
+        said: Result<Said<Versioning>>,
+        rules: Option<&[BucketRule]>,
+    ) -> Known {
+        // A store that does not know the question may stand before one that keeps them.
         let Some(told) = self.told("versioning", said) else {
-            return false;
+            return Known::Unknown;
         };
         if told != Versioning::On {
             self.found
                 .good("versioning", "off: what is deleted is gone");
-            return told == Versioning::Off;
+            return match told {
+                Versioning::Off => Known::Yes,
+                _ => Known::No,
+            };
         }
         let rules = rules.unwrap_or_default().iter();
         let all = rules.filter(|rule| rule.covers(self.prefix));
@@ -95,12 +125,13 @@ impl BucketRows<'_> {
                 );
             }
         }
-        true
+        Known::Yes
     }
 
-    fn lock(&mut self, said: Result<Said<BucketLock>>) -> bool {
+    fn lock(&mut self, said: Result<Said<BucketLock>>) -> Known {
+        let unanswered = Known::unanswered(&said);
         match self.told("object_lock", said) {
-            None => {}
+            None => return unanswered,
             Some(BucketLock::Never) => self.found.good("object_lock", "off"),
             Some(BucketLock::Possible) => {
                 self.found
@@ -116,10 +147,10 @@ impl BucketRows<'_> {
                     "keep the vault in a bucket without default retention; what check has put \
                      here stays as long",
                 );
-                return true;
+                return Known::Yes;
             }
         }
-        false
+        Known::No
     }
 
     fn rules(&mut self, rules: &[BucketRule]) {

@@ -1,8 +1,9 @@
 //! What a directory can do that a vault gains by: its filesystem, room, files without a name,
 //! locks.
 
+use super::bounds::CheckOptions;
 use super::ends::{conclude, look};
-use super::found::{CheckOptions, RowState, StoreCheck};
+use super::found::{RowState, StoreCheck};
 use super::objects::{body, passed, try_all};
 use super::trial::Trial;
 use crate::error::{ErrorKind, IoContext, Result};
@@ -77,7 +78,7 @@ pub(super) fn check(
     let mut trial = Trial::new(Arc::clone(store), options);
     let looked = Arc::clone(local);
     let is_empty = passed(trial.within(options.small, move || looked.is_empty()))?;
-    let may_put = look(store, is_empty, &mut found);
+    let may_put = look(&trial, is_empty, &mut found)?;
     found.settings = vec![
         "[vaults.NAME]".into(),
         format!("url = {:?}", found.location),
@@ -86,10 +87,14 @@ pub(super) fn check(
         return Ok(found);
     }
     let tried = try_here(local, &mut trial, &mut found);
+    let to_clean = trial.options_to_clean();
     let concluded = conclude(trial, tried, found);
     // It goes when nothing is in it.
-    let folder = ObjectName::checks();
-    let _ = unlinkat(local.root(), folder.as_str(), UnlinkatFlags::RemoveDir);
+    let (cleaned, folder) = (Arc::clone(local), ObjectName::checks());
+    let _ = to_clean.within(&local.location(), move || {
+        let how = UnlinkatFlags::RemoveDir;
+        Ok(unlinkat(cleaned.root(), folder.as_str(), how).is_ok())
+    });
     concluded
 }
 

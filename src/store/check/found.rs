@@ -2,7 +2,6 @@
 
 use crate::error::Error;
 use crate::model::RequestCounts;
-use crate::store::layer::StopCheck;
 use std::time::Duration;
 
 /// What was tried or asked, and what came of it.
@@ -31,31 +30,6 @@ pub enum RowState {
     Bad,
 }
 
-/// How long is waited, and who may stop it.
-#[derive(Clone, Copy, Debug)]
-pub struct CheckOptions {
-    /// For each small try.
-    pub small: Duration,
-    /// For the largest object to go one way.
-    pub large: Duration,
-    /// For what was put to be seen.
-    pub late: Duration,
-    /// Asked while it waits; its error ends the check.
-    pub stop: StopCheck,
-}
-
-impl CheckOptions {
-    /// As `check` does it.
-    pub fn until(stop: StopCheck) -> Self {
-        Self {
-            small: Duration::from_secs(60),
-            large: Duration::from_secs(600),
-            late: Duration::from_secs(10),
-            stop,
-        }
-    }
-}
-
 /// What is known of a place.
 #[derive(Debug, Default)]
 pub struct StoreCheck {
@@ -78,6 +52,17 @@ impl StoreCheck {
     pub fn worst(&self) -> RowState {
         let states = self.rows.iter().map(|row| row.state);
         states.max().unwrap_or(RowState::Good)
+    }
+
+    /// The error of a check that was stopped: what is left is named.
+    pub fn stopped(&self, error: Error) -> Error {
+        if self.left_behind.is_empty() {
+            return error.and_said("nothing was left behind");
+        }
+        let (place, left) = (&self.location, self.left_behind.join(", "));
+        error
+            .and_said("not all that was put could be deleted")
+            .with_hint(format!("delete what is left below {place}: {left}"))
     }
 
     /// Adds what was found.

@@ -2,6 +2,7 @@
 //! puts stands under `check/`, where nobody else looks, by names that are fresh each time, and is
 //! deleted again. It must never touch an object that it has not put itself.
 
+mod bounds;
 mod bucket;
 mod directory;
 mod ends;
@@ -11,7 +12,8 @@ mod s3;
 mod settings;
 mod trial;
 
-pub use found::{CheckOptions, CheckRow, RowState, StoreCheck};
+pub use bounds::CheckOptions;
+pub use found::{CheckRow, RowState, StoreCheck};
 
 use super::layer::CountStore;
 use super::local::LocalStore;
@@ -30,7 +32,9 @@ use trial::Trial;
 pub fn check(place: &Location, options: CheckOptions) -> Result<StoreCheck> {
     match (place.path(), place.s3()) {
         (Some(path), _) => {
-            let local = Arc::new(LocalStore::open(path)?);
+            let (text, opened) = (path.display().to_string(), path.to_owned());
+            let local = options.within(&text, move || LocalStore::open(&opened))?;
+            let local = Arc::new(local);
             let store: Arc<dyn ObjectStore> = Arc::new(CountStore::new(local.clone()));
             directory::check(&local, &store, options)
         }

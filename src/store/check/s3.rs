@@ -1,9 +1,10 @@
 //! What a bucket and the store that has it can do: how it is named, checksums, versions, locks,
 //! rules, classes of storage, and what becomes of a wrong body.
 
-use super::bucket::{BucketTraits, ask_bucket};
+use super::bounds::CheckOptions;
+use super::bucket::{BucketTraits, Known, ask_bucket};
 use super::ends::{conclude, look};
-use super::found::{CheckOptions, RowState, StoreCheck};
+use super::found::{RowState, StoreCheck};
 use super::objects::{add_clock, passed, try_all};
 use super::settings::lines;
 use super::trial::Trial;
@@ -35,6 +36,8 @@ struct S3Check<'a> {
     stores: Vec<Arc<S3Store>>,
     found: StoreCheck,
     bucket: BucketTraits,
+    /// Checksums with which something could be put.
+    working: Vec<PutChecksum>,
 }
 
 /// Tries a place in S3.
@@ -51,6 +54,7 @@ pub(super) fn check(place: &Location, s3: &S3Place, options: CheckOptions) -> Re
         stores: Vec::new(),
         found: StoreCheck::default(),
         bucket: BucketTraits::default(),
+        working: Vec::new(),
     };
     let store = check.open(check.fit.clone())?;
     check.found.location = store.location();
@@ -76,19 +80,26 @@ impl S3Check<'_> {
         };
         let asked = Arc::clone(&store);
         let is_empty = passed(trial.ask(move |_| asked.is_empty()))?;
-        if !look(trial.store(), is_empty, &mut self.found) {
+        if !look(trial, is_empty, &mut self.found)? {
             return Ok(());
         }
         self.neighbours(trial)?;
         self.bucket = ask_bucket(trial, &mut self.found, &store, &self.s3.prefix)?;
         let store = self.checksums(trial, store)?;
-        try_all(trial, &mut self.found, !self.bucket.is_locked)?;
+        let is_locked = self.bucket.is_locked;
+        try_all(trial, &mut self.found, is_locked == Known::No)?;
         if let Some(ahead) = store.clock_ahead() {
             add_clock(&mut self.found, ahead);
         }
         // What is locked stays: no more of it than is needed.
-        if self.bucket.is_locked || self.found.is_bad("put") {
+        if is_locked == Known::Yes || self.found.is_bad("put") {
             return Ok(());
+        }
+        if is_locked == Known::Unknown {
+            let what = "not tried: it is not known whether 32 MiB would be locked here";
+            self.found.row("largest", RowState::Unknown, what);
+            self.found
+                .remedy("it is tried where s3:GetBucketObjectLockConfiguration is granted");
         }
         self.wrong_bodies(trial, &store)?;
         self.condition(trial, &store)?;
@@ -194,6 +205,7 @@ impl S3Check<'_> {
             }
         }
         let words: Vec<&str> = good.iter().map(|(sum, _)| sum.word()).collect();
+        self.working = good.iter().map(|(sum, _)| *sum).collect();
         let works = format!("these work: {}", words.join(", "));
         match (failed, good.into_iter().next()) {
             (None, _) => self.found.good("checksums", works),
@@ -214,42 +226,51 @@ impl S3Check<'_> {
 
     fn wrong_bodies(&mut self, trial: &mut Trial, store: &Arc<S3Store>) -> Result<()> {
         let mut refused = Vec::new();
-        for wrong in [WrongBody::Signature, WrongBody::Crc32, WrongBody::Md5] {
+        let mut is_taken = false;
+        for (wrong, checksums) in [
+            (WrongBody::Signature, None),
+            (WrongBody::Crc32, Some(PutChecksum::Crc32)),
+            (WrongBody::Md5, Some(PutChecksum::Md5)),
+        ] {
+            // Where the right sum is refused, too, a wrong one says nothing.
+            if checksums.is_some_and(|sum| !self.working.contains(&sum)) {
+                continue;
+            }
             let name = trial.fresh();
             let (putting, at) = (Arc::clone(store), name.clone());
             let small = trial.options().small;
             let answer = trial.put_by(&name, small, move || putting.refuses(&at, wrong));
-            if passed(answer)?.is_ok_and(|refuses| refuses) {
-                refused.push(wrong);
+            let is_in_force = checksums.is_none_or(|sum| sum == self.fit.checksums);
+            match passed(answer)? {
+                Ok(Said::Told(true)) => refused.push(SeenBy {
+                    checksums,
+                    is_in_force,
+                }),
+                Ok(Said::Told(false)) => is_taken |= is_in_force,
+                _ => {}
             }
         }
-        let word = |wrong: &WrongBody| match wrong {
-            WrongBody::Signature => "its signature",
-            WrongBody::Crc32 => "crc32",
-            WrongBody::Md5 => "md5",
-        };
-        let words: Vec<&str> = refused.iter().map(word).collect();
-        let by = words.join(", ");
-        let set = match self.fit.checksums {
-            PutChecksum::None => None,
-            PutChecksum::Crc32 => Some(WrongBody::Crc32),
-            PutChecksum::Md5 => Some(WrongBody::Md5),
-        };
-        let is_seen = |wrong: &WrongBody| *wrong == WrongBody::Signature || Some(*wrong) == set;
-        if refused.iter().any(is_seen) {
+        let words: Vec<&str> = refused.iter().map(SeenBy::word).collect();
+        if refused.iter().any(|seen| seen.is_in_force) {
+            let by = words.join(", ");
             let what = format!("a body that changed on its way is refused, by {by}");
             self.found.good("wrong_body", what);
             return Ok(());
         }
-        let what = "a body that changed on its way is taken: verify finds it, and no run does";
-        self.found.row("wrong_body", RowState::Warning, what);
-        let better = [
-            (WrongBody::Crc32, PutChecksum::Crc32),
-            (WrongBody::Md5, PutChecksum::Md5),
-        ];
-        match better.iter().find(|(wrong, _)| refused.contains(wrong)) {
-            Some((_, checksums)) => {
-                self.fit.checksums = *checksums;
+        match is_taken {
+            true => {
+                let what = "a body that changed on its way is taken: verify finds it, and no run \
+                            does";
+                self.found.row("wrong_body", RowState::Warning, what);
+            }
+            false => {
+                let what = "a body that changed on its way is refused by no sum that is known";
+                self.found.row("wrong_body", RowState::Unknown, what);
+            }
+        }
+        match refused.iter().find_map(|seen| seen.checksums) {
+            Some(checksums) => {
+                self.fit.checksums = checksums;
                 self.found
                     .remedy(format!("set checksums = {:?}", checksums.word()));
             }
@@ -313,22 +334,64 @@ impl S3Check<'_> {
             counts.fold(RequestCounts::default(), |sum, counts| sum + counts)
         };
         let mut found = conclude(trial, tried, std::mem::take(&mut self.found))?;
-        if let Some(store) = last.filter(|_| versions && !names.is_empty()) {
+        if let Some(store) = last.filter(|_| versions != Known::No && !names.is_empty()) {
             let count = names.len();
             let most = bounded.options().large;
-            let left = match bounded.within(most, move || store.delete_versions(&names)) {
-                Ok(Said::Told(left)) => left,
-                _ => count,
-            };
-            if left > 0 {
-                let what = format!(
-                    "versions of what was put and deleted here stay: {left} objects, 32 MiB"
-                );
-                found.row("versions", RowState::Unknown, what);
-                found.remedy("they go when the bucket's rules delete what is not current");
-            }
+            let deleted = bounded.within(most, move || store.delete_versions(&names));
+            versions_left(&mut found, versions, deleted, count);
         }
         found.requests = Some(requests(&self.stores));
         Ok(found)
     }
+}
+
+/// What saw that a body is not what was sent.
+struct SeenBy {
+    /// `None`: the signature.
+    checksums: Option<PutChecksum>,
+    /// Whether runs send it, as the settings are.
+    is_in_force: bool,
+}
+
+impl SeenBy {
+    fn word(&self) -> &'static str {
+        match self.checksums {
+            None => "its signature",
+            Some(checksums) => checksums.word(),
+        }
+    }
+}
+
+/// A row of the versions that stay, or may stay, of `count` objects that were put and deleted.
+fn versions_left(
+    found: &mut StoreCheck,
+    versions: Known,
+    deleted: Result<Said<usize>>,
+    count: usize,
+) {
+    let left = match deleted {
+        Ok(Said::Told(left)) => left,
+        // It knows no versions, in either question.
+        Ok(Said::NotKnown(_)) if versions == Known::Unknown => return,
+        _ => count,
+    };
+    if left == 0 {
+        return;
+    }
+    // The largest is nearly all of it.
+    let tried = |name: &str| {
+        let mut rows = found.rows.iter();
+        rows.any(|row| row.name == name && row.state != RowState::Unknown)
+    };
+    let size = if tried("largest") {
+        "32 MiB"
+    } else {
+        "a few KiB"
+    };
+    let what = match versions {
+        Known::Unknown => format!("if versions are kept, {size} stay, of {left} objects"),
+        _ => format!("versions of what was put and deleted here stay: {left} objects, {size}"),
+    };
+    found.row("versions", RowState::Unknown, what);
+    found.remedy("they go when the bucket's rules delete what is not current");
 }

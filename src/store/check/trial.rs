@@ -1,18 +1,19 @@
 //! A try, within a bound: what it puts is noted before, and deleted in the end, whatever happened
 //! between. A store that does not answer is left to its thread.
 
-use super::found::CheckOptions;
-use crate::error::{Error, ErrorKind, Result};
+use super::bounds::{ASKED, CheckOptions, no_answer};
+use crate::error::{ErrorKind, Result};
 use crate::model::SnapshotId;
 use crate::store::name::ObjectName;
 use crate::store::object_store::{Blob, ObjectStore};
 use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError, bounded};
 use jiff::Timestamp;
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How often it is asked whether to stop.
-const ASKED: Duration = Duration::from_millis(100);
+/// Most tries of a put whose folder another check takes away.
+const MAX_TRIES: u32 = 3;
 /// How long each of what was put is waited for to be deleted, and all of it.
 const TO_DELETE: Duration = Duration::from_secs(15);
 const TO_CLEAN: Duration = Duration::from_secs(60);
@@ -27,6 +28,8 @@ pub(super) struct Trial {
     put: Vec<ObjectName>,
     /// What threads that were given up may still put.
     late: Vec<LatePut>,
+    /// Whether something was given up.
+    has_hung: Cell<bool>,
 }
 
 /// A put that nobody waited for.
@@ -46,6 +49,7 @@ impl Trial {
             next: 0,
             put: Vec::new(),
             late: Vec::new(),
+            has_hung: Cell::new(false),
         }
     }
 
@@ -102,32 +106,18 @@ impl Trial {
         most: Duration,
         work: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let until = Instant::now() + most;
-        let (done, answer) = bounded(1);
-        let thread = std::thread::Builder::new().name("check".into());
-        let thread = thread.spawn(move || {
-            // Nobody may wait for it any more.
-            let _ = done.send(work());
-        });
-        thread.map_err(|error| {
-            Error::new(ErrorKind::Failed, "cannot start a thread").with_source(error)
-        })?;
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            match answer.recv_timeout(left.min(ASKED)) {
-                Ok(result) => return result,
-                Err(RecvTimeoutError::Timeout) if !left.is_zero() => (self.options.stop)()?,
-                Err(_) => {
-                    let what = format!(
-                        "{} did not answer within {} s",
-                        self.store.location(),
-                        most.as_secs_f32()
-                    );
-                    let error = Error::new(ErrorKind::Io, what);
-                    return Err(error.with_hint("is it up, and can this host reach it?"));
-                }
+        match self.options.wait(most, work)? {
+            Some(done) => Ok(done),
+            None => {
+                self.has_hung.set(true);
+                Err(no_answer(&self.store.location(), most))
             }
         }
+    }
+
+    /// Whether something was given up: what hung once may hang each time.
+    pub(super) fn has_hung(&self) -> bool {
+        self.has_hung.get()
     }
 
     /// The same with the store, as long as a small try may take.
@@ -142,7 +132,18 @@ impl Trial {
     /// Puts something that `clean` deletes.
     pub(super) fn put(&mut self, name: &ObjectName, bytes: Blob, most: Duration) -> Result<()> {
         let (store, at) = (Arc::clone(&self.store), name.clone());
-        self.put_by(name, most, move || store.put(&at, bytes))
+        self.put_by(name, most, move || {
+            let mut put = store.put(&at, bytes.clone());
+            for _ in 1..MAX_TRIES {
+                match put {
+                    Err(error) if error.kind() == ErrorKind::NotFound => {
+                        put = store.put(&at, bytes.clone());
+                    }
+                    other => return other,
+                }
+            }
+            put
+        })
     }
 
     /// The same, put by `work`.

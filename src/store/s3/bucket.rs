@@ -1,11 +1,12 @@
 //! Questions about a bucket, and tries that no run makes: what `check` tells of a store. Nothing of
 //! a vault rests on an answer, and only names that `check` has made up are put or deleted.
 
-use super::S3Store;
-use super::failure::{Tried, failure};
-use crate::error::{Error, ErrorKind, Result};
+use super::failure::{Tried, broken, failure};
+use super::{PAGE, S3Store, next_page};
+use crate::error::{ErrorKind, Result};
 use crate::store::name::ObjectName;
-use crate::store::object_store::Blob;
+use crate::store::object_store::{Blob, ObjectStore};
+use crate::store::remains::is_of_check;
 use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextMut;
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::error::{BoxError, ProvideErrorMetadata, SdkError};
@@ -18,6 +19,9 @@ use jiff::SignedDuration;
 
 /// Most versions of objects that are looked for.
 const MOST_VERSIONS: i32 = 1000;
+
+/// Most pages of what checks have left that are gone through.
+const MOST_PAGES: usize = 8;
 
 /// What a store says when it is asked about a bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,6 +141,43 @@ impl<T> Said<T> {
 }
 
 impl S3Store {
+    /// Whether nothing is below the prefix but what a check puts there.
+    pub fn is_empty(&self) -> Result<bool> {
+        let mut prefix = self.place.prefix.clone();
+        if !prefix.is_empty() {
+            prefix.push('/');
+        }
+        let url = self.location();
+        let tried = self.tried("list", &url);
+        let (mut token, mut most) = (None, 1);
+        for _ in 0..MOST_PAGES {
+            let page = self.runtime.wait(self.page(&prefix, token.clone(), most));
+            let page = page.map_err(|error| failure(&error, tried))?;
+            let keys = page.contents().iter();
+            let mut keys = keys.map(|object| object.key().unwrap_or_default());
+            if !keys.all(|key| key.strip_prefix(&prefix).is_some_and(is_of_check)) {
+                return Ok(false);
+            }
+            if page.contents().is_empty() && token.is_none() {
+                return Ok(true);
+            }
+            // One was enough to see that it is empty, or that it is not.
+            if most == 1 {
+                most = PAGE;
+                continue;
+            }
+            token = next_page(&page, tried)?;
+            if token.is_none() {
+                return Ok(true);
+            }
+        }
+        Err(broken(
+            "too many objects of checks that were killed are there",
+            tried,
+        )
+        .with_hint("delete what is below check/: nothing needs it"))
+    }
+
     /// How far the store's clock is ahead of this host's, by its last answer.
     pub(in crate::store) fn clock_ahead(&self) -> Option<SignedDuration> {
         self.wire.ahead()
@@ -203,8 +244,13 @@ impl S3Store {
         Ok(said.or_none("NoSuchLifecycleConfiguration", Vec::new()))
     }
 
-    /// Puts a body that is not what it is said to be; whether that is refused.
-    pub(in crate::store) fn refuses(&self, name: &ObjectName, wrong: WrongBody) -> Result<bool> {
+    /// Puts a body that is not what it is said to be; whether the store says that it saw that. A
+    /// refusal for another reason is none of this.
+    pub(in crate::store) fn refuses(
+        &self,
+        name: &ObjectName,
+        wrong: WrongBody,
+    ) -> Result<Said<bool>> {
         let url = self.url(name);
         let body = ByteStream::from_static(b"stillpoint tries what becomes of a wrong body");
         let request = self.client.put_object().bucket(&self.place.bucket);
@@ -216,12 +262,11 @@ impl S3Store {
                 WrongBody::Md5 => request.content_md5("AAAAAAAAAAAAAAAAAAAAAA==").send().await,
             }
         });
-        match sort(answer, self.tried("put", &url)) {
-            Ok(Said::Told(_)) => Ok(false),
-            Ok(_) => Ok(true),
-            // "It is not what you signed" may be said so, too.
-            Err(error) if error.kind() == ErrorKind::Io && says_other_sum(&error) => Ok(true),
-            Err(error) => Err(error),
+        match &answer {
+            Err(refused) if says_other_sum(refused.code().unwrap_or_default()) => {
+                Ok(Said::Told(true))
+            }
+            _ => Ok(sort(answer, self.tried("put", &url))?.map(|_| false)),
         }
     }
 
@@ -315,11 +360,17 @@ impl S3Store {
     }
 }
 
-fn says_other_sum(error: &Error) -> bool {
-    let said = error.to_string();
-    ["BadDigest", "SHA256Mismatch", "InvalidDigest"]
-        .iter()
-        .any(|word| said.contains(word))
+/// Whether a code of a refusal says that the body is not what was signed or summed.
+fn says_other_sum(code: &str) -> bool {
+    const CODES: [&str; 6] = [
+        "BadDigest",
+        "InvalidDigest",
+        "XAmzContentSHA256Mismatch",
+        "XAmzContentChecksumMismatch",
+        "SignatureDoesNotMatch",
+        "ChecksumMismatch",
+    ];
+    CODES.iter().any(|word| word.eq_ignore_ascii_case(code))
 }
 
 fn rule_of(rule: &LifecycleRule) -> BucketRule {

@@ -67,19 +67,6 @@ impl S3Store {
         })
     }
 
-    /// Whether nothing is below the prefix.
-    pub fn is_empty(&self) -> Result<bool> {
-        let mut prefix = self.place.prefix.clone();
-        if !prefix.is_empty() {
-            prefix.push('/');
-        }
-        let url = self.location();
-        let tried = self.tried("list", &url);
-        let page = self.runtime.wait(self.page(&prefix, None, 1));
-        let page = page.map_err(|error| failure(&error, tried))?;
-        Ok(page.contents().is_empty())
-    }
-
     fn key(&self, name: &ObjectName) -> String {
         match self.place.prefix.as_str() {
             "" => name.as_str().to_owned(),
