@@ -338,7 +338,7 @@ impl S3Check<'_> {
             let count = names.len();
             let most = bounded.options().large;
             let deleted = bounded.within(most, move || store.delete_versions(&names));
-            versions_left(&mut found, versions, deleted, count);
+            versions_left(&mut found, versions, &deleted, count);
         }
         found.requests = Some(requests(&self.stores));
         Ok(found)
@@ -366,11 +366,11 @@ impl SeenBy {
 fn versions_left(
     found: &mut StoreCheck,
     versions: Known,
-    deleted: Result<Said<usize>>,
+    deleted: &Result<Said<usize>>,
     count: usize,
 ) {
     let left = match deleted {
-        Ok(Said::Told(left)) => left,
+        Ok(Said::Told(left)) => *left,
         // It knows no versions, in either question.
         Ok(Said::NotKnown(_)) if versions == Known::Unknown => return,
         _ => count,
