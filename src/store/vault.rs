@@ -6,8 +6,9 @@ use super::door::{bad_info, no_info};
 use super::lost_segments;
 use super::name::ObjectName;
 use super::object_store::ObjectStore;
+use super::presence::Presence;
 use super::segment_reader::{SegmentReader, SlotRange, StoredChunk};
-use super::session::{BEAT, Presence, Session};
+use super::session::{BEAT, Session};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{
     BlockDedup, Compression, Footer, FooterCopiesRef, IndexRef, ObjectKind, Sealer, SessionRecord,

@@ -1,0 +1,172 @@
+//! The record of a run that writes to the vault: puts it as one beat after the other, and deletes
+//! those of dead runs of the same host. It must never delete one that may be a live run's.
+
+use super::name::ObjectName;
+use super::object_store::{ObjectLock, ObjectStore};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{ObjectKind, Sealer, SessionRecord};
+use crate::model::SnapshotId;
+use jiff::{SignedDuration, Timestamp};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// A session of this host is over when its newest beat is this old, where no lock says more. A
+/// clone of this host may have the same name, and its locks may not be seen here.
+const LEASE: SignedDuration = SignedDuration::from_hours(24);
+/// Most records that are put before one is locked.
+const MAX_TRIES: u32 = 3;
+
+/// The record that says that the run is there.
+pub(super) struct Presence {
+    store: Arc<dyn ObjectStore>,
+    sealer: Sealer,
+    run: SnapshotId,
+    record: SessionRecord,
+    /// The number of the next beat: none is used twice.
+    next: u32,
+    held: Option<LockedRecord>,
+}
+
+/// A record that was put, and its lock, where there are locks.
+pub(super) struct LockedRecord {
+    name: ObjectName,
+    _lock: Option<ObjectLock>,
+}
+
+impl Presence {
+    /// Nothing is put yet.
+    pub(super) fn new(
+        store: Arc<dyn ObjectStore>,
+        sealer: Sealer,
+        run: SnapshotId,
+        record: SessionRecord,
+    ) -> Self {
+        Self {
+            store,
+            sealer,
+            run,
+            record,
+            next: 0,
+            held: None,
+        }
+    }
+
+    pub(super) fn beat(&mut self) -> Result<()> {
+        self.record.heartbeat = Timestamp::now();
+        // The one before stays until the new one is there and locked.
+        if let Some(before) = self.put()? {
+            // A vault may permit no deletes: the newest beat counts, and it is there.
+            let _ = self.store.delete(&before.name);
+        }
+        Ok(())
+    }
+
+    /// Puts the record as the next beat and locks it; returns the one before.
+    pub(super) fn put(&mut self) -> Result<Option<LockedRecord>> {
+        for _ in 0..MAX_TRIES {
+            let name = ObjectName::session(self.run, self.next);
+            self.next += 1;
+            let bytes = self.record.encode(&self.sealer)?;
+            let put = self.store.put(&name, bytes.into());
+            match put.map(|()| self.store.lock(&name)) {
+                Ok(Ok(lock)) => return Ok(self.held.replace(LockedRecord { name, _lock: lock })),
+                // Another run found it before it was locked, and deletes it.
+                Ok(Err(error)) if matches!(error.kind(), ErrorKind::Busy | ErrorKind::NotFound) => {
+                }
+                Ok(Err(error)) | Err(error) => {
+                    // An error does not say that it is not there.
+                    let _ = self.store.delete(&name);
+                    return Err(error);
+                }
+            }
+        }
+        Err(
+            Error::new(ErrorKind::Busy, "other runs take this run's session away")
+                .with_hint("nothing was stored; run it again"),
+        )
+    }
+}
+
+impl Presence {
+    /// Removes what killed runs of this host have put in part.
+    pub(super) fn clear_unfinished(&self) {
+        self.store.clear_unfinished();
+    }
+
+    /// Deletes the sessions of killed runs of this host. What they have put stays for the
+    /// collector. Best effort; a session that may be live is never deleted:
+    ///
+    /// - One that is locked is live. One whose lock can be taken is over if it is of this boot, or
+    ///   if the last beat it has written of is older than a lease.
+    /// - Where there are no locks, one is over when its newest beat is older than a lease by the
+    ///   store's clock, whose time now is that of the record that this run has just put. A run that
+    ///   slept for so long puts its session back with its next beat.
+    pub(super) fn clear_the_dead(&self) {
+        let listed = self.store.list_all(&ObjectName::sessions());
+        let listed = listed.unwrap_or_default();
+        let now = self.held.as_ref().and_then(|own| {
+            let mut objects = listed.iter();
+            objects.find(|object| object.name == own.name)
+        });
+        let now = now.map(|object| object.modified);
+        let mut newest: HashMap<&str, Timestamp> = HashMap::new();
+        for object in &listed {
+            let beat = newest
+                .entry(run_of(&object.name))
+                .or_insert(object.modified);
+            *beat = object.modified.max(*beat);
+        }
+        for object in &listed {
+            let bytes = self
+                .store
+                .get(&object.name, ObjectKind::Session.most_stored());
+            let record = bytes.and_then(|bytes| SessionRecord::decode(&bytes, &self.sealer));
+            // One that cannot be read may be anybody's.
+            let Some(record) = record.ok().filter(|record| record.host == self.record.host) else {
+                continue;
+            };
+            let is_left_behind = self.is_left_behind(&record);
+            let beat = newest.get(run_of(&object.name)).copied();
+            let has_ended = now
+                .zip(beat)
+                .is_some_and(|(now, beat)| now.duration_since(beat) > LEASE);
+            if !is_left_behind && !has_ended {
+                continue;
+            }
+            let Ok(lock) = self.store.lock(&object.name) else {
+                continue;
+            };
+            let is_over = match lock {
+                Some(_) => is_left_behind,
+                None => has_ended,
+            };
+            // A run that has put this and has not locked it yet notices: the lock is held here.
+            if is_over {
+                let _ = self.store.delete(&object.name);
+            }
+            drop(lock);
+        }
+    }
+
+    /// Whether a record of this host that nobody holds a lock on is a dead run's.
+    fn is_left_behind(&self, record: &SessionRecord) -> bool {
+        let own = &self.record;
+        let same_boot = record.boot_id == own.boot_id && !own.boot_id.is_empty();
+        same_boot || own.started.duration_since(record.heartbeat) > LEASE
+    }
+}
+
+/// What the names of all beats of a run begin with.
+fn run_of(session: &ObjectName) -> &str {
+    let name = session.as_str();
+    name.rsplit_once('-').map_or(name, |(run, _)| run)
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        if let Some(held) = &self.held {
+            // Nobody holds a lock on a record that stays.
+            let _ = self.store.delete(&held.name);
+        }
+    }
+}
