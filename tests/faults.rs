@@ -3,6 +3,7 @@
 
 mod at_once;
 mod full;
+mod lease;
 mod sessions;
 
 use crate::support::model::ModelDisk;

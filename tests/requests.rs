@@ -115,7 +115,8 @@ fn a_snapshot_asks_for_what_it_needs() {
         put: 5,
         // The session's own record, among those in which dead runs' are looked for.
         get: 1,
-        size: 0,
+        // Whether the session stands.
+        size: 1,
         // The host's snapshots, the sessions.
         list: 2,
         // The session.
@@ -131,8 +132,8 @@ fn a_snapshot_asks_for_what_it_needs() {
         // The session; the parent's manifest and index object; the copy of the segment's footer,
         // for the sample.
         get: 4,
-        // The parent's segment: whether it is there.
-        size: 1,
+        // The parent's segment: whether it is there. The session.
+        size: 2,
         // As above, what is known to be damaged.
         list: 3,
         delete: 1,
@@ -147,7 +148,7 @@ fn a_snapshot_asks_for_what_it_needs() {
         // manifest.
         put: 5,
         get: 4,
-        size: 1,
+        size: 2,
         list: 3,
         delete: 1,
     };
@@ -159,7 +160,7 @@ fn a_snapshot_asks_for_what_it_needs() {
         put: 2,
         // The session, the manifest, two index objects, two objects with a copy each.
         get: 6,
-        size: 2,
+        size: 3,
         list: 3,
         delete: 1,
     };

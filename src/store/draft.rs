@@ -305,6 +305,8 @@ impl Draft {
                 noted: false,
             })
         });
+        // The host may have slept while it was put.
+        let put = put.and_then(|()| self.check_session());
         if let Err(error) = put {
             // It may be there all the same, and from a distant store's point of view come later
             // than this delete. As long as it may, so must what it refers to.
@@ -324,7 +326,8 @@ impl Draft {
     /// The manifest's bytes, once all that it refers to is there.
     fn prepare(&self, manifest: &mut Manifest) -> Result<Vec<u8>> {
         self.confirm()?;
-        self.check_session()?;
+        // Last of all: what the manifest refers to is nobody's garbage yet.
+        self.session.as_ref().map_or(Ok(()), Session::ask)?;
         manifest.requests = self.vault.requests();
         manifest.encode(self.sealer())
     }

@@ -58,7 +58,7 @@ pub use s3::{CredentialSource, Patience, PutChecksum, S3Place, S3Settings, S3Sto
 pub use second_place::{make_second, open_second};
 pub use segment_reader::{SlotRange, StoredChunk};
 pub use sent::{HeldNote, NoteHead, Owner, Search, SentBefore, SentNotes, SentRun};
-pub use session::Session;
+pub use session::{Session, SessionPace, SleeplessClock};
 pub use sizes::Sizes;
 pub use stored::{NeededSegments, StoredObject};
 pub use vault::{Vault, VaultOptions};

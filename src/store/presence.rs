@@ -33,6 +33,18 @@ pub(super) struct LockedRecord {
     _lock: Option<ObjectLock>,
 }
 
+/// A beat that was put, and the one before, which is still there.
+pub(super) struct PutBeat {
+    pub(super) put: ObjectName,
+    pub(super) before: Option<LockedRecord>,
+}
+
+impl LockedRecord {
+    pub(super) fn name(&self) -> &ObjectName {
+        &self.name
+    }
+}
+
 impl Presence {
     /// Nothing is put yet.
     pub(super) fn new(
@@ -51,25 +63,27 @@ impl Presence {
         }
     }
 
-    pub(super) fn beat(&mut self) -> Result<()> {
-        self.record.heartbeat = Timestamp::now();
-        // The one before stays until the new one is there and locked.
-        if let Some(before) = self.put()? {
-            // A vault may permit no deletes: the newest beat counts, and it is there.
-            let _ = self.store.delete(&before.name);
-        }
-        Ok(())
+    /// The store that it is put into.
+    pub(super) fn store(&self) -> Arc<dyn ObjectStore> {
+        Arc::clone(&self.store)
     }
 
-    /// Puts the record as the next beat and locks it; returns the one before.
-    pub(super) fn put(&mut self) -> Result<Option<LockedRecord>> {
+    /// Puts the record as the next beat and locks it.
+    pub(super) fn put(&mut self) -> Result<PutBeat> {
+        if self.held.is_some() {
+            self.record.heartbeat = Timestamp::now();
+        }
         for _ in 0..MAX_TRIES {
             let name = ObjectName::session(self.run, self.next);
             self.next += 1;
             let bytes = self.record.encode(&self.sealer)?;
             let put = self.store.put(&name, bytes.into());
             match put.map(|()| self.store.lock(&name)) {
-                Ok(Ok(lock)) => return Ok(self.held.replace(LockedRecord { name, _lock: lock })),
+                Ok(Ok(lock)) => {
+                    let put = name.clone();
+                    let before = self.held.replace(LockedRecord { name, _lock: lock });
+                    return Ok(PutBeat { put, before });
+                }
                 // Another run found it before it was locked, and deletes it.
                 Ok(Err(error)) if matches!(error.kind(), ErrorKind::Busy | ErrorKind::NotFound) => {
                 }
@@ -100,7 +114,7 @@ impl Presence {
     ///   if the last beat it has written of is older than a lease.
     /// - Where there are no locks, one is over when its newest beat is older than a lease by the
     ///   store's clock, whose time now is that of the record that this run has just put. A run that
-    ///   slept for so long puts its session back with its next beat.
+    ///   slept for so long notices: its beat is gone.
     pub(super) fn clear_the_dead(&self) {
         let listed = self.store.list_all(&ObjectName::sessions());
         let listed = listed.unwrap_or_default();

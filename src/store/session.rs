@@ -1,23 +1,56 @@
-//! Which runs are writing to the vault. A collector must leave alone what may belong to a live
-//! session.
+//! Whether a run that writes to the vault is still taken for a live one. A collector must leave
+//! alone what may belong to a live session; a run that was taken for dead must not commit.
 //!
-//! A session is a lease: a record that is put again each minute, and whose age is measured by the
-//! store's clock. A store in a directory also locks the record for as long as its process lives, so
-//! that a killed run's session is over at once, whatever process has its pid now.
+//! A session is a lease: a record that is put again each minute, and whose age others measure by
+//! the store's clock. A run whose record is gone, or that could not say for long that it is there
+//! (it slept, or the vault was out of reach), is over, and stays so: what it has put may be deleted
+//! by now. A store in a directory also locks the record for as long as its process lives, so that a
+//! killed run's session is over at once, whatever process has its pid now.
 
+use super::name::ObjectName;
+use super::object_store::ObjectStore;
 use super::presence::Presence;
 use crate::error::{Error, ErrorKind, Result};
+use crate::sys::locked::LockExt;
+use crate::sys::machine::since_boot;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// How often a run says that it is still there.
-pub(super) const BEAT: Duration = Duration::from_secs(60);
-/// Most beats in a row that may fail: after that, others may take the run for dead.
-const MOST_MISSED: u32 = 10;
+/// A run is over when its newest beat is older: half a lease. In the other half others do not take
+/// it for dead yet, whatever was on its way when it looked: a manifest arrives within minutes.
+const MOST_SILENT: Duration = Duration::from_secs(12 * 60 * 60);
+/// How often a beat that is not found is asked for before it is taken for gone. One answer may be
+/// of a copy of the store that lags behind, and a run may have cost hours; a beat that was deleted
+/// does not come back, so asking again costs seconds only.
+const ASKED: u32 = 3;
 /// How long the end of a run waits for its record to be deleted. A vault that hangs keeps the
 /// record; its lock ends with the process, and the next run of the host deletes it.
 const LEAVE: Duration = Duration::from_secs(2);
+
+/// How long ago something began that goes on in a suspend.
+pub type SleeplessClock = Arc<dyn Fn() -> Result<Duration> + Send + Sync>;
+
+/// How a session goes by time.
+#[derive(Clone)]
+pub struct SessionPace {
+    /// The time between two beats.
+    pub every: Duration,
+    /// How long to wait before a beat that was not found is asked for again.
+    pub again: Duration,
+    /// By which the age of a beat is measured.
+    pub clock: SleeplessClock,
+}
+
+impl Default for SessionPace {
+    fn default() -> Self {
+        Self {
+            every: Duration::from_secs(60),
+            again: Duration::from_secs(2),
+            clock: Arc::new(since_boot),
+        }
+    }
+}
 
 /// A run's presence in the vault, until it is dropped. A thread of its own says each minute that
 /// the run is still there, whatever the run does meanwhile.
@@ -27,36 +60,64 @@ pub struct Session {
     live: Option<Sender<()>>,
     /// Hangs up when the thread has ended.
     gone: Receiver<()>,
-    missed: Arc<Mutex<Missed>>,
+    pulse: Arc<Pulse>,
 }
 
-/// The beats that failed since the last good one.
-#[derive(Default)]
-struct Missed {
-    beats: u32,
-    last: Option<Error>,
+/// What the run knows of its own beats.
+struct Pulse {
+    store: Arc<dyn ObjectStore>,
+    pace: SessionPace,
+    newest: Mutex<Beat>,
+}
+
+/// The newest beat.
+struct Beat {
+    name: ObjectName,
+    /// When putting it began: the store has noted no earlier time.
+    at: Duration,
+    /// Why no newer one could be put.
+    failed: Option<Error>,
+    /// Why the run is over, once it is.
+    over: Option<Over>,
+}
+
+/// Why a run is over.
+#[derive(Clone, Copy)]
+enum Over {
+    /// Its newest beat was deleted by somebody else.
+    Gone,
+    /// Its newest beat was so old.
+    Silent(Duration),
 }
 
 impl Session {
-    /// `every`: the time between two beats.
-    pub(super) fn begin(mut presence: Presence, every: Duration) -> Result<Self> {
+    /// Puts the first beat, and goes on.
+    pub(super) fn begin(mut presence: Presence, pace: SessionPace) -> Result<Self> {
         presence.clear_unfinished();
-        presence.put()?;
+        let at = (pace.clock)()?;
+        let first = presence.put()?;
         presence.clear_the_dead();
         let run = presence.run;
+        let pulse = Arc::new(Pulse {
+            store: presence.store(),
+            newest: Mutex::new(Beat {
+                name: first.put,
+                at,
+                failed: None,
+                over: None,
+            }),
+            pace,
+        });
         let (live, live_out) = bounded::<()>(0);
         let (gone_in, gone) = bounded::<()>(0);
-        let missed = Arc::<Mutex<Missed>>::default();
-        let noted = Arc::clone(&missed);
+        let own = Arc::clone(&pulse);
         let beat_on = move || {
-            while live_out.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
-                let beat = presence.beat();
-                noted
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .note(beat);
+            while live_out.recv_timeout(own.pace.every) == Err(RecvTimeoutError::Timeout) {
+                let beat = own.beat(&mut presence);
+                own.newest.locked().note(beat);
             }
             drop(presence);
+            drop(own);
             drop(gone_in);
         };
         let thread = std::thread::Builder::new().name("session".into());
@@ -67,7 +128,7 @@ impl Session {
             run,
             live: Some(live),
             gone,
-            missed,
+            pulse,
         })
     }
 
@@ -76,27 +137,98 @@ impl Session {
         self.run
     }
 
-    /// An error when many beats in a row have failed: what the run has put may be taken for a dead
-    /// run's.
+    /// An error when the run is over as far as this host knows. Nothing is asked of the store.
     pub(super) fn check(&self) -> Result<()> {
-        let missed = self.missed.lock().unwrap_or_else(PoisonError::into_inner);
-        match &missed.last {
-            Some(error) if missed.beats >= MOST_MISSED => Err(error.retold().context(format!(
-                "{} heartbeats of this run in a row could not be put into the vault",
-                missed.beats
-            ))),
-            _ => Ok(()),
+        self.pulse.check()
+    }
+
+    /// The same, and the store is asked whether the newest beat is there.
+    pub(super) fn ask(&self) -> Result<()> {
+        self.pulse.ask()
+    }
+}
+
+impl Pulse {
+    /// Puts the next beat, if the run is not over.
+    fn beat(&self, presence: &mut Presence) -> Result<()> {
+        self.ask()?;
+        let at = (self.pace.clock)()?;
+        let beat = presence.put()?;
+        let mut newest = self.newest.locked();
+        newest.name = beat.put;
+        newest.at = at;
+        drop(newest);
+        // The one before stays until the new one is there and locked.
+        if let Some(before) = beat.before {
+            // A vault may permit no deletes: the newest beat counts, and it is there.
+            let _ = self.store.delete(before.name());
+        }
+        Ok(())
+    }
+
+    fn check(&self) -> Result<()> {
+        let now = (self.pace.clock)()?;
+        let mut newest = self.newest.locked();
+        let silent = now.saturating_sub(newest.at);
+        if newest.over.is_none() && silent > MOST_SILENT {
+            newest.over = Some(Over::Silent(silent));
+        }
+        newest.over.map_or(Ok(()), |over| Err(newest.end(over)))
+    }
+
+    /// Only an answer about the one name counts: a listing may be late.
+    fn ask(&self) -> Result<()> {
+        let mut misses = 0;
+        loop {
+            self.check()?;
+            let name = self.newest.locked().name.clone();
+            match self.store.size(&name) {
+                // The answer may have come late.
+                Ok(_) => return self.check(),
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                Err(_) => {}
+            }
+            let mut newest = self.newest.locked();
+            if newest.name != name {
+                // A newer beat has taken its place meanwhile, by this run's own thread.
+                continue;
+            }
+            misses += 1;
+            if misses >= ASKED {
+                newest.over = Some(Over::Gone);
+                continue;
+            }
+            drop(newest);
+            std::thread::sleep(self.pace.again);
         }
     }
 }
 
-impl Missed {
+impl Beat {
     fn note(&mut self, beat: Result<()>) {
-        self.last = beat.err();
-        self.beats = match self.last {
-            Some(_) => self.beats.saturating_add(1),
-            None => 0,
+        // What came before the end is why it came.
+        if self.over.is_none() {
+            self.failed = beat.err();
+        }
+    }
+
+    fn end(&self, over: Over) -> Error {
+        let what = match over {
+            Over::Gone => "this run's session is gone from the vault: the run was taken for dead, \
+                           and what it has put may be deleted by others"
+                .to_owned(),
+            Over::Silent(long) => format!(
+                "the vault has not heard of this run for {} hours: it may be taken for dead, and \
+                 what it has put be deleted by others",
+                long.as_secs() / 3600
+            ),
         };
+        let error = Error::new(ErrorKind::Failed, what)
+            .with_hint("the snapshots that are there are as they were; run it again");
+        match &self.failed {
+            Some(failed) => error.and_said(format!("its last heartbeat failed: {failed}")),
+            None => error,
+        }
     }
 }
 

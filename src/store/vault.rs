@@ -8,7 +8,7 @@ use super::name::ObjectName;
 use super::object_store::ObjectStore;
 use super::presence::Presence;
 use super::segment_reader::{SegmentReader, SlotRange, StoredChunk};
-use super::session::{BEAT, Session};
+use super::session::{Session, SessionPace};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{
     BlockDedup, Compression, Footer, FooterCopiesRef, IndexRef, ObjectKind, Sealer, SessionRecord,
@@ -20,7 +20,6 @@ use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// The first version of the format with copies of footers.
 const COPIES_SINCE: u16 = 2;
@@ -319,18 +318,18 @@ impl Vault {
 
     /// Says that a run writes to the vault, and goes on saying so each minute.
     pub fn begin_session(&self, run: SnapshotId, record: SessionRecord) -> Result<Session> {
-        self.begin_session_every(BEAT, run, record)
+        self.begin_session_at(SessionPace::default(), run, record)
     }
 
-    /// The same with another time between two beats.
-    pub fn begin_session_every(
+    /// The same at another pace.
+    pub fn begin_session_at(
         &self,
-        every: Duration,
+        pace: SessionPace,
         run: SnapshotId,
         record: SessionRecord,
     ) -> Result<Session> {
         let presence = Presence::new(Arc::clone(&self.store), self.sealer.clone(), run, record);
-        Session::begin(presence, every)
+        Session::begin(presence, pace)
     }
 }
 

@@ -50,22 +50,31 @@ fn version_of(release: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
+/// How long ago this boot of the machine began, suspends and hibernations included. While a
+/// hypervisor pauses the machine it stands still.
+///
+/// # Errors
+/// The clock cannot be read.
+pub fn since_boot() -> Result<Duration> {
+    read(ClockId::CLOCK_BOOTTIME)
+}
+
+fn read(clock: ClockId) -> Result<Duration> {
+    let time = clock_gettime(clock)
+        .map_err(|errno| Error::new(ErrorKind::Failed, "cannot read a clock").with_source(errno))?;
+    Ok(Duration::from(time))
+}
+
 /// How long the machine was suspended or hibernated since this boot began: one clock goes on then,
 /// the other does not. Its disks may have been elsewhere meanwhile.
 ///
 /// # Errors
 /// A clock cannot be read.
 pub fn asleep() -> Result<Duration> {
-    let read = |clock| {
-        let time = clock_gettime(clock).map_err(|errno| {
-            Error::new(ErrorKind::Failed, "cannot read a clock").with_source(errno)
-        })?;
-        Ok(Duration::from(time))
-    };
     let mut best = (Duration::MAX, Duration::ZERO);
     for _ in 0..READINGS {
         let before = read(ClockId::CLOCK_MONOTONIC)?;
-        let boot: Duration = read(ClockId::CLOCK_BOOTTIME)?;
+        let boot = read(ClockId::CLOCK_BOOTTIME)?;
         let between = read(ClockId::CLOCK_MONOTONIC)?.saturating_sub(before);
         best = best.min((between, boot.saturating_sub(before)));
     }
@@ -81,6 +90,13 @@ mod tests {
         assert_eq!(version_of("6.18.44-fc-v595"), Some((6, 18)));
         assert_eq!(version_of("5.10.0-28-cloud-amd64"), Some((5, 10)));
         assert_eq!(version_of("x"), None);
+    }
+
+    #[test]
+    fn the_clock_of_the_boot_goes_on() {
+        let before = since_boot().unwrap();
+        assert!(before > asleep().unwrap());
+        assert!(since_boot().unwrap() >= before);
     }
 
     #[test]

@@ -8,13 +8,14 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 use stillpoint::format::{Sealer, SessionRecord};
 use stillpoint::model::{ObjectId, SnapshotId};
 use stillpoint::store::{
     Blob, Draft, FaultStore, LocalStore, MemoryStore, ObjectName, ObjectStore, Operation, Session,
-    Vault,
+    SessionPace, SleeplessClock, Vault,
 };
 use stillpoint::{Error, ErrorKind, Result};
 
@@ -222,7 +223,16 @@ fn watched(
 }
 
 fn begin_beating(vault: &Vault) -> Session {
-    let begun = vault.begin_session_every(SOON, new_id(), record("here", "now", 5));
+    begin_beating_by(vault, Arc::new(|| Ok(Duration::ZERO)))
+}
+
+fn begin_beating_by(vault: &Vault, clock: SleeplessClock) -> Session {
+    let pace = SessionPace {
+        every: SOON,
+        again: SOON,
+        clock,
+    };
+    let begun = vault.begin_session_at(pace, new_id(), record("here", "now", 5));
     begun.unwrap()
 }
 
@@ -305,12 +315,17 @@ fn a_run_whose_beats_all_fail_ends_with_why() {
             _ => Ok(()),
         }
     });
-    let draft = Draft::begin_in(&vault, begin_beating(&vault), None);
-    // The eleventh is tried: ten have failed, and are known to have.
-    wait_for(&said, &("put", 11));
+    let hours = Arc::new(AtomicU64::new(0));
+    let clock = Arc::clone(&hours);
+    let clock = move || Ok(Duration::from_secs(3600 * clock.load(Ordering::SeqCst)));
+    let draft = Draft::begin_in(&vault, begin_beating_by(&vault, Arc::new(clock)), None);
+    // The third is tried: two have failed, and are known to have.
+    wait_for(&said, &("put", 3));
+    put_something(&draft).unwrap();
+    hours.store(13, Ordering::SeqCst);
     let error = put_something(&draft).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Io);
-    assert!(error.to_string().contains("in a row"), "{error}");
+    assert_eq!(error.kind(), ErrorKind::Failed);
+    assert!(error.to_string().contains("13 hours"), "{error}");
     assert!(error.to_string().contains("the test says so"), "{error}");
     let left = sessions(inner.as_ref());
     assert_eq!(left.len(), 1, "the first record stays: {left:?}");

@@ -5,9 +5,11 @@ use super::proxy::{Plan, Proxy, Seen};
 use super::server::{Server, place};
 use crate::support::model::ModelDisk;
 use crate::support::vaults::{Take, check, take, vault_options};
+use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use stillpoint::model::BLOCK_SIZE;
+use stillpoint::format::SessionRecord;
+use stillpoint::model::{BLOCK_SIZE, SnapshotId};
 use stillpoint::store::{Blob, ObjectName, ObjectStore, PutChecksum, S3Place, S3Store, Vault};
 
 fn peaceful(server: &Server) -> (Proxy, S3Place) {
@@ -79,6 +81,17 @@ fn all_are_plain(seen: &[Seen]) {
     }
 }
 
+fn record() -> SessionRecord {
+    SessionRecord {
+        host: "host".into(),
+        pid: 1,
+        boot_id: "boot".into(),
+        command: "snapshot".into(),
+        started: Timestamp::now(),
+        heartbeat: Timestamp::now(),
+    }
+}
+
 #[test]
 fn a_cycle_makes_few_requests_and_plain_ones() {
     let server = Server::start();
@@ -119,10 +132,21 @@ fn a_cycle_makes_few_requests_and_plain_ones() {
         ],
     );
     disks[0].write(0, &[8; 100]);
-    let second = take(&vault, &disks, Take::default()).unwrap();
+    let run = SnapshotId::generate(1_800_000_000_000);
+    let session = vault.begin_session(run, record()).unwrap();
+    let options = Take {
+        session: Some(session),
+        ..Take::default()
+    };
+    let second = take(&vault, &disks, options).unwrap();
     let incremental = counts(&proxy);
     assert_eq!(incremental["PUT segments"], 1, "{incremental:?}");
-    assert!(incremental.values().sum::<u64>() <= 14, "{incremental:?}");
+    assert!(
+        incremental.values().sum::<u64>() <= 14 + 5,
+        "{incremental:?}"
+    );
+    // Once before the manifest is put; beats come each minute.
+    assert_eq!(incremental["HEAD sessions"], 1, "{incremental:?}");
     for taken in [&first, &second] {
         check(&vault, taken);
     }

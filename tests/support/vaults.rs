@@ -21,7 +21,7 @@ use stillpoint::model::{
     BLOCK_SIZE, BlockSet, Bytes, Content, Extent, Level, SnapshotId, block_count,
 };
 use stillpoint::restore::{CopyOptions, CopyReport, Target, copy};
-use stillpoint::store::{Draft, Owner, SnapshotRef, Vault, VaultOptions};
+use stillpoint::store::{Draft, Owner, Session, SnapshotRef, Vault, VaultOptions};
 use stillpoint::track::Recall;
 use stillpoint::{Error, ErrorKind, Result};
 
@@ -72,6 +72,8 @@ pub struct Take {
     pub notes: Option<Notes>,
     /// It fails when all has been captured.
     pub cut_off: bool,
+    /// The run's session, if it has one.
+    pub session: Option<Session>,
 }
 
 /// Notes of what was put.
@@ -103,6 +105,7 @@ impl Default for Take {
             cut_off: false,
             gentle: Gentle::default(),
             reader: Box::new(|reader| reader),
+            session: None,
         }
     }
 }
@@ -122,7 +125,7 @@ fn next_id() -> SnapshotId {
 }
 
 /// Takes a snapshot of all `disks` as the engine does of live ones.
-pub fn take(vault: &Arc<Vault>, disks: &[ModelDisk], options: Take) -> Result<Taken> {
+pub fn take(vault: &Arc<Vault>, disks: &[ModelDisk], mut options: Take) -> Result<Taken> {
     let started = Timestamp::UNIX_EPOCH;
     let pool = BufferPool::new(4, Bytes(1 << 20))?;
     let mut prepared = disks
@@ -151,7 +154,10 @@ pub fn take(vault: &Arc<Vault>, disks: &[ModelDisk], options: Take) -> Result<Ta
         gentle: options.gentle,
     };
     let (snapshot, ear) = (next_id(), Ear::default());
-    let mut draft = Draft::begin(vault);
+    let mut draft = match options.session.take() {
+        Some(session) => Draft::begin_in(vault, session, None),
+        None => Draft::begin(vault),
+    };
     if let Some(notes) = &options.notes {
         let owner = Owner {
             host: &options.host,
