@@ -341,16 +341,16 @@ impl Drop for Draft {
             // First: what is deleted is not to be looked for.
             self.notes.iter().for_each(SentNotes::take_back);
         }
-        for object in put {
-            if leaves && self.stays(&object) {
-                continue;
-            }
-            // What stays is not referred to by anything.
-            let deleted = self.vault.store.delete(&object.name);
-            if deleted.is_err() && self.vault.store.capabilities().confirms {
-                // It was tried for minutes, or is not permitted.
-                return;
-            }
+        // What stays is not referred to by anything.
+        let all = put.iter().filter(|object| !(leaves && self.stays(object)));
+        let all: Vec<&PutObject> = all.collect();
+        let store = self.vault.store.as_ref();
+        let delete = |object: &&PutObject| store.delete(&object.name);
+        if !store.capabilities().confirms {
+            all.iter().for_each(|object| drop(delete(object)));
+            return;
         }
+        // Where one is refused, it was tried for minutes, is not permitted, or a stop is long ago.
+        let _ = ask_of_each(store, &all, &|| Ok(()), delete, |_, deleted| deleted);
     }
 }

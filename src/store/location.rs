@@ -2,7 +2,9 @@
 //! be reached (a network, keys) is known here and below, and nowhere above.
 
 use super::door::{no_info, was_vault};
-use super::layer::{CountStore, LimitStore, RetryPolicy, RetryStore, StopCheck, StoreLimits};
+use super::layer::{
+    CountStore, LimitStore, Retrier, RetryPolicy, RetryStore, StopCheck, StoreLimits,
+};
 use super::local::LocalStore;
 use super::name::ObjectName;
 use super::object_store::ObjectStore;
@@ -107,8 +109,9 @@ impl Location {
         self
     }
 
-    /// The same; `stop` is asked while an operation waits to be tried again, and its error ends
-    /// the wait.
+    /// The same; `stop` is asked before each operation on a distant store and in all waits, and its
+    /// error ends them. What the store is asked at that moment has some seconds left, and so have
+    /// deletes.
     #[must_use]
     pub fn until(mut self, stop: StopCheck) -> Self {
         self.stop = stop;
@@ -142,7 +145,7 @@ impl Location {
         Ok(match &self.place {
             S3OrDirectory::Directory(path) => self.counted(LocalStore::open(path)?),
             // It counts its requests itself.
-            S3OrDirectory::S3(s3) => self.layered(Arc::new(S3Store::open(s3.as_ref().clone())?)),
+            S3OrDirectory::S3(s3) => self.layered(Arc::new(self.open_s3(s3)?)),
         })
     }
 
@@ -163,7 +166,7 @@ impl Location {
     pub(super) fn is_empty(&self) -> Result<bool> {
         match &self.place {
             S3OrDirectory::Directory(path) => LocalStore::open(path)?.is_empty(),
-            S3OrDirectory::S3(s3) => S3Store::open(s3.as_ref().clone())?.is_empty(),
+            S3OrDirectory::S3(s3) => self.finds_nothing(&self.open_s3(s3)?),
         }
     }
 
@@ -180,6 +183,16 @@ impl Location {
         self.layered_by(store, RetryPolicy::SHORT)
     }
 
+    fn open_s3(&self, place: &S3Place) -> Result<S3Store> {
+        S3Store::open_until(place.clone(), self.stop)
+    }
+
+    /// Whether the store has nothing there, asked as patiently as all else.
+    fn finds_nothing(&self, s3: &S3Store) -> Result<bool> {
+        let retrier = Retrier::new(RetryPolicy::DISTANT, self.stop);
+        retrier.attempt("list", || s3.is_empty())
+    }
+
     /// A store with the layers that belong before it.
     fn layered(&self, store: Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore> {
         self.layered_by(store, RetryPolicy::DISTANT)
@@ -188,7 +201,7 @@ impl Location {
     fn layered_by(&self, store: Arc<dyn ObjectStore>, policy: RetryPolicy) -> Arc<dyn ObjectStore> {
         let limited = match self.limits == StoreLimits::default() {
             true => store,
-            false => Arc::new(LimitStore::new(store, self.limits)),
+            false => Arc::new(LimitStore::new(store, self.limits).until(self.stop)),
         };
         match self.place {
             S3OrDirectory::Directory(_) => limited,
@@ -247,8 +260,8 @@ pub fn create(place: &Location, options: VaultOptions) -> Result<Vault> {
     match &place.place {
         S3OrDirectory::Directory(path) => Vault::create_local(path, options),
         S3OrDirectory::S3(s3) => {
-            let s3 = Arc::new(S3Store::open(s3.as_ref().clone())?);
-            let is_empty = s3.is_empty()?;
+            let s3 = Arc::new(place.open_s3(s3)?);
+            let is_empty = place.finds_nothing(&s3)?;
             let store = place.layered(s3);
             if !is_empty {
                 return Err(taken(store.as_ref(), "prefix"));

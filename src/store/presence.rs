@@ -20,7 +20,7 @@ const MAX_TRIES: u32 = 3;
 pub(super) struct Presence {
     store: Arc<dyn ObjectStore>,
     sealer: Sealer,
-    run: SnapshotId,
+    pub(super) run: SnapshotId,
     record: SessionRecord,
     /// The number of the next beat: none is used twice.
     next: u32,

@@ -11,6 +11,7 @@ use super::name::ObjectName;
 use super::object_store::ObjectStore;
 use super::presence::Presence;
 use crate::error::{Error, ErrorKind, Result};
+use crate::model::SnapshotId;
 use crate::sys::locked::LockExt;
 use crate::sys::machine::since_boot;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};

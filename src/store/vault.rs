@@ -98,7 +98,7 @@ impl Vault {
         let info = Self::read_info(&store)?;
         let place = blake3::hash(reached.as_bytes()).to_hex();
         let own = caches.join(format!("{}-{}", info.id, &place[..16]));
-        let cached = CacheStore::open(Arc::clone(&store), own);
+        let cached = CacheStore::open(Arc::clone(&store), &own);
         let store = cached.map_or(store, |cached| Arc::new(cached) as Arc<dyn ObjectStore>);
         Ok(Self::new(store, info))
     }

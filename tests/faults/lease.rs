@@ -118,7 +118,7 @@ fn by_the_session() -> bool {
 }
 
 fn put_something(draft: &Draft) -> Result<()> {
-    draft.put_segment(ObjectId::generate(), Blob::from_static(b"bytes"))
+    draft.put_segment(ObjectId::generate(), Blob::from_static(b"bytes"), &[])
 }
 
 #[test]
@@ -349,7 +349,7 @@ fn a_live_run_asks_after_the_thaw_and_is_refused() {
         );
         // At the begin and the end of a freeze and of a thaw.
         let calls = told.load(Ordering::SeqCst);
-        assert!(calls >= 4 && calls % 4 == 0, "{calls}");
+        assert!(calls >= 4 && calls.is_multiple_of(4), "{calls}");
         let asked = asked.lock().unwrap().clone();
         assert!(asked.iter().all(|at| *at == calls), "{asked:?} of {calls}");
         match deletes {

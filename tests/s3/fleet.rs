@@ -49,8 +49,9 @@ fn full(segments: u64) -> Requests {
         put: segments + copies(segments) + 3,
         // `vault.json`, the session's own record.
         get: 2,
-        // Whether the store has kept segments, copies, index object and manifest.
-        size: segments + copies(segments) + 2,
+        // Whether the store has kept segments, copies, index object and manifest, and the session
+        // stands.
+        size: segments + copies(segments) + 2 + 1,
         // The host's snapshots, the sessions.
         list: 2,
         // The session.
@@ -66,8 +67,9 @@ fn incremental(segments: u64, others: u64) -> Requests {
         put: segments + copies(segments) + index + 2,
         // `vault.json` and the session's record: the rest is kept on the host.
         get: 2,
-        // The parent's index objects and segments, whether they are there; what was put.
-        size: 1 + others + segments + copies(segments) + index + 1,
+        // The parent's index objects and segments, whether they are there; what was put; the
+        // session.
+        size: 1 + others + segments + copies(segments) + index + 1 + 1,
         // As above, and what is known to be damaged.
         list: 3,
         delete: 1,
@@ -226,8 +228,9 @@ fn the_operators_page_has_the_bill_of_these_counts() {
     let segments = |gib: u64| (gib * 1024).div_ceil(31);
     let (first, daily) = (segments(50), segments(1));
     let mut sum = full(first);
-    // 50 MB/s: a beat for each of 17 minutes.
+    // 50 MB/s: a beat for each of 17 minutes, and a question for the one before it.
     sum.put += 50 * 1024 / 50 / 60;
+    sum.size += 50 * 1024 / 50 / 60;
     for day in 1..365 {
         let run = incremental(daily, first + (day - 1) * daily);
         sum.put += run.put;

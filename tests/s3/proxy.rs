@@ -286,6 +286,9 @@ impl Message {
     }
 }
 
+/// The clock of a store that refuses.
+pub const DATE: &str = "Sun, 29 Nov 2020 12:00:00 GMT";
+
 fn refusal(status: u16, code: &str, is_head: bool) -> Message {
     let body = format!(
         "<?xml version=\"1.0\"?><Error><Code>{code}</Code>\
@@ -293,7 +296,12 @@ fn refusal(status: u16, code: &str, is_head: bool) -> Message {
     );
     Message {
         first: format!("HTTP/1.1 {status} X"),
-        headers: vec![("content-type".into(), "application/xml".into())],
+        headers: [("content-type", "application/xml"), ("date", DATE)]
+            .into_iter()
+            // From any other the client would learn that time.
+            .filter(|(name, _)| *name != "date" || code == "RequestTimeTooSkewed")
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect(),
         body: if is_head || code.is_empty() {
             Vec::new()
         } else {

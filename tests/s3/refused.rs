@@ -60,6 +60,13 @@ fn what_the_store_refuses_is_told_with_a_hint() {
         let (found, message, hint) = refused(run, exit);
         assert_eq!(found, kind, "{code}: {message}");
         assert!(hint.contains(marker), "{code}: {message}: {hint}");
+        if code == "RequestTimeTooSkewed" {
+            // Both clocks.
+            let now = jiff::Timestamp::now().strftime("%FT").to_string();
+            for time in ["2020-11-29T12:00:00Z", &now, "ahead"] {
+                assert!(message.contains(time), "{message}");
+            }
+        }
         let tries = if exit == 1 && kind == "io" { 3 } else { 1 };
         let gets = proxy
             .seen()
@@ -67,6 +74,39 @@ fn what_the_store_refuses_is_told_with_a_hint() {
             .filter(|one| one.method == "GET")
             .count();
         assert_eq!(gets, tries, "{code}");
+    }
+}
+
+/// The first question of all has the same patience as the others.
+#[test]
+fn a_vault_is_made_as_patiently_as_it_is_read() {
+    let server = Server::start();
+    for percent in [40, 100] {
+        let plan = Plan {
+            seed: 3,
+            percent,
+            faults: vec![Fault::Refused(503, "SlowDown")],
+        };
+        let proxy = Proxy::start(&server.endpoint, plan);
+        let mut command = Command::new(PROGRAM);
+        environment(&mut command, &proxy.endpoint);
+        let vault = format!("s3://bucket/made{percent}");
+        command
+            .args(["init", "--json", &vault])
+            .env("STILLPOINT_CONFIG_DIR", "/nowhere")
+            .env("STILLPOINT_CACHE_DIR", "/proc/nowhere");
+        let run = finish(&mut command);
+        if percent == 100 {
+            let (kind, message, _) = refused(run, 1);
+            assert_eq!(kind, "io");
+            assert!(message.contains("tried 3 times"), "{message}");
+            assert_eq!(proxy.seen().len(), 3);
+        } else {
+            run.expect(0);
+            let first = proxy.seen()[0].path.clone();
+            assert!(first.contains("list-type=2"), "{first}");
+            assert!(proxy.faults() > 0);
+        }
     }
 }
 

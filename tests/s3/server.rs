@@ -2,7 +2,7 @@
 
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
-use s3s::auth::SimpleAuth;
+use s3s::auth::{S3Auth, SimpleAuth};
 use s3s::service::{S3Service, S3ServiceBuilder};
 use std::path::PathBuf;
 use std::process::Command;
@@ -28,15 +28,20 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts one.
+    /// Starts one that knows one key.
     pub fn start() -> Self {
+        Self::start_with(SimpleAuth::from_single(KEY, SECRET))
+    }
+
+    /// Starts one that asks `auth` about keys.
+    pub fn start_with(auth: impl S3Auth) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("stillpoint-s3-")
             .tempdir_in("/dev/shm")
             .unwrap();
         std::fs::create_dir(folder.path().join(BUCKET)).unwrap();
         let mut builder = S3ServiceBuilder::new(s3s_fs::FileSystem::new(folder.path()).unwrap());
-        builder.set_auth(SimpleAuth::from_single(KEY, SECRET));
+        builder.set_auth(auth);
         let service = builder.build();
         let runtime = Runtime::new().unwrap();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();

@@ -17,7 +17,7 @@ use crate::format::{ObjectKind, Sealer, Trailer};
 use crate::model::{ObjectId, RequestCounts};
 use crate::sys::locked::LockExt;
 use files::CacheFiles;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 /// Most bytes that the cache of one vault takes: the manifests and index objects of a large host,
@@ -66,7 +66,7 @@ impl CacheStore {
     ///
     /// # Errors
     /// The directory cannot be had, or others can write to it.
-    pub fn open(inner: Arc<dyn ObjectStore>, directory: PathBuf) -> Result<Self> {
+    pub fn open(inner: Arc<dyn ObjectStore>, directory: &Path) -> Result<Self> {
         let files = CacheFiles::open(directory, MOST)?;
         Ok(Self {
             inner,
@@ -284,7 +284,7 @@ mod tests {
             let counted = Arc::new(CountStore::new(memory.clone()));
             let directory = tempfile::tempdir().unwrap();
             let at = directory.path().join("cache");
-            let cache = CacheStore::open(counted.clone(), at).unwrap();
+            let cache = CacheStore::open(counted.clone(), &at).unwrap();
             Self {
                 memory,
                 counted,
@@ -302,7 +302,7 @@ mod tests {
         /// The same cache, in another process.
         fn again(&self) -> CacheStore {
             let at = self.directory.path().join("cache");
-            CacheStore::open(self.counted.clone(), at).unwrap()
+            CacheStore::open(self.counted.clone(), &at).unwrap()
         }
     }
 

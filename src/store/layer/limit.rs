@@ -1,6 +1,7 @@
 //! Keeps a store's share of a network small: bytes a second each way, and requests a second. What
 //! is over the limit waits; nothing is refused.
 
+use super::stop::{Stop, StopCheck};
 use super::{Around, Layered, StoreCall};
 use crate::error::Result;
 use crate::model::{Bytes, Meter};
@@ -24,6 +25,7 @@ pub struct Limiter {
     upload: Option<Meter>,
     download: Option<Meter>,
     requests: Option<Meter>,
+    stop: Stop,
 }
 
 /// A store that is used slowly.
@@ -37,8 +39,17 @@ impl LimitStore {
             upload: bytes(limits.upload),
             download: bytes(limits.download),
             requests: limits.requests.map(Meter::new),
+            stop: Stop::new(|| Ok(())),
         };
         Self { inner, layer }
+    }
+
+    /// The same; `stop` is asked while an operation waits, and its error ends the wait. Deletes do
+    /// not wait any more then.
+    #[must_use]
+    pub fn until(mut self, stop: StopCheck) -> Self {
+        self.layer.stop = Stop::new(stop);
+        self
     }
 }
 
@@ -57,8 +68,11 @@ impl Around for Limiter {
             self.requests.as_ref().map(|meter| meter.take(now, 1)),
             meter.map(|meter| meter.take(now, call.bytes)),
         ];
-        if let Some(wait) = waits.into_iter().flatten().max() {
-            std::thread::sleep(wait);
+        if let Some(wait) = waits.into_iter().flatten().max()
+            && let Err(stop) = self.stop.pause(wait)
+            && call.verb != "delete"
+        {
+            return Err(stop);
         }
         let moved = operation()?;
         // What was not known before is paid for by those that come next.
@@ -72,7 +86,28 @@ impl Around for Limiter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::{Error, ErrorKind};
     use crate::store::{Blob, MemoryStore, ObjectName};
+
+    #[test]
+    fn who_is_stopped_does_not_wait_for_his_turn() {
+        let inner: Arc<dyn ObjectStore> = Arc::new(MemoryStore::new());
+        let slow = StoreLimits {
+            requests: Some(1),
+            ..StoreLimits::default()
+        };
+        let store = LimitStore::new(Arc::clone(&inner), slow)
+            .until(|| Err(Error::new(ErrorKind::Interrupted(2), "stopped")));
+        // Longer than any test may take.
+        let meter = store.layer.requests.as_ref().unwrap();
+        meter.take(Instant::now(), 100_000);
+        let name = ObjectName::parse("index/x").unwrap();
+        inner.put(&name, Blob::from_static(b"x")).unwrap();
+        let error = store.get(&name, 1).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Interrupted(2));
+        store.delete(&name).unwrap();
+        assert_eq!(inner.size(&name).unwrap_err().kind(), ErrorKind::NotFound);
+    }
 
     #[test]
     fn each_way_has_a_limit_of_its_own() {

@@ -6,12 +6,14 @@ mod count;
 mod fault;
 mod limit;
 mod retry;
+mod stop;
 
 pub use count::{Count, CountStore, OperationCounts};
 #[cfg(feature = "testing")]
 pub use fault::{FaultStore, Operation};
 pub use limit::{LimitStore, StoreLimits};
-pub use retry::{RetryPolicy, RetryStore, StopCheck};
+pub use retry::{Retrier, RetryPolicy, RetryStore};
+pub use stop::StopCheck;
 
 use super::name::ObjectName;
 use super::object_store::{Blob, Capabilities, Directory, ObjectInfo, ObjectLock, ObjectStore};

@@ -1,6 +1,7 @@
 //! Tries failed operations again, for stores at the other end of a network: the one place where
 //! that is done. A local store never gets this layer: a disk's error is an answer.
 
+use super::stop::{Stop, StopCheck};
 use super::{Around, Layered, StoreCall};
 use crate::error::{ErrorKind, Result};
 use crate::store::object_store::ObjectStore;
@@ -68,64 +69,57 @@ pub type RetryStore = Layered<Retrier>;
 pub struct Retrier {
     policy: RetryPolicy,
     answered: AtomicBool,
-    stop: StopCheck,
+    stop: Stop,
 }
-
-/// Asked whether to go on; its error says why not.
-pub type StopCheck = fn() -> Result<()>;
-
-/// How often that is asked in a pause.
-const ASKED: Duration = Duration::from_millis(100);
 
 impl RetryStore {
     /// `policy` says how often.
     pub fn new(inner: Arc<dyn ObjectStore>, policy: RetryPolicy) -> Self {
         Self {
             inner,
-            layer: Retrier {
-                policy,
-                answered: AtomicBool::new(false),
-                stop: || Ok(()),
-            },
+            layer: Retrier::new(policy, || Ok(())),
         }
     }
 
-    /// The same; `stop` is asked while an operation waits to be tried again.
+    /// The same; `stop` is asked before each operation, and while one waits to be tried again.
+    /// Deletes are begun for some seconds after it has said to stop.
     #[must_use]
     pub fn until(mut self, stop: StopCheck) -> Self {
-        self.layer.stop = stop;
+        self.layer.stop = Stop::new(stop);
         self
     }
 }
 
 impl Retrier {
-    fn pause(&self, mut left: Duration) -> Result<()> {
-        while !left.is_zero() {
-            (self.stop)()?;
-            let part = left.min(ASKED);
-            std::thread::sleep(part);
-            left -= part;
+    /// Tries again as `policy` says, until `stop` says otherwise.
+    pub fn new(policy: RetryPolicy, stop: StopCheck) -> Self {
+        Self {
+            policy,
+            answered: AtomicBool::new(false),
+            stop: Stop::new(stop),
         }
-        (self.stop)()
     }
-}
 
-impl Around for Retrier {
-    fn around(
-        &self,
-        _call: StoreCall<'_>,
-        operation: &mut dyn FnMut() -> Result<u64>,
-    ) -> Result<()> {
+    /// The same for a store that is known to be there.
+    #[must_use]
+    pub fn of_one_that_answers(self) -> Self {
+        self.answered.store(true, Ordering::Relaxed);
+        self
+    }
+
+    /// Does an operation, again where that may help.
+    pub fn attempt<T>(&self, verb: &str, mut operation: impl FnMut() -> Result<T>) -> Result<T> {
         let policy = self.policy;
         // From the first failure on, however long that try took: a slow link is not a dead one.
         let mut failing_since = None;
         let mut tried = 1;
         loop {
+            self.stop.may_begin(verb)?;
             let error = match operation() {
                 Err(error) if may_pass(error.kind()) => error,
                 other => {
                     self.answered.store(true, Ordering::Relaxed);
-                    return other.map(drop);
+                    return other;
                 }
             };
             let most = match self.answered.load(Ordering::Relaxed) {
@@ -141,9 +135,19 @@ impl Around for Retrier {
                     _ => error.and_said(format!("tried {tried} times")),
                 });
             }
-            self.pause(pause)?;
+            self.stop.pause(pause)?;
             tried += 1;
         }
+    }
+}
+
+impl Around for Retrier {
+    fn around(
+        &self,
+        call: StoreCall<'_>,
+        operation: &mut dyn FnMut() -> Result<u64>,
+    ) -> Result<()> {
+        self.attempt(call.verb, operation).map(drop)
     }
 }
 
@@ -264,10 +268,25 @@ mod tests {
     #[test]
     fn who_is_stopped_does_not_try_again() {
         let (store, begun) = failing(2, ErrorKind::Io, |operation| !operation.done);
-        let store = store.until(|| Err(Error::new(ErrorKind::Interrupted(2), "stopped")));
-        let error = store.get(&name(), 10).unwrap_err();
+        static STOPPED: AtomicBool = AtomicBool::new(false);
+        let store = store.until(|| match STOPPED.load(Ordering::SeqCst) {
+            true => Err(Error::new(ErrorKind::Interrupted(2), "stopped")),
+            false => Ok(()),
+        });
+        // It fails once before it is stopped.
+        let stopped = store.layer.attempt("get", || {
+            STOPPED.store(true, Ordering::SeqCst);
+            store.inner.get(&name(), 10)
+        });
+        assert_eq!(stopped.unwrap_err().kind(), ErrorKind::Interrupted(2));
+        assert_eq!(begun.load(Ordering::SeqCst), 1);
+        // Nothing else begins, but that what was put is taken out: once, as it fails.
+        let error = store.size(&name()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Interrupted(2));
         assert_eq!(begun.load(Ordering::SeqCst), 1);
+        store.delete(&name()).unwrap_err();
+        assert_eq!(begun.load(Ordering::SeqCst), 2);
+        store.delete(&name()).unwrap();
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! Questions about a bucket, and tries that no run makes: what `check` tells of a store. Nothing of
 //! a vault rests on an answer, and only names that `check` has made up are put or deleted.
 
+use super::S3Store;
+use super::connection::PageAt;
 use super::failure::{Tried, broken, failure};
-use super::{PAGE, S3Store, next_page};
+use super::listing::{PAGE, next_page};
 use crate::error::{ErrorKind, Result};
 use crate::store::name::ObjectName;
 use crate::store::object_store::{Blob, ObjectStore};
@@ -143,16 +145,17 @@ impl<T> Said<T> {
 impl S3Store {
     /// Whether nothing is below the prefix but what a check puts there.
     pub fn is_empty(&self) -> Result<bool> {
-        let mut prefix = self.place.prefix.clone();
-        if !prefix.is_empty() {
-            prefix.push('/');
-        }
+        let prefix = self.connection.root();
         let url = self.location();
-        let tried = self.tried("list", &url);
-        let (mut token, mut most) = (None, 1);
+        let tried = self.connection.tried("list", &url);
+        let (mut token, mut most) = (None::<String>, 1);
         for _ in 0..MOST_PAGES {
-            let page = self.runtime.wait(self.page(&prefix, token.clone(), most));
-            let page = page.map_err(|error| failure(&error, tried))?;
+            let page = self.runtime.wait(self.connection.page(PageAt {
+                prefix: &prefix,
+                token: token.as_deref(),
+                most,
+                tried,
+            }))?;
             let keys = page.contents().iter();
             let mut keys = keys.map(|object| object.key().unwrap_or_default());
             if !keys.all(|key| key.strip_prefix(&prefix).is_some_and(is_of_check)) {
@@ -183,16 +186,24 @@ impl S3Store {
         self.wire.ahead()
     }
 
+    /// Waits for an answer, whatever it says; an error once it is told to stop.
+    fn answer<T>(&self, asked: impl Future<Output = T>) -> Result<T> {
+        self.runtime.wait(async { Ok(asked.await) })
+    }
+
     fn bucket_url(&self) -> String {
-        format!("s3://{}", self.place.bucket)
+        format!("s3://{}", self.connection.bucket())
     }
 
     /// Whether versions of objects are kept.
     pub(in crate::store) fn versioning(&self) -> Result<Said<Versioning>> {
         let url = self.bucket_url();
-        let request = self.client.get_bucket_versioning();
-        let answer = self.runtime.wait(request.bucket(&self.place.bucket).send());
-        let said = sort(answer, self.tried("ask about the versioning of", &url))?;
+        let request = self.connection.client().get_bucket_versioning();
+        let answer = self.answer(request.bucket(self.connection.bucket()).send())?;
+        let said = sort(
+            answer,
+            self.connection.tried("ask about the versioning of", &url),
+        )?;
         Ok(said.map(|told| match told.status() {
             Some(BucketVersioningStatus::Enabled) => Versioning::On,
             Some(BucketVersioningStatus::Suspended) => Versioning::Off,
@@ -203,9 +214,12 @@ impl S3Store {
     /// Whether objects are locked.
     pub(in crate::store) fn object_lock(&self) -> Result<Said<BucketLock>> {
         let url = self.bucket_url();
-        let request = self.client.get_object_lock_configuration();
-        let answer = self.runtime.wait(request.bucket(&self.place.bucket).send());
-        let said = sort(answer, self.tried("ask about the locks of", &url))?;
+        let request = self.connection.client().get_object_lock_configuration();
+        let answer = self.answer(request.bucket(self.connection.bucket()).send())?;
+        let said = sort(
+            answer,
+            self.connection.tried("ask about the locks of", &url),
+        )?;
         let said = said.map(|told| {
             let Some(lock) = told.object_lock_configuration() else {
                 return BucketLock::Never;
@@ -233,9 +247,15 @@ impl S3Store {
     /// The rules that are in force.
     pub(in crate::store) fn rules(&self) -> Result<Said<Vec<BucketRule>>> {
         let url = self.bucket_url();
-        let request = self.client.get_bucket_lifecycle_configuration();
-        let answer = self.runtime.wait(request.bucket(&self.place.bucket).send());
-        let said = sort(answer, self.tried("ask about the rules of", &url))?;
+        let request = self
+            .connection
+            .client()
+            .get_bucket_lifecycle_configuration();
+        let answer = self.answer(request.bucket(self.connection.bucket()).send())?;
+        let said = sort(
+            answer,
+            self.connection.tried("ask about the rules of", &url),
+        )?;
         let said = said.map(|told| {
             let rules = told.rules().iter();
             let rules = rules.filter(|rule| *rule.status() == ExpirationStatus::Enabled);
@@ -251,22 +271,26 @@ impl S3Store {
         name: &ObjectName,
         wrong: WrongBody,
     ) -> Result<Said<bool>> {
-        let url = self.url(name);
+        let url = self.connection.url(name);
         let body = ByteStream::from_static(b"stillpoint tries what becomes of a wrong body");
-        let request = self.client.put_object().bucket(&self.place.bucket);
-        let request = request.key(self.key(name)).body(body);
-        let answer = self.runtime.wait(async {
+        let request = self
+            .connection
+            .client()
+            .put_object()
+            .bucket(self.connection.bucket());
+        let request = request.key(self.connection.key(name)).body(body);
+        let answer = self.answer(async {
             match wrong {
                 WrongBody::Signature => request.customize().interceptor(OtherByte).send().await,
                 WrongBody::Crc32 => request.checksum_crc32("AAAAAA==").send().await,
                 WrongBody::Md5 => request.content_md5("AAAAAAAAAAAAAAAAAAAAAA==").send().await,
             }
-        });
+        })?;
         match &answer {
             Err(refused) if says_other_sum(refused.code().unwrap_or_default()) => {
                 Ok(Said::Told(true))
             }
-            _ => Ok(sort(answer, self.tried("put", &url))?.map(|_| false)),
+            _ => Ok(sort(answer, self.connection.tried("put", &url))?.map(|_| false)),
         }
     }
 
@@ -285,15 +309,21 @@ impl S3Store {
 
     /// `None`: the name is taken.
     fn put_if_free(&self, name: &ObjectName) -> Result<Option<Said<()>>> {
-        let url = self.url(name);
-        let request = self.client.put_object().bucket(&self.place.bucket);
-        let request = request.key(self.key(name)).if_none_match("*");
+        let url = self.connection.url(name);
+        let request = self
+            .connection
+            .client()
+            .put_object()
+            .bucket(self.connection.bucket());
+        let request = request.key(self.connection.key(name)).if_none_match("*");
         let body = ByteStream::from_static(b"1");
-        match self.runtime.wait(request.body(body).send()) {
+        match self.answer(request.body(body).send())? {
             Err(SdkError::ServiceError(refusal)) if refusal.raw().status().as_u16() == 412 => {
                 Ok(None)
             }
-            answer => Ok(Some(sort(answer, self.tried("put", &url))?.map(drop))),
+            answer => Ok(Some(
+                sort(answer, self.connection.tried("put", &url))?.map(drop),
+            )),
         }
     }
 
@@ -303,20 +333,28 @@ impl S3Store {
         name: &ObjectName,
         class: &str,
     ) -> Result<Said<String>> {
-        let url = self.url(name);
-        let request = self.client.put_object().bucket(&self.place.bucket);
+        let url = self.connection.url(name);
+        let request = self
+            .connection
+            .client()
+            .put_object()
+            .bucket(self.connection.bucket());
         let request = request
-            .key(self.key(name))
+            .key(self.connection.key(name))
             .body(ByteStream::from_static(b"1"));
         let request = request.storage_class(StorageClass::from(class));
-        let answer = self.runtime.wait(request.send());
-        match sort(answer, self.tried("put", &url))? {
+        let answer = self.answer(request.send())?;
+        match sort(answer, self.connection.tried("put", &url))? {
             Said::Told(_) => {}
             other => return Ok(other.map(|_| String::new())),
         }
-        let request = self.client.head_object().bucket(&self.place.bucket);
-        let answer = self.runtime.wait(request.key(self.key(name)).send());
-        let said = sort(answer, self.tried("look at", &url))?;
+        let request = self
+            .connection
+            .client()
+            .head_object()
+            .bucket(self.connection.bucket());
+        let answer = self.answer(request.key(self.connection.key(name)).send())?;
+        let said = sort(answer, self.connection.tried("look at", &url))?;
         Ok(said.map(|told| {
             let class = told.storage_class().map(StorageClass::as_str);
             class.unwrap_or("STANDARD").to_owned()
@@ -328,14 +366,15 @@ impl S3Store {
     pub(in crate::store) fn delete_versions(&self, names: &[ObjectName]) -> Result<Said<usize>> {
         let mut left = 0;
         for name in names {
-            let (url, key) = (self.url(name), self.key(name));
+            let (url, key) = (self.connection.url(name), self.connection.key(name));
             let request = self
-                .client
+                .connection
+                .client()
                 .list_object_versions()
-                .bucket(&self.place.bucket);
+                .bucket(self.connection.bucket());
             let request = request.prefix(&key).max_keys(MOST_VERSIONS);
-            let answer = self.runtime.wait(request.send());
-            let found = match sort(answer, self.tried("list the versions of", &url))? {
+            let answer = self.answer(request.send())?;
+            let found = match sort(answer, self.connection.tried("list the versions of", &url))? {
                 Said::Told(found) => found,
                 other => return Ok(other.map(|_| 0)),
             };
@@ -344,9 +383,13 @@ impl S3Store {
             let markers = found.delete_markers().iter();
             let markers = markers.map(|one| (one.key(), one.version_id()));
             for (_, id) in versions.chain(markers).filter(|(at, _)| *at == Some(&key)) {
-                let request = self.client.delete_object().bucket(&self.place.bucket);
+                let request = self
+                    .connection
+                    .client()
+                    .delete_object()
+                    .bucket(self.connection.bucket());
                 let request = request.key(&key).set_version_id(id.map(str::to_owned));
-                let gone = self.runtime.wait(request.send());
+                let gone = self.answer(request.send())?;
                 left += usize::from(gone.is_err());
             }
         }
@@ -356,7 +399,7 @@ impl S3Store {
     /// Puts a small object as the settings say, with this checksum.
     pub(in crate::store) fn put_small(&self, name: &ObjectName) -> Result<()> {
         self.runtime
-            .wait(self.put_whole(name, Blob::from_static(b"1")))
+            .wait(self.connection.put_whole(name, Blob::from_static(b"1")))
     }
 }
 

@@ -2,10 +2,12 @@
 //! Errors of kind `Io` may pass and are tried again; no other kind is. No text of it may hold a
 //! secret: of requests it repeats names only, of answers the code and a short message.
 
+use super::keys::{are_stale, causes, no_keys};
 use crate::error::{Error, ErrorKind};
 use crate::model::clip;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use jiff::Timestamp;
 
 /// What was tried, and where.
 #[derive(Clone, Copy, Debug)]
@@ -16,6 +18,18 @@ pub(super) struct Tried<'a> {
     pub(super) url: &'a str,
     /// The bucket.
     pub(super) bucket: &'a str,
+    /// Whether the store has taken a request before: then keys, and this host's clock, were good.
+    pub(super) worked: bool,
+}
+
+impl Tried<'_> {
+    /// The kind of a failure that is final, unless there was none of it before.
+    fn passing(self) -> ErrorKind {
+        match self.worked {
+            true => ErrorKind::Io,
+            false => ErrorKind::Unsupported,
+        }
+    }
 }
 
 /// An answer that says no.
@@ -33,6 +47,12 @@ struct Refusal {
 /// Longest message of a store that is repeated, in bytes.
 const MOST_MESSAGE: usize = 200;
 
+/// Whether the store refuses keys that it may have taken before.
+pub(super) fn wants_new_keys<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
+    matches!(error, SdkError::ServiceError(refused)
+        if refused.err().code().is_some_and(are_stale))
+}
+
 /// What the SDK's error means.
 pub(super) fn failure<E>(error: &SdkError<E, HttpResponse>, tried: Tried<'_>) -> Error
 where
@@ -48,7 +68,10 @@ where
             Error::new(ErrorKind::Io, what).with_hint("does the endpoint speak S3?")
         }
         SdkError::TimeoutError(_) => unreachable_by("it did not answer in time", tried),
-        other => unreachable_by(short(&causes(other)), tried),
+        other => match no_keys(other, tried.worked) {
+            Some(error) => error.context(cannot(tried)),
+            None => unreachable_by(short(&causes(other)), tried),
+        },
     };
     failed.at(tried.verb, tried.url)
 }
@@ -74,21 +97,7 @@ fn refusal(error: &impl ProvideErrorMetadata, raw: &HttpResponse) -> Refusal {
     }
 }
 
-/// All texts of an error and its causes.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let more = cause.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        next = cause.source();
-    }
-    text
-}
-
-/// The same without what the SDK says before it says anything.
+/// A text without what the SDK says before it says anything.
 fn short(mut text: &str) -> &str {
     for words in ["dispatch failure: ", "io error: ", "other: ", "timeout: "] {
         text = text.strip_prefix(words).unwrap_or(text);
@@ -136,19 +145,16 @@ fn refused_by(refusal: &Refusal, tried: Tried<'_>) -> Error {
             Error::new(ErrorKind::NotFound, what)
         }
         ("RequestTimeTooSkewed", _) => {
-            let clock = refusal.date.as_deref().unwrap_or("another time");
-            let what = format!("this host's clock is wrong: the store's says {clock}");
-            Error::new(ErrorKind::Unsupported, format!("{}: {what}", cannot(tried)))
+            let what = skewed(refusal.date.as_deref(), Timestamp::now());
+            Error::new(tried.passing(), format!("{}: {what}", cannot(tried)))
                 .with_hint("set the clock, by chrony or timedatectl, and run it again")
         }
         ("ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired", _) => {
-            error(ErrorKind::Unsupported)
+            error(tried.passing())
                 .with_hint("the credentials have expired: get new ones, and run it again")
         }
-        ("InvalidAccessKeyId" | "SignatureDoesNotMatch" | "InvalidToken", _) => {
-            error(ErrorKind::Unsupported)
-                .with_hint("the store does not know this key, or its secret is another")
-        }
+        ("SignatureDoesNotMatch", _) => error(ErrorKind::Unsupported).with_hint(OTHER_KEY),
+        (code, _) if are_stale(code) => error(tried.passing()).with_hint(OTHER_KEY),
         ("InvalidObjectState", _) => archived(None, tried),
         ("QuotaExceeded" | "InsufficientStorage" | "XMinioStorageFull", _) | (_, 507) => {
             error(ErrorKind::NoSpace).with_hint("the store is full, or the bucket's quota is")
@@ -184,6 +190,33 @@ pub(super) fn archived(class: Option<&str>, tried: Tried<'_>) -> Error {
          restore-object --bucket {bucket} --key {key} --restore-request Days=7 (`stillpoint help \
          vaults` says how for all)"
     ))
+}
+
+const OTHER_KEY: &str = "the store does not know this key, or its secret is another";
+
+/// How far the two clocks are apart. `date` is the store's, as HTTP writes it; `now` the host's.
+fn skewed(date: Option<&str>, now: Timestamp) -> String {
+    let store = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok());
+    let Some(store) = store.map(|store| store.timestamp()) else {
+        let now = now.strftime("%FT%TZ");
+        return format!(
+            "this host's clock is wrong: it says {now}, and the store does not say what time it has"
+        );
+    };
+    let apart = now.duration_since(store);
+    let side = match apart.is_negative() {
+        true => "behind",
+        false => "ahead of",
+    };
+    let (minutes, now, store) = (
+        apart.unsigned_abs().as_secs() / 60,
+        now.strftime("%FT%TZ"),
+        store.strftime("%FT%TZ"),
+    );
+    format!(
+        "this host's clock is {minutes} minutes {side} the store's: it says {now}, and the store's \
+         says {store}"
+    )
 }
 
 fn elsewhere(refusal: &Refusal, tried: Tried<'_>) -> Error {
@@ -225,13 +258,6 @@ fn unreachable_by(why: &str, tried: Tried<'_>) -> Error {
         return error(ErrorKind::Unsupported)
             .with_hint("name the file of the CA that signed it: ca_file in the configuration");
     }
-    if has(&["credential", "identity", "no providers in chain"]) {
-        let what = format!("{}: there are no credentials for it", cannot(tried));
-        return Error::new(ErrorKind::Unsupported, what).with_hint(
-            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or give the instance a \
-             role",
-        );
-    }
     if has(&["invalid URI", "relative URL", "valid URL", "endpoint"]) {
         return error(ErrorKind::Usage)
             .with_hint("an endpoint looks like this: https://s3.example:9000");
@@ -247,6 +273,7 @@ mod tests {
         verb: "put",
         url: "s3://bucket/vault/index/x",
         bucket: "bucket",
+        worked: false,
     };
 
     fn of(status: u16, code: &str) -> Error {
@@ -290,6 +317,51 @@ mod tests {
             (400, "InvalidArgument", ErrorKind::Failed),
         ] {
             assert_eq!(of(status, code).kind(), kind, "{status} {code}");
+        }
+    }
+
+    #[test]
+    fn what_was_good_before_may_be_good_again() {
+        let now = Tried {
+            worked: true,
+            ..TRIED
+        };
+        for (status, code, kind) in [
+            (400, "ExpiredToken", ErrorKind::Io),
+            (403, "InvalidAccessKeyId", ErrorKind::Io),
+            (403, "RequestTimeTooSkewed", ErrorKind::Io),
+            (403, "AccessDenied", ErrorKind::Unsupported),
+            (403, "SignatureDoesNotMatch", ErrorKind::Unsupported),
+        ] {
+            let refusal = Refusal {
+                status,
+                code: code.into(),
+                ..Refusal::default()
+            };
+            assert_eq!(refused_by(&refusal, now).kind(), kind, "{code}");
+        }
+    }
+
+    #[test]
+    fn both_clocks_are_named() {
+        let now: Timestamp = "2026-11-29T13:00:30Z".parse().unwrap();
+        let date = |text| skewed(Some(text), now);
+        assert_eq!(
+            date("Sun, 29 Nov 2026 12:00:00 GMT"),
+            "this host's clock is 60 minutes ahead of the store's: it says 2026-11-29T13:00:30Z, \
+             and the store's says 2026-11-29T12:00:00Z"
+        );
+        let behind = date("Sun, 29 Nov 2026 15:30:30 GMT");
+        assert!(
+            behind.contains("150 minutes behind the store's"),
+            "{behind}"
+        );
+        for none in [Some("yesterday"), None] {
+            let text = skewed(none, now);
+            assert!(
+                text.contains("13:00:30Z, and the store does not say"),
+                "{text}"
+            );
         }
     }
 
