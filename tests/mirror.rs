@@ -4,6 +4,7 @@
 mod by_command;
 mod cut_off;
 mod damaged;
+mod lost;
 mod places;
 mod requests;
 
@@ -32,8 +33,7 @@ fn contents(store: &dyn ObjectStore) -> Contents {
         found.insert(name.to_string(), bytes.to_vec());
     };
     add(&ObjectName::vault_info());
-    // Copies of footers are not carried: the segments have their own.
-    for folder in ["damaged", "index", "segments", "snapshots"] {
+    for folder in ["damaged", "footers", "index", "segments", "snapshots"] {
         let listed = store.list_all(&ObjectName::parse(folder).unwrap()).unwrap();
         listed.iter().for_each(|object| add(&object.name));
     }
@@ -222,6 +222,8 @@ fn needed_by(source: &Source, at: usize) -> Contents {
         ObjectName::vault_info(),
         ObjectName::manifest(&manifest.host, manifest.snapshot),
     ];
+    let copies = manifest.disks.iter().flat_map(|disk| &disk.footers);
+    names.extend(copies.map(|copies| ObjectName::footers(*copies)));
     for disk in &manifest.disks {
         names.extend(disk.index.iter().map(|part| ObjectName::index(part.id)));
         let blocks = block_count(disk.identity.size);

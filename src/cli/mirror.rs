@@ -22,11 +22,14 @@ pub fn run(args: &MirrorArgs, common: &Common, progress: &ProgressDisplay) -> Re
             .collect::<Result<Vec<_>>>()
             .map_err(|error| error.context("nothing was mirrored"))?,
     };
+    let found = store::open_second(&place, &source)?;
+    if found.is_none() && !args.init {
+        return Err(is_no_vault(&args.to));
+    }
     // What is in the second place is asked of itself: this host's cache is not used.
     let (done, to) = if args.dry_run {
-        let target = store::open_second(&place, &source)?;
-        let done = plan_mirror(&source, target.as_ref(), &snapshots, progress)?;
-        (done, target.map(|target| target.location()))
+        let done = plan_mirror(&source, found.as_ref(), &snapshots, progress)?;
+        (done, found.map(|target| target.location()))
     } else {
         let target = store::make_second(&place, &source)?;
         let done = mirror(&source, &target, &snapshots, progress)?;
@@ -39,6 +42,13 @@ pub fn run(args: &MirrorArgs, common: &Common, progress: &ProgressDisplay) -> Re
         dry_run: args.dry_run,
         named: !args.ids.is_empty(),
     }))
+}
+
+/// A place that is no vault may be a disk that is not mounted, or a name with a slip in it.
+fn is_no_vault(place: &str) -> Error {
+    let what = format!("{place} is no vault yet: nothing was put there");
+    Error::new(ErrorKind::Usage, what)
+        .with_hint("is its disk mounted, and the name right? --init makes it the second place")
 }
 
 /// Refuses what can be refused without asking any store.

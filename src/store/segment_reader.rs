@@ -231,23 +231,27 @@ impl SegmentReader {
     /// Reads an object of copies; returns what is wrong with it, as text. One that is not there is
     /// not wrong.
     pub(super) fn check_copies(&self, copies: FooterCopiesRef) -> Result<Option<String>> {
-        let name = ObjectName::footers(copies);
-        let is_whole = |bytes: &Blob| -> Result<()> {
-            let whole = FooterCopies::decode(bytes, bytes.len() as u64)?;
-            for (id, place) in whole.iter() {
-                let copy = &bytes[place.start as usize..place.end as usize];
-                let footer = self.sealer.open_footer(copy, Trailer::of_copy(copy)?, id);
-                footer.map_err(|error| of_segment(error, id))?;
-            }
-            Ok(())
-        };
-        let read = self.store.get(&name, FooterCopies::MAX_LEN);
-        match read.and_then(|bytes| is_whole(&bytes)) {
-            Ok(()) => Ok(None),
+        match self.whole_copies(copies) {
+            Ok(_) => Ok(None),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) if is_lost(&error) => Ok(Some(format!("{name}: {error}"))),
+            Err(error) if is_lost(&error) => {
+                Ok(Some(format!("{}: {error}", ObjectName::footers(copies))))
+            }
             Err(error) => Err(error),
         }
+    }
+
+    /// Reads an object of copies of footers and checks each of them.
+    pub(super) fn whole_copies(&self, copies: FooterCopiesRef) -> Result<Blob> {
+        let name = ObjectName::footers(copies);
+        let bytes = self.store.get(&name, FooterCopies::MAX_LEN)?;
+        let whole = FooterCopies::decode(&bytes, bytes.len() as u64)?;
+        for (id, place) in whole.iter() {
+            let copy = &bytes[place.start as usize..place.end as usize];
+            let footer = self.sealer.open_footer(copy, Trailer::of_copy(copy)?, id);
+            footer.map_err(|error| of_segment(error, id))?;
+        }
+        Ok(bytes)
     }
 
     /// The slots of a segment whose chunks cannot be had; `None`: none can. `cancel` is asked

@@ -6,6 +6,7 @@ use super::catalog::{SnapshotRef, named_by};
 use super::name::ObjectName;
 use super::vault::Vault;
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::FooterCopiesRef;
 use crate::model::{Cancel, ObjectId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -53,6 +54,11 @@ impl Vault {
     /// How long one index object is; `None`: it is not there.
     pub fn size_of_index(&self, id: ObjectId) -> Result<Option<u64>> {
         if_there(self.store.size(&ObjectName::index(id)))
+    }
+
+    /// How long an object of copies of footers is; `None`: it is not there.
+    pub fn size_of_copies(&self, copies: FooterCopiesRef) -> Result<Option<u64>> {
+        if_there(self.store.size(&ObjectName::footers(copies)))
     }
 
     /// How long each snapshot's manifest is.

@@ -8,7 +8,7 @@ use super::name::ObjectName;
 use super::object_store::Blob;
 use super::vault::{Vault, missing_is_damage};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{Manifest, ObjectKind, decode_index};
+use crate::format::{FooterCopiesRef, Manifest, ObjectKind, decode_index};
 use crate::model::{Cancel, ObjectId, RunMap, block_count};
 use std::collections::BTreeMap;
 
@@ -54,6 +54,16 @@ impl Vault {
             Ok(bytes)
         });
         let bytes = checked.map_err(|error| missing_is_damage(error, &format!("index {id}")))?;
+        Ok(StoredObject { name, bytes })
+    }
+
+    /// An object of copies of footers, each of which was checked.
+    ///
+    /// # Errors
+    /// `NotFound` and `Damaged` are no damage of the vault: readers do without.
+    pub fn stored_copies(&self, copies: FooterCopiesRef) -> Result<StoredObject> {
+        let bytes = self.segments.whole_copies(copies)?;
+        let name = ObjectName::footers(copies);
         Ok(StoredObject { name, bytes })
     }
 

@@ -227,6 +227,8 @@ fn mirroring(scene: &mut Scene) {
     scene.say("mirror", "mirror").expect(2);
     scene.say("mirror", "mirror --to DIR/vault").expect(2);
     let one = format!("mirror --to DIR/second {first}");
+    scene.say("mirror", &one).expect(2);
+    let one = format!("{one} --init");
     scene.say("mirror", &format!("{one} --dry-run")).expect(0);
     scene.say("mirror", &one).expect(0);
     scene.say("mirror", "mirror --to DIR/second").expect(0);

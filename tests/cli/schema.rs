@@ -237,8 +237,13 @@ fn documents_are_as_their_schema_says() {
     assert_ne!(checked(&lab, "diff", &diff, 0)["ranges"], json!([]));
     checked(&lab, "verify", &["verify", "--all"], 0);
     let to = lab.at("second");
-    checked(&lab, "mirror", &["mirror", "--to", &to, "--dry-run"], 0);
-    let sent = checked(&lab, "mirror", &["mirror", "--to", &to], 0);
+    checked(
+        &lab,
+        "mirror",
+        &["mirror", "--to", &to, "--init", "--dry-run"],
+        0,
+    );
+    let sent = checked(&lab, "mirror", &["mirror", "--to", &to, "--init"], 0);
     assert_ne!(sent["sent"], json!([]));
     restores_and_jobs(&lab, &full, &second, &empty.device);
     checked(&lab, "delete", &["delete", &full, &second], 0);
@@ -333,7 +338,8 @@ fn damage(lab: &Lab) {
         let file = fs::File::options().write(true).open(path).unwrap();
         file.set_len(length / 2).unwrap();
     }
-    let mirrored = checked(lab, "mirror", &["mirror", "--to", &lab.at("third")], 4);
+    let third = lab.at("third");
+    let mirrored = checked(lab, "mirror", &["mirror", "--to", &third, "--init"], 4);
     assert_ne!(mirrored["damaged"], json!([]));
     let verified = checked(lab, "verify", &["verify", "--all"], 4);
     assert_ne!(verified["damaged"], json!([]));

@@ -79,9 +79,15 @@ fn hosts_go_on_with_the_second_place_when_the_first_is_lost() {
     fs::write(place.join("two"), noise(2 << 20, 2)).unwrap();
     let second = scene.snapshot(&first, &disk.device, "incremental");
 
-    let planned = scene.json(&["mirror", "--to", BUCKET, "--dry-run"], 0);
+    for more in [&[][..], &["--dry-run"]] {
+        let refused = scene.json(&[&["mirror", "--to", BUCKET], more].concat(), 2);
+        let hint = refused["error"]["hint"].as_str().unwrap();
+        assert!(hint.contains("--init"), "{refused}");
+        assert!(!scene.server.files("second").exists(), "something was put");
+    }
+    let planned = scene.json(&["mirror", "--to", BUCKET, "--init", "--dry-run"], 0);
     assert!(!scene.server.files("second").exists(), "nothing was put");
-    let sent = scene.json(&["mirror", "--to", BUCKET], 0);
+    let sent = scene.json(&["mirror", "--to", BUCKET, "--init"], 0);
     assert_eq!(strings(&sent["sent"]), [second.as_str(), &full]);
     for key in ["sent", "sent_objects", "sent_bytes", "snapshots"] {
         assert_eq!(sent[key], planned[key], "{key}");
@@ -99,7 +105,9 @@ fn hosts_go_on_with_the_second_place_when_the_first_is_lost() {
 
     // A third place, from the second one.
     let third = lab.at("third");
-    let args = ["mirror", "--vault", BUCKET, "--to", &third, "latest"];
+    let args = [
+        "mirror", "--vault", BUCKET, "--to", &third, "latest", "--init",
+    ];
     assert_eq!(strings(&scene.json(&args, 0)["sent"]), [second.as_str()]);
 
     let truth = [&full, &second].map(|id| scene.restored(&first, id));
@@ -133,7 +141,7 @@ fn a_segment_cut_short_in_a_bucket_is_put_right() {
     fs::write(&disk.device, noise(8 << 20, 1)).unwrap();
     let first = scene.lab.at("vault");
     let id = scene.snapshot(&first, &disk.device, "full");
-    scene.run(&["mirror", "--to", BUCKET]).expect(0);
+    scene.run(&["mirror", "--to", BUCKET, "--init"]).expect(0);
     let cut = longest_below(&scene.server.files("second/segments"));
     let file = fs::File::options().write(true).open(&cut).unwrap();
     file.set_len(file.metadata().unwrap().len() / 2).unwrap();
@@ -158,7 +166,7 @@ fn a_segment_cut_short_in_a_bucket_is_put_right() {
     let segment = longest_below(&scene.lab.path("vault/segments"));
     let file = fs::File::options().write(true).open(segment).unwrap();
     std::os::unix::fs::FileExt::write_all_at(&file, &[0xff; 8], 4096).unwrap();
-    let said = scene.json(&["mirror", "--to", "s3://bucket/third"], 4);
+    let said = scene.json(&["mirror", "--to", "s3://bucket/third", "--init"], 4);
     assert_eq!(said["damaged"][0]["snapshot"], id.as_str(), "{said}");
     assert_eq!(said["damaged"][0]["there"], false);
     let listed = scene.json(&["list", "--vault", "s3://bucket/third"], 0);
@@ -202,7 +210,7 @@ fn what_is_no_second_place_is_refused_in_words() {
         ("gs://bucket/second", 2),
         ("", 2),
     ] {
-        let said = scene.json(&["mirror", "--to", to], code);
+        let said = scene.json(&["mirror", "--to", to, "--init"], code);
         assert!(said["error"]["hint"].as_str().unwrap().len() > 8, "{said}");
     }
     let far = ["mirror", "--vault", "s3://bucket/other", "--to"];
@@ -220,7 +228,7 @@ fn what_is_no_second_place_is_refused_in_words() {
     assert!(message.contains("nothing was mirrored"), "{unknown}");
     assert!(!scene.server.files("second").exists(), "nothing was put");
     // An empty vault has a second place, too.
-    let empty = scene.run(&["mirror", "--to", BUCKET]).expect(0);
+    let empty = scene.run(&["mirror", "--to", BUCKET, "--init"]).expect(0);
     assert!(empty.stdout.contains("nothing is missing"), "{empty:?}");
 }
 
@@ -232,7 +240,8 @@ fn it_runs_as_a_job_and_ends_by_a_signal() {
     let disk = scene.lab.disk("disk", 8 << 20);
     fs::write(&disk.device, noise(8 << 20, 1)).unwrap();
     scene.snapshot(&scene.lab.at("vault"), &disk.device, "full");
-    let started = scene.json(&["mirror", "--to", &scene.lab.at("second"), "--detach"], 0);
+    let to = scene.lab.at("second");
+    let started = scene.json(&["mirror", "--to", &to, "--init", "--detach"], 0);
     let job = started["job"].as_str().unwrap();
     let ended = scene.json(&["job", "wait", job], 0);
     assert_eq!(ended["sent"].as_array().unwrap().len(), 1, "{ended}");
@@ -242,7 +251,9 @@ fn it_runs_as_a_job_and_ends_by_a_signal() {
     fs::create_dir(&folder).unwrap();
     let text = "[vaults.slow]\nurl = \"s3://bucket/slow\"\nlimits = { upload = \"10kB/s\" }\n";
     fs::write(folder.join("config.toml"), text).unwrap();
-    let mut command = scene.lab.command(&["mirror", "--to", "slow", "--json"]);
+    let mut command = scene
+        .lab
+        .command(&["mirror", "--to", "slow", "--init", "--json"]);
     environment(&mut command, &server.endpoint);
     command.env("STILLPOINT_CONFIG_DIR", &folder);
     command.stdout(Stdio::piped()).stderr(Stdio::null());

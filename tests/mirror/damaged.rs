@@ -72,6 +72,25 @@ fn damage_of_the_source_is_not_carried_over() {
     }
 }
 
+/// Copies of footers come with the snapshots that name them. Where they cannot, nothing is lost.
+#[test]
+fn copies_of_footers_come_or_are_done_without() {
+    let source = Source::new();
+    let all = objects(source.store.as_ref(), "footers");
+    assert!(!all.is_empty());
+    for (action, change) in ACTIONS {
+        for name in &all {
+            let from = copy_of(&source.store);
+            from.corrupt(name, change);
+            let store = Arc::new(MemoryStore::new());
+            is_clean(&carry(from, store.clone()).unwrap());
+            let there = objects(store.as_ref(), "footers");
+            assert_eq!(there.len(), all.len() - 1, "{action}: {name}");
+            check_all(&Vault::open(store).unwrap(), &source.taken);
+        }
+    }
+}
+
 #[test]
 fn what_came_earlier_outlives_the_source() {
     let source = Source::new();

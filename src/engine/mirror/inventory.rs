@@ -4,9 +4,10 @@
 
 use super::needs::SourceNeeds;
 use crate::engine::monitor::Monitor;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::lengths_with;
 use crate::model::ObjectId;
-use crate::store::{KnownDamage, Sizes, SnapshotRef, Vault};
+use crate::store::{KnownDamage, NeededSegments, Sizes, SnapshotRef, Vault};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How an object stands in the second place.
@@ -25,6 +26,8 @@ pub(super) struct Inventory<'a> {
     segments: BothSizes<ObjectId>,
     indexes: BothSizes<ObjectId>,
     manifests: BothSizes<SnapshotRef>,
+    /// How many slots each segment has at least, by what names it.
+    slots: NeededSegments,
     /// What `verify` has noted as damaged in the second place.
     known: Option<KnownDamage>,
     /// Segments that it names and that were put anew since.
@@ -88,22 +91,29 @@ impl<'a> Inventory<'a> {
             segments,
             indexes,
             manifests,
+            slots: needs.slots(),
             known,
             healed: BTreeSet::new(),
             warnings: warnings.into_iter().collect(),
         })
     }
 
-    fn is_noted(&self, id: ObjectId) -> bool {
+    pub(super) fn is_noted(&self, id: ObjectId) -> bool {
         let known = self.known.as_ref();
         known.is_some_and(|known| known.damage.names(id)) && !self.healed.contains(&id)
     }
 
-    /// Takes back what was noted of segments that were put anew since.
+    /// Takes back what was noted of segments that were put anew since, unless some notes cannot be
+    /// read: those would be lost.
     pub(super) fn forget_healed(&self, target: &Vault) -> Result<()> {
         let Some(known) = self.known.as_ref().filter(|_| !self.healed.is_empty()) else {
             return Ok(());
         };
+        if known.unreadable.is_some() {
+            let what = "not all of these notes can be read";
+            return Err(Error::new(ErrorKind::Damaged, what)
+                .with_hint("`verify --all` of the second place makes them anew"));
+        }
         let mut damage = known.damage.clone();
         self.healed.iter().for_each(|id| damage.forget(*id));
         target.note_damage(known, &damage)
@@ -114,8 +124,17 @@ impl<'a> Inventory<'a> {
             Standing::There if self.is_noted(id) => {
                 Standing::Wrong("`verify` has noted it as damaged there".into())
             }
+            Standing::There if !self.can_hold(id) => {
+                Standing::Wrong("it is too short there for what it has to hold".into())
+            }
             other => other,
         }
+    }
+
+    /// Whether what the second place has is long enough for all that is needed of it.
+    fn can_hold(&self, id: ObjectId) -> bool {
+        let both = self.segments.target.get(&id).zip(self.slots.get(&id));
+        both.is_none_or(|(length, slots)| lengths_with(*slots).contains(length))
     }
 
     pub(super) fn of_index(&self, id: ObjectId) -> Standing {
@@ -147,11 +166,16 @@ impl<'a> Inventory<'a> {
         missing.map(|(_, length)| length).sum()
     }
 
-    /// Notes that a segment is there now, with so many bytes.
-    pub(super) fn has_segment(&mut self, id: ObjectId, length: u64) {
+    /// Notes that a segment was put there, with so many bytes.
+    pub(super) fn put_segment(&mut self, id: ObjectId, length: u64) {
         if self.is_noted(id) {
             self.healed.insert(id);
         }
+        self.found_segment(id, length);
+    }
+
+    /// Notes that a segment was found there, with so many bytes: what was noted of it stays.
+    pub(super) fn found_segment(&mut self, id: ObjectId, length: u64) {
         self.segments.source.insert(id, length);
         self.segments.target.insert(id, length);
     }

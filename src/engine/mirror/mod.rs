@@ -1,6 +1,7 @@
 //! `mirror`: the same vault in a second place. What is missing there is put, newest snapshot first:
-//! of each its segments, then its index objects, and its manifest last of all, so that a snapshot
-//! is there wholly or not at all, whenever this ends. Nothing is deleted, and no damage is carried.
+//! of each its segments, then copies of footers and index objects, and its manifest last of all, so
+//! that a snapshot is there wholly or not at all, whenever this ends. Nothing is deleted, and no
+//! damage is carried.
 
 mod carry;
 mod inventory;
@@ -13,7 +14,8 @@ use crate::engine::monitor::{Event, Monitor};
 use crate::engine::run_phase::RunPhase;
 use crate::engine::session_record::session_record;
 use crate::engine::verify::is_damage;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
+use crate::format::{FooterCopiesRef, Manifest, lengths_with};
 use crate::model::{Bytes, ObjectId, SnapshotId};
 use crate::store::{MirrorWriter, NeededSegments, SnapshotRef, StoredObject, Vault};
 use crate::sys::machine::host_name;
@@ -80,10 +82,13 @@ fn run(
         inventory,
         progress,
         lost: BTreeMap::new(),
+        looked_at: BTreeSet::new(),
         told: BTreeSet::new(),
     };
     for one in &needs.snapshots {
         if let Err(error) = run.snapshot(one) {
+            // What was put right is no longer damaged, however this ends.
+            run.forget_healed();
             return Err(match (writer.is_some(), run.report.sent.len()) {
                 (false, _) | (_, 0) => error,
                 (_, 1) => error.and_said("1 snapshot had come to the second place before"),
@@ -93,12 +98,7 @@ fn run(
             });
         }
     }
-    if let (Some(target), true) = (target, writer.is_some())
-        && let Err(error) = run.inventory.forget_healed(target)
-    {
-        let what = format!("what was put right there is still noted as damaged: {error}");
-        run.report.warnings.push(what);
-    }
+    run.forget_healed();
     Ok(run.report)
 }
 
@@ -115,11 +115,22 @@ struct MirrorRun<'a> {
     report: MirrorReport,
     /// Segments that the source has lost, and why.
     lost: BTreeMap<ObjectId, String>,
+    /// Objects of copies of footers that were looked at.
+    looked_at: BTreeSet<FooterCopiesRef>,
     /// What was told to be wrong in the second place.
     told: BTreeSet<String>,
 }
 
 impl MirrorRun<'_> {
+    fn forget_healed(&mut self) {
+        if let (Some(target), true) = (self.target, self.writer.is_some())
+            && let Err(error) = self.inventory.forget_healed(target)
+        {
+            let what = format!("what was put right there is still noted as damaged: {error}");
+            self.report.warnings.push(what);
+        }
+    }
+
     fn snapshot(&mut self, one: &SnapshotNeeds) -> Result<()> {
         self.monitor.check()?;
         let there = !matches!(self.inventory.of_manifest(&one.snapshot), Standing::Missing);
@@ -135,26 +146,34 @@ impl MirrorRun<'_> {
         let read = self.source.stored_manifest(&one.snapshot);
         let required = read.and_then(|(object, manifest)| {
             let required = self.source.segments_required_by(&manifest, self.monitor);
-            required.map(|required| (object, required))
+            required.map(|required| (object, required, copies_named_by(&manifest)))
         });
-        let (object, required) = match required {
+        let (object, required, copies) = match required {
             Ok(both) => both,
             Err(error) if is_damage(&error) => return self.damaged(one, error.to_string(), there),
             Err(error) => return Err(error),
         };
         let lost = self.segments(&required, there)?;
-        if !lost.is_empty() {
-            let reasons: Vec<&str> = lost.values().map(String::as_str).collect();
-            let reasons = reasons.get(..MOST_REASONS).unwrap_or(&reasons).join("; ");
-            let there = there && self.has_right(&lost, &required)?;
-            return self.damaged(one, reasons, there);
+        let reasons: Vec<&str> = lost.values().map(String::as_str).collect();
+        let reasons = reasons.get(..MOST_REASONS).unwrap_or(&reasons).join("; ");
+        let is_right = lost.is_empty() || (there && self.has_right(&lost, &required)?);
+        if !is_right {
+            return self.damaged(one, reasons, false);
+        }
+        for copies in copies {
+            self.copies(copies)?;
         }
         for id in &one.indexes {
             if let Some(what) = self.index(*id, there)? {
                 return self.damaged(one, what, false);
             }
         }
-        self.manifest(one, &object)
+        self.manifest(one, &object)?;
+        match lost.is_empty() {
+            true => Ok(()),
+            // The second place has what the source has lost, and all else by now.
+            false => self.damaged(one, reasons, true),
+        }
     }
 
     /// Whether all that a snapshot names is in the second place.
@@ -184,7 +203,7 @@ impl MirrorRun<'_> {
                         && let Some(length) = target.size_of_segment(segment)?
                         && self.inventory.length_of_segment(segment)? == Some(length)
                     {
-                        self.inventory.has_segment(segment, length);
+                        self.inventory.found_segment(segment, length);
                         continue;
                     }
                     wrong.insert(segment, missing_there());
@@ -209,7 +228,7 @@ impl MirrorRun<'_> {
             match carried {
                 Carried::Put(id, length) => {
                     self.count(length);
-                    self.inventory.has_segment(id, length);
+                    self.inventory.put_segment(id, length);
                     if let Some(what) = wrong.remove(&id) {
                         self.wrong(format!("segment {id}"), what, true);
                     }
@@ -270,6 +289,36 @@ impl MirrorRun<'_> {
         loads.iter().map(would).collect()
     }
 
+    /// Puts copies of footers that are not there. Those that the source has not, or not whole, are
+    /// no loss: whoever reads does without.
+    fn copies(&mut self, copies: FooterCopiesRef) -> Result<()> {
+        self.monitor.check()?;
+        if !self.looked_at.insert(copies) {
+            return Ok(());
+        }
+        let there = self.target.map(|target| target.size_of_copies(copies));
+        let there = there.transpose()?.flatten();
+        if there == Some(copies.bytes) {
+            return Ok(());
+        }
+        let length = match self.writer {
+            None => self.source.size_of_copies(copies)?,
+            Some(writer) => match self.source.stored_copies(copies) {
+                Ok(object) => {
+                    match there {
+                        Some(_) => writer.replace(&object)?,
+                        None => writer.put(&object)?,
+                    }
+                    Some(object.length())
+                }
+                Err(error) if is_damage(&error) => None,
+                Err(error) => return Err(error),
+            },
+        };
+        length.into_iter().for_each(|length| self.count(length));
+        Ok(())
+    }
+
     /// Puts an index object where it is not there; returns why it cannot be had.
     fn index(&mut self, id: ObjectId, there: bool) -> Result<Option<String>> {
         let standing = self.inventory.of_index(id);
@@ -313,8 +362,14 @@ impl MirrorRun<'_> {
             // A manifest is not named by its contents: of two that are whole neither is the right
             // one.
             let other = self.target.map(|target| target.manifest(&one.snapshot));
-            if let Some(Ok(_)) = other {
-                let what = format!("{what}, and both are whole: it was left as it is");
+            let left = match other.transpose() {
+                Ok(_) => "both are whole".into(),
+                Err(error) if error.kind() == ErrorKind::Format => error.to_string(),
+                Err(error) if is_damage(&error) => String::new(),
+                Err(error) => return Err(error),
+            };
+            if !left.is_empty() {
+                let what = format!("{what}, and {left}: it was left as it is");
                 self.wrong(name, what, false);
                 return Ok(());
             }
@@ -349,15 +404,17 @@ impl MirrorRun<'_> {
     }
 
     /// Notes that a snapshot is damaged in the source, unless it was deleted there meanwhile.
-    /// `there`: it is in the second place, if its manifest is whole there.
+    /// `there`: it may be whole in the second place, which is asked.
     fn damaged(&mut self, one: &SnapshotNeeds, what: String, there: bool) -> Result<()> {
         let snapshot: SnapshotId = one.snapshot.id;
         if !self.source.has_snapshot(&one.snapshot)? {
             self.report.gone.push(snapshot);
             return Ok(());
         }
-        let target = self.target.filter(|_| there);
-        let there = target.is_some_and(|target| target.manifest(&one.snapshot).is_ok());
+        let there = match self.target.filter(|_| there) {
+            Some(target) => self.has_whole(target, one)?,
+            None => false,
+        };
         self.report.damaged.push(SourceDamage {
             snapshot,
             what,
@@ -365,6 +422,50 @@ impl MirrorRun<'_> {
         });
         Ok(())
     }
+
+    /// Whether a snapshot can be read in the second place: its manifest and index objects are read
+    /// there, and so are the segments of which something is known to be wrong.
+    fn has_whole(&self, target: &Vault, one: &SnapshotNeeds) -> Result<bool> {
+        let read = target.manifest(&one.snapshot);
+        let required =
+            read.and_then(|manifest| target.segments_required_by(&manifest, self.monitor));
+        let Some(required) = unless_damaged(required)? else {
+            return Ok(false);
+        };
+        let sizes = target.segment_sizes(&required.keys().copied().collect(), self.monitor)?;
+        for (&id, &slots) in &required {
+            self.monitor.check()?;
+            let holds = match sizes.get(&id) {
+                // A listing may be older than what it lacks.
+                None => target.size_of_segment(id)?,
+                length => length.copied(),
+            };
+            let suspect = self.inventory.is_noted(id)
+                || matches!(self.inventory.of_segment(id), Standing::Wrong(_));
+            if !holds.is_some_and(|length| lengths_with(slots).contains(&length))
+                || (suspect && unless_damaged(target.stored_segment(id, slots))?.is_none())
+            {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// `None`: it cannot be had, as it is damaged or not there.
+fn unless_damaged<T>(result: Result<T>) -> Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if is_damage(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn copies_named_by(manifest: &Manifest) -> BTreeSet<FooterCopiesRef> {
+    let disks = manifest.disks.iter();
+    disks
+        .flat_map(|disk| disk.footers.iter().copied())
+        .collect()
 }
 
 fn put(writer: &MirrorWriter<'_>, object: &StoredObject, standing: &Standing) -> Result<()> {

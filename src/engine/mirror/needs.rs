@@ -116,6 +116,16 @@ impl SourceNeeds {
         all.copied().collect()
     }
 
+    /// How many slots of each segment are named: the most that any index object needs.
+    pub(super) fn slots(&self) -> NeededSegments {
+        let mut most = NeededSegments::new();
+        for (&id, &slots) in self.named.values().flatten() {
+            let known = most.entry(id).or_default();
+            *known = slots.max(*known);
+        }
+        most
+    }
+
     /// All segments.
     pub(super) fn segments(&self) -> BTreeSet<ObjectId> {
         let named = self.named.values().flat_map(|named| named.keys());
