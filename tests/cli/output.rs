@@ -141,7 +141,7 @@ fn documents_have_the_promised_keys() {
     std::fs::write(place.join("file"), noise(1 << 20, 1)).unwrap();
     let snapshot = lab.json(&["snapshot", &disk.device, "--tag", "why=test"]);
     // Keys are gained only: those of the contract, and those added since.
-    let gained = ["tags", "left_out", "job"];
+    let gained = ["tags", "left_out", "job", "requests"];
     assert_eq!(
         keys(&snapshot),
         sorted(&[&SNAPSHOT_KEYS[..], &gained].concat())
@@ -203,9 +203,10 @@ fn answers_go_to_stdout_and_progress_to_stderr() {
     assert!(verdict.starts_with("snapshot 01"), "{verdict}");
     let run = lab.run(&["snapshot", &disk.device, "-q"]).expect(0);
     assert_eq!(run.stderr, "");
+    // The disk, what was asked of the vault, and the verdict.
     assert_eq!(
         run.stdout.lines().count(),
-        2,
+        3,
         "the answer alone: {}",
         run.stdout
     );
