@@ -16,14 +16,14 @@ const PASSING: [&str; 2] = ["sessions/", "check/"];
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct BucketTraits {
     /// What is deleted stays as a version.
-    pub(super) versions_stay: Known,
+    pub(super) versions_stay: YesNoUnknown,
     /// What is put cannot be deleted for some time.
-    pub(super) is_locked: Known,
+    pub(super) is_locked: YesNoUnknown,
 }
 
 /// Whether something is so, as far as a store says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Known {
+pub(super) enum YesNoUnknown {
     /// It says so.
     Yes,
     /// It says that it is not, or does not know such a thing.
@@ -33,7 +33,7 @@ pub(super) enum Known {
     Unknown,
 }
 
-impl Known {
+impl YesNoUnknown {
     /// What it means that a question got no answer of use.
     fn unanswered<T>(said: &Result<Said<T>>) -> Self {
         match said {
@@ -95,17 +95,17 @@ impl BucketRows<'_> {
         &mut self,
         said: Result<Said<Versioning>>,
         rules: Option<&[BucketRule]>,
-    ) -> Known {
+    ) -> YesNoUnknown {
         // A store that does not know the question may stand before one that keeps them.
         let Some(told) = self.told("versioning", said) else {
-            return Known::Unknown;
+            return YesNoUnknown::Unknown;
         };
         if told != Versioning::On {
             self.found
                 .good("versioning", "off: what is deleted is gone");
             return match told {
-                Versioning::Off => Known::Yes,
-                _ => Known::No,
+                Versioning::Off => YesNoUnknown::Yes,
+                _ => YesNoUnknown::No,
             };
         }
         let rules = rules.unwrap_or_default().iter();
@@ -125,11 +125,11 @@ impl BucketRows<'_> {
                 );
             }
         }
-        Known::Yes
+        YesNoUnknown::Yes
     }
 
-    fn lock(&mut self, said: Result<Said<BucketLock>>) -> Known {
-        let unanswered = Known::unanswered(&said);
+    fn lock(&mut self, said: Result<Said<BucketLock>>) -> YesNoUnknown {
+        let unanswered = YesNoUnknown::unanswered(&said);
         match self.told("object_lock", said) {
             None => return unanswered,
             Some(BucketLock::Never) => self.found.good("object_lock", "off"),
@@ -147,10 +147,10 @@ impl BucketRows<'_> {
                     "keep the vault in a bucket without default retention; what check has put \
                      here stays as long",
                 );
-                return Known::Yes;
+                return YesNoUnknown::Yes;
             }
         }
-        Known::No
+        YesNoUnknown::No
     }
 
     fn rules(&mut self, rules: &[BucketRule]) {

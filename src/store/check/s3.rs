@@ -2,7 +2,7 @@
 //! rules, classes of storage, and what becomes of a wrong body.
 
 use super::bounds::CheckOptions;
-use super::bucket::{BucketTraits, Known, ask_bucket};
+use super::bucket::{BucketTraits, YesNoUnknown, ask_bucket};
 use super::ends::{conclude, look};
 use super::found::{RowState, StoreCheck};
 use super::objects::{add_clock, passed, try_all};
@@ -87,15 +87,15 @@ impl S3Check<'_> {
         self.bucket = ask_bucket(trial, &mut self.found, &store, &self.s3.prefix)?;
         let store = self.checksums(trial, store)?;
         let is_locked = self.bucket.is_locked;
-        try_all(trial, &mut self.found, is_locked == Known::No)?;
+        try_all(trial, &mut self.found, is_locked == YesNoUnknown::No)?;
         if let Some(ahead) = store.clock_ahead() {
             add_clock(&mut self.found, ahead);
         }
         // What is locked stays: no more of it than is needed.
-        if is_locked == Known::Yes || self.found.is_bad("put") {
+        if is_locked == YesNoUnknown::Yes || self.found.is_bad("put") {
             return Ok(());
         }
-        if is_locked == Known::Unknown {
+        if is_locked == YesNoUnknown::Unknown {
             let what = "not tried: it is not known whether 32 MiB would be locked here";
             self.found.row("largest", RowState::Unknown, what);
             self.found
@@ -334,7 +334,7 @@ impl S3Check<'_> {
             counts.fold(RequestCounts::default(), |sum, counts| sum + counts)
         };
         let mut found = conclude(trial, tried, std::mem::take(&mut self.found))?;
-        if let Some(store) = last.filter(|_| versions != Known::No && !names.is_empty()) {
+        if let Some(store) = last.filter(|_| versions != YesNoUnknown::No && !names.is_empty()) {
             let count = names.len();
             let most = bounded.options().large;
             let deleted = bounded.within(most, move || store.delete_versions(&names));
@@ -365,14 +365,14 @@ impl SeenBy {
 /// A row of the versions that stay, or may stay, of `count` objects that were put and deleted.
 fn versions_left(
     found: &mut StoreCheck,
-    versions: Known,
+    versions: YesNoUnknown,
     deleted: &Result<Said<usize>>,
     count: usize,
 ) {
     let left = match deleted {
         Ok(Said::Told(left)) => *left,
         // It knows no versions, in either question.
-        Ok(Said::NotKnown(_)) if versions == Known::Unknown => return,
+        Ok(Said::NotKnown(_)) if versions == YesNoUnknown::Unknown => return,
         _ => count,
     };
     if left == 0 {
@@ -389,7 +389,7 @@ fn versions_left(
         "a few KiB"
     };
     let what = match versions {
-        Known::Unknown => format!("if versions are kept, {size} stay, of {left} objects"),
+        YesNoUnknown::Unknown => format!("if versions are kept, {size} stay, of {left} objects"),
         _ => format!("versions of what was put and deleted here stay: {left} objects, {size}"),
     };
     found.row("versions", RowState::Unknown, what);
