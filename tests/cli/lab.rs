@@ -161,7 +161,9 @@ impl Lab {
         list(self.dir.path(), device, &mut found);
         let of_runs = |path: &Path| path.starts_with(self.path("run"));
         let of_jobs = |path: &Path| path.starts_with(self.path("jobs"));
-        found.retain(|(path, _)| !of_runs(path) && !of_jobs(path));
+        // Notes of what a failed run has put may stay: where they lie may be what is frozen.
+        let of_notes = |path: &Path| path.starts_with(self.path("cache/sent"));
+        found.retain(|(path, _)| !of_runs(path) && !of_jobs(path) && !of_notes(path));
         found.sort();
         found
     }
