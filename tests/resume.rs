@@ -1,11 +1,13 @@
 //! Runs that go on from one that was cut off: what was put is not put again, what has changed is,
 //! and nothing is believed that is not so.
 
+mod copies;
 mod doubts;
 mod failed;
 mod held;
 mod killed;
 mod moments;
+mod unreadable;
 
 use crate::support::model::ModelDisk;
 use crate::support::vaults::{Notes, Take, Taken, check, take};

@@ -1,13 +1,14 @@
 //! What an earlier snapshot holds, for telling whether a block differs from it; or what a run has
 //! put that was cut off before it was one.
 
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::DiskRecord;
 use crate::model::{BlockIndex, BlockSet, Cancel, Content, ObjectId, RunMap, block_count};
 use crate::store::{StoredChunk, Vault};
+use crate::sys::locked::LockExt;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// The map of an earlier snapshot of the disk, and the vault with the hashes of its chunks.
 pub struct Baseline {
@@ -15,6 +16,16 @@ pub struct Baseline {
     map: RunMap,
     lost: Lost,
     archived: AtomicU64,
+    spared: Option<Spared>,
+}
+
+/// Of what runs that were cut off have put: the snapshot can do without it.
+#[derive(Default)]
+struct Spared {
+    /// Something of it could not be read: nothing more is asked of it.
+    is_given_up: AtomicBool,
+    /// Why.
+    trouble: Mutex<Option<Error>>,
 }
 
 /// What an earlier snapshot needs and the vault has no more.
@@ -39,7 +50,7 @@ impl Baseline {
     }
 
     /// What runs that were cut off have put: the map, and the length of each segment in bytes. What
-    /// is not there whole is lost.
+    /// is not there whole is lost. What cannot be read later on [is not known](Self::known).
     pub fn of_sent(
         vault: &Arc<Vault>,
         map: RunMap,
@@ -47,7 +58,9 @@ impl Baseline {
         cancel: &dyn Cancel,
     ) -> Result<Self> {
         let lost = vault.segments_not_whole(lengths, cancel)?;
-        Self::without(vault, map, lost)
+        let mut baseline = Self::without(vault, map, lost)?;
+        baseline.spared = Some(Spared::default());
+        Ok(baseline)
     }
 
     /// A map without what is in these segments, and without what is known to be damaged.
@@ -81,6 +94,7 @@ impl Baseline {
             map,
             lost,
             archived: AtomicU64::new(0),
+            spared: None,
         })
     }
 
@@ -121,19 +135,34 @@ impl Baseline {
     /// Where the block's bytes stand in the vault, if the earlier snapshot has just these bytes
     /// there, and not only zeros. A segment whose footer cannot be read holds nothing: its blocks
     /// are stored again.
+    ///
+    /// # Errors
+    /// The vault cannot be read. Of what runs that were cut off have put, nothing is known from
+    /// then on, and [why](Self::trouble) is kept.
     pub fn known(&self, block: BlockIndex, plain: &[u8]) -> Result<Option<Content>> {
         let Some(content @ Content::Data { segment, slot }) = self.map.get(block) else {
             return Ok(None);
         };
+        let is_given_up = |spared: &Spared| spared.is_given_up.load(Ordering::Relaxed);
+        if self.spared.as_ref().is_some_and(is_given_up) {
+            return Ok(None);
+        }
         match self.vault.chunk(segment, slot) {
             Ok(chunk) if self.is_chunk(chunk, plain) => Ok(Some(content)),
             Ok(_) => Ok(None),
             Err(error) if error.kind() == ErrorKind::Damaged => Ok(None),
-            Err(error) if error.kind() == ErrorKind::Archived => {
+            Err(error) if error.kind() == ErrorKind::Archived && self.spared.is_none() => {
                 self.archived.fetch_add(1, Ordering::Relaxed);
                 Ok(None)
             }
-            Err(error) => Err(error),
+            Err(error) => match (&self.spared, error.kind()) {
+                (None, _) | (_, ErrorKind::Interrupted(_)) => Err(error),
+                (Some(spared), _) => {
+                    spared.is_given_up.store(true, Ordering::Relaxed);
+                    spared.trouble.locked().get_or_insert(error);
+                    Ok(None)
+                }
+            },
         }
     }
 
@@ -150,6 +179,12 @@ impl Baseline {
         };
         let chunk = self.vault.chunk(segment, slot);
         !chunk.is_err_and(|error| error.kind() == ErrorKind::Archived)
+    }
+
+    /// Why what runs that were cut off have put was given up; told once.
+    pub fn trouble(&self) -> Option<Error> {
+        let spared = self.spared.as_ref()?;
+        spared.trouble.locked().take()
     }
 
     /// Whether `plain` is what the earlier snapshot says of the block. `None`: it says nothing,

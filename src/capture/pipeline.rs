@@ -223,7 +223,8 @@ fn spawn<T: Send + 'static>(
 fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     // What a panic leaves behind is not used again: the run fails.
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
-        let what = "a thread that encodes or puts has panicked: this is a bug; nothing was stored";
+        let what =
+            "a thread that encodes or puts has panicked: this is a bug; no snapshot was made";
         Err(Error::new(ErrorKind::Failed, what))
     })
 }

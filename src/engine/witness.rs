@@ -36,7 +36,7 @@ pub fn first(changes: &mut dyn ChangeSource, disk: &DiskIdentity) -> Result<Witn
         ErrorKind::Inconsistent,
         format!(
             "{name}: the kernel's count of what is written could not be read: it is switched off, \
-             or the disk was never still for an instant; nothing was stored"
+             or the disk was never still for an instant; no snapshot was made"
         ),
     )
     .with_hint(format!(

@@ -36,7 +36,9 @@ pub fn advice(error: &Error) -> Cow<'_, str> {
         ErrorKind::Unsupported if !root => "run it as root, with sudo for example",
         ErrorKind::Unsupported => "`stillpoint doctor` says what this host cannot do, and why",
         ErrorKind::Busy => "wait until it is free, and run it again",
-        ErrorKind::Inconsistent => "nothing was stored; run it again, at a quieter time if need be",
+        ErrorKind::Inconsistent => {
+            "no snapshot was made; run it again, at a quieter time if need be"
+        }
         ErrorKind::Interrupted(_) => "run it again when it suits",
         ErrorKind::Failed => {
             "run it again with -v; if it stays, please report it with what it says"

@@ -1,5 +1,6 @@
 //! What one run has put into the vault before its manifest makes a snapshot of it. Dropping a draft
-//! deletes its objects again, but for segments that the next run can go on from. What a killed
+//! deletes its objects again, but for segments that the next run can go on from, or another run may
+//! have gone on from. What a killed
 //! process leaves, and nobody goes on from, is the collector's.
 
 use super::ask::ask_of_each;
@@ -221,6 +222,15 @@ impl Draft {
         notes.is_some_and(|notes| id().is_some_and(|id| !notes.is_waiting(id)))
     }
 
+    /// Whether what was noted is to stay, though this run does not want it. Notes that are held
+    /// cannot be taken back, and would name what is gone.
+    fn may_be_anothers(&self) -> Result<bool> {
+        let Some(notes) = &self.notes else {
+            return Ok(false);
+        };
+        Ok(notes.is_held() || self.vault.others_may_refer(notes.origin())?)
+    }
+
     /// Stores a map as one or more index objects; those of a base are marked so.
     pub fn put_index(&self, map: &RunMap, blocks: u64, base: bool) -> Result<Vec<IndexRef>> {
         let mut refs = Vec::new();
@@ -336,7 +346,15 @@ impl Draft {
 impl Drop for Draft {
     fn drop(&mut self) {
         let put = std::mem::take(&mut *self.put.locked());
-        let leaves = *self.leaves.locked();
+        let mut leaves = *self.leaves.locked();
+        if !leaves && put.iter().any(|object| self.stays(object)) {
+            leaves = match self.may_be_anothers() {
+                Ok(may) => may,
+                // It was tried for minutes.
+                Err(_) if self.vault.store.capabilities().confirms => return,
+                Err(_) => true,
+            };
+        }
         if !leaves {
             // First: what is deleted is not to be looked for.
             self.notes.iter().for_each(SentNotes::take_back);

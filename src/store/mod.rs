@@ -21,6 +21,7 @@ mod memory;
 mod mirror_writer;
 mod name;
 mod object_store;
+mod others;
 mod presence;
 mod private_dir;
 mod remains;

@@ -162,6 +162,7 @@ pub fn take(vault: &Arc<Vault>, disks: &[ModelDisk], mut options: Take) -> Resul
         let owner = Owner {
             host: &options.host,
             machine: notes.machine,
+            boot: Some("boot"),
         };
         let resume = Resume {
             vault,

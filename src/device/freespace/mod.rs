@@ -148,7 +148,7 @@ pub fn free_while_frozen(believed: &[Believed], deadline: Instant) -> Result<Blo
             .map_err(|error| match error.kind() {
                 io::ErrorKind::TimedOut => Error::new(
                     ErrorKind::Inconsistent,
-                    "what is free was not told before the deadline; nothing was stored",
+                    "what is free was not told before the deadline; no snapshot was made",
                 ),
                 _ => Error::io("read the free space of", &one.path, error),
             })?;

@@ -126,7 +126,7 @@ impl ApplicationQuiesce {
 }
 
 fn not_held(why: &str) -> Error {
-    let message = format!("applications could not be held: {why}; nothing was stored");
+    let message = format!("applications could not be held: {why}; no snapshot was made");
     Error::new(ErrorKind::Inconsistent, message)
         .with_hint("repair the hook, or take --on-hook-failure filesystem to go on without it")
 }

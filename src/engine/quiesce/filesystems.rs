@@ -191,7 +191,7 @@ impl Quiesce for FilesystemQuiesce {
         }
         Err(Error::new(
             ErrorKind::Inconsistent,
-            "filesystems were mounted or unmounted during the cut; nothing was stored",
+            "filesystems were mounted or unmounted during the cut; no snapshot was made",
         )
         .with_hint("run it again"))
     }

@@ -137,10 +137,17 @@ impl Capture<'_> {
             self.monitor.tell(Event::Warning(warning));
         }
         let disks = self.disks.into_iter().zip(stored);
-        Ok(CaptureResult {
-            disks: disks.map(|(disk, stored)| disk.finish(stored)).collect(),
-            cut,
-        })
+        let disks: Vec<_> = disks.map(|(disk, stored)| disk.finish(stored)).collect();
+        for disk in &disks {
+            if let Some(error) = disk.sent.as_ref().and_then(|sent| sent.trouble()) {
+                let name = &disk.identity.name;
+                self.monitor.tell(Event::Warning(format!(
+                    "{name}: {error}: from there on, what a run that was cut off has put was put \
+                     again; the store does not give it back"
+                )));
+            }
+        }
+        Ok(CaptureResult { disks, cut })
     }
 
     fn warn(&self, warning: String) {
@@ -237,7 +244,9 @@ impl Capture<'_> {
                     ErrorKind::Inconsistent,
                     format!("{name}: changes could not be tracked during the run: {doubt}"),
                 )
-                .with_hint("nothing was stored; run it again, at a quieter time if this repeats"));
+                .with_hint(
+                    "no snapshot was made; run it again, at a quieter time if this repeats",
+                ));
             }
             let why = format!("tracking lost its proof at the cut: {doubt}");
             let note = format!("{name}: {why}: reading everything");

@@ -61,7 +61,8 @@ const BUFFERS: usize = 8;
 /// Size of each.
 const BUFFER: Bytes = Bytes(1 << 20);
 
-/// Takes a snapshot; when this returns an error, the vault holds none of it.
+/// Takes a snapshot; when this returns an error, none was made. What was put may stay for the next
+/// run of the host, and the error says so.
 pub fn snapshot(
     vault: &Arc<Vault>,
     options: &SnapshotOptions,

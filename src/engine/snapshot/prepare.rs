@@ -21,7 +21,7 @@ use crate::format::{DiskRecord, FilesystemRecord};
 use crate::freeze::Expedite;
 use crate::model::{DevNumber, Level, SnapshotId};
 use crate::store::{Owner, SentNotes, SnapshotRef, Vault};
-use crate::sys::machine::machine_uuid;
+use crate::sys::machine::{boot_id, machine_uuid};
 use crate::track::{ChangeSource, DiskTracker, Recall};
 use std::slice;
 use std::sync::Arc;
@@ -74,7 +74,7 @@ impl<'a> Prepare<'a> {
                 _ => error.on_disk(disk.name()),
             })?);
         }
-        let machine = machine_uuid();
+        let (machine, boot) = (machine_uuid(), boot_id().ok());
         let resume = Resume {
             vault: self.vault,
             notes: &self.places.notes,
@@ -82,6 +82,7 @@ impl<'a> Prepare<'a> {
             owner: Owner {
                 host: self.host,
                 machine: machine.as_deref(),
+                boot: boot.as_deref(),
             },
             monitor: self.monitor,
         };

@@ -191,7 +191,7 @@ fn base(map: &RunMap, blocks: u64, draft: &Draft) -> Result<Vec<IndexRef>> {
     if !map.covers(blocks) {
         return Err(Error::new(
             ErrorKind::Failed,
-            "a part of the disk was neither read nor known: this is a bug; nothing was stored",
+            "a part of the disk was neither read nor known: this is a bug; no snapshot was made",
         ));
     }
     draft.put_index(map, blocks, true)

@@ -10,7 +10,7 @@ use crate::model::{Bytes, Content, DiskIdentity, ObjectId, RunMap, SnapshotId};
 use crate::store::{
     HeldNote, NoteHead, Owner, Search, SentBefore, SentNotes, SlotRange, SnapshotRef, Vault,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -60,6 +60,11 @@ impl Sent {
         Arc::clone(&self.baseline)
     }
 
+    /// Why nothing more was asked of it from some block on; told once.
+    pub fn trouble(&self) -> Option<Error> {
+        self.baseline.trouble()
+    }
+
     /// How much there is.
     pub fn bytes(&self) -> Bytes {
         self.baseline.map().iter().map(|run| run.bytes()).sum()
@@ -98,6 +103,16 @@ fn sample(map: &RunMap) -> Vec<(ObjectId, u32)> {
         passed += run.count;
     }
     picked
+}
+
+/// What the vault says of what was put of a disk.
+enum Asked {
+    /// A collector means to delete something of the vault.
+    Condemned,
+    /// Nothing of it is there.
+    Nothing,
+    /// This is.
+    Sent(Sent),
 }
 
 /// What is left of what was put of a disk.
@@ -155,18 +170,21 @@ impl Resume<'_> {
         let mut sent = Vec::new();
         for (disk, mut before) in disks.iter().zip(search.of(disks)) {
             let notes = std::mem::take(&mut before.notes);
+            let is_part = before.is_part;
             let left = self.look_for(disk, before)?;
             match left {
                 // Each would be asked for again and again.
-                Left::Nothing => notes.into_iter().for_each(HeldNote::remove),
-                Left::Unused | Left::Sent(_) => earlier.extend(notes),
+                Left::Nothing if !is_part => notes.into_iter().for_each(HeldNote::remove),
+                _ => earlier.extend(notes),
             }
             sent.push(left.sent());
         }
-        let notes = self.begin_notes(disks, earlier);
+        let known = known.iter().map(|one| one.id).collect();
+        let notes = self.begin_notes(disks, earlier, known);
         Ok(Resumed { sent, notes })
     }
 
+    /// What cannot be looked at is not used: a run is as good without it.
     fn look_for(&self, disk: &DiskIdentity, before: SentBefore) -> Result<Left> {
         let name = &disk.name;
         let Some(run) = before
@@ -177,13 +195,14 @@ impl Resume<'_> {
         else {
             return Ok(Left::Unused);
         };
-        if self.vault.has_condemned()? {
-            let what = format!("{name}: what {run} has put is not used: a collector is at work");
-            self.monitor.tell(Event::Note(what));
-            return Ok(Left::Unused);
-        }
-        match Sent::look_for(self.vault, before, self.monitor) {
-            Ok(Some(sent)) => {
+        match self.ask(before) {
+            Ok(Asked::Condemned) => {
+                let what =
+                    format!("{name}: what {run} has put is not used: a collector is at work");
+                self.monitor.tell(Event::Note(what));
+                Ok(Left::Unused)
+            }
+            Ok(Asked::Sent(sent)) => {
                 let what = format!(
                     "{name}: a run that was cut off ({run}) has put {} of it: what is the same is \
                      not put again",
@@ -192,29 +211,46 @@ impl Resume<'_> {
                 self.monitor.tell(Event::Note(what));
                 Ok(Left::Sent(Arc::new(sent)))
             }
-            Ok(None) => {
+            Ok(Asked::Nothing) => {
                 let what = format!("{name}: nothing of what {run} has put is in the vault");
                 self.monitor.tell(Event::Note(what));
                 Ok(Left::Nothing)
             }
-            Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Format) => {
+            Err(error) => {
+                let why = match error.kind() {
+                    ErrorKind::Interrupted(_) => return Err(error),
+                    ErrorKind::Damaged | ErrorKind::Format => "has not kept it as it was",
+                    _ => "does not give it back",
+                };
                 self.monitor.tell(Event::Warning(format!(
                     "{name}: {error}: what a run that was cut off ({run}) has put is not used; the \
-                     store has not kept it as it was"
+                     store {why}"
                 )));
                 Ok(Left::Unused)
             }
-            Err(error) => Err(error),
         }
     }
 
+    fn ask(&self, before: SentBefore) -> Result<Asked> {
+        if self.vault.has_condemned()? {
+            return Ok(Asked::Condemned);
+        }
+        let sent = Sent::look_for(self.vault, before, self.monitor)?;
+        Ok(sent.map_or(Asked::Nothing, Asked::Sent))
+    }
+
     /// A run without notes is as good, but for the one after it.
-    fn begin_notes(&self, disks: &[&DiskIdentity], earlier: Vec<HeldNote>) -> Option<SentNotes> {
+    fn begin_notes(
+        &self,
+        disks: &[&DiskIdentity],
+        earlier: Vec<HeldNote>,
+        known: BTreeSet<SnapshotId>,
+    ) -> Option<SentNotes> {
         let vault = self.vault.info().id;
         let head =
             |disk: &&DiskIdentity| NoteHead::of((*disk).clone(), vault, self.run, &self.owner);
         let heads: Vec<NoteHead> = disks.iter().map(head).collect();
-        let begun = SentNotes::begin(self.notes, &heads, earlier);
+        let begun = SentNotes::begin(self.notes, &heads, earlier, known);
         begun
             .map_err(|error: Error| self.tell_no_notes(&error))
             .ok()

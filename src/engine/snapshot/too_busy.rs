@@ -65,7 +65,7 @@ pub fn too_busy(wanted: &Consistency, backlog: &Backlog, when: &str) -> Error {
     };
     let message = format!(
         "the disks change faster than they are copied: {when} {left} are left, and {fits} fit into \
-         a freeze of {:?}; nothing was stored",
+         a freeze of {:?}; no snapshot was made",
         wanted.max_freeze
     );
     Error::new(ErrorKind::Inconsistent, message).with_hint(hint)
@@ -106,7 +106,7 @@ pub fn never_quiet(wanted: &Consistency, seen: &NeverQuiet<'_>) -> Error {
     }
     let message = format!(
         "no quiet instant in {attempts} attempts: {disk} was written to in the window ({} blocks, \
-         at byte {}); nothing was stored",
+         at byte {}); no snapshot was made",
         seen.written.len(),
         seen.written.nth(0).unwrap_or_default().offset().0
     );

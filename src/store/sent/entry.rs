@@ -40,6 +40,9 @@ pub struct NoteHead {
     pub host: String,
     /// What names the machine, where it has such a name: a copy of a machine has this file, too.
     pub machine: Option<String>,
+    /// What names the boot.
+    #[serde(default)]
+    pub boot: Option<String>,
     /// The disk.
     pub disk: DiskIdentity,
 }
@@ -53,6 +56,7 @@ impl NoteHead {
             run,
             host: owner.host.to_owned(),
             machine: owner.machine.map(str::to_owned),
+            boot: owner.boot.map(str::to_owned),
             disk,
         }
     }
@@ -81,8 +85,24 @@ impl NoteHead {
 pub struct Owner<'a> {
     /// The host's name.
     pub host: &'a str,
-    /// What names the machine.
+    /// What names the machine; `None`: nobody knows.
     pub machine: Option<&'a str>,
+    /// What names its boot. Where nothing names the machine, this does until it ends.
+    pub boot: Option<&'a str>,
+}
+
+impl Owner<'_> {
+    /// Whether this wrote the note.
+    pub(super) fn has_written(&self, head: &NoteHead) -> bool {
+        let boot = (self.boot, head.boot.as_deref());
+        let same_machine = match (self.machine, head.machine.as_deref()) {
+            (Some(own), Some(other)) => own == other,
+            // A copy of the machine has its files, and has booted by itself.
+            (None, None) => matches!(boot, (Some(own), Some(other)) if own == other),
+            _ => false,
+        };
+        same_machine && self.host == head.host
+    }
 }
 
 /// A segment that was put, and the blocks of one disk in it.
@@ -183,6 +203,7 @@ mod tests {
         let owner = Owner {
             host: "host",
             machine: Some("machine"),
+            boot: None,
         };
         NoteHead::of(disk, ObjectId([1; 16]), SnapshotId::generate(1), &owner)
     }

@@ -13,6 +13,7 @@ mod notes;
 
 pub use entry::{NoteHead, Owner};
 pub use find::{HeldNote, Search, SentBefore};
+pub(in crate::store) use notes::Origin;
 pub use notes::{SentNotes, SentRun};
 
 /// Most runs of blocks that are noted of a run's disks, or read back: 60 MiB as maps. They say

@@ -3,13 +3,13 @@
 use super::MOST_RUNS;
 use super::entry::{NoteHead, SentSegment};
 use super::find::HeldNote;
-use crate::error::{Error, IoContext, Result};
-use crate::model::{ObjectId, Run, RunMap};
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::model::{ObjectId, Run, RunMap, SnapshotId};
 use crate::store::private_dir::make_private;
 use crate::sys::locked::LockExt;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -30,6 +30,21 @@ pub struct SentRun {
 /// The notes of a run, one of each disk.
 pub struct SentNotes {
     state: Mutex<State>,
+    origin: Origin,
+    sync: SyncFile,
+}
+
+/// Brings a file to the disk.
+type SyncFile = Box<dyn Fn(&File) -> io::Result<()> + Send + Sync>;
+
+/// Whose notes they are, and what was there when their run began.
+pub(in crate::store) struct Origin {
+    /// The host's name.
+    pub host: String,
+    /// The name that the snapshot is to have.
+    pub run: SnapshotId,
+    /// The host's snapshots then.
+    pub known: BTreeSet<SnapshotId>,
 }
 
 struct State {
@@ -90,11 +105,24 @@ impl NoteFile {
 
 impl SentNotes {
     /// Begins a note of each disk of a run, in their order. `earlier`: notes that this run makes
-    /// superfluous when it has made its snapshot.
+    /// superfluous when it has made its snapshot. `known`: the host's snapshots.
     ///
     /// # Errors
     /// The directory cannot be had, or others can write to it; it is full.
-    pub fn begin(directory: &Path, heads: &[NoteHead], earlier: Vec<HeldNote>) -> Result<Self> {
+    pub fn begin(
+        directory: &Path,
+        heads: &[NoteHead],
+        earlier: Vec<HeldNote>,
+        known: BTreeSet<SnapshotId>,
+    ) -> Result<Self> {
+        let Some(first) = heads.first() else {
+            return Err(Error::new(ErrorKind::Failed, "a run of no disks"));
+        };
+        let origin = Origin {
+            host: first.host.clone(),
+            run: first.run,
+            known,
+        };
         make_private(directory)?;
         let mut files: Vec<NoteFile> = Vec::new();
         for (number, head) in heads.iter().enumerate() {
@@ -116,6 +144,8 @@ impl SentNotes {
                 broken: false,
                 synced: Instant::now(),
             }),
+            origin,
+            sync: Box::new(File::sync_data),
         })
     }
 
@@ -144,7 +174,31 @@ impl SentNotes {
             state.waiting.insert(id, entries);
             return true;
         }
-        state.write(&entries)
+        let written = state.write(&entries);
+        drop(state);
+        self.sync_if_due();
+        written
+    }
+
+    /// Whoever [holds](Self::hold) the notes does not wait for it: a disk may hang.
+    fn sync_if_due(&self) {
+        let mut state = self.state.locked();
+        if state.held || state.synced.elapsed() < SYNC_EVERY {
+            return;
+        }
+        state.synced = Instant::now();
+        let files = state.files.iter().map(|note| note.file.try_clone());
+        let files: io::Result<Vec<File>> = files.collect();
+        drop(state);
+        let synced = files.and_then(|files| files.iter().try_for_each(&self.sync));
+        if synced.is_err() {
+            self.state.locked().broken = true;
+        }
+    }
+
+    /// Whose they are.
+    pub(in crate::store) fn origin(&self) -> &Origin {
+        &self.origin
     }
 
     /// Whether a segment is not in the note yet.
@@ -152,18 +206,28 @@ impl SentNotes {
         self.state.locked().waiting.contains_key(&id)
     }
 
-    /// Writes nothing from here on: when this returns, no thread is writing either.
+    /// Whether nothing is written now.
+    pub(in crate::store) fn is_held(&self) -> bool {
+        self.state.locked().held
+    }
+
+    /// Writes nothing from here on: when this returns, no thread is writing either. What was
+    /// written before may still be on its way to the disk.
     pub(in crate::store) fn hold(&self) {
         self.state.locked().held = true;
     }
 
-    /// Writes what has waited, and goes on.
+    /// Writes what has waited, and goes on. What cannot be written waits for ever.
     pub(in crate::store) fn go_on(&self) {
         let mut state = self.state.locked();
         state.held = false;
-        for entries in std::mem::take(&mut state.waiting).into_values() {
-            state.write(&entries);
+        for (id, entries) in std::mem::take(&mut state.waiting) {
+            if !state.write(&entries) {
+                state.waiting.insert(id, entries);
+            }
         }
+        drop(state);
+        self.sync_if_due();
     }
 
     /// Takes the notes back: what the run has put is in a snapshot. So are those of earlier runs.
@@ -173,8 +237,7 @@ impl SentNotes {
         state.earlier.drain(..).for_each(HeldNote::remove);
     }
 
-    /// Takes the notes back: what the run has put is to be deleted. They stay where filesystems may
-    /// be frozen, and name what is not there then.
+    /// Takes the notes back: what the run has put is to be deleted. Not while they are held.
     pub(in crate::store) fn take_back(&self) {
         let state = self.state.locked();
         if !state.held {
@@ -185,20 +248,11 @@ impl SentNotes {
 
 impl State {
     fn write(&mut self, entries: &[Waiting]) -> bool {
-        let due = self.synced.elapsed() >= SYNC_EVERY;
         for Waiting { disk, entry } in entries {
             let Some(note) = self.files.get_mut(*disk).filter(|_| !self.broken) else {
                 return false;
             };
-            let written = note.file.write_all(entry);
-            let synced = written.and_then(|()| match due {
-                true => note.file.sync_data(),
-                false => Ok(()),
-            });
-            self.broken |= synced.is_err();
-        }
-        if due {
-            self.synced = Instant::now();
+            self.broken |= note.file.write_all(entry).is_err();
         }
         !self.broken
     }
@@ -209,10 +263,12 @@ mod tests {
     use super::*;
     use crate::model::{BlockIndex, Bytes, Content, DevNumber, DiskIdentity, SnapshotId};
     use crate::store::sent::{Owner, Search};
+    use std::sync::{Arc, Weak};
 
     const OWNER: Owner<'static> = Owner {
         host: "host",
         machine: None,
+        boot: Some("boot"),
     };
     const VAULT: ObjectId = ObjectId([1; 16]);
 
@@ -235,7 +291,7 @@ mod tests {
     fn begin(directory: &Path) -> SentNotes {
         let run = SnapshotId::generate(1);
         let heads = [0, 1].map(|number| NoteHead::of(disk(number), VAULT, run, &OWNER));
-        SentNotes::begin(directory, &heads, Vec::new()).unwrap()
+        SentNotes::begin(directory, &heads, Vec::new(), BTreeSet::new()).unwrap()
     }
 
     /// So many single blocks of a disk in a segment.
@@ -311,5 +367,43 @@ mod tests {
         assert!(!notes.add(id, 1000, &[]), "of nothing");
         drop(notes);
         assert_eq!(found(&directory), [3, 0]);
+    }
+
+    #[test]
+    fn what_could_not_be_written_goes_on_waiting() {
+        let folder = tempfile::tempdir().unwrap();
+        let notes = begin(&folder.path().join("sent"));
+        let id = ObjectId([7; 16]);
+        notes.hold();
+        assert!(notes.add(id, 1000, &runs(0, id, 3)));
+        notes.state.locked().broken = true;
+        notes.go_on();
+        assert!(notes.is_waiting(id), "nobody will find it");
+    }
+
+    #[test]
+    fn nobody_waits_for_a_note_to_be_on_the_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let free = Arc::new(Mutex::new(Vec::new()));
+        let notes = Arc::new_cyclic(|this: &Weak<SentNotes>| {
+            let mut notes = begin(&folder.path().join("sent"));
+            let (this, free) = (this.clone(), Arc::clone(&free));
+            notes.sync = Box::new(move |_| {
+                let is_free = this.upgrade().unwrap().state.try_lock().is_ok();
+                free.locked().push(is_free);
+                Ok(())
+            });
+            notes
+        });
+        let (one, two) = (ObjectId([7; 16]), ObjectId([8; 16]));
+        assert!(notes.add(one, 1000, &runs(0, one, 3)));
+        assert!(free.locked().is_empty(), "it is not due");
+        notes.state.locked().synced -= SYNC_EVERY;
+        assert!(notes.add(two, 1000, &runs(0, two, 3)));
+        assert_eq!(
+            *free.locked(),
+            [true; 2],
+            "of two disks, and not under the lock"
+        );
     }
 }
