@@ -38,7 +38,7 @@ pub enum Compression {
 pub struct ZstdLevel(i32);
 
 impl ZstdLevel {
-    /// The level of `zstd` without a number: on one core 0.4 GB/s, a seventh smaller than LZ4.
+    /// The level of `zstd` without a number: smaller than LZ4, and slower.
     pub const USUAL: Self = Self(1);
 
     /// `None`: there is no such level.
