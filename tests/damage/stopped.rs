@@ -11,7 +11,7 @@ use stillpoint::engine::{
 };
 use stillpoint::format::{IndexRef, Manifest, ObjectKind, Sealer};
 use stillpoint::model::{BLOCK_SIZE, Cancel, ObjectId};
-use stillpoint::store::{FaultStore, MemoryStore, ObjectStore, Vault};
+use stillpoint::store::{FaultStore, LocalStore, MemoryStore, ObjectStore, Vault};
 use stillpoint::{Error, ErrorKind, Result};
 
 /// No vault of these tests is encrypted.
@@ -59,7 +59,7 @@ fn vault() -> (Arc<MemoryStore>, Vec<Taken>) {
 /// Stops the work at every question that it asks; nothing is read after that, but for so many reads
 /// of segments that other threads had asked for before. Answers how many questions there are.
 fn stop_everywhere(
-    store: &Arc<MemoryStore>,
+    store: &Arc<impl ObjectStore + 'static>,
     others: u64,
     work: impl Fn(&Vault, &dyn Monitor) -> Result<()>,
 ) -> u64 {
@@ -133,9 +133,14 @@ fn diff_hears_it_at_every_object() {
 
 #[test]
 fn restore_hears_it_at_every_object() {
-    let (store, taken) = vault();
+    let (memory, taken) = vault();
     let folder = tempfile::tempdir().unwrap();
     let target = folder.path().join("image");
+    // From afar sixteen threads would have asked before.
+    let store = Arc::new(LocalStore::create(&folder.path().join("vault")).unwrap());
+    for (name, bytes) in super::objects(memory.as_ref()) {
+        store.put(&name, bytes).unwrap();
+    }
     // Two threads copy: one has asked, and reads a footer and a chunk, when the other is stopped.
     let questions = stop_everywhere(&store, 2, |vault, monitor| {
         let destination = Destination::To {
