@@ -5,10 +5,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::DiskRecord;
 use crate::model::{BlockIndex, BlockSet, Cancel, Content, ObjectId, RunMap, block_count};
 use crate::store::{StoredChunk, Vault};
-use crate::sys::locked::LockExt;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// The map of an earlier snapshot of the disk, and the vault with the hashes of its chunks.
 pub struct Baseline {
@@ -16,16 +15,9 @@ pub struct Baseline {
     map: RunMap,
     lost: Lost,
     archived: AtomicU64,
-    spared: Option<Spared>,
-}
-
-/// Of what runs that were cut off have put: the snapshot can do without it.
-#[derive(Default)]
-struct Spared {
-    /// Something of it could not be read: nothing more is asked of it.
-    is_given_up: AtomicBool,
-    /// Why.
-    trouble: Mutex<Option<Error>>,
+    /// Of what runs that were cut off have put, which the snapshot can do without: why some of it
+    /// could not be read. Nothing more is asked of it then.
+    given_up: Option<OnceLock<Error>>,
 }
 
 /// What an earlier snapshot needs and the vault has no more.
@@ -57,9 +49,10 @@ impl Baseline {
         lengths: &BTreeMap<ObjectId, u64>,
         cancel: &dyn Cancel,
     ) -> Result<Self> {
-        let lost = vault.segments_not_whole(lengths, cancel)?;
+        let lengths = lengths.iter().map(|(id, length)| (*id, *length));
+        let lost = vault.lost_of_lengths(lengths, cancel)?;
         let mut baseline = Self::without(vault, map, lost)?;
-        baseline.spared = Some(Spared::default());
+        baseline.given_up = Some(OnceLock::new());
         Ok(baseline)
     }
 
@@ -94,7 +87,7 @@ impl Baseline {
             map,
             lost,
             archived: AtomicU64::new(0),
-            spared: None,
+            given_up: None,
         })
     }
 
@@ -143,23 +136,22 @@ impl Baseline {
         let Some(content @ Content::Data { segment, slot }) = self.map.get(block) else {
             return Ok(None);
         };
-        let is_given_up = |spared: &Spared| spared.is_given_up.load(Ordering::Relaxed);
-        if self.spared.as_ref().is_some_and(is_given_up) {
+        if self.trouble().is_some() {
             return Ok(None);
         }
         match self.vault.chunk(segment, slot) {
             Ok(chunk) if self.is_chunk(chunk, plain) => Ok(Some(content)),
             Ok(_) => Ok(None),
             Err(error) if error.kind() == ErrorKind::Damaged => Ok(None),
-            Err(error) if error.kind() == ErrorKind::Archived && self.spared.is_none() => {
+            Err(error) if error.kind() == ErrorKind::Archived && self.given_up.is_none() => {
                 self.archived.fetch_add(1, Ordering::Relaxed);
                 Ok(None)
             }
-            Err(error) => match (&self.spared, error.kind()) {
+            Err(error) => match (&self.given_up, error.kind()) {
                 (None, _) | (_, ErrorKind::Interrupted(_)) => Err(error),
-                (Some(spared), _) => {
-                    spared.is_given_up.store(true, Ordering::Relaxed);
-                    spared.trouble.locked().get_or_insert(error);
+                (Some(given_up), _) => {
+                    // Of several threads' troubles the first is told.
+                    let _ = given_up.set(error);
                     Ok(None)
                 }
             },
@@ -181,10 +173,9 @@ impl Baseline {
         !chunk.is_err_and(|error| error.kind() == ErrorKind::Archived)
     }
 
-    /// Why what runs that were cut off have put was given up; told once.
-    pub fn trouble(&self) -> Option<Error> {
-        let spared = self.spared.as_ref()?;
-        spared.trouble.locked().take()
+    /// Why what runs that were cut off have put was given up.
+    pub fn trouble(&self) -> Option<&Error> {
+        self.given_up.as_ref()?.get()
     }
 
     /// Whether `plain` is what the earlier snapshot says of the block. `None`: it says nothing,

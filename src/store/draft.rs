@@ -1,9 +1,9 @@
 //! What one run has put into the vault before its manifest makes a snapshot of it. Dropping a draft
 //! deletes its objects again, but for segments that the next run can go on from, or another run may
-//! have gone on from. What a killed
-//! process leaves, and nobody goes on from, is the collector's.
+//! have gone on from. What a killed process leaves, and nobody goes on from, is the collector's.
 
 use super::ask::ask_of_each;
+use super::confirm::confirm_kept;
 use super::name::ObjectName;
 use super::object_store::Blob;
 use super::sent::{SentNotes, SentRun};
@@ -17,7 +17,7 @@ use crate::format::{
 use crate::model::{Bytes, ObjectId, RunMap, SnapshotId};
 use crate::sys::locked::LockExt;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// A failed run that has put less than this takes it back: it is soon sent again.
 const WORTH_KEEPING: Bytes = Bytes(64 << 20);
@@ -101,7 +101,7 @@ impl Draft {
 
     fn put(&self, name: &ObjectName, bytes: Blob) -> Result<()> {
         // Noted first: an error does not say that the object is not there.
-        let mut put = self.put.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut put = self.put.locked();
         put.push(PutObject {
             name: name.clone(),
             size: bytes.len() as u64,
@@ -197,10 +197,12 @@ impl Draft {
     /// missing, nor where somebody at a keyboard has stopped the run.
     pub fn ended_by(&self, error: Error) -> Error {
         const CTRL_C: i32 = 2;
-        let unwanted = matches!(
-            error.kind(),
-            ErrorKind::NoSpace | ErrorKind::Interrupted(CTRL_C)
-        );
+        let unwanted = match error.kind() {
+            ErrorKind::NoSpace => true,
+            // A distant store is asked for no more then, so what another may need is not known.
+            ErrorKind::Interrupted(CTRL_C) => !self.vault.store.capabilities().confirms,
+            _ => false,
+        };
         let put = self.put.locked();
         let noted = put.iter().filter(|object| self.stays(object));
         let much = Bytes(noted.map(|object| object.size).sum());
@@ -211,7 +213,7 @@ impl Draft {
         *self.leaves.locked() = true;
         error.and_said(format!(
             "the {much} that are in the vault by now stay there, and the next snapshot of the same \
-             disks goes on from them"
+             disks goes on from what is left of them"
         ))
     }
 
@@ -251,9 +253,9 @@ impl Draft {
         if !self.vault.store.capabilities().confirms {
             return Ok(());
         }
-        let put = self.put.lock().unwrap_or_else(PoisonError::into_inner);
+        let put = self.put.locked();
         let store = self.vault.store.as_ref();
-        let confirm = |object: &PutObject| self.confirm_one(object);
+        let confirm = |object: &PutObject| confirm_kept(store, &object.name, object.size);
         ask_of_each(store, &put, &|| Ok(()), confirm, |_, confirmed| confirmed)
     }
 
@@ -277,20 +279,9 @@ impl Draft {
         })
     }
 
-    fn confirm_one(&self, object: &PutObject) -> Result<()> {
-        if !self.vault.store.capabilities().confirms {
-            return Ok(());
-        }
-        let name = &object.name;
-        let what = match self.vault.store.size(name) {
-            Ok(size) if size == object.size => return Ok(()),
-            Ok(size) => format!("has kept {size} of the {} bytes of {name}", object.size),
-            Err(error) if error.kind() == ErrorKind::NotFound => format!("has not kept {name}"),
-            Err(error) => return Err(error),
-        };
-        let what = format!("the store said that it had put everything, and {what}");
-        Err(Error::new(ErrorKind::Failed, what)
-            .with_hint("run it again; if that happens often, another store is needed"))
+    /// Whether nobody takes the run for dead; the store is asked.
+    fn ask_session(&self) -> Result<()> {
+        self.session.as_ref().map_or(Ok(()), Session::ask)
     }
 
     /// Makes a snapshot exist. The manifest is told what was asked of the vault up to it.
@@ -300,29 +291,28 @@ impl Draft {
         let bytes = ready.map_err(|error| self.ended_by(error))?;
         let size = bytes.len() as u64;
         let keep = |draft: &Self| {
-            draft
-                .put
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clear();
+            draft.put.locked().clear();
             *draft.leaves.locked() = true;
         };
         let put = self.vault.store.put(&name, bytes.into());
-        let put = put.and_then(|()| {
-            self.confirm_one(&PutObject {
-                name: name.clone(),
-                size,
-                noted: false,
-            })
-        });
-        // The host may have slept while it was put.
-        let put = put.and_then(|()| self.check_session());
+        let store = self.vault.store.as_ref();
+        let put = put.and_then(|()| confirm_kept(store, &name, size));
+        // The machine may have stood still while it was put.
+        let put = put.and_then(|()| self.ask_session());
         if let Err(error) = put {
             // It may be there all the same, and from a distant store's point of view come later
             // than this delete. As long as it may, so must what it refers to.
-            let deleted = self.vault.store.delete(&name);
+            let deleted = store.delete(&name);
             let error = error.context("the snapshot was not made");
-            if deleted.is_err() || self.vault.store.capabilities().confirms {
+            let is_left = deleted.is_err();
+            let error = match is_left {
+                false => error,
+                true => error.and_said(format!(
+                    "it may be in the list all the same: `stillpoint delete {}` takes it out",
+                    manifest.snapshot
+                )),
+            };
+            if is_left || store.capabilities().confirms {
                 keep(&self);
                 return Err(error);
             }
@@ -337,7 +327,7 @@ impl Draft {
     fn prepare(&self, manifest: &mut Manifest) -> Result<Vec<u8>> {
         self.confirm()?;
         // Last of all: what the manifest refers to is nobody's garbage yet.
-        self.session.as_ref().map_or(Ok(()), Session::ask)?;
+        self.ask_session()?;
         manifest.requests = self.vault.requests();
         manifest.encode(self.sealer())
     }
@@ -348,12 +338,8 @@ impl Drop for Draft {
         let put = std::mem::take(&mut *self.put.locked());
         let mut leaves = *self.leaves.locked();
         if !leaves && put.iter().any(|object| self.stays(object)) {
-            leaves = match self.may_be_anothers() {
-                Ok(may) => may,
-                // It was tried for minutes.
-                Err(_) if self.vault.store.capabilities().confirms => return,
-                Err(_) => true,
-            };
+            // Where nobody can say, it stays.
+            leaves = self.may_be_anothers().unwrap_or(true);
         }
         if !leaves {
             // First: what is deleted is not to be looked for.

@@ -126,8 +126,12 @@ fn usable<T>(read: Result<T>) -> Result<Option<T>> {
 }
 
 fn is_unusable(error: &Error) -> bool {
-    use ErrorKind::{Archived, Damaged, Format, NotFound};
-    matches!(error.kind(), Archived | Damaged | Format | NotFound)
+    // Who may not read the copies may still read the segments.
+    use ErrorKind::{Archived, Damaged, Format, NotFound, Unsupported};
+    matches!(
+        error.kind(),
+        Archived | Damaged | Format | NotFound | Unsupported
+    )
 }
 
 /// An object's first bytes, or all of them.

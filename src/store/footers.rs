@@ -49,6 +49,13 @@ impl FooterCache {
         }
     }
 
+    /// Whether a segment's footer is in the cache. One that is on its way is not.
+    pub(super) fn has(&self, id: ObjectId) -> bool {
+        let cached = self.lock();
+        let flight = cached.footers.get(&id);
+        matches!(flight.and_then(|flight| flight.get()), Some(Ok(_)))
+    }
+
     fn lock(&self) -> MutexGuard<'_, Cached> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -5,12 +5,12 @@
 use super::name::ObjectName;
 use super::object_store::{Blob, Capabilities, Directory, ObjectInfo, ObjectLock, ObjectStore};
 use super::remains::is_only_of_checks;
-use super::unfinished::{self, no_unnamed_files, open_unnamed, put_by_rename};
+use super::unfinished::{self, FILE_MODE, no_unnamed_files, open_unnamed, put_by_rename};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::sys::plain;
 use jiff::Timestamp;
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, Flock, FlockArg, OFlag, OpenHow, ResolveFlag, openat2};
+use nix::fcntl::{AT_FDCWD, Flock, FlockArg, OFlag, OpenHow, RenameFlags, ResolveFlag, openat2};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{LinkatFlags, UnlinkatFlags, linkat, unlinkat};
 use std::fs::{File, Metadata};
@@ -25,7 +25,6 @@ pub struct LocalStore {
     directory: Directory,
 }
 
-const FILE_MODE: Mode = Mode::from_bits_truncate(0o600);
 const FOLDER_MODE: Mode = Mode::from_bits_truncate(0o700);
 
 impl LocalStore {
@@ -140,10 +139,9 @@ impl LocalStore {
         // A bad sector under the vault is damage of what it holds.
         let bad = error.raw_os_error() == Some(libc::EIO);
         let error = Error::io("read", &self.full_path(name), error);
-        if bad {
-            error.with_kind(ErrorKind::Damaged)
-        } else {
-            error
+        match bad {
+            true => error.with_kind(ErrorKind::Damaged),
+            false => error,
         }
     }
 
@@ -167,10 +165,9 @@ impl LocalStore {
         let mut folder = self.open_at(".", OFlag::O_DIRECTORY)?;
         let mut path = String::new();
         for component in components {
-            path = if path.is_empty() {
-                component.into()
-            } else {
-                format!("{path}/{component}")
+            path = match path.is_empty() {
+                true => component.into(),
+                false => format!("{path}/{component}"),
             };
             let next = match self.open_at(&path, OFlag::O_DIRECTORY) {
                 Err(Errno::ENOENT) => {
@@ -205,7 +202,7 @@ impl LocalStore {
                 )?;
             }
             Err(errno) if no_unnamed_files(errno) => {
-                put_by_rename(folder, last, bytes, FILE_MODE)?;
+                put_by_rename(folder, last, bytes, RenameFlags::RENAME_NOREPLACE)?;
             }
             Err(errno) => return Err(errno.into()),
         }
@@ -242,6 +239,15 @@ impl ObjectStore for LocalStore {
             .map_err(|errno| self.put_error(name, errno.into()))?;
         self.put_in(&folder, &last, &bytes)
             .map_err(|error| self.put_error(name, error))
+    }
+
+    fn replace(&self, name: &ObjectName, bytes: Blob) -> Result<()> {
+        let replace = || -> std::io::Result<()> {
+            let (folder, last) = self.folder_of(name)?;
+            put_by_rename(&folder, &last, &bytes, RenameFlags::empty())?;
+            Ok(nix::unistd::fsync(&folder)?)
+        };
+        replace().map_err(|error| self.put_error(name, error))
     }
 
     fn get(&self, name: &ObjectName, limit: u64) -> Result<Blob> {

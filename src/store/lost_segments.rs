@@ -1,19 +1,15 @@
 //! Which segments of those that are needed are there, by names and lengths alone: nothing is read.
 
 use super::ask::ask_of_each;
+use super::list_or_ask::{ListingBudget, list_while_cheaper};
 use super::name::ObjectName;
 use super::object_store::{ObjectInfo, ObjectStore};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{ErrorKind, Result};
 use crate::format::lengths_with;
 use crate::model::{Cancel, Content, ObjectId, RunMap};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
-/// Objects on a page of a listing.
-const PAGE: usize = 1000;
-/// As many questions for one size cost as much as a page (list prices of AWS, 2026: 5 and 0.4
-/// dollars a million).
-const PAGE_COSTS: usize = 12;
 /// Most pages that are asked for: those of half a TiB.
 const MOST_PAGES: usize = 16;
 
@@ -67,29 +63,22 @@ fn find_by_folder(store: &dyn ObjectStore, needed: &mut Needed, cancel: &dyn Can
     Ok(())
 }
 
-/// The same of a store where each request costs money and time. A page of a listing costs as much
-/// as twelve questions for one size, and knows of 1000 segments, of whichever host. So a vault of
-/// few segments is listed, and in one of many is asked for those that are needed.
+/// The same of a store where each request costs money and time.
 fn find_far_away(store: &dyn ObjectStore, needed: &mut Needed, cancel: &dyn Cancel) -> Result<()> {
-    let pages = (needed.len() / PAGE_COSTS).min(MOST_PAGES);
-    let (most, mut listed) = (pages * PAGE, 0);
-    if most > 0 {
-        let all = store.list(&ObjectName::segments(), &mut |object| {
+    let budget = ListingBudget {
+        wanted: needed.len(),
+        pages: MOST_PAGES,
+    };
+    // What was not listed may be there all the same, when the listing is older than it is.
+    list_while_cheaper(
+        store,
+        &ObjectName::segments(),
+        budget,
+        cancel,
+        &mut |object| {
             found(needed, &object);
-            listed += 1;
-            match listed < most {
-                true => cancel.check(),
-                false => Err(Error::new(ErrorKind::Failed, "enough was listed")),
-            }
-        });
-        match all {
-            // What was not listed may be there, when the listing is older than it is.
-            Ok(()) => {}
-            // Enough was listed, or the listing broke: it is asked for the rest.
-            Err(error) if listed < most && error.kind() != ErrorKind::Io => return Err(error),
-            Err(_) => {}
-        }
-    }
+        },
+    )?;
     let left: Vec<ObjectId> = needed.keys().copied().collect();
     let size = |id: &ObjectId| store.size(&ObjectName::segment(*id));
     ask_of_each(store, &left, cancel, size, |id, size| {
@@ -142,6 +131,7 @@ fn found(needed: &mut Needed, object: &ObjectInfo) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Error;
     use crate::model::{BlockIndex, Run};
     use crate::store::{CountStore, FaultStore, MemoryStore};
     use std::sync::Arc;

@@ -21,6 +21,14 @@ struct StoredBlob {
     modified: Timestamp,
 }
 
+impl StoredBlob {
+    /// Put now.
+    fn new(blob: Blob) -> Self {
+        let modified = Timestamp::now();
+        Self { blob, modified }
+    }
+}
+
 impl MemoryStore {
     /// An empty store.
     pub fn new() -> Self {
@@ -87,9 +95,12 @@ impl ObjectStore for MemoryStore {
                 format!("{name} is in the vault already"),
             ));
         }
-        let modified = Timestamp::now();
-        let blob = bytes;
-        objects.insert(name.clone(), StoredBlob { blob, modified });
+        objects.insert(name.clone(), StoredBlob::new(bytes));
+        Ok(())
+    }
+
+    fn replace(&self, name: &ObjectName, bytes: Blob) -> Result<()> {
+        self.lock().insert(name.clone(), StoredBlob::new(bytes));
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 //! take away what is there, but for an object whose bytes are known to be wrong, and then only to
 //! put the right ones under that name.
 
+use super::confirm::confirm_kept;
 use super::name::ObjectName;
 use super::session::Session;
 use super::stored::StoredObject;
@@ -59,38 +60,32 @@ impl<'a> MirrorWriter<'a> {
         }
     }
 
+    /// Makes a snapshot exist: puts its manifest, unless the mirror was taken for dead, and what it
+    /// has put may be garbage; that is asked before and after. `replaces`: the one that is there is
+    /// damaged.
+    pub fn put_manifest(&self, object: &StoredObject, replaces: bool) -> Result<()> {
+        self.session.ask()?;
+        match replaces {
+            true => self.replace(object)?,
+            false => self.put(object)?,
+        }
+        self.session.ask().inspect_err(|_| {
+            // The machine may have stood still while it was put. What stays is for verify to find.
+            let _ = self.target.store.delete(&object.name);
+        })
+    }
+
     /// Puts an object in place of one of the same name whose bytes are wrong.
     pub fn replace(&self, object: &StoredObject) -> Result<()> {
         self.session.check()?;
         let store = self.target.store.as_ref();
-        match store.put(&object.name, object.bytes.clone()) {
-            // A directory does not write over what is there.
-            Err(error) if error.kind() == ErrorKind::Exists => {
-                store.delete(&object.name)?;
-                store.put(&object.name, object.bytes.clone())?;
-            }
-            other => other?,
-        }
+        store.replace(&object.name, object.bytes.clone())?;
         store.forget(&object.name);
         self.confirm(object)
     }
 
     fn confirm(&self, object: &StoredObject) -> Result<()> {
-        let store = self.target.store.as_ref();
-        if !store.capabilities().confirms {
-            return Ok(());
-        }
-        let name = &object.name;
-        let length = object.length();
-        let what = match store.size(name) {
-            Ok(size) if size == length => return Ok(()),
-            Ok(size) => format!("has kept {size} of the {length} bytes of {name}"),
-            Err(error) if error.kind() == ErrorKind::NotFound => format!("has not kept {name}"),
-            Err(error) => return Err(error),
-        };
-        let what = format!("the store said that it had put everything, and {what}");
-        Err(Error::new(ErrorKind::Failed, what)
-            .with_hint("run it again; if that happens often, another store is needed"))
+        confirm_kept(self.target.store.as_ref(), &object.name, object.length())
     }
 }
 

@@ -83,6 +83,10 @@ pub trait ObjectStore: Send + Sync {
     /// at all. A name that is taken is an error of kind `Exists` (where the store can tell).
     fn put(&self, name: &ObjectName, bytes: Blob) -> Result<()>;
 
+    /// Puts an object in place of the one of that name, if there is one, in one step: one of both
+    /// is there at any moment. Only for what is known to be wrong: names are never used twice.
+    fn replace(&self, name: &ObjectName, bytes: Blob) -> Result<()>;
+
     /// The whole object; an error of kind `Damaged` if it is longer than `limit` bytes, `NotFound`
     /// if it is not there.
     fn get(&self, name: &ObjectName, limit: u64) -> Result<Blob>;

@@ -30,7 +30,7 @@ pub(super) struct Presence {
 /// A record that was put, and its lock, where there are locks.
 pub(super) struct LockedRecord {
     name: ObjectName,
-    _lock: Option<ObjectLock>,
+    lock: Option<ObjectLock>,
 }
 
 /// A beat that was put, and the one before, which is still there.
@@ -81,7 +81,7 @@ impl Presence {
             match put.map(|()| self.store.lock(&name)) {
                 Ok(Ok(lock)) => {
                     let put = name.clone();
-                    let before = self.held.replace(LockedRecord { name, _lock: lock });
+                    let before = self.held.replace(LockedRecord { name, lock });
                     return Ok(PutBeat { put, before });
                 }
                 // Another run found it before it was locked, and deletes it.
@@ -102,6 +102,12 @@ impl Presence {
 }
 
 impl Presence {
+    /// Deletes a beat; the one before is the newest again.
+    pub(super) fn take_back(&mut self, beat: PutBeat) {
+        let _ = self.store.delete(&beat.put);
+        self.held = beat.before;
+    }
+
     /// Removes what killed runs of this host have put in part.
     pub(super) fn clear_unfinished(&self) {
         self.store.clear_unfinished();
@@ -130,7 +136,20 @@ impl Presence {
                 .or_insert(object.modified);
             *beat = object.modified.max(*beat);
         }
-        for object in &listed {
+        let own = ObjectName::session(self.run, 0);
+        let has_locks = self.held.as_ref().is_some_and(|held| held.lock.is_some());
+        for object in listed
+            .iter()
+            .filter(|object| run_of(&object.name) != run_of(&own))
+        {
+            let beat = newest.get(run_of(&object.name)).copied();
+            let has_ended = now
+                .zip(beat)
+                .is_some_and(|(now, beat)| now.duration_since(beat) > LEASE);
+            // Nothing that it says could end it.
+            if !has_locks && !has_ended {
+                continue;
+            }
             let bytes = self
                 .store
                 .get(&object.name, ObjectKind::Session.most_stored());
@@ -140,10 +159,6 @@ impl Presence {
                 continue;
             };
             let is_left_behind = self.is_left_behind(&record);
-            let beat = newest.get(run_of(&object.name)).copied();
-            let has_ended = now
-                .zip(beat)
-                .is_some_and(|(now, beat)| now.duration_since(beat) > LEASE);
             if !is_left_behind && !has_ended {
                 continue;
             }

@@ -217,10 +217,10 @@ impl SegmentReader {
     /// Fetches the footers of these segments, several at once, so that they are there when they
     /// are asked for. One that cannot be had is an error for whoever asks for it.
     pub(super) fn fetch_footers(&self, ids: &[ObjectId], cancel: &dyn Cancel) -> Result<()> {
-        let is_kept = |id: &ObjectId| {
-            let not_kept = || Error::new(ErrorKind::NotFound, "this host does not keep it");
-            let kept = || self.kept_footer(*id).ok_or_else(not_kept);
-            self.footers.get(*id, kept).is_ok()
+        // What is not kept is no answer for others who ask for the same footer.
+        let is_kept = |id: &ObjectId| match self.kept_footer(*id) {
+            Some(footer) => self.footers.get(*id, || Ok(footer)).is_ok(),
+            None => self.footers.has(*id),
         };
         let ids: Vec<ObjectId> = ids.iter().copied().filter(|id| !is_kept(id)).collect();
         let by_copies = self.copies.are_worth(ids.len());
@@ -244,8 +244,14 @@ impl SegmentReader {
     /// Reads an object of copies of footers and checks each of them.
     pub(super) fn whole_copies(&self, copies: FooterCopiesRef) -> Result<Blob> {
         let name = ObjectName::footers(copies);
-        let bytes = self.store.get(&name, FooterCopies::MAX_LEN)?;
-        let whole = FooterCopies::decode(&bytes, bytes.len() as u64)?;
+        let bytes = self
+            .store
+            .get(&name, copies.bytes.min(FooterCopies::MAX_LEN))?;
+        if bytes.len() as u64 != copies.bytes {
+            let what = format!("it has {} bytes in place of {}", bytes.len(), copies.bytes);
+            return Err(Error::new(ErrorKind::Damaged, what));
+        }
+        let whole = FooterCopies::decode(&bytes, copies.bytes)?;
         for (id, place) in whole.iter() {
             let copy = &bytes[place.start as usize..place.end as usize];
             let footer = self.sealer.open_footer(copy, Trailer::of_copy(copy)?, id);
@@ -254,14 +260,14 @@ impl SegmentReader {
         Ok(bytes)
     }
 
-    /// The slots of a segment whose chunks cannot be had; `None`: none can. `cancel` is asked
-    /// before each, and its error is returned.
+    /// The slots of a segment whose chunks cannot be had; `None`: none can, as who has no copy of its
+    /// footer finds none. `cancel` is asked before each, and its error is returned.
     pub(super) fn bad_slots(
         &self,
         id: ObjectId,
         cancel: &dyn Cancel,
     ) -> Result<Option<BTreeSet<u32>>> {
-        let footer = match self.footer(id) {
+        let footer = match self.own_footer(id) {
             Ok(footer) => footer,
             Err(error) if is_lost(&error) => return Ok(None),
             Err(error) => return Err(error),

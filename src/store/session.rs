@@ -150,11 +150,16 @@ impl Session {
 }
 
 impl Pulse {
-    /// Puts the next beat, if the run is not over.
+    /// Puts the next beat, if the run is not over. The one before is asked for after that: a new
+    /// one must not hide that it was deleted, however long the machine stood still between.
     fn beat(&self, presence: &mut Presence) -> Result<()> {
-        self.ask()?;
+        self.check()?;
         let at = (self.pace.clock)()?;
         let beat = presence.put()?;
+        if let Err(error) = self.ask() {
+            presence.take_back(beat);
+            return Err(error);
+        }
         let mut newest = self.newest.locked();
         newest.name = beat.put;
         newest.at = at;

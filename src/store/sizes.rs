@@ -3,18 +3,13 @@
 
 use super::ask::ask_of_each;
 use super::catalog::{SnapshotRef, named_by};
+use super::list_or_ask::{ListingBudget, list_while_cheaper};
 use super::name::ObjectName;
 use super::vault::Vault;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{ErrorKind, Result};
 use crate::format::FooterCopiesRef;
 use crate::model::{Cancel, ObjectId};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// Objects on a page of a listing.
-const PAGE: usize = 1000;
-/// As many questions for one size cost as much as a page (list prices of AWS, 2026: 5 and 0.4
-/// dollars a million).
-const PAGE_COSTS: usize = 12;
 
 /// Objects that are there, with their lengths in bytes.
 pub type Sizes = BTreeMap<ObjectId, u64>;
@@ -85,35 +80,27 @@ impl Vault {
         cancel: &dyn Cancel,
     ) -> Result<Sizes> {
         let mut sizes = Sizes::new();
-        let most = wanted.len() / PAGE_COSTS * PAGE;
-        let (mut listed, mut all) = (0, false);
-        if most > 0 {
-            let listing = self.store.list(&(folder.below)(), &mut |object| {
+        let budget = ListingBudget {
+            wanted: wanted.len(),
+            pages: usize::MAX,
+        };
+        let all = list_while_cheaper(
+            self.store.as_ref(),
+            &(folder.below)(),
+            budget,
+            cancel,
+            &mut |object| {
                 let last = object.name.components().last();
                 let id = last.and_then(|text| text.parse::<ObjectId>().ok());
                 let id = id.filter(|id| wanted.contains(id) && (folder.name)(*id) == object.name);
                 sizes.extend(id.map(|id| (id, object.size)));
-                listed += 1;
-                match listed < most {
-                    true => cancel.check(),
-                    false => Err(Error::new(ErrorKind::Failed, "enough was listed")),
-                }
-            });
-            match listing {
-                Ok(()) => all = true,
-                // Enough was listed, or the listing broke: it is asked for the rest.
-                Err(error) if listed < most && error.kind() != ErrorKind::Io => return Err(error),
-                Err(_) => {}
-            }
-        }
+            },
+        )?;
         if all {
             return Ok(sizes);
         }
-        let left: Vec<ObjectId> = wanted.iter().copied().collect();
-        let left: Vec<ObjectId> = left
-            .into_iter()
-            .filter(|id| !sizes.contains_key(id))
-            .collect();
+        let left = wanted.iter().filter(|id| !sizes.contains_key(id));
+        let left: Vec<ObjectId> = left.copied().collect();
         let size = |id: &ObjectId| if_there(self.store.size(&(folder.name)(*id)));
         ask_of_each(self.store.as_ref(), &left, cancel, size, |id, size| {
             sizes.extend(size?.map(|size| (*id, size)));
@@ -136,6 +123,7 @@ fn if_there(size: Result<u64>) -> Result<Option<u64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Error;
     use crate::format::Compression;
     use crate::store::{CountStore, FaultStore, MemoryStore, ObjectStore, VaultOptions};
     use std::sync::Arc;

@@ -12,6 +12,8 @@ use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
+/// Who may read and write an object's file.
+pub(super) const FILE_MODE: Mode = Mode::from_bits_truncate(0o600);
 /// The host's name comes next, hashed, and then something random.
 const TEMPORARY: &str = ".tmp-";
 /// A file that was not written to for this long is abandoned: an object takes minutes at most.
@@ -40,18 +42,18 @@ pub(super) fn no_unnamed_files(errno: Errno) -> bool {
     )
 }
 
-/// A temporary name first. Where `RENAME_NOREPLACE` is not to be had either, names that are random
-/// by 128 bits have to do.
+/// A temporary name first, then `last`, as `how` says. Where `RENAME_NOREPLACE` is not to be had,
+/// names that are random by 128 bits have to do.
 pub(super) fn put_by_rename(
     folder: &OwnedFd,
     last: &str,
     bytes: &[u8],
-    mode: Mode,
+    how: RenameFlags,
 ) -> io::Result<()> {
     let temporary = format!("{}{}", prefix(), crate::model::ObjectId::generate());
     let flags =
         OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-    let file = File::from(openat(folder, temporary.as_str(), flags, mode)?);
+    let file = File::from(openat(folder, temporary.as_str(), flags, FILE_MODE)?);
     // Says that a process is writing it. Where there are no locks, nothing is removed either.
     let lock = Flock::lock(file.try_clone()?, FlockArg::LockExclusiveNonblock);
     let written = (&file)
@@ -59,7 +61,7 @@ pub(super) fn put_by_rename(
         .and_then(|()| file.sync_all())
         .and_then(|()| {
             let to = |flags| renameat2(folder, temporary.as_str(), folder, last, flags);
-            match to(RenameFlags::RENAME_NOREPLACE) {
+            match to(how) {
                 Err(Errno::EINVAL | Errno::ENOSYS) => Ok(to(RenameFlags::empty())?),
                 other => Ok(other?),
             }
@@ -111,14 +113,12 @@ mod tests {
     use super::*;
     use std::time::SystemTime;
 
-    const MODE: Mode = Mode::from_bits_truncate(0o600);
-
     #[test]
     fn the_way_by_rename_keeps_the_same_promises() {
         let folder = tempfile::tempdir().unwrap();
         let root = OwnedFd::from(File::open(folder.path()).unwrap());
-        put_by_rename(&root, "x", b"1", MODE).unwrap();
-        assert!(put_by_rename(&root, "x", b"2", MODE).is_err());
+        put_by_rename(&root, "x", b"1", RenameFlags::RENAME_NOREPLACE).unwrap();
+        assert!(put_by_rename(&root, "x", b"2", RenameFlags::RENAME_NOREPLACE).is_err());
         assert_eq!(std::fs::read(folder.path().join("x")).unwrap(), b"1");
         assert_eq!(
             std::fs::read_dir(folder.path()).unwrap().count(),

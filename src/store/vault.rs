@@ -17,7 +17,7 @@ use crate::format::{
 use crate::model::{Cancel, ObjectId, RequestCounts, RunMap, SnapshotId};
 use crate::sys::memory;
 use jiff::Timestamp;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -238,17 +238,6 @@ impl Vault {
         cancel: &dyn Cancel,
     ) -> Result<BTreeSet<ObjectId>> {
         lost_segments::lost_of_lengths(self.store.as_ref(), lengths, cancel)
-    }
-
-    /// Those of these segments that are missing, or not of the length given in bytes, by names and
-    /// lengths alone. `cancel` is asked now and then, and its error is returned.
-    pub fn segments_not_whole(
-        &self,
-        lengths: &BTreeMap<ObjectId, u64>,
-        cancel: &dyn Cancel,
-    ) -> Result<BTreeSet<ObjectId>> {
-        let lengths = lengths.iter().map(|(id, length)| (*id, *length));
-        self.lost_of_lengths(lengths, cancel)
     }
 
     /// Whether a collector means to delete something. This writer cannot tell what.

@@ -148,3 +148,26 @@ fn a_snapshot_is_not_called_there_when_the_answer_fails() {
     let error = source.mirror_to(Arc::new(faulty)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Io, "{error}");
 }
+
+/// As a collector does that takes the mirror for dead, before its manifest is put or meanwhile.
+#[test]
+fn a_mirror_that_was_taken_for_dead_makes_no_snapshot() {
+    for at in ["index", "snapshots"] {
+        let (source, store) = (Source::new(), Arc::new(MemoryStore::new()));
+        let thief = store.clone();
+        let watched = FaultStore::new(store.clone(), move |operation| {
+            let folder = operation.name.components().next();
+            if operation.verb == "put" && !operation.done && folder == Some(at) {
+                delete_all(thief.as_ref(), "sessions");
+            }
+            Ok(())
+        });
+        let error = source.mirror_to(Arc::new(watched)).unwrap_err();
+        assert!(error.to_string().contains("session is gone"), "{error}");
+        let target = Vault::open(store.clone()).unwrap();
+        assert_eq!(target.snapshots().unwrap(), Vec::new(), "{at}");
+        // The next one goes on.
+        is_clean(&source.mirror_to(store).unwrap());
+        assert_eq!(target.snapshots().unwrap().len(), source.taken.len());
+    }
+}

@@ -24,8 +24,9 @@ fn the_second_time_nothing_is_sent() {
     let (asked, put) = (counts(&from), counts(&to));
     // The session and each object.
     assert_eq!(put["put"], 1 + first.objects);
-    // What was damaged; of segments, index objects and manifests what is there; the sessions.
-    let sizes = put.get("size").copied().unwrap_or_default();
+    // What was damaged; of segments, index objects and manifests what is there; the sessions. Its own
+    // is asked for before and after each manifest.
+    let sizes = put["size"] - 2 * all.len() as u64;
     assert!(put["list"] <= 5 && sizes <= first.objects, "{put:?}");
     // Each object is read once to be sent; index objects and manifests once before, to know what
     // is needed, and index objects once more to see that they make a whole map.
@@ -36,10 +37,7 @@ fn the_second_time_nothing_is_sent() {
     assert_eq!((again.there, again.objects), (4, 0));
     let (asked, put) = (counts(&from), counts(&to));
     assert_eq!(put["put"], 1, "its session: {put:?}");
-    assert_eq!(
-        put["get"], 1,
-        "its session, among those of dead runs: {put:?}"
-    );
+    assert!(!put.contains_key("get"), "{put:?}");
     assert_eq!(put["delete"], 1, "its session: {put:?}");
     // Manifests and index objects, each once, and no segment.
     let indexes: std::collections::BTreeSet<_> = (source.taken.iter())

@@ -80,6 +80,10 @@ impl ObjectStore for FarStore {
         self.memory.put(name, bytes)
     }
 
+    fn replace(&self, name: &ObjectName, bytes: Blob) -> Result<()> {
+        self.memory.replace(name, bytes)
+    }
+
     fn get(&self, name: &ObjectName, limit: u64) -> Result<Blob> {
         self.memory.get(name, limit)
     }

@@ -7,7 +7,7 @@ use crate::support::model::ModelDisk;
 use crate::support::vaults::{Take, Taken, check_all, restore, take, vault_options, verify_all};
 use std::sync::Arc;
 use stillpoint::ErrorKind;
-use stillpoint::engine::{Silent, diff};
+use stillpoint::engine::{Silent, VerifyOptions, diff, verify};
 use stillpoint::model::{BLOCK_SIZE, Mode};
 use stillpoint::store::{ObjectName, ObjectStore, S3Store, Vault};
 
@@ -201,4 +201,50 @@ fn a_damaged_copy_loses_nothing_and_is_named() {
             .iter()
             .all(|what| what.starts_with("footers/"))
     );
+}
+
+/// Copies of footers stand in for the segments' own, and hide nothing of what is not read.
+#[test]
+fn a_sample_asks_for_the_segments_that_it_does_not_read() {
+    let stage = Stage::new();
+    let all = stage.store.list_all(&ObjectName::segments()).unwrap();
+    let options = VerifyOptions {
+        sample: 0.001,
+        workers: 1,
+    };
+    let verified = || {
+        verify(
+            &stage.vault(),
+            &stage.vault().snapshots().unwrap(),
+            &options,
+            &Silent,
+        )
+    };
+    let report = verified().unwrap();
+    assert!(
+        report.broken.is_empty() && report.harmless.is_empty(),
+        "{report:?}"
+    );
+    assert!(report.unread > 0, "{report:?}");
+    for segment in &all {
+        let bytes = stage.store.get(&segment.name, 1 << 30).unwrap();
+        stage.store.delete(&segment.name).unwrap();
+        let report = verified().unwrap();
+        assert!(
+            !report.broken.is_empty(),
+            "{} is gone: {report:?}",
+            segment.name
+        );
+        // Longer than its footer says: whoever has no copy of that finds none in it.
+        let longer = [&bytes[..], b"x"].concat();
+        stage.store.replace(&segment.name, longer.into()).unwrap();
+        let report = verified().unwrap();
+        assert!(
+            !report.broken.is_empty(),
+            "{} is longer: {report:?}",
+            segment.name
+        );
+        stage.store.replace(&segment.name, bytes).unwrap();
+    }
+    assert!(verified().unwrap().broken.is_empty());
 }

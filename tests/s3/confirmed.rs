@@ -64,6 +64,10 @@ impl ObjectStore for Forgetful {
         }
     }
 
+    fn replace(&self, name: &ObjectName, bytes: Blob) -> Result<()> {
+        self.inner.replace(name, bytes)
+    }
+
     fn get(&self, name: &ObjectName, limit: u64) -> Result<Blob> {
         self.inner.get(name, limit)
     }

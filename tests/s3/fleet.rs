@@ -47,11 +47,11 @@ fn full(segments: u64) -> Requests {
     Requests {
         // The session, the segments, copies of their footers, the index object, the manifest.
         put: segments + copies(segments) + 3,
-        // `vault.json`, the session's own record.
-        get: 2,
+        // `vault.json`.
+        get: 1,
         // Whether the store has kept segments, copies, index object and manifest, and the session
-        // stands.
-        size: segments + copies(segments) + 2 + 1,
+        // stands, twice.
+        size: segments + copies(segments) + 2 + 2,
         // The host's snapshots, the sessions.
         list: 2,
         // The session.
@@ -65,11 +65,11 @@ fn incremental(segments: u64, others: u64) -> Requests {
     let index = u64::from(segments > 0);
     Requests {
         put: segments + copies(segments) + index + 2,
-        // `vault.json` and the session's record: the rest is kept on the host.
-        get: 2,
+        // `vault.json`: the rest is kept on the host.
+        get: 1,
         // The parent's index objects and segments, whether they are there; what was put; the
-        // session.
-        size: 1 + others + segments + copies(segments) + index + 1 + 1,
+        // session, twice.
+        size: 1 + others + segments + copies(segments) + index + 1 + 2,
         // As above, and what is known to be damaged.
         list: 3,
         delete: 1,

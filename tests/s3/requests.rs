@@ -4,11 +4,9 @@
 use super::proxy::{Plan, Proxy, Seen};
 use super::server::{Server, place};
 use crate::support::model::ModelDisk;
-use crate::support::vaults::{Take, check, take, vault_options};
-use jiff::Timestamp;
+use crate::support::vaults::{Take, check, session_record, take, vault_options};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use stillpoint::format::SessionRecord;
 use stillpoint::model::{BLOCK_SIZE, SnapshotId};
 use stillpoint::store::{Blob, ObjectName, ObjectStore, PutChecksum, S3Place, S3Store, Vault};
 
@@ -81,17 +79,6 @@ fn all_are_plain(seen: &[Seen]) {
     }
 }
 
-fn record() -> SessionRecord {
-    SessionRecord {
-        host: "host".into(),
-        pid: 1,
-        boot_id: "boot".into(),
-        command: "snapshot".into(),
-        started: Timestamp::now(),
-        heartbeat: Timestamp::now(),
-    }
-}
-
 #[test]
 fn a_cycle_makes_few_requests_and_plain_ones() {
     let server = Server::start();
@@ -133,7 +120,7 @@ fn a_cycle_makes_few_requests_and_plain_ones() {
     );
     disks[0].write(0, &[8; 100]);
     let run = SnapshotId::generate(1_800_000_000_000);
-    let session = vault.begin_session(run, record()).unwrap();
+    let session = vault.begin_session(run, session_record()).unwrap();
     let options = Take {
         session: Some(session),
         ..Take::default()
@@ -145,8 +132,9 @@ fn a_cycle_makes_few_requests_and_plain_ones() {
         incremental.values().sum::<u64>() <= 14 + 5,
         "{incremental:?}"
     );
-    // Once before the manifest is put; beats come each minute.
-    assert_eq!(incremental["HEAD sessions"], 1, "{incremental:?}");
+    // Before the manifest is put and after it; beats come each minute.
+    assert_eq!(incremental["HEAD sessions"], 2, "{incremental:?}");
+    assert_eq!(incremental.get("GET sessions"), None, "{incremental:?}");
     for taken in [&first, &second] {
         check(&vault, taken);
     }

@@ -57,6 +57,13 @@ pub fn obeys(store: &dyn ObjectStore, taken: &Taken) {
         let again = store.put(&one, Blob::from_static(b"other")).unwrap_err();
         assert_eq!(again.kind(), ErrorKind::Exists);
     }
+    // What is known to be wrong is replaced in one step, whether it is there or not.
+    let wrong = name("index/wrong");
+    for bytes in ["one", "another"] {
+        store.replace(&wrong, bytes.into()).unwrap();
+        assert_eq!(store.get(&wrong, 9).unwrap(), bytes);
+    }
+    store.delete(&wrong).unwrap();
 
     assert_eq!(store.get(&one, 5).unwrap(), "12345");
     assert_eq!(store.get(&one, 4).unwrap_err().kind(), ErrorKind::Damaged);

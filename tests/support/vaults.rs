@@ -15,7 +15,7 @@ use stillpoint::engine::{
     CaptureMode, CaptureOptions, Consistency, DiskRunOptions, Gentle, OnBusy, Parent,
     RecordOptions, Resume, Silent, VerifyOptions, VerifyReport, capture, record, verify,
 };
-use stillpoint::format::{Compression, DiskRecord, Manifest};
+use stillpoint::format::{Compression, DiskRecord, Manifest, SessionRecord};
 use stillpoint::freeze::Expedite;
 use stillpoint::model::{
     BLOCK_SIZE, BlockSet, Bytes, Content, Extent, Level, SnapshotId, block_count,
@@ -86,6 +86,18 @@ pub struct Notes {
 
 /// Lays something around a reader.
 pub type AroundReader = Box<dyn Fn(Box<dyn DiskReader>) -> Box<dyn DiskReader>>;
+
+/// What a run's session says.
+pub fn session_record() -> SessionRecord {
+    SessionRecord {
+        host: "host".into(),
+        pid: 1,
+        boot_id: "boot".into(),
+        command: "snapshot".into(),
+        started: Timestamp::now(),
+        heartbeat: Timestamp::now(),
+    }
+}
 
 impl Default for Take {
     fn default() -> Self {

@@ -380,7 +380,7 @@ impl MirrorRun<'_> {
             return Ok(());
         }
         if let Some(writer) = self.writer {
-            put(writer, object, &standing)?;
+            writer.put_manifest(object, matches!(standing, Standing::Wrong(_)))?;
         }
         self.count(object.length());
         self.report.sent.push(id);

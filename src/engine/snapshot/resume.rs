@@ -60,8 +60,8 @@ impl Sent {
         Arc::clone(&self.baseline)
     }
 
-    /// Why nothing more was asked of it from some block on; told once.
-    pub fn trouble(&self) -> Option<Error> {
+    /// Why nothing more was asked of it from some block on.
+    pub fn trouble(&self) -> Option<&Error> {
         self.baseline.trouble()
     }
 

@@ -159,6 +159,12 @@ impl ObjectStore for CacheStore {
         Ok(())
     }
 
+    fn replace(&self, name: &ObjectName, bytes: Blob) -> Result<()> {
+        self.inner.replace(name, bytes)?;
+        self.forget(name);
+        Ok(())
+    }
+
     fn get(&self, name: &ObjectName, limit: u64) -> Result<Blob> {
         let kind = Kept::of(name);
         let kept = match kind {

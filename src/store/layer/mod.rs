@@ -112,6 +112,12 @@ impl<L: Around> ObjectStore for Layered<L> {
         self.within(call, put, |()| size_of(&bytes))
     }
 
+    fn replace(&self, name: &ObjectName, bytes: Blob) -> Result<()> {
+        let replace = || self.inner.replace(name, bytes.clone());
+        let call = StoreCall::of("put", name).moving(size_of(&bytes));
+        self.within(call, replace, |()| size_of(&bytes))
+    }
+
     fn get(&self, name: &ObjectName, limit: u64) -> Result<Blob> {
         let get = || self.inner.get(name, limit);
         self.within(StoreCall::of("get", name), get, size_of)

@@ -273,12 +273,7 @@ impl S3Store {
     ) -> Result<Said<bool>> {
         let url = self.connection.url(name);
         let body = ByteStream::from_static(b"stillpoint tries what becomes of a wrong body");
-        let request = self
-            .connection
-            .client()
-            .put_object()
-            .bucket(self.connection.bucket());
-        let request = request.key(self.connection.key(name)).body(body);
+        let request = self.connection.put_request(name).body(body);
         let answer = self.answer(async {
             match wrong {
                 WrongBody::Signature => request.customize().interceptor(OtherByte).send().await,
@@ -310,12 +305,7 @@ impl S3Store {
     /// `None`: the name is taken.
     fn put_if_free(&self, name: &ObjectName) -> Result<Option<Said<()>>> {
         let url = self.connection.url(name);
-        let request = self
-            .connection
-            .client()
-            .put_object()
-            .bucket(self.connection.bucket());
-        let request = request.key(self.connection.key(name)).if_none_match("*");
+        let request = self.connection.put_request(name).if_none_match("*");
         let body = ByteStream::from_static(b"1");
         match self.answer(request.body(body).send())? {
             Err(SdkError::ServiceError(refusal)) if refusal.raw().status().as_u16() == 412 => {
@@ -334,14 +324,8 @@ impl S3Store {
         class: &str,
     ) -> Result<Said<String>> {
         let url = self.connection.url(name);
-        let request = self
-            .connection
-            .client()
-            .put_object()
-            .bucket(self.connection.bucket());
-        let request = request
-            .key(self.connection.key(name))
-            .body(ByteStream::from_static(b"1"));
+        let request = self.connection.put_request(name);
+        let request = request.body(ByteStream::from_static(b"1"));
         let request = request.storage_class(StorageClass::from(class));
         let answer = self.answer(request.send())?;
         match sort(answer, self.connection.tried("put", &url))? {

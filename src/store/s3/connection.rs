@@ -13,6 +13,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::IdentityCache;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::get_object::GetObjectError;
+use aws_sdk_s3::operation::put_object::builders::PutObjectFluentBuilder;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::StorageClass;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
@@ -249,12 +250,16 @@ impl Connection {
         )
     }
 
+    /// A request to put an object, which says nothing of it yet.
+    pub(super) fn put_request(&self, name: &ObjectName) -> PutObjectFluentBuilder {
+        let request = self.client().put_object().bucket(&self.place.bucket);
+        request.key(self.key(name))
+    }
+
     pub(super) async fn put_whole(&self, name: &ObjectName, bytes: Blob) -> Result<()> {
         let url = self.url(name);
-        let request = self.client().put_object().bucket(&self.place.bucket);
-        let mut request = request
-            .key(self.key(name))
-            .content_length(bytes.len() as i64);
+        let request = self.put_request(name);
+        let mut request = request.content_length(bytes.len() as i64);
         match self.place.settings.checksums {
             PutChecksum::None => {}
             PutChecksum::Crc32 => {

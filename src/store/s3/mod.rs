@@ -93,6 +93,10 @@ impl ObjectStore for S3Store {
         self.runtime.wait(self.connection.put_whole(name, bytes))
     }
 
+    fn replace(&self, name: &ObjectName, bytes: Blob) -> Result<()> {
+        self.put(name, bytes)
+    }
+
     fn get(&self, name: &ObjectName, limit: u64) -> Result<Blob> {
         self.runtime.wait(async {
             let got = self.connection.request(name, None).await?;
@@ -191,6 +195,10 @@ impl ObjectStore for S3Store {
                         .await;
                     match one {
                         Err(why) if why.kind() == ErrorKind::Damaged => Ok(0),
+                        // What lies in an archive is there: a HEAD tells how long it is.
+                        Err(why) if why.kind() == ErrorKind::Archived => {
+                            self.connection.head(name).await
+                        }
                         one => one.map(|one| one.whole),
                     }
                 }

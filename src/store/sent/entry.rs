@@ -41,7 +41,6 @@ pub struct NoteHead {
     /// What names the machine, where it has such a name: a copy of a machine has this file, too.
     pub machine: Option<String>,
     /// What names the boot.
-    #[serde(default)]
     pub boot: Option<String>,
     /// The disk.
     pub disk: DiskIdentity,
