@@ -2,7 +2,7 @@
 
 use super::args::{Common, VerifyArgs};
 use super::context;
-use super::find::{find_disk, find_snapshot};
+use super::find_snapshot::{find_disk, find_snapshot};
 use super::progress::ProgressDisplay;
 use crate::engine::compare_with_disks;
 use crate::error::Result;

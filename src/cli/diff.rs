@@ -2,7 +2,7 @@
 
 use super::args::{Common, DiffArgs};
 use super::context;
-use super::find::{find_disk, find_snapshot};
+use super::find_snapshot::{find_disk, find_snapshot};
 use super::progress::ProgressDisplay;
 use crate::engine::{diff, partitions_of};
 use crate::error::{Error, ErrorKind, Result};

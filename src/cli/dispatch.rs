@@ -2,7 +2,7 @@
 //! signal has stopped it.
 
 use super::args::{Command, Common};
-use super::find::find_snapshot;
+use super::find_snapshot::find_snapshot;
 use super::progress::ProgressDisplay;
 use super::{check, delete, diff, disks, doctor, help, init, job, list, mirror, restore};
 use super::{schema, show, snapshot, thaw, track, verify};

@@ -2,7 +2,7 @@
 
 use super::args::{Common, MirrorArgs};
 use super::context;
-use super::find::find_snapshot;
+use super::find_snapshot::find_snapshot;
 use super::progress::ProgressDisplay;
 use crate::engine::{mirror, plan_mirror};
 use crate::error::{Error, ErrorKind, Result};

@@ -11,7 +11,7 @@ mod diff;
 mod disks;
 mod dispatch;
 mod doctor;
-mod find;
+mod find_snapshot;
 mod help;
 mod init;
 mod job;

@@ -3,7 +3,7 @@
 use super::args::{Common, FormatArg, RestoreArgs};
 use super::confirm::Asking;
 use super::context;
-use super::find::{find_disk, find_snapshot};
+use super::find_snapshot::{find_disk, find_snapshot};
 use super::may_lack;
 use super::progress::ProgressDisplay;
 use super::signals;

@@ -2,7 +2,7 @@
 
 use super::args::{Common, ShowArgs};
 use super::context;
-use super::find::find_snapshot;
+use super::find_snapshot::find_snapshot;
 use super::progress::ProgressDisplay;
 use super::signals;
 use crate::error::Result;

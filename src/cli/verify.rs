@@ -1,7 +1,7 @@
 //! `verify`: whether what the vault holds is whole.
 
 use super::args::{Common, VerifyArgs};
-use super::find::find_snapshot;
+use super::find_snapshot::find_snapshot;
 use super::progress::ProgressDisplay;
 use super::{against_disk, context, may_lack};
 use crate::engine::{VerifyOptions, verify};

@@ -1,6 +1,6 @@
 //! Which snapshots a vault has, and their manifests. A snapshot exists when its manifest does.
 
-use super::name::ObjectName;
+use super::object_name::ObjectName;
 use super::vault::Vault;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Manifest, ObjectKind};

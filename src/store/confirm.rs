@@ -1,6 +1,6 @@
 //! Whether a store has kept what it said it had put.
 
-use super::name::ObjectName;
+use super::object_name::ObjectName;
 use super::object_store::ObjectStore;
 use crate::error::{Error, ErrorKind, Result};
 

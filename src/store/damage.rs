@@ -1,7 +1,7 @@
 //! What `verify` has found damaged, kept in the vault so that the next run of any host stores it
 //! again. A run that cannot read this must not build on older snapshots.
 
-use super::name::ObjectName;
+use super::object_name::ObjectName;
 use super::vault::Vault;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::DamagedChunks;

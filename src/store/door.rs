@@ -1,7 +1,7 @@
 //! Why a place without a good `vault.json` is not opened: it is empty, or a vault that has lost
 //! that file. It only looks.
 
-use super::name::ObjectName;
+use super::object_name::ObjectName;
 use super::object_store::ObjectStore;
 use crate::error::{Error, ErrorKind};
 use crate::format::{ObjectKind, Sealer, VaultInfo};

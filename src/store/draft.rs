@@ -4,7 +4,7 @@
 
 use super::ask::ask_of_each;
 use super::confirm::confirm_kept;
-use super::name::ObjectName;
+use super::object_name::ObjectName;
 use super::object_store::Blob;
 use super::sent::{SentNotes, SentRun};
 use super::session::Session;

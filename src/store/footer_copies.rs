@@ -4,7 +4,7 @@
 //! there.
 
 use super::ask::ask_of_each;
-use super::name::ObjectName;
+use super::object_name::ObjectName;
 use super::object_store::{Blob, ObjectStore};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FooterCopies, FooterCopiesRef};

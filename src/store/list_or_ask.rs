@@ -2,7 +2,7 @@
 //! page of a listing knows of 1000 objects, of whichever host. So a vault of few objects is listed,
 //! and in one of many is asked for those that are wanted.
 
-use super::name::ObjectName;
+use super::object_name::ObjectName;
 use super::object_store::{ObjectInfo, ObjectStore};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Cancel;

@@ -2,7 +2,7 @@
 //! symlink, and only plain files and folders are opened. An object gets its name only when it is
 //! whole and on the disk.
 
-use super::name::ObjectName;
+use super::object_name::ObjectName;
 use super::object_store::{Blob, Capabilities, Directory, ObjectInfo, ObjectLock, ObjectStore};
 use super::remains::is_only_of_checks;
 use super::unfinished::{self, FILE_MODE, no_unnamed_files, open_unnamed, put_by_rename};

@@ -6,7 +6,7 @@ use super::layer::{
     CountStore, LimitStore, Retrier, RetryPolicy, RetryStore, StopCheck, StoreLimits,
 };
 use super::local::LocalStore;
-use super::name::ObjectName;
+use super::object_name::ObjectName;
 use super::object_store::ObjectStore;
 use super::s3::{S3Place, S3Settings, S3Store};
 use super::vault::{Vault, VaultOptions};

@@ -2,7 +2,7 @@
 
 use super::ask::ask_of_each;
 use super::list_or_ask::{ListingBudget, list_while_cheaper};
-use super::name::ObjectName;
+use super::object_name::ObjectName;
 use super::object_store::{ObjectInfo, ObjectStore};
 use crate::error::{ErrorKind, Result};
 use crate::format::lengths_with;

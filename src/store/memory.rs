@@ -1,6 +1,6 @@
 //! A store in memory, for tests: it obeys the same rules as the real ones.
 
-use super::name::ObjectName;
+use super::object_name::ObjectName;
 use super::object_store::{Blob, Capabilities, ObjectInfo, ObjectStore};
 use crate::error::{Error, ErrorKind, Result};
 use jiff::{SignedDuration, Timestamp};

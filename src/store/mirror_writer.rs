@@ -3,7 +3,7 @@
 //! put the right ones under that name.
 
 use super::confirm::confirm_kept;
-use super::name::ObjectName;
+use super::object_name::ObjectName;
 use super::session::Session;
 use super::stored::StoredObject;
 use super::vault::Vault;

@@ -21,7 +21,7 @@ mod manifests;
 #[cfg(feature = "testing")]
 mod memory;
 mod mirror_writer;
-mod name;
+mod object_name;
 mod object_store;
 mod others;
 mod presence;
@@ -55,7 +55,7 @@ pub use manifests::Manifests;
 #[cfg(feature = "testing")]
 pub use memory::MemoryStore;
 pub use mirror_writer::MirrorWriter;
-pub use name::ObjectName;
+pub use object_name::ObjectName;
 pub use object_store::{Blob, Capabilities, Directory, ObjectInfo, ObjectLock, ObjectStore};
 pub use s3::{CredentialSource, Patience, PutChecksum, S3Place, S3Settings, S3Store};
 pub use second_place::{make_second, open_second};

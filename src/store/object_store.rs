@@ -1,7 +1,7 @@
 //! What a vault needs from the place that keeps it. Objects are immutable and names are never used
 //! twice, so that no store has to promise more than "what was put can be got".
 
-use super::name::ObjectName;
+use super::object_name::ObjectName;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::RequestCounts;
 use jiff::Timestamp;

@@ -1,6 +1,6 @@
 //! Whether another run may refer to what a run has put: a copy of its machine has its notes, too.
 
-use super::name::ObjectName;
+use super::object_name::ObjectName;
 use super::sent::Origin;
 use super::vault::Vault;
 use crate::error::{ErrorKind, Result};

@@ -1,7 +1,7 @@
 //! The record of a run that writes to the vault: puts it as one beat after the other, and deletes
 //! those of dead runs of the same host. It must never delete one that may be a live run's.
 
-use super::name::ObjectName;
+use super::object_name::ObjectName;
 use super::object_store::{ObjectLock, ObjectStore};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{ObjectKind, Sealer, SessionRecord};

@@ -1,7 +1,7 @@
 //! What a check has at a place while it is at work, and leaves when it is killed. No vault has a
 //! part in it, so that a place with nothing else is as good as empty.
 
-use super::name::ObjectName;
+use super::object_name::ObjectName;
 use crate::model::SnapshotId;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};

@@ -3,7 +3,7 @@
 
 use super::location::{Location, taken};
 use super::mirror_writer::same_place;
-use super::name::ObjectName;
+use super::object_name::ObjectName;
 use super::object_store::ObjectStore;
 use super::vault::Vault;
 use crate::error::{Error, ErrorKind, Result};

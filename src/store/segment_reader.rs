@@ -3,7 +3,7 @@
 use super::ask::ask_of_each;
 use super::footer_copies::CopiedFooters;
 use super::footers::FooterCache;
-use super::name::ObjectName;
+use super::object_name::ObjectName;
 use super::object_store::{Blob, ObjectStore};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{

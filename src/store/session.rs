@@ -7,7 +7,7 @@
 //! by now. A store in a directory also locks the record for as long as its process lives, so that a
 //! killed run's session is over at once, whatever process has its pid now.
 
-use super::name::ObjectName;
+use super::object_name::ObjectName;
 use super::object_store::ObjectStore;
 use super::presence::Presence;
 use crate::error::{Error, ErrorKind, Result};

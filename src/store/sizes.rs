@@ -4,7 +4,7 @@
 use super::ask::ask_of_each;
 use super::catalog::{SnapshotRef, named_by};
 use super::list_or_ask::{ListingBudget, list_while_cheaper};
-use super::name::ObjectName;
+use super::object_name::ObjectName;
 use super::vault::Vault;
 use crate::error::{ErrorKind, Result};
 use crate::format::FooterCopiesRef;

@@ -4,7 +4,7 @@
 use super::ask::ask_of_each;
 use super::catalog::SnapshotRef;
 use super::lost_segments::slots_of;
-use super::name::ObjectName;
+use super::object_name::ObjectName;
 use super::object_store::Blob;
 use super::vault::{Vault, missing_is_damage};
 use crate::error::{Error, ErrorKind, Result};

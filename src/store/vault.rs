@@ -4,7 +4,7 @@ use super::ask::ask_of_each;
 use super::cache::CacheStore;
 use super::door::{bad_info, no_info};
 use super::lost_segments;
-use super::name::ObjectName;
+use super::object_name::ObjectName;
 use super::object_store::ObjectStore;
 use super::presence::Presence;
 use super::segment_reader::{SegmentReader, SlotRange, StoredChunk};

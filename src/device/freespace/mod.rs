@@ -48,12 +48,12 @@
 
 mod eligible;
 mod health;
-mod map;
+mod records;
 mod superblock;
 
 pub(super) use self::eligible::TYPES;
 use self::eligible::{Eligible, eligible};
-use self::map::FreeMap;
+use self::records::FreeMap;
 use self::superblock::Superblock;
 use super::filesystem::Filesystem;
 use super::host::Host;

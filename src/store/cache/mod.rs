@@ -10,7 +10,7 @@
 
 mod files;
 
-use super::name::ObjectName;
+use super::object_name::ObjectName;
 use super::object_store::{Blob, Capabilities, Directory, ObjectInfo, ObjectLock, ObjectStore};
 use crate::error::Result;
 use crate::format::{ObjectKind, Sealer, Trailer};

@@ -9,7 +9,7 @@ use super::trial::Trial;
 use crate::error::{ErrorKind, IoContext, Result};
 use crate::model::Bytes;
 use crate::store::local::LocalStore;
-use crate::store::name::ObjectName;
+use crate::store::object_name::ObjectName;
 use crate::store::object_store::ObjectStore;
 use crate::store::unfinished::{no_unnamed_files, open_unnamed};
 use nix::sys::stat::Mode;

@@ -5,7 +5,7 @@ use super::found::{CheckRow, RowState, StoreCheck};
 use super::trial::Trial;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Bytes;
-use crate::store::name::ObjectName;
+use crate::store::object_name::ObjectName;
 use crate::store::object_store::{Blob, ObjectInfo};
 use jiff::{SignedDuration, Timestamp};
 use std::time::{Duration, Instant};

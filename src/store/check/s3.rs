@@ -11,7 +11,7 @@ use super::trial::Trial;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::RequestCounts;
 use crate::store::location::Location;
-use crate::store::name::ObjectName;
+use crate::store::object_name::ObjectName;
 use crate::store::object_store::ObjectStore;
 use crate::store::s3::{
     Condition, Patience, PutChecksum, S3Place, S3Settings, S3Store, Said, WrongBody,

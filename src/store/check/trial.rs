@@ -4,7 +4,7 @@
 use super::bounds::{ASKED, CheckOptions, no_answer};
 use crate::error::{ErrorKind, Result};
 use crate::model::SnapshotId;
-use crate::store::name::ObjectName;
+use crate::store::object_name::ObjectName;
 use crate::store::object_store::{Blob, ObjectStore};
 use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError, bounded};
 use jiff::Timestamp;

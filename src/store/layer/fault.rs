@@ -2,7 +2,7 @@
 
 use super::{Around, Layered, StoreCall};
 use crate::error::Result;
-use crate::store::name::ObjectName;
+use crate::store::object_name::ObjectName;
 use crate::store::object_store::ObjectStore;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -15,7 +15,7 @@ pub use limit::{LimitStore, StoreLimits};
 pub use retry::{Retrier, RetryPolicy, RetryStore};
 pub use stop::StopCheck;
 
-use super::name::ObjectName;
+use super::object_name::ObjectName;
 use super::object_store::{Blob, Capabilities, Directory, ObjectInfo, ObjectLock, ObjectStore};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::RequestCounts;

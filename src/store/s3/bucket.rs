@@ -6,7 +6,7 @@ use super::connection::PageAt;
 use super::failure::{Tried, broken, failure};
 use super::listing::{PAGE, next_page};
 use crate::error::{ErrorKind, Result};
-use crate::store::name::ObjectName;
+use crate::store::object_name::ObjectName;
 use crate::store::object_store::{Blob, ObjectStore};
 use crate::store::remains::is_of_check;
 use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextMut;

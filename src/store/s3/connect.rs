@@ -1,16 +1,16 @@
 //! Makes a client of the SDK from settings. What stores disagree about is switched off here:
 //! checksums that were not asked for, bodies in chunks, the SDK's own retries and time-outs.
 
-use super::credentials::FileCredentials;
-use super::patience::PatientClient;
+use super::credentials::with_credentials;
 use super::settings::{CredentialSource, S3Settings};
+use super::timeouts::PatientClient;
 use super::wire::Wire;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use aws_config::environment::EnvironmentVariableRegionProvider;
 use aws_config::imds::region::ImdsRegionProvider;
 use aws_config::meta::region::RegionProviderChain;
 use aws_config::profile::ProfileFileRegionProvider;
-use aws_config::{BehaviorVersion, ConfigLoader, Region};
+use aws_config::{BehaviorVersion, Region};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextMut;
 use aws_sdk_s3::config::retry::RetryConfig;
@@ -59,19 +59,6 @@ pub(super) async fn client(settings: &S3Settings, wire: Arc<Wire>) -> Result<Cli
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
         .interceptor(PlainHeaders);
     Ok(Client::from_conf(config.build()))
-}
-
-fn with_credentials(loader: ConfigLoader, source: &CredentialSource) -> Result<ConfigLoader> {
-    Ok(match source {
-        CredentialSource::Usual => loader,
-        CredentialSource::Profile(name) => {
-            let chain = aws_config::profile::ProfileFileCredentialsProvider::builder();
-            loader
-                .profile_name(name)
-                .credentials_provider(chain.profile_name(name).build())
-        }
-        CredentialSource::File(path) => loader.credentials_provider(FileCredentials::open(path)?),
-    })
 }
 
 /// The region that was set, or that the environment, the profile or the instance says. Who names an

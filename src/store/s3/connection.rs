@@ -6,7 +6,7 @@ use super::failure::{Tried, archived, broken, failure, wants_new_keys};
 use super::settings::{PutChecksum, S3Place};
 use super::wire::Wire;
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::name::ObjectName;
+use crate::store::object_name::ObjectName;
 use crate::store::object_store::Blob;
 use crate::sys::locked::LockExt;
 use aws_sdk_s3::Client;

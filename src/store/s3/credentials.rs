@@ -1,7 +1,10 @@
-//! Credentials from a file that root alone can read. The file is read again every few minutes, so
-//! that keys may be replaced under a run at work. It must never say what is in the file.
+//! Where credentials come from: the usual chain of the SDK, a profile, or a file that root alone can
+//! read. The file is read again every few minutes, so that keys may be replaced under a run at work.
+//! It must never say what is in the file.
 
+use super::settings::CredentialSource;
 use crate::error::{Error, ErrorKind, IoContext, Result};
+use aws_config::ConfigLoader;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, future};
@@ -16,15 +19,32 @@ const MOST: u64 = 16 << 10;
 /// How long what was read is used.
 const FRESH: Duration = Duration::from_secs(60);
 
+/// Has the client sign with what the settings name.
+pub(super) fn with_credentials(
+    loader: ConfigLoader,
+    source: &CredentialSource,
+) -> Result<ConfigLoader> {
+    Ok(match source {
+        CredentialSource::Usual => loader,
+        CredentialSource::Profile(name) => {
+            let chain = aws_config::profile::ProfileFileCredentialsProvider::builder();
+            loader
+                .profile_name(name)
+                .credentials_provider(chain.profile_name(name).build())
+        }
+        CredentialSource::File(path) => loader.credentials_provider(FileCredentials::open(path)?),
+    })
+}
+
 /// The credentials that stand in a file.
 #[derive(Debug)]
-pub(super) struct FileCredentials {
+struct FileCredentials {
     path: PathBuf,
 }
 
 impl FileCredentials {
     /// The file is read at once, so that a bad one is noticed before anything is done.
-    pub(super) fn open(path: &Path) -> Result<Self> {
+    fn open(path: &Path) -> Result<Self> {
         read(path)?;
         Ok(Self { path: path.into() })
     }

@@ -3,7 +3,7 @@
 use super::connection::{Connection, Page, PageAt};
 use super::failure::{Tried, broken};
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::name::ObjectName;
+use crate::store::object_name::ObjectName;
 use crate::store::object_store::ObjectInfo;
 use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types::Object;

@@ -10,16 +10,16 @@ mod credentials;
 mod failure;
 mod keys;
 mod listing;
-mod patience;
 mod runtime;
 mod settings;
+mod timeouts;
 mod wire;
 
 pub use bucket::{BucketLock, BucketRule, Condition, Said, Versioning, WrongBody};
 pub use settings::{CredentialSource, Patience, PutChecksum, S3Place, S3Settings};
 
 use super::layer::{Retrier, RetryPolicy, StopCheck};
-use super::name::ObjectName;
+use super::object_name::ObjectName;
 use super::object_store::{Blob, Capabilities, ObjectInfo, ObjectStore};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::RequestCounts;
