@@ -1,4 +1,5 @@
-//! When pre-copying has done what it can. Pure: numbers in, a decision out.
+//! When pre-copying has done what it can. Pure: numbers in, a decision out. The passes right before
+//! the freeze have limits of their own (`engine/snapshot/cut.rs`).
 
 use crate::model::{BLOCK_SIZE, Bytes};
 use std::time::Duration;

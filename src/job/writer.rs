@@ -1,7 +1,7 @@
 //! The process that writes the record of a run. The record's directory may be frozen by that very
 //! run, or hang; a thread that waits in the kernel for it cannot be killed, and its process cannot
-//! exit before it. So the run's own process never writes there, and leaves this one behind if need
-//! be.
+//! exit before it. So once a job is at work its own process never writes there, and leaves this one
+//! behind if need be.
 
 use super::prune::PruneOptions;
 use super::{JobDirectory, JobRecord};

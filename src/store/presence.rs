@@ -1,5 +1,6 @@
-//! The record of a run that writes to the vault: puts it as one beat after the other, and deletes
-//! those of dead runs of the same host. It must never delete one that may be a live run's.
+//! The record of a run that writes to the vault: puts it as one beat after the other, decides which
+//! other runs of the same host are dead, and deletes their records. It must never delete one that
+//! may be a live run's. Whether this run itself is over: `session.rs`.
 
 use super::object_name::ObjectName;
 use super::object_store::{ObjectLock, ObjectStore};

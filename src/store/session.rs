@@ -1,5 +1,6 @@
-//! Whether a run that writes to the vault is still taken for a live one. A collector must leave
-//! alone what may belong to a live session; a run that was taken for dead must not commit.
+//! Whether this run is still taken for a live one (whether another is dead: `presence.rs`). A
+//! collector must leave alone what may belong to a live session; a run that was taken for dead must
+//! not commit.
 //!
 //! A session is a lease: a record that is put again each minute, and whose age others measure by
 //! the store's clock. A run whose record is gone, or that could not say for long that it is there

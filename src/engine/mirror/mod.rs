@@ -4,9 +4,9 @@
 //! damage is carried.
 
 mod carry;
-mod inventory;
-mod needs;
+mod lacking;
 mod outcome;
+mod source_needs;
 
 pub use outcome::{MirrorReport, SourceDamage, WrongObject};
 
@@ -20,9 +20,9 @@ use crate::model::{Bytes, ObjectId, SnapshotId};
 use crate::store::{MirrorWriter, NeededSegments, SnapshotRef, StoredObject, Vault};
 use crate::sys::machine::host_name;
 use carry::{Carried, Carrier, CarryProgress, Load};
-use inventory::{Inventory, Standing};
 use jiff::Timestamp;
-use needs::{SnapshotNeeds, SourceNeeds};
+use lacking::{Inventory, Standing};
+use source_needs::{SnapshotNeeds, SourceNeeds};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Most reasons that are given for one snapshot.

@@ -1,5 +1,6 @@
 //! How a disk is to be captured (full, incremental or compare), and why. Pure. A parent whose map
-//! cannot be read makes it full later (`prepare.rs`).
+//! cannot be read makes it full later (`prepare.rs`); a proof that is lost while the disk is read
+//! makes an incremental a compare (`disk_run.rs`).
 
 use crate::model::{DiskIdentity, Epoch, Mode, SnapshotId, Witness};
 use crate::track::{Moment, Recall, changes_since};

@@ -1,6 +1,6 @@
 //! Counts operations and bytes by verb. What a command asks of its store is told to its user, and
-//! tests say how much that may be. Before a store in a directory an operation is a request; one
-//! in S3 counts its requests itself, as a listing has pages.
+//! tests say how much that may be. Before a store in a directory an operation is a request; one in
+//! S3 counts its requests itself (`s3/traffic.rs`), as a listing has pages.
 
 use super::{Around, Layered, StoreCall};
 use crate::error::Result;

@@ -4,7 +4,7 @@
 use super::credentials::with_credentials;
 use super::settings::{CredentialSource, S3Settings};
 use super::timeouts::PatientClient;
-use super::wire::Wire;
+use super::traffic::Wire;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use aws_config::environment::EnvironmentVariableRegionProvider;
 use aws_config::imds::region::ImdsRegionProvider;

@@ -4,7 +4,7 @@
 use super::connect;
 use super::failure::{Tried, archived, broken, failure, wants_new_keys};
 use super::settings::{PutChecksum, S3Place};
-use super::wire::Wire;
+use super::traffic::Wire;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::object_name::ObjectName;
 use crate::store::object_store::Blob;

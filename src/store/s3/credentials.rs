@@ -1,5 +1,6 @@
-//! Where credentials come from: the usual chain of the SDK, a profile, or a file that root alone can
-//! read. The file is read again every few minutes, so that keys may be replaced under a run at work.
+//! Where credentials come from: the usual chain of the SDK, a profile, or a file that its owner
+//! alone can read. The file is read again when the SDK asks after a minute, so that keys may be
+//! replaced under a run at work.
 //! It must never say what is in the file.
 
 use super::settings::CredentialSource;

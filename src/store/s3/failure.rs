@@ -2,7 +2,7 @@
 //! Errors of kind `Io` may pass and are tried again; no other kind is. No text of it may hold a
 //! secret: of requests it repeats names only, of answers the code and a short message.
 
-use super::keys::{are_stale, causes, no_keys};
+use super::no_credentials::{are_stale, causes, no_keys};
 use crate::error::{Error, ErrorKind};
 use crate::model::clip;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};

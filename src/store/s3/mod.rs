@@ -8,12 +8,12 @@ mod connect;
 mod connection;
 mod credentials;
 mod failure;
-mod keys;
 mod listing;
+mod no_credentials;
 mod runtime;
 mod settings;
 mod timeouts;
-mod wire;
+mod traffic;
 
 pub use bucket::{BucketLock, BucketRule, Condition, Said, Versioning, WrongBody};
 pub use settings::{CredentialSource, Patience, PutChecksum, S3Place, S3Settings};
@@ -27,7 +27,7 @@ use connection::{Connection, PageAt};
 use listing::list_below;
 use runtime::Runtime;
 use std::sync::Arc;
-use wire::Wire;
+use traffic::Wire;
 
 /// Most bytes that an object may have: a segment, and a little.
 const MOST_PUT: usize = 40 << 20;

@@ -1,9 +1,9 @@
 //! Time-outs by progress: a request fails when nothing has moved for some time, however long the
 //! whole takes. It stands between the SDK and its HTTP client, where the bytes go by and are
-//! counted.
+//! counted. How long each is: `settings.rs`; that of connecting is set in `connect.rs`.
 
 use super::settings::Patience;
-use super::wire::Wire;
+use super::traffic::Wire;
 use aws_sdk_s3::config::{HttpClient, RuntimeComponents};
 use aws_sdk_s3::primitives::SdkBody;
 use aws_smithy_runtime_api::client::http::{

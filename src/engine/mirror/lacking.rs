@@ -1,8 +1,8 @@
-//! What is in both places, by names and lengths: an object never changes, and its name is never
+//! What the second place lacks, and what is wrong there, by names and lengths: an object never changes, and its name is never
 //! used twice. So one that is there with its length is believed; what else may be wrong with it is
 //! for `verify` to find.
 
-use super::needs::SourceNeeds;
+use super::source_needs::SourceNeeds;
 use crate::engine::monitor::Monitor;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::lengths_with;
