@@ -4,7 +4,9 @@
 use crate::cli::lab::{Disk, Lab, code_of, finish, is_frozen, noise, rounds, tool, wait};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use std::fs::File;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -275,4 +277,26 @@ fn a_starter_that_ignores_the_exits_of_children_is_no_hindrance() {
     let mut command = lab.command_with(&["env", "--ignore-signal=CHLD"], &args);
     let document = finish(&mut command).expect(0).json();
     assert_eq!(document["level"], "filesystem", "{document}");
+}
+
+#[test]
+fn a_run_that_may_put_little_waits_and_hears_a_signal() {
+    let Some(lab) = Lab::with_vault("signals: limit-write") else {
+        return;
+    };
+    let disk = lab.disk("slow", 16 << 20);
+    let device = File::options().write(true).open(&disk.device).unwrap();
+    device.write_all_at(&noise(8 << 20, 5), 0).unwrap();
+    device.sync_all().unwrap();
+    let mut command = lab.command(&["snapshot", &disk.device, "--limit-write", "1B/s"]);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut run = Killed(command.spawn().unwrap());
+    // Without the limit it takes less than a second.
+    std::thread::sleep(Duration::from_secs(4));
+    assert!(run.0.try_wait().unwrap().is_none(), "nothing held it back");
+    kill(Pid::from_raw(run.0.id().cast_signed()), Signal::SIGTERM).unwrap();
+    assert_eq!(code_of(wait(&mut run.0, "a slow run")), 143);
+    assert_eq!(snapshots(&lab), 0);
+    // The next one has no limit, and nothing in its way.
+    lab.run(&["snapshot", &disk.device]).expect(0);
 }

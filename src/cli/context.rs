@@ -5,6 +5,7 @@ use super::signals;
 use crate::config::Config;
 use crate::engine::{Event, Monitor};
 use crate::error::{Error, ErrorKind, Result};
+use crate::model::Bytes;
 use crate::report::Report;
 use crate::store::{self, Location, Vault};
 use std::sync::Arc;
@@ -12,6 +13,16 @@ use std::sync::Arc;
 /// The vault that `--vault`, `STILLPOINT_VAULT` or the configuration names.
 pub fn open_vault(common: &Common) -> Result<Arc<Vault>> {
     let place = vault_named(common, common.vault.as_deref())?;
+    store::open(&place.with_cache(&common.cache_dir)).map(Arc::new)
+}
+
+/// The same for a run that puts no more bytes a second than `at_most`, if it says any number.
+pub fn open_vault_to_write(common: &Common, at_most: Option<Bytes>) -> Result<Arc<Vault>> {
+    let place = vault_named(common, common.vault.as_deref())?;
+    let place = match at_most {
+        Some(rate) => place.with_upload_limit(rate),
+        None => place,
+    };
     store::open(&place.with_cache(&common.cache_dir)).map(Arc::new)
 }
 

@@ -8,37 +8,50 @@ use crate::engine::{mirror, plan_mirror};
 use crate::error::{Error, ErrorKind, Result};
 use crate::report::mirror::Mirrored;
 use crate::report::{self, Report};
-use crate::store::{self, Location};
+use crate::store::{self, Location, Vault};
 
 pub fn run(args: &MirrorArgs, common: &Common, progress: &ProgressDisplay) -> Result<Report> {
     let place = second_place(args, common)?;
     let source = context::open_vault(common)?;
+    context::asking(&source, progress, || {
+        mirror_to(&source, &place, args, progress)
+    })
+}
+
+fn mirror_to(
+    source: &Vault,
+    place: &Location,
+    args: &MirrorArgs,
+    progress: &ProgressDisplay,
+) -> Result<Report> {
     // Find all of them before anything is put: a wrong name puts nothing.
     let snapshots = match args.ids.as_slice() {
         [] => source.snapshots()?,
         ids => ids
             .iter()
-            .map(|id| find_snapshot(&source, id, &[], progress))
+            .map(|id| find_snapshot(source, id, &[], progress))
             .collect::<Result<Vec<_>>>()
             .map_err(|error| error.context("nothing was mirrored"))?,
     };
-    let found = store::open_second(&place, &source)?;
+    let found = store::open_second(place, source)?;
     if found.is_none() && !args.init {
         return Err(is_no_vault(&args.to));
     }
     // What is in the second place is asked of itself: this host's cache is not used.
-    let (done, to) = if args.dry_run {
-        let done = plan_mirror(&source, found.as_ref(), &snapshots, progress)?;
-        (done, found.map(|target| target.location()))
+    let (done, there) = if args.dry_run {
+        let done = plan_mirror(source, found.as_ref(), &snapshots, progress)?;
+        (done, found)
     } else {
-        let target = store::make_second(&place, &source)?;
-        let done = mirror(&source, &target, &snapshots, progress)?;
-        (done, Some(target.location()))
+        let target = store::make_second(place, source)?;
+        let done = mirror(source, &target, &snapshots, progress)?;
+        (done, Some(target))
     };
+    let there = there.as_ref();
     Ok(report::mirror::report(&Mirrored {
         done: &done,
         from: source.location(),
-        to: to.unwrap_or_else(|| args.to.clone()),
+        to: there.map_or_else(|| args.to.clone(), Vault::location),
+        asked_there: there.and_then(Vault::requests),
         dry_run: args.dry_run,
         named: !args.ids.is_empty(),
     }))

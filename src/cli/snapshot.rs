@@ -46,7 +46,7 @@ pub fn check(args: &SnapshotArgs, common: &Common) -> Result<Checked> {
 pub fn run(args: &SnapshotArgs, common: &Common, progress: &ProgressDisplay) -> Result<Report> {
     let begun = Instant::now();
     let checked = check(args, common)?;
-    let vault = context::open_vault(common)?;
+    let vault = context::open_vault_to_write(common, args.limit_write)?;
     context::asking(&vault, progress, || {
         let mut taken = take(args, common, checked, &vault, progress)?;
         taken.took = begun.elapsed();

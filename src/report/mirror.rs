@@ -3,9 +3,9 @@
 use super::Report;
 use super::text::{counted, first_warnings, listed};
 use crate::engine::MirrorReport;
-use crate::model::SnapshotId;
 use crate::model::exit::DAMAGED;
 use crate::model::printable::one_line;
+use crate::model::{RequestCounts, SnapshotId};
 use serde_json::json;
 
 /// Most bytes of the list of what was wrong.
@@ -22,6 +22,8 @@ pub struct Mirrored<'a> {
     pub from: String,
     /// Where the second place is.
     pub to: String,
+    /// What was asked of it, if somebody counted.
+    pub asked_there: Option<RequestCounts>,
     /// Nothing was put: what is told is what would be done.
     pub dry_run: bool,
     /// The snapshots were named one by one: one that is gone was asked for.
@@ -46,6 +48,7 @@ pub fn report(mirrored: &Mirrored<'_>) -> Report {
         "sent": ids(&done.sent),
         "sent_objects": done.objects,
         "sent_bytes": done.bytes,
+        "requests_there": mirrored.asked_there,
         "gone": ids(&done.gone),
         "damaged": done.damaged.iter().map(|damage| json!({
             "snapshot": damage.snapshot.to_string(),
@@ -90,7 +93,9 @@ fn text(mirrored: &Mirrored<'_>, warnings: &[String]) -> String {
     let gone = done.gone.iter();
     let gone = gone.map(|id| format!("{id} was deleted in the source meanwhile"));
     let warned = warnings.iter().map(|warning| format!("warning: {warning}"));
-    let lines = damaged.chain(wrong).chain(gone).chain(warned);
+    let asked = mirrored.asked_there.iter();
+    let asked = asked.map(|there| format!("asked of the second place: {there}"));
+    let lines = damaged.chain(wrong).chain(gone).chain(warned).chain(asked);
     let mut text = listed(lines, MOST_LINES, LISTS_ALL);
     text.push_str(&verdict(mirrored));
     text

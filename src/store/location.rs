@@ -12,6 +12,7 @@ use super::s3::{S3Place, S3Settings, S3Store};
 use super::vault::{Vault, VaultOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Compression, VaultInfo, ZstdLevel};
+use crate::model::Bytes;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -98,6 +99,13 @@ impl Location {
     #[must_use]
     pub fn with_limits(mut self, limits: StoreLimits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// The same; no more than `rate` bytes a second are put, whatever its limits said of that.
+    #[must_use]
+    pub fn with_upload_limit(mut self, rate: Bytes) -> Self {
+        self.limits.upload = Some(rate);
         self
     }
 

@@ -260,8 +260,8 @@ impl SegmentReader {
         Ok(bytes)
     }
 
-    /// The slots of a segment whose chunks cannot be had; `None`: none can, as who has no copy of its
-    /// footer finds none. `cancel` is asked before each, and its error is returned.
+    /// The slots of a segment whose chunks cannot be had; `None`: none can, as who has no copy of
+    /// its footer finds none. `cancel` is asked before each, and its error is returned.
     pub(super) fn bad_slots(
         &self,
         id: ObjectId,

@@ -97,6 +97,11 @@ fn hosts_go_on_with_the_second_place_when_the_first_is_lost() {
         (&true.into(), &false.into())
     );
     assert_eq!(sent["to"], BUCKET);
+    // Besides what is sent: the note that it is at work, and `vault.json`.
+    let put = |answer: &Value| answer["requests_there"]["put"].as_u64().unwrap();
+    assert_eq!(put(&sent), sent["sent_objects"].as_u64().unwrap() + 2);
+    assert!(planned["requests_there"].is_null(), "nobody was asked");
+    assert!(sent["requests"]["get"].as_u64().unwrap() > 0, "{sent}");
     let again = scene.json(&["mirror", "--to", BUCKET], 0);
     assert_eq!(
         (&again["sent_objects"], &again["there_before"]),

@@ -49,6 +49,10 @@ pub struct SnapshotArgs {
     #[arg(long, value_parser = parse_rate, value_name = "RATE")]
     #[arg(env = "STILLPOINT_LIMIT_READ", hide_env = true)]
     pub limit_read: Option<Bytes>,
+    /// Most bytes a second to put into the vault, like 20MiB/s; goes before its `limits`
+    #[arg(long, value_parser = parse_rate, value_name = "RATE")]
+    #[arg(env = "STILLPOINT_LIMIT_WRITE", hide_env = true)]
+    pub limit_write: Option<Bytes>,
     /// Return at once with a job's ID; the job goes on by itself
     #[arg(long)]
     pub detach: bool,

@@ -1,6 +1,6 @@
-//! What the second place lacks, and what is wrong there, by names and lengths: an object never changes, and its name is never
-//! used twice. So one that is there with its length is believed; what else may be wrong with it is
-//! for `verify` to find.
+//! What the second place lacks, and what is wrong there, by names and lengths: an object never
+//! changes, and its name is never used twice. So one that is there with its length is believed;
+//! what else may be wrong with it is for `verify` to find.
 
 use super::source_needs::SourceNeeds;
 use crate::engine::monitor::Monitor;
