@@ -80,7 +80,10 @@ impl Stage {
         let error = take(&stage.vault, from_ref(&stage.disk), options)
             .err()
             .unwrap();
-        assert!(error.to_string().contains("goes on from what is left"), "{error}");
+        assert!(
+            error.to_string().contains("goes on from what is left"),
+            "{error}"
+        );
         assert_eq!(segments(stage.store.as_ref()), 4);
         assert_eq!(files(stage.notes.path()), 1);
         stage

@@ -42,7 +42,10 @@ fn mirror_to(
         let done = plan_mirror(source, found.as_ref(), &snapshots, progress)?;
         (done, found)
     } else {
-        let target = store::make_second(place, source)?;
+        let target = match found {
+            Some(target) => target,
+            None => store::make_second(place, source)?,
+        };
         let done = mirror(source, &target, &snapshots, progress)?;
         (done, Some(target))
     };

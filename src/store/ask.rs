@@ -3,9 +3,36 @@
 use super::object_store::ObjectStore;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Cancel;
+use crate::sys::locked::LockExt;
+use std::sync::Mutex;
 
 /// Most questions at once.
 const MOST: usize = 16;
+
+/// Asks two questions at once; the first one's error goes before.
+pub(super) fn ask_both(
+    one: impl FnOnce() -> Result<()> + Send,
+    other: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    let one = Mutex::new(Some(one));
+    // A host without a thread left asks one after the other.
+    let ask_one = || one.locked().take().map(|one| one());
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("ask".into());
+        let thread = thread.spawn_scoped(scope, ask_one).ok();
+        let other = other();
+        let one = match thread {
+            Some(thread) => thread.join().unwrap_or_else(|_| Some(lost())),
+            None => ask_one(),
+        };
+        one.unwrap_or(Ok(())).and(other)
+    })
+}
+
+fn lost<T>() -> Result<T> {
+    let what = "an asking thread ended early";
+    Err(Error::new(ErrorKind::Failed, what))
+}
 
 /// Asks `question` of each item, as many at once as the store is good for, and gives each answer to
 /// `take`, in order; its error ends it. `cancel` is asked now and then.
@@ -18,12 +45,6 @@ pub(super) fn ask_of_each<T: Sync, A: Send>(
 ) -> Result<()> {
     let at_once = store.capabilities().gets.clamp(1, MOST);
     let question = &question;
-    let lost = |_| {
-        Err(Error::new(
-            ErrorKind::Failed,
-            "an asking thread ended early",
-        ))
-    };
     for some in items.chunks(at_once) {
         cancel.check()?;
         let [first, rest @ ..] = some else { continue };
@@ -38,7 +59,7 @@ pub(super) fn ask_of_each<T: Sync, A: Send>(
             let threads: Vec<_> = rest.iter().map(start).collect();
             let mut answers = vec![question(first)];
             answers.extend(threads.into_iter().map(|(item, thread)| match thread {
-                Some(thread) => thread.join().unwrap_or_else(lost),
+                Some(thread) => thread.join().unwrap_or_else(|_| lost()),
                 // A host without a thread left can still ask, one after another.
                 None => question(item),
             }));

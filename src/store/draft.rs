@@ -2,7 +2,7 @@
 //! deletes its objects again, but for segments that the next run can go on from, or another run may
 //! have gone on from. What a killed process leaves, and nobody goes on from, is the collector's.
 
-use super::ask::ask_of_each;
+use super::ask::{ask_both, ask_of_each};
 use super::confirm::confirm_kept;
 use super::object_name::ObjectName;
 use super::object_store::Blob;
@@ -296,9 +296,11 @@ impl Draft {
         };
         let put = self.vault.store.put(&name, bytes.into());
         let store = self.vault.store.as_ref();
-        let put = put.and_then(|()| confirm_kept(store, &name, size));
         // The machine may have stood still while it was put.
-        let put = put.and_then(|()| self.ask_session());
+        let put = put.and_then(|()| match store.capabilities().confirms {
+            true => ask_both(|| confirm_kept(store, &name, size), || self.ask_session()),
+            false => self.ask_session(),
+        });
         if let Err(error) = put {
             // It may be there all the same, and from a distant store's point of view come later
             // than this delete. As long as it may, so must what it refers to.
@@ -313,6 +315,7 @@ impl Draft {
                 )),
             };
             if is_left || store.capabilities().confirms {
+                let error = self.ended_by(error);
                 keep(&self);
                 return Err(error);
             }

@@ -46,13 +46,18 @@ impl<'a> MirrorWriter<'a> {
     /// Puts an object, and asks for its size where the store is of a sort that says "done" of what
     /// it has not kept. One that another mirror has put meanwhile is no error.
     pub fn put(&self, object: &StoredObject) -> Result<()> {
+        self.put_new(object).map(drop)
+    }
+
+    /// The same; whether it was this mirror that has put it.
+    fn put_new(&self, object: &StoredObject) -> Result<bool> {
         self.session.check()?;
         let name = &object.name;
         match self.target.store.put(name, object.bytes.clone()) {
-            Ok(()) => self.confirm(object),
+            Ok(()) => self.confirm(object).map(|()| true),
             Err(error) if error.kind() == ErrorKind::Exists => {
                 match self.target.store.size(name)? {
-                    size if size == object.length() => Ok(()),
+                    size if size == object.length() => Ok(false),
                     size => Err(other_length(object, size)),
                 }
             }
@@ -65,23 +70,63 @@ impl<'a> MirrorWriter<'a> {
     /// damaged.
     pub fn put_manifest(&self, object: &StoredObject, replaces: bool) -> Result<()> {
         self.session.ask()?;
-        match replaces {
-            true => self.replace(object)?,
-            false => self.put(object)?,
+        if !replaces && self.has_come_meanwhile(object)? {
+            return Ok(());
         }
-        self.session.ask().inspect_err(|_| {
-            // The machine may have stood still while it was put. What stays is for verify to find.
-            let _ = self.target.store.delete(&object.name);
+        let put = match replaces {
+            true => self.replace(object).map(|()| true),
+            false => self.put_new(object),
+        };
+        // An error does not say that it is not there.
+        let is_ours = *put.as_ref().unwrap_or(&true);
+        // The machine may have stood still while it was put.
+        let stands = put.and_then(|_| self.session.ask());
+        stands.map_err(|error| match is_ours && self.session.check().is_err() {
+            true => self.take_back(&object.name, error),
+            // What it refers to was there while this mirror lived.
+            false => error,
         })
     }
 
-    /// Puts an object in place of one of the same name whose bytes are wrong.
+    /// Whether another mirror has put it, as far as a store does not refuse a name that is taken.
+    fn has_come_meanwhile(&self, object: &StoredObject) -> Result<bool> {
+        if !self.target.store.capabilities().confirms {
+            return Ok(false);
+        }
+        match self.target.store.size(&object.name) {
+            Ok(size) => Ok(size == object.length()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn take_back(&self, manifest: &ObjectName, error: Error) -> Error {
+        match self.target.store.delete(manifest) {
+            Ok(()) => error,
+            Err(_) => error.and_said(format!(
+                "{manifest} may be in the second place all the same, and lack blocks: \
+                 `stillpoint verify` there tells"
+            )),
+        }
+    }
+
+    /// Puts an object in place of one of the same name whose bytes are wrong. An equal length
+    /// tells nothing: where the store is of a sort that says "done" of what it has not kept, the
+    /// bytes are read again.
     pub fn replace(&self, object: &StoredObject) -> Result<()> {
         self.session.check()?;
         let store = self.target.store.as_ref();
         store.replace(&object.name, object.bytes.clone())?;
         store.forget(&object.name);
-        self.confirm(object)
+        self.confirm(object)?;
+        if store.capabilities().confirms {
+            let kept = store.get(&object.name, object.length())?;
+            store.forget(&object.name);
+            if kept != object.bytes {
+                return Err(not_replaced(object));
+            }
+        }
+        Ok(())
     }
 
     fn confirm(&self, object: &StoredObject) -> Result<()> {
@@ -93,6 +138,13 @@ fn other_length(object: &StoredObject, size: u64) -> Error {
     let (name, length) = (&object.name, object.length());
     let what = format!("{name} was put by somebody else with {size} bytes in place of {length}");
     Error::new(ErrorKind::Damaged, what).with_hint("run it again: it says so and puts it right")
+}
+
+fn not_replaced(object: &StoredObject) -> Error {
+    let name = &object.name;
+    let what = format!("the store said that it had replaced {name}, and still has other bytes");
+    Error::new(ErrorKind::Damaged, what)
+        .with_hint("run it again; if it stays so, take that object out there and run it again")
 }
 
 /// The error of a second place that is the first one.

@@ -84,6 +84,11 @@ impl ObjectName {
         Self(format!("sessions/{run}-{beat:08}"))
     }
 
+    /// Whether it is one of these.
+    pub(super) fn is_session(&self) -> bool {
+        self.components().next() == Some("sessions")
+    }
+
     /// `sessions`.
     pub fn sessions() -> Self {
         Self("sessions".into())

@@ -88,6 +88,8 @@ impl Presence {
                 // Another run found it before it was locked, and deletes it.
                 Ok(Err(error)) if matches!(error.kind(), ErrorKind::Busy | ErrorKind::NotFound) => {
                 }
+                // A copy of this machine, memory and all, has put it: it is that run's.
+                Err(error) if error.kind() == ErrorKind::Exists => return Err(error),
                 Ok(Err(error)) | Err(error) => {
                     // An error does not say that it is not there.
                     let _ = self.store.delete(&name);
@@ -97,7 +99,7 @@ impl Presence {
         }
         Err(
             Error::new(ErrorKind::Busy, "other runs take this run's session away")
-                .with_hint("nothing was stored; run it again"),
+                .with_hint("run it again; what is in the list is as it was"),
         )
     }
 }

@@ -1,6 +1,7 @@
 //! What both places have lost something of, what cannot be read just now, and notes of damage.
 
 use super::*;
+use crate::s3::confirmed::Forgetful;
 use crate::support::vaults::verify_all;
 
 /// A vault, and the same in a second place.
@@ -170,4 +171,50 @@ fn a_mirror_that_was_taken_for_dead_makes_no_snapshot() {
         is_clean(&source.mirror_to(store).unwrap());
         assert_eq!(target.snapshots().unwrap().len(), source.taken.len());
     }
+}
+
+/// Another mirror has put the manifest, and is told that it is there, when this one notices that it
+/// was taken for dead.
+#[test]
+fn what_another_mirror_has_put_is_not_taken_back() {
+    let (source, store) = (Source::new(), Arc::new(MemoryStore::new()));
+    let (other, from) = (store.clone(), source.store.clone());
+    let watched = FaultStore::new(store.clone(), move |operation| {
+        let folder = operation.name.components().next();
+        if operation.verb == "put" && !operation.done && folder == Some("snapshots") {
+            delete_all(other.as_ref(), "sessions");
+            other.put(operation.name, from.get(operation.name, 1 << 20)?)?;
+        }
+        Ok(())
+    });
+    let error = source.mirror_to(Arc::new(watched)).unwrap_err();
+    assert!(error.to_string().contains("session is gone"), "{error}");
+    let target = Vault::open(store).unwrap();
+    assert_eq!(target.snapshots().unwrap().len(), 1);
+}
+
+/// Of an object that rotted at its length, the length tells nothing.
+#[test]
+fn what_a_store_says_it_has_replaced_is_read_again() {
+    let source = Source::new();
+    let store = Arc::new(Forgetful::new("none", false));
+    source.mirror_to(store.clone()).unwrap();
+    let rotten = longest(store.as_ref(), "segments");
+    let mut bytes = store.get(&rotten, 64 << 20).unwrap().to_vec();
+    bytes[200] ^= 1;
+    store.replace(&rotten, bytes.into()).unwrap();
+    let target = Vault::open(store.clone()).unwrap();
+    verify_all(&target).unwrap();
+    store.forget_from_now_on();
+    let error = source.mirror_to(store.clone()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Damaged, "{error}");
+    assert!(
+        error.to_string().contains("still has other bytes"),
+        "{error}"
+    );
+    assert!(!target.damage().unwrap().is_empty(), "it is forgotten");
+    store.remember_again();
+    assert!(source.mirror_to(store.clone()).unwrap().wrong[0].replaced);
+    assert!(target.damage().unwrap().is_empty());
+    check_all(&target, &source.taken);
 }

@@ -4,12 +4,12 @@
 use crate::support::model::ModelDisk;
 use crate::support::vaults::{Take, check_all, take, vault_options};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use stillpoint::model::BLOCK_SIZE;
 use stillpoint::store::{
-    Blob, Capabilities, MemoryStore, ObjectInfo, ObjectName, ObjectStore, Vault,
+    Blob, Capabilities, FaultStore, MemoryStore, ObjectInfo, ObjectName, ObjectStore, Vault,
 };
-use stillpoint::{ErrorKind, Result};
+use stillpoint::{Error, ErrorKind, Result};
 
 /// Says that it keeps everything, and does not keep what is below `folder`; or cuts it.
 pub struct Forgetful {
@@ -65,7 +65,10 @@ impl ObjectStore for Forgetful {
     }
 
     fn replace(&self, name: &ObjectName, bytes: Blob) -> Result<()> {
-        self.inner.replace(name, bytes)
+        match self.forgets.load(Ordering::SeqCst) {
+            true => Ok(()),
+            false => self.inner.replace(name, bytes),
+        }
     }
 
     fn get(&self, name: &ObjectName, limit: u64) -> Result<Blob> {
@@ -120,5 +123,23 @@ fn what_a_store_has_not_kept_makes_no_snapshot() {
         // What was there is whole, and the next run goes on.
         let next = take(&vault, &disks, Take::default()).unwrap();
         check_all(&vault, &[first, next]);
+    }
+}
+
+#[test]
+fn what_is_seen_a_moment_later_was_kept() {
+    for (late, kept) in [(2, true), (3, false)] {
+        let asked = AtomicU32::new(0);
+        let store = FaultStore::new(Arc::new(Forgetful::new("none", false)), move |operation| {
+            let is_manifest = operation.name.components().next() == Some("snapshots");
+            let is_late = operation.verb == "size" && !operation.done && is_manifest;
+            match is_late && asked.fetch_add(1, Ordering::SeqCst) < late {
+                true => Err(Error::new(ErrorKind::NotFound, "not yet")),
+                false => Ok(()),
+            }
+        });
+        let vault = Arc::new(Vault::create(Arc::new(store), vault_options()).unwrap());
+        let disks = [ModelDisk::new(0, 9 * BLOCK_SIZE, 1)];
+        assert_eq!(take(&vault, &disks, Take::default()).is_ok(), kept);
     }
 }

@@ -9,6 +9,7 @@
 //! manifest is put, which is after each thaw.
 
 mod files;
+mod kept;
 
 use super::object_name::ObjectName;
 use super::object_store::{Blob, Capabilities, Directory, ObjectInfo, ObjectLock, ObjectStore};
@@ -17,6 +18,7 @@ use crate::format::{ObjectKind, Sealer, Trailer};
 use crate::model::{ObjectId, RequestCounts};
 use crate::sys::locked::LockExt;
 use files::CacheFiles;
+use kept::Kept;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -42,25 +44,6 @@ struct HeldBack {
     bytes: Vec<u8>,
 }
 
-/// What of an object is kept.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kept {
-    Manifest,
-    Index,
-    SegmentEnd,
-}
-
-impl Kept {
-    fn of(name: &ObjectName) -> Option<Self> {
-        match name.components().next()? {
-            "snapshots" => Some(Self::Manifest),
-            "index" => Some(Self::Index),
-            "segments" => Some(Self::SegmentEnd),
-            _ => None,
-        }
-    }
-}
-
 impl CacheStore {
     /// `inner` with a cache in `directory`, which holds nothing of another vault.
     ///
@@ -73,6 +56,14 @@ impl CacheStore {
             files,
             held_back: Mutex::default(),
         })
+    }
+
+    /// Of what is never kept nothing is removed: that would wait for a frozen filesystem, and beats
+    /// come and go in the window, too.
+    fn remove(&self, name: &ObjectName) {
+        if Kept::of(name).is_some() {
+            self.files.remove(name.as_str());
+        }
     }
 
     /// Holds something back that was put; what does not fit is not kept.
@@ -234,12 +225,12 @@ impl ObjectStore for CacheStore {
     }
 
     fn delete(&self, name: &ObjectName) -> Result<()> {
-        self.files.remove(name.as_str());
+        self.remove(name);
         self.inner.delete(name)
     }
 
     fn forget(&self, name: &ObjectName) {
-        self.files.remove(name.as_str());
+        self.remove(name);
         self.inner.forget(name);
     }
 
@@ -332,6 +323,18 @@ mod tests {
     }
 
     const MOST_GOT: u64 = 1 << 20;
+
+    #[test]
+    fn what_is_never_kept_is_not_looked_for_on_a_disk_that_may_stand_still() {
+        let stage = Stage::new();
+        let name = ObjectName::session(SnapshotId::generate(1), 0);
+        stage.cache.files.keep(name.as_str(), 1, b"x");
+        stage.memory.put(&name, Blob::from_static(b"x")).unwrap();
+        stage.cache.delete(&name).unwrap();
+        stage.cache.forget(&name);
+        assert!(stage.cache.files.get(name.as_str(), 1).is_some());
+        assert!(stage.memory.size(&name).is_err());
+    }
 
     #[test]
     fn what_was_put_or_got_is_not_got_again() {
