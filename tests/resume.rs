@@ -44,6 +44,7 @@ fn vault_options() -> VaultOptions {
         name: "test".into(),
         description: None,
         compression: Compression::None,
+        encrypt: None,
     }
 }
 

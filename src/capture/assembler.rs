@@ -96,7 +96,7 @@ impl Assembler {
                         }
                         self.note(batch.disk, block);
                         self.disks[batch.disk].stored.0 += chunk.stored_len() as u64;
-                        self.append(&chunk, &batch.packed)
+                        self.append(&chunk, &batch.packed)?
                     }
                 };
                 let run = Run {
@@ -112,13 +112,16 @@ impl Assembler {
     }
 
     /// Appends a chunk to the open segment.
-    fn append(&mut self, chunk: &EncodedChunk, packed: &Packed) -> Content {
-        let open = || self.sealer.create_segment(self.segments.take());
-        let slot = self.segment.get_or_insert_with(open).push(chunk, packed);
-        Content::Data {
+    fn append(&mut self, chunk: &EncodedChunk, packed: &Packed) -> Result<Content> {
+        let open = match self.segment.take() {
+            Some(open) => open,
+            None => self.sealer.create_segment(self.segments.take())?,
+        };
+        let slot = self.segment.insert(open).push(chunk, packed);
+        Ok(Content::Data {
             segment: self.stand_in,
             slot,
-        }
+        })
     }
 
     /// Notes that a block is in the open segment.

@@ -1,13 +1,13 @@
 //! What several commands ask for before they begin: the vault that was named, root, threads.
 
 use super::args::Common;
-use super::signals;
+use super::{prompt, signals};
 use crate::config::Config;
 use crate::engine::{Event, Monitor};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Bytes;
 use crate::report::Report;
-use crate::store::{self, Location, Vault};
+use crate::store::{self, KeySource, Location, Vault};
 use std::sync::Arc;
 
 /// The vault that `--vault`, `STILLPOINT_VAULT` or the configuration names.
@@ -65,12 +65,27 @@ pub fn vault_named(common: &Common, given: Option<&str>) -> Result<Location> {
         Some(place) => Some(Location::parse(place)?),
         None => Config::read(&common.config_place())?.vault(given)?,
     };
-    let named = named.map(|place| place.until(signals::check));
+    let named = named.map(|place| {
+        let key = key_of(common, place.key());
+        place.until(signals::check).with_key(key)
+    });
     named.ok_or_else(|| {
         Error::new(ErrorKind::Usage, "no vault was named").with_hint(
             "give --vault with a directory or s3://bucket/prefix, or set STILLPOINT_VAULT",
         )
     })
+}
+
+/// Where the key of an encrypted vault comes from: a flag or the environment, what `configured`
+/// says, or whoever is at the terminal.
+fn key_of(common: &Common, configured: &KeySource) -> KeySource {
+    let file = common.password_file.as_ref();
+    match (&common.password_command, file, configured) {
+        (Some(command), _, _) => KeySource::Command(command.clone()),
+        (None, Some(file), _) if !file.as_os_str().is_empty() => KeySource::File(file.clone()),
+        (None, _, KeySource::Nobody) => KeySource::Ask(prompt::ask),
+        (None, _, configured) => configured.clone(),
+    }
 }
 
 /// Only root may read disks, freeze and track.

@@ -3,7 +3,7 @@
 use super::invalid::wrong;
 use super::rate::parse_rate;
 use crate::error::{Error, Result};
-use crate::store::{CredentialSource, Location, PutChecksum, S3Settings, StoreLimits};
+use crate::store::{CredentialSource, KeySource, Location, PutChecksum, S3Settings, StoreLimits};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,6 +23,8 @@ pub(super) struct VaultTable {
     storage_class: Option<String>,
     ca_file: Option<PathBuf>,
     credentials: Option<CredentialTable>,
+    password_file: Option<PathBuf>,
+    password_command: Option<String>,
     limits: Option<LimitTable>,
 }
 
@@ -57,7 +59,9 @@ impl VaultTable {
         let place = Location::parse(&self.url).map_err(|error| bad(&error.to_string()))?;
         if !place.is_s3() {
             if self.means_s3() {
-                return Err(bad("a directory has limits, and no other settings"));
+                return Err(bad(
+                    "a directory has limits and a password, and no other settings",
+                ));
             }
             if !self.url.starts_with('/') {
                 return Err(bad("url: give the whole path, or s3://bucket/prefix"));
@@ -93,7 +97,9 @@ impl VaultTable {
             .as_ref()
             .map(|table| table.limits().map_err(bad));
         let limits = limits.transpose()?.unwrap_or_default();
-        Ok(place.with_settings(settings).with_limits(limits))
+        let key = self.key().map_err(bad)?;
+        let place = place.with_settings(settings).with_limits(limits);
+        Ok(place.with_key(key))
     }
 
     fn means_s3(&self) -> bool {
@@ -104,6 +110,16 @@ impl VaultTable {
             || self.storage_class.is_some()
             || self.ca_file.is_some()
             || self.credentials.is_some()
+    }
+
+    fn key(&self) -> std::result::Result<KeySource, &'static str> {
+        match (&self.password_file, &self.password_command) {
+            (None, None) => Ok(KeySource::Nobody),
+            (Some(file), None) if file.is_absolute() => Ok(KeySource::File(file.clone())),
+            (Some(_), None) => Err("password_file: give the whole path"),
+            (None, Some(command)) => Ok(KeySource::Command(command.clone())),
+            (Some(_), Some(_)) => Err("name password_file or password_command, and not both"),
+        }
     }
 
     fn source(&self) -> std::result::Result<CredentialSource, &'static str> {

@@ -25,7 +25,7 @@ const MAGIC: &[u8; 4] = b"SPCK";
 /// The longest plain chunk.
 const MAX_PLAIN: usize = BLOCK_SIZE as usize;
 
-/// A chunk's name by content: BLAKE3 of its plain bytes.
+/// A chunk's name by content: BLAKE3 of its plain bytes; of a sealed vault, keyed.
 pub type ChunkHash = [u8; 32];
 
 /// A chunk ready to be put into a segment; its bytes are in the [`Packed`] it was encoded into.
@@ -37,14 +37,16 @@ pub struct EncodedChunk {
     pub codec: Codec,
     /// Length of the plain bytes.
     pub plain_len: u32,
+    /// Bytes that go with it: a header, or a seal.
+    pub(super) wrapping: usize,
     /// Where in the [`Packed`] the bytes are that go after the header.
     stored: Range<usize>,
 }
 
 impl EncodedChunk {
-    /// Bytes that it takes in a segment, its header included.
+    /// Bytes that it takes in a segment, its header or seal included.
     pub fn stored_len(&self) -> usize {
-        CHUNK_HEADER + self.stored.len()
+        self.wrapping + self.stored.len()
     }
 }
 
@@ -84,6 +86,16 @@ pub(super) fn encode_chunk(
     packed: &mut Packed,
     compression: Compression,
 ) -> Option<EncodedChunk> {
+    encode_named(plain, packed, compression, hash_of)
+}
+
+/// The same, of a vault that names chunks by `hash`.
+pub(super) fn encode_named(
+    plain: &[u8],
+    packed: &mut Packed,
+    compression: Compression,
+    hash: impl FnOnce(&[u8]) -> ChunkHash,
+) -> Option<EncodedChunk> {
     assert!(
         !plain.is_empty() && plain.len() <= MAX_PLAIN,
         "a chunk is one block"
@@ -91,7 +103,7 @@ pub(super) fn encode_chunk(
     if is_zero(plain) {
         return None;
     }
-    let hash = hash_of(plain);
+    let hash = hash(plain);
     let room = packed.room(plain.len());
     // Less than 1/32 won does not pay for the unpacking.
     let (codec, length) = match compression.pack(plain, room) {
@@ -107,6 +119,7 @@ pub(super) fn encode_chunk(
         hash,
         codec,
         plain_len: plain.len() as u32,
+        wrapping: CHUNK_HEADER,
         stored: start..packed.used,
     })
 }
@@ -118,6 +131,13 @@ fn is_zero(bytes: &[u8]) -> bool {
         .all(|part| part.iter().fold(0, |all, byte| all | byte) == 0)
 }
 
+impl Packed {
+    /// The stored bytes of a chunk that was encoded into this.
+    pub(super) fn stored(&self, chunk: &EncodedChunk) -> &[u8] {
+        &self.bytes[chunk.stored.clone()]
+    }
+}
+
 /// Appends the chunk, header first, to a segment in the making. `packed`: what it was encoded into.
 pub(super) fn append_chunk(
     segment: &mut Vec<u8>,
@@ -125,7 +145,7 @@ pub(super) fn append_chunk(
     chunk: &EncodedChunk,
     packed: &Packed,
 ) {
-    let stored = &packed.bytes[chunk.stored.clone()];
+    let stored = packed.stored(chunk);
     let start = segment.len();
     segment.extend_from_slice(MAGIC);
     segment.extend_from_slice(&[chunk.codec.byte(), 0, 0, 0]);

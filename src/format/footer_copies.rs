@@ -15,6 +15,7 @@
 //! ```
 
 use super::segment::{SLOTS_MAX, TRAILER};
+use super::segment_seal::SEALED_END;
 use super::wire::{array, u16_at, u32_at};
 use super::{VERSION, damaged};
 use crate::error::{Error, ErrorKind, Result};
@@ -32,7 +33,7 @@ const MOST: usize = 4096;
 /// An object is finished when its copies reach this many bytes.
 const TARGET: usize = 8 << 20;
 /// The longest copy: a footer of as many slots as there can be.
-const LONGEST: usize = SLOTS_MAX as usize * 48 + TRAILER;
+const LONGEST: usize = SLOTS_MAX as usize * 48 + SEALED_END + TRAILER;
 
 /// An object of copies, as a manifest names it: `footers/<run>-<part>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

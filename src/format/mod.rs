@@ -4,16 +4,21 @@
 
 mod chunk;
 mod codec;
+mod crypt;
 mod damage;
 mod envelope;
 mod footer_copies;
 mod index;
 mod json;
+mod key_entry;
 mod manifest;
 mod seal;
 mod segment;
+mod segment_seal;
+mod segment_writer;
 mod style;
 mod vault_info;
+mod vault_keys;
 
 pub use chunk::{CHUNK_HEADER, ChunkHash, DecodedChunk, EncodedChunk, Packed};
 pub use codec::{Codec, Compression, ZstdLevel};
@@ -22,16 +27,19 @@ pub use envelope::ObjectKind;
 pub use footer_copies::{FooterCopies, FooterCopiesRef, FooterCopiesWriter};
 pub use index::{MAX_RUNS, decode_index, encode_index};
 pub use json::from_json;
+pub use key_entry::{KeyCost, KeyEntry, KeyName, NewEntry};
 pub use manifest::{
     DiskRecord, FREE_RULES, FilesystemRecord, HookRecord, HookRecords, HookStatus, IndexRef,
     Manifest, SessionRecord,
 };
 pub use seal::Sealer;
 pub use segment::{
-    Footer, MAX_SEGMENT, SEGMENT_HEADER, SEGMENT_TARGET, SLOTS_MAX, SegmentWriter, SlotEntry,
-    TRAILER, Trailer, lengths_with,
+    Footer, MAX_SEGMENT, SEGMENT_HEADER, SEGMENT_TARGET, SLOTS_MAX, SlotEntry, TRAILER, Trailer,
+    check_sealed_segment, is_end_of, lengths_with,
 };
-pub use vault_info::{BlockDedup, VaultInfo};
+pub use segment_writer::SegmentWriter;
+pub use vault_info::{BlockDedup, Encryption, VaultInfo};
+pub use vault_keys::VaultKeys;
 
 use crate::error::{Error, ErrorKind};
 

@@ -45,8 +45,24 @@ pub struct VaultInfo {
     /// How what is stored is packed. Readers need it not: what is packed says how.
     #[serde(default)]
     pub compression: Compression,
-    /// How the vault is encrypted; `None`: it is not. Its fields come with encryption.
-    pub encryption: Option<serde_json::Value>,
+    /// How the vault is encrypted; `None`: it is not.
+    pub encryption: Option<Encryption>,
+}
+
+/// How a vault is encrypted: what anyone may know of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Encryption {
+    /// Which of the ways there are; 1 is the only one.
+    pub scheme: u64,
+    /// The public half of the key that segments' keys are wrapped to. Nobody believes it: who has a
+    /// key of the vault knows it better.
+    #[serde(with = "hex")]
+    pub public_key: [u8; 32],
+}
+
+impl Encryption {
+    /// The only scheme there is.
+    pub const SCHEME: u64 = 1;
 }
 
 #[derive(Serialize, Deserialize)]
@@ -136,10 +152,11 @@ impl VaultInfo {
             return Err(damaged("vault.json is of format 0, which there is not"));
         }
         // Before the fields that this version knows: an encrypted vault may have others.
-        if version.encryption.is_some() {
+        let scheme = version.encryption.map(|how| how.get("scheme")?.as_u64());
+        if scheme.is_some_and(|scheme| scheme != Some(Encryption::SCHEME)) {
             return Err(Error::new(
                 ErrorKind::Format,
-                "the vault is encrypted, which this version cannot read",
+                "the vault is encrypted in a way that this version cannot read",
             )
             .with_hint("use the newest stillpoint; nothing was changed"));
         }

@@ -10,6 +10,7 @@ pub mod doctor;
 pub mod error;
 pub mod job;
 pub mod jobs;
+pub mod key;
 pub mod list;
 pub mod mirror;
 pub mod restore;

@@ -16,13 +16,18 @@ pub fn created(vault: &Vault) -> Report {
         "format": info.format,
         "compression": info.compression,
         "created": info.created,
+        "encrypted": info.encryption.is_some(),
     });
     Report::done(
         json,
         format!(
-            "made the vault {:?} in {}",
+            "made the vault {:?} in {}{}",
             info.name,
-            one_line(&vault.location())
+            one_line(&vault.location()),
+            match info.encryption {
+                None => "",
+                Some(_) => ", encrypted: without a passphrase or key of it nobody reads it again",
+            }
         ),
     )
 }

@@ -96,7 +96,7 @@ mod tests {
     fn footer() -> (ObjectId, Footer) {
         let sealer = Sealer::without_keys();
         let mut packed = Packed::default();
-        let mut writer = sealer.create_segment(Vec::new());
+        let mut writer = sealer.create_segment(Vec::new()).unwrap();
         let chunk = sealer.encode_chunk(&[7; 100], &mut packed).unwrap();
         writer.push(&chunk, &packed);
         let (id, bytes) = writer.finish();

@@ -2,6 +2,8 @@
 //! be reached (a network, keys) is known here and below, and nowhere above.
 
 use super::door::{no_info, was_vault};
+use super::key_source::KeySource;
+use super::keyring::{self, KeyFound};
 use super::layer::{
     CountStore, LimitStore, Retrier, RetryPolicy, RetryStore, StopCheck, StoreLimits,
 };
@@ -23,6 +25,7 @@ pub struct Location {
     limits: StoreLimits,
     cache: Option<PathBuf>,
     stop: StopCheck,
+    key: KeySource,
 }
 
 #[derive(Clone, Debug)]
@@ -53,6 +56,7 @@ impl Location {
             limits: StoreLimits::default(),
             cache: None,
             stop: || Ok(()),
+            key: KeySource::Nobody,
         })
     }
 
@@ -69,6 +73,14 @@ impl Location {
             S3OrDirectory::S3(s3) => {
                 format!("{} {} {:?}", s3.bucket, s3.prefix, s3.settings.endpoint)
             }
+        }
+    }
+
+    /// Its name for people.
+    pub fn shown(&self) -> String {
+        match &self.place {
+            S3OrDirectory::Directory(path) => path.display().to_string(),
+            S3OrDirectory::S3(s3) => format!("{SCHEME}{}/{}", s3.bucket, s3.prefix),
         }
     }
 
@@ -93,6 +105,18 @@ impl Location {
             place.settings = settings;
         }
         self
+    }
+
+    /// The same; the vault there is encrypted, and this has the key.
+    #[must_use]
+    pub fn with_key(mut self, key: KeySource) -> Self {
+        self.key = key;
+        self
+    }
+
+    /// Where the key is, as far as that was said.
+    pub fn key(&self) -> &KeySource {
+        &self.key
     }
 
     /// The same, used no faster than this.
@@ -258,9 +282,19 @@ fn parse_s3(text: &str, rest: &str) -> Result<S3Place> {
 pub fn open(place: &Location) -> Result<Vault> {
     let store = place.open_store()?;
     match &place.cache {
-        Some(cache) if place.is_s3() => Vault::open_with_cache(store, cache, &place.reached()),
-        _ => Vault::open(store),
+        Some(cache) if place.is_s3() => {
+            Vault::open_with_cache(store, cache, &place.reached(), &place.key)
+        }
+        _ => Vault::open_by(store, &place.key),
     }
+}
+
+/// What the vault at a place says of itself, and its keys, which takes no key.
+pub fn look_at_keys(place: &Location) -> Result<(VaultInfo, Vec<KeyFound>)> {
+    let store = place.open_store()?;
+    let info = Vault::read_info(store.as_ref())?;
+    let keys = keyring::find(store.as_ref(), info.id)?;
+    Ok((info, keys))
 }
 
 /// Makes a vault at a place, where nothing is yet.
@@ -289,9 +323,14 @@ impl Vault {
         Self::create(Arc::new(store), options)
     }
 
-    /// Opens the vault in a directory.
+    /// Opens the vault in a directory, which is not encrypted.
     pub fn open_local(path: &Path) -> Result<Self> {
         Self::open(Arc::new(LocalStore::open(path)?))
+    }
+
+    /// Opens the vault in a directory, with a key where it is encrypted.
+    pub fn open_local_by(path: &Path, key: &KeySource) -> Result<Self> {
+        Self::open_by(Arc::new(LocalStore::open(path)?), key)
     }
 }
 

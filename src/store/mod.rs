@@ -4,6 +4,7 @@
 mod ask;
 mod cache;
 mod catalog;
+mod change_keys;
 mod check;
 mod confirm;
 mod damage;
@@ -12,6 +13,8 @@ mod draft;
 mod footer_copies;
 mod footers;
 mod history;
+mod key_source;
+mod keyring;
 mod layer;
 mod list_or_ask;
 mod local;
@@ -39,10 +42,13 @@ mod vault;
 
 pub use cache::CacheStore;
 pub use catalog::SnapshotRef;
+pub use change_keys::KeyRemoved;
 pub use check::{CheckOptions, CheckRow, RowState, StoreCheck, check, check_store};
 pub use damage::KnownDamage;
 pub use draft::Draft;
 pub use history::{Dated, Doubtful, History, Than};
+pub use key_source::{AskForKey, KeySource};
+pub use keyring::{KeyFound, NewKey};
 pub use layer::{
     Around, Count, CountStore, Layered, LimitStore, OperationCounts, RetryPolicy, RetryStore,
     StopCheck, StoreCall, StoreLimits,
@@ -50,7 +56,7 @@ pub use layer::{
 #[cfg(feature = "testing")]
 pub use layer::{FaultStore, Operation};
 pub use local::LocalStore;
-pub use location::{Location, create, open};
+pub use location::{Location, create, look_at_keys, open};
 pub use manifests::Manifests;
 #[cfg(feature = "testing")]
 pub use memory::MemoryStore;

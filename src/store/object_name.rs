@@ -109,6 +109,16 @@ impl ObjectName {
         Self(format!("damaged/{list}"))
     }
 
+    /// `keys`.
+    pub fn keys() -> Self {
+        Self("keys".into())
+    }
+
+    /// `keys/<key>`.
+    pub fn key(id: SnapshotId) -> Self {
+        Self(format!("keys/{id}"))
+    }
+
     /// `check`.
     pub fn checks() -> Self {
         Self("check".into())

@@ -24,7 +24,7 @@ pub fn open_second(place: &Location, of: &Vault) -> Result<Option<Vault>> {
         Err(error) if error.kind() == ErrorKind::NotFound && !place.is_s3() => return Ok(None),
         other => other?,
     };
-    match Vault::open(Arc::clone(&store)) {
+    match Vault::open_as(Arc::clone(&store), of) {
         Ok(vault) => is_the_same(&vault, of).map(|()| Some(vault)),
         Err(error) if error.kind() == ErrorKind::NotFound => match place.is_empty()? {
             true => Ok(None),
@@ -36,8 +36,8 @@ pub fn open_second(place: &Location, of: &Vault) -> Result<Option<Vault>> {
 
 /// The same; where nothing is there yet, the place becomes a vault of the same ID.
 pub fn make_second(place: &Location, of: &Vault) -> Result<Vault> {
-    match open_second(place, of)? {
-        Some(vault) => Ok(vault),
+    let vault = match open_second(place, of)? {
+        Some(vault) => vault,
         None => {
             let store = place.make_store().map_err(|error| match error.kind() {
                 ErrorKind::NotFound if !place.is_s3() => {
@@ -45,9 +45,11 @@ pub fn make_second(place: &Location, of: &Vault) -> Result<Vault> {
                 }
                 _ => error,
             })?;
-            Vault::create_second(store, of)
+            Vault::create_second(store, of)?
         }
-    }
+    };
+    vault.copy_keys(of)?;
+    Ok(vault)
 }
 
 impl Vault {
@@ -66,7 +68,7 @@ impl Vault {
             Err(error) if error.kind() == ErrorKind::Exists => {}
             other => other?,
         }
-        let vault = Self::open(store)?;
+        let vault = Self::open_as(store, of)?;
         is_the_same(&vault, of)?;
         Ok(vault)
     }
@@ -86,6 +88,14 @@ fn is_the_same(vault: &Vault, of: &Vault) -> Result<()> {
         );
         return Err(Error::new(ErrorKind::Exists, what)
             .with_hint("name an empty place, or one that was mirrored to from this vault"));
+    }
+    if there.encryption != here.encryption {
+        let what = format!(
+            "the vault.json of {place} and that of {source} differ in how the vault is encrypted: \
+             somebody has changed one of them; nothing was put there"
+        );
+        return Err(Error::new(ErrorKind::Damaged, what)
+            .with_hint("compare both with what a host has opened before"));
     }
     if there.format < here.format {
         let what = format!(

@@ -135,6 +135,7 @@ mod tests {
             name: "test".into(),
             description: None,
             compression: Compression::default(),
+            encrypt: None,
         };
         Vault::create(store.clone(), options).unwrap();
         let put = |length: u64| {

@@ -3,6 +3,8 @@
 use super::ask::ask_of_each;
 use super::cache::CacheStore;
 use super::door::{bad_info, no_info};
+use super::key_source::KeySource;
+use super::keyring::{self, NewKey, Opened};
 use super::lost_segments;
 use super::object_name::ObjectName;
 use super::object_store::ObjectStore;
@@ -11,8 +13,8 @@ use super::segment_reader::{SegmentReader, SlotRange, StoredChunk};
 use super::session::{Session, SessionPace};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{
-    BlockDedup, Compression, Footer, FooterCopiesRef, IndexRef, ObjectKind, Sealer, SessionRecord,
-    VERSION, VaultInfo, decode_index,
+    BlockDedup, Compression, Encryption, Footer, FooterCopiesRef, IndexRef, ObjectKind, Sealer,
+    SessionRecord, VERSION, VaultInfo, VaultKeys, decode_index,
 };
 use crate::model::{Cancel, ObjectId, RequestCounts, RunMap, SnapshotId};
 use crate::sys::memory;
@@ -33,6 +35,8 @@ pub struct VaultOptions {
     pub description: Option<String>,
     /// How what is stored is packed.
     pub compression: Compression,
+    /// Its first key, if it shall be encrypted.
+    pub encrypt: Option<NewKey>,
 }
 
 /// An open vault.
@@ -40,6 +44,8 @@ pub struct Vault {
     pub(super) store: Arc<dyn ObjectStore>,
     info: VaultInfo,
     sealer: Sealer,
+    /// The key that opened it.
+    entry: Option<SnapshotId>,
     pub(super) segments: SegmentReader,
 }
 
@@ -53,38 +59,77 @@ impl Vault {
                 format!("a vault's name has 1 to 64 characters, this one {characters}"),
             ));
         }
+        let id = ObjectId::generate();
+        let first = options.encrypt;
+        let keys = first.as_ref().map(|_| VaultKeys::generate(id));
+        let keys = keys.transpose()?.map(Arc::new);
         let info = VaultInfo {
             format: VERSION,
-            id: ObjectId::generate(),
+            id,
             name: options.name,
             description: options.description,
             block_size: crate::model::BLOCK_SIZE,
             created: Timestamp::now(),
             dedup: BlockDedup::Disk,
             compression: options.compression,
-            encryption: None,
+            encryption: keys.as_ref().map(|keys| Encryption {
+                scheme: Encryption::SCHEME,
+                public_key: keys.public(),
+            }),
         };
-        store.put(&ObjectName::vault_info(), info.encode()?.into())?;
-        if store.capabilities().confirms {
-            // No name is refused there: of two that make a vault at once, the later one counts.
-            let own = info.id;
-            let vault = Self::open(store)?;
-            if vault.info.id != own {
-                let what = format!(
-                    "{}: another vault was made there just now",
-                    vault.location()
-                );
-                return Err(Error::new(ErrorKind::Exists, what));
+        // The key first: no vault is ever there that nobody can open.
+        let entry = match (&keys, &first) {
+            (Some(keys), Some(first)) => Some(keyring::put(store.as_ref(), &info, keys, first)?),
+            _ => None,
+        };
+        let made = Self::put_info(store.as_ref(), &info);
+        made.inspect_err(|error| {
+            // After any other error it may be there all the same.
+            if let (ErrorKind::Exists, Some(id)) = (error.kind(), entry) {
+                let _ = store.delete(&ObjectName::key(id));
             }
-            return Ok(vault);
-        }
-        Ok(Self::new(store, info))
+        })?;
+        Ok(Self::new(store, info, Opened { keys, entry }))
     }
 
-    /// Opens the vault in `store`.
+    fn put_info(store: &dyn ObjectStore, info: &VaultInfo) -> Result<()> {
+        store.put(&ObjectName::vault_info(), info.encode()?.into())?;
+        // No name is refused there: of two that make a vault at once, the later one counts.
+        if store.capabilities().confirms && Self::read_info(store)?.id != info.id {
+            let what = format!(
+                "{}: another vault was made there just now",
+                store.location()
+            );
+            return Err(Error::new(ErrorKind::Exists, what));
+        }
+        Ok(())
+    }
+
+    /// Opens the vault in `store`, which is not encrypted.
     pub fn open(store: Arc<dyn ObjectStore>) -> Result<Self> {
-        let info = Self::read_info(&store)?;
-        Ok(Self::new(store, info))
+        Self::open_by(store, &KeySource::Nobody)
+    }
+
+    /// Opens the vault in `store`, with a key where it is encrypted.
+    pub fn open_by(store: Arc<dyn ObjectStore>, key: &KeySource) -> Result<Self> {
+        let info = Self::read_info(store.as_ref())?;
+        let opened = keyring::unlock(store.as_ref(), &info, key)?;
+        Ok(Self::new(store, info, opened))
+    }
+
+    /// Opens another place of the vault `of`, or what is there in its stead, with its keys.
+    pub(super) fn open_as(store: Arc<dyn ObjectStore>, of: &Self) -> Result<Self> {
+        let info = Self::read_info(store.as_ref())?;
+        let opened = Opened {
+            keys: of.sealer.shared_keys(),
+            entry: of.entry,
+        };
+        Ok(Self::new(store, info, opened))
+    }
+
+    /// The key that opened it; `None`: a writer's did, or it is not encrypted.
+    pub(super) fn opened_entry(&self) -> Option<SnapshotId> {
+        self.entry
     }
 
     /// The same; small objects are kept on this host, in a directory of the vault's own below
@@ -94,31 +139,34 @@ impl Vault {
         store: Arc<dyn ObjectStore>,
         caches: &Path,
         reached: &str,
+        key: &KeySource,
     ) -> Result<Self> {
-        let info = Self::read_info(&store)?;
+        let info = Self::read_info(store.as_ref())?;
+        let opened = keyring::unlock(store.as_ref(), &info, key)?;
         let place = blake3::hash(reached.as_bytes()).to_hex();
         let own = caches.join(format!("{}-{}", info.id, &place[..16]));
         let cached = CacheStore::open(Arc::clone(&store), &own);
         let store = cached.map_or(store, |cached| Arc::new(cached) as Arc<dyn ObjectStore>);
-        Ok(Self::new(store, info))
+        Ok(Self::new(store, info, opened))
     }
 
-    fn read_info(store: &Arc<dyn ObjectStore>) -> Result<VaultInfo> {
+    pub(super) fn read_info(store: &dyn ObjectStore) -> Result<VaultInfo> {
         let bytes = store.get(&ObjectName::vault_info(), VaultInfo::MAX_LEN);
         match bytes.and_then(|bytes| VaultInfo::decode(&bytes)) {
             Ok(info) => Ok(info),
-            Err(error) if error.kind() == ErrorKind::NotFound => Err(no_info(store.as_ref())),
-            Err(error) => Err(bad_info(store.as_ref(), error)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(no_info(store)),
+            Err(error) => Err(bad_info(store, error)),
         }
     }
 
-    fn new(store: Arc<dyn ObjectStore>, info: VaultInfo) -> Self {
-        let sealer = Sealer::of(info.format, info.compression);
+    fn new(store: Arc<dyn ObjectStore>, info: VaultInfo, opened: Opened) -> Self {
+        let sealer = Sealer::of(info.format, info.compression).with_keys(opened.keys);
         let segments = SegmentReader::new(Arc::clone(&store), sealer.clone());
         Self {
             store,
             info,
             sealer,
+            entry: opened.entry,
             segments,
         }
     }

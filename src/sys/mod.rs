@@ -21,3 +21,4 @@ pub mod pidfd;
 pub mod plain;
 pub mod process;
 pub mod ring;
+pub mod secret;

@@ -230,7 +230,7 @@ mod chunk {
     use super::*;
 
     fn stored(plain: &[u8]) -> Vec<u8> {
-        let mut writer = SEALER.create_segment(Vec::new());
+        let mut writer = SEALER.create_segment(Vec::new()).unwrap();
         let mut packed = Packed::default();
         let chunk = SEALER.encode_chunk(plain, &mut packed).unwrap();
         writer.push(&chunk, &packed);
@@ -270,7 +270,7 @@ mod segment {
 
     pub fn seeds() -> Vec<Vec<u8>> {
         let segment = |count: u8| {
-            let mut writer = SEALER.create_segment(Vec::new());
+            let mut writer = SEALER.create_segment(Vec::new()).unwrap();
             let mut packed = Packed::default();
             for n in 1..=count {
                 packed.clear();

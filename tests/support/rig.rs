@@ -177,6 +177,7 @@ pub fn new_vault(path: &Path) -> Arc<Vault> {
         name: "test".into(),
         description: None,
         compression: Compression::default(),
+        encrypt: None,
     };
     Arc::new(Vault::create_local(path, options).unwrap())
 }

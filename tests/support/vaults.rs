@@ -37,6 +37,7 @@ pub fn vault_options() -> VaultOptions {
         name: "test".into(),
         description: None,
         compression: Compression::default(),
+        encrypt: None,
     }
 }
 

@@ -8,7 +8,7 @@ use std::str::FromStr;
 #[derive(Args, Debug)]
 #[command(
     after_help = "Example:\n  stillpoint init /backup/vault --name production\n  \
-    stillpoint init s3://bucket/prefix"
+    stillpoint init s3://bucket/prefix --encrypt --password-file /root/vault.key"
 )]
 pub struct InitArgs {
     /// An empty directory or one that is not there yet, s3://bucket/prefix, or a name from the
@@ -22,6 +22,13 @@ pub struct InitArgs {
     /// What it is for
     #[arg(long)]
     pub description: Option<String>,
+    /// Encrypt it: only who has a passphrase or key of it can read it. What --password-file says is
+    /// the first one; else the terminal is asked
+    #[arg(long)]
+    pub encrypt: bool,
+    /// What people call the first passphrase or key; anyone who sees the vault can read it
+    #[arg(long, default_value = "first", requires = "encrypt")]
+    pub label: String,
     /// How what is stored is packed: auto, lz4, zstd, zstd:LEVEL (-7 to 19), none
     #[arg(long, default_value = "auto", allow_hyphen_values = true)]
     pub compression: CompressionChoice,

@@ -8,6 +8,7 @@ mod help;
 mod hooks;
 mod init;
 mod job;
+mod key;
 mod list;
 mod mirror;
 mod restore;
@@ -26,6 +27,7 @@ pub use init::InitArgs;
 pub use job::{
     JobAction, JobArgs, JobCancelArgs, JobListArgs, JobLogsArgs, JobStatusArgs, JobWaitArgs,
 };
+pub use key::{KeyAction, KeyArgs, KeyExportArgs, KeyRemoveArgs, NewKeyArgs};
 pub use list::ListArgs;
 pub use mirror::MirrorArgs;
 pub use restore::{FormatArg, RestoreArgs};
@@ -68,6 +70,19 @@ pub struct Common {
     /// The vault: a directory, s3://bucket/prefix, or a name from the configuration
     #[arg(long, global = true, env = "STILLPOINT_VAULT", value_name = "VAULT")]
     pub vault: Option<String>,
+    /// A file with the passphrase or key of an encrypted vault, which its owner alone can read
+    #[arg(
+        long,
+        global = true,
+        env = "STILLPOINT_PASSWORD_FILE",
+        value_name = "FILE"
+    )]
+    #[arg(hide_env = true, hide_short_help = true)]
+    pub password_file: Option<PathBuf>,
+    /// A command of the shell that writes the passphrase or key to its standard output
+    #[arg(long, global = true, value_name = "COMMAND", hide_short_help = true)]
+    #[arg(conflicts_with = "password_file")]
+    pub password_command: Option<String>,
     /// Print one JSON document on stdout and nothing else there
     #[arg(long, global = true)]
     pub json: bool,
@@ -172,6 +187,8 @@ pub enum Command {
     Mirror(MirrorArgs),
     /// Delete snapshots; other snapshots never need them
     Delete(DeleteArgs),
+    /// List and change what opens an encrypted vault; make a key for hosts that only write
+    Key(KeyArgs),
     /// Emergency: thaw what a run that died left frozen
     #[command(after_help = "Example:\n  stillpoint thaw")]
     Thaw,

@@ -106,7 +106,10 @@ mod tests {
     /// A footer of chunks of these lengths.
     fn footer(lengths: &[u32]) -> Footer {
         let sealer = Sealer::without_keys();
-        let (mut writer, mut packed) = (sealer.create_segment(Vec::new()), Packed::default());
+        let (mut writer, mut packed) = (
+            sealer.create_segment(Vec::new()).unwrap(),
+            Packed::default(),
+        );
         for length in lengths {
             packed.clear();
             let chunk = sealer.encode_chunk(&vec![7; *length as usize], &mut packed);

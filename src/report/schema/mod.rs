@@ -12,7 +12,7 @@ const SHARED: &str = include_str!("shared.json");
 const REFERENCE: &str = "#/$defs/";
 
 /// By the name that `schema` takes: a command, or another document that is printed.
-const DOCUMENTS: [(&str, &str); 23] = [
+const DOCUMENTS: [(&str, &str); 24] = [
     ("check", include_str!("check.json")),
     ("delete", include_str!("delete.json")),
     ("detach", include_str!("detach.json")),
@@ -27,6 +27,7 @@ const DOCUMENTS: [(&str, &str); 23] = [
     ("job logs", include_str!("job-logs.json")),
     ("job status", include_str!("job-status.json")),
     ("job wait", include_str!("job-wait.json")),
+    ("key", include_str!("key.json")),
     ("list", include_str!("list.json")),
     ("mirror", include_str!("mirror.json")),
     ("restore", include_str!("restore.json")),

@@ -14,7 +14,7 @@ mod kept;
 use super::object_name::ObjectName;
 use super::object_store::{Blob, Capabilities, Directory, ObjectInfo, ObjectLock, ObjectStore};
 use crate::error::Result;
-use crate::format::{ObjectKind, Sealer, Trailer};
+use crate::format::{ObjectKind, Trailer, is_end_of};
 use crate::model::{ObjectId, RequestCounts};
 use crate::sys::locked::LockExt;
 use files::CacheFiles;
@@ -109,8 +109,7 @@ fn end_of<'a>(name: &ObjectName, end: &'a [u8], length: u64) -> Option<&'a [u8]>
         .len()
         .checked_sub(usize::try_from(trailer.tail_len).ok()?)?;
     let tail = end.get(start..)?;
-    let footer = Sealer::without_keys().open_footer(tail, trailer, id_of(name)?);
-    footer.is_ok().then_some(tail)
+    is_end_of(tail, trailer, id_of(name)?).then_some(tail)
 }
 
 /// The name by content of an index object or a segment.
@@ -260,7 +259,7 @@ impl ObjectStore for CacheStore {
 mod tests {
     use super::*;
     use crate::error::ErrorKind;
-    use crate::format::{Packed, SessionRecord};
+    use crate::format::{Packed, Sealer, SessionRecord};
     use crate::model::SnapshotId;
     use crate::store::{CountStore, MemoryStore};
     use jiff::Timestamp;
@@ -315,7 +314,10 @@ mod tests {
     }
 
     fn segment() -> (ObjectName, Blob) {
-        let (mut writer, mut packed) = (SEALER.create_segment(Vec::new()), Packed::default());
+        let (mut writer, mut packed) = (
+            SEALER.create_segment(Vec::new()).unwrap(),
+            Packed::default(),
+        );
         let chunk = SEALER.encode_chunk(&[7; 5000], &mut packed).unwrap();
         writer.push(&chunk, &packed);
         let (id, bytes) = writer.finish();
