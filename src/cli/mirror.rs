@@ -4,7 +4,7 @@ use super::args::{Common, MirrorArgs};
 use super::context;
 use super::find_snapshot::find_snapshot;
 use super::progress::ProgressDisplay;
-use crate::engine::{mirror, plan_mirror};
+use crate::engine::{MirrorReport, mirror, mirror_sealed, plan_mirror};
 use crate::error::{Error, ErrorKind, Result};
 use crate::report::mirror::Mirrored;
 use crate::report::{self, Report};
@@ -12,10 +12,42 @@ use crate::store::{self, Location, Vault};
 
 pub fn run(args: &MirrorArgs, common: &Common, progress: &ProgressDisplay) -> Result<Report> {
     let place = second_place(args, common)?;
+    if let Some(source) = without_key(args, common)? {
+        return context::asking(&source, progress, || {
+            mirror_as_it_is(&source, &place, args, progress)
+        });
+    }
     let source = context::open_vault(common)?;
     context::asking(&source, progress, || {
         mirror_to(&source, &place, args, progress)
     })
+}
+
+/// The vault, if it is encrypted, all of it is meant, and no key was named: it is carried as it is.
+fn without_key(args: &MirrorArgs, common: &Common) -> Result<Option<Vault>> {
+    let place = context::vault_named(common, common.vault.as_deref())?;
+    match args.ids.is_empty() && !place.key().is_named() {
+        true => store::open_without_key(&place),
+        false => Ok(None),
+    }
+}
+
+fn mirror_as_it_is(
+    source: &Vault,
+    place: &Location,
+    args: &MirrorArgs,
+    progress: &ProgressDisplay,
+) -> Result<Report> {
+    let found = store::open_second(place, source)?;
+    if found.is_none() && !args.init {
+        return Err(is_no_vault(&args.to));
+    }
+    let there = match args.dry_run {
+        true => found,
+        false => Some(store::make_second(place, source)?),
+    };
+    let done = mirror_sealed(source, there.as_ref(), args.dry_run, progress)?;
+    Ok(told(source, there.as_ref(), &done, args))
 }
 
 fn mirror_to(
@@ -49,15 +81,18 @@ fn mirror_to(
         let done = mirror(source, &target, &snapshots, progress)?;
         (done, Some(target))
     };
-    let there = there.as_ref();
-    Ok(report::mirror::report(&Mirrored {
-        done: &done,
+    Ok(told(source, there.as_ref(), &done, args))
+}
+
+fn told(source: &Vault, there: Option<&Vault>, done: &MirrorReport, args: &MirrorArgs) -> Report {
+    report::mirror::report(&Mirrored {
+        done,
         from: source.location(),
         to: there.map_or_else(|| args.to.clone(), Vault::location),
         asked_there: there.and_then(Vault::requests),
         dry_run: args.dry_run,
         named: !args.ids.is_empty(),
-    }))
+    })
 }
 
 /// A place that is no vault may be a disk that is not mounted, or a name with a slip in it.

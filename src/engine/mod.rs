@@ -23,7 +23,7 @@ mod witness;
 
 pub use check::check;
 pub use diff::{diff, partitions_of};
-pub use mirror::{MirrorReport, SourceDamage, WrongObject, mirror, plan_mirror};
+pub use mirror::{MirrorReport, SourceDamage, WrongObject, mirror, mirror_sealed, plan_mirror};
 pub use monitor::{Event, Monitor, Silent, refused_to_overwrite};
 pub use parents::{Newest, find_parents};
 pub use places::Places;

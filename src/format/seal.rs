@@ -11,7 +11,7 @@ use super::segment::{Footer, Trailer};
 use super::segment_writer::SegmentWriter;
 use super::style::Style;
 use super::vault_keys::VaultKeys;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::model::ObjectId;
 use std::sync::Arc;
 
@@ -19,8 +19,10 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub struct Sealer {
     style: Style,
-    /// `None`: the vault is not encrypted.
+    /// `None`: the vault is not encrypted, or nobody has its key.
     keys: Option<Arc<VaultKeys>>,
+    /// The vault is encrypted, and nobody has its key.
+    lacks_key: bool,
 }
 
 impl Sealer {
@@ -29,6 +31,7 @@ impl Sealer {
         Self {
             style: Style::PRESENT,
             keys: None,
+            lacks_key: false,
         }
     }
 
@@ -41,6 +44,7 @@ impl Sealer {
                 compression,
             },
             keys: None,
+            lacks_key: false,
         }
     }
 
@@ -48,6 +52,32 @@ impl Sealer {
     #[must_use]
     pub fn with_keys(self, keys: Option<Arc<VaultKeys>>) -> Self {
         Self { keys, ..self }
+    }
+
+    /// The same of a vault that is encrypted, whose key nobody has: nothing is opened, and nothing
+    /// written but the session of who copies it.
+    #[must_use]
+    pub fn without_key(self) -> Self {
+        Self {
+            lacks_key: true,
+            ..self
+        }
+    }
+
+    /// Whether the vault is encrypted, and nobody has its key.
+    pub fn is_without_key(&self) -> bool {
+        self.lacks_key
+    }
+
+    fn need_key(&self) -> Result<()> {
+        match self.lacks_key {
+            false => Ok(()),
+            true => Err(Error::new(
+                ErrorKind::Unsupported,
+                "the vault is encrypted, and no key was given",
+            )
+            .with_hint("give one with --password-file")),
+        }
     }
 
     /// The vault's keys; `None`: it is not encrypted.
@@ -129,21 +159,27 @@ impl Sealer {
 
     /// An empty segment with a salt of its own. `memory` is used for it, whatever it holds.
     pub fn create_segment(&self, memory: Vec<u8>) -> Result<SegmentWriter> {
+        self.need_key()?;
         SegmentWriter::create(memory, self.style.version, self.keys.as_ref())
     }
 
     /// Reads footer and trailer, the last `trailer.tail_len` bytes of the segment `id`.
     pub fn open_footer(&self, tail: &[u8], trailer: Trailer, id: ObjectId) -> Result<Footer> {
+        self.need_key()?;
         Footer::decode(tail, trailer, id, self.keys.as_ref())
     }
 
     /// Wraps an object.
     pub fn seal_object(&self, kind: ObjectKind, plain: &[u8]) -> Result<Vec<u8>> {
+        if kind != ObjectKind::Session {
+            self.need_key()?;
+        }
         envelope::seal_object(kind, plain, self.style, self.keys())
     }
 
     /// Wraps an index object, whose name is the first 16 bytes of its hash.
     pub fn seal_index(&self, plain: &[u8]) -> Result<(ObjectId, Vec<u8>)> {
+        self.need_key()?;
         envelope::seal_index(plain, self.style, self.keys())
     }
 
@@ -154,6 +190,7 @@ impl Sealer {
         id: Option<ObjectId>,
         bytes: &[u8],
     ) -> Result<Vec<u8>> {
+        self.need_key()?;
         envelope::open_object(kind, id, bytes, self.keys())
     }
 }
@@ -161,7 +198,6 @@ impl Sealer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::ErrorKind;
     use crate::format::check_sealed_segment;
 
     fn keys() -> Arc<VaultKeys> {
@@ -246,6 +282,32 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::Format);
         let (id, bytes) = segment(&Sealer::without_keys(), 3);
         assert!(super::tests::footer(&sealer, id, &bytes).is_err());
+    }
+
+    #[test]
+    fn without_a_key_nothing_is_opened_or_written() {
+        let keys = keys();
+        let without = Sealer::without_keys().without_key();
+        let (id, bytes) = segment(&sealer(&keys), 2);
+        let refused = |result: Result<()>| {
+            assert_eq!(result.unwrap_err().kind(), ErrorKind::Unsupported);
+        };
+        refused(footer(&without, id, &bytes).map(drop));
+        refused(without.create_segment(Vec::new()).map(drop));
+        refused(without.seal_index(b"index").map(drop));
+        refused(without.seal_object(ObjectKind::Manifest, b"{}").map(drop));
+        let sealed = sealer(&keys)
+            .seal_object(ObjectKind::Session, b"{}")
+            .unwrap();
+        refused(
+            without
+                .open_object(ObjectKind::Session, None, &sealed)
+                .map(drop),
+        );
+        // What says that somebody copies the vault is no object of it, to who has a key.
+        let session = without.seal_object(ObjectKind::Session, b"{}").unwrap();
+        let opened = sealer(&keys).open_object(ObjectKind::Session, None, &session);
+        assert_eq!(opened.unwrap_err().kind(), ErrorKind::Damaged);
     }
 
     #[test]

@@ -39,6 +39,35 @@ pub(super) struct Opened {
     pub(super) keys: Option<Arc<VaultKeys>>,
     /// The entry that was opened; `None`: a writer's key, or no key is needed.
     pub(super) entry: Option<SnapshotId>,
+    /// A key is needed, and nobody has it.
+    pub(super) is_missing: bool,
+}
+
+impl Opened {
+    fn by(keys: VaultKeys, entry: Option<SnapshotId>) -> Self {
+        Self {
+            keys: Some(Arc::new(keys)),
+            entry,
+            is_missing: false,
+        }
+    }
+
+    /// Nothing, of a vault that is not encrypted.
+    pub(super) fn not_encrypted() -> Self {
+        Self {
+            keys: None,
+            entry: None,
+            is_missing: false,
+        }
+    }
+
+    /// Nothing, of one that is.
+    pub(super) fn without_key() -> Self {
+        Self {
+            is_missing: true,
+            ..Self::not_encrypted()
+        }
+    }
 }
 
 /// Opens what `source` has a key for.
@@ -56,21 +85,12 @@ pub(super) fn unlock(
         return match source.is_named() {
             // Data would go there in the clear that was never meant to.
             true => Err(is_not_encrypted(&place)),
-            false => Ok(Opened {
-                keys: None,
-                entry: None,
-            }),
+            false => Ok(Opened::not_encrypted()),
         };
     };
     let secret = source.read(&place)?.ok_or_else(|| no_key(&place))?;
     let opened = match VaultKeys::is_writer_text(secret.bytes()) {
-        true => Opened {
-            keys: Some(Arc::new(VaultKeys::from_writer_text(
-                info.id,
-                secret.bytes(),
-            )?)),
-            entry: None,
-        },
+        true => Opened::by(VaultKeys::from_writer_text(info.id, secret.bytes())?, None),
         false => open_by(store, info.id, secret.bytes())?,
     };
     let public = opened.keys.as_ref().map(|keys| keys.public());
@@ -99,10 +119,7 @@ fn open_by(store: &dyn ObjectStore, vault: ObjectId, passphrase: &[u8]) -> Resul
         };
         let name = KeyName { vault, id: key.id };
         if let Some(keys) = entry.open(name, passphrase)? {
-            return Ok(Opened {
-                keys: Some(Arc::new(keys)),
-                entry: Some(key.id),
-            });
+            return Ok(Opened::by(keys, Some(key.id)));
         }
     }
     let place = store.location();

@@ -39,6 +39,7 @@ mod sizes;
 mod stored;
 mod unfinished;
 mod vault;
+mod without_key;
 
 pub use cache::CacheStore;
 pub use catalog::SnapshotRef;
@@ -71,3 +72,4 @@ pub use session::{Session, SessionPace, SleeplessClock};
 pub use sizes::Sizes;
 pub use stored::{NeededSegments, StoredObject};
 pub use vault::{Vault, VaultOptions};
+pub use without_key::{SealedFolder, open_without_key};

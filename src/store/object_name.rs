@@ -135,6 +135,11 @@ impl ObjectName {
         Self(format!("footers/{run}-{part:08}"))
     }
 
+    /// `footers`.
+    pub fn copies_of_footers() -> Self {
+        Self("footers".into())
+    }
+
     /// Its text.
     pub fn as_str(&self) -> &str {
         &self.0

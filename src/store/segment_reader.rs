@@ -257,6 +257,10 @@ impl SegmentReader {
         id: ObjectId,
         cancel: &dyn Cancel,
     ) -> Result<Option<BTreeSet<u32>>> {
+        // Who opens no chunk cannot say which of them are bad.
+        if self.sealer.keys().is_some_and(|keys| !keys.can_read()) {
+            return Ok(None);
+        }
         let footer = match self.own_footer(id) {
             Ok(footer) => footer,
             Err(error) if is_lost(&error) => return Ok(None),

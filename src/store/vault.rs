@@ -89,7 +89,12 @@ impl Vault {
                 let _ = store.delete(&ObjectName::key(id));
             }
         })?;
-        Ok(Self::new(store, info, Opened { keys, entry }))
+        let opened = Opened {
+            keys,
+            entry,
+            is_missing: false,
+        };
+        Ok(Self::new(store, info, opened))
     }
 
     fn put_info(store: &dyn ObjectStore, info: &VaultInfo) -> Result<()> {
@@ -123,6 +128,7 @@ impl Vault {
         let opened = Opened {
             keys: of.sealer.shared_keys(),
             entry: of.entry,
+            is_missing: of.sealer.is_without_key(),
         };
         Ok(Self::new(store, info, opened))
     }
@@ -159,8 +165,12 @@ impl Vault {
         }
     }
 
-    fn new(store: Arc<dyn ObjectStore>, info: VaultInfo, opened: Opened) -> Self {
-        let sealer = Sealer::of(info.format, info.compression).with_keys(opened.keys);
+    pub(super) fn new(store: Arc<dyn ObjectStore>, info: VaultInfo, opened: Opened) -> Self {
+        let sealer = Sealer::of(info.format, info.compression);
+        let sealer = match opened.is_missing {
+            true => sealer.without_key(),
+            false => sealer.with_keys(opened.keys),
+        };
         let segments = SegmentReader::new(Arc::clone(&store), sealer.clone());
         Self {
             store,

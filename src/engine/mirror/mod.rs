@@ -6,9 +6,11 @@
 mod carry;
 mod lacking;
 mod outcome;
+mod sealed;
 mod source_needs;
 
 pub use outcome::{MirrorReport, SourceDamage, WrongObject};
+pub use sealed::mirror_sealed;
 
 use crate::engine::monitor::{Event, Monitor};
 use crate::engine::run_phase::RunPhase;
