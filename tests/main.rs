@@ -50,6 +50,8 @@ mod runner;
 #[cfg(test)]
 mod s3;
 #[cfg(test)]
+mod sealed;
+#[cfg(test)]
 mod signals;
 #[cfg(test)]
 mod support;

@@ -36,6 +36,7 @@ pub fn run(args: &RestoreArgs, common: &Common, progress: &ProgressDisplay) -> R
 }
 
 fn put_back(args: &RestoreArgs, vault: &Vault, progress: &ProgressDisplay) -> Result<Report> {
+    vault.need_to_read()?;
     let wanted: Vec<&str> = wanted(args).collect();
     let manifest = vault.manifest(&find_snapshot(vault, &args.id, &wanted, progress)?)?;
     *LOOKING.locked() = true;

@@ -180,6 +180,7 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::Usage, "{bad}");
             assert!(!format!("{error} {error:?}").contains("very secret"));
         }
+        assert_eq!(nix::sys::prctl::get_dumpable(), Ok(false));
         let source = KeySource::Command("echo very secret".into());
         assert!(!format!("{source:?}").contains("secret"));
     }

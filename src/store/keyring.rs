@@ -165,7 +165,9 @@ pub(super) fn find(store: &dyn ObjectStore, vault: ObjectId) -> Result<Vec<KeyFo
     let mut found = Vec::new();
     for object in names {
         let last = object.name.components().last();
-        let Some(id) = last.and_then(|last| last.parse().ok()) else {
+        let id = last.and_then(|last| last.parse().ok());
+        // What stands deeper, or under another name, is no key.
+        let Some(id) = id.filter(|id| object.name == ObjectName::key(*id)) else {
             continue;
         };
         if found.len() == MOST_ENTRIES {

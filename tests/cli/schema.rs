@@ -195,6 +195,13 @@ fn documents_are_as_their_schema_says() {
 
     let other = lab.at("other");
     checked(&lab, "init", &["init", &other, "--description", "x"], 0);
+    let (sealed, file) = (lab.at("sealed"), lab.at("passphrase"));
+    fs::write(&file, "passphrase").unwrap();
+    fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+    let made = ["init", &sealed, "--encrypt", "--password-file", &file];
+    assert_eq!(checked(&lab, "init", &made, 0)["encrypted"], true);
+    let keys = ["key", "list", "--vault", &sealed];
+    assert_ne!(checked(&lab, "key", &keys, 0)["keys"], json!([]));
     checked(&lab, "thaw", &["thaw"], 0);
     checked(&lab, "help", &["help", "rescue"], 0);
     checked(&lab, "job list", &["job", "list"], 0);

@@ -16,6 +16,8 @@ use std::sync::Arc;
 
 /// Chunks of a disk that are read back before any is relied on.
 const SAMPLE: usize = 16;
+/// Segments that are read back whole in their stead by who opens no chunk.
+const SAMPLE_SEALED: usize = 2;
 
 /// What runs that were cut off have put of a disk, and the vault still has.
 pub struct Sent {
@@ -40,7 +42,15 @@ impl Sent {
         if baseline.map().is_empty() {
             return Ok(None);
         }
-        for (segment, first) in sample(baseline.map()) {
+        let mut picked = sample(baseline.map());
+        if vault.need_to_read().is_err() {
+            let segments: BTreeSet<ObjectId> = picked.drain(..).map(|place| place.0).collect();
+            for segment in segments.into_iter().take(SAMPLE_SEALED) {
+                monitor.check()?;
+                vault.check_segment(segment)?;
+            }
+        }
+        for (segment, first) in picked {
             monitor.check()?;
             let one = SlotRange {
                 segment,
