@@ -31,7 +31,7 @@ pub fn run(args: &InitArgs, common: &Common) -> Result<Report> {
     Ok(report::vault::created(&vault))
 }
 
-/// The first passphrase or key of an encrypted vault: what was named, or who is there says it twice.
+/// The first passphrase or key of an encrypted vault: what was named, or who is there says twice.
 fn first_key(place: &Location, label: &str) -> Result<NewKey> {
     if !place.key().is_named() {
         return key::new_key(None, label);

@@ -1,5 +1,5 @@
-//! Asks for a passphrase on the terminal, which shows nothing of it. Where nobody is there, nobody is
-//! asked.
+//! Asks for a passphrase on the terminal, which shows nothing of it. It must never ask where nobody
+//! is there.
 
 use super::signals;
 use crate::error::{Error, ErrorKind, IoContext, Result};

@@ -36,8 +36,8 @@ const MOST: u64 = 64 << 10;
 
 /// What may stand in it.
 const KEYS: &str = "there may be in it: vault; tables [vaults.NAME] with url, endpoint, region, \
-                    path_style, checksums, storage_class, ca_file, credentials, limits, password_file \
-                    and password_command; a table \
+                    path_style, checksums, storage_class, ca_file, credentials, limits, \
+                    password_file and password_command; a table \
                     [hooks] with prescript, postscript, timeout and on_failure; a table [reading] \
                     with limit and priority";
 

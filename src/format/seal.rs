@@ -126,8 +126,8 @@ impl Sealer {
         chunk::decode_chunk(bytes, room)
     }
 
-    /// The plain bytes of the chunk in `slot`, whose stored ones begin `bytes`, if they are what the
-    /// footer says.
+    /// The plain bytes of the chunk in `slot`, whose stored ones begin `bytes`, if they are what
+    /// the footer says.
     ///
     /// # Errors
     /// `Damaged`: they are not. `Unsupported`: the key is a writer's.

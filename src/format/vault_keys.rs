@@ -75,7 +75,7 @@ impl VaultKeys {
         self.part(3).ok_or_else(|| writers("cannot make keys"))
     }
 
-    /// The hash by which the vault knows a chunk: nobody else can say of a text whether it is in it.
+    /// The hash by which the vault knows a chunk: nobody else can say whether a text is in it.
     pub(super) fn hash_of(&self, plain: &[u8]) -> ChunkHash {
         *blake3::keyed_hash(self.hashes(), plain).as_bytes()
     }

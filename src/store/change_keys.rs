@@ -1,5 +1,5 @@
-//! Adds passphrases to an encrypted vault and takes them away; nothing else in the vault changes. The
-//! last one must never go.
+//! Adds passphrases to an encrypted vault and takes them away; nothing else in the vault changes.
+//! The last one must never go.
 
 use super::keyring::{KeyFound, MOST_ENTRIES, NewKey, find, put};
 use super::object_name::ObjectName;
@@ -38,8 +38,8 @@ impl Vault {
         })
     }
 
-    /// An error unless what snapshots hold can be read: where the vault is encrypted, a writer's key
-    /// is not enough.
+    /// An error unless what snapshots hold can be read: where the vault is encrypted, a writer's
+    /// key is not enough.
     pub fn need_to_read(&self) -> Result<()> {
         self.sealer().keys().map_or(Ok(()), VaultKeys::need_to_read)
     }
@@ -53,8 +53,8 @@ impl Vault {
         put(self.store.as_ref(), self.info(), self.keys()?, new)
     }
 
-    /// Takes a key away. `used`: the passphrase that the vault was opened with, whose own key stays:
-    /// so the last one never goes, also when two do this at once.
+    /// Takes a key away. `used`: the passphrase that the vault was opened with, whose own key
+    /// stays: so the last one never goes, also when two do this at once.
     pub fn remove_key(&self, id: SnapshotId, used: &NewKey) -> Result<KeyRemoved> {
         let keys = self.keys()?;
         let own = self.opened_entry().ok_or_else(|| {

@@ -50,8 +50,8 @@ impl KeySource {
         matches!(self, Self::File(_) | Self::Command(_) | Self::Given(_))
     }
 
-    /// The passphrase or key for the vault at `place`, without the end of its line; `None`: there is
-    /// none. Nothing of this process is dumped from here on.
+    /// The passphrase or key for the vault at `place`, without the end of its line; `None`: there
+    /// is none. Nothing of this process is dumped from here on.
     pub fn read(&self, place: &str) -> Result<Option<Arc<SecretBytes>>> {
         dump_nothing();
         let secret = match self {

@@ -73,8 +73,8 @@ impl Opened {
 /// Opens what `source` has a key for.
 ///
 /// # Errors
-/// `Unsupported`: there is no key, or it is another one; or the vault is not encrypted, and there is
-/// a key. `Damaged`: `vault.json` is not the one that the key belongs to.
+/// `Unsupported`: there is no key, or it is another one; or the vault is not encrypted, and there
+/// is a key. `Damaged`: `vault.json` is not the one that the key belongs to.
 pub(super) fn unlock(
     store: &dyn ObjectStore,
     info: &VaultInfo,

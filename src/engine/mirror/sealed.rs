@@ -1,5 +1,5 @@
-//! `mirror` of an encrypted vault by who has no key: what is missing is put as it is, checked by its
-//! hashes. What a snapshot is made of cannot be known then, so manifests come last of all, and none
+//! `mirror` of an encrypted vault by who has no key: what is missing is put as it is, checked by
+//! its hashes. What a snapshot is made of cannot be known then, so manifests come last of all, and none
 //! comes where anything else could not.
 
 use super::outcome::{MirrorReport, SourceDamage, WrongObject};
