@@ -8,28 +8,30 @@ use crate::engine::{MirrorReport, mirror, mirror_sealed, plan_mirror};
 use crate::error::{Error, ErrorKind, Result};
 use crate::report::mirror::Mirrored;
 use crate::report::{self, Report};
-use crate::store::{self, Location, Vault};
+use crate::store::{self, KeySource, Location, Vault};
 
 pub fn run(args: &MirrorArgs, common: &Common, progress: &ProgressDisplay) -> Result<Report> {
     let place = second_place(args, common)?;
-    if let Some(source) = without_key(args, common)? {
+    let from = source_place(args, common)?;
+    let source = store::open(&from.with_cache(&common.cache_dir))?;
+    if source.is_without_key() {
         return context::asking(&source, progress, || {
             mirror_as_it_is(&source, &place, args, progress)
         });
     }
-    let source = context::open_vault(common)?;
     context::asking(&source, progress, || {
         mirror_to(&source, &place, args, progress)
     })
 }
 
-/// The vault, if it is encrypted, all of it is meant, and no key was named: it is carried as it is.
-fn without_key(args: &MirrorArgs, common: &Common) -> Result<Option<Vault>> {
+/// Where the vault is. Without a key all of one that is encrypted can be carried, as it is.
+pub fn source_place(args: &MirrorArgs, common: &Common) -> Result<Location> {
     let place = context::vault_named(common, common.vault.as_deref())?;
-    match args.ids.is_empty() && !place.key().is_named() {
-        true => store::open_without_key(&place),
-        false => Ok(None),
-    }
+    let wants_key = !args.ids.is_empty() || place.key().is_named();
+    Ok(match wants_key {
+        true => place,
+        false => place.with_key(KeySource::NotWanted),
+    })
 }
 
 fn mirror_as_it_is(

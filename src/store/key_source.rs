@@ -21,6 +21,8 @@ pub enum KeySource {
     /// From nowhere.
     #[default]
     Nobody,
+    /// None is wanted: an encrypted vault is copied as it is.
+    NotWanted,
     /// It stands in a file.
     File(PathBuf),
     /// A command of the shell writes it.
@@ -35,6 +37,7 @@ impl fmt::Debug for KeySource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Nobody => f.write_str("Nobody"),
+            Self::NotWanted => f.write_str("NotWanted"),
             Self::File(path) => f.debug_tuple("File").field(path).finish(),
             // There may be secrets in it.
             Self::Command(_) => f.write_str("Command"),
@@ -55,7 +58,7 @@ impl KeySource {
     pub fn read(&self, place: &str) -> Result<Option<Arc<SecretBytes>>> {
         dump_nothing();
         let secret = match self {
-            Self::Nobody => return Ok(None),
+            Self::Nobody | Self::NotWanted => return Ok(None),
             Self::Given(secret) => return Ok(Some(Arc::clone(secret))),
             Self::File(path) => read_file(path)?,
             Self::Command(line) => ask_command(line)?,

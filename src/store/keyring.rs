@@ -70,7 +70,7 @@ impl Opened {
     }
 }
 
-/// Opens what `source` has a key for.
+/// Opens what `source` has a key for; nothing, where none is wanted.
 ///
 /// # Errors
 /// `Unsupported`: there is no key, or it is another one; or the vault is not encrypted, and there
@@ -88,6 +88,9 @@ pub(super) fn unlock(
             false => Ok(Opened::not_encrypted()),
         };
     };
+    if matches!(source, KeySource::NotWanted) {
+        return Ok(Opened::without_key());
+    }
     let secret = source.read(&place)?.ok_or_else(|| no_key(&place))?;
     let opened = match VaultKeys::is_writer_text(secret.bytes()) {
         true => Opened::by(VaultKeys::from_writer_text(info.id, secret.bytes())?, None),

@@ -72,4 +72,4 @@ pub use session::{Session, SessionPace, SleeplessClock};
 pub use sizes::Sizes;
 pub use stored::{NeededSegments, StoredObject};
 pub use vault::{Vault, VaultOptions};
-pub use without_key::{SealedFolder, open_without_key};
+pub use without_key::SealedFolder;

@@ -1,8 +1,6 @@
 //! An encrypted vault as it is to who has no key: names, lengths, and bytes that can be carried to
 //! another place once their hashes are found right. It must never open or seal anything.
 
-use super::keyring::Opened;
-use super::location::Location;
 use super::object_name::ObjectName;
 use super::stored::StoredObject;
 use super::vault::Vault;
@@ -12,16 +10,6 @@ use crate::format::{
 };
 use crate::model::ObjectId;
 use std::collections::BTreeMap;
-
-/// Opens the vault at a place without its key; `None`: it is not encrypted, and needs none.
-pub fn open_without_key(place: &Location) -> Result<Option<Vault>> {
-    let store = place.open_store()?;
-    let info = Vault::read_info(store.as_ref())?;
-    if info.encryption.is_none() {
-        return Ok(None);
-    }
-    Ok(Some(Vault::new(store, info, Opened::without_key())))
-}
 
 /// A sort of objects that are carried as they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +81,11 @@ fn check_copies(bytes: &[u8]) -> Result<()> {
 }
 
 impl Vault {
+    /// Whether it is encrypted, and was opened to be copied only.
+    pub fn is_without_key(&self) -> bool {
+        self.sealer().is_without_key()
+    }
+
     /// The objects of a folder, and their lengths in bytes.
     pub fn sealed_objects(&self, folder: SealedFolder) -> Result<BTreeMap<ObjectName, u64>> {
         let mut found = BTreeMap::new();

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use stillpoint::ErrorKind;
 use stillpoint::engine::{Silent, mirror, mirror_sealed};
-use stillpoint::store::{Location, make_second, open_second, open_without_key};
+use stillpoint::store::{Location, make_second, open, open_second};
 
 /// An encrypted vault in a directory.
 struct Place {
@@ -50,12 +50,18 @@ impl Place {
     }
 }
 
+fn open_without_key(place: &Place) -> Vault {
+    let vault = open(&place.at("vault").with_key(KeySource::NotWanted)).unwrap();
+    assert!(vault.is_without_key());
+    vault
+}
+
 #[test]
 fn who_has_no_key_mirrors_it_whole_and_goes_on() {
     let place = Place::new();
     let mut taken = vec![place.take(), place.take()];
     for round in 0..2 {
-        let source = open_without_key(&place.at("vault")).unwrap().unwrap();
+        let source = open_without_key(&place);
         let target = make_second(&place.at("second"), &source).unwrap();
         let report = mirror_sealed(&source, Some(&target), false, &Silent).unwrap();
         assert_eq!(report.sent.len(), 2 - round);
@@ -75,7 +81,7 @@ fn who_has_no_key_mirrors_it_whole_and_goes_on() {
     }
     check(&place.second("more0"), &taken[0]);
     // Nothing is opened or made by it.
-    let source = open_without_key(&place.at("vault")).unwrap().unwrap();
+    let source = open_without_key(&place);
     let snapshots = source.snapshots().unwrap();
     assert_eq!(
         refused(source.manifest(&snapshots[0])).kind(),
@@ -108,7 +114,7 @@ fn what_is_damaged_is_not_carried_without_a_key_either() {
     bytes[at] ^= 1;
     fs::remove_file(&segments[0]).unwrap();
     fs::write(&segments[0], bytes).unwrap();
-    let source = open_without_key(&place.at("vault")).unwrap().unwrap();
+    let source = open_without_key(&place);
     let target = make_second(&place.at("second"), &source).unwrap();
     let report = mirror_sealed(&source, Some(&target), false, &Silent).unwrap();
     assert_eq!((report.sent.len(), report.damaged.len()), (0, 1));

@@ -1,7 +1,7 @@
 //! `--detach`: the command goes on as a job in a process of its own.
 
 use super::super::args::{Command, Common};
-use super::super::{context, dispatch, thaw};
+use super::super::{context, dispatch, mirror, thaw};
 use super::directory::directory_path;
 use super::run::new_job;
 use crate::error::Result;
@@ -42,7 +42,10 @@ fn without_detach(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
 /// The first steps of the process that [`detach`] has started.
 pub fn settle(id: JobId, command: &Command, common: &Common) -> Result<Settled> {
     let word = command.job().map_or("", |job| job.word);
-    let place = context::vault_named(common, common.vault.as_deref());
+    let place = match command {
+        Command::Mirror(args) => mirror::source_place(args, common),
+        _ => context::vault_named(common, common.vault.as_deref()),
+    };
     let foresee = dispatch::foresight(command);
     let thawed = Arc::new(Mutex::new(Vec::new()));
     let thaws =

@@ -1,6 +1,6 @@
 //! `mirror` of an encrypted vault by who has no key: what is missing is put as it is, checked by
-//! its hashes. What a snapshot is made of cannot be known then, so manifests come last of all, and none
-//! comes where anything else could not.
+//! its hashes. What a snapshot is made of cannot be known then, so manifests come last of all, and
+//! none comes where anything else could not.
 
 use super::outcome::{MirrorReport, SourceDamage, WrongObject};
 use crate::engine::monitor::{Event, Monitor};
