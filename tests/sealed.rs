@@ -70,6 +70,8 @@ impl Safe {
             ModelDisk::new(1, 3 * BLOCK_SIZE, 2),
         ];
         disks[0].write(5 * BLOCK_SIZE, &MARK.repeat(3000));
+        disks[0].write(8 * BLOCK_SIZE, &noise());
+        disks[1].write(BLOCK_SIZE, &MARK.repeat(100));
         Self {
             store,
             vault,
@@ -110,6 +112,11 @@ pub fn refused<T>(result: Result<T>) -> Error {
 /// Whether `part` stands somewhere in `bytes`.
 pub fn holds(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
+}
+
+/// Bytes that do not pack, also on the disks.
+pub fn noise() -> Vec<u8> {
+    crate::resume::noise(2 * BLOCK_SIZE, 9)
 }
 
 /// Keys of a vault that has this ID, and which nobody else has.

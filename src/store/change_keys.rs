@@ -46,11 +46,13 @@ impl Vault {
 
     /// Has another passphrase open the vault, too.
     pub fn add_key(&self, new: &NewKey) -> Result<SnapshotId> {
-        if self.key_entries()?.len() >= MOST_ENTRIES {
+        let there = self.key_entries()?;
+        if there.len() >= MOST_ENTRIES {
             let what = format!("a vault has at most {MOST_ENTRIES} keys");
             return Err(Error::new(ErrorKind::Usage, what));
         }
-        put(self.store.as_ref(), self.info(), self.keys()?, new)
+        let newest = there.last().map(|key| key.id);
+        put(self.store.as_ref(), self.info(), self.keys()?, new, newest)
     }
 
     /// Takes a key away. `used`: the passphrase that the vault was opened with, whose own key
@@ -70,7 +72,8 @@ impl Vault {
         match self.store.size(&ObjectName::key(own)) {
             Ok(_) => Ok(KeyRemoved::Gone),
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                let again = put(self.store.as_ref(), self.info(), keys, used)?;
+                let newest = Some(own.max(id));
+                let again = put(self.store.as_ref(), self.info(), keys, used, newest)?;
                 Ok(KeyRemoved::PutBack(again))
             }
             Err(error) => Err(error),
@@ -84,7 +87,13 @@ impl Vault {
             let what = "a writer's key changes no passphrase";
             Error::new(ErrorKind::Unsupported, what)
         })?;
-        let id = put(self.store.as_ref(), self.info(), self.keys()?, new)?;
+        let id = put(
+            self.store.as_ref(),
+            self.info(),
+            self.keys()?,
+            new,
+            Some(own),
+        )?;
         // The new one opens the vault from here on, whatever becomes of the old one.
         self.store.delete(&ObjectName::key(own)).map_err(|error| {
             error.and_said(format!(

@@ -193,15 +193,17 @@ pub(super) fn find(store: &dyn ObjectStore, vault: ObjectId) -> Result<Vec<KeyFo
     Ok(found)
 }
 
-/// Puts an entry for these keys.
+/// Puts an entry for these keys, whose name sorts after that of the `newest` there is.
 pub(super) fn put(
     store: &dyn ObjectStore,
     info: &VaultInfo,
     keys: &VaultKeys,
     new: &NewKey,
+    newest: Option<SnapshotId>,
 ) -> Result<SnapshotId> {
     let made = Timestamp::now();
-    let id = SnapshotId::generate(u64::try_from(made.as_millisecond()).unwrap_or_default());
+    let now = u64::try_from(made.as_millisecond()).unwrap_or_default();
+    let id = SnapshotId::after(newest, now);
     if new.secret.bytes().is_empty() || VaultKeys::is_writer_text(new.secret.bytes()) {
         let what = "a passphrase that is empty, or a writer's key, cannot open a vault";
         return Err(Error::new(ErrorKind::Usage, what));

@@ -79,7 +79,9 @@ impl Vault {
         };
         // The key first: no vault is ever there that nobody can open.
         let entry = match (&keys, &first) {
-            (Some(keys), Some(first)) => Some(keyring::put(store.as_ref(), &info, keys, first)?),
+            (Some(keys), Some(first)) => {
+                Some(keyring::put(store.as_ref(), &info, keys, first, None)?)
+            }
             _ => None,
         };
         let made = Self::put_info(store.as_ref(), &info);

@@ -57,14 +57,11 @@ fn passphrases_come_and_go_and_nothing_else_changes() {
 #[test]
 fn of_two_that_take_each_others_key_away_one_stays() {
     let safe = Safe::new();
-    safe.vault.add_key(&key("second")).unwrap();
+    let second = safe.vault.add_key(&key("second")).unwrap();
     let [one, two] = ["first", "second"].map(|by| safe.open(&given(by)).unwrap());
-    let ids: Vec<_> = one
-        .key_entries()
-        .unwrap()
-        .iter()
-        .map(|key| key.id)
-        .collect();
+    let entries = one.key_entries().unwrap();
+    let ids: Vec<_> = entries.iter().map(|key| key.id).collect();
+    assert!(ids.is_sorted() && ids[1] == second);
     assert_eq!(
         two.remove_key(ids[0], &key("second")).unwrap(),
         KeyRemoved::Gone
