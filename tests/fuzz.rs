@@ -7,6 +7,7 @@
 //! is kept as a file below `tests/fixtures/fuzz/<decoder>/`, and is tried first from then on.
 
 mod input;
+mod sealed;
 mod targets;
 
 use crate::support::model::Chance;
@@ -119,4 +120,7 @@ macro_rules! fuzzed {
     };
 }
 
-fuzzed! { chunk envelope index job_record manifest mounts names segment session table vault_info }
+fuzzed! {
+    chunk envelope index job_record key_entry manifest mounts names sealed_object segment session
+    table vault_info
+}

@@ -5,6 +5,7 @@ use super::lab::{Disk, Lab, Run, finish, noise};
 use crate::support::golden::{self, Normal};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// One host, and what is said on it.
@@ -146,6 +147,7 @@ fn golden_what_each_command_says() {
     snapshots(&mut scene);
     reading(&mut scene);
     mirroring(&mut scene);
+    sealing(&mut scene);
     restoring(&mut scene);
     host(&mut scene);
     jobs(&mut scene);
@@ -313,4 +315,41 @@ fn golden_files_are_all_read() {
         let name = path.file_stem().unwrap().to_str().unwrap();
         assert!(sources.contains(&format!("\"{name}\"")), "{name}");
     }
+}
+
+/// An encrypted vault, and its keys.
+fn sealing(scene: &mut Scene) {
+    for name in ["first", "second", "wrong"] {
+        let path = scene.lab.path(name);
+        fs::write(&path, name).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    let sealed = "--vault DIR/sealed";
+    let with = "--vault DIR/sealed --password-file DIR/first";
+    let wrong = "--vault DIR/sealed --password-file DIR/wrong";
+    let mut say = |command: String, code| scene.say("key", &command).expect(code);
+    say("key list".into(), 5);
+    say(
+        "init DIR/sealed --encrypt --password-file DIR/first".into(),
+        0,
+    );
+    say(format!("list {sealed}"), 5);
+    say(format!("list {wrong}"), 5);
+    say("list --password-file DIR/first".into(), 5);
+    say(
+        format!("key add --label office --new-password-file DIR/second {with}"),
+        0,
+    );
+    say(format!("key list {sealed}"), 0);
+    say(format!("key export --writer DIR/writer {with}"), 0);
+    say(
+        format!("key change --new-password-file DIR/wrong {with}"),
+        0,
+    );
+    let writer = "--vault DIR/sealed --password-file DIR/writer";
+    say(
+        format!("key change --new-password-file DIR/first {writer}"),
+        5,
+    );
+    say(format!("key remove nosuch {wrong}"), 1);
 }

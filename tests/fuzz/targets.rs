@@ -1,6 +1,7 @@
 //! The decoders, what is valid for each, and what must hold of what it understands. Checksums are
 //! made right first, so that what lies behind them is reached.
 
+use super::sealed::{key_entry, sealed_object};
 use crate::damage::hostile::mend_segment;
 use jiff::Timestamp;
 use std::fs;
@@ -18,7 +19,7 @@ use stillpoint::model::{
 use stillpoint::store::ObjectName;
 
 /// No vault of these tests is encrypted.
-const SEALER: Sealer = Sealer::without_keys();
+pub const SEALER: Sealer = Sealer::without_keys();
 
 /// A decoder.
 pub struct Target {
@@ -45,9 +46,11 @@ pub const TARGETS: &[Target] = &[
     target!(envelope),
     target!(index),
     target!(job_record),
+    target!(key_entry),
     target!(manifest),
     target!(mounts),
     target!(names),
+    target!(sealed_object),
     target!(segment),
     target!(session),
     target!(table),
