@@ -319,36 +319,36 @@ fn golden_files_are_all_read() {
 
 /// An encrypted vault, and its keys.
 fn sealing(scene: &mut Scene) {
-    for name in ["first", "second", "wrong"] {
+    for name in ["key1", "key2", "key3"] {
         let path = scene.lab.path(name);
         fs::write(&path, name).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
     }
     let sealed = "--vault DIR/sealed";
-    let with = "--vault DIR/sealed --password-file DIR/first";
-    let wrong = "--vault DIR/sealed --password-file DIR/wrong";
+    let with = "--vault DIR/sealed --password-file DIR/key1";
+    let wrong = "--vault DIR/sealed --password-file DIR/key3";
     let mut say = |command: String, code| scene.say("key", &command).expect(code);
     say("key list".into(), 5);
     say(
-        "init DIR/sealed --encrypt --password-file DIR/first".into(),
+        "init DIR/sealed --encrypt --password-file DIR/key1".into(),
         0,
     );
     say(format!("list {sealed}"), 5);
     say(format!("list {wrong}"), 5);
-    say("list --password-file DIR/first".into(), 5);
+    say("list --password-file DIR/key1".into(), 5);
     say(
-        format!("key add --label office --new-password-file DIR/second {with}"),
+        format!("key add --label office --new-password-file DIR/key2 {with}"),
         0,
     );
     say(format!("key list {sealed}"), 0);
     say(format!("key export --writer DIR/writer {with}"), 0);
     say(
-        format!("key change --new-password-file DIR/wrong {with}"),
+        format!("key change --new-password-file DIR/key3 {with}"),
         0,
     );
     let writer = "--vault DIR/sealed --password-file DIR/writer";
     say(
-        format!("key change --new-password-file DIR/first {writer}"),
+        format!("key change --new-password-file DIR/key1 {writer}"),
         5,
     );
     say(format!("key remove nosuch {wrong}"), 1);
