@@ -90,7 +90,7 @@ pub fn new_key(file: Option<&Path>, label: &str) -> Result<NewKey> {
 
 fn add(args: &NewKeyArgs, place: &Location) -> Result<Report> {
     let (vault, _) = opened(place)?;
-    vault.need_to_read()?;
+    vault.keys()?.need_to_make_keys()?;
     let new = new_key(args.new_password_file.as_deref(), &args.label)?;
     let change = KeyChange {
         added: Some(vault.add_key(&new)?),
@@ -101,7 +101,7 @@ fn add(args: &NewKeyArgs, place: &Location) -> Result<Report> {
 
 fn remove(args: &KeyRemoveArgs, place: &Location) -> Result<Report> {
     let (vault, used) = opened(place)?;
-    vault.need_to_read()?;
+    vault.keys()?.need_to_make_keys()?;
     let id = find(&vault.key_entries()?, &args.key)?;
     let removed = vault.remove_key(id, &used)?;
     let mut change = KeyChange {
@@ -120,7 +120,7 @@ fn remove(args: &KeyRemoveArgs, place: &Location) -> Result<Report> {
 
 fn change(args: &NewKeyArgs, place: &Location) -> Result<Report> {
     let (vault, _) = opened(place)?;
-    vault.need_to_read()?;
+    vault.keys()?.need_to_make_keys()?;
     let new = new_key(args.new_password_file.as_deref(), &args.label)?;
     let change = KeyChange {
         added: Some(vault.change_key(&new)?),

@@ -72,7 +72,8 @@ impl VaultKeys {
     /// # Errors
     /// These are a writer's.
     pub(super) fn root(&self) -> Result<&[u8; 32]> {
-        self.part(3).ok_or_else(|| writers("cannot make keys"))
+        self.part(3)
+            .ok_or_else(|| writers("neither makes keys nor takes them away"))
     }
 
     /// The hash by which the vault knows a chunk: nobody else can say whether a text is in it.
@@ -124,6 +125,11 @@ impl VaultKeys {
             true => Ok(()),
             false => Err(writers("reads nothing of what snapshots hold")),
         }
+    }
+
+    /// An error unless other keys can be made with these.
+    pub fn need_to_make_keys(&self) -> Result<()> {
+        self.root().map(drop)
     }
 
     /// A writer's key as the text of a file.

@@ -147,11 +147,11 @@ fn golden_what_each_command_says() {
     snapshots(&mut scene);
     reading(&mut scene);
     mirroring(&mut scene);
-    sealing(&mut scene);
     restoring(&mut scene);
     host(&mut scene);
     jobs(&mut scene);
     damaged(&mut scene);
+    sealing(&mut scene);
     // All that is other than it was is told at once.
     let wrong = scene.pages.iter().filter(|(page, text)| {
         let checked = || golden::check(page, text);
@@ -342,10 +342,7 @@ fn sealing(scene: &mut Scene) {
     );
     say(format!("key list {sealed}"), 0);
     say(format!("key export --writer DIR/writer {with}"), 0);
-    say(
-        format!("key change --new-password-file DIR/key3 {with}"),
-        0,
-    );
+    say(format!("key change --new-password-file DIR/key3 {with}"), 0);
     let writer = "--vault DIR/sealed --password-file DIR/writer";
     say(
         format!("key change --new-password-file DIR/key1 {writer}"),
