@@ -121,6 +121,6 @@ macro_rules! fuzzed {
 }
 
 fuzzed! {
-    chunk envelope index job_record key_entry manifest mounts names sealed_object segment session
-    table vault_info
+    chunk envelope index job_record keep key_entry manifest mounts names sealed_object segment
+    session table vault_info
 }

@@ -38,6 +38,8 @@ mod old_formats;
 #[cfg(test)]
 mod props;
 #[cfg(test)]
+mod prune;
+#[cfg(test)]
 mod read;
 #[cfg(test)]
 mod requests;

@@ -1,12 +1,14 @@
-//! `delete`: removes snapshots from a vault.
+//! `delete`: removes snapshots from a vault. What somebody keeps is refused.
 
 use super::args::{Common, DeleteArgs};
 use super::context;
 use super::find_snapshot::find_snapshot;
 use super::progress::ProgressDisplay;
 use super::signals;
+use crate::engine::refuse_kept;
 use crate::error::Result;
 use crate::report::{self, Report};
+use jiff::Timestamp;
 
 pub fn run(args: &DeleteArgs, common: &Common, progress: &ProgressDisplay) -> Result<Report> {
     let vault = context::open_vault(common)?;
@@ -17,11 +19,18 @@ pub fn run(args: &DeleteArgs, common: &Common, progress: &ProgressDisplay) -> Re
         .map(|id| find_snapshot(&vault, id, &[], progress))
         .collect::<Result<Vec<_>>>()
         .map_err(|error| error.context("nothing was deleted"))?;
-    let mut deleted = Vec::new();
+    let now = Timestamp::now();
+    for snapshot in &snapshots {
+        refuse_kept(&vault, snapshot, now, &signals::check)
+            .map_err(|error| error.context("nothing was deleted"))?;
+    }
+    let ids: Vec<String> = snapshots.iter().map(|one| one.id.to_string()).collect();
+    if args.dry_run {
+        return Ok(report::vault::would_delete(&ids));
+    }
     for snapshot in &snapshots {
         signals::check()?;
         vault.delete(snapshot)?;
-        deleted.push(snapshot.id.to_string());
     }
-    Ok(report::vault::deleted(&deleted))
+    Ok(report::vault::deleted(&ids))
 }

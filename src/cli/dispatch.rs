@@ -4,8 +4,8 @@
 use super::args::{Command, Common};
 use super::find_snapshot::find_snapshot;
 use super::progress::ProgressDisplay;
-use super::{check, delete, diff, disks, doctor, help, init, job, key, list, mirror};
-use super::{restore, schema, show, snapshot, thaw, track, verify};
+use super::{check, delete, diff, disks, doctor, help, init, job, keep, key, list, mirror};
+use super::{prune, restore, schema, show, snapshot, thaw, track, verify};
 use crate::engine::Silent;
 use crate::error::{Error, ErrorKind, Result};
 use crate::report::Report;
@@ -27,6 +27,8 @@ pub fn dispatch(command: &Command, common: &Common, progress: &ProgressDisplay) 
         Command::Restore(args) => restore::run(args, common, progress),
         Command::Mirror(args) => mirror::run(args, common, progress),
         Command::Delete(args) => delete::run(args, common, progress),
+        Command::Prune(args) => prune::run(args, common, progress),
+        Command::Keep(args) => keep::run(args, common, progress),
         Command::Key(args) => key::run(args, common),
         Command::Thaw => thaw::run(common, progress),
         Command::Job(args) => job::run(args, common),
@@ -51,6 +53,9 @@ fn stopped(command: &Command, error: Error) -> Error {
         Command::Mirror(_) => error
             .and_said("what came to the second place is whole there")
             .with_hint("the same command goes on from it"),
+        Command::Prune(_) => error
+            .and_said("what stays by the rules is untouched")
+            .with_hint("the same command goes on"),
         _ => error,
     }
 }

@@ -6,7 +6,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::Manifest;
 use crate::report::Report;
 use crate::report::list::Listing;
-use crate::store::{Dated, Vault};
+use crate::store::{Dated, KeptBy, Vault};
 use std::collections::BTreeSet;
 
 /// Most names of disks in a hint.
@@ -16,22 +16,21 @@ pub fn run(args: &ListArgs, common: &Common) -> Result<Report> {
     let vault = context::open_vault(common)?;
     let tags = args.tags.iter().map(|text| tag(text));
     let tags = tags.collect::<Result<Vec<_>>>()?;
-    let mut snapshots = match &args.host {
-        Some(host) => vault.snapshots_of(host)?,
-        None => vault.snapshots()?,
-    };
+    let mut stored = vault.stored_snapshots(args.host.as_deref())?;
     let mut listing = Listing::new(common.json);
     let mut there = There::default();
     // Newest first, about: if not all documents have room, the newest do.
-    snapshots.reverse();
-    for (snapshot, manifest) in vault.manifests(snapshots) {
+    stored.reverse();
+    let snapshots = stored.iter().map(|one| one.snapshot.clone()).collect();
+    for ((snapshot, manifest), stored) in vault.manifests(snapshots).zip(&stored) {
         signals::check()?;
         match manifest {
             Ok(manifest) => {
                 listing.note(Dated::new(&snapshot, &manifest), &manifest);
                 there.add(&manifest, args);
                 if fits(&manifest, args, &tags) {
-                    listing.show(&manifest);
+                    let kept = KeptBy::manifest(&manifest, Some(stored.received));
+                    listing.show(&manifest, kept);
                 }
             }
             // It was deleted meanwhile.
@@ -41,6 +40,11 @@ pub fn run(args: &ListArgs, common: &Common) -> Result<Report> {
             }
             Err(error) => return Err(error),
         }
+    }
+    let shown = listing.shown();
+    if !shown.is_empty() {
+        let keeps = vault.list_keeps(&|id| shown.contains(&id))?;
+        listing.add_keeps(vault.read_keeps(&keeps, &signals::check)?);
     }
     if !listing.has_damage() {
         there.check(args, &vault)?;

@@ -83,6 +83,7 @@ fn take(
         full: args.full,
         all_blocks: args.all_blocks,
         tags,
+        keep: args.keep,
         max_freeze: args.max_freeze,
         on_busy,
         allow_fuzzy: args.allow_fuzzy,

@@ -5,10 +5,12 @@ mod block_use;
 mod check;
 mod diff;
 mod disk_lock;
+mod keep;
 mod mirror;
 mod monitor;
 mod parents;
 mod places;
+mod prune;
 mod quiesce;
 mod random;
 mod recover;
@@ -23,10 +25,16 @@ mod witness;
 
 pub use check::check;
 pub use diff::{diff, partitions_of};
+pub use keep::{kept_now, kept_with, refuse_kept};
 pub use mirror::{MirrorReport, SourceDamage, WrongObject, mirror, mirror_sealed, plan_mirror};
 pub use monitor::{Event, Monitor, Silent, refused_to_overwrite};
 pub use parents::{Newest, find_parents};
 pub use places::Places;
+pub use prune::{
+    ByTime, Candidate, DiskCopy, DiskGroup, Goodness, Judged, PrunePlan, RetentionOptions,
+    RetentionRule, RetentionRules, RuleHit, StayReason, carry_out_prune, kept_by_rules, last_good,
+    plan_prune,
+};
 pub use quiesce::{
     FreezeFinding, FreezeTest, FrozenFor, NoQuiesce, Quiesce, check_freezing, freeze_test,
 };

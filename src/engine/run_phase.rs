@@ -43,6 +43,10 @@ pub enum RunPhase {
     ListingPlaces,
     /// A mirror: what this snapshot needs is put into the second place.
     Mirroring(SnapshotId),
+    /// A prune: the manifests of as many snapshots are read.
+    ReadingManifests(usize),
+    /// A prune: as many snapshots are deleted.
+    Deleting(usize),
     /// A verification against a disk.
     Comparing {
         /// The disk's name on this host.
@@ -78,6 +82,8 @@ impl Display for RunPhase {
             Self::FindingLost => "looking for what is lost",
             Self::ListingPlaces => "listing both places",
             Self::Mirroring(snapshot) => return write!(f, "mirroring {snapshot}"),
+            Self::ReadingManifests(count) => return write!(f, "reading {count} manifests"),
+            Self::Deleting(count) => return write!(f, "deleting {count} snapshots"),
             Self::Comparing { disk, snapshot } => {
                 return write!(f, "comparing {} with {snapshot}", one_line(disk));
             }

@@ -21,6 +21,9 @@ pub struct SnapshotOptions {
     pub all_blocks: bool,
     /// Labels.
     pub tags: BTreeMap<String, String>,
+    /// How long it must stay in the vault, in whole seconds, at most 3,650 days; `None`: nobody
+    /// says.
+    pub keep: Option<Duration>,
     /// The longest that the filesystems may be frozen.
     pub max_freeze: Duration,
     /// What to do when the disks never get quiet enough.

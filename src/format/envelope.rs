@@ -3,7 +3,7 @@
 //! ```text
 //!  0   8  magic "SPOBJECT"
 //!  8   2  format version
-//! 10   1  kind: 1 index, 2 manifest, 3 session, 4 condemned, 5 damage, 8 key
+//! 10   1  kind: 1 index, 2 manifest, 3 session, 4 condemned, 5 damage, 6 keep, 8 key
 //! 11   1  sealing: 0 none, 1 AES-256-GCM
 //! 12   1  codec: 0 as it is, 1 one LZ4 block, 2 one zstd frame
 //! 13   3  zero
@@ -49,6 +49,8 @@ pub enum ObjectKind {
     Condemned,
     /// What was found damaged.
     Damage,
+    /// Why a snapshot must stay.
+    Keep,
     /// A passphrase that opens the vault, without the passphrase; it is never sealed.
     Key,
 }
@@ -61,7 +63,7 @@ impl ObjectKind {
             // As many runs and segments as there can be: 36 MiB.
             Self::Index => index::MAX_PLAIN,
             Self::Manifest => 16 << 20,
-            Self::Session => 64 << 10,
+            Self::Session | Self::Keep => 64 << 10,
             Self::Condemned => 64 << 20,
             // 65,536 entries: 1.25 MiB.
             Self::Damage => 1_311_744,
@@ -92,6 +94,7 @@ impl ObjectKind {
             Self::Session => 3,
             Self::Condemned => 4,
             Self::Damage => 5,
+            Self::Keep => 6,
             Self::Key => 8,
         }
     }

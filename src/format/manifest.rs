@@ -10,7 +10,7 @@ use crate::model::{
     BLOCK_SIZE, BlockSet, Bytes, DiskIdentity, Level, Mode, ObjectId, RequestCounts, SECTOR_SIZE,
     SnapshotId, Witness,
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};
@@ -26,6 +26,8 @@ const MAX_NAME: usize = 255;
 const MAX_DISK_ID: usize = 4096;
 /// Most values in a manifest. One of 16 MiB that names nothing but index objects holds 900,000.
 pub(super) const MAX_VALUES: usize = 1 << 20;
+/// The longest time that a snapshot is kept for, in seconds: 3,650 days.
+pub const MAX_KEEP_SECONDS: u64 = 3650 * 24 * 60 * 60;
 /// Most values in a session's record.
 const MAX_SESSION_VALUES: usize = 256;
 
@@ -63,6 +65,9 @@ pub struct Manifest {
     /// What the run had asked of the vault when it put this; absent where nobody counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests: Option<RequestCounts>,
+    /// How long it must stay after the cut, and after the store got this, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_seconds: Option<u64>,
     /// The disks.
     pub disks: Vec<DiskRecord>,
 }
@@ -213,6 +218,15 @@ pub struct IndexRef {
 }
 
 impl Manifest {
+    /// Until when it must stay, as its run was told. `received`: when the store got this, by the
+    /// store's clock. A host whose clock was behind must not end it early: the later one counts.
+    pub fn kept_until(&self, received: Option<Timestamp>) -> Option<Timestamp> {
+        let seconds = self.keep_seconds?.min(MAX_KEEP_SECONDS);
+        let from = received.map_or(self.time, |received| received.max(self.time));
+        let until = from.checked_add(SignedDuration::from_secs(seconds as i64));
+        Some(until.unwrap_or(Timestamp::MAX))
+    }
+
     /// The bytes to store.
     ///
     /// # Errors
@@ -325,10 +339,10 @@ impl SessionRecord {
 }
 
 /// Objects whose body is JSON.
-struct JsonObject {
-    kind: ObjectKind,
+pub(super) struct JsonObject {
+    pub(super) kind: ObjectKind,
     /// Most values that one holds.
-    most: usize,
+    pub(super) most: usize,
 }
 
 const MANIFEST: JsonObject = JsonObject {
@@ -342,7 +356,7 @@ const SESSION: JsonObject = JsonObject {
 };
 
 impl JsonObject {
-    fn encode<T: Serialize>(&self, value: &T, sealer: &Sealer) -> Result<Vec<u8>> {
+    pub(super) fn encode<T: Serialize>(&self, value: &T, sealer: &Sealer) -> Result<Vec<u8>> {
         let failed = |what: &str| Error::new(ErrorKind::Failed, what);
         let json = serde_json::to_vec(value)
             .map_err(|error| failed("cannot write JSON").with_source(error))?;
@@ -353,7 +367,7 @@ impl JsonObject {
         sealer.seal_object(self.kind, &json)
     }
 
-    fn decode<T: DeserializeOwned>(&self, bytes: &[u8], sealer: &Sealer) -> Result<T> {
+    pub(super) fn decode<T: DeserializeOwned>(&self, bytes: &[u8], sealer: &Sealer) -> Result<T> {
         let plain = sealer.open_object(self.kind, None, bytes)?;
         from_json(&plain, self.most)
             .map_err(|why| damaged("a record cannot be understood").with_source(why))

@@ -10,6 +10,7 @@ mod envelope;
 mod footer_copies;
 mod index;
 mod json;
+mod keep;
 mod key_entry;
 mod manifest;
 mod seal;
@@ -27,10 +28,11 @@ pub use envelope::ObjectKind;
 pub use footer_copies::{FooterCopies, FooterCopiesRef, FooterCopiesWriter};
 pub use index::{MAX_RUNS, decode_index, encode_index};
 pub use json::from_json;
+pub use keep::{KeepRecord, MAX_HOLD};
 pub use key_entry::{KeyCost, KeyEntry, KeyName, NewEntry};
 pub use manifest::{
     DiskRecord, FREE_RULES, FilesystemRecord, HookRecord, HookRecords, HookStatus, IndexRef,
-    Manifest, SessionRecord,
+    MAX_KEEP_SECONDS, Manifest, SessionRecord,
 };
 pub use seal::Sealer;
 pub use segment::{

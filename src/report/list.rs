@@ -2,6 +2,7 @@
 //! has a bound, however many there are and whatever they hold.
 
 use super::Report;
+use super::keep::kept_document;
 use super::snapshot::document;
 use super::text::{cells, counted, listed, table_text};
 use crate::engine::{FreeTrace, MayLack, may_lack_of_all};
@@ -11,11 +12,11 @@ use crate::model::clip;
 use crate::model::exit::DAMAGED;
 use crate::model::printable::one_line;
 use crate::model::{Bytes, SnapshotId};
-use crate::store::{Dated, History};
+use crate::store::{Dated, History, KeptBy};
 use comfy_table::{Table, presets};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write;
 
 /// Most bytes of memory for the documents of all snapshots together.
@@ -23,6 +24,8 @@ const MOST_DOCUMENTS: usize = 128 << 20;
 /// Most bytes of a cell.
 const MOST_CELL: usize = 200;
 
+/// Most bytes of the list of those that are kept.
+const MOST_KEPT: usize = 4000;
 /// Most bytes of the list of those whose time is doubtful.
 const MOST_DOUBTS: usize = 2000;
 
@@ -30,6 +33,8 @@ const MOST_DOUBTS: usize = 2000;
 struct Listed {
     snapshot: SnapshotId,
     row: [String; 9],
+    /// What keeps it from being deleted.
+    kept: KeptBy,
     /// If there is room for it, and it was asked for.
     document: Option<Value>,
 }
@@ -65,9 +70,9 @@ impl Listing {
         self.traces.push(FreeTrace::of(manifest));
     }
 
-    /// Adds a snapshot to those that are shown. Where not all documents have room, those that were
-    /// added first are there.
-    pub fn show(&mut self, manifest: &Manifest) {
+    /// Adds a snapshot to those that are shown, and what its manifest says of how long it is
+    /// kept. Where not all documents have room, those that were added first are there.
+    pub fn show(&mut self, manifest: &Manifest, kept: KeptBy) {
         let document = self.as_json.then(|| document(manifest));
         let document = document.filter(|document| {
             self.weight = self.weight.saturating_add(weight(document));
@@ -77,8 +82,22 @@ impl Listing {
         self.shown.push(Listed {
             snapshot: manifest.snapshot,
             row: row(manifest),
+            kept,
             document,
         });
+    }
+
+    /// Whether a snapshot is shown.
+    pub fn shown(&self) -> HashSet<SnapshotId> {
+        self.shown.iter().map(|one| one.snapshot).collect()
+    }
+
+    /// Adds what else keeps those that are shown.
+    pub fn add_keeps(&mut self, mut keeps: BTreeMap<SnapshotId, KeptBy>) {
+        for one in &mut self.shown {
+            one.kept
+                .add(keeps.remove(&one.snapshot).unwrap_or_default());
+        }
     }
 
     /// Adds a snapshot whose manifest is damaged.
@@ -95,7 +114,8 @@ impl Listing {
     pub fn report(mut self, location: &str) -> Report {
         self.damaged.reverse();
         self.traces.reverse();
-        let history = History::of(std::mem::take(&mut self.dated), Timestamp::now());
+        let now = Timestamp::now();
+        let history = History::of(std::mem::take(&mut self.dated), now);
         let order = history.order.iter().rev().map(|one| one.id);
         let places: HashMap<SnapshotId, usize> = order.zip(0..).collect();
         self.shown
@@ -113,6 +133,7 @@ impl Listing {
         for (id, error) in &self.damaged {
             let _ = writeln!(text, "damaged: {id}: {error}");
         }
+        text.push_str(&listed(self.kept_lines(now), MOST_KEPT, "--json lists all"));
         let doubts = doubtful.iter().rev().map(|one| format!("clock: {one}"));
         text.push_str(&listed(doubts, MOST_DOUBTS, "--json lists all"));
         let lines = lacking.iter().map(MayLack::in_words);
@@ -126,7 +147,11 @@ impl Listing {
         let doubtful = doubtful.iter();
         let doubtful = doubtful.map(|one| named(&one.snapshot, one.to_string()));
         let has_damage = self.has_damage();
-        let documents = self.shown.into_iter().filter_map(|one| one.document);
+        let documents = self.shown.into_iter().filter_map(|one| {
+            let mut document = one.document?;
+            document["kept"] = kept_document(one.kept.at(now).as_ref());
+            Some(document)
+        });
         let json = json!({
             "snapshots": documents.collect::<Vec<_>>(),
             "left_out": self.left_out,
@@ -139,6 +164,14 @@ impl Listing {
             report.code = DAMAGED;
         }
         report
+    }
+
+    /// What keeps those that are kept.
+    fn kept_lines(&self, now: Timestamp) -> Vec<String> {
+        let kept = self.shown.iter();
+        let kept = kept.filter_map(|one| Some((one.snapshot, one.kept.clone().at(now)?)));
+        kept.map(|(snapshot, kept)| format!("kept: {snapshot} {kept}"))
+            .collect()
     }
 
     fn table(&self) -> Table {

@@ -1,10 +1,12 @@
 //! Everything about one snapshot.
 
+use super::keep::kept_document;
 use super::snapshot::document;
 use super::{Report, asked};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{DiskRecord, HookRecords, Manifest};
 use crate::model::{Bytes, Content, RunMap, printable};
+use crate::store::KeptBy;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -57,17 +59,27 @@ impl BlockCounts {
     }
 }
 
-/// What `show` reports. `blocks`: those of each disk, in the manifest's order.
+/// What `show` reports. `blocks`: those of each disk, in the manifest's order. `kept`: what
+/// keeps it from being deleted.
 ///
 /// # Errors
 /// The manifest cannot be copied.
-pub fn report(manifest: &Manifest, blocks: &[BlockCounts]) -> Result<Report> {
+pub fn report(
+    manifest: &Manifest,
+    blocks: &[BlockCounts],
+    kept: Option<&KeptBy>,
+) -> Result<Report> {
     let mut json = document(manifest);
+    json["kept"] = kept_document(kept);
     // For people: the document holds what the manifest does.
     let shown = printable::copy(manifest).map_err(|error| {
         Error::new(ErrorKind::Failed, "the snapshot cannot be shown").with_source(error)
     })?;
     let mut text = head(&shown);
+    if let Some(kept) = kept {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "  kept {kept}");
+    }
     for (disk, blocks) in shown.disks.iter().zip(blocks) {
         text.push_str(&disk_text(disk, blocks));
     }

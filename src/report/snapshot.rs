@@ -1,12 +1,14 @@
 //! A snapshot: what `snapshot` reports of it, and its document, which `list` and `show` print too.
 
 use super::Report;
+use super::keep::kept_document;
 use super::text::{first_warnings, listed, tail};
 use crate::engine::LeftOut;
 use crate::error::Error;
 use crate::format::{DiskRecord, HookRecord, Manifest};
 use crate::model::printable::one_line;
 use crate::model::{Bytes, Level, Mode};
+use crate::store::KeptBy;
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::time::Duration;
@@ -121,6 +123,10 @@ fn summary(manifest: &Manifest, seconds: f64) -> String {
 
 /// The snapshot as scripts know it.
 pub fn document(manifest: &Manifest) -> Value {
+    // As its run was told. What others have said since, `list` and `show` know.
+    let kept = manifest
+        .kept_until(None)
+        .map(|_| KeptBy::manifest(manifest, None));
     let not_run = json!({"status": "not_run", "reason": null, "output": null, "took_ms": null});
     let hooks = match &manifest.hooks {
         Some(hooks) => json!({
@@ -141,6 +147,7 @@ pub fn document(manifest: &Manifest) -> Value {
         "tags": manifest.tags,
         "hooks": hooks,
         "requests": manifest.requests,
+        "kept": kept_document(kept.as_ref()),
         "disks": manifest.disks.iter().map(disk_document).collect::<Vec<_>>(),
     })
 }

@@ -38,5 +38,13 @@ pub fn deleted(deleted: &[String]) -> Report {
         "deleted {}; this version does not yet reclaim the space of blocks that nothing needs",
         deleted.join(", ")
     );
-    Report::done(json!({"deleted": deleted, "reclaimed_bytes": 0}), text)
+    let json = json!({"deleted": deleted, "dry_run": false, "reclaimed_bytes": 0});
+    Report::done(json, text)
+}
+
+/// What `delete --dry-run` reports of them.
+pub fn would_delete(deleted: &[String]) -> Report {
+    let text = format!("would delete {}; nothing keeps them", deleted.join(", "));
+    let json = json!({"deleted": deleted, "dry_run": true, "reclaimed_bytes": 0});
+    Report::done(json, text)
 }

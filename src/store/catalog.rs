@@ -1,10 +1,14 @@
 //! Which snapshots a vault has, and their manifests. A snapshot exists when its manifest does.
 
+use super::ask::ask_of_each;
 use super::object_name::ObjectName;
 use super::vault::Vault;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Manifest, ObjectKind};
-use crate::model::SnapshotId;
+use crate::model::{Cancel, SnapshotId};
+use crate::sys::locked::{LockExt, LockResultExt};
+use jiff::Timestamp;
+use std::sync::Mutex;
 
 const HINT: &str = "see what there is with: stillpoint list";
 
@@ -30,6 +34,15 @@ impl SnapshotRef {
     }
 }
 
+/// A snapshot that exists, and what the store says of its manifest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredSnapshot {
+    /// Which one.
+    pub snapshot: SnapshotRef,
+    /// When its manifest came, by the store's clock, and no host's.
+    pub received: Timestamp,
+}
+
 /// The snapshot whose manifest has this name; other names are not of the vault.
 pub(super) fn named_by(manifest: ObjectName) -> Option<SnapshotRef> {
     let below_host: Vec<&str> = manifest.components().skip(2).collect();
@@ -50,6 +63,21 @@ impl Vault {
     /// which it was begun.
     pub fn snapshots_of(&self, host: &str) -> Result<Vec<SnapshotRef>> {
         self.snapshots_below(&ObjectName::host(host))
+    }
+
+    /// All snapshots, or those of one host, by their names, with the store's own times.
+    pub fn stored_snapshots(&self, host: Option<&str>) -> Result<Vec<StoredSnapshot>> {
+        let prefix = host.map_or_else(ObjectName::snapshots, ObjectName::host);
+        let mut found = Vec::new();
+        self.store.list(&prefix, &mut |object| {
+            let received = object.modified;
+            found.extend(
+                named_by(object.name).map(|snapshot| StoredSnapshot { snapshot, received }),
+            );
+            Ok(())
+        })?;
+        found.sort_by_key(|one: &StoredSnapshot| one.snapshot.id);
+        Ok(found)
     }
 
     fn snapshots_below(&self, prefix: &ObjectName) -> Result<Vec<SnapshotRef>> {
@@ -143,6 +171,47 @@ impl Vault {
             Some(_) => error
                 .with_hint("is the vault's disk writable, and mounted? what is there stays whole"),
             None => error,
+        })
+    }
+
+    /// The same of many, several at once where the store is good for it. `each` gets every one that
+    /// is gone. `cancel` is asked now and then.
+    pub fn delete_all(
+        &self,
+        snapshots: &[SnapshotRef],
+        cancel: &dyn Cancel,
+        each: &mut dyn FnMut(&SnapshotRef),
+    ) -> Result<()> {
+        let delete = |snapshot: &SnapshotRef| self.delete(snapshot);
+        let store = self.store.as_ref();
+        let failed = Mutex::new(None);
+        let go_on = || {
+            cancel.check()?;
+            let stop = || Err(Error::new(ErrorKind::Failed, "one could not be deleted"));
+            failed.locked().as_ref().map_or(Ok(()), |_| stop())
+        };
+        let all = ask_of_each(store, snapshots, &go_on, delete, |snapshot, deleted| {
+            match deleted {
+                Ok(()) => each(snapshot),
+                // Others of the same moment may be gone all the same, and are to be counted.
+                Err(error) => drop(failed.locked().get_or_insert(error)),
+            }
+            Ok(())
+        });
+        failed.into_inner().unpoisoned().map_or(all, Err)
+    }
+
+    /// Deletes objects, several at once where the store is good for it.
+    pub(super) fn delete_each(
+        &self,
+        names: &[ObjectName],
+        cancel: &dyn Cancel,
+        each: &mut dyn FnMut(&ObjectName),
+    ) -> Result<()> {
+        let store = self.store.as_ref();
+        let delete = |name: &ObjectName| store.delete(name);
+        ask_of_each(store, names, cancel, delete, |name, deleted| {
+            deleted.map(|()| each(name))
         })
     }
 }

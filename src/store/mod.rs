@@ -13,6 +13,7 @@ mod draft;
 mod footer_copies;
 mod footers;
 mod history;
+mod keeps;
 mod key_source;
 mod keyring;
 mod layer;
@@ -42,12 +43,13 @@ mod vault;
 mod without_key;
 
 pub use cache::CacheStore;
-pub use catalog::SnapshotRef;
+pub use catalog::{SnapshotRef, StoredSnapshot};
 pub use change_keys::KeyRemoved;
 pub use check::{CheckOptions, CheckRow, RowState, StoreCheck, check, check_store};
 pub use damage::KnownDamage;
 pub use draft::Draft;
 pub use history::{Dated, Doubtful, History, Than};
+pub use keeps::{KeepTerm, Keeps, KeptBy, SplitKeeps};
 pub use key_source::{AskForKey, KeySource};
 pub use keyring::{KeyFound, NewKey};
 pub use layer::{

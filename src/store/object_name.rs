@@ -119,6 +119,21 @@ impl ObjectName {
         Self(format!("keys/{id}"))
     }
 
+    /// `keeps`.
+    pub fn keeps() -> Self {
+        Self("keeps".into())
+    }
+
+    /// `keeps/<snapshot>`.
+    pub fn keeps_of(snapshot: SnapshotId) -> Self {
+        Self(format!("keeps/{snapshot}"))
+    }
+
+    /// `keeps/<snapshot>/<keep>`.
+    pub fn keep(snapshot: SnapshotId, keep: SnapshotId) -> Self {
+        Self(format!("keeps/{snapshot}/{keep}"))
+    }
+
     /// `check`.
     pub fn checks() -> Self {
         Self("check".into())

@@ -150,6 +150,7 @@ fn golden_what_each_command_says() {
     restoring(&mut scene);
     host(&mut scene);
     jobs(&mut scene);
+    retention(&mut scene);
     damaged(&mut scene);
     sealing(&mut scene);
     // All that is other than it was is told at once.
@@ -287,6 +288,35 @@ fn jobs(scene: &mut Scene) {
     scene.lab.run(&["snapshot", "nosuch"]).expect(1);
     scene.say("job", "job list").expect(0);
     scene.say("job", "NOBODY job list").expect(5);
+}
+
+/// What is kept, and what goes by rules.
+fn retention(scene: &mut Scene) {
+    let first = scene.ids().remove(0);
+    scene.say("keep", &format!("keep {first}")).expect(0);
+    let held = scene.say("keep", &format!("keep {first} --hold audit"));
+    held.expect(0);
+    scene
+        .say("keep", &format!("keep {first} --release law"))
+        .expect(1);
+    scene.say("delete", &format!("delete {first}")).expect(6);
+    scene.say("list", "list").expect(0);
+    scene.say("prune", "prune").expect(2);
+    scene.say("prune", "prune --keep-last 0").expect(2);
+    scene
+        .say("prune", "prune --keep-last 1 --host nosuch")
+        .expect(1);
+    scene
+        .say("prune", "prune --keep-last 1 --dry-run")
+        .expect(0);
+    let released = scene.say("keep", &format!("keep {first} --release audit"));
+    released.expect(0);
+    scene
+        .say("delete", &format!("delete {first} --dry-run"))
+        .expect(0);
+    scene
+        .say("prune", "prune --keep-last 2 --tag why=test")
+        .expect(0);
 }
 
 fn damaged(scene: &mut Scene) {

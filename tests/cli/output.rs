@@ -4,9 +4,9 @@
 use super::lab::{Lab, Run, noise};
 use serde_json::Value;
 
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 15] = [
     "init", "disks", "doctor", "track", "snapshot", "list", "show", "diff", "verify", "restore",
-    "mirror", "delete", "thaw",
+    "mirror", "delete", "prune", "keep", "thaw",
 ];
 
 fn keys(value: &Value) -> Vec<&str> {
@@ -75,6 +75,12 @@ fn wrong_usage_is_one_document_too() {
         &["mirror"],
         &["mirror", "--to", ""],
         &["delete"],
+        &["prune"],
+        &["prune", "--keep-last", "0"],
+        &["prune", "--keep-within", "soon"],
+        &["keep"],
+        &["keep", "latest", "--for", "1d", "--hold", "x"],
+        &["keep", "latest", "--until", "1999-01-01"],
         &["track"],
         &["track", "begin"],
         &["--pin-name", "a/b", "disks"],
@@ -141,7 +147,7 @@ fn documents_have_the_promised_keys() {
     std::fs::write(place.join("file"), noise(1 << 20, 1)).unwrap();
     let snapshot = lab.json(&["snapshot", &disk.device, "--tag", "why=test"]);
     // Keys are gained only: those of the contract, and those added since.
-    let gained = ["tags", "left_out", "job", "requests"];
+    let gained = ["kept", "tags", "left_out", "job", "requests"];
     assert_eq!(
         keys(&snapshot),
         sorted(&[&SNAPSHOT_KEYS[..], &gained].concat())
@@ -166,7 +172,7 @@ fn documents_have_the_promised_keys() {
     // Every other command answers with one document as well.
     let id = snapshot["snapshot"].as_str().unwrap();
     let target = lab.at("out");
-    let commands: [&[&str]; 9] = [
+    let commands: [&[&str]; 11] = [
         &["list"],
         &["show", id],
         &["diff", id, "latest"],
@@ -175,6 +181,8 @@ fn documents_have_the_promised_keys() {
         &["disks"],
         &["track", "status"],
         &["thaw"],
+        &["keep", id],
+        &["prune", "--keep-last", "1"],
         &["delete", id],
     ];
     for args in commands {

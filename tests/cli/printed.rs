@@ -92,6 +92,13 @@ fn poison_vault(lab: &Lab) {
         .seal_object(ObjectKind::Manifest, manifest.to_string().as_bytes())
         .unwrap();
     fs::write(&path, bytes).unwrap();
+    let id = manifest["snapshot"].as_str().unwrap();
+    let keep = json!({"snapshot": id, "host": "h", "hold": EVIL, "time": "2026-01-01T00:00:00Z",
+        "by": EVIL});
+    let bytes = SEALER.seal_object(ObjectKind::Keep, keep.to_string().as_bytes());
+    let folder = lab.path("vault/keeps").join(id);
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join(id), bytes.unwrap()).unwrap();
     let path = lab.path("vault/vault.json");
     let mut file: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     file["vault"]["name"] = EVIL.into();
@@ -130,6 +137,8 @@ fn a_vault_from_elsewhere_gives_words_alone() {
         (vec!["snapshot", &disk.device, "-v"], 0),
         (vec!["job", "list"], 0),
         (vec!["job", "status", "latest"], 0),
+        (vec!["keep", "latest", "--hold", EVIL], 2),
+        (vec!["prune", "--keep-last", "1", "--dry-run"], 0),
         (vec!["delete", "latest"], 0),
     ] {
         let mut run = lab.run(&args);

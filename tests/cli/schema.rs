@@ -253,6 +253,21 @@ fn documents_are_as_their_schema_says() {
     let sent = checked(&lab, "mirror", &["mirror", "--to", &to, "--init"], 0);
     assert_ne!(sent["sent"], json!([]));
     restores_and_jobs(&lab, &full, &second, &empty.device);
+    checked(&lab, "keep", &["keep", &full, "--hold", "x"], 0);
+    checked(&lab, "list", &["list"], 0);
+    checked(&lab, "show", &["show", &full], 0);
+    checked(&lab, "error", &["delete", &full], 6);
+    let asked = [
+        "prune",
+        "--keep-last",
+        "1",
+        "--keep-within",
+        "1d",
+        "--dry-run",
+    ];
+    let pruned = checked(&lab, "prune", &asked, 0);
+    assert_ne!(pruned["kept"], json!([]));
+    checked(&lab, "keep", &["keep", &full, "--release", "x"], 0);
     checked(&lab, "delete", &["delete", &full, &second], 0);
     checked(&lab, "error", &["show", &full], 1);
     checked(&lab, "error", &["snapshot", "--no-such-flag"], 2);

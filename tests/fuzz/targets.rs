@@ -9,8 +9,8 @@ use std::io::Cursor;
 use std::path::Path;
 use stillpoint::device::{Host, Mounts, NoTables, Topology, has_mbr, table_id};
 use stillpoint::format::{
-    BlockDedup, CHUNK_HEADER, Compression, Manifest, ObjectKind, Packed, Sealer, SessionRecord,
-    Trailer, VERSION, VaultInfo, decode_index, encode_index,
+    BlockDedup, CHUNK_HEADER, Compression, KeepRecord, Manifest, ObjectKind, Packed, Sealer,
+    SessionRecord, Trailer, VERSION, VaultInfo, decode_index, encode_index,
 };
 use stillpoint::job::{JobDirectory, JobId, JobProcess, JobRecord, JobState};
 use stillpoint::model::{
@@ -46,6 +46,7 @@ pub const TARGETS: &[Target] = &[
     target!(envelope),
     target!(index),
     target!(job_record),
+    target!(keep),
     target!(key_entry),
     target!(manifest),
     target!(mounts),
@@ -84,6 +85,36 @@ mod manifest {
         assert_eq!(again, manifest);
         // What is shown of it can be made of all that can be read.
         printable::copy(&manifest).unwrap();
+        true
+    }
+}
+
+mod keep {
+    use super::*;
+
+    pub fn seeds() -> Vec<Vec<u8>> {
+        let record = KeepRecord {
+            snapshot: SNAPSHOT.parse().unwrap(),
+            host: "host".into(),
+            until: Some(Timestamp::UNIX_EPOCH),
+            hold: Some("audit \u{1b}".into()),
+            time: Timestamp::UNIX_EPOCH,
+            by: "host".into(),
+        };
+        let bytes = record.encode(&SEALER).unwrap();
+        vec![SEALER.open_object(ObjectKind::Keep, None, &bytes).unwrap()]
+    }
+
+    pub fn feed(json: &[u8]) -> bool {
+        let id: SnapshotId = SNAPSHOT.parse().unwrap();
+        let Ok(bytes) = SEALER.seal_object(ObjectKind::Keep, json) else {
+            return false;
+        };
+        let Ok(record) = KeepRecord::decode(&bytes, &SEALER, id) else {
+            return false;
+        };
+        let again = KeepRecord::decode(&record.encode(&SEALER).unwrap(), &SEALER, id).unwrap();
+        assert_eq!(again, record);
         true
     }
 }

@@ -132,6 +132,7 @@ impl Rig {
             full: false,
             all_blocks: false,
             tags: BTreeMap::new(),
+            keep: None,
             max_freeze: Duration::from_secs(20),
             on_busy: OnBusy::Freeze,
             allow_fuzzy: false,

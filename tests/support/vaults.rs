@@ -203,6 +203,7 @@ pub fn take(vault: &Arc<Vault>, disks: &[ModelDisk], mut options: Take) -> Resul
         hooks: None,
         warnings: ear.0.into_inner().unwrap(),
         tags: BTreeMap::new(),
+        keep: None,
     };
     let mut manifest = record(result, &draft, said)?;
     let draft = Arc::into_inner(draft).expect("all threads of the run have ended");

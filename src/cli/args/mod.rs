@@ -8,9 +8,11 @@ mod help;
 mod hooks;
 mod init;
 mod job;
+mod keep;
 mod key;
 mod list;
 mod mirror;
+mod prune;
 mod restore;
 mod schema;
 mod show;
@@ -27,9 +29,11 @@ pub use init::InitArgs;
 pub use job::{
     JobAction, JobArgs, JobCancelArgs, JobListArgs, JobLogsArgs, JobStatusArgs, JobWaitArgs,
 };
+pub use keep::KeepArgs;
 pub use key::{KeyAction, KeyArgs, KeyExportArgs, KeyRemoveArgs, NewKeyArgs};
 pub use list::ListArgs;
 pub use mirror::MirrorArgs;
+pub use prune::PruneArgs;
 pub use restore::{FormatArg, RestoreArgs};
 pub use schema::SchemaArgs;
 pub use show::ShowArgs;
@@ -187,6 +191,10 @@ pub enum Command {
     Mirror(MirrorArgs),
     /// Delete snapshots; other snapshots never need them
     Delete(DeleteArgs),
+    /// Delete the snapshots that no rule of a retention keeps
+    Prune(PruneArgs),
+    /// Keep a snapshot from being deleted, until a time or until a hold is released
+    Keep(KeepArgs),
     /// List and change what opens an encrypted vault; make a key for hosts that only write
     Key(KeyArgs),
     /// Emergency: thaw what a run that died left frozen

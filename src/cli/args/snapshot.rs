@@ -1,6 +1,7 @@
 //! The arguments of `snapshot`.
 
 use super::hooks::HookArgs;
+use super::keep::keep_time;
 use crate::config::parse_rate;
 use crate::engine::OnBusy;
 use crate::model::{Bytes, Level};
@@ -36,6 +37,9 @@ pub struct SnapshotArgs {
     /// A label, to find the snapshot by
     #[arg(long = "tag", value_name = "KEY=VALUE")]
     pub tags: Vec<String>,
+    /// How long neither delete nor prune takes it, like 30d; 3650 days at most
+    #[arg(long, value_parser = keep_time, value_name = "TIME")]
+    pub keep: Option<Duration>,
     /// How long filesystems may stand frozen
     #[arg(long, default_value = "2s", value_parser = freeze_time, value_name = "TIME")]
     pub max_freeze: Duration,

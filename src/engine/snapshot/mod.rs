@@ -173,6 +173,7 @@ pub fn snapshot_through(
         hooks: hook_log.records,
         warnings,
         tags: options.tags.clone(),
+        keep: options.keep,
     };
     let manifest = commit(result, draft, record_options, monitor)?;
     prepared.tracking.keep();

@@ -13,6 +13,7 @@ use crate::store::Draft;
 use crate::sys::machine::kernel_release;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// Most index objects of a disk before they are folded into a new base.
 const MAX_PARTS: usize = 32;
@@ -44,6 +45,8 @@ pub struct RecordOptions {
     pub warnings: Vec<String>,
     /// Labels.
     pub tags: BTreeMap<String, String>,
+    /// How long it must stay.
+    pub keep: Option<Duration>,
 }
 
 /// Puts the index objects and makes the manifest.
@@ -83,6 +86,7 @@ pub fn record(result: CaptureResult, draft: &Draft, options: RecordOptions) -> R
         tags: options.tags,
         hooks: options.hooks,
         requests: None,
+        keep_seconds: options.keep.map(|keep| keep.as_secs()),
         disks,
     })
 }

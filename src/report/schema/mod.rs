@@ -12,7 +12,7 @@ const SHARED: &str = include_str!("shared.json");
 const REFERENCE: &str = "#/$defs/";
 
 /// By the name that `schema` takes: a command, or another document that is printed.
-const DOCUMENTS: [(&str, &str); 24] = [
+const DOCUMENTS: [(&str, &str); 26] = [
     ("check", include_str!("check.json")),
     ("delete", include_str!("delete.json")),
     ("detach", include_str!("detach.json")),
@@ -27,9 +27,11 @@ const DOCUMENTS: [(&str, &str); 24] = [
     ("job logs", include_str!("job-logs.json")),
     ("job status", include_str!("job-status.json")),
     ("job wait", include_str!("job-wait.json")),
+    ("keep", include_str!("keep.json")),
     ("key", include_str!("key.json")),
     ("list", include_str!("list.json")),
     ("mirror", include_str!("mirror.json")),
+    ("prune", include_str!("prune.json")),
     ("restore", include_str!("restore.json")),
     ("schema", include_str!("schema.json")),
     ("show", include_str!("show.json")),

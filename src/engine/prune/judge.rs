@@ -1,0 +1,236 @@
+//! The plan of a prune: reads every manifest once, one in memory at a time, and asks the rules, the
+//! keeps, and whether a good copy of each disk is left. It deletes nothing.
+
+use super::known_copies::{JudgedDisks, KnownCopies};
+use super::last_good::{DiskCopy, last_good};
+use super::policy::{ByTime, Candidate, DiskGroup, RetentionRule, RuleHit, kept_by_rules};
+use super::{Judged, PrunePlan, RetentionOptions, StayReason, Unjudged};
+use crate::engine::monitor::{Event, Monitor};
+use crate::engine::run_phase::RunPhase;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::Manifest;
+use crate::model::SnapshotId;
+use crate::store::{KeptBy, SnapshotRef, StoredSnapshot, Vault};
+use std::collections::{BTreeMap, HashSet};
+
+/// What a prune with these options would do.
+///
+/// # Errors
+/// There is no rule; the host or the disk that was named has no snapshot; the vault cannot be
+/// asked. What is damaged is no error: it stays.
+pub fn plan_prune(
+    vault: &Vault,
+    options: &RetentionOptions,
+    monitor: &dyn Monitor,
+) -> Result<PrunePlan> {
+    if options.rules.is_empty() {
+        let error = Error::new(
+            ErrorKind::Usage,
+            "no rule says what to keep: nothing was deleted",
+        );
+        return Err(error.with_hint("give one or more of --keep-daily 7 and its kin"));
+    }
+    let listed = vault.stored_snapshots(options.host.as_deref())?;
+    let mut judgement = Judgement::default();
+    judgement.read(vault, &listed, options, monitor)?;
+    judgement.refuse_unknown(options)?;
+    let hits = kept_by_rules(&options.rules, &judgement.candidates);
+    for (at, hits) in hits.into_iter().enumerate() {
+        judgement.note_rules(at, &hits);
+    }
+    judgement.note_keeps(vault, &listed, options, monitor)?;
+    if !options.take_last_good {
+        judgement.note_last_good(vault, monitor)?;
+    }
+    Ok(judgement.plan())
+}
+
+/// A plan in the making: what is known of each snapshot, by its place.
+#[derive(Default)]
+struct Judgement {
+    plan: PrunePlan,
+    candidates: Vec<Candidate>,
+    disks: JudgedDisks,
+    /// What their manifests say themselves.
+    said: Vec<KeptBy>,
+}
+
+impl Judgement {
+    fn read(
+        &mut self,
+        vault: &Vault,
+        listed: &[StoredSnapshot],
+        options: &RetentionOptions,
+        monitor: &dyn Monitor,
+    ) -> Result<()> {
+        monitor.tell(Event::Phase(RunPhase::ReadingManifests(listed.len())));
+        let snapshots = listed.iter().map(|one| one.snapshot.clone());
+        let manifests = vault.manifests(snapshots.collect());
+        for ((_, manifest), stored) in manifests.zip(listed) {
+            monitor.check()?;
+            match manifest {
+                Ok(manifest) if fits(&manifest, options) => self.add(stored, &manifest)?,
+                Ok(_) => self.plan.others += 1,
+                // It was deleted meanwhile.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(why) if matches!(why.kind(), ErrorKind::Damaged | ErrorKind::Format) => {
+                    let snapshot = stored.snapshot.id;
+                    self.plan.unread.push(Unjudged { snapshot, why });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, stored: &StoredSnapshot, manifest: &Manifest) -> Result<()> {
+        self.disks.add(manifest)?;
+        let StoredSnapshot { snapshot, received } = stored;
+        let disks = self.disks.of(self.candidates.len()).iter();
+        let groups = disks.clone().flat_map(|disk| disk.groups.iter().copied());
+        self.candidates.push(Candidate {
+            snapshot: snapshot.id,
+            cut: manifest.time,
+            received: *received,
+            groups: groups
+                .collect::<std::collections::BTreeSet<_>>()
+                .into_iter()
+                .collect(),
+        });
+        self.said.push(KeptBy::manifest(manifest, Some(*received)));
+        self.plan.judged.push(Judged {
+            snapshot: snapshot.clone(),
+            host: manifest.host.clone(),
+            cut: manifest.time,
+            received: *received,
+            disks: disks.map(|disk| disk.name.clone()).collect(),
+            stays: Vec::new(),
+        });
+        Ok(())
+    }
+
+    /// Refuses a host or a disk of which there is no snapshot: the name is wrong.
+    fn refuse_unknown(&self, options: &RetentionOptions) -> Result<()> {
+        let named = match (&options.disk, &options.host) {
+            (Some(disk), _) => format!("with a disk {disk:?}"),
+            (None, Some(host)) if self.plan.others == 0 => format!("of a host {host:?}"),
+            _ => return Ok(()),
+        };
+        if !self.candidates.is_empty() || !self.plan.unread.is_empty() {
+            return Ok(());
+        }
+        let what = format!("there is no snapshot {named}: nothing was deleted");
+        Err(Error::new(ErrorKind::NotFound, what)
+            .with_hint("`stillpoint list` shows the host and the disks of each"))
+    }
+
+    fn stays(&mut self, at: usize, reason: StayReason) {
+        if let Some(judged) = self.plan.judged.get_mut(at) {
+            judged.stays.push(reason);
+        }
+    }
+
+    fn goes(&self) -> Vec<bool> {
+        self.plan.judged.iter().map(Judged::goes).collect()
+    }
+
+    /// Notes which rules keep a snapshot. What two times say of one rule is said once.
+    fn note_rules(&mut self, at: usize, hits: &[RuleHit]) {
+        let mut by_rule: BTreeMap<RetentionRule, Vec<RuleHit>> = BTreeMap::new();
+        for hit in hits {
+            by_rule.entry(hit.rule).or_default().push(*hit);
+        }
+        for (rule, hits) in by_rule {
+            let by = hits.iter().map(|hit| hit.by).min().unwrap_or(ByTime::Cut);
+            let groups: Vec<DiskGroup> = hits.iter().map(|hit| hit.group).collect();
+            let disks = self.disks.names(at, &groups);
+            self.stays(at, StayReason::Rule { rule, by, disks });
+        }
+    }
+
+    /// Notes what keeps a snapshot that no rule keeps.
+    fn note_keeps(
+        &mut self,
+        vault: &Vault,
+        listed: &[StoredSnapshot],
+        options: &RetentionOptions,
+        monitor: &dyn Monitor,
+    ) -> Result<()> {
+        let goes = self.goes();
+        let going = |one: &(usize, &Candidate)| goes.get(one.0).copied().unwrap_or(false);
+        let places = self.candidates.iter().enumerate().filter(going);
+        let places: BTreeMap<SnapshotId, usize> =
+            places.map(|(at, one)| (one.snapshot, at)).collect();
+        if places.is_empty() {
+            return Ok(());
+        }
+        let known: HashSet<SnapshotId> = listed.iter().map(|one| one.snapshot.id).collect();
+        // Of which host those are that were not listed is not known here.
+        let asks_all = options.host.is_none();
+        let wanted = |id| places.contains_key(&id) || (asks_all && !known.contains(&id));
+        let keeps = vault.list_keeps(&wanted)?;
+        let keeps = keeps.split(&|id| places.contains_key(&id));
+        let mut read = vault.read_keeps(&keeps.wanted, monitor)?;
+        let mut kept: HashSet<SnapshotId> = HashSet::new();
+        for (&snapshot, &at) in &places {
+            let mut by = self.said.get(at).cloned().unwrap_or_default();
+            by.add(read.remove(&snapshot).unwrap_or_default());
+            if let Some(by) = by.at(options.now) {
+                kept.insert(snapshot);
+                self.stays(at, StayReason::Kept(by));
+            }
+        }
+        self.plan.ended = keeps.wanted.split(&|id| !kept.contains(&id)).wanted;
+        self.plan.strange = keeps.others;
+        Ok(())
+    }
+
+    fn note_last_good(&mut self, vault: &Vault, monitor: &dyn Monitor) -> Result<()> {
+        let goes = self.goes();
+        let snapshots = self.plan.judged.iter().map(|one| one.snapshot.clone());
+        let snapshots: Vec<SnapshotRef> = snapshots.collect();
+        let mut copies = KnownCopies::new(vault, monitor, &self.disks, &snapshots);
+        let stay = last_good(&self.candidates, &goes, &mut copies)?;
+        let warning = copies.warning();
+        self.plan.warnings.extend(warning);
+        let mut by_place: BTreeMap<usize, Vec<DiskGroup>> = BTreeMap::new();
+        for DiskCopy { at, group } in stay {
+            by_place.entry(at).or_default().push(group);
+        }
+        for (at, groups) in by_place {
+            let disks = self.disks.names(at, &groups);
+            self.stays(at, StayReason::LastGood(disks));
+        }
+        Ok(())
+    }
+
+    /// The plan, newest first. Keeps of what stays for another reason are left alone.
+    fn plan(mut self) -> PrunePlan {
+        let judged = &mut self.plan.judged;
+        judged.sort_by(|one, other| {
+            let key = |judged: &Judged| (judged.cut, judged.snapshot.id);
+            key(other).cmp(&key(one))
+        });
+        let going: HashSet<SnapshotId> = judged
+            .iter()
+            .filter(|one| one.goes())
+            .map(|one| one.snapshot.id)
+            .collect();
+        let ended = std::mem::take(&mut self.plan.ended);
+        self.plan.ended = ended.split(&|id| going.contains(&id)).wanted;
+        self.plan
+    }
+}
+
+/// Whether a snapshot is one of those that were asked for.
+fn fits(manifest: &Manifest, options: &RetentionOptions) -> bool {
+    let disk = options.disk.as_deref();
+    let disk = disk.map(|disk| disk.strip_prefix("/dev/").unwrap_or(disk));
+    let has_disk = |wanted: &str| {
+        manifest.disks.iter().any(|disk| {
+            disk.identity.name == wanted || disk.identity.serial.as_deref() == Some(wanted)
+        })
+    };
+    let mut tags = options.tags.iter();
+    disk.is_none_or(has_disk) && tags.all(|(key, value)| manifest.tags.get(key) == Some(value))
+}
