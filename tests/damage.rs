@@ -6,6 +6,7 @@ mod kinds;
 mod lost;
 mod matrix;
 mod noted;
+mod sampled;
 mod stopped;
 
 use crate::support::host::noise;

@@ -8,7 +8,8 @@ use crate::support::tracked::forget_pins;
 use crate::support::vaults::vault_options;
 use std::sync::Arc;
 use stillpoint::engine::{
-    Destination, RestoreOptions, Silent, VerifyOptions, diff, partitions_of, restore, verify,
+    Destination, RestoreOptions, Silent, VerifyDepth, VerifyOptions, diff, partitions_of, restore,
+    verify,
 };
 use stillpoint::format::Manifest;
 use stillpoint::model::{BLOCK_SIZE, Mode, block_count};
@@ -228,24 +229,46 @@ fn verifying_asks_for_what_it_needs() {
     counted.snapshot(&rig, &disk, Mode::Full);
     disk.write_at(2 * MIB as u64, &noise(4 * BLOCK_SIZE as usize, 2));
     counted.snapshot(&rig, &disk, Mode::Incremental);
-    for (sample, get, size) in [
+    for (depth, expected) in [
         // Two manifests, the index object of the first one, both of the second one, the copies of
-        // two footers, one segment of two. Whether the other one is there.
-        (1.0, 8, 1),
+        // two footers. Whether both segments are there. The snapshots before and after, what is
+        // known to be damaged.
+        (
+            VerifyDepth::Fast,
+            Requests {
+                size: 2,
+                ..reads(7, 3)
+            },
+        ),
+        // One segment of two besides, whether the other one is there, what samples have read. What
+        // this one has read is put.
+        (
+            VerifyDepth::Sample(1.0),
+            Requests {
+                put: 1,
+                size: 1,
+                ..reads(8, 4)
+            },
+        ),
+        // The record of the sample before, besides; it is replaced.
+        (
+            VerifyDepth::Sample(1.0),
+            Requests {
+                put: 1,
+                size: 1,
+                delete: 1,
+                ..reads(9, 4)
+            },
+        ),
         // Both segments, each by one request and with its footer. The copies, to look at them.
-        (100.0, 9, 0),
+        (VerifyDepth::Full, reads(9, 3)),
     ] {
         let check = counted.again();
         let snapshots = check.vault.snapshots().unwrap();
-        let options = VerifyOptions { sample, workers: 2 };
+        let options = VerifyOptions { depth, workers: 2 };
         let report = verify(&check.vault, &snapshots, &options, &Silent).unwrap();
         assert!(report.broken.is_empty());
-        // The snapshots before and after, what is known to be damaged.
-        let expected = Requests {
-            size,
-            ..reads(get, 3)
-        };
-        assert_eq!(check.take(), expected, "{sample} %");
+        assert_eq!(check.take(), expected, "{depth:?}");
     }
 }
 

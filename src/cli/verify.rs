@@ -4,7 +4,7 @@ use super::args::{Common, VerifyArgs};
 use super::find_snapshot::find_snapshot;
 use super::progress::ProgressDisplay;
 use super::{against_disk, context, may_lack};
-use crate::engine::{VerifyOptions, verify};
+use crate::engine::{VerifyDepth, VerifyOptions, verify};
 use crate::error::Result;
 use crate::report::{self, Report};
 use crate::store::Vault;
@@ -26,12 +26,17 @@ fn judge(args: &VerifyArgs, vault: &Vault, progress: &ProgressDisplay) -> Result
             .map(|id| find_snapshot(vault, id, &[], progress))
             .collect::<Result<Vec<_>>>()?
     };
+    let depth = match (args.fast, args.sample) {
+        (true, _) => VerifyDepth::Fast,
+        (false, Some(percent)) => VerifyDepth::Sample(percent),
+        (false, None) => VerifyDepth::Full,
+    };
     let options = VerifyOptions {
-        sample: args.sample,
+        depth,
         workers: context::workers(),
     };
-    let report = verify(vault, &snapshots, &options, progress)?;
-    let mut report = report::verify::report(&report);
+    let found = verify(vault, &snapshots, &options, progress)?;
+    let mut report = report::verify::report(&found, depth);
     if let Err(error) = may_lack::warn(vault, &snapshots, &mut report) {
         report.warn(&format!(
             "snapshots of early versions were not looked for: {error}"

@@ -53,6 +53,6 @@ pub use snapshot::{
 pub use snapshot_options::{Consistency, HookSettings, OnBusy, OnHookFailure, SnapshotOptions};
 pub use tracking::{start_tracking, stop_tracking};
 pub use verify::{
-    Broken, DiskComparison, FreeTrace, MayLack, Noted, Parts, VerifyOptions, VerifyReport,
-    compare_with_disks, may_lack, may_lack_of_all, verify,
+    Broken, Coverage, DiskComparison, FreeTrace, MayLack, Noted, Parts, Remembered, VerifyDepth,
+    VerifyOptions, VerifyReport, compare_with_disks, may_lack, may_lack_of_all, verify,
 };

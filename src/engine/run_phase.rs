@@ -37,6 +37,8 @@ pub enum RunPhase {
     ReadingSnapshotIndex(SnapshotId),
     /// A verification: as many segments are read.
     ReadingSegments(usize),
+    /// A verification: the ends of as many segments are read.
+    ReadingFooters(usize),
     /// A verification: what is damaged is looked at chunk by chunk.
     FindingLost,
     /// A mirror: what is in both places is listed.
@@ -79,6 +81,9 @@ impl Display for RunPhase {
                 return write!(f, "reading the index of {snapshot}");
             }
             Self::ReadingSegments(count) => return write!(f, "reading {count} segments"),
+            Self::ReadingFooters(count) => {
+                return write!(f, "reading the ends of {count} segments");
+            }
             Self::FindingLost => "looking for what is lost",
             Self::ListingPlaces => "listing both places",
             Self::Mirroring(snapshot) => return write!(f, "mirroring {snapshot}"),

@@ -3,7 +3,8 @@
 //! ```text
 //!  0   8  magic "SPOBJECT"
 //!  8   2  format version
-//! 10   1  kind: 1 index, 2 manifest, 3 session, 4 condemned, 5 damage, 6 keep, 8 key
+//! 10   1  kind: 1 index, 2 manifest, 3 session, 4 condemned, 5 damage, 6 keep, 7 verified,
+//!         8 key
 //! 11   1  sealing: 0 none, 1 AES-256-GCM
 //! 12   1  codec: 0 as it is, 1 one LZ4 block, 2 one zstd frame
 //! 13   3  zero
@@ -53,6 +54,8 @@ pub enum ObjectKind {
     Keep,
     /// A passphrase that opens the vault, without the passphrase; it is never sealed.
     Key,
+    /// What samples have read, and when.
+    Verified,
 }
 
 impl ObjectKind {
@@ -68,6 +71,8 @@ impl ObjectKind {
             // 65,536 entries: 1.25 MiB.
             Self::Damage => 1_311_744,
             Self::Key => 16 << 10,
+            // 1024 looks at 2^20 segments in all.
+            Self::Verified => 16_790_528,
         }
     }
 
@@ -96,6 +101,7 @@ impl ObjectKind {
             Self::Damage => 5,
             Self::Keep => 6,
             Self::Key => 8,
+            Self::Verified => 7,
         }
     }
 }

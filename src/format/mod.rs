@@ -13,6 +13,7 @@ mod json;
 mod keep;
 mod key_entry;
 mod manifest;
+mod sample_memory;
 mod seal;
 mod segment;
 mod segment_seal;
@@ -34,6 +35,7 @@ pub use manifest::{
     DiskRecord, FREE_RULES, FilesystemRecord, HookRecord, HookRecords, HookStatus, IndexRef,
     MAX_KEEP_SECONDS, Manifest, SessionRecord,
 };
+pub use sample_memory::SampleMemory;
 pub use seal::Sealer;
 pub use segment::{
     Footer, MAX_SEGMENT, SEGMENT_HEADER, SEGMENT_TARGET, SLOTS_MAX, SlotEntry, TRAILER, Trailer,

@@ -2,11 +2,11 @@
 
 use super::Report;
 use super::text::{counted, first_warnings, listed};
-use crate::engine::{Noted, VerifyReport};
+use crate::engine::{Broken, Coverage, Noted, Remembered, VerifyDepth, VerifyReport};
 use crate::model::exit::DAMAGED;
-use serde_json::json;
+use jiff::Timestamp;
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::fmt::Write;
 
 /// Most bytes of the list of what is damaged.
 const MOST_DAMAGE: usize = 9000;
@@ -14,13 +14,18 @@ const MOST_DAMAGE: usize = 9000;
 /// Where the rest of a long list is.
 const LISTS_ALL: &str = "--json lists all";
 
-/// What `verify` reports.
-pub fn report(report: &VerifyReport) -> Report {
+/// What `verify` reports, of a look of this depth.
+pub fn report(report: &VerifyReport, depth: VerifyDepth) -> Report {
     let damaged: BTreeSet<_> = report.broken.iter().map(|broken| broken.snapshot).collect();
     let warnings = warnings(report);
-    let text = describe(report, damaged.len(), &warnings);
+    let text = describe(report, depth, damaged.len(), &warnings);
     let mut json = json!({
         "snapshots": report.snapshots,
+        "depth": match depth {
+            VerifyDepth::Fast => "fast",
+            VerifyDepth::Sample(_) => "sample",
+            VerifyDepth::Full => "full",
+        },
         "segments": report.segments,
         "read_bytes": report.bytes,
         "unread_segments": report.unread,
@@ -29,16 +34,11 @@ pub fn report(report: &VerifyReport) -> Report {
             Noted::Done => "noted",
             Noted::Failed(_) => "failed",
         },
-        "damaged": report.broken.iter().map(|broken| json!({
-            "snapshot": broken.snapshot.to_string(),
-            "disk": broken.disk,
-            "what": broken.what,
-            "lost_bytes": broken.lost,
-            "ranges": broken.places.iter().map(|place| json!({
-                "offset": place.offset, "length": place.length,
-            })).collect::<Vec<_>>(),
-        })).collect::<Vec<_>>(),
+        "damaged": report.broken.iter().map(of_broken).collect::<Vec<_>>(),
     });
+    if let Some(coverage) = &report.coverage {
+        json["coverage"] = of_coverage(coverage);
+    }
     if !warnings.is_empty() {
         json["warnings"] = first_warnings(&warnings, LISTS_ALL).into();
     }
@@ -47,6 +47,33 @@ pub fn report(report: &VerifyReport) -> Report {
         reported.code = DAMAGED;
     }
     reported
+}
+
+/// What is lost, as a document.
+pub(super) fn of_broken(broken: &Broken) -> Value {
+    json!({
+        "snapshot": broken.snapshot.to_string(),
+        "disk": broken.disk,
+        "what": broken.what,
+        "lost_bytes": broken.lost,
+        "ranges": broken.places.iter().map(|place| json!({
+            "offset": place.offset, "length": place.length,
+        })).collect::<Vec<_>>(),
+    })
+}
+
+fn of_coverage(coverage: &Coverage) -> Value {
+    json!({
+        "needed_segments": coverage.of,
+        "covered_segments": coverage.covered,
+        "samples": coverage.samples,
+        "oldest": coverage.oldest.map(|oldest| oldest.to_string()),
+        "remembered": match coverage.remembered {
+            Remembered::Done => "done",
+            Remembered::NotFolded(_) => "old_ones_stay",
+            Remembered::Failed(_) => "failed",
+        },
+    })
 }
 
 /// What is wrong though nothing is lost by it.
@@ -60,11 +87,36 @@ fn warnings(report: &VerifyReport) -> Vec<String> {
             "what is damaged could not be noted in the vault for the next run: {error}"
         ));
     }
+    if report.noted_before > 0 {
+        warnings.push(format!(
+            "{} not read now, and an earlier verify has noted damage in them: `stillpoint verify \
+             --all` says what is lost",
+            match report.noted_before {
+                1 => "1 segment was".to_owned(),
+                many => format!("{many} segments were"),
+            }
+        ));
+    }
+    if let Some(Coverage {
+        remembered: Remembered::Failed(error),
+        ..
+    }) = &report.coverage
+    {
+        warnings.push(format!(
+            "the vault does not remember what this sample has read, so the next one may read the \
+             same: {error}"
+        ));
+    }
     warnings
 }
 
 /// What is damaged, and the verdict.
-fn describe(report: &VerifyReport, damaged: usize, warnings: &[String]) -> String {
+fn describe(
+    report: &VerifyReport,
+    depth: VerifyDepth,
+    damaged: usize,
+    warnings: &[String],
+) -> String {
     let lines = report.broken.iter().flat_map(|broken| {
         let disk = broken.disk.as_deref();
         let disk = disk.map(|disk| format!(", {disk}")).unwrap_or_default();
@@ -74,50 +126,111 @@ fn describe(report: &VerifyReport, damaged: usize, warnings: &[String]) -> Strin
         std::iter::once(head).chain(places)
     });
     let warned = warnings.iter().map(|warning| format!("warning: {warning}"));
+    let covered = report.coverage.as_ref().into_iter().flat_map(in_words);
     let mut text = listed(lines.chain(warned), MOST_DAMAGE, LISTS_ALL);
+    covered.for_each(|line| {
+        text.push_str(&line);
+        text.push('\n');
+    });
+    text.push_str(&match damaged {
+        0 => nothing_lost(report, depth),
+        _ => lost(report, depth, damaged),
+    });
+    text
+}
+
+/// What samples have come round to, in lines.
+fn in_words(coverage: &Coverage) -> Vec<String> {
+    let mut lines = Vec::new();
+    let time = |time: Timestamp| time.strftime("%Y-%m-%d %H:%M:%S").to_string();
+    if let Some(oldest) = coverage.oldest {
+        let samples = match coverage.samples {
+            1 => "this sample".to_owned(),
+            many => format!("the last {many} samples"),
+        };
+        let left = coverage.of.saturating_sub(coverage.covered);
+        lines.push(match left {
+            0 => format!(
+                "as the vault remembers, everything was read within {samples}, the oldest at {}",
+                time(oldest)
+            ),
+            left => format!(
+                "as the vault remembers, {} of {} were read within {samples}, since {}; {left} \
+                 not yet",
+                coverage.covered,
+                counted(coverage.of, "segment"),
+                time(oldest)
+            ),
+        });
+    }
+    if let Remembered::NotFolded(error) = &coverage.remembered {
+        lines.push(format!(
+            "records of earlier samples could not be deleted, and are not needed any more: {error}"
+        ));
+    }
+    lines
+}
+
+fn nothing_lost(report: &VerifyReport, depth: VerifyDepth) -> String {
     let snapshots = counted(report.snapshots, "snapshot");
     let segments = counted(report.segments, "segment");
-    // Writing to a string cannot fail.
-    let _ = match (damaged, report.unread > 0) {
-        (0, true) => write!(
-            text,
-            "nothing {} in {snapshots}, but of the data only a sample was read: {segments}, {}",
-            match report.harmless.is_empty() {
-                true => "damaged was seen",
-                false => "that is lost was seen",
-            },
-            report.bytes
-        ),
-        (0, false) => write!(
-            text,
-            "{}: {snapshots}, {segments}, {} read",
-            match report.harmless.is_empty() {
-                true => "all is whole",
-                false => "nothing is lost",
-            },
-            report.bytes
-        ),
-        (count, sampled) => write!(
-            text,
-            "of a damaged one `restore --keep-going` gets what is not lost; {}\n{count} of \
-             {snapshots} damaged{}",
-            match report.noted {
-                Noted::Done => {
-                    "what is damaged was noted in the vault: the next snapshot of each disk \
-                     stores it again"
-                }
-                Noted::Nothing => "the next snapshot of each disk stores again what it needs of it",
-                Noted::Failed(_) => {
-                    "take the next of each disk with `snapshot --full`, as others build on what \
-                     is damaged"
-                }
-            },
-            match (sampled, count < report.snapshots) {
-                (true, _) => ", and of the data only a sample was read",
-                (false, true) => "; the others are whole",
-                (false, false) => "",
-            }
-        ),
+    let bytes = report.bytes;
+    let is_clean = report.harmless.is_empty();
+    let seen = if is_clean {
+        "damaged was"
+    } else {
+        "that is lost was"
     };
-    text
+    match (depth, report.unread) {
+        (VerifyDepth::Fast, unread) => {
+            let all = match is_clean && report.noted_before == 0 {
+                true => "all is there and fits together",
+                false => "all that is needed is there",
+            };
+            let segments = counted(unread, "segment");
+            format!("{all}: {snapshots}, {segments}, of whose data nothing was read")
+        }
+        (VerifyDepth::Sample(percent), unread) if unread > 0 => {
+            let all = report.segments + unread;
+            format!(
+                "nothing {seen} seen in {snapshots}, but of the data only a sample was read: \
+                 {percent} %, {} of {}, {bytes}",
+                report.segments,
+                counted(all, "segment")
+            )
+        }
+        _ => {
+            let all = if is_clean {
+                "all is whole"
+            } else {
+                "nothing is lost"
+            };
+            format!("{all}: {snapshots}, {segments}, {bytes} read")
+        }
+    }
+}
+
+fn lost(report: &VerifyReport, depth: VerifyDepth, damaged: usize) -> String {
+    let snapshots = counted(report.snapshots, "snapshot");
+    format!(
+        "of a damaged one `restore --keep-going` gets what is not lost; {}\n{damaged} of \
+         {snapshots} damaged{}",
+        match report.noted {
+            Noted::Done => {
+                "what is damaged was noted in the vault: the next snapshot of each disk stores it \
+                 again"
+            }
+            Noted::Nothing => "the next snapshot of each disk stores again what it needs of it",
+            Noted::Failed(_) => {
+                "take the next of each disk with `snapshot --full`, as others build on what is \
+                 damaged"
+            }
+        },
+        match (depth, report.unread > 0, damaged < report.snapshots) {
+            (VerifyDepth::Fast, ..) => ", and of the data nothing was read",
+            (VerifyDepth::Sample(_), true, _) => ", and of the data only a sample was read",
+            (_, _, true) => "; the others are whole",
+            (_, _, false) => "",
+        }
+    )
 }

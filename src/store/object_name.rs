@@ -134,6 +134,16 @@ impl ObjectName {
         Self(format!("keeps/{snapshot}/{keep}"))
     }
 
+    /// `verified`.
+    pub fn verified() -> Self {
+        Self("verified".into())
+    }
+
+    /// `verified/<record>`.
+    pub fn sample_record(record: SnapshotId) -> Self {
+        Self(format!("verified/{record}"))
+    }
+
     /// `check`.
     pub fn checks() -> Self {
         Self("check".into())

@@ -218,10 +218,28 @@ impl SegmentReader {
         ask_of_each(self.store.as_ref(), &ids, cancel, fetch, |_, _| Ok(()))
     }
 
-    /// Reads an object of copies; returns what is wrong with it, as text. One that is not there is
+    /// The footers that stand in these segments themselves, several asked for at once.
+    pub(super) fn own_footers(
+        &self,
+        ids: &[ObjectId],
+        cancel: &dyn Cancel,
+        take: &mut dyn FnMut(ObjectId, Result<Footer>) -> Result<()>,
+    ) -> Result<()> {
+        let fetch = |id: &ObjectId| self.own_footer(*id);
+        ask_of_each(self.store.as_ref(), ids, cancel, fetch, |id, footer| {
+            take(*id, footer.map_err(|error| of_segment(error, *id)))
+        })
+    }
+
+    /// Reads an object of copies and hands each to `take`, checked; returns what is wrong with it,
+    /// as text: nothing is known then of those that were not handed over. One that is not there is
     /// not wrong.
-    pub(super) fn check_copies(&self, copies: FooterCopiesRef) -> Result<Option<String>> {
-        match self.whole_copies(copies) {
+    pub(super) fn check_copies(
+        &self,
+        copies: FooterCopiesRef,
+        take: &mut dyn FnMut(ObjectId, Footer),
+    ) -> Result<Option<String>> {
+        match self.read_copies(copies, take) {
             Ok(_) => Ok(None),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) if is_lost(&error) => {
@@ -233,6 +251,14 @@ impl SegmentReader {
 
     /// Reads an object of copies of footers and checks each of them.
     pub(super) fn whole_copies(&self, copies: FooterCopiesRef) -> Result<Blob> {
+        self.read_copies(copies, &mut |_, _| {})
+    }
+
+    fn read_copies(
+        &self,
+        copies: FooterCopiesRef,
+        take: &mut dyn FnMut(ObjectId, Footer),
+    ) -> Result<Blob> {
         let name = ObjectName::footers(copies);
         let bytes = self
             .store
@@ -245,7 +271,7 @@ impl SegmentReader {
         for (id, place) in whole.iter() {
             let copy = &bytes[place.start as usize..place.end as usize];
             let footer = self.sealer.open_footer(copy, Trailer::of_copy(copy)?, id);
-            footer.map_err(|error| of_segment(error, id))?;
+            take(id, footer.map_err(|error| of_segment(error, id))?);
         }
         Ok(bytes)
     }

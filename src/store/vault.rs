@@ -359,10 +359,25 @@ impl Vault {
         self.segments.check(segment)
     }
 
-    /// Reads an object of copies of footers; returns what is wrong with it, as text. One that is
-    /// not there is not wrong.
-    pub fn check_copies(&self, copies: FooterCopiesRef) -> Result<Option<String>> {
-        self.segments.check_copies(copies)
+    /// Reads an object of copies of footers and hands each to `take`, checked; returns what is
+    /// wrong with it, as text. One that is not there is not wrong.
+    pub fn check_copies(
+        &self,
+        copies: FooterCopiesRef,
+        take: &mut dyn FnMut(ObjectId, Footer),
+    ) -> Result<Option<String>> {
+        self.segments.check_copies(copies, take)
+    }
+
+    /// Hands the footers that stand in these segments themselves to `take`, each checked. Several
+    /// are got at once where the store is good for it.
+    pub fn own_footers(
+        &self,
+        segments: &[ObjectId],
+        cancel: &dyn Cancel,
+        take: &mut dyn FnMut(ObjectId, Result<Footer>) -> Result<()>,
+    ) -> Result<()> {
+        self.segments.own_footers(segments, cancel, take)
     }
 
     /// Says that a run writes to the vault, and goes on saying so each minute.

@@ -6,7 +6,7 @@ use crate::support::model::ModelDisk;
 use crate::support::vaults::{Take, Taken, check, take, vault_options, verify_all};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
-use stillpoint::engine::{Event, Monitor, Noted, Silent, VerifyOptions, verify};
+use stillpoint::engine::{Event, Monitor, Noted, Silent, VerifyDepth, VerifyOptions, verify};
 use stillpoint::format::{DamagedChunks, Sealer};
 use stillpoint::model::{BLOCK_SIZE, Bytes, Cancel, Mode, ObjectId, SnapshotId};
 use stillpoint::store::{FaultStore, MemoryStore, ObjectName, ObjectStore, Vault};
@@ -25,7 +25,7 @@ fn new_list() -> ObjectName {
 }
 
 /// Flips a byte of the first chunk of a segment: its footer stays right.
-fn rot(store: &MemoryStore, segment: ObjectId) {
+pub(super) fn rot(store: &MemoryStore, segment: ObjectId) {
     store.corrupt(&ObjectName::segment(segment), |bytes| bytes[200] ^= 1);
 }
 
@@ -115,7 +115,10 @@ fn what_nobody_looked_at_this_time_stays_noted() {
     assert_eq!(before.len(), 1);
     let all = vault.snapshots().unwrap();
     let look = |snapshots, sample| {
-        let options = VerifyOptions { sample, workers: 2 };
+        let options = VerifyOptions {
+            depth: VerifyDepth::Sample(sample),
+            workers: 2,
+        };
         verify(&vault, snapshots, &options, &Silent).unwrap()
     };
     // The first has one block, and needs nothing of it.
@@ -175,7 +178,7 @@ fn lists_that_cannot_be_read_are_not_built_on_and_go_with_the_next_whole_look() 
         // A look at a part cannot tell what stood in it.
         let all = vault.snapshots().unwrap();
         let options = VerifyOptions {
-            sample: 100.0,
+            depth: VerifyDepth::Full,
             workers: 2,
         };
         let report = verify(&vault, &all[..1], &options, &Silent).unwrap();
@@ -262,7 +265,7 @@ fn the_progress_reaches_its_end_also_where_something_is_damaged() {
         }
         let watch = Watch::default();
         let options = VerifyOptions {
-            sample: 100.0,
+            depth: VerifyDepth::Full,
             workers: 2,
         };
         let all = vault.snapshots().unwrap();

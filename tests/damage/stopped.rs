@@ -7,7 +7,7 @@ use crate::support::vaults::{Take, Taken, take, vault_options};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use stillpoint::engine::{
-    Destination, Event, Monitor, RestoreOptions, VerifyOptions, diff, restore, verify,
+    Destination, Event, Monitor, RestoreOptions, VerifyDepth, VerifyOptions, diff, restore, verify,
 };
 use stillpoint::format::{IndexRef, Manifest, ObjectKind, Sealer};
 use stillpoint::model::{BLOCK_SIZE, Cancel, ObjectId};
@@ -97,7 +97,7 @@ fn stop_everywhere(
 
 fn verify_newest(vault: &Vault, monitor: &dyn Monitor) -> Result<()> {
     let options = VerifyOptions {
-        sample: 100.0,
+        depth: VerifyDepth::Full,
         workers: 1,
     };
     let newest = vault.snapshots()?.pop();

@@ -7,7 +7,7 @@ use crate::support::model::ModelDisk;
 use crate::support::vaults::{Take, Taken, check_all, restore, take, vault_options, verify_all};
 use std::sync::Arc;
 use stillpoint::ErrorKind;
-use stillpoint::engine::{Silent, VerifyOptions, diff, verify};
+use stillpoint::engine::{Silent, VerifyDepth, VerifyOptions, diff, verify};
 use stillpoint::model::{BLOCK_SIZE, Mode};
 use stillpoint::store::{ObjectName, ObjectStore, S3Store, Vault};
 
@@ -209,7 +209,7 @@ fn a_sample_asks_for_the_segments_that_it_does_not_read() {
     let stage = Stage::new();
     let all = stage.store.list_all(&ObjectName::segments()).unwrap();
     let options = VerifyOptions {
-        sample: 0.001,
+        depth: VerifyDepth::Sample(0.001),
         workers: 1,
     };
     let verified = || {

@@ -13,7 +13,8 @@ use stillpoint::device::FreeSpace;
 use stillpoint::device::read::{BufferPool, DiskReader};
 use stillpoint::engine::{
     CaptureMode, CaptureOptions, Consistency, DiskRunOptions, Gentle, OnBusy, Parent,
-    RecordOptions, Resume, Silent, VerifyOptions, VerifyReport, capture, record, verify,
+    RecordOptions, Resume, Silent, VerifyDepth, VerifyOptions, VerifyReport, capture, record,
+    verify,
 };
 use stillpoint::format::{Compression, DiskRecord, Manifest, SessionRecord};
 use stillpoint::freeze::Expedite;
@@ -411,7 +412,7 @@ pub fn check(vault: &Vault, taken: &Taken) {
 pub fn verify_all(vault: &Vault) -> Result<VerifyReport> {
     let snapshots: Vec<SnapshotRef> = vault.snapshots()?;
     let options = VerifyOptions {
-        sample: 100.0,
+        depth: VerifyDepth::Full,
         workers: 2,
     };
     verify(vault, &snapshots, &options, &Silent)

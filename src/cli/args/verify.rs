@@ -18,9 +18,13 @@ pub struct VerifyArgs {
     /// With --against-disk: this disk of the snapshot alone
     #[arg(long, requires = "against_disk", value_name = "DISK")]
     pub disk: Option<String>,
-    /// Read only this part of the segments, chosen at random
-    #[arg(long, default_value = "100%", value_parser = percent, value_name = "PERCENT")]
-    pub sample: f64,
+    /// Read no data: only whether all is there with its length, and fits together
+    #[arg(long, conflicts_with_all = ["sample", "against_disk"])]
+    pub fast: bool,
+    /// Read only this part of the segments, those first that samples have not read for longest; the
+    /// vault remembers which
+    #[arg(long, value_parser = percent, value_name = "PERCENT")]
+    pub sample: Option<f64>,
     /// Return at once with a job's ID; the job goes on by itself
     #[arg(long)]
     pub detach: bool,

@@ -57,13 +57,7 @@ impl<'a> LostPlaces<'a> {
             Err(error) if is_damage(&error) => return Ok(()),
             Err(error) => return Err(error),
         };
-        let mut broken = Broken {
-            snapshot,
-            disk: Some(disk.identity.name.clone()),
-            what: String::new(),
-            places: Vec::new(),
-            lost: Bytes(0),
-        };
+        let mut broken = Broken::of(snapshot, Some(disk));
         let mut here = BTreeMap::new();
         for run in map.iter() {
             monitor.check()?;

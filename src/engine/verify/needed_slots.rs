@@ -3,8 +3,15 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Footer;
-use crate::model::{BLOCK_SIZE, Bytes, Run};
+use crate::model::{BLOCK_SIZE, Bytes, ObjectId, Run};
+use std::collections::BTreeMap;
 use std::ops::Range;
+
+/// The segments that are needed.
+pub(super) type Segments = BTreeMap<ObjectId, NeededSlots>;
+
+/// Segments, some or all of those that are needed.
+pub(super) type SomeSegments = Vec<(ObjectId, NeededSlots)>;
 
 /// So many ranges are put in order and joined.
 const MANY: usize = 64;

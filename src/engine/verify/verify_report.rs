@@ -1,7 +1,11 @@
 //! What `verify` has found.
 
 use super::damaged_segments::Noted;
-use crate::model::{Bytes, Extent, SnapshotId};
+use super::sample::Coverage;
+use crate::format::{DiskRecord, FooterCopiesRef};
+use crate::model::{Bytes, Extent, ObjectId, SnapshotId};
+use crate::store::SnapshotRef;
+use std::collections::BTreeMap;
 
 /// What is wrong with a snapshot.
 #[derive(Clone, Debug)]
@@ -18,6 +22,32 @@ pub struct Broken {
     pub lost: Bytes,
 }
 
+impl Broken {
+    /// Nothing of it is known to be lost yet.
+    pub(super) fn of(snapshot: SnapshotId, disk: Option<&DiskRecord>) -> Self {
+        Self {
+            snapshot,
+            disk: disk.map(|disk| disk.identity.name.clone()),
+            what: String::new(),
+            places: Vec::new(),
+            lost: Bytes(0),
+        }
+    }
+}
+
+/// Objects in which something is wrong, and what, as text.
+#[derive(Default)]
+pub(in crate::engine) struct BrokenObjects {
+    /// Manifests.
+    pub(in crate::engine) manifests: Vec<(SnapshotRef, String)>,
+    /// Index objects.
+    pub(in crate::engine) indexes: BTreeMap<ObjectId, String>,
+    /// Segments.
+    pub(in crate::engine) segments: BTreeMap<ObjectId, String>,
+    /// Copies of footers.
+    pub(in crate::engine) copies: BTreeMap<FooterCopiesRef, String>,
+}
+
 /// What was found.
 #[derive(Debug, Default)]
 pub struct VerifyReport {
@@ -25,7 +55,7 @@ pub struct VerifyReport {
     pub snapshots: usize,
     /// How many segments were read.
     pub segments: usize,
-    /// How many were not, as a sample was asked for.
+    /// How many were not: of those the end was looked at.
     pub unread: usize,
     /// How many bytes were read of them.
     pub bytes: Bytes,
@@ -33,6 +63,10 @@ pub struct VerifyReport {
     pub broken: Vec<Broken>,
     /// What is damaged without these snapshots losing anything, as text.
     pub harmless: Vec<String>,
+    /// How many of the segments that were not read an earlier `verify` has noted as damaged.
+    pub noted_before: usize,
     /// Whether the damage is noted for the next runs.
     pub noted: Noted,
+    /// What samples have come round to; `None`: this was none.
+    pub coverage: Option<Coverage>,
 }
