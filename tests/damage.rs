@@ -4,6 +4,7 @@
 pub mod hostile;
 mod kinds;
 mod lost;
+mod mapped;
 mod matrix;
 mod noted;
 mod sampled;

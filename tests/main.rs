@@ -42,6 +42,8 @@ mod prune;
 #[cfg(test)]
 mod read;
 #[cfg(test)]
+mod repair;
+#[cfg(test)]
 mod requests;
 #[cfg(test)]
 mod restore;

@@ -24,9 +24,9 @@ use stillpoint::store::{
 use stillpoint::{Error, ErrorKind, Result};
 
 /// What all objects of a vault hold, by name; sessions come and go.
-type Contents = BTreeMap<String, Vec<u8>>;
+pub(crate) type Contents = BTreeMap<String, Vec<u8>>;
 
-fn contents(store: &dyn ObjectStore) -> Contents {
+pub(crate) fn contents(store: &dyn ObjectStore) -> Contents {
     let mut found = Contents::new();
     let mut add = |name: &ObjectName| {
         let bytes = store.get(name, 1 << 30).unwrap();
@@ -41,15 +41,15 @@ fn contents(store: &dyn ObjectStore) -> Contents {
 }
 
 /// A vault in memory with snapshots of two hosts, full and incremental.
-struct Source {
-    store: Arc<MemoryStore>,
-    vault: Arc<Vault>,
-    disks: Vec<ModelDisk>,
-    taken: Vec<Taken>,
+pub(crate) struct Source {
+    pub(crate) store: Arc<MemoryStore>,
+    pub(crate) vault: Arc<Vault>,
+    pub(crate) disks: Vec<ModelDisk>,
+    pub(crate) taken: Vec<Taken>,
 }
 
 impl Source {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let store = Arc::new(MemoryStore::new());
         let vault = Arc::new(Vault::create(store.clone(), vault_options()).unwrap());
         let disks = vec![
@@ -71,7 +71,7 @@ impl Source {
     }
 
     /// One snapshot more.
-    fn next(&mut self, host: &str) {
+    pub(crate) fn next(&mut self, host: &str) {
         self.disks.iter().for_each(|disk| disk.scribble(6));
         let options = Take {
             host: host.into(),
@@ -98,7 +98,7 @@ impl Source {
 }
 
 /// The same objects in a store of their own.
-fn copy_of(store: &MemoryStore) -> Arc<MemoryStore> {
+pub(crate) fn copy_of(store: &MemoryStore) -> Arc<MemoryStore> {
     let copy = MemoryStore::new();
     for (name, bytes) in contents(store) {
         let name = ObjectName::parse(&name).unwrap();

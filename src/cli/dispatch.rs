@@ -5,7 +5,7 @@ use super::args::{Command, Common};
 use super::find_snapshot::find_snapshot;
 use super::progress::ProgressDisplay;
 use super::{check, delete, diff, disks, doctor, help, init, job, keep, key, list, mirror};
-use super::{prune, restore, schema, show, snapshot, thaw, track, verify};
+use super::{prune, repair, restore, schema, show, snapshot, thaw, track, verify};
 use crate::engine::Silent;
 use crate::error::{Error, ErrorKind, Result};
 use crate::report::Report;
@@ -26,6 +26,7 @@ pub fn dispatch(command: &Command, common: &Common, progress: &ProgressDisplay) 
         Command::Verify(args) => verify::run(args, common, progress),
         Command::Restore(args) => restore::run(args, common, progress),
         Command::Mirror(args) => mirror::run(args, common, progress),
+        Command::Repair(args) => repair::run(args, common, progress),
         Command::Delete(args) => delete::run(args, common, progress),
         Command::Prune(args) => prune::run(args, common, progress),
         Command::Keep(args) => keep::run(args, common, progress),
@@ -50,6 +51,9 @@ fn stopped(command: &Command, error: Error) -> Error {
         Command::Verify(_) => error
             .and_said("nothing was changed, and what was read so far was not judged")
             .with_hint("the same command starts over"),
+        Command::Repair(_) => error
+            .and_said("what was put right is right, and nothing else was changed")
+            .with_hint("the same command goes on"),
         Command::Mirror(_) => error
             .and_said("what came to the second place is whole there")
             .with_hint("the same command goes on from it"),
@@ -66,6 +70,7 @@ pub fn check(command: &Command, common: &Common) -> Result<()> {
         Command::Snapshot(args) => snapshot::check(args, common).map(drop),
         Command::Restore(args) => restore::check(args, common),
         Command::Mirror(args) => mirror::second_place(args, common).map(drop),
+        Command::Repair(args) => repair::second_place(args, common).map(drop),
         _ => Ok(()),
     }
 }

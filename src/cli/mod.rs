@@ -24,6 +24,7 @@ mod output;
 mod progress;
 mod prompt;
 mod prune;
+mod repair;
 mod restore;
 mod schema;
 mod show;

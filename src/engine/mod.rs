@@ -14,6 +14,7 @@ mod prune;
 mod quiesce;
 mod random;
 mod recover;
+mod repair;
 mod restore;
 mod run_phase;
 mod session_record;
@@ -39,6 +40,10 @@ pub use quiesce::{
     FreezeFinding, FreezeTest, FrozenFor, NoQuiesce, Quiesce, check_freezing, freeze_test,
 };
 pub use recover::recover;
+pub use repair::{
+    Remedy, RepairDeed, RepairOptions, RepairReport, RepairedObject, Unrepaired, plan_repair,
+    repair,
+};
 pub use restore::{
     Destination, ImageFormat, Overwritten, RestoreOptions, Restored, TargetKind, choose_disk,
     could_restore, is_stdout, restore,
@@ -53,6 +58,7 @@ pub use snapshot::{
 pub use snapshot_options::{Consistency, HookSettings, OnBusy, OnHookFailure, SnapshotOptions};
 pub use tracking::{start_tracking, stop_tracking};
 pub use verify::{
-    Broken, Coverage, DiskComparison, FreeTrace, MayLack, Noted, Parts, Remembered, VerifyDepth,
-    VerifyOptions, VerifyReport, compare_with_disks, may_lack, may_lack_of_all, verify,
+    Broken, Coverage, DiskComparison, FreeTrace, LostMount, LostPart, MayLack, Noted, Parts,
+    Remembered, VerifyDepth, VerifyOptions, VerifyReport, compare_with_disks, may_lack,
+    may_lack_of_all, verify,
 };

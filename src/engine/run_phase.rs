@@ -41,6 +41,8 @@ pub enum RunPhase {
     ReadingFooters(usize),
     /// A verification: what is damaged is looked at chunk by chunk.
     FindingLost,
+    /// A repair: as many objects are put right.
+    Repairing(usize),
     /// A mirror: what is in both places is listed.
     ListingPlaces,
     /// A mirror: what this snapshot needs is put into the second place.
@@ -85,6 +87,7 @@ impl Display for RunPhase {
                 return write!(f, "reading the ends of {count} segments");
             }
             Self::FindingLost => "looking for what is lost",
+            Self::Repairing(count) => return write!(f, "putting {count} objects right"),
             Self::ListingPlaces => "listing both places",
             Self::Mirroring(snapshot) => return write!(f, "mirroring {snapshot}"),
             Self::ReadingManifests(count) => return write!(f, "reading {count} manifests"),

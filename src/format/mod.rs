@@ -16,6 +16,7 @@ mod manifest;
 mod sample_memory;
 mod seal;
 mod segment;
+mod segment_end;
 mod segment_seal;
 mod segment_writer;
 mod style;

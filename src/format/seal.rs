@@ -8,6 +8,7 @@ use super::crypt::TAG;
 use super::damaged;
 use super::envelope::{self, ObjectKind};
 use super::segment::{Footer, Trailer};
+use super::segment_end;
 use super::segment_writer::SegmentWriter;
 use super::style::Style;
 use super::vault_keys::VaultKeys;
@@ -161,6 +162,12 @@ impl Sealer {
     pub fn create_segment(&self, memory: Vec<u8>) -> Result<SegmentWriter> {
         self.need_key()?;
         SegmentWriter::create(memory, self.style.version, self.keys.as_ref())
+    }
+
+    /// The segment that these bytes begin, its end made anew from its chunks: name and bytes. Only
+    /// the name tells whether it is the one that was lost. `None`: they begin none.
+    pub fn rebuild_segment(&self, bytes: &[u8]) -> Option<(ObjectId, Vec<u8>)> {
+        segment_end::with_new_end(bytes)
     }
 
     /// Reads footer and trailer, the last `trailer.tail_len` bytes of the segment `id`.

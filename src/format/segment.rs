@@ -333,6 +333,11 @@ impl Footer {
         self.footer_offset
     }
 
+    /// The header that the segment begins with.
+    pub fn header(&self) -> &[u8; SEGMENT_HEADER] {
+        &self.header
+    }
+
     /// Whether the header at the start of the segment is the true one.
     pub fn check_header(&self, segment: &[u8]) -> Result<()> {
         if segment.get(..SEGMENT_HEADER) == Some(&self.header[..]) {

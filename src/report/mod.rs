@@ -15,6 +15,7 @@ pub mod key;
 pub mod list;
 pub mod mirror;
 pub mod prune;
+pub mod repair;
 pub mod restore;
 mod schema;
 pub mod show;

@@ -59,7 +59,43 @@ pub(super) fn of_broken(broken: &Broken) -> Value {
         "ranges": broken.places.iter().map(|place| json!({
             "offset": place.offset, "length": place.length,
         })).collect::<Vec<_>>(),
+        "partitions": broken.parts.iter().map(|part| json!({
+            "partition": part.partition,
+            "offset": part.place.offset,
+            "length": part.place.length,
+            "lost_bytes": part.lost,
+            "mounted": part.mounted.iter().map(|mount| json!({
+                "target": mount.target, "type": mount.fstype,
+            })).collect::<Vec<_>>(),
+        })).collect::<Vec<_>>(),
     })
+}
+
+/// What is lost, in lines.
+pub(super) fn lines_of(broken: &Broken) -> Vec<String> {
+    let disk = broken.disk.as_deref();
+    let disk = disk.map(|disk| format!(", {disk}")).unwrap_or_default();
+    let mut lines = vec![format!(
+        "damaged: {}{disk}: {}",
+        broken.snapshot, broken.what
+    )];
+    let places = broken.places.iter();
+    lines.extend(places.map(|place| format!("  cannot be restored: bytes {place}")));
+    lines.extend(broken.parts.iter().map(|part| {
+        let mounts = part.mounted.iter();
+        let mounts: Vec<String> = mounts
+            .map(|mount| format!("{} on {}", mount.fstype, mount.target))
+            .collect();
+        let mounts = match mounts.is_empty() {
+            true => String::new(),
+            false => format!(" ({})", mounts.join(", ")),
+        };
+        match part.partition {
+            Some(number) => format!("  {} of it in partition {number}{mounts}", part.lost),
+            None => format!("  {} of it outside of partitions{mounts}", part.lost),
+        }
+    }));
+    lines
 }
 
 fn of_coverage(coverage: &Coverage) -> Value {
@@ -117,14 +153,7 @@ fn describe(
     damaged: usize,
     warnings: &[String],
 ) -> String {
-    let lines = report.broken.iter().flat_map(|broken| {
-        let disk = broken.disk.as_deref();
-        let disk = disk.map(|disk| format!(", {disk}")).unwrap_or_default();
-        let places = broken.places.iter();
-        let places = places.map(|place| format!("  cannot be restored: bytes {place}"));
-        let head = format!("damaged: {}{disk}: {}", broken.snapshot, broken.what);
-        std::iter::once(head).chain(places)
-    });
+    let lines = report.broken.iter().flat_map(lines_of);
     let warned = warnings.iter().map(|warning| format!("warning: {warning}"));
     let covered = report.coverage.as_ref().into_iter().flat_map(in_words);
     let mut text = listed(lines.chain(warned), MOST_DAMAGE, LISTS_ALL);
@@ -213,8 +242,9 @@ fn nothing_lost(report: &VerifyReport, depth: VerifyDepth) -> String {
 fn lost(report: &VerifyReport, depth: VerifyDepth, damaged: usize) -> String {
     let snapshots = counted(report.snapshots, "snapshot");
     format!(
-        "of a damaged one `restore --keep-going` gets what is not lost; {}\n{damaged} of \
-         {snapshots} damaged{}",
+        "of a damaged one `restore --keep-going` gets what is not lost; {}\n`stillpoint repair` \
+         puts right what can be; with a second copy: `stillpoint repair --from VAULT`\n{damaged} \
+         of {snapshots} damaged{}",
         match report.noted {
             Noted::Done => {
                 "what is damaged was noted in the vault: the next snapshot of each disk stores it \

@@ -37,6 +37,13 @@ impl<'a> MirrorWriter<'a> {
         }
     }
 
+    /// The same of a repair that has no other place to put things from.
+    pub fn begin_alone(target: &'a Vault, record: SessionRecord) -> Result<Self> {
+        let started = u64::try_from(record.started.as_millisecond()).unwrap_or_default();
+        let session = target.begin_session(SnapshotId::generate(started), record)?;
+        Ok(Self { target, session })
+    }
+
     /// How many objects are worth putting at once.
     pub fn puts_at_once(&self) -> usize {
         let puts = self.target.store.capabilities().puts;
@@ -127,6 +134,14 @@ impl<'a> MirrorWriter<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Puts an object where it is missing, or in place of what is wrong there.
+    pub fn put_right(&self, object: &StoredObject) -> Result<()> {
+        match self.target.store.size(&object.name) {
+            Err(error) if error.kind() == ErrorKind::NotFound => self.put(object),
+            _ => self.replace(object),
+        }
     }
 
     fn confirm(&self, object: &StoredObject) -> Result<()> {

@@ -1,13 +1,15 @@
 //! The second place of a vault: what is there, whether it may become one, and its `vault.json`.
-//! Nothing that is there already is ever changed here.
+//! Nothing that is there already is ever changed here, but for a `vault.json` that cannot be read.
 
+use super::catalog::named_by;
+use super::confirm::confirm_kept;
 use super::location::{Location, taken};
 use super::mirror_writer::same_place;
 use super::object_name::ObjectName;
 use super::object_store::ObjectStore;
 use super::vault::Vault;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::VaultInfo;
+use crate::format::{ObjectKind, VaultInfo};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -72,6 +74,72 @@ impl Vault {
         is_the_same(&vault, of)?;
         Ok(vault)
     }
+}
+
+/// How the `vault.json` of a place stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InfoStanding {
+    /// It can be read.
+    Good,
+    /// It cannot, and the place's manifests say that the second place is of the same vault.
+    CanBePutBack,
+    /// It was put back from the second place.
+    PutBack,
+}
+
+/// Most manifests that are asked which vault they belong to.
+const MOST_ASKED: usize = 16;
+
+/// Puts a `vault.json` that is lost or rotten back from the second place of the vault, where what
+/// else is there shows that it is this vault; with `only_look`, nothing is put.
+///
+/// # Errors
+/// `Damaged`: the place is not known to be of that vault.
+pub fn put_info_back(place: &Location, from: &Vault, only_look: bool) -> Result<InfoStanding> {
+    put_back(place.open_store()?.as_ref(), from, only_look)
+}
+
+fn put_back(store: &dyn ObjectStore, from: &Vault, only_look: bool) -> Result<InfoStanding> {
+    let name = ObjectName::vault_info();
+    let read = store.get(&name, VaultInfo::MAX_LEN);
+    match read.and_then(|bytes| VaultInfo::decode(&bytes)) {
+        Ok(_) => return Ok(InfoStanding::Good),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Damaged) => {}
+        Err(error) => return Err(error),
+    }
+    let listed = store.list_some(&ObjectName::snapshots(), MOST_ASKED)?;
+    let is_of_it = |name: ObjectName| {
+        let snapshot = named_by(name)?;
+        let most = ObjectKind::Manifest.most_stored();
+        let bytes = store.get(&snapshot.manifest, most).ok()?;
+        from.decode(&snapshot, &bytes).ok()
+    };
+    if listed
+        .into_iter()
+        .find_map(|object| is_of_it(object.name))
+        .is_none()
+    {
+        let what = format!(
+            "{} has no vault.json that can be read, and no manifest there says that it is the \
+             vault of {}",
+            store.location(),
+            from.location()
+        );
+        return Err(Error::new(ErrorKind::Damaged, what)
+            .with_hint("is that its second place? if it is, copy its vault.json by hand"));
+    }
+    if only_look {
+        return Ok(InfoStanding::CanBePutBack);
+    }
+    let bytes = from.store.get(&name, VaultInfo::MAX_LEN)?;
+    if VaultInfo::decode(&bytes)? != *from.info() {
+        let what = format!("{}: its vault.json has become another", from.location());
+        return Err(Error::new(ErrorKind::Damaged, what));
+    }
+    let length = bytes.len() as u64;
+    store.replace(&name, bytes)?;
+    confirm_kept(store, &name, length)?;
+    Ok(InfoStanding::PutBack)
 }
 
 /// Refuses what is another vault, or cannot hold what the first one holds.

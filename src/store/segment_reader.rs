@@ -129,6 +129,27 @@ impl SegmentReader {
         Some(footer)
     }
 
+    /// A copy of the segment's end that stands in one of these objects, checked.
+    pub(super) fn copied_end(
+        &self,
+        id: ObjectId,
+        copies: &[FooterCopiesRef],
+    ) -> Result<Option<Blob>> {
+        self.copies.know(copies, 0);
+        let copy = self.copies.alone(self.store.as_ref(), id)?;
+        Ok(copy.filter(|copy| self.open_copy(id, copy).is_some()))
+    }
+
+    /// The bytes of a whole segment, if these are it: every byte is checked.
+    pub(super) fn judge(&self, id: ObjectId, bytes: Blob) -> Result<WholeSegment> {
+        let trailer = Trailer::decode(&bytes, bytes.len() as u64)?;
+        let tail = &bytes[trailer.footer_offset as usize..];
+        let footer = self.sealer.open_footer(tail, trailer, id)?;
+        footer.check_header(&bytes)?;
+        self.check_chunks(&bytes, &footer, id)?;
+        Ok(WholeSegment { bytes, footer })
+    }
+
     /// What stands at the segment's end.
     fn own_footer(&self, id: ObjectId) -> Result<Footer> {
         let name = ObjectName::segment(id);
@@ -333,16 +354,9 @@ impl SegmentReader {
 
     /// Reads a whole segment by one request and checks every byte of it.
     pub(super) fn whole(&self, id: ObjectId) -> Result<WholeSegment> {
-        let read = || {
-            let bytes: Blob = self.store.get(&ObjectName::segment(id), MAX_SEGMENT)?;
-            let trailer = Trailer::decode(&bytes, bytes.len() as u64)?;
-            let tail = &bytes[trailer.footer_offset as usize..];
-            let footer = self.sealer.open_footer(tail, trailer, id)?;
-            footer.check_header(&bytes)?;
-            self.check_chunks(&bytes, &footer, id)?;
-            Ok(WholeSegment { bytes, footer })
-        };
-        read().map_err(|error| of_segment(error, id))
+        let read = self.store.get(&ObjectName::segment(id), MAX_SEGMENT);
+        let whole = read.and_then(|bytes| self.judge(id, bytes));
+        whole.map_err(|error| of_segment(error, id))
     }
 }
 

@@ -221,6 +221,8 @@ fn reading(scene: &mut Scene) {
         .expect(2);
     scene.say("verify", "verify --all").expect(0);
     scene.say("verify", "verify latest --sample 1%").expect(0);
+    scene.say("verify", "verify --all --sample 1%").expect(0);
+    scene.say("verify", "verify --all --fast").expect(0);
     scene.say("verify", "verify").expect(2);
     scene.say("verify", "verify 00").expect(1);
 }
@@ -326,8 +328,17 @@ fn damaged(scene: &mut Scene) {
     scene
         .say("delete", &format!("delete {} 00", ids[0]))
         .expect(1);
+    scene.say("repair", "repair").expect(0);
     damage(&scene.lab);
     scene.say("verify", "verify --all").expect(4);
+    scene.say("verify", "verify --all --fast").expect(3);
+    scene.say("repair", "repair").expect(4);
+    scene
+        .say("repair", "repair --from DIR/second --dry-run")
+        .expect(4);
+    scene.say("repair", "repair --from DIR/second").expect(0);
+    scene.say("repair", "repair --from DIR/vault").expect(2);
+    scene.say("repair", "repair --from DIR/nosuch").expect(2);
 }
 
 /// A file that no test reads proves nothing.

@@ -4,9 +4,9 @@
 use super::lab::{Lab, Run, noise};
 use serde_json::Value;
 
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 16] = [
     "init", "disks", "doctor", "track", "snapshot", "list", "show", "diff", "verify", "restore",
-    "mirror", "delete", "prune", "keep", "thaw",
+    "mirror", "repair", "delete", "prune", "keep", "thaw",
 ];
 
 fn keys(value: &Value) -> Vec<&str> {
@@ -68,6 +68,9 @@ fn wrong_usage_is_one_document_too() {
         &["list", "-q", "-v"],
         &["verify"],
         &["verify", "--all", "--sample", "0%"],
+        &["verify", "--all", "--sample", "5%", "--fast"],
+        &["verify", "--against-disk", "--fast"],
+        &["repair", "--from", ""],
         &["verify", "--all", "--sample", "much"],
         &["restore", "latest"],
         &["restore", "latest", ""],

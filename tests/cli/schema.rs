@@ -368,4 +368,12 @@ fn damage(lab: &Lab) {
     let args = ["restore", "latest", &lab.at("holed"), "--keep-going"];
     let restored = checked(lab, "restore", &args, 4);
     assert_ne!(restored["damaged"], json!([]));
+    let alone = checked(lab, "repair", &["repair"], 4);
+    assert_ne!(alone["damaged"], json!([]));
+    let from = ["repair", "--from", &lab.at("second"), "--dry-run"];
+    checked(lab, "repair", &from, 4);
+    let done = checked(lab, "repair", &from[..3], 0);
+    assert_ne!(done["repaired"], json!([]));
+    checked(lab, "verify", &["verify", "--all", "--sample", "50%"], 0);
+    checked(lab, "verify", &["verify", "--all", "--fast"], 0);
 }

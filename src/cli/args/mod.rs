@@ -13,6 +13,7 @@ mod key;
 mod list;
 mod mirror;
 mod prune;
+mod repair;
 mod restore;
 mod schema;
 mod show;
@@ -34,6 +35,7 @@ pub use key::{KeyAction, KeyArgs, KeyExportArgs, KeyRemoveArgs, NewKeyArgs};
 pub use list::ListArgs;
 pub use mirror::MirrorArgs;
 pub use prune::PruneArgs;
+pub use repair::RepairArgs;
 pub use restore::{FormatArg, RestoreArgs};
 pub use schema::SchemaArgs;
 pub use show::ShowArgs;
@@ -189,6 +191,8 @@ pub enum Command {
     Restore(RestoreArgs),
     /// Keep the same vault in a second place: send there what it lacks
     Mirror(MirrorArgs),
+    /// Put right what has rotted in a vault, and note what is lost
+    Repair(RepairArgs),
     /// Delete snapshots; other snapshots never need them
     Delete(DeleteArgs),
     /// Delete the snapshots that no rule of a retention keeps

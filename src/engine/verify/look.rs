@@ -32,7 +32,7 @@ pub(super) struct Look<'a> {
     pub(super) objects: BrokenObjects,
     pub(super) segments: Segments,
     /// Objects of copies of footers.
-    copies: BTreeSet<FooterCopiesRef>,
+    pub(super) copies: BTreeSet<FooterCopiesRef>,
 }
 
 impl<'a> Look<'a> {

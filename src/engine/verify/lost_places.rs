@@ -1,6 +1,7 @@
 //! What snapshots have lost in damaged segments, place by place.
 
 use super::damaged_segments::{DamagedSegments, is_damage};
+use super::lost_parts::LostParts;
 use super::verify_report::{Broken, VerifyReport};
 use crate::engine::monitor::Monitor;
 use crate::error::Result;
@@ -59,6 +60,7 @@ impl<'a> LostPlaces<'a> {
         };
         let mut broken = Broken::of(snapshot, Some(disk));
         let mut here = BTreeMap::new();
+        let mut parts: Option<LostParts> = None;
         for run in map.iter() {
             monitor.check()?;
             let Content::Data { segment, slot } = run.content else {
@@ -73,7 +75,10 @@ impl<'a> LostPlaces<'a> {
                 let block = BlockIndex(run.start.0 + n);
                 let length = block_len(block, size);
                 if damaged.has_lost(slot) || self.length_of(segment, slot)? != Some(length) {
-                    lose(&mut broken, Extent::of_blocks(block, size));
+                    let place = Extent::of_blocks(block, size);
+                    lose(&mut broken, place);
+                    let of_disk = || LostParts::of(self.vault, disk, &map);
+                    parts.get_or_insert_with(of_disk).lose(place);
                 }
             }
             if broken.lost > before {
@@ -83,6 +88,7 @@ impl<'a> LostPlaces<'a> {
         if !here.is_empty() {
             let reasons: Vec<&str> = here.values().take(3).copied().collect();
             broken.what = reasons.join("; ");
+            broken.parts = parts.map(LostParts::into_lost).unwrap_or_default();
             self.report.broken.push(broken);
         }
         self.blamed.extend(here.into_keys());

@@ -4,7 +4,7 @@
 
 use super::needed_slots::{Segments, SomeSegments};
 use crate::error::Error;
-use crate::format::{DamagedChunks, SampleMemory};
+use crate::format::SampleMemory;
 use crate::model::ObjectId;
 use crate::store::{KnownSamples, Vault};
 use jiff::Timestamp;
@@ -51,8 +51,8 @@ pub(super) struct Sampling<'a> {
     pub(super) percent: f64,
     /// What is remembered.
     pub(super) memory: &'a SampleMemory,
-    /// What was found damaged before: it is read besides, each time.
-    pub(super) damaged: &'a DamagedChunks,
+    /// Those that are read besides, each time: they were found damaged before.
+    pub(super) suspects: &'a BTreeSet<ObjectId>,
 }
 
 impl Sampling<'_> {
@@ -71,8 +71,8 @@ impl Sampling<'_> {
         // The sort is stable: among what was read at one time chance decides.
         all[drawn..].sort_by_key(|(id, _)| self.memory.when(*id));
         let rest = all.split_off(some);
-        let noted = |id: ObjectId| self.damaged.names(id);
-        let (besides, unread) = rest.into_iter().partition(|(id, _)| noted(*id));
+        let suspect = |id: &ObjectId| self.suspects.contains(id);
+        let (besides, unread) = rest.into_iter().partition(|(id, _)| suspect(id));
         let mut read = all;
         read.extend::<SomeSegments>(besides);
         Choice { read, unread }
@@ -133,11 +133,11 @@ mod tests {
         (0..count).map(one).collect::<BTreeMap<_, _>>()
     }
 
-    fn choose(percent: f64, memory: &SampleMemory, damaged: &DamagedChunks) -> Choice {
+    fn choose(percent: f64, memory: &SampleMemory, suspects: &[ObjectId]) -> Choice {
         let sampling = Sampling {
             percent,
             memory,
-            damaged,
+            suspects: &suspects.iter().copied().collect(),
         };
         sampling.choose(segments(200))
     }
@@ -157,7 +157,7 @@ mod tests {
         let mut took = 0;
         while seen.len() < 200 {
             took += 1;
-            let choice = choose(5.0, &memory, &DamagedChunks::default());
+            let choice = choose(5.0, &memory, &[]);
             assert_eq!(choice.read.len(), 10);
             assert_eq!(choice.unread.len(), 190);
             let read = ids(&choice.read);
@@ -177,21 +177,19 @@ mod tests {
         lies.add((100..200).map(|n| ObjectId([n; 16])), at(9));
         let mut seen = BTreeSet::new();
         for _ in 0..2000 {
-            seen.extend(ids(&choose(5.0, &lies, &DamagedChunks::default()).read));
+            seen.extend(ids(&choose(5.0, &lies, &[]).read));
         }
         assert_eq!(seen.len(), 200);
     }
 
     #[test]
     fn what_is_known_to_be_damaged_is_read_besides() {
-        let mut damaged = DamagedChunks::default();
-        damaged.add(ObjectId([7; 16]), None);
         for _ in 0..100 {
-            let choice = choose(1.0, &SampleMemory::default(), &damaged);
+            let choice = choose(1.0, &SampleMemory::default(), &[ObjectId([7; 16])]);
             assert!(ids(&choice.read).contains(&ObjectId([7; 16])));
             assert!((2..=3).contains(&choice.read.len()));
         }
-        let nothing = choose(0.0, &SampleMemory::default(), &DamagedChunks::default());
+        let nothing = choose(0.0, &SampleMemory::default(), &[]);
         assert_eq!((nothing.read.len(), nothing.unread.len()), (0, 200));
     }
 }

@@ -1,6 +1,7 @@
 //! What `verify` has found.
 
 use super::damaged_segments::Noted;
+use super::lost_parts::LostPart;
 use super::sample::Coverage;
 use crate::format::{DiskRecord, FooterCopiesRef};
 use crate::model::{Bytes, Extent, ObjectId, SnapshotId};
@@ -20,6 +21,8 @@ pub struct Broken {
     pub places: Vec<Extent>,
     /// How many bytes cannot be restored.
     pub lost: Bytes,
+    /// In which partitions these are, where the disk's index can be read.
+    pub parts: Vec<LostPart>,
 }
 
 impl Broken {
@@ -31,6 +34,7 @@ impl Broken {
             what: String::new(),
             places: Vec::new(),
             lost: Bytes(0),
+            parts: Vec::new(),
         }
     }
 }
