@@ -48,7 +48,8 @@ impl Rotten {
                 "{what}: {name}"
             );
         }
-        let report = repaired(store.clone(), Some(&self.second), &OPTIONS).unwrap();
+        // An index that came back before the end names segments that no `verify` has read.
+        let report = repaired(store.clone(), Some(&self.second), &READ_ALL).unwrap();
         is_well(&report, what);
         let now = contents(store.as_ref());
         let differ = now
