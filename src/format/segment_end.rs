@@ -44,7 +44,10 @@ mod tests {
 
     fn segment(count: u8) -> (ObjectId, Vec<u8>) {
         let sealer = Sealer::without_keys();
-        let (mut writer, mut packed) = (sealer.create_segment(Vec::new()).unwrap(), Packed::default());
+        let (mut writer, mut packed) = (
+            sealer.create_segment(Vec::new()).unwrap(),
+            Packed::default(),
+        );
         for n in 0..count {
             packed.clear();
             let chunk = sealer.encode_chunk(&[n + 1; 700], &mut packed);
