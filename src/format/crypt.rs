@@ -44,17 +44,38 @@ fn cipher(key: &[u8; 32]) -> LessSafeKey {
     LessSafeKey::new(key)
 }
 
-fn nonce(number: u32) -> Nonce {
-    let mut nonce = [0; 12];
-    nonce[8..].copy_from_slice(&number.to_le_bytes());
-    Nonce::assume_unique_for_key(nonce)
+/// What tells apart the texts under one key: 12 bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TextNumber([u8; 12]);
+
+impl TextNumber {
+    /// Of the only text under its key.
+    pub(super) const ONLY: Self = Self([0; 12]);
+
+    /// Of the text in a slot: another text in the same slot has another number, too, where `hash`
+    /// is of what it says.
+    pub(super) fn of_slot(hash: &[u8; 32], slot: u32) -> Self {
+        let mut number = [0; 12];
+        number[..8].copy_from_slice(&hash[..8]);
+        number[8..].copy_from_slice(&slot.to_le_bytes());
+        Self(number)
+    }
+
+    fn nonce(self) -> Nonce {
+        Nonce::assume_unique_for_key(self.0)
+    }
 }
 
 /// Seals `text` where it stands, as the text of this number under the key; returns the tag that
 /// goes after it. `bound`: what must be the same when it is opened.
-pub(super) fn seal(key: &[u8; 32], number: u32, bound: &[u8], text: &mut [u8]) -> [u8; TAG] {
+pub(super) fn seal(
+    key: &[u8; 32],
+    number: TextNumber,
+    bound: &[u8],
+    text: &mut [u8],
+) -> [u8; TAG] {
     let tag = cipher(key)
-        .seal_in_place_separate_tag(nonce(number), Aad::from(bound), text)
+        .seal_in_place_separate_tag(number.nonce(), Aad::from(bound), text)
         .expect("no text here is longer than AES-GCM allows");
     let mut bytes = [0; TAG];
     bytes.copy_from_slice(tag.as_ref());
@@ -64,11 +85,11 @@ pub(super) fn seal(key: &[u8; 32], number: u32, bound: &[u8], text: &mut [u8]) -
 /// Opens `sealed`, a text and its tag, where it stands; `None`: it is not what was sealed so.
 pub(super) fn open<'a>(
     key: &[u8; 32],
-    number: u32,
+    number: TextNumber,
     bound: &[u8],
     sealed: &'a mut [u8],
 ) -> Option<&'a mut [u8]> {
-    let opened = cipher(key).open_in_place(nonce(number), Aad::from(bound), sealed);
+    let opened = cipher(key).open_in_place(number.nonce(), Aad::from(bound), sealed);
     opened.ok()
 }
 
@@ -112,7 +133,7 @@ pub(super) fn wrap(public: &[u8; 32], bound: &[u8], key: &[u8; 32]) -> Result<[u
         .ok_or_else(|| damaged("the vault's public key is none that anything can be sealed to"))?;
     let under = derive(&shared[..], &[sent, *public].concat(), &[WRAP]);
     let mut text = *key;
-    let tag = seal(&under, 0, bound, &mut text);
+    let tag = seal(&under, TextNumber::ONLY, bound, &mut text);
     let mut wrapped = [0; WRAPPED];
     wrapped[..32].copy_from_slice(&sent);
     wrapped[32..64].copy_from_slice(&text);
@@ -130,7 +151,7 @@ pub(super) fn unwrap(private: &[u8; 32], bound: &[u8], wrapped: &[u8; WRAPPED]) 
     let under = derive(&shared[..], &[sent, public].concat(), &[WRAP]);
     let mut rest = Zeroizing::new([0; WRAPPED - 32]);
     rest.copy_from_slice(&wrapped[32..]);
-    let text = open(&under, 0, bound, &mut rest[..])?;
+    let text = open(&under, TextNumber::ONLY, bound, &mut rest[..])?;
     let mut key = Key::default();
     key.copy_from_slice(text);
     Some(key)
@@ -163,11 +184,12 @@ mod tests {
     fn what_is_sealed_opens_only_as_it_was_sealed() {
         let key = [7; 32];
         let mut text = *b"some text";
-        let tag = seal(&key, 3, b"bound", &mut text);
+        let at = |slot| TextNumber::of_slot(&[1; 32], slot);
+        let tag = seal(&key, at(3), b"bound", &mut text);
         let sealed = [&text[..], &tag].concat();
         let opens = |key: &[u8; 32], number, bound: &[u8], sealed: &[u8]| {
             let mut sealed = sealed.to_vec();
-            open(key, number, bound, &mut sealed).map(|text| text.to_vec())
+            open(key, at(number), bound, &mut sealed).map(|text| text.to_vec())
         };
         assert_eq!(opens(&key, 3, b"bound", &sealed).unwrap(), b"some text");
         assert!(opens(&key, 4, b"bound", &sealed).is_none());

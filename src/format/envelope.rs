@@ -19,7 +19,7 @@
 //! 7 zero bytes; the header says 0 of both.
 
 use super::codec::{Codec, room_to_pack};
-use super::crypt::{self, TAG};
+use super::crypt::{self, TAG, TextNumber};
 use super::index;
 use super::style::Style;
 use super::vault_keys::VaultKeys;
@@ -92,6 +92,11 @@ impl ObjectKind {
         is_named && blake3::hash(body).as_bytes() == hash
     }
 
+    /// The same, of an object that is sealed.
+    pub fn is_whole_and_sealed(self, id: Option<ObjectId>, bytes: &[u8]) -> bool {
+        self.is_whole(id, bytes) && bytes[11] == 1
+    }
+
     fn byte(self) -> u8 {
         match self {
             Self::Index => 1,
@@ -144,7 +149,7 @@ pub(super) fn seal_object(
         bytes.extend_from_slice(&[codec.byte(), 0, 0, 0, 0, 0, 0, 0]);
         bytes.extend_from_slice(packed);
         let (header, text) = bytes.split_at_mut(HEADER);
-        let tag = crypt::seal(&keys.of_object(&salt), 0, header, text);
+        let tag = crypt::seal(&keys.of_object(&salt), TextNumber::ONLY, header, text);
         bytes.extend_from_slice(&tag);
     } else {
         bytes.extend_from_slice(packed);
@@ -197,7 +202,8 @@ pub(super) fn open_object(
         return Err(damaged("the object has an impossible header"));
     }
     let mut sealed = stored.to_vec();
-    let opened = crypt::open(&keys.of_object(&header[16..32]), 0, header, &mut sealed);
+    let key = keys.of_object(&header[16..32]);
+    let opened = crypt::open(&key, TextNumber::ONLY, header, &mut sealed);
     let opened =
         opened.ok_or_else(|| damaged("the object was not sealed with this vault's key"))?;
     if opened.len() < INNER || opened[9..INNER] != [0; 7] {

@@ -2,7 +2,7 @@
 //! is read without a key, so what it says is hostile until it has opened: it must never make a
 //! reader take more memory or time than is bounded here.
 
-use super::crypt::{self, TAG};
+use super::crypt::{self, TAG, TextNumber};
 use super::json::from_json;
 use super::vault_keys::VaultKeys;
 use super::{ObjectKind, style::Style};
@@ -42,7 +42,12 @@ impl KeyCost {
     /// Most memory, in KiB.
     const MOST_MEMORY: u32 = 256 << 10;
     /// Most passes over so much memory, in KiB: seconds.
-    const MOST_WORK: u64 = 1 << 20;
+    pub const MOST_WORK: u64 = 1 << 20;
+
+    /// Passes over memory, in KiB of all of them.
+    pub fn work(self) -> u64 {
+        u64::from(self.memory_kib) * u64::from(self.passes)
+    }
 
     /// Whether a reader takes it upon itself.
     fn is_bounded(self) -> bool {
@@ -54,7 +59,7 @@ impl KeyCost {
         (1..=4).contains(&lanes)
             && (8 * lanes..=Self::MOST_MEMORY).contains(&memory_kib)
             && passes >= 1
-            && u64::from(memory_kib) * u64::from(passes) <= Self::MOST_WORK
+            && self.work() <= Self::MOST_WORK
     }
 }
 
@@ -86,7 +91,8 @@ impl KeyEntry {
         salt.copy_from_slice(&crypt::fresh()?[..16]);
         let under = stretched(passphrase, &salt, cost)?;
         let mut text = Zeroizing::new(*keys.root()?);
-        let tag = crypt::seal(&under, 0, &bound(name, &label), &mut text[..]);
+        let bound = bound(name, &label);
+        let tag = crypt::seal(&under, TextNumber::ONLY, &bound, &mut text[..]);
         let mut wrapped = [0; 32 + TAG];
         wrapped[..32].copy_from_slice(&text[..]);
         wrapped[32..].copy_from_slice(&tag);
@@ -105,7 +111,7 @@ impl KeyEntry {
         let under = stretched(passphrase, &self.salt, self.argon2id)?;
         let mut sealed = Zeroizing::new(self.wrapped);
         let bound = bound(name, &self.label);
-        let Some(text) = crypt::open(&under, 0, &bound, &mut sealed[..]) else {
+        let Some(text) = crypt::open(&under, TextNumber::ONLY, &bound, &mut sealed[..]) else {
             return Ok(None);
         };
         let mut root = Zeroizing::new([0; 32]);
@@ -116,6 +122,11 @@ impl KeyEntry {
     /// What people call it.
     pub fn label(&self) -> &str {
         &self.label
+    }
+
+    /// What trying it costs.
+    pub fn cost(&self) -> KeyCost {
+        self.argon2id
     }
 
     /// When it was made.

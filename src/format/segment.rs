@@ -366,6 +366,7 @@ impl Footer {
             slot,
             codec: Codec::from_byte(entry.codec)?,
             plain_len: entry.plain_len,
+            hash: entry.hash,
         };
         opener.chunk(chunk, stored, room)
     }

@@ -1,9 +1,9 @@
 //! The sealing of one segment: its own key, which a writer makes, uses and forgets, and which only
 //! who may read gets back. It must never be printed.
 
-use super::chunk::EncodedChunk;
+use super::chunk::{ChunkHash, EncodedChunk};
 use super::codec::Codec;
-use super::crypt::{self, Key, TAG, WRAPPED};
+use super::crypt::{self, Key, TAG, TextNumber, WRAPPED};
 use super::damaged;
 use super::vault_keys::VaultKeys;
 use crate::error::Result;
@@ -32,14 +32,16 @@ impl SegmentSeal {
     /// Seals the stored bytes of a chunk where they stand; returns what goes after them.
     pub(super) fn chunk(&self, slot: u32, chunk: &EncodedChunk, stored: &mut [u8]) -> [u8; TAG] {
         let bound = bound_to(&self.salt, slot, chunk.codec, chunk.plain_len);
-        crypt::seal(&self.key, slot, &bound, stored)
+        // Not by the slot alone: what a machine's memory was may come again, with other bytes.
+        let number = TextNumber::of_slot(&chunk.hash, slot);
+        crypt::seal(&self.key, number, &bound, stored)
     }
 
     /// Seals the footer where it stands; returns what goes after it. `chunks`: the hash of all
     /// before; `bound`: what of the trailer describes it.
     pub(super) fn footer(&self, chunks: &[u8; 32], bound: &[u8], footer: &mut [u8]) -> [u8; TAG] {
         let key = self.keys.of_footer(&self.salt, chunks);
-        crypt::seal(&key, 0, bound, footer)
+        crypt::seal(&key, TextNumber::ONLY, bound, footer)
     }
 }
 
@@ -75,6 +77,7 @@ pub(super) struct SealedChunk {
     pub(super) slot: u32,
     pub(super) codec: Codec,
     pub(super) plain_len: u32,
+    pub(super) hash: ChunkHash,
 }
 
 impl SegmentOpener {
@@ -95,7 +98,7 @@ impl SegmentOpener {
         sealed: &'a mut [u8],
     ) -> Result<&'a mut [u8]> {
         let key = self.keys.of_footer(&self.salt, chunks);
-        crypt::open(&key, 0, bound, sealed)
+        crypt::open(&key, TextNumber::ONLY, bound, sealed)
             .ok_or_else(|| damaged("segment's footer was not sealed with this vault's key"))
     }
 
@@ -121,15 +124,17 @@ impl SegmentOpener {
             slot,
             codec,
             plain_len,
+            hash,
         } = chunk;
         let key = self.key()?;
         let bound = bound_to(&self.salt, slot, codec, plain_len);
         let wrong = || damaged("chunk is not what was sealed");
         let length = plain_len as usize;
+        let number = TextNumber::of_slot(&hash, slot);
         if codec == Codec::Raw {
             room.clear();
             room.extend_from_slice(sealed);
-            let opened = crypt::open(key, slot, &bound, room).ok_or_else(wrong)?;
+            let opened = crypt::open(key, number, &bound, room).ok_or_else(wrong)?;
             if opened.len() != length {
                 return Err(damaged("raw chunk of two lengths"));
             }
@@ -140,7 +145,7 @@ impl SegmentOpener {
         packed.clear();
         packed.extend_from_slice(sealed);
         room.resize(length, 0);
-        let opened = crypt::open(key, slot, &bound, &mut packed).ok_or_else(wrong);
+        let opened = crypt::open(key, number, &bound, &mut packed).ok_or_else(wrong);
         let unpacked = opened.and_then(|packed| codec.unpack(packed, room));
         PACKED.set(packed);
         match unpacked.map_err(|error| error.context("chunk"))? {
@@ -155,4 +160,35 @@ impl SegmentOpener {
 thread_local! {
     /// Where a chunk is opened before it is unpacked: at most 64 KiB and a tag.
     static PACKED: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::chunk::{Packed, encode_named};
+    use crate::format::codec::Compression;
+    use crate::model::ObjectId;
+
+    /// A machine whose memory goes back seals another block in the same slot of the same segment:
+    /// what both were is not seen in the two texts.
+    #[test]
+    fn two_blocks_in_one_slot_have_no_keystream_in_common() {
+        let keys = Arc::new(VaultKeys::generate(ObjectId([5; 16])).unwrap());
+        let (seal, _) = SegmentSeal::begin(Arc::clone(&keys), [6; 16]).unwrap();
+        let sealed = |plain: &[u8]| {
+            let mut packed = Packed::default();
+            let hash = |plain: &[u8]| keys.hash_of(plain);
+            let chunk = encode_named(plain, &mut packed, Compression::None, hash).unwrap();
+            let mut stored = packed.stored(&chunk).to_vec();
+            seal.chunk(7, &chunk, &mut stored);
+            stored
+        };
+        let mixed = |one: &[u8], other: &[u8]| -> Vec<u8> {
+            one.iter().zip(other).map(|(one, other)| one ^ other).collect()
+        };
+        let (one, other) = ([1; 64], [2; 64]);
+        assert_ne!(mixed(&sealed(&one), &sealed(&other)), mixed(&one, &other));
+        // The same block is the same text: that tells nothing.
+        assert_eq!(sealed(&one), sealed(&one));
+    }
 }
