@@ -5,6 +5,8 @@ mod attacks;
 mod by_command;
 mod copies;
 mod keys;
+mod many_keys;
+mod second_copy;
 mod secrets;
 
 use crate::support::model::ModelDisk;

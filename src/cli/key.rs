@@ -112,8 +112,11 @@ fn remove(args: &KeyRemoveArgs, place: &Location) -> Result<Report> {
         change.added = Some(again);
     }
     let mut report = report::key::report(&vault.key_entries()?, &change);
-    if removed != KeyRemoved::Gone {
-        report.warn("the key that was given had been taken away meanwhile: it is there again");
+    let meanwhile = "the key that was given had been taken away meanwhile";
+    match removed {
+        KeyRemoved::Gone => {}
+        KeyRemoved::OwnGone => report.warn(&format!("{meanwhile}: use another from here on")),
+        KeyRemoved::PutBack(_) => report.warn(&format!("{meanwhile}: it is there again")),
     }
     Ok(report)
 }

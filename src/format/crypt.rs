@@ -68,12 +68,7 @@ impl TextNumber {
 
 /// Seals `text` where it stands, as the text of this number under the key; returns the tag that
 /// goes after it. `bound`: what must be the same when it is opened.
-pub(super) fn seal(
-    key: &[u8; 32],
-    number: TextNumber,
-    bound: &[u8],
-    text: &mut [u8],
-) -> [u8; TAG] {
+pub(super) fn seal(key: &[u8; 32], number: TextNumber, bound: &[u8], text: &mut [u8]) -> [u8; TAG] {
     let tag = cipher(key)
         .seal_in_place_separate_tag(number.nonce(), Aad::from(bound), text)
         .expect("no text here is longer than AES-GCM allows");

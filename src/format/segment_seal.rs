@@ -184,7 +184,10 @@ mod tests {
             stored
         };
         let mixed = |one: &[u8], other: &[u8]| -> Vec<u8> {
-            one.iter().zip(other).map(|(one, other)| one ^ other).collect()
+            one.iter()
+                .zip(other)
+                .map(|(one, other)| one ^ other)
+                .collect()
         };
         let (one, other) = ([1; 64], [2; 64]);
         assert_ne!(mixed(&sealed(&one), &sealed(&other)), mixed(&one, &other));

@@ -43,7 +43,7 @@ pub fn report(report: &VerifyReport, depth: VerifyDepth) -> Report {
         json["warnings"] = first_warnings(&warnings, LISTS_ALL).into();
     }
     let mut reported = Report::done(json, text).below(!warnings.is_empty());
-    if !damaged.is_empty() {
+    if !damaged.is_empty() || report.keys.none_left {
         reported.code = DAMAGED;
     }
     reported
@@ -118,6 +118,15 @@ fn warnings(report: &VerifyReport) -> Vec<String> {
     let mut warnings: Vec<String> = harmless
         .map(|what| format!("{what}: no snapshot that was looked at has lost anything by it"))
         .collect();
+    let keys = report.keys.bad.iter();
+    warnings.extend(keys.map(|what| format!("{what}: it opens the vault no more")));
+    if report.keys.none_left {
+        warnings.push(
+            "no key is left in the vault: put the folder keys back from a copy of it: without one \
+             nobody can ever restore from it"
+                .into(),
+        );
+    }
     if let Noted::Failed(error) = &report.noted {
         warnings.push(format!(
             "what is damaged could not be noted in the vault for the next run: {error}"
@@ -204,7 +213,8 @@ fn nothing_lost(report: &VerifyReport, depth: VerifyDepth) -> String {
     let snapshots = counted(report.snapshots, "snapshot");
     let segments = counted(report.segments, "segment");
     let bytes = report.bytes;
-    let is_clean = report.harmless.is_empty();
+    let is_clean =
+        report.harmless.is_empty() && report.keys.bad.is_empty() && !report.keys.none_left;
     let seen = if is_clean {
         "damaged was"
     } else {
@@ -213,6 +223,7 @@ fn nothing_lost(report: &VerifyReport, depth: VerifyDepth) -> String {
     match (depth, report.unread) {
         (VerifyDepth::Fast, unread) => {
             let all = match is_clean && report.noted_before == 0 {
+                _ if report.keys.none_left => "all data is there, and no key for it",
                 true => "all is there and fits together",
                 false => "all that is needed is there",
             };
@@ -229,10 +240,10 @@ fn nothing_lost(report: &VerifyReport, depth: VerifyDepth) -> String {
             )
         }
         _ => {
-            let all = if is_clean {
-                "all is whole"
-            } else {
-                "nothing is lost"
+            let all = match (is_clean, report.keys.none_left) {
+                (true, _) => "all is whole",
+                (false, false) => "nothing is lost",
+                (false, true) => "all data is there, and no key for it",
             };
             format!("{all}: {snapshots}, {segments}, {bytes} read")
         }

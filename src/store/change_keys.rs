@@ -5,7 +5,7 @@ use super::keyring::{KeyFound, MOST_ENTRIES, NewKey, find, put};
 use super::object_name::ObjectName;
 use super::vault::Vault;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{ObjectKind, VaultKeys};
+use crate::format::VaultKeys;
 use crate::model::SnapshotId;
 
 /// What became of a key that was to go.
@@ -13,7 +13,9 @@ use crate::model::SnapshotId;
 pub enum KeyRemoved {
     /// It is gone.
     Gone,
-    /// It is gone, and the one that was used was taken away by somebody else meanwhile: that is
+    /// It is gone, and so is the one that was used; the vault has others.
+    OwnGone,
+    /// It is gone. The last one, that was used, was taken away by somebody else meanwhile: it is
     /// there again under this name.
     PutBack(SnapshotId),
 }
@@ -44,14 +46,22 @@ impl Vault {
         self.sealer().keys().map_or(Ok(()), VaultKeys::need_to_read)
     }
 
+    /// The newest key; an error where one more would be too many. What is no key of the vault does
+    /// not count.
+    fn newest_with_room(&self) -> Result<Option<SnapshotId>> {
+        let there = self.key_entries()?;
+        let good = there.iter().filter(|key| key.entry.is_ok()).count();
+        if good >= MOST_ENTRIES {
+            let what = format!("a vault has at most {MOST_ENTRIES} keys, this one has {good}");
+            return Err(Error::new(ErrorKind::Usage, what)
+                .with_hint("nothing was changed; take one away first: stillpoint key remove"));
+        }
+        Ok(there.last().map(|key| key.id))
+    }
+
     /// Has another passphrase open the vault, too.
     pub fn add_key(&self, new: &NewKey) -> Result<SnapshotId> {
-        let there = self.key_entries()?;
-        if there.len() >= MOST_ENTRIES {
-            let what = format!("a vault has at most {MOST_ENTRIES} keys");
-            return Err(Error::new(ErrorKind::Usage, what));
-        }
-        let newest = there.last().map(|key| key.id);
+        let newest = self.newest_with_room()?;
         put(self.store.as_ref(), self.info(), self.keys()?, new, newest)
     }
 
@@ -72,6 +82,10 @@ impl Vault {
         match self.store.size(&ObjectName::key(own)) {
             Ok(_) => Ok(KeyRemoved::Gone),
             Err(error) if error.kind() == ErrorKind::NotFound => {
+                let left = self.key_entries()?;
+                if left.iter().any(|key| key.entry.is_ok()) {
+                    return Ok(KeyRemoved::OwnGone);
+                }
                 let newest = Some(own.max(id));
                 let again = put(self.store.as_ref(), self.info(), keys, used, newest)?;
                 Ok(KeyRemoved::PutBack(again))
@@ -87,13 +101,8 @@ impl Vault {
             let what = "a writer's key changes no passphrase";
             Error::new(ErrorKind::Unsupported, what)
         })?;
-        let id = put(
-            self.store.as_ref(),
-            self.info(),
-            self.keys()?,
-            new,
-            Some(own),
-        )?;
+        let newest = self.newest_with_room()?;
+        let id = put(self.store.as_ref(), self.info(), self.keys()?, new, newest)?;
         // The new one opens the vault from here on, whatever becomes of the old one.
         self.store.delete(&ObjectName::key(own)).map_err(|error| {
             error.and_said(format!(
@@ -101,27 +110,5 @@ impl Vault {
             ))
         })?;
         Ok(id)
-    }
-
-    /// Puts the keys of `of`, which is the same vault, here where they are missing.
-    pub(super) fn copy_keys(&self, of: &Self) -> Result<()> {
-        if self.info().encryption.is_none() {
-            return Ok(());
-        }
-        let here = self.store.list_all(&ObjectName::keys())?;
-        for object in of.store.list_all(&ObjectName::keys())? {
-            if here.iter().any(|known| known.name == object.name) {
-                continue;
-            }
-            let bytes = of.store.get(&object.name, ObjectKind::Key.most_stored())?;
-            if !ObjectKind::Key.is_whole(None, &bytes) {
-                continue;
-            }
-            match self.store.put(&object.name, bytes) {
-                Err(error) if error.kind() == ErrorKind::Exists => {}
-                other => other?,
-            }
-        }
-        Ok(())
     }
 }

@@ -3,16 +3,19 @@
 
 use super::key_source::KeySource;
 use super::object_name::ObjectName;
-use super::object_store::ObjectStore;
+use super::object_store::{Blob, ObjectStore};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{KeyCost, KeyEntry, KeyName, NewEntry, ObjectKind, VaultInfo, VaultKeys};
 use crate::model::{ObjectId, SnapshotId};
 use crate::sys::secret::SecretBytes;
 use jiff::Timestamp;
+use std::cmp::Reverse;
 use std::sync::Arc;
 
-/// Most entries that a vault may have: a wrong passphrase is tried with each.
+/// Most keys that a vault is given: a wrong passphrase is tried with each.
 pub(super) const MOST_ENTRIES: usize = 32;
+/// Most work that is done to try a passphrase, in KiB of all passes: half a minute.
+const MOST_WORK: u64 = MOST_ENTRIES as u64 * KeyCost::MOST_WORK;
 
 /// A passphrase that shall open a vault.
 #[derive(Clone, Debug)]
@@ -108,37 +111,82 @@ pub(super) fn unlock(
     Ok(opened)
 }
 
-/// Tries a passphrase with all entries.
+/// Tries a passphrase with the entries that can be read. The cheapest come first, of these the
+/// newest: what somebody has put there holds nobody up for long.
 fn open_by(store: &dyn ObjectStore, vault: ObjectId, passphrase: &[u8]) -> Result<Opened> {
-    let found = find(store, vault)?;
-    let mut unreadable = Vec::new();
-    for key in &found {
-        let entry = match &key.entry {
-            Ok(entry) => entry,
-            Err(why) => {
-                unreadable.push(format!("key {}: {why}", key.id));
-                continue;
-            }
-        };
-        let name = KeyName { vault, id: key.id };
-        if let Some(keys) = entry.open(name, passphrase)? {
-            return Ok(Opened::by(keys, Some(key.id)));
+    let found = read_all(store, vault)?;
+    let count = found.len();
+    let (mut entries, mut tries) = (Vec::new(), Tries::default());
+    for EntryRead { id, entry } in found {
+        match entry {
+            Ok(entry) => entries.push((entry.cost().work(), Reverse(id), entry)),
+            Err(error) => tries.failed(id, error),
         }
     }
-    let place = store.location();
-    let what = match found.len() {
-        0 => format!("{place} is encrypted, and no key is left in it"),
-        1 => format!("{place}: the passphrase or key does not open the vault"),
-        many => format!("{place}: the passphrase or key opens none of the vault's {many} keys"),
-    };
-    let error = Error::new(ErrorKind::Unsupported, what);
-    Err(match (found.is_empty(), unreadable.is_empty()) {
-        (true, _) => error.with_hint("put the folder keys back from a copy of the vault"),
-        (_, true) => error.with_hint("see which keys it has with: stillpoint key list"),
-        (_, false) => error
-            .and_said(unreadable.join("; "))
-            .with_hint("put these objects of the folder keys back from a copy of the vault"),
-    })
+    entries.sort_by_key(|(work, id, _)| (*work, *id));
+    for (work, Reverse(id), entry) in entries {
+        tries.work = tries.work.saturating_add(work);
+        if tries.work > MOST_WORK {
+            tries.left += 1;
+            continue;
+        }
+        match entry.open(KeyName { vault, id }, passphrase) {
+            Ok(Some(keys)) => return Ok(Opened::by(keys, Some(id))),
+            Ok(None) => {}
+            // It asks for more memory than there is here.
+            Err(error) => tries.failed(id, error),
+        }
+    }
+    Err(tries.none_opens(&store.location(), count))
+}
+
+/// How a passphrase was tried, in vain so far.
+#[derive(Default)]
+struct Tries {
+    /// What was tried, in KiB of all passes.
+    work: u64,
+    /// How many entries were not tried, as there were too many.
+    left: usize,
+    /// What could not be tried, as text.
+    unreadable: Vec<String>,
+    /// The first reason that is no damage: it may be another one tomorrow.
+    refused: Option<Error>,
+}
+
+impl Tries {
+    fn failed(&mut self, id: SnapshotId, error: Error) {
+        let error = error.context(format!("key {id}"));
+        self.unreadable.push(error.to_string());
+        if error.kind() != ErrorKind::Damaged && self.refused.is_none() {
+            self.refused = Some(error);
+        }
+    }
+
+    fn none_opens(self, place: &str, count: usize) -> Error {
+        if let Some(error) = self.refused {
+            return error
+                .context(place)
+                .and_said("the passphrase or key opens none of the vault's other keys".to_owned());
+        }
+        let what = match count {
+            0 => format!("{place} is encrypted, and no key is left in it"),
+            1 => format!("{place}: the passphrase or key does not open the vault"),
+            many => format!("{place}: the passphrase or key opens none of the vault's {many} keys"),
+        };
+        let error = Error::new(ErrorKind::Unsupported, what);
+        if self.left > 0 {
+            return error
+                .and_said(format!("{} of them were not tried: too many", self.left))
+                .with_hint("take those away that you do not know: stillpoint key list");
+        }
+        match (count, self.unreadable.is_empty()) {
+            (0, _) => error.with_hint("put the folder keys back from a copy of the vault"),
+            (_, true) => error.with_hint("see which keys it has with: stillpoint key list"),
+            (_, false) => error
+                .and_said(self.unreadable.join("; "))
+                .with_hint("put these objects of the folder keys back from a copy of the vault"),
+        }
+    }
 }
 
 fn no_key(place: &str) -> Error {
@@ -161,39 +209,70 @@ fn is_not_encrypted(place: &str) -> Error {
         .with_hint("if it is meant to be readable by all, give no key for it")
 }
 
-/// The keys that are there, by their names: the oldest first.
-pub(super) fn find(store: &dyn ObjectStore, vault: ObjectId) -> Result<Vec<KeyFound>> {
-    let mut names = store.list_all(&ObjectName::keys())?;
-    names.sort_by(|one, two| one.name.cmp(&two.name));
-    let mut found = Vec::new();
-    for object in names {
+/// An entry that is there, or why it cannot be read.
+pub(super) struct EntryRead {
+    /// Its name.
+    pub(super) id: SnapshotId,
+    /// What it says of itself.
+    pub(super) entry: Result<KeyEntry>,
+}
+
+/// The names of what may be keys, the oldest first.
+pub(super) fn names(store: &dyn ObjectStore) -> Result<Vec<SnapshotId>> {
+    let mut names = Vec::new();
+    store.list(&ObjectName::keys(), &mut |object| {
         let last = object.name.components().last();
-        let id = last.and_then(|last| last.parse().ok());
+        let id: Option<SnapshotId> = last.and_then(|last| last.parse().ok());
         // What stands deeper, or under another name, is no key.
-        let Some(id) = id.filter(|id| object.name == ObjectName::key(*id)) else {
-            continue;
-        };
-        if found.len() == MOST_ENTRIES {
-            let what = format!("{} has more than {MOST_ENTRIES} keys", store.location());
-            return Err(Error::new(ErrorKind::Unsupported, what)
-                .with_hint("somebody has put some there: take away those you do not know"));
-        }
-        let bytes = match store.get(&object.name, ObjectKind::Key.most_stored()) {
+        names.extend(id.filter(|id| object.name == ObjectName::key(*id)));
+        Ok(())
+    })?;
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// An entry's bytes, which are a key of this vault.
+///
+/// # Errors
+/// `Damaged`: they are none.
+pub(super) fn read_one(store: &dyn ObjectStore, id: SnapshotId, vault: ObjectId) -> Result<Blob> {
+    let bytes = store.get(&ObjectName::key(id), ObjectKind::Key.most_stored())?;
+    KeyEntry::decode(&bytes, vault)?;
+    Ok(bytes)
+}
+
+/// Whether an error is of the way to the store, or of whoever ends the run, and not of one entry.
+pub(super) fn ends_all(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Io | ErrorKind::Interrupted(_))
+}
+
+/// All entries, the oldest first, however many there are: one that cannot be read hides no other.
+pub(super) fn read_all(store: &dyn ObjectStore, vault: ObjectId) -> Result<Vec<EntryRead>> {
+    let mut found = Vec::new();
+    for id in names(store)? {
+        let entry = read_one(store, id, vault).and_then(|bytes| KeyEntry::decode(&bytes, vault));
+        match entry {
             // It was removed meanwhile.
-            Err(error) if error.kind() == ErrorKind::NotFound => continue,
-            Err(error) if error.kind() != ErrorKind::Damaged => return Err(error),
-            bytes => bytes,
-        };
-        let entry = bytes.and_then(|bytes| KeyEntry::decode(&bytes, vault));
-        found.push(KeyFound {
-            id,
-            entry: entry.map_err(|error| error.to_string()),
-        });
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) if ends_all(&error) => return Err(error),
+            entry => found.push(EntryRead { id, entry }),
+        }
     }
     Ok(found)
 }
 
-/// Puts an entry for these keys, whose name sorts after that of the `newest` there is.
+/// The keys that are there, by their names: the oldest first.
+pub(super) fn find(store: &dyn ObjectStore, vault: ObjectId) -> Result<Vec<KeyFound>> {
+    let found = read_all(store, vault)?.into_iter();
+    let found = found.map(|EntryRead { id, entry }| KeyFound {
+        id,
+        entry: entry.map_err(|error| error.to_string()),
+    });
+    Ok(found.collect())
+}
+
+/// Puts an entry for these keys, whose name sorts after that of the `newest` there is, and opens
+/// it as it is kept.
 pub(super) fn put(
     store: &dyn ObjectStore,
     info: &VaultInfo,
@@ -208,16 +287,32 @@ pub(super) fn put(
         let what = "a passphrase that is empty, or a writer's key, cannot open a vault";
         return Err(Error::new(ErrorKind::Usage, what));
     }
-    let name = KeyName { vault: info.id, id };
+    let key = KeyName { vault: info.id, id };
     let entry = NewEntry {
         label: new.label.clone(),
         cost: new.cost,
         made,
     };
-    let entry = KeyEntry::wrap(keys, name, new.secret.bytes(), entry)?;
+    let entry = KeyEntry::wrap(keys, key, new.secret.bytes(), entry)?;
     let bytes = entry.encode(info.format)?;
     let (name, length) = (ObjectName::key(id), bytes.len() as u64);
     store.put(&name, bytes.into())?;
     super::confirm::confirm_kept(store, &name, length)?;
-    Ok(id)
+    store.forget(&name);
+    let kept = read_one(store, id, info.id).and_then(|bytes| KeyEntry::decode(&bytes, info.id));
+    let opened = kept.and_then(|kept| kept.open(key, new.secret.bytes()));
+    match opened {
+        Ok(Some(opened)) if opened.public() == keys.public() => Ok(id),
+        Err(error) if ends_all(&error) => Err(error),
+        other => Err(does_not_open(id, other.err())),
+    }
+}
+
+fn does_not_open(id: SnapshotId, error: Option<Error>) -> Error {
+    let what = format!("key {id} was put, and what the store has kept does not open the vault");
+    let error = match error {
+        Some(error) => error.context(what),
+        None => Error::new(ErrorKind::Damaged, what),
+    };
+    error.with_hint("no other key was changed; take this one away: stillpoint key remove")
 }

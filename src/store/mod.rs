@@ -2,6 +2,7 @@
 //! it. It must never know what a disk is.
 
 mod ask;
+mod bring_keys;
 mod cache;
 mod catalog;
 mod change_keys;
@@ -44,6 +45,7 @@ mod unfinished;
 mod vault;
 mod without_key;
 
+pub use bring_keys::KeysFound;
 pub use cache::CacheStore;
 pub use catalog::{SnapshotRef, StoredSnapshot};
 pub use change_keys::KeyRemoved;

@@ -36,22 +36,19 @@ pub fn open_second(place: &Location, of: &Vault) -> Result<Option<Vault>> {
     }
 }
 
-/// The same; where nothing is there yet, the place becomes a vault of the same ID.
+/// The same; where nothing is there yet, the place becomes a vault of the same ID. Its keys come
+/// with the first mirror, before anything that they open.
 pub fn make_second(place: &Location, of: &Vault) -> Result<Vault> {
-    let vault = match open_second(place, of)? {
-        Some(vault) => vault,
-        None => {
-            let store = place.make_store().map_err(|error| match error.kind() {
-                ErrorKind::NotFound if !place.is_s3() => {
-                    error.with_hint("make the directory above it first: mkdir -p")
-                }
-                _ => error,
-            })?;
-            Vault::create_second(store, of)?
+    if let Some(vault) = open_second(place, of)? {
+        return Ok(vault);
+    }
+    let store = place.make_store().map_err(|error| match error.kind() {
+        ErrorKind::NotFound if !place.is_s3() => {
+            error.with_hint("make the directory above it first: mkdir -p")
         }
-    };
-    vault.copy_keys(of)?;
-    Ok(vault)
+        _ => error,
+    })?;
+    Vault::create_second(store, of)
 }
 
 impl Vault {

@@ -304,9 +304,13 @@ impl SegmentReader {
         id: ObjectId,
         cancel: &dyn Cancel,
     ) -> Result<Option<BTreeSet<u32>>> {
-        // Who opens no chunk cannot say which of them are bad.
+        // Who opens no chunk cannot say which of them are bad, but whether any is.
         if self.sealer.keys().is_some_and(|keys| !keys.can_read()) {
-            return Ok(None);
+            return match self.whole(id) {
+                Ok(_) => Ok(Some(BTreeSet::new())),
+                Err(error) if is_lost(&error) => Ok(None),
+                Err(error) => Err(error),
+            };
         }
         let footer = match self.own_footer(id) {
             Ok(footer) => footer,

@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{
     FooterCopies, MAX_SEGMENT, ObjectKind, Trailer, check_sealed_segment, is_end_of,
 };
-use crate::model::ObjectId;
+use crate::model::{ObjectId, SnapshotId};
 use std::collections::BTreeMap;
 
 /// A sort of objects that are carried as they are.
@@ -42,6 +42,23 @@ impl SealedFolder {
         }
     }
 
+    /// Whether a writer gives such a name: what stands deeper, or under another, is none of the
+    /// vault's.
+    fn may_hold(self, name: &ObjectName) -> bool {
+        let parts: Vec<&str> = name.components().collect();
+        let is_id = |part: &str| part.parse::<ObjectId>().is_ok();
+        let is_ulid = |part: &str| part.parse::<SnapshotId>().is_ok();
+        match (self, parts.as_slice()) {
+            (Self::Segments, [_, fold, id]) => is_id(id) && id.starts_with(fold),
+            (Self::Footers, [_, run]) => run.split_once('-').is_some_and(|(run, part)| {
+                is_ulid(run) && part.bytes().all(|byte| byte.is_ascii_digit())
+            }),
+            (Self::Indexes, [_, id]) => is_id(id),
+            (Self::Manifests, [_, _, id]) => is_ulid(id),
+            _ => false,
+        }
+    }
+
     /// Whether bytes are what was put under this name, as far as that can be said without a key.
     fn check(self, name: &ObjectName, bytes: &[u8]) -> Result<()> {
         let wrong = || Error::new(ErrorKind::Damaged, "it is not what its name says");
@@ -52,8 +69,8 @@ impl SealedFolder {
         let is_whole = match self {
             Self::Segments => return check_sealed_segment(bytes, id()?).map(drop),
             Self::Footers => return check_copies(bytes),
-            Self::Indexes => ObjectKind::Index.is_whole(Some(id()?), bytes),
-            Self::Manifests => ObjectKind::Manifest.is_whole(None, bytes),
+            Self::Indexes => ObjectKind::Index.is_whole_and_sealed(Some(id()?), bytes),
+            Self::Manifests => ObjectKind::Manifest.is_whole_and_sealed(None, bytes),
         };
         is_whole.then_some(()).ok_or_else(wrong)
     }
@@ -86,11 +103,13 @@ impl Vault {
         self.sealer().is_without_key()
     }
 
-    /// The objects of a folder, and their lengths in bytes.
+    /// The objects of a folder, and their lengths in bytes. What has no name of one is left out.
     pub fn sealed_objects(&self, folder: SealedFolder) -> Result<BTreeMap<ObjectName, u64>> {
         let mut found = BTreeMap::new();
         self.store.list(&folder.below(), &mut |object| {
-            found.insert(object.name, object.size);
+            if folder.may_hold(&object.name) {
+                found.insert(object.name, object.size);
+            }
             Ok(())
         })?;
         Ok(found)

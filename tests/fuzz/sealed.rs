@@ -13,7 +13,7 @@ pub mod key_entry {
     pub fn seeds() -> Vec<Vec<u8>> {
         let (keys, id) = (foreign_keys(VAULT), SnapshotId::generate(1));
         let new = NewEntry {
-            label: "\u{1b}label".into(),
+            label: "label".into(),
             cost: key("x").cost,
             made: Timestamp::UNIX_EPOCH,
         };

@@ -172,6 +172,25 @@ fn keys_are_added_changed_taken_away_and_exported() {
         .expect(5);
 }
 
+/// A key that was added after the first mirror opens the second copy, too.
+#[test]
+fn a_mirror_brings_what_was_added_to_a_copy_that_is_there() {
+    let Some(scene) = Scene::new("sealed: a copy's keys") else {
+        return;
+    };
+    let to = scene.lab.at("copy");
+    scene
+        .run("first", &["mirror", "--to", &to, "--init"])
+        .expect(0);
+    let second = scene.file("second", "second");
+    let add = ["key", "add", "--new-password-file", &second];
+    scene.run("first", &add).expect(0);
+    let there = ["list", "--vault", &to];
+    scene.run("second", &there).expect(5);
+    scene.run("first", &["mirror", "--to", &to]).expect(0);
+    scene.run("second", &there).expect(0);
+}
+
 /// Runs it on a terminal, and types an answer whenever a question stands there; returns what was to
 /// be seen.
 fn typed(lab: &Lab, args: &str, answers: &[(&str, &str)]) -> (i32, String) {

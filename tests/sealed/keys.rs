@@ -168,15 +168,14 @@ fn hostile_and_damaged_entries_keep_no_good_one_from_opening() {
         error.to_string().contains("none of the vault's 7 keys"),
         "{error}"
     );
-    // More than there may be is refused, whatever they are.
+    // However many there are, whatever they are.
     for n in 0..40 {
         let id = stillpoint::model::SnapshotId::generate(n);
         safe.store
             .put(&ObjectName::key(id), b"x".to_vec().into())
             .unwrap();
     }
-    let error = refused(safe.open(&given("first")));
-    assert!(error.to_string().contains("more than 32 keys"), "{error}");
+    safe.open(&given("first")).unwrap();
 }
 
 #[test]

@@ -44,7 +44,11 @@ pub fn mirror(
     // Before anything is listed: what is relied on from here on is left alone.
     let record = session_record("mirror", &host_name(), Timestamp::now());
     let writer = MirrorWriter::begin(target, source, record)?;
-    run(source, Some(target), Some(&writer), snapshots, monitor)
+    // Nothing ever comes there that nobody could open.
+    let warned = target.bring_keys(source)?;
+    let mut report = run(source, Some(target), Some(&writer), snapshots, monitor)?;
+    report.warnings.splice(0..0, warned);
+    Ok(report)
 }
 
 /// What [`mirror`] would do; nothing is put, and segments are not read. `target` is `None` where

@@ -32,13 +32,22 @@ pub fn mirror_sealed(
         }
         _ => None,
     };
+    // Nothing ever comes there that nobody could open.
+    let warnings = match (target, &writer) {
+        (Some(target), Some(_)) => target.bring_keys(source)?,
+        _ => Vec::new(),
+    };
     monitor.tell(Event::Phase(RunPhase::ListingPlaces));
     let mut run = SealedRun {
         source,
         target,
         writer,
         monitor,
-        report: MirrorReport::default(),
+        report: MirrorReport {
+            warnings,
+            ..MirrorReport::default()
+        },
+        lacks: false,
     };
     // First: whatever a snapshot refers to was there before it.
     let manifests = source.sealed_objects(SealedFolder::Manifests)?;
@@ -57,44 +66,76 @@ fn snapshot_of(name: &ObjectName) -> Option<SnapshotId> {
     name.components().nth(2)?.parse().ok()
 }
 
+/// How an object stands in the second place, with how many bytes.
+enum StandsThere {
+    Missing,
+    Whole(u64),
+    Wrong(u64),
+}
+
 struct SealedRun<'a> {
     source: &'a Vault,
     target: Option<&'a Vault>,
     writer: Option<MirrorWriter<'a>>,
     monitor: &'a dyn Monitor,
     report: MirrorReport,
+    /// Whether something is damaged that a manifest may refer to.
+    lacks: bool,
 }
 
 impl SealedRun<'_> {
     fn folder(&mut self, folder: SealedFolder, here: Names) -> Result<()> {
         let there = self.target.map(|target| target.sealed_objects(folder));
         let there = there.transpose()?.unwrap_or_default();
-        let mut newest_first = here.into_iter().rev();
-        newest_first.try_for_each(|(name, length)| {
+        let mut gone = Vec::new();
+        for (name, length) in here.into_iter().rev() {
             self.monitor.check()?;
             let known = there.get(&name).copied();
-            self.object(folder, &name, length, known)
-        })
+            if !self.object(folder, &name, length, known)? {
+                gone.push(name);
+            }
+        }
+        if gone.is_empty() {
+            return Ok(());
+        }
+        // Deleted since they were listed, or so said a store that lists them still.
+        let now = self.source.sealed_objects(folder)?;
+        for name in gone {
+            if let Some(length) = now.get(&name)
+                && !self.object(folder, &name, *length, there.get(&name).copied())?
+            {
+                self.is_damaged(
+                    folder,
+                    format!("{name} is listed in the source, and not there"),
+                );
+            }
+        }
+        Ok(())
     }
 
-    /// Puts an object that has so many bytes here, and `known` there.
+    fn is_damaged(&mut self, folder: SealedFolder, what: String) {
+        self.report.warnings.push(what);
+        self.lacks |= folder != SealedFolder::Manifests;
+    }
+
+    /// Puts an object that has so many bytes here, and `known` there. False: it is not here.
     fn object(
         &mut self,
         folder: SealedFolder,
         name: &ObjectName,
         length: u64,
         known: Option<u64>,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let snapshot = match folder {
             SealedFolder::Manifests => snapshot_of(name),
             _ => None,
         };
         if known == Some(length) {
             self.report.there += usize::from(snapshot.is_some());
-            return Ok(());
+            return Ok(true);
         }
         if let Some(snapshot) = snapshot
-            && !self.report.warnings.is_empty()
+            && self.lacks
         {
             let what = "without a key it is not known whether it needs what is damaged";
             self.report.damaged.push(SourceDamage {
@@ -102,33 +143,73 @@ impl SealedRun<'_> {
                 what: what.into(),
                 there: known.is_some(),
             });
-            return Ok(());
+            return Ok(true);
         }
         if self.writer.is_none() {
             self.count(length, snapshot);
-            return Ok(());
+            return Ok(true);
         }
-        let object = match self.source.sealed_object(folder, name) {
-            Ok(object) => object,
-            // Deleted since it was listed.
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-            Err(error) if is_damage(&error) => {
-                let what = format!("damaged in the source: {error}");
-                self.report.warnings.push(what);
-                return Ok(());
-            }
-            Err(error) => return Err(error),
+        let known = match known {
+            Some(known) => self.look_there(folder, name, known)?,
+            None => StandsThere::Missing,
         };
-        self.put(folder, &object, known.is_some())?;
-        if let Some(known) = known {
-            self.report.wrong.push(WrongObject {
-                object: name.to_string(),
-                what: format!("it had {known} B there, and {length} B in the source"),
-                replaced: true,
-            });
+        let object = match (self.source.sealed_object(folder, name), &known) {
+            (Ok(object), _) => object,
+            (Err(error), _) if error.kind() == ErrorKind::NotFound => return Ok(false),
+            (Err(error), StandsThere::Whole(_)) if is_damage(&error) => {
+                let what = format!("damaged in the source, and whole in the second place: {error}");
+                self.report.warnings.push(what);
+                self.report.there += usize::from(snapshot.is_some());
+                return Ok(true);
+            }
+            (Err(error), _) if is_damage(&error) => {
+                self.is_damaged(folder, format!("damaged in the source: {error}"));
+                return Ok(true);
+            }
+            (Err(error), _) => return Err(error),
+        };
+        match known {
+            StandsThere::Whole(known) => {
+                self.report.there += usize::from(snapshot.is_some());
+                let what = format!("{known} B there, {length} B in the source: both are whole");
+                self.wrong(name, what, false);
+                return Ok(true);
+            }
+            StandsThere::Wrong(known) => {
+                self.put(folder, &object, true)?;
+                let what = format!("it had {known} B there, and {length} B in the source");
+                self.wrong(name, what, true);
+            }
+            StandsThere::Missing => self.put(folder, &object, false)?,
         }
         self.count(object.length(), snapshot);
-        Ok(())
+        Ok(true)
+    }
+
+    /// What stands there under a name, with another length than here.
+    fn look_there(
+        &self,
+        folder: SealedFolder,
+        name: &ObjectName,
+        length: u64,
+    ) -> Result<StandsThere> {
+        let Some(target) = self.target else {
+            return Ok(StandsThere::Missing);
+        };
+        match target.sealed_object(folder, name) {
+            Ok(_) => Ok(StandsThere::Whole(length)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(StandsThere::Missing),
+            Err(error) if is_damage(&error) => Ok(StandsThere::Wrong(length)),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn wrong(&mut self, name: &ObjectName, what: String, replaced: bool) {
+        self.report.wrong.push(WrongObject {
+            object: name.to_string(),
+            what,
+            replaced,
+        });
     }
 
     fn put(&self, folder: SealedFolder, object: &StoredObject, replaces: bool) -> Result<()> {

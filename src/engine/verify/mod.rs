@@ -65,6 +65,7 @@ pub fn verify(
     monitor: &dyn Monitor,
 ) -> Result<VerifyReport> {
     let VerifyOptions { depth, workers } = *options;
+    let keys = vault.check_keys()?;
     let survey = |reads| Survey {
         vault,
         snapshots,
@@ -88,10 +89,14 @@ pub fn verify(
             };
             let mut report = found.report;
             report.coverage = Some(sampled.remember(vault, now));
+            report.keys = keys;
             return Ok(report);
         }
     }
-    .map(|found| found.report)
+    .map(|found| VerifyReport {
+        keys,
+        ..found.report
+    })
 }
 
 /// Which segments are read whole; of the others the ends are looked at.

@@ -5,7 +5,7 @@ use super::lost_parts::LostPart;
 use super::sample::Coverage;
 use crate::format::{DiskRecord, FooterCopiesRef};
 use crate::model::{Bytes, Extent, ObjectId, SnapshotId};
-use crate::store::SnapshotRef;
+use crate::store::{KeysFound, SnapshotRef};
 use std::collections::BTreeMap;
 
 /// What is wrong with a snapshot.
@@ -69,6 +69,8 @@ pub struct VerifyReport {
     pub harmless: Vec<String>,
     /// How many of the segments that were not read an earlier `verify` has noted as damaged.
     pub noted_before: usize,
+    /// How the keys of an encrypted vault stand.
+    pub keys: KeysFound,
     /// Whether the damage is noted for the next runs.
     pub noted: Noted,
     /// What samples have come round to; `None`: this was none.
