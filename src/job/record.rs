@@ -137,7 +137,7 @@ impl JobRecord {
             version: VERSION,
             job,
             command: command.into(),
-            args: args.iter().take(MAX_ARGS).map(|arg| shown(arg)).collect(),
+            args: shown_all(&args[..args.len().min(MAX_ARGS)]),
             host: host_name(),
             detached: false,
             state: JobState::Starting,
@@ -225,13 +225,27 @@ impl JobRecord {
     }
 }
 
+/// Whether a flag's name sounds like that of a secret.
+fn names_secret(name: &str) -> bool {
+    let words = ["password", "passphrase", "secret", "token"];
+    name.starts_with("--") && !name.ends_with("-file") && words.iter().any(|w| name.contains(w))
+}
+
+/// All of them so; what stands alone after such a flag is its value.
+fn shown_all(args: &[String]) -> Vec<String> {
+    let is_value = |at: usize| at > 0 && !args[at - 1].contains('=') && names_secret(&args[at - 1]);
+    let each = args.iter().enumerate();
+    each.map(|(at, arg)| match is_value(at) {
+        true => "***".into(),
+        false => shown(arg),
+    })
+    .collect()
+}
+
 /// The argument without what could be a secret: the user part of a URL, and the value of a flag
 /// whose name sounds like one.
 fn shown(arg: &str) -> String {
-    let flag = arg.split_once('=').filter(|(name, _)| {
-        let words = ["password", "passphrase", "secret", "token"];
-        name.starts_with("--") && !name.ends_with("-file") && words.iter().any(|w| name.contains(w))
-    });
+    let flag = arg.split_once('=').filter(|(name, _)| names_secret(name));
     if let Some((name, _)) = flag {
         return format!("{name}=***");
     }
@@ -312,5 +326,12 @@ mod tests {
         ] {
             assert_eq!(shown(given), kept);
         }
+        let line = ["list", "--password-command", "echo geheim", "--json"];
+        let line = line.map(String::from);
+        assert_eq!(shown_all(&line)[1..3], ["--password-command", "***"]);
+        assert_eq!(
+            (&*shown_all(&line)[0], &*shown_all(&line)[3]),
+            ("list", "--json")
+        );
     }
 }

@@ -69,11 +69,14 @@ impl Vault {
             return Ok(warnings);
         }
         let what = format!(
-            "{} has no key left that opens it, and so would its second copy",
-            of.location()
+            "no key of {} can be brought to {}: nobody could open the copy",
+            of.location(),
+            self.location()
         );
-        let error = Error::new(ErrorKind::Damaged, what)
-            .with_hint("put the folder keys back from a copy of the vault");
+        let error = Error::new(ErrorKind::Damaged, what).with_hint(
+            "put the folder keys back from a copy of the vault, or mirror from where they can be \
+             read",
+        );
         Err(match warnings.is_empty() {
             true => error,
             false => error.and_said(warnings.join("; ")),

@@ -87,7 +87,11 @@ fn read_file(path: &Path) -> Result<SecretBytes> {
     let owner = nix::unistd::geteuid().as_raw();
     if !stat.is_file() || stat.uid() != owner || stat.mode() & 0o077 != 0 {
         let what = format!("{}: others can read or change it", path.display());
-        let hint = format!("chown root: {0} && chmod 0600 {0}", path.display());
+        let hint = format!(
+            "chown root: {0} && chmod 0600 {0}; where its filesystem has no such modes, or is \
+             read-only, copy it: install -m 600 {0} /root/",
+            path.display()
+        );
         return Err(Error::new(ErrorKind::Usage, what).with_hint(hint));
     }
     read_line(&mut file, &|error| Error::io("read", path, error))
@@ -97,22 +101,43 @@ fn read_file(path: &Path) -> Result<SecretBytes> {
 fn read_line(from: &mut dyn Read, failed: &dyn Fn(std::io::Error) -> Error) -> Result<SecretBytes> {
     let mut length = 0;
     let mut secret = SecretBytes::made(MOST_SECRET, |room| {
-        while length < room.len() {
-            match from.read(&mut room[length..]) {
-                Ok(0) => return Ok(()),
-                Ok(more) => length += more,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(failed(error)),
+        let got = fill(from, room).map_err(failed)?;
+        // Of the longest one the end of its line may stand beyond.
+        let mut beyond = [0; 2];
+        let beyond = match got == room.len() {
+            true => {
+                let more = fill(from, &mut beyond).map_err(failed)?;
+                &beyond[..more]
             }
+            false => &[],
+        };
+        length = match (&room[..got], beyond) {
+            ([line @ .., b'\r'], b"\n") => line.len(),
+            ([line @ .., b'\r', b'\n'] | [line @ .., b'\n'], b"") => line.len(),
+            (line, b"") => line.len(),
+            _ => MOST_SECRET,
+        };
+        match length < MOST_SECRET {
+            true => Ok(()),
+            false => Err(refused("a passphrase or key has less than 4096 bytes")),
         }
-        Err(refused("a passphrase or key has less than 4096 bytes"))
     })?;
     secret.truncate(length);
-    let line = secret.bytes();
-    let line = line.strip_suffix(b"\n").unwrap_or(line);
-    let length = line.strip_suffix(b"\r").unwrap_or(line).len();
-    secret.truncate(length);
     Ok(secret)
+}
+
+/// Reads until the room is full, or nothing comes any more; returns how much came.
+fn fill(from: &mut dyn Read, room: &mut [u8]) -> std::io::Result<usize> {
+    let mut length = 0;
+    while length < room.len() {
+        match from.read(&mut room[length..]) {
+            Ok(0) => break,
+            Ok(more) => length += more,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(length)
 }
 
 fn ask_command(line: &str) -> Result<SecretBytes> {
@@ -172,6 +197,29 @@ mod tests {
         std::fs::write(file.path(), vec![b'x'; MOST_SECRET]).unwrap();
         let error = read(&source).unwrap_err();
         assert!(!format!("{error} {error:?}").contains("xxx"));
+    }
+
+    #[test]
+    fn the_end_of_its_line_is_no_part_of_it_and_nothing_else_is() {
+        let read = |text: &[u8]| {
+            let mut text = text;
+            read_line(&mut text, &|_| unreachable!()).map(|secret| secret.bytes().to_vec())
+        };
+        let long = vec![b'x'; MOST_SECRET - 1];
+        for end in ["", "\n", "\r\n"] {
+            let got = read(&[&long, end.as_bytes()].concat()).unwrap();
+            assert!(got == long, "{end:?}: {}", got.len());
+            assert_eq!(read(format!("key{end}").as_bytes()).unwrap(), b"key");
+        }
+        // Nothing but the end of a line, once.
+        assert_eq!(read(b"key\r").unwrap(), b"key\r");
+        assert_eq!(read(b"key\n\n").unwrap(), b"key\n");
+        for more in ["x", "x\n", "x\r\n", "\n\n", "\r\r", "\r\nx"] {
+            assert!(
+                read(&[&long, more.as_bytes()].concat()).is_err(),
+                "{more:?}"
+            );
+        }
     }
 
     #[test]

@@ -349,6 +349,17 @@ pub(super) fn taken(store: &dyn ObjectStore, what: &str) -> Error {
             format!("use it as it is: --vault {place}; nothing was changed"),
         );
     }
+    if store
+        .list_some(&ObjectName::keys(), 1)
+        .is_ok_and(|found| !found.is_empty())
+    {
+        let what =
+            format!("{place} is not empty: keys lie there, of a vault that has no vault.json");
+        return Error::new(ErrorKind::Exists, what).with_hint(
+            "a cut-off `init --encrypt` leaves them: then nothing needs them, delete the folder \
+             keys there; of a vault whose vault.json was lost, put that back",
+        );
+    }
     let message = format!("{place} is not empty: no vault was made in it");
     Error::new(ErrorKind::Exists, message).with_hint(format!(
         "name an empty {what}, or one that is not there yet"

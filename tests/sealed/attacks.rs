@@ -255,3 +255,35 @@ fn what_somebody_has_put_unsealed_is_noticed() {
     assert_eq!(error.kind(), ErrorKind::Damaged, "{error}");
     assert!(error.to_string().contains("not sealed"), "{error}");
 }
+
+/// Who opens no chunk still tells a whole segment from one that is damaged.
+#[test]
+fn a_writer_calls_no_whole_segment_lost() {
+    let safe = Safe::new();
+    safe.take(&safe.vault);
+    let host = safe.open(&writer_of(&safe.vault)).unwrap();
+    let name = safe.names("segments").remove(0);
+    let id: ObjectId = name.components().last().unwrap().parse().unwrap();
+    let bad = || host.bad_slots(id, &|| Ok(())).unwrap();
+    assert_eq!(bad(), Some(std::collections::BTreeSet::new()));
+    safe.store.corrupt(&name, |bytes| bytes[200] ^= 1);
+    assert_eq!(bad(), None);
+}
+
+/// Somebody has taken `vault.json` away, and put a manifest that is not sealed.
+#[test]
+fn no_vault_json_in_the_clear_is_made_up_for_an_encrypted_vault() {
+    let safe = Safe::new();
+    let plain = Arc::new(MemoryStore::new());
+    let vault = Arc::new(Vault::create(plain.clone(), vault_options()).unwrap());
+    take(&vault, &safe.disks, Take::default()).unwrap();
+    for object in plain.list_all(&ObjectName::snapshots()).unwrap() {
+        let bytes = plain.get(&object.name, 1 << 20).unwrap();
+        safe.store.put(&object.name, bytes).unwrap();
+    }
+    safe.store.delete(&ObjectName::vault_info()).unwrap();
+    let error = refused(safe.open(&given("first")));
+    let hint = error.hint().unwrap();
+    assert!(!hint.contains("\"encryption\":null"), "{hint}");
+    assert!(hint.contains("It was encrypted"), "{hint}");
+}
