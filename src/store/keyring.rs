@@ -97,7 +97,7 @@ pub(super) fn unlock(
     let secret = source.read(&place)?.ok_or_else(|| no_key(&place))?;
     let opened = match VaultKeys::is_writer_text(secret.bytes()) {
         true => Opened::by(VaultKeys::from_writer_text(info.id, secret.bytes())?, None),
-        false => open_by(store, info.id, secret.bytes())?,
+        false => open_by(store, info.id, secret.bytes(), MOST_WORK)?,
     };
     let public = opened.keys.as_ref().map(|keys| keys.public());
     if public != Some(encryption.public_key) {
@@ -112,8 +112,14 @@ pub(super) fn unlock(
 }
 
 /// Tries a passphrase with the entries that can be read. The cheapest come first, of these the
-/// newest: what somebody has put there holds nobody up for long.
-fn open_by(store: &dyn ObjectStore, vault: ObjectId, passphrase: &[u8]) -> Result<Opened> {
+/// newest: what somebody has put there holds nobody up for long. Those that are left after `most`
+/// work are not tried.
+fn open_by(
+    store: &dyn ObjectStore,
+    vault: ObjectId,
+    passphrase: &[u8],
+    most: u64,
+) -> Result<Opened> {
     let found = read_all(store, vault)?;
     let count = found.len();
     let (mut entries, mut tries) = (Vec::new(), Tries::default());
@@ -126,7 +132,7 @@ fn open_by(store: &dyn ObjectStore, vault: ObjectId, passphrase: &[u8]) -> Resul
     entries.sort_by_key(|(work, id, _)| (*work, *id));
     for (work, Reverse(id), entry) in entries {
         tries.work = tries.work.saturating_add(work);
-        if tries.work > MOST_WORK {
+        if tries.work > most {
             tries.left += 1;
             continue;
         }
@@ -315,4 +321,46 @@ fn does_not_open(id: SnapshotId, error: Option<Error>) -> Error {
         None => Error::new(ErrorKind::Damaged, what),
     };
     error.with_hint("no other key was changed; take this one away: stillpoint key remove")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::MemoryStore;
+
+    #[test]
+    fn no_passphrase_is_tried_for_ever() {
+        let store = MemoryStore::new();
+        let vault = ObjectId([7; 16]);
+        let keys = VaultKeys::generate(vault).unwrap();
+        for (number, memory_kib) in [(1, 16), (2, 8), (3, 8)] {
+            let id = SnapshotId::generate(number);
+            let new = NewEntry {
+                label: String::new(),
+                cost: KeyCost {
+                    memory_kib,
+                    passes: 1,
+                    lanes: 1,
+                },
+                made: Timestamp::UNIX_EPOCH,
+            };
+            let passphrase = format!("key {number}");
+            let name = KeyName { vault, id };
+            let entry = KeyEntry::wrap(&keys, name, passphrase.as_bytes(), new).unwrap();
+            let bytes = entry.encode(2).unwrap();
+            store.put(&ObjectName::key(id), bytes.into()).unwrap();
+        }
+        let tried = |passphrase: &str, most| open_by(&store, vault, passphrase.as_bytes(), most);
+        let left = |passphrase: &str, most| {
+            let error = tried(passphrase, most).err().unwrap();
+            assert_eq!(error.kind(), ErrorKind::Unsupported);
+            error.to_string()
+        };
+        assert!(tried("key 1", 32).is_ok());
+        assert!(!left("wrong", 32).contains("not tried"));
+        // The least work first, then the newest.
+        assert!(left("key 1", 31).contains("1 of them were not tried"));
+        assert!(tried("key 2", 16).is_ok() && tried("key 3", 8).is_ok());
+        assert!(left("key 2", 15).contains("2 of them were not tried"));
+    }
 }

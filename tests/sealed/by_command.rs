@@ -191,6 +191,24 @@ fn a_mirror_brings_what_was_added_to_a_copy_that_is_there() {
     scene.run("second", &there).expect(0);
 }
 
+/// Hosts have writers' keys: `verify` by them is who notices.
+#[test]
+fn verify_by_a_writer_tells_of_damaged_and_missing_keys() {
+    let Some(scene) = Scene::new("sealed: verified keys") else {
+        return;
+    };
+    let export = ["key", "export", "--writer", &scene.lab.at("writer")];
+    scene.run("first", &export).expect(0);
+    let verify = ["verify", "--all"];
+    scene.run("writer", &verify).expect(0);
+    let key = scene.lab.path("vault/keys").join(scene.keys().remove(0));
+    fs::remove_file(&key).unwrap();
+    fs::write(&key, "no key").unwrap();
+    let bad = scene.run("writer", &verify).expect(4);
+    assert!(bad.stdout.contains("opens the vault no more"), "{bad:?}");
+    assert!(bad.stdout.contains("no key is left"), "{bad:?}");
+}
+
 /// Runs it on a terminal, and types an answer whenever a question stands there; returns what was to
 /// be seen.
 fn typed(lab: &Lab, args: &str, answers: &[(&str, &str)]) -> (i32, String) {

@@ -108,6 +108,18 @@ fn one_that_may_not_be_read_hides_no_other() {
     assert_eq!(error.kind(), ErrorKind::Io);
 }
 
+/// A directory in which an `init --encrypt` was cut off.
+#[test]
+fn a_place_with_keys_alone_says_what_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("keys")).unwrap();
+    let text = format!("keys/{}", later(1));
+    std::fs::write(folder.path().join(text), "a key").unwrap();
+    let error = refused(Vault::create_local(folder.path(), vault_options()));
+    assert_eq!(error.kind(), ErrorKind::Exists);
+    assert!(error.to_string().contains("keys lie there"), "{error}");
+}
+
 /// What the store has kept is opened before the old key goes.
 #[test]
 fn a_new_key_that_was_kept_wrong_replaces_none() {
