@@ -19,7 +19,8 @@ pub fn run(args: &PruneArgs, common: &Common, progress: &ProgressDisplay) -> Res
         take_last_good: args.take_last_good,
         now: Timestamp::now(),
     };
-    let vault = context::open_vault(common)?;
+    // What this host has kept of a snapshot says nothing of what is there.
+    let vault = context::open_vault_itself(common)?;
     let mut plan = plan_prune(&vault, &options, progress)?;
     let warnings = match args.dry_run {
         true => Vec::new(),

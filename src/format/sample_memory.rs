@@ -41,11 +41,19 @@ impl SampleMemory {
         self.0.extend(segments.map(|segment| (segment, now)));
     }
 
-    /// Adds another record: of each segment the last time counts.
+    /// Adds another record: of each segment the last time counts. What was read longest ago is
+    /// forgotten where there is too much.
     pub fn merge(&mut self, other: &Self) {
         for (segment, when) in &other.0 {
             let known = self.0.entry(*segment).or_insert(*when);
             *known = (*when).max(*known);
+        }
+        let surplus = self.0.len().saturating_sub(MOST_SEGMENTS);
+        if surplus > 0 {
+            let mut times: Vec<i64> = self.0.values().copied().collect();
+            let (_, last, _) = times.select_nth_unstable(surplus - 1);
+            let last = *last;
+            self.0.retain(|_, when| *when > last);
         }
     }
 

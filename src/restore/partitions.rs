@@ -39,7 +39,9 @@ fn of_mbr(mbr: &[u8; 512], sector: u32) -> Vec<TablePartition> {
             place: Extent::new(bytes(start), bytes(count)),
         }
     });
-    each.filter(|one| one.place.length.0 > 0).collect()
+    let is_one =
+        |place: Extent| place.length.0 > 0 && place.offset.0.checked_add(place.length.0).is_some();
+    each.filter(|one| is_one(one.place)).collect()
 }
 
 fn of_gpt(head: &[u8], sector: u32) -> Option<Vec<TablePartition>> {

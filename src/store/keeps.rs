@@ -263,13 +263,17 @@ impl Vault {
         let mut gone = Keeps::default();
         for (snapshot, names) in keeps.of.into_iter().take(most) {
             cancel.check()?;
-            let record = names.names.first().map(|name| self.read_keep(name));
-            // One that cannot be read stays.
-            let Some(Ok(record)) = record else { continue };
-            let manifest = ObjectName::parse(&format!("snapshots/{}/{snapshot}", record.host));
-            let size = manifest.and_then(|manifest| self.store.size(&manifest));
-            if size.is_err_and(|error| error.kind() == ErrorKind::NotFound) {
-                gone.of.insert(snapshot, names);
+            // Each speaks for itself alone: one may lie of whose snapshot it is.
+            for name in names.names {
+                // One that cannot be read stays.
+                let Ok(record) = self.read_keep(&name) else {
+                    continue;
+                };
+                let manifest = ObjectName::parse(&format!("snapshots/{}/{snapshot}", record.host));
+                let size = manifest.and_then(|manifest| self.store.size(&manifest));
+                if size.is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+                    gone.of.entry(snapshot).or_default().names.push(name);
+                }
             }
         }
         Ok(gone)

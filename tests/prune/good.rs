@@ -121,3 +121,30 @@ fn words_of_damage_that_cannot_be_read_keep_everything() {
     );
     assert_eq!(world.prune(last(1)), set(&days));
 }
+
+/// Nobody notes what is missing: it is looked for.
+#[test]
+fn what_lacks_a_segment_is_no_good() {
+    let world = World::new();
+    let disk = ModelDisk::new(0, 3 * BLOCK_SIZE, 1);
+    disk.write(0, &[7; 9000]);
+    let newest = take(&world.vault, &[disk], Take::default())
+        .unwrap()
+        .manifest;
+    let days = world.days(3);
+    world
+        .store
+        .age(&ObjectName::manifest("host", newest.snapshot), seconds(-60));
+    let record = &newest.disks[0];
+    let map = world
+        .vault
+        .load_index(&record.index, block_count(record.identity.size))
+        .unwrap();
+    let segment = map.iter().find_map(|run| run.segment()).unwrap();
+    world.store.delete(&ObjectName::segment(segment)).unwrap();
+    let left = world.prune(last(1));
+    assert!(
+        left.contains(&days[2]),
+        "the last one that is whole has gone"
+    );
+}

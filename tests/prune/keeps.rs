@@ -3,6 +3,7 @@
 use super::*;
 use stillpoint::Error;
 use stillpoint::engine::{kept_now, refuse_kept};
+use stillpoint::format::KeepRecord;
 use stillpoint::store::{FaultStore, KeepTerm, SnapshotRef};
 
 fn find(world: &World, id: SnapshotId) -> SnapshotRef {
@@ -234,4 +235,55 @@ fn keeps_of_snapshots_that_are_gone_are_cleared_away() {
             "{left:?}"
         );
     }
+}
+
+/// Whoever may put can put a manifest under any host's name: of two of one ID each is judged.
+#[test]
+fn two_snapshots_of_one_name_are_both_kept() {
+    let world = World::new();
+    let kept = world.manifest(ago(9 * DAY), |manifest| {
+        manifest.keep_seconds = Some(90 * 86400);
+    });
+    for host in [&kept.host[..], "zz"] {
+        let mut one = kept.clone();
+        if host == "zz" {
+            one.keep_seconds = None;
+            one.host = host.into();
+        }
+        let name = ObjectName::manifest(host, one.snapshot);
+        let bytes = one.encode(world.vault.sealer()).unwrap();
+        world.store.put(&name, bytes.into()).unwrap();
+    }
+    world.put(ago(0), |manifest| manifest.host = "zz".into());
+    world.days(2);
+    prune(&world.vault, &world.options(last(1))).unwrap();
+    let name = ObjectName::manifest(&kept.host, kept.snapshot);
+    assert!(world.store.size(&name).is_ok(), "what is kept has gone");
+}
+
+/// A keep may lie of whose snapshot it is: it takes no other one with it.
+#[test]
+fn a_keep_of_no_host_takes_no_hold_away() {
+    let world = World::new();
+    let days = world.days(2);
+    // The snapshot is not listed yet when the prune asks.
+    let snapshot = find(&world, days[0]);
+    let term = KeepTerm::Hold("audit".into());
+    world.vault.put_keep(&snapshot, term, "h").unwrap();
+    let hold = keep_names(&world).pop().unwrap();
+    let lie = KeepRecord {
+        snapshot: days[0],
+        host: "nowhere".into(),
+        until: Some(world.now),
+        hold: None,
+        time: world.now,
+        by: "h".into(),
+    };
+    let lie = lie.encode(world.vault.sealer()).unwrap();
+    let name = ObjectName::keep(days[0], SnapshotId::generate(1));
+    world.store.put(&name, lie.into()).unwrap();
+    let keeps = world.vault.list_keeps(&|_| true).unwrap();
+    let gone = world.vault.orphaned(keeps, 9, &go_on).unwrap();
+    world.vault.delete_keeps(&gone, &go_on).unwrap();
+    assert_eq!(keep_names(&world), [hold]);
 }

@@ -41,8 +41,8 @@ fn a_prune_of_a_thousand_asks_for_each_manifest_once() {
     let ([planned, done], going) = counted(&world, daily(7));
     assert_eq!(going, 930);
     // Each manifest; of each host the newest one again, and the index objects of its two disks.
-    // The snapshots, the keeps, what is known to be damaged.
-    assert_eq!(planned, [0, 1000 + 10 * (2 + 2), 0, 3, 0]);
+    // The snapshots, the keeps, what is known to be damaged. The one segment of each disk.
+    assert_eq!(planned, [0, 1000 + 10 * (2 + 2), 10 * 2, 3, 0]);
     // Before each 256 what is kept is looked at again.
     assert_eq!(done, [0, 0, 0, 4, 930]);
     // When nothing goes, nothing else is asked.
@@ -60,7 +60,7 @@ fn ten_thousand_of_a_hundred_hosts_are_judged() {
     };
     let ([planned, done], going) = counted(&world, rules);
     assert!(going > 8000, "{going}");
-    assert_eq!(planned, [0, 10_000 + 100 * 4, 0, 3, 0]);
+    assert_eq!(planned, [0, 10_000 + 100 * 4, 100 * 2, 3, 0]);
     let looks = going.div_ceil(256) as u64;
     assert_eq!(done, [0, 0, 0, looks, going as u64]);
 }

@@ -159,8 +159,10 @@ impl Judgement {
         let goes = self.goes();
         let going = |one: &(usize, &Candidate)| goes.get(one.0).copied().unwrap_or(false);
         let places = self.candidates.iter().enumerate().filter(going);
-        let places: BTreeMap<SnapshotId, usize> =
-            places.map(|(at, one)| (one.snapshot, at)).collect();
+        // Two hosts may have one of a name: whoever can put may see to that.
+        let mut by_id: BTreeMap<SnapshotId, Vec<usize>> = BTreeMap::new();
+        places.for_each(|(at, one)| by_id.entry(one.snapshot).or_default().push(at));
+        let places = by_id;
         if places.is_empty() {
             return Ok(());
         }
@@ -172,12 +174,15 @@ impl Judgement {
         let keeps = keeps.split(&|id| places.contains_key(&id));
         let mut read = vault.read_keeps(&keeps.wanted, monitor)?;
         let mut kept: HashSet<SnapshotId> = HashSet::new();
-        for (&snapshot, &at) in &places {
-            let mut by = self.said.get(at).cloned().unwrap_or_default();
-            by.add(read.remove(&snapshot).unwrap_or_default());
-            if let Some(by) = by.at(options.now) {
-                kept.insert(snapshot);
-                self.stays(at, StayReason::Kept(by));
+        for (snapshot, places) in places {
+            let keeps = read.remove(&snapshot).unwrap_or_default();
+            for at in places {
+                let mut by = self.said.get(at).cloned().unwrap_or_default();
+                by.add(keeps.clone());
+                if let Some(by) = by.at(options.now) {
+                    kept.insert(snapshot);
+                    self.stays(at, StayReason::Kept(by));
+                }
             }
         }
         self.plan.ended = keeps.wanted.split(&|id| !kept.contains(&id)).wanted;

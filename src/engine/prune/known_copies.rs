@@ -148,7 +148,8 @@ impl<'a> KnownCopies<'a> {
         }
     }
 
-    /// Whether the manifest and the index of this disk can be read, and name no damage.
+    /// Whether the manifest and the index of this disk can be read, and all segments that they name
+    /// are there, long enough, and not known to be damaged.
     fn look(&mut self, at: usize, disk: usize) -> Result<bool> {
         self.monitor.check()?;
         let Some(snapshot) = self.snapshots.get(at) else {
@@ -168,6 +169,9 @@ impl<'a> KnownCopies<'a> {
             Err(error) if is_damage(&error) => return Ok(false),
             Err(error) => return Err(error),
         };
+        if !self.vault.lost_segments(&map, self.monitor)?.is_empty() {
+            return Ok(false);
+        }
         let damage = self.damage()?;
         Ok(damage.is_some_and(|damage| !names_damage(&map, damage)))
     }

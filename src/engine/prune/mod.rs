@@ -152,8 +152,10 @@ pub fn carry_out_prune(
     let ended = std::mem::take(&mut plan.ended);
     let ended = ended.split(&|id| !kept.contains_key(&id)).wanted;
     for judged in &mut plan.judged {
-        let by = kept.remove(&judged.snapshot.id);
-        judged.stays.extend(by.map(StayReason::Kept));
+        if judged.goes() {
+            let by = kept.get(&judged.snapshot.id).cloned();
+            judged.stays.extend(by.map(StayReason::Kept));
+        }
     }
     let strange = std::mem::take(&mut plan.strange);
     let cleared = vault.delete_keeps(&ended, monitor).and_then(|()| {

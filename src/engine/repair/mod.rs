@@ -209,10 +209,15 @@ impl<'a> Repair<'a> {
         };
         let object: StoredObject = match (&deed.object, source) {
             (RepairedObject::Manifest(snapshot), Some(second)) => {
-                if !self.vault.has_snapshot(snapshot)? {
-                    return Ok(false);
-                }
                 let (object, _) = second.stored_manifest(snapshot)?;
+                // Right before it is put: one that was deleted meanwhile does not come back, and
+                // one that is whole is not replaced.
+                match self.vault.manifest(snapshot) {
+                    Ok(_) => return Ok(false),
+                    Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+                    Err(error) if is_damage(&error) => {}
+                    Err(error) => return Err(error),
+                }
                 // Not taken back where the session is gone: the snapshot is no new one.
                 writer.replace(&object)?;
                 return Ok(true);
