@@ -42,19 +42,19 @@ pub(super) fn bad_info(store: &dyn ObjectStore, error: Error) -> Error {
 
 /// Whether something of a vault is there.
 pub(super) fn was_vault(store: &dyn ObjectStore) -> bool {
-    has(store, ObjectName::snapshots()) || has(store, ObjectName::segments())
+    has(store, &ObjectName::snapshots()) || has(store, &ObjectName::segments())
 }
 
-fn has(store: &dyn ObjectStore, folder: ObjectName) -> bool {
+fn has(store: &dyn ObjectStore, folder: &ObjectName) -> bool {
     store
-        .list_some(&folder, 1)
+        .list_some(folder, 1)
         .is_ok_and(|found| !found.is_empty())
 }
 
 fn how_to_put_back(store: &dyn ObjectStore, error: Error) -> Error {
     let hint = "put vault.json back from a copy of the vault, it never changes; what is there of \
                 the vault is untouched";
-    if has(store, ObjectName::keys()) {
+    if has(store, &ObjectName::keys()) {
         return error.with_hint(format!(
             "{hint}. It was encrypted, as keys lie there: no new vault.json can stand for it"
         ));
