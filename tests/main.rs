@@ -6,6 +6,8 @@ mod check;
 #[cfg(test)]
 mod cli;
 #[cfg(test)]
+mod collect;
+#[cfg(test)]
 mod cost;
 #[cfg(test)]
 mod crowded;

@@ -133,8 +133,8 @@ fn a_snapshot_asks_for_what_it_needs() {
         get: 3,
         // The parent's segment: whether it is there. The session, twice.
         size: 3,
-        // As above, what is known to be damaged.
-        list: 3,
+        // As above, what is known to be damaged, and twice what collectors mean to delete.
+        list: 5,
         delete: 1,
     };
     assert_eq!(unchanged, expected);
@@ -148,7 +148,7 @@ fn a_snapshot_asks_for_what_it_needs() {
         put: 5,
         get: 3,
         size: 3,
-        list: 3,
+        list: 5,
         delete: 1,
     };
     assert_eq!(changed, expected);
@@ -160,7 +160,7 @@ fn a_snapshot_asks_for_what_it_needs() {
         // The manifest, two index objects, two objects with a copy each.
         get: 5,
         size: 4,
-        list: 3,
+        list: 5,
         delete: 1,
     };
     assert_eq!(compared, expected);

@@ -3,6 +3,7 @@
 
 mod archived;
 mod check;
+mod collected;
 pub mod confirmed;
 mod costs;
 mod cycle;

@@ -2,7 +2,7 @@
 //! put that was cut off before it was one.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::DiskRecord;
+use crate::format::{Condemned, DiskRecord};
 use crate::model::{BlockIndex, BlockSet, Cancel, Content, ObjectId, RunMap, block_count};
 use crate::store::{StoredChunk, Vault};
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +25,8 @@ pub struct Baseline {
 pub struct Lost {
     /// The segments that are missing or cut short.
     pub segments: BTreeSet<ObjectId>,
+    /// The segments that a collector means to delete.
+    pub condemned: BTreeSet<ObjectId>,
     /// The segments in which `verify` has found damaged chunks that it needs.
     pub damaged: BTreeSet<ObjectId>,
     /// The blocks whose bytes stood there.
@@ -58,8 +60,11 @@ impl Baseline {
 
     /// A map without what is in these segments, and without what is known to be damaged.
     fn without(vault: &Arc<Vault>, mut map: RunMap, segments: BTreeSet<ObjectId>) -> Result<Self> {
+        let is_condemned = |id: &ObjectId| vault.is_condemned(Condemned::Segment(*id));
+        let (condemned, segments) = segments.into_iter().partition(is_condemned);
         let mut lost = Lost {
             segments,
+            condemned,
             damaged: BTreeSet::new(),
             blocks: BlockSet::new(),
         };
@@ -68,7 +73,7 @@ impl Baseline {
             let Content::Data { segment, slot } = run.content else {
                 continue;
             };
-            if lost.segments.contains(&segment) {
+            if lost.segments.contains(&segment) || lost.condemned.contains(&segment) {
                 lost.blocks.insert_range(run.blocks());
                 continue;
             }

@@ -4,7 +4,7 @@
 use super::args::{Command, Common};
 use super::find_snapshot::find_snapshot;
 use super::progress::ProgressDisplay;
-use super::{check, delete, diff, disks, doctor, help, init, job, keep, key, list, mirror};
+use super::{check, delete, diff, disks, doctor, gc, help, init, job, keep, key, list, mirror};
 use super::{prune, repair, restore, schema, show, snapshot, thaw, track, verify};
 use crate::engine::Silent;
 use crate::error::{Error, ErrorKind, Result};
@@ -31,6 +31,7 @@ pub fn dispatch(command: &Command, common: &Common, progress: &ProgressDisplay) 
         Command::Prune(args) => prune::run(args, common, progress),
         Command::Keep(args) => keep::run(args, common, progress),
         Command::Key(args) => key::run(args, common),
+        Command::Gc(args) => gc::run(args, common, progress),
         Command::Thaw => thaw::run(common, progress),
         Command::Job(args) => job::run(args, common),
         Command::Schema(args) => schema::run(args),
@@ -60,6 +61,9 @@ fn stopped(command: &Command, error: Error) -> Error {
         Command::Prune(_) => error
             .and_said("what stays by the rules is untouched")
             .with_hint("the same command goes on"),
+        Command::Gc(_) => error
+            .and_said("what was deleted was named by a plan and needed by no snapshot")
+            .with_hint("the same command goes on from it"),
         _ => error,
     }
 }

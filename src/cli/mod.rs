@@ -12,6 +12,7 @@ mod disks;
 mod dispatch;
 mod doctor;
 mod find_snapshot;
+mod gc;
 mod help;
 mod init;
 mod job;

@@ -3,6 +3,7 @@
 
 mod block_use;
 mod check;
+mod collect;
 mod diff;
 mod disk_lock;
 mod keep;
@@ -13,6 +14,7 @@ mod places;
 mod prune;
 mod quiesce;
 mod random;
+mod reach;
 mod recover;
 mod repair;
 mod restore;
@@ -25,6 +27,10 @@ mod verify;
 mod witness;
 
 pub use check::check;
+pub use collect::{
+    Amount, CollectOptions, CollectPace, CollectReport, EarlierPlan, LEAST_GRACE, NewPlan,
+    PlanOutcome, Tally, collect, collect_at, plan_collection,
+};
 pub use diff::{diff, partitions_of};
 pub use keep::{kept_now, kept_with, refuse_kept};
 pub use mirror::{MirrorReport, SourceDamage, WrongObject, mirror, mirror_sealed, plan_mirror};
@@ -39,6 +45,7 @@ pub use prune::{
 pub use quiesce::{
     FreezeFinding, FreezeTest, FrozenFor, NoQuiesce, Quiesce, check_freezing, freeze_test,
 };
+pub use reach::{CopiesName, Reachable};
 pub use recover::recover;
 pub use repair::{
     Remedy, RepairDeed, RepairOptions, RepairReport, RepairedObject, Unrepaired, plan_repair,

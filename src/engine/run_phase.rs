@@ -35,6 +35,14 @@ pub enum RunPhase {
     Restoring(PathBuf),
     /// A verification, a mirror: the indexes of this snapshot are read.
     ReadingSnapshotIndex(SnapshotId),
+    /// A collection: as many index objects are read.
+    ReadingIndexes(usize),
+    /// A collection: what is in the vault is listed.
+    ListingVault,
+    /// A collection: listings may be late, so it waits.
+    WaitingForListings,
+    /// A collection: as many objects are deleted.
+    DeletingObjects(usize),
     /// A verification: as many segments are read.
     ReadingSegments(usize),
     /// A verification: the ends of as many segments are read.
@@ -47,7 +55,7 @@ pub enum RunPhase {
     ListingPlaces,
     /// A mirror: what this snapshot needs is put into the second place.
     Mirroring(SnapshotId),
-    /// A prune: the manifests of as many snapshots are read.
+    /// A prune, a collection: the manifests of as many snapshots are read.
     ReadingManifests(usize),
     /// A prune: as many snapshots are deleted.
     Deleting(usize),
@@ -82,6 +90,10 @@ impl Display for RunPhase {
             Self::ReadingSnapshotIndex(snapshot) => {
                 return write!(f, "reading the index of {snapshot}");
             }
+            Self::ReadingIndexes(count) => return write!(f, "reading {count} index objects"),
+            Self::ListingVault => "listing the vault",
+            Self::WaitingForListings => "waiting, as listings may be late",
+            Self::DeletingObjects(count) => return write!(f, "deleting {count} objects"),
             Self::ReadingSegments(count) => return write!(f, "reading {count} segments"),
             Self::ReadingFooters(count) => {
                 return write!(f, "reading the ends of {count} segments");

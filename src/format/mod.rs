@@ -4,6 +4,7 @@
 
 mod chunk;
 mod codec;
+mod condemned;
 mod crypt;
 mod damage;
 mod envelope;
@@ -25,6 +26,7 @@ mod vault_keys;
 
 pub use chunk::{CHUNK_HEADER, ChunkHash, DecodedChunk, EncodedChunk, Packed};
 pub use codec::{Codec, Compression, ZstdLevel};
+pub use condemned::{Condemned, PlanList, PlanPart};
 pub use damage::{DamagedChunks, MAX_DAMAGE};
 pub use envelope::ObjectKind;
 pub use footer_copies::{FooterCopies, FooterCopiesRef, FooterCopiesWriter};

@@ -31,6 +31,16 @@ impl SnapshotId {
         Self::generate(unix_ms.max(next))
     }
 
+    /// The name that these bytes are.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(Ulid::from_bytes(bytes))
+    }
+
+    /// Its bytes, which sort as it does.
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.0.to_bytes()
+    }
+
     /// The time that it says, in milliseconds after 1970-01-01 UTC.
     pub fn unix_ms(self) -> u64 {
         self.0.timestamp_ms()

@@ -8,6 +8,7 @@ pub mod diff;
 pub mod disks;
 pub mod doctor;
 pub mod error;
+pub mod gc;
 pub mod job;
 pub mod jobs;
 pub mod keep;

@@ -35,7 +35,7 @@ pub fn created(vault: &Vault) -> Report {
 /// What `delete` reports of the snapshots of these IDs.
 pub fn deleted(deleted: &[String]) -> Report {
     let text = format!(
-        "deleted {}; this version does not yet reclaim the space of blocks that nothing needs",
+        "deleted {}; `stillpoint gc` frees the space of what nothing needs",
         deleted.join(", ")
     );
     let json = json!({"deleted": deleted, "dry_run": false, "reclaimed_bytes": 0});

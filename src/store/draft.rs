@@ -11,8 +11,8 @@ use super::session::Session;
 use super::vault::Vault;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{
-    FooterCopiesRef, FooterCopiesWriter, IndexRef, Manifest, Sealer, Trailer, decode_index,
-    encode_index,
+    Condemned, FooterCopiesRef, FooterCopiesWriter, IndexRef, Manifest, Sealer, Trailer,
+    decode_index, encode_index,
 };
 use crate::model::{Bytes, ObjectId, RunMap, SnapshotId};
 use crate::sys::locked::LockExt;
@@ -186,6 +186,12 @@ impl Draft {
         self.put_copies(finished)
     }
 
+    /// Whether a collector means to delete an index object that a snapshot could refer to.
+    pub fn is_condemned(&self, index: &[IndexRef]) -> bool {
+        let mut all = index.iter();
+        all.any(|part| self.vault.is_condemned(Condemned::Index(part.id)))
+    }
+
     /// Says that the snapshot refers to segments of runs that were cut off, each of this length in
     /// bytes. They are looked for once more before it exists.
     pub fn take_over(&self, segments: impl IntoIterator<Item = (ObjectId, u64)>) {
@@ -329,6 +335,9 @@ impl Draft {
     /// The manifest's bytes, once all that it refers to is there.
     fn prepare(&self, manifest: &mut Manifest) -> Result<Vec<u8>> {
         self.confirm()?;
+        if let Some(session) = &self.session {
+            self.vault.check_not_passed_over(session.run())?;
+        }
         // Last of all: what the manifest refers to is nobody's garbage yet.
         self.ask_session()?;
         manifest.requests = self.vault.requests();

@@ -33,7 +33,10 @@ impl<'a> MirrorWriter<'a> {
         // A store that does not answer this cannot be told apart from others so.
         match source.store.size(&ObjectName::session(run, 0)) {
             Ok(_) => Err(same_place(&source.location(), &target.location())),
-            Err(_) => Ok(Self { target, session }),
+            Err(_) => {
+                target.heed_plans(run)?;
+                Ok(Self { target, session })
+            }
         }
     }
 
@@ -76,6 +79,7 @@ impl<'a> MirrorWriter<'a> {
     /// has put may be garbage; that is asked before and after. `replaces`: the one that is there is
     /// damaged.
     pub fn put_manifest(&self, object: &StoredObject, replaces: bool) -> Result<()> {
+        self.target.check_not_passed_over(self.session.run())?;
         self.session.ask()?;
         if !replaces && self.has_come_meanwhile(object)? {
             return Ok(());

@@ -1,7 +1,7 @@
 //! Names of objects in a store: short relative paths that can leave no store.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::FooterCopiesRef;
+use crate::format::{Condemned, FooterCopiesRef};
 use crate::model::{ObjectId, SnapshotId};
 use std::fmt;
 
@@ -99,6 +99,16 @@ impl ObjectName {
         Self("condemned".into())
     }
 
+    /// `condemned/<plan>-<n>`.
+    pub fn plan_part(plan: SnapshotId, number: u32) -> Self {
+        Self::part_of("condemned", plan, number)
+    }
+
+    /// `footers`.
+    pub fn all_footers() -> Self {
+        Self("footers".into())
+    }
+
     /// `damaged`.
     pub fn damaged() -> Self {
         Self("damaged".into())
@@ -157,7 +167,29 @@ impl ObjectName {
     /// `footers/<run>-<part>`.
     pub fn footers(copies: FooterCopiesRef) -> Self {
         let FooterCopiesRef { run, part, .. } = copies;
-        Self(format!("footers/{run}-{part:08}"))
+        Self::part_of("footers", run, part)
+    }
+
+    /// What a collector may condemn.
+    pub fn of_condemned(object: Condemned) -> Self {
+        match object {
+            Condemned::Segment(id) => Self::segment(id),
+            Condemned::Index(id) => Self::index(id),
+            Condemned::Copies { run, part } => Self::part_of("footers", run, part),
+            Condemned::Keep { snapshot, keep } => Self::keep(snapshot, keep),
+        }
+    }
+
+    fn part_of(folder: &str, run: SnapshotId, number: u32) -> Self {
+        Self(format!("{folder}/{run}-{number:08}"))
+    }
+
+    /// The run and the number that the last component says, `<ULID>-<n>`.
+    pub(super) fn run_and_number(&self) -> Option<(SnapshotId, u32)> {
+        let (run, number) = self.components().last()?.rsplit_once('-')?;
+        let run: SnapshotId = run.parse().ok()?;
+        let is_number = number.len() == 8 && number.bytes().all(|byte| byte.is_ascii_digit());
+        is_number.then_some((run, number.parse().ok()?))
     }
 
     /// `footers`.

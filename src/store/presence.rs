@@ -2,13 +2,14 @@
 //! other runs of the same host are dead, and deletes their records. It must never delete one that
 //! may be a live run's. Whether this run itself is over: `session.rs`.
 
+use super::ask::ask_of_each;
 use super::object_name::ObjectName;
 use super::object_store::{ObjectLock, ObjectStore};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{ObjectKind, Sealer, SessionRecord};
 use crate::model::SnapshotId;
 use jiff::{SignedDuration, Timestamp};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 /// A session of this host is over when its newest beat is this old, where no lock says more. A
@@ -16,6 +17,9 @@ use std::sync::Arc;
 const LEASE: SignedDuration = SignedDuration::from_hours(24);
 /// Most records that are put before one is locked.
 const MAX_TRIES: u32 = 3;
+/// How many beats stay beside the newest one in a store whose listings may be late: with one a
+/// minute, a listing that is a quarter of an hour late still shows one.
+const BEATS_KEPT: usize = 16;
 
 /// The record that says that the run is there.
 pub(super) struct Presence {
@@ -26,6 +30,8 @@ pub(super) struct Presence {
     /// The number of the next beat: none is used twice.
     next: u32,
     held: Option<LockedRecord>,
+    /// Older beats that are still there, the oldest first.
+    older: VecDeque<ObjectName>,
 }
 
 /// A record that was put, and its lock, where there are locks.
@@ -38,12 +44,6 @@ pub(super) struct LockedRecord {
 pub(super) struct PutBeat {
     pub(super) put: ObjectName,
     pub(super) before: Option<LockedRecord>,
-}
-
-impl LockedRecord {
-    pub(super) fn name(&self) -> &ObjectName {
-        &self.name
-    }
 }
 
 impl Presence {
@@ -61,6 +61,7 @@ impl Presence {
             record,
             next: 0,
             held: None,
+            older: VecDeque::new(),
         }
     }
 
@@ -105,6 +106,21 @@ impl Presence {
 }
 
 impl Presence {
+    /// Lets a beat go that a newer one has taken the place of.
+    pub(super) fn let_go(&mut self, before: LockedRecord) {
+        let kept = match self.store.capabilities().confirms {
+            true => BEATS_KEPT,
+            false => 0,
+        };
+        self.older.push_back(before.name);
+        while self.older.len() > kept
+            && let Some(oldest) = self.older.pop_front()
+        {
+            // A vault may permit no deletes: the newest beat counts, and it is there.
+            let _ = self.store.delete(&oldest);
+        }
+    }
+
     /// Deletes a beat; the one before is the newest again.
     pub(super) fn take_back(&mut self, beat: PutBeat) {
         let _ = self.store.delete(&beat.put);
@@ -196,9 +212,10 @@ fn run_of(session: &ObjectName) -> &str {
 
 impl Drop for Presence {
     fn drop(&mut self) {
-        if let Some(held) = &self.held {
-            // Nobody holds a lock on a record that stays.
-            let _ = self.store.delete(&held.name);
-        }
+        // Nobody holds a lock on a record that stays.
+        let mut all: Vec<&ObjectName> = self.older.iter().collect();
+        all.extend(self.held.as_ref().map(|held| &held.name));
+        let delete = |name: &&ObjectName| self.store.delete(name);
+        let _ = ask_of_each(self.store.as_ref(), &all, &|| Ok(()), delete, |_, _| Ok(()));
     }
 }

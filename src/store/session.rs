@@ -145,7 +145,7 @@ impl Session {
     }
 
     /// The same, and the store is asked whether the newest beat is there.
-    pub(super) fn ask(&self) -> Result<()> {
+    pub fn ask(&self) -> Result<()> {
         self.pulse.ask()
     }
 }
@@ -167,8 +167,7 @@ impl Pulse {
         drop(newest);
         // The one before stays until the new one is there and locked.
         if let Some(before) = beat.before {
-            // A vault may permit no deletes: the newest beat counts, and it is there.
-            let _ = self.store.delete(before.name());
+            presence.let_go(before);
         }
         Ok(())
     }

@@ -79,6 +79,35 @@ impl Vault {
         Ok((StoredObject { name, bytes }, manifest))
     }
 
+    /// Hands the runs of each of these index objects to `take`, in their order; each is of a disk
+    /// of so many blocks. Several are got at once where the store is good for it.
+    pub fn read_index_parts(
+        &self,
+        parts: &[(ObjectId, u64)],
+        cancel: &dyn Cancel,
+        take: &mut dyn FnMut(ObjectId, Result<RunMap>) -> Result<()>,
+    ) -> Result<()> {
+        let kind = ObjectKind::Index;
+        let get =
+            |(id, _): &(ObjectId, u64)| self.store.get(&ObjectName::index(*id), kind.most_stored());
+        ask_of_each(
+            self.store.as_ref(),
+            parts,
+            cancel,
+            get,
+            |(id, blocks), bytes| {
+                let map = bytes.and_then(|bytes| {
+                    let plain = self.sealer().open_object(kind, Some(*id), &bytes)?;
+                    let mut map = RunMap::new();
+                    decode_index(&plain, *blocks, &mut map)?;
+                    Ok(map)
+                });
+                let what = format!("index {id}");
+                take(*id, map.map_err(|error| missing_is_damage(error, &what)))
+            },
+        )
+    }
+
     /// Hands the segments that each of these index objects names to `take`, of a disk of so many
     /// blocks. Several are got at once where the store is good for it.
     pub fn segments_named_by(
@@ -88,19 +117,9 @@ impl Vault {
         cancel: &dyn Cancel,
         take: &mut dyn FnMut(ObjectId, Result<NeededSegments>) -> Result<()>,
     ) -> Result<()> {
-        let kind = ObjectKind::Index;
-        let get = |id: &ObjectId| self.store.get(&ObjectName::index(*id), kind.most_stored());
-        ask_of_each(self.store.as_ref(), ids, cancel, get, |id, bytes| {
-            let named = bytes.and_then(|bytes| {
-                let plain = self.sealer().open_object(kind, Some(*id), &bytes)?;
-                let mut map = RunMap::new();
-                decode_index(&plain, blocks, &mut map)?;
-                Ok(slots_of(&map))
-            });
-            take(
-                *id,
-                named.map_err(|error| missing_is_damage(error, &format!("index {id}"))),
-            )
+        let parts: Vec<_> = ids.iter().map(|id| (*id, blocks)).collect();
+        self.read_index_parts(&parts, cancel, &mut |id, map| {
+            take(id, map.map(|map| slots_of(&map)))
         })
     }
 

@@ -3,6 +3,7 @@
 use super::ask::ask_of_each;
 use super::cache::CacheStore;
 use super::door::{bad_info, no_info};
+use super::heeded_plans::HeededPlans;
 use super::key_source::KeySource;
 use super::keyring::{self, NewKey, Opened};
 use super::lost_segments;
@@ -13,13 +14,13 @@ use super::segment_reader::{SegmentReader, SlotRange, StoredChunk};
 use super::session::{Session, SessionPace};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{
-    BlockDedup, Compression, Encryption, Footer, FooterCopiesRef, IndexRef, ObjectKind, Sealer,
-    SessionRecord, VERSION, VaultInfo, VaultKeys, decode_index,
+    BlockDedup, Compression, Condemned, Encryption, Footer, FooterCopiesRef, IndexRef, ObjectKind,
+    Sealer, SessionRecord, VERSION, VaultInfo, VaultKeys, decode_index,
 };
 use crate::model::{Cancel, ObjectId, RequestCounts, RunMap, SnapshotId};
 use crate::sys::memory;
 use jiff::Timestamp;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -47,6 +48,7 @@ pub struct Vault {
     /// The key that opened it.
     entry: Option<SnapshotId>,
     pub(super) segments: SegmentReader,
+    pub(super) heeded: HeededPlans,
 }
 
 impl Vault {
@@ -180,6 +182,7 @@ impl Vault {
             sealer,
             entry: opened.entry,
             segments,
+            heeded: HeededPlans::default(),
         }
     }
 
@@ -270,10 +273,14 @@ impl Vault {
         Ok(map)
     }
 
-    /// The segments that a map needs and that are missing or too short, by names and lengths alone.
-    /// `cancel` is asked now and then, and its error is returned.
+    /// The segments that a map needs and that are missing or too short, by names and lengths alone,
+    /// or [condemned](Self::is_condemned). `cancel` is asked now and then, and its error is
+    /// returned.
     pub fn lost_segments(&self, map: &RunMap, cancel: &dyn Cancel) -> Result<BTreeSet<ObjectId>> {
-        lost_segments::lost(self.store.as_ref(), map, cancel)
+        let mut lost = lost_segments::lost(self.store.as_ref(), map, cancel)?;
+        let all = map.iter().filter_map(|run| run.segment());
+        lost.extend(all.filter(|id| self.is_condemned(Condemned::Segment(*id))));
+        Ok(lost)
     }
 
     /// Whether runs put copies of footers (FORMAT.md, 6a): far away a segment may lie where it must
@@ -291,19 +298,19 @@ impl Vault {
         self.segments.know_copies(copies, segments.len());
     }
 
-    /// Which of these segments are not in the store with just these lengths. Nothing is read.
+    /// Which of these segments are not in the store with just these lengths, or
+    /// [condemned](Self::is_condemned). Nothing is read.
     pub fn lost_of_lengths(
         &self,
         lengths: impl Iterator<Item = (ObjectId, u64)>,
         cancel: &dyn Cancel,
     ) -> Result<BTreeSet<ObjectId>> {
-        lost_segments::lost_of_lengths(self.store.as_ref(), lengths, cancel)
-    }
-
-    /// Whether a collector means to delete something. This writer cannot tell what.
-    pub fn has_condemned(&self) -> Result<bool> {
-        let some = self.store.list_some(&ObjectName::condemned(), 1)?;
-        Ok(!some.is_empty())
+        let all: BTreeMap<ObjectId, u64> = lengths.collect();
+        let lengths = all.iter().map(|(id, length)| (*id, *length));
+        let mut lost = lost_segments::lost_of_lengths(self.store.as_ref(), lengths, cancel)?;
+        let condemned = |id: &&ObjectId| self.is_condemned(Condemned::Segment(**id));
+        lost.extend(all.keys().filter(condemned));
+        Ok(lost)
     }
 
     /// Fetches what tells where chunks stand in these segments, several at once where the store is

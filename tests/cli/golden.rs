@@ -147,6 +147,7 @@ fn golden_what_each_command_says() {
     snapshots(&mut scene);
     reading(&mut scene);
     mirroring(&mut scene);
+    collecting(&mut scene);
     restoring(&mut scene);
     host(&mut scene);
     jobs(&mut scene);
@@ -225,6 +226,38 @@ fn reading(scene: &mut Scene) {
     scene.say("verify", "verify --all --fast").expect(0);
     scene.say("verify", "verify").expect(2);
     scene.say("verify", "verify 00").expect(1);
+}
+
+/// Makes what is in a folder 25 hours older.
+pub fn make_older(lab: &Lab, folder: &str) {
+    let then = std::time::SystemTime::now() - std::time::Duration::from_secs(25 * 60 * 60);
+    for (path, _) in lab.vault_files() {
+        if path.starts_with(lab.path(folder)) {
+            let file = File::options().write(true).open(path).unwrap();
+            file.set_modified(then).unwrap();
+        }
+    }
+}
+
+/// A plan, and after more than a day what it named goes. A snapshot was deleted before.
+fn collecting(scene: &mut Scene) {
+    scene.say("gc", "gc --dry-run").expect(0);
+    scene.say("gc", "gc --grace 59m").expect(2);
+    let run = scene
+        .lab
+        .run(&["snapshot", scene.disk.name(), "--full"])
+        .expect(0);
+    assert!(!run.stdout.is_empty());
+    scene.lab.run(&["delete", "latest"]).expect(0);
+    for folder in ["vault/segments", "vault/index"] {
+        make_older(&scene.lab, folder);
+    }
+    scene.say("gc", "gc --dry-run").expect(0);
+    scene.say("gc", "gc").expect(0);
+    scene.say("gc", "gc").expect(0);
+    make_older(&scene.lab, "vault/condemned");
+    scene.say("gc", "gc").expect(0);
+    scene.say("gc", "gc").expect(0);
 }
 
 fn mirroring(scene: &mut Scene) {

@@ -4,9 +4,9 @@
 use super::lab::{Lab, Run, noise};
 use serde_json::Value;
 
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 17] = [
     "init", "disks", "doctor", "track", "snapshot", "list", "show", "diff", "verify", "restore",
-    "mirror", "repair", "delete", "prune", "keep", "thaw",
+    "mirror", "repair", "delete", "prune", "keep", "gc", "thaw",
 ];
 
 fn keys(value: &Value) -> Vec<&str> {
@@ -84,6 +84,8 @@ fn wrong_usage_is_one_document_too() {
         &["keep"],
         &["keep", "latest", "--for", "1d", "--hold", "x"],
         &["keep", "latest", "--until", "1999-01-01"],
+        &["gc", "--grace", "59m"],
+        &["gc", "--grace", "soon"],
         &["track"],
         &["track", "begin"],
         &["--pin-name", "a/b", "disks"],

@@ -1,6 +1,7 @@
 //! What is printed with `--json` is what `schema` says: real documents against the printed schema,
 //! in which no key may stand that is not described.
 
+use super::golden::make_older;
 use super::lab::{Lab, noise, tool};
 use crate::hooks::Stage;
 use crate::hooks::killed::wait_for;
@@ -271,7 +272,29 @@ fn documents_are_as_their_schema_says() {
     checked(&lab, "delete", &["delete", &full, &second], 0);
     checked(&lab, "error", &["show", &full], 1);
     checked(&lab, "error", &["snapshot", "--no-such-flag"], 2);
+    collections(&lab);
     damage(&lab);
+}
+
+/// A plan, one that is too young, one that is carried out, and one that cannot be read.
+fn collections(lab: &Lab) {
+    let folder = lab.path("vault/segments/aa");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("aa".repeat(16)), "x").unwrap();
+    make_older(lab, "vault/segments/aa");
+    let planned = checked(lab, "gc", &["gc", "--dry-run"], 0);
+    assert_ne!(planned["planned"], json!(null));
+    checked(lab, "gc", &["gc"], 0);
+    let young = checked(lab, "gc", &["gc"], 0);
+    assert_eq!(young["plans"][0]["state"], "too_young");
+    make_older(lab, "vault/condemned");
+    let done = checked(lab, "gc", &["gc"], 0);
+    assert_eq!(done["plans"][0]["state"], "carried_out");
+    let folder = lab.path("vault/condemned");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("01ARZ3NDEKTSV4RRFFQ69G5FAV-00000000"), "x").unwrap();
+    let bad = checked(lab, "gc", &["gc"], 3);
+    assert_eq!(bad["plans"][0]["state"], "withdrawn");
 }
 
 /// Jobs that are stopped or killed while their hook holds them.

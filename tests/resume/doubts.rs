@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use std::slice::from_ref;
 use std::sync::Arc;
 use stillpoint::ErrorKind;
-use stillpoint::format::DamagedChunks;
-use stillpoint::model::{BLOCK_SIZE, SnapshotId};
+use stillpoint::format::{Condemned, DamagedChunks};
+use stillpoint::model::{BLOCK_SIZE, ObjectId, SnapshotId};
 use stillpoint::store::{MemoryStore, ObjectName, ObjectStore, Vault};
 
 /// The segments, by name and length; all but the last one put are full.
@@ -136,11 +136,27 @@ fn what_is_anothers_is_not_used() {
 
 #[test]
 fn nothing_is_taken_over_while_a_collector_is_at_work() {
+    // A plan that cannot be read may name anything.
     let stage = Stage::cut_off();
-    let plan = ObjectName::parse("condemned/plan").unwrap();
-    stage.store.put(&plan, vec![0].into()).unwrap();
+    let plan = SnapshotId::generate(1);
+    let part = ObjectName::plan_part(plan, 0);
+    stage.store.put(&part, vec![0].into()).unwrap();
     let (_, resumed) = stage.next(stage.options());
     assert_eq!(resumed, 0);
+    // One that names all of it; and one that names nothing of it.
+    for all in [true, false] {
+        let stage = Stage::cut_off();
+        let listed = stage.store.list_all(&ObjectName::segments()).unwrap();
+        let ids = listed
+            .iter()
+            .filter_map(|one| one.name.components().last()?.parse().ok());
+        let ids: BTreeSet<Condemned> = ids.filter(|_| all).map(Condemned::Segment).collect();
+        let other = Condemned::Segment(ObjectId::generate());
+        let ids = if all { ids } else { BTreeSet::from([other]) };
+        stage.vault.put_plan(plan, &ids).unwrap();
+        let (_, resumed) = stage.next(stage.options());
+        assert_eq!(resumed == 0, all, "{resumed}");
+    }
 }
 
 /// A run lives as long as it holds its note's lock.

@@ -70,8 +70,8 @@ fn incremental(segments: u64, others: u64) -> Requests {
         // The parent's index objects and segments, whether they are there; what was put; the
         // session, twice.
         size: 1 + others + segments + copies(segments) + index + 1 + 2,
-        // As above, and what is known to be damaged.
-        list: 3,
+        // As above, what is known to be damaged, and twice what collectors mean to delete.
+        list: 5,
         delete: 1,
     }
 }

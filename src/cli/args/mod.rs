@@ -4,6 +4,7 @@
 mod delete;
 mod diff;
 mod doctor;
+mod gc;
 mod help;
 mod hooks;
 mod init;
@@ -25,6 +26,7 @@ mod verify;
 pub use delete::DeleteArgs;
 pub use diff::DiffArgs;
 pub use doctor::DoctorArgs;
+pub use gc::GcArgs;
 pub use help::HelpArgs;
 pub use init::InitArgs;
 pub use job::{
@@ -201,10 +203,12 @@ pub enum Command {
     Keep(KeepArgs),
     /// List and change what opens an encrypted vault; make a key for hosts that only write
     Key(KeyArgs),
+    /// Free the space of what no snapshot needs, in two steps a day apart
+    Gc(GcArgs),
     /// Emergency: thaw what a run that died left frozen
     #[command(after_help = "Example:\n  stillpoint thaw")]
     Thaw,
-    /// List, wait for, stop or show runs of snapshot, restore, verify and mirror
+    /// List, wait for, stop or show runs of snapshot, restore, verify, mirror and gc
     Job(JobArgs),
     /// Print what the documents of --json look like, as JSON Schema
     Schema(SchemaArgs),
@@ -229,6 +233,7 @@ impl Command {
             Self::Verify(args) => ("verify", args.detach),
             Self::Restore(args) => ("restore", args.detach),
             Self::Mirror(args) => ("mirror", args.detach),
+            Self::Gc(args) => ("gc", args.detach),
             _ => return None,
         };
         Some(JobCommand { word, detach })

@@ -35,7 +35,7 @@ pub const PAGES: [Page; 7] = [
     },
     Page {
         name: "vaults",
-        about: "Where a vault may lie, how to encrypt it, what stays and what goes, how it grows",
+        about: "Where a vault may lie, how to encrypt it, what stays and what goes, what is freed",
         markdown: include_str!("../pages/vaults.md"),
     },
     Page {

@@ -4,6 +4,7 @@
 //! damage is carried.
 
 mod carry;
+mod condemned;
 mod lacking;
 mod outcome;
 mod sealed;
@@ -22,6 +23,7 @@ use crate::model::{Bytes, ObjectId, SnapshotId};
 use crate::store::{MirrorWriter, NeededSegments, SnapshotRef, StoredObject, Vault};
 use crate::sys::machine::host_name;
 use carry::{Carried, Carrier, CarryProgress, Load};
+use condemned::AllNeeded;
 use jiff::Timestamp;
 use lacking::{Inventory, Standing};
 use source_needs::{SnapshotNeeds, SourceNeeds};
@@ -159,6 +161,18 @@ impl MirrorRun<'_> {
             Err(error) if is_damage(&error) => return self.damaged(one, error.to_string(), there),
             Err(error) => return Err(error),
         };
+        let needs = AllNeeded {
+            indexes: &one.indexes,
+            segments: &required,
+            copies: &copies,
+        };
+        let writes_to = self.target.filter(|_| self.writer.is_some());
+        if writes_to.is_some_and(|target| needs.are_condemned(target)) {
+            self.report
+                .warnings
+                .push(condemned::in_words(one.snapshot.id));
+            return Ok(());
+        }
         let lost = self.segments(&required, there)?;
         let reasons: Vec<&str> = lost.values().map(String::as_str).collect();
         let reasons = reasons.get(..MOST_REASONS).unwrap_or(&reasons).join("; ");

@@ -64,7 +64,10 @@ impl<'a> Prepare<'a> {
     pub fn disks(&self, known: &[SnapshotRef]) -> Result<Prepared<'a>> {
         let SnapshotOptions { layout, disks, .. } = self.options;
         let topology = &layout.topology;
-        let parents = find_parents(self.vault, known, topology, disks, self.monitor)?;
+        let may_build = known.is_empty() || self.heed_plans()?;
+        // A plan that cannot be read may name anything.
+        let usable = if may_build { known } else { &[] };
+        let parents = find_parents(self.vault, usable, topology, disks, self.monitor)?;
         let mut tracking = Tracking::start(&self.places.pins, self.monitor)?;
         let mut prepared = Vec::new();
         for (disk, parent) in disks.iter().zip(parents) {
@@ -96,6 +99,19 @@ impl<'a> Prepare<'a> {
             tracking,
             notes,
         })
+    }
+
+    /// Whether the run may refer to what is in the vault. The session has been put before.
+    fn heed_plans(&self) -> Result<bool> {
+        match self.vault.heed_plans(self.run) {
+            Ok(()) => Ok(true),
+            Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Format) => {
+                let warning = format!("{error}: everything is stored again; `stillpoint gc` helps");
+                self.monitor.tell(Event::Warning(warning));
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Starts to track the disk where it is not tracked yet, and decides how to capture it.

@@ -127,7 +127,8 @@ fn disk_record(disk: CapturedDisk, level: Level, draft: &Draft) -> Result<DiskRe
                 changed = bytes_of(&delta);
             }
             let same_size = record.identity.size == disk.identity.size;
-            if fold(&record.index, &delta) || !same_size {
+            let fresh = !same_size || draft.is_condemned(&record.index);
+            if fresh || fold(&record.index, &delta) {
                 let mut map = baseline.map().clone();
                 map.overlay(&delta);
                 map.truncate(blocks);

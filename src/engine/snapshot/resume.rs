@@ -117,8 +117,6 @@ fn sample(map: &RunMap) -> Vec<(ObjectId, u32)> {
 
 /// What the vault says of what was put of a disk.
 enum Asked {
-    /// A collector means to delete something of the vault.
-    Condemned,
     /// Nothing of it is there.
     Nothing,
     /// This is.
@@ -206,12 +204,6 @@ impl Resume<'_> {
             return Ok(Left::Unused);
         };
         match self.ask(before) {
-            Ok(Asked::Condemned) => {
-                let what =
-                    format!("{name}: what {run} has put is not used: a collector is at work");
-                self.monitor.tell(Event::Note(what));
-                Ok(Left::Unused)
-            }
             Ok(Asked::Sent(sent)) => {
                 let what = format!(
                     "{name}: a run that was cut off ({run}) has put {} of it: what is the same is \
@@ -242,9 +234,7 @@ impl Resume<'_> {
     }
 
     fn ask(&self, before: SentBefore) -> Result<Asked> {
-        if self.vault.has_condemned()? {
-            return Ok(Asked::Condemned);
-        }
+        self.vault.heed_plans(self.run)?;
         let sent = Sent::look_for(self.vault, before, self.monitor)?;
         Ok(sent.map_or(Asked::Nothing, Asked::Sent))
     }

@@ -203,11 +203,16 @@ pub fn loss(disk: &DiskRun) -> Option<String> {
     };
     let missing = of(&lost.segments, "are missing in the vault or cut short");
     let damaged = of(&lost.damaged, "were found damaged by `verify`");
-    let what: Vec<String> = missing.into_iter().chain(damaged).collect();
+    let condemned = of(&lost.condemned, "are about to be deleted by `gc`");
+    let harm = match (&missing, &damaged) {
+        (None, None) => "",
+        _ => ", but older snapshots stay damaged; run `stillpoint verify --all`",
+    };
+    let what = missing.into_iter().chain(damaged).chain(condemned);
+    let what: Vec<String> = what.collect();
     (!what.is_empty()).then(|| {
         format!(
-            "{}: {}: {} of the disk are read and stored anew, but older snapshots stay damaged; \
-             run `stillpoint verify --all`",
+            "{}: {}: {} of the disk are read and stored anew{harm}",
             disk.name(),
             what.join("; "),
             lost.blocks.bytes()

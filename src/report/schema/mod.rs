@@ -12,7 +12,7 @@ const SHARED: &str = include_str!("shared.json");
 const REFERENCE: &str = "#/$defs/";
 
 /// By the name that `schema` takes: a command, or another document that is printed.
-const DOCUMENTS: [(&str, &str); 27] = [
+const DOCUMENTS: [(&str, &str); 28] = [
     ("check", include_str!("check.json")),
     ("delete", include_str!("delete.json")),
     ("detach", include_str!("detach.json")),
@@ -20,6 +20,7 @@ const DOCUMENTS: [(&str, &str); 27] = [
     ("disks", include_str!("disks.json")),
     ("doctor", include_str!("doctor.json")),
     ("error", include_str!("error.json")),
+    ("gc", include_str!("gc.json")),
     ("help", include_str!("help.json")),
     ("init", include_str!("init.json")),
     ("job cancel", include_str!("job-cancel.json")),

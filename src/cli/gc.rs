@@ -1,0 +1,28 @@
+//! `gc`: frees the space of what no snapshot needs.
+
+use super::args::{Common, GcArgs};
+use super::context;
+use super::progress::ProgressDisplay;
+use crate::engine::{CollectOptions, collect, plan_collection};
+use crate::error::{Error, ErrorKind, Result};
+use crate::report::{self, Report};
+use jiff::SignedDuration;
+
+pub fn run(args: &GcArgs, common: &Common, progress: &ProgressDisplay) -> Result<Report> {
+    let vault = context::open_vault(common)?;
+    let grace = SignedDuration::try_from(args.grace).map_err(|error| {
+        Error::new(ErrorKind::Usage, "this grace is too long").with_source(error)
+    })?;
+    let options = CollectOptions { grace };
+    context::asking(&vault, progress, || {
+        let done = match args.dry_run {
+            true => plan_collection(&vault, options, progress)?,
+            false => collect(&vault, options, progress)?,
+        };
+        Ok(report::gc::report(&report::gc::Collected {
+            done: &done,
+            dry_run: args.dry_run,
+            grace,
+        }))
+    })
+}

@@ -1,0 +1,402 @@
+//! `gc`: deletes what no snapshot needs, while others write, in two steps that are at least a grace
+//! apart. First a plan names what nothing needs. A later collection, when every run has ended that
+//! may not know of the plan, looks again what snapshots need, and deletes the rest of what the plan
+//! names. It must never delete what no such plan names, nor anything while it is not known what
+//! some snapshot needs.
+
+mod judge;
+mod outcome;
+
+pub use outcome::{Amount, CollectReport, EarlierPlan, NewPlan, PlanOutcome, Tally};
+
+use super::monitor::{Event, Monitor};
+use super::reach::{CopiesName, Reachable};
+use super::run_phase::RunPhase;
+use super::session_record::session_record;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::Condemned;
+use crate::model::SnapshotId;
+use crate::store::{Collectable, LiveRun, Plan, Session, SessionPace, Vault};
+use crate::sys::machine::host_name;
+use jiff::{SignedDuration, Timestamp};
+use judge::{COLLECTOR, Fate, Sighting, is_collector};
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+/// The least grace: what listings may be late by must be over long before it ends.
+pub const LEAST_GRACE: SignedDuration = SignedDuration::from_hours(1);
+/// How late the listings of a place at the other end of a network may be.
+const LATE: Duration = Duration::from_secs(15 * 60);
+/// How often its own session is looked for in a listing: its time is the time now.
+const MOST_LOOKS: u32 = 30;
+/// How often it is asked, while waiting, whether to go on.
+const TICK: Duration = Duration::from_millis(200);
+
+/// How a collection goes by time.
+pub struct CollectPace<'a> {
+    /// Its session.
+    pub session: SessionPace,
+    /// Waits for as long, or until it shall stop.
+    pub wait: &'a dyn Fn(Duration) -> Result<()>,
+}
+
+/// How to collect.
+#[derive(Clone, Copy, Debug)]
+pub struct CollectOptions {
+    /// How long a plan stands before it is carried out: at least [`LEAST_GRACE`].
+    pub grace: SignedDuration,
+}
+
+/// Carries out plans that may be, and puts a new one.
+///
+/// # Errors
+/// What some snapshot needs cannot be read: nothing was deleted.
+pub fn collect(
+    vault: &Vault,
+    options: CollectOptions,
+    monitor: &dyn Monitor,
+) -> Result<CollectReport> {
+    let wait = |long: Duration| {
+        let mut left = long;
+        while !left.is_zero() {
+            monitor.check()?;
+            std::thread::sleep(left.min(TICK));
+            left = left.saturating_sub(TICK);
+        }
+        Ok(())
+    };
+    let pace = CollectPace {
+        session: SessionPace::default(),
+        wait: &wait,
+    };
+    collect_at(&pace, vault, options, monitor)
+}
+
+/// The same at another pace.
+pub fn collect_at(
+    pace: &CollectPace<'_>,
+    vault: &Vault,
+    options: CollectOptions,
+    monitor: &dyn Monitor,
+) -> Result<CollectReport> {
+    refuse_short(options.grace)?;
+    let now = Timestamp::now();
+    let run = SnapshotId::generate(u64::try_from(now.as_millisecond()).unwrap_or_default());
+    // Before plans are read: who withdraws one sees that somebody may be carrying it out.
+    let record = session_record(COLLECTOR, &host_name(), now);
+    let session = vault.begin_session_at(pace.session.clone(), run, record)?;
+    let mut looks = 1;
+    while !vault.end_silent_sessions(run, monitor)? && looks < MOST_LOOKS {
+        (pace.wait)(LATE / MOST_LOOKS)?;
+        looks += 1;
+    }
+    let mut collection = Collection::begin(vault, options, monitor, Some(run))?;
+    collection.note_fates()?;
+    if collection.is_any_ripe() && vault.lists_late() {
+        monitor.tell(Event::Phase(RunPhase::WaitingForListings));
+        (pace.wait)(LATE)?;
+    }
+    let found = collection.look()?;
+    let mut report = collection.report(&found);
+    collection.carry_out(&found, &session, run, &mut report)?;
+    if !found.unneeded.is_empty() {
+        session.ask()?;
+        vault.put_plan(run, &found.unneeded)?;
+        let planned = report.planned.as_mut();
+        planned
+            .into_iter()
+            .for_each(|planned| planned.id = Some(run));
+    }
+    Ok(report)
+}
+
+/// What [`collect`] would do. Nothing is put or deleted.
+pub fn plan_collection(
+    vault: &Vault,
+    options: CollectOptions,
+    monitor: &dyn Monitor,
+) -> Result<CollectReport> {
+    refuse_short(options.grace)?;
+    let collection = Collection::begin(vault, options, monitor, None)?;
+    let found = collection.look()?;
+    Ok(collection.report(&found))
+}
+
+fn refuse_short(grace: SignedDuration) -> Result<()> {
+    match grace >= LEAST_GRACE {
+        true => Ok(()),
+        false => Err(Error::new(
+            ErrorKind::Usage,
+            "a grace of less than an hour is too short: runs must have had time to see the plan",
+        )),
+    }
+}
+
+/// A collection at work.
+struct Collection<'a> {
+    vault: &'a Vault,
+    monitor: &'a dyn Monitor,
+    grace: SignedDuration,
+    now: Option<Timestamp>,
+    live: Vec<LiveRun>,
+    plans: Vec<(Plan, Fate)>,
+}
+
+/// What is in the vault, and what of it nothing needs.
+struct Inspected {
+    reachable: Reachable,
+    needed: Tally,
+    left_alone: Tally,
+    planned: Tally,
+    /// By the places of ripe plans, what is there of what they name, and nothing needs.
+    doomed: Vec<Vec<Collectable>>,
+    /// By the places of ripe plans, how many objects are needed after all.
+    rescued: Vec<usize>,
+    /// What no plan names yet.
+    unneeded: BTreeSet<Condemned>,
+}
+
+impl<'a> Collection<'a> {
+    fn begin(
+        vault: &'a Vault,
+        options: CollectOptions,
+        monitor: &'a dyn Monitor,
+        own: Option<SnapshotId>,
+    ) -> Result<Self> {
+        monitor.tell(Event::Phase(RunPhase::ListingVault));
+        let plans = vault.plans()?;
+        let sessions = match own {
+            Some(own) => vault.sessions_seen(own, monitor)?,
+            None => vault.sessions_looked_at(monitor)?,
+        };
+        let now = match own {
+            Some(_) => sessions.now,
+            // Nothing rests on what is only told.
+            None => Some(Timestamp::now()),
+        };
+        let seen = Sighting {
+            now,
+            live: &sessions.live,
+            grace: options.grace,
+        };
+        let judged = plans.into_iter().map(|plan| {
+            let fate = seen.judge(&plan);
+            (plan, fate)
+        });
+        Ok(Self {
+            vault,
+            monitor,
+            grace: options.grace,
+            now,
+            plans: judged.collect(),
+            live: sessions.live,
+        })
+    }
+
+    fn seen(&self) -> Sighting<'_> {
+        Sighting {
+            now: self.now,
+            live: &self.live,
+            grace: self.grace,
+        }
+    }
+
+    fn ripe(&self) -> impl Iterator<Item = &Plan> {
+        let ripe = self
+            .plans
+            .iter()
+            .filter(|(_, fate)| matches!(fate, Fate::Ripe { .. }));
+        ripe.map(|(plan, _)| plan)
+    }
+
+    fn is_any_ripe(&self) -> bool {
+        self.ripe().next().is_some()
+    }
+
+    /// Notes in the vault for whom each plan waits, where that is not noted yet; of those that wait
+    /// for nobody, too: a run that was passed over learns of it.
+    fn note_fates(&mut self) -> Result<()> {
+        for (plan, fate) in &mut self.plans {
+            let runs = match fate {
+                Fate::Awaits { runs, new: true } => runs.iter().copied().collect(),
+                Fate::Ripe { new: true } => BTreeSet::new(),
+                _ => continue,
+            };
+            self.vault.put_awaited(plan, runs)?;
+        }
+        Ok(())
+    }
+
+    /// Lists objects, and after that reads what snapshots need.
+    fn look(&self) -> Result<Inspected> {
+        self.monitor.tell(Event::Phase(RunPhase::ListingVault));
+        let mut listed = Vec::new();
+        self.vault
+            .each_collectable(self.monitor, &mut |one| listed.push(one))?;
+        let reachable = Reachable::read(self.vault, self.vault.snapshots()?, self.monitor)?;
+        let snapshots: BTreeSet<SnapshotId> =
+            reachable.snapshots().iter().map(|one| one.id).collect();
+        let is_needed = |object: Condemned| match object {
+            Condemned::Segment(id) => reachable.has_segment(id),
+            Condemned::Index(id) => reachable.has_index(id),
+            Condemned::Copies { run, part } => reachable.has_copies(CopiesName { run, part }),
+            Condemned::Keep { snapshot, .. } => snapshots.contains(&snapshot),
+        };
+        let mut by_plan: HashMap<Condemned, usize> = HashMap::new();
+        for (number, plan) in self.ripe().enumerate() {
+            by_plan.extend(plan.objects.iter().map(|object| (*object, number)));
+        }
+        let count = self.ripe().count();
+        let standing = self
+            .plans
+            .iter()
+            .filter(|(_, fate)| !matches!(fate, Fate::Ripe { .. } | Fate::Void(_)));
+        let standing: Vec<&Plan> = standing.map(|(plan, _)| plan).collect();
+        let from = self.seen().left_alone_from();
+        let mut found = Inspected {
+            needed: Tally::default(),
+            left_alone: Tally::default(),
+            planned: Tally::default(),
+            doomed: vec![Vec::new(); count],
+            rescued: vec![0; count],
+            unneeded: BTreeSet::new(),
+            reachable: Reachable::default(),
+        };
+        for one in listed {
+            let Collectable { object, size, put } = one;
+            let number = by_plan.get(&object).copied();
+            if is_needed(object) {
+                found.needed.add(object, size);
+                number
+                    .into_iter()
+                    .for_each(|number| found.rescued[number] += 1);
+            } else if let Some(number) = number {
+                found.doomed[number].push(one);
+            } else if standing.iter().any(|plan| plan.objects.contains(&object)) {
+                // It waits there.
+            } else if put >= from {
+                found.left_alone.add(object, size);
+            } else {
+                found.planned.add(object, size);
+                found.unneeded.insert(object);
+            }
+        }
+        found.reachable = reachable;
+        Ok(found)
+    }
+
+    fn report(&self, found: &Inspected) -> CollectReport {
+        let mut ripe = found.doomed.iter().zip(&found.rescued);
+        let earlier = self.plans.iter().map(|(plan, fate)| {
+            let outcome = match fate {
+                Fate::Void(why) => PlanOutcome::Withdrawn(why.clone()),
+                Fate::Unreadable(why) => PlanOutcome::Left(why.clone()),
+                Fate::Young(until) => PlanOutcome::TooYoung(*until),
+                Fate::Awaits { runs, .. } => {
+                    let awaited = self.live.iter().filter(|one| runs.contains(&one.run));
+                    PlanOutcome::Awaits(awaited.map(in_words).collect())
+                }
+                Fate::Ripe { .. } => {
+                    let mut deleted = Tally::default();
+                    let (doomed, rescued) =
+                        ripe.next().map_or((&[][..], 0), |(doomed, rescued)| {
+                            (doomed.as_slice(), *rescued)
+                        });
+                    doomed
+                        .iter()
+                        .for_each(|one| deleted.add(one.object, one.size));
+                    PlanOutcome::CarriedOut {
+                        deleted,
+                        needed: rescued,
+                        stays: false,
+                    }
+                }
+            };
+            EarlierPlan {
+                id: plan.id,
+                put: plan.put,
+                objects: plan.objects.len(),
+                outcome,
+            }
+        });
+        let planned = (!found.unneeded.is_empty()).then_some(NewPlan {
+            id: None,
+            objects: found.planned,
+        });
+        CollectReport {
+            snapshots: found.reachable.snapshots().len(),
+            needed: found.needed,
+            left_alone: found.left_alone,
+            earlier: earlier.collect(),
+            planned,
+            at_work: self.live.iter().map(in_words).collect(),
+        }
+    }
+
+    /// Deletes what ripe plans name and nothing needs, and takes away plans that are of no use any
+    /// more.
+    fn carry_out(
+        &self,
+        found: &Inspected,
+        session: &Session,
+        own: SnapshotId,
+        report: &mut CollectReport,
+    ) -> Result<()> {
+        let all: usize = found.doomed.iter().map(Vec::len).sum();
+        if all > 0 {
+            self.monitor
+                .tell(Event::Phase(RunPhase::DeletingObjects(all)));
+        }
+        for (plan, doomed) in self.ripe().zip(&found.doomed) {
+            let objects: Vec<Condemned> = doomed.iter().map(|one| one.object).collect();
+            self.vault
+                .delete_condemned(plan.id, &objects, session, self.monitor)?;
+        }
+        let done = |fate: &Fate| matches!(fate, Fate::Ripe { .. } | Fate::Void(_));
+        let done: Vec<&Plan> = self
+            .plans
+            .iter()
+            .filter(|(_, fate)| done(fate))
+            .map(|(plan, _)| plan)
+            .collect();
+        if done.is_empty() {
+            return Ok(());
+        }
+        session.ask()?;
+        // Another may be about to delete what one of them names: as long as it is there, nobody
+        // puts or uses anything of that name.
+        let now = self.vault.sessions_seen(own, self.monitor)?;
+        if now
+            .live
+            .iter()
+            .any(|run| is_collector(run) || run.record.is_none())
+        {
+            for plan in &mut report.earlier {
+                match &mut plan.outcome {
+                    PlanOutcome::CarriedOut { stays, .. } => *stays = true,
+                    PlanOutcome::Withdrawn(why) => {
+                        plan.outcome = PlanOutcome::Left(std::mem::take(why));
+                    }
+                    _ => {}
+                }
+            }
+            return Ok(());
+        }
+        done.into_iter()
+            .try_for_each(|plan| self.vault.withdraw_plan(plan))
+    }
+}
+
+fn in_words(run: &LiveRun) -> String {
+    let heard = run.heard.strftime("%Y-%m-%d %H:%M:%S UTC");
+    match &run.record {
+        Some(record) => format!(
+            "{} on {} ({}), heard of at {heard}",
+            record.command, record.host, run.run
+        ),
+        None => format!(
+            "a run that cannot be read ({}), heard of at {heard}",
+            run.run
+        ),
+    }
+}

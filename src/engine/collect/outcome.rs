@@ -1,0 +1,127 @@
+//! What a collection has found and done, as values.
+
+use crate::format::Condemned;
+use crate::model::{Bytes, SnapshotId};
+use jiff::Timestamp;
+use std::ops::AddAssign;
+
+/// So many objects of one sort, and their lengths.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Amount {
+    /// How many.
+    pub objects: usize,
+    /// How long together.
+    pub bytes: Bytes,
+}
+
+/// Objects by their sorts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Segments.
+    pub segments: Amount,
+    /// Index objects.
+    pub indexes: Amount,
+    /// Objects of copies of footers.
+    pub copies: Amount,
+    /// What keeps snapshots.
+    pub keeps: Amount,
+}
+
+impl Tally {
+    /// Counts one more.
+    pub(super) fn add(&mut self, object: Condemned, size: Bytes) {
+        let amount = match object {
+            Condemned::Segment(_) => &mut self.segments,
+            Condemned::Index(_) => &mut self.indexes,
+            Condemned::Copies { .. } => &mut self.copies,
+            Condemned::Keep { .. } => &mut self.keeps,
+        };
+        amount.objects += 1;
+        amount.bytes += size;
+    }
+
+    /// All sorts together.
+    pub fn all(&self) -> Amount {
+        let sorts = [self.segments, self.indexes, self.copies, self.keeps];
+        sorts.iter().fold(Amount::default(), |all, one| Amount {
+            objects: all.objects + one.objects,
+            bytes: all.bytes + one.bytes,
+        })
+    }
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        let both = [
+            (&mut self.segments, other.segments),
+            (&mut self.indexes, other.indexes),
+            (&mut self.copies, other.copies),
+            (&mut self.keeps, other.keeps),
+        ];
+        for (mine, others) in both {
+            mine.objects += others.objects;
+            mine.bytes += others.bytes;
+        }
+    }
+}
+
+/// What has become of a plan that stood there.
+#[derive(Clone, Debug)]
+pub enum PlanOutcome {
+    /// What it named was deleted, or in a dry run would be.
+    CarriedOut {
+        /// What of it.
+        deleted: Tally,
+        /// How many objects of it snapshots need after all.
+        needed: usize,
+        /// It stays until the next collection: another collector is at work.
+        stays: bool,
+    },
+    /// It may not be carried out before, by the store's clock.
+    TooYoung(Timestamp),
+    /// These runs have to end first, each in words.
+    Awaits(Vec<String>),
+    /// It could never be carried out and was taken away; why.
+    Withdrawn(String),
+    /// It is left as it is; why.
+    Left(String),
+}
+
+/// A plan that stood there.
+#[derive(Clone, Debug)]
+pub struct EarlierPlan {
+    /// Its name.
+    pub id: SnapshotId,
+    /// When it was put, by the store's clock.
+    pub put: Timestamp,
+    /// How many objects it names.
+    pub objects: usize,
+    /// What has become of it.
+    pub outcome: PlanOutcome,
+}
+
+/// What is to be deleted next.
+#[derive(Clone, Debug)]
+pub struct NewPlan {
+    /// Its name; `None` in a dry run.
+    pub id: Option<SnapshotId>,
+    /// What it names.
+    pub objects: Tally,
+}
+
+/// What a collection has found and done.
+#[derive(Clone, Debug, Default)]
+pub struct CollectReport {
+    /// How many snapshots there are.
+    pub snapshots: usize,
+    /// What they need.
+    pub needed: Tally,
+    /// What nothing needs, and is too young to be named, or may be a run's that is at work.
+    pub left_alone: Tally,
+    /// Plans that stood there.
+    pub earlier: Vec<EarlierPlan>,
+    /// The plan that was put, if there is anything to delete.
+    pub planned: Option<NewPlan>,
+    /// Runs that may be at work, each in words.
+    pub at_work: Vec<String>,
+}

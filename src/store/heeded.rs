@@ -1,0 +1,92 @@
+//! What a writer heeds of collectors' plans. A plan that it sees when it begins will not wait for
+//! it: it must refer to nothing that such a plan names. A later plan waits for it; where one was
+//! carried out without having waited, it must not make its snapshot.
+
+use super::heeded_plans::Heeded;
+use super::object_name::ObjectName;
+use super::plans::{FIRST_OF_RUNS, part_named};
+use super::vault::Vault;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{Condemned, PlanList};
+use crate::model::SnapshotId;
+
+impl Vault {
+    /// Looks what collectors mean to delete; from here on that counts as lost. To be called when
+    /// the run's session has been put, and before anything is looked for that it may refer to. A
+    /// second call of the same run asks nothing.
+    ///
+    /// # Errors
+    /// A plan cannot be read: the run must refer to nothing that it has not put itself.
+    pub fn heed_plans(&self, run: SnapshotId) -> Result<()> {
+        if self.heeded.lock().run == Some(run) {
+            return Ok(());
+        }
+        let mut seen = Heeded {
+            run: Some(run),
+            ..Heeded::default()
+        };
+        for object in self.store.list_all(&ObjectName::condemned())? {
+            let Some((plan, number)) = part_named(&object.name) else {
+                continue;
+            };
+            seen.plans.insert(plan);
+            if number >= FIRST_OF_RUNS {
+                continue;
+            }
+            match self.plan_part(&object.name).map(|part| part.list) {
+                Ok(PlanList::Objects(objects)) => seen.objects.extend(objects),
+                Ok(PlanList::Awaited(_)) => {
+                    let what = format!("{}: it is another part than its name says", object.name);
+                    return Err(Error::new(ErrorKind::Damaged, what));
+                }
+                // What it named is deleted by now, or is not to be.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => {
+                    let what = "what a collector means to delete cannot be read";
+                    return Err(error.context(&object.name).context(what));
+                }
+            }
+        }
+        *self.heeded.lock() = seen;
+        Ok(())
+    }
+
+    /// Whether a plan names this that was there when the run began.
+    pub fn is_condemned(&self, object: Condemned) -> bool {
+        self.heeded.lock().objects.contains(&object)
+    }
+
+    /// An error when a plan was put since `run` has begun, and is carried out without waiting for
+    /// it: what the run refers to may be gone. Nothing is asked for a run that has not
+    /// [looked](Self::heed_plans), as it refers to what it has put itself.
+    pub(super) fn check_not_passed_over(&self, run: SnapshotId) -> Result<()> {
+        let seen = {
+            let heeded = self.heeded.lock();
+            match heeded.run == Some(run) {
+                true => heeded.plans.clone(),
+                false => return Ok(()),
+            }
+        };
+        for object in self.store.list_all(&ObjectName::condemned())? {
+            let Some((plan, number)) = part_named(&object.name) else {
+                continue;
+            };
+            if number < FIRST_OF_RUNS || seen.contains(&plan) {
+                continue;
+            }
+            match self.plan_part(&object.name).map(|part| part.list) {
+                Ok(PlanList::Awaited(runs)) if runs.contains(&run) => {}
+                Ok(_) => return Err(passed_over()),
+                Err(error) if error.kind() == ErrorKind::NotFound => return Err(passed_over()),
+                Err(error) => return Err(error.context(&object.name)),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn passed_over() -> Error {
+    let what = "a collector has not waited for this run: what it refers to may be deleted";
+    Error::new(ErrorKind::Failed, what)
+        .with_hint("the snapshots that are there are as they were; run it again")
+}

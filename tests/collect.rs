@@ -1,0 +1,9 @@
+//! `gc`: nothing that a reported snapshot needs is ever deleted, whoever else is at work; what
+//! nothing needs goes in the end; it may be killed at any moment.
+
+pub mod actors;
+mod by_hand;
+mod fleet;
+mod model_check;
+mod stage;
+mod world;

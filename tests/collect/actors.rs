@@ -1,0 +1,335 @@
+//! Writers that take snapshots of small disks, by the product's own drafts and sessions, a step at
+//! a time: they fall asleep, are killed, go on from what others have left. And who
+//! deletes snapshots.
+
+use super::world::{Broken, Who, World, pace};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use stillpoint::format::{IndexRef, Manifest, Packed, SessionRecord};
+use stillpoint::model::{BlockIndex, Content, ObjectId, Run, RunMap, SnapshotId};
+use stillpoint::store::{Draft, ObjectName, Vault};
+use stillpoint::{ErrorKind, Result};
+
+/// Blocks of a disk.
+const BLOCKS: u64 = 8;
+
+/// What a host notes of what its runs have put: by segment, its length and the block in it.
+pub type Notes = Arc<Mutex<BTreeMap<ObjectId, (u64, u64)>>>;
+
+pub struct Writer {
+    world: Arc<World>,
+    vault: Arc<Vault>,
+    host: String,
+    number: u32,
+    notes: Notes,
+    /// What it has put itself: noted for others when it is killed.
+    own: BTreeMap<ObjectId, (u64, u64)>,
+    draft: Option<Draft>,
+    run: SnapshotId,
+    step: u32,
+    until: Option<Timestamp>,
+    /// What it builds on: index objects and the map.
+    base: Vec<IndexRef>,
+    map: RunMap,
+    delta: RunMap,
+}
+
+impl Writer {
+    pub fn new(world: &Arc<World>, number: u32, host: String, notes: Notes) -> Option<Self> {
+        let vault = Vault::open(world.of(Who::Writer(number))).ok()?;
+        Some(Self {
+            world: Arc::clone(world),
+            vault: Arc::new(vault),
+            host,
+            number,
+            notes,
+            own: BTreeMap::new(),
+            draft: None,
+            run: SnapshotId::generate(0),
+            step: 0,
+            until: None,
+            base: Vec::new(),
+            map: RunMap::new(),
+            delta: RunMap::new(),
+        })
+    }
+
+    /// It is killed.
+    pub fn fall_dead(&self) {
+        let mut state = self.world.state();
+        state.dead.insert(Who::Writer(self.number));
+        state.awake.remove(&self.run);
+    }
+
+    /// One step; whether there are more.
+    pub fn step(&mut self) -> bool {
+        let chance = self.world.below(60);
+        let now = self.world.state().now;
+        if self.until.is_some_and(|until| now < until) {
+            return true;
+        }
+        if self.until.take().is_some() {
+            self.world.state().awake.insert(self.run);
+        }
+        match chance {
+            0 => {
+                self.world.tell(format!("writer {} is killed", self.number));
+                self.world.state().dead.insert(Who::Writer(self.number));
+                self.world.state().awake.remove(&self.run);
+                self.draft = None;
+                self.notes.lock().unwrap().append(&mut self.own);
+                return false;
+            }
+            1..4 => {
+                let hours = self.world.below(40) as i64;
+                self.world
+                    .tell(format!("writer {} sleeps for {hours} h", self.number));
+                self.until = Some(now + SignedDuration::from_hours(hours));
+                self.world.state().awake.remove(&self.run);
+                return true;
+            }
+            _ => {}
+        }
+        self.step += 1;
+        match self.act() {
+            Ok(more) => more,
+            Err(error) => {
+                self.world
+                    .tell(format!("writer {} fails: {error}", self.number));
+                self.world.state().awake.remove(&self.run);
+                self.draft = None;
+                false
+            }
+        }
+    }
+
+    fn act(&mut self) -> Result<bool> {
+        match self.step {
+            1 => self.begin()?,
+            2 => self.look()?,
+            3..6 => {
+                for _ in 0..=self.world.below(2) {
+                    self.put_segment()?;
+                }
+            }
+            _ => {
+                let done = self.commit();
+                self.world.state().awake.remove(&self.run);
+                self.draft = None;
+                done?;
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn begin(&mut self) -> Result<()> {
+        let now = self.world.state().now;
+        // The host's clock is wrong by hours.
+        let wrong = SignedDuration::from_hours(self.world.below(60) as i64 - 30);
+        let clock = now + wrong;
+        let known = self.vault.snapshots_of(&self.host)?;
+        let last = known.last().map(|one| one.id);
+        self.run = SnapshotId::after(last, clock.as_millisecond() as u64);
+        let record = SessionRecord {
+            host: self.host.clone(),
+            pid: 1,
+            boot_id: "boot".into(),
+            command: "snapshot".into(),
+            started: clock,
+            heartbeat: clock,
+        };
+        let session = self.vault.begin_session_at(pace(), self.run, record)?;
+        self.draft = Some(Draft::begin_in(&self.vault, session, None));
+        let mut state = self.world.state();
+        state.awake.insert(self.run);
+        state.runs.insert(Who::Writer(self.number), self.run);
+        drop(state);
+        self.world
+            .tell(format!("writer {} begins {}", self.number, self.run));
+        if self.world.broken != Broken::NoHeed {
+            self.vault.heed_plans(self.run)?;
+        }
+        let Some(parent) = known.last().filter(|_| self.world.below(8) > 0) else {
+            return Ok(());
+        };
+        let manifest = match self.vault.manifest(parent) {
+            Ok(manifest) => manifest,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        self.base = manifest.disks[0].index.clone();
+        Ok(())
+    }
+
+    fn look(&mut self) -> Result<()> {
+        if !self.base.is_empty() {
+            match self.vault.load_index(&self.base, BLOCKS) {
+                Ok(map) => self.map = map,
+                Err(error) if error.kind() == ErrorKind::Damaged => self.base.clear(),
+                Err(error) => return Err(error),
+            }
+        }
+        let lost = self.vault.lost_segments(&self.map, &|| Ok(()))?;
+        let gone: Vec<u64> = self
+            .map
+            .iter()
+            .filter(|run| run.segment().is_some_and(|id| lost.contains(&id)))
+            .flat_map(|run| run.start.0..run.end())
+            .collect();
+        let missing: BTreeSet<u64> = (0..BLOCKS)
+            .filter(|block| gone.contains(block) || self.map.get(BlockIndex(*block)).is_none())
+            .collect();
+        // What others have left, if it is there.
+        let notes = self.notes.lock().unwrap().clone();
+        let lengths = notes.iter().map(|(id, (length, _))| (*id, *length));
+        let absent = self.vault.lost_of_lengths(lengths, &|| Ok(()))?;
+        let left = notes.into_iter().filter(|(id, _)| !absent.contains(id));
+        let mut taken = BTreeMap::new();
+        for (segment, (length, block)) in left {
+            if missing.contains(&block) && self.world.below(3) > 0 {
+                taken.insert(segment, length);
+                self.insert(block, Content::Data { segment, slot: 0 });
+            }
+        }
+        self.draft.as_ref().unwrap().take_over(taken);
+        for block in missing {
+            if self.delta.get(BlockIndex(block)).is_none() {
+                match self.world.below(2) {
+                    0 => self.insert(block, Content::Zero),
+                    _ => self.put_block(block)?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn insert(&mut self, block: u64, content: Content) {
+        self.delta.insert(Run {
+            start: BlockIndex(block),
+            count: 1,
+            content,
+        });
+    }
+
+    fn put_segment(&mut self) -> Result<()> {
+        let block = self.world.below(BLOCKS);
+        self.put_block(block)
+    }
+
+    fn put_block(&mut self, block: u64) -> Result<()> {
+        let draft = self.draft.as_ref().unwrap();
+        let mut packed = Packed::default();
+        let mut writer = draft.sealer().create_segment(Vec::new()).unwrap();
+        let chunk = draft.sealer().encode_chunk(&[7; 100], &mut packed).unwrap();
+        writer.push(&chunk, &packed);
+        let (segment, bytes) = writer.finish();
+        let length = bytes.len() as u64;
+        draft.put_segment(segment, bytes.into(), &[])?;
+        self.own.insert(segment, (length, block));
+        self.insert(block, Content::Data { segment, slot: 0 });
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result<()> {
+        let draft = self.draft.take().unwrap();
+        let copies = draft.finish_copies()?;
+        let mut map = self.map.clone();
+        map.overlay(&self.delta);
+        let fold = self.base.is_empty()
+            || self.world.below(4) == 0
+            || (self.world.broken != Broken::NoHeed && draft.is_condemned(&self.base));
+        let index = match fold {
+            true => draft.put_index(&map, BLOCKS, true)?,
+            false => {
+                let new = draft.put_index(&self.delta, BLOCKS, false)?;
+                self.base.iter().cloned().chain(new).collect()
+            }
+        };
+        let mut needs: BTreeSet<ObjectName> = map
+            .iter()
+            .filter_map(|run| run.segment())
+            .map(ObjectName::segment)
+            .collect();
+        needs.extend(index.iter().map(|part| ObjectName::index(part.id)));
+        let mut manifest = manifest(&self.vault, &self.host, self.run, &index);
+        manifest.disks[0].footers = copies;
+        draft.commit(&mut manifest)?;
+        let name = ObjectName::manifest(&self.host, self.run);
+        self.notes
+            .lock()
+            .unwrap()
+            .retain(|id, _| !needs.contains(&ObjectName::segment(*id)));
+        self.world
+            .tell(format!("writer {} reports {name}", self.number));
+        let there = self.world.names("");
+        let mut state = self.world.state();
+        if let Some(missing) = needs.iter().find(|name| !there.contains(*name)) {
+            let what = format!("{name} was reported without {missing}");
+            state.lost.get_or_insert(what);
+        }
+        state.reported.insert(name, needs);
+        Ok(())
+    }
+}
+
+/// The manifest of a snapshot of one small disk.
+pub fn manifest(vault: &Vault, host: &str, run: SnapshotId, index: &[IndexRef]) -> Manifest {
+    manifest_of(vault, host, run, index, BLOCKS)
+}
+
+/// The same of a disk of so many blocks.
+pub fn manifest_of(
+    vault: &Vault,
+    host: &str,
+    run: SnapshotId,
+    index: &[IndexRef],
+    blocks: u64,
+) -> Manifest {
+    let now = "2026-01-01T00:00:00Z";
+    let disk = json!({
+        "identity": {"name": "vda", "dev": {"major": 8, "minor": 0}, "size": blocks << 16,
+            "logical_block": 512, "serial": null, "wwn": null, "diskseq": null, "table_id": null},
+        "level": "crash", "mode": "full", "reason": "", "parent": null, "all_blocks": false,
+        "passes": 1, "read_bytes": 0, "changed_bytes": 0, "stored_bytes": 0, "frozen_bytes": 0,
+        "free_skipped_bytes": 0, "free_rules": 1, "filesystems": [], "index": index,
+        "footers": [], "cut": null,
+    });
+    let all = json!({
+        "format": 2, "snapshot": run, "vault": vault.info().id, "time": now, "started": now,
+        "host": host, "kernel": "", "writer": "", "level": "crash", "requested_level": "crash",
+        "freeze_us": null, "warnings": [], "tags": {}, "hooks": null, "disks": [disk],
+    });
+    serde_json::from_value(all).unwrap()
+}
+
+/// Deletes a reported snapshot.
+pub fn delete_one(world: &Arc<World>) {
+    let pick = {
+        let mut state = world.state();
+        let count = state.reported.len() as u64;
+        if count == 0 {
+            return;
+        }
+        let place = state.random.below(count) as usize;
+        let name = state.reported.keys().nth(place).cloned().unwrap();
+        state.reported.remove(&name);
+        name
+    };
+    world.tell(format!("{pick} is deleted"));
+    let vault = Vault::open(world.of(Who::Deleter)).unwrap();
+    let id = pick.components().last().unwrap().to_owned();
+    if let Some(found) = vault
+        .snapshots()
+        .unwrap()
+        .iter()
+        .find(|one| one.id.to_string() == id)
+    {
+        vault.delete(found).unwrap();
+    } else {
+        // A listing is late: it is known by its name.
+        let _ = world.of(Who::Deleter).delete(&pick);
+    }
+}
