@@ -145,7 +145,7 @@ fn line(plan: &EarlierPlan, dry_run: bool) -> Option<String> {
             };
             let stays = match stays {
                 false => "",
-                true => "; it stands until the next gc, as another one is at work",
+                true => "; it stands until the next gc, which takes it away",
             };
             format!("plan {id} of {put} {did} carried out{needed}{stays}")
         }

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Most parts that are looked at, of all plans: each takes up to 64 MiB to read.
-const MOST_PARTS: usize = 1024;
+pub(super) const MOST_PARTS: usize = 1024;
 /// Parts with these numbers and above list runs.
 pub(super) const FIRST_OF_RUNS: u32 = PlanPart::MOST_PARTS;
 
@@ -53,6 +53,7 @@ impl Vault {
     pub fn plans(&self) -> Result<Vec<Plan>> {
         let mut plans: BTreeMap<SnapshotId, Plan> = BTreeMap::new();
         let mut count = BTreeMap::new();
+        let mut parts = 0;
         let listed = self.store.list_all(&ObjectName::condemned())?;
         for object in listed.iter() {
             let Some((id, number)) = part_named(&object.name) else {
@@ -67,11 +68,17 @@ impl Vault {
                 unreadable: None,
                 parts: BTreeSet::new(),
             });
+            let is_first = plan.parts.range(..FIRST_OF_RUNS).next().is_none();
             plan.parts.insert(number);
             if number < FIRST_OF_RUNS {
-                plan.put = plan.put.max(object.modified);
+                // The time of a part that names runs counts only where there is no other.
+                plan.put = match is_first {
+                    true => object.modified,
+                    false => plan.put.max(object.modified),
+                };
             }
-            let part = match plan.parts.len() <= MOST_PARTS {
+            parts += 1;
+            let part = match parts <= MOST_PARTS {
                 true => self.plan_part(&object.name),
                 false => Err(Error::new(ErrorKind::Damaged, "it has too many parts")),
             };

@@ -18,8 +18,9 @@ const LEASE: SignedDuration = SignedDuration::from_hours(24);
 /// Most records that are put before one is locked.
 const MAX_TRIES: u32 = 3;
 /// How many beats stay beside the newest one in a store whose listings may be late: with one a
-/// minute, a listing that is a quarter of an hour late still shows one.
-const BEATS_KEPT: usize = 16;
+/// minute, a listing that is a quarter of an hour late still shows one, with minutes to spare. And
+/// a run goes on asking for the oldest one until every listing shows one that came after it.
+const BEATS_KEPT: usize = 20;
 
 /// The record that says that the run is there.
 pub(super) struct Presence {
@@ -106,19 +107,26 @@ impl Presence {
 }
 
 impl Presence {
-    /// Lets a beat go that a newer one has taken the place of.
-    pub(super) fn let_go(&mut self, before: LockedRecord) {
+    /// Lets a beat go that a newer one has taken the place of. `oldest` is told, before any goes,
+    /// which one will be the oldest.
+    pub(super) fn let_go(&mut self, before: LockedRecord, oldest: impl FnOnce(ObjectName)) {
         let kept = match self.store.capabilities().confirms {
             true => BEATS_KEPT,
             false => 0,
         };
-        self.older.push_back(before.name);
-        while self.older.len() > kept
-            && let Some(oldest) = self.older.pop_front()
-        {
-            // A vault may permit no deletes: the newest beat counts, and it is there.
-            let _ = self.store.delete(&oldest);
+        let LockedRecord { name, lock } = before;
+        self.older.push_back(name);
+        let count = self.older.len().saturating_sub(kept);
+        let gone: Vec<ObjectName> = self.older.drain(..count).collect();
+        let held = self.held.as_ref().map(|held| &held.name);
+        if let Some(name) = self.older.front().or(held) {
+            oldest(name.clone());
         }
+        for name in &gone {
+            // A vault may permit no deletes: the newest beat counts, and it is there.
+            let _ = self.store.delete(name);
+        }
+        drop(lock);
     }
 
     /// Deletes a beat; the one before is the newest again.

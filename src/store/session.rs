@@ -7,6 +7,10 @@
 //! (it slept, or the vault was out of reach), is over, and stays so: what it has put may be deleted
 //! by now. A store in a directory also locks the record for as long as its process lives, so that a
 //! killed run's session is over at once, whatever process has its pid now.
+//!
+//! It asks for the oldest beat that it has kept, by its name. A machine that was paused for longer
+//! than a lease puts new beats when it goes on, and the listing by which others take it for dead
+//! may be too old to show them: what these delete are the old ones.
 
 use super::object_name::ObjectName;
 use super::object_store::ObjectStore;
@@ -69,13 +73,14 @@ pub struct Session {
 struct Pulse {
     store: Arc<dyn ObjectStore>,
     pace: SessionPace,
-    newest: Mutex<Beat>,
+    beats: Mutex<Beats>,
 }
 
-/// The newest beat.
-struct Beat {
-    name: ObjectName,
-    /// When putting it began: the store has noted no earlier time.
+/// The beats that are there.
+struct Beats {
+    /// The oldest one that was not let go.
+    oldest: ObjectName,
+    /// When putting the newest one began: the store has noted no earlier time.
     at: Duration,
     /// Why no newer one could be put.
     failed: Option<Error>,
@@ -86,7 +91,7 @@ struct Beat {
 /// Why a run is over.
 #[derive(Clone, Copy)]
 enum Over {
-    /// Its newest beat was deleted by somebody else.
+    /// Its oldest beat was deleted by somebody else.
     Gone,
     /// Its newest beat was so old.
     Silent(Duration),
@@ -102,8 +107,8 @@ impl Session {
         let run = presence.run;
         let pulse = Arc::new(Pulse {
             store: presence.store(),
-            newest: Mutex::new(Beat {
-                name: first.put,
+            beats: Mutex::new(Beats {
+                oldest: first.put,
                 at,
                 failed: None,
                 over: None,
@@ -116,7 +121,7 @@ impl Session {
         let beat_on = move || {
             while live_out.recv_timeout(own.pace.every) == Err(RecvTimeoutError::Timeout) {
                 let beat = own.beat(&mut presence);
-                own.newest.locked().note(beat);
+                own.beats.locked().note(beat);
             }
             drop(presence);
             drop(own);
@@ -144,15 +149,16 @@ impl Session {
         self.pulse.check()
     }
 
-    /// The same, and the store is asked whether the newest beat is there.
+    /// The same, and the store is asked whether the oldest beat is there.
     pub fn ask(&self) -> Result<()> {
         self.pulse.ask()
     }
 }
 
 impl Pulse {
-    /// Puts the next beat, if the run is not over. The one before is asked for after that: a new
-    /// one must not hide that it was deleted, however long the machine stood still between.
+    /// Puts the next beat, if the run is not over. The oldest one is asked for after that, before
+    /// any goes: a new one must not hide that the old ones were deleted, however long the machine
+    /// stood still between.
     fn beat(&self, presence: &mut Presence) -> Result<()> {
         self.check()?;
         let at = (self.pace.clock)()?;
@@ -161,25 +167,22 @@ impl Pulse {
             presence.take_back(beat);
             return Err(error);
         }
-        let mut newest = self.newest.locked();
-        newest.name = beat.put;
-        newest.at = at;
-        drop(newest);
+        self.beats.locked().at = at;
         // The one before stays until the new one is there and locked.
         if let Some(before) = beat.before {
-            presence.let_go(before);
+            presence.let_go(before, |oldest| self.beats.locked().oldest = oldest);
         }
         Ok(())
     }
 
     fn check(&self) -> Result<()> {
         let now = (self.pace.clock)()?;
-        let mut newest = self.newest.locked();
-        let silent = now.saturating_sub(newest.at);
-        if newest.over.is_none() && silent > MOST_SILENT {
-            newest.over = Some(Over::Silent(silent));
+        let mut beats = self.beats.locked();
+        let silent = now.saturating_sub(beats.at);
+        if beats.over.is_none() && silent > MOST_SILENT {
+            beats.over = Some(Over::Silent(silent));
         }
-        newest.over.map_or(Ok(()), |over| Err(newest.end(over)))
+        beats.over.map_or(Ok(()), |over| Err(beats.end(over)))
     }
 
     /// Only an answer about the one name counts: a listing may be late.
@@ -187,30 +190,30 @@ impl Pulse {
         let mut misses = 0;
         loop {
             self.check()?;
-            let name = self.newest.locked().name.clone();
+            let name = self.beats.locked().oldest.clone();
             match self.store.size(&name) {
                 // The answer may have come late.
                 Ok(_) => return self.check(),
                 Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
                 Err(_) => {}
             }
-            let mut newest = self.newest.locked();
-            if newest.name != name {
-                // A newer beat has taken its place meanwhile, by this run's own thread.
+            let mut beats = self.beats.locked();
+            if beats.oldest != name {
+                // This run's own thread has let it go meanwhile.
                 continue;
             }
             misses += 1;
             if misses >= ASKED {
-                newest.over = Some(Over::Gone);
+                beats.over = Some(Over::Gone);
                 continue;
             }
-            drop(newest);
+            drop(beats);
             std::thread::sleep(self.pace.again);
         }
     }
 }
 
-impl Beat {
+impl Beats {
     fn note(&mut self, beat: Result<()>) {
         // What came before the end is why it came.
         if self.over.is_none() {

@@ -45,8 +45,8 @@ impl LiveRun {
 
 /// The sessions of a vault.
 pub struct SessionsSeen {
-    /// By the store's clock; the time now is not before it, and minutes after it at most. `None`:
-    /// no session was listed, not even the asker's own.
+    /// By the store's clock and the asker's own beat; the time now is not before it, and minutes
+    /// after it at most. `None`: its session was not listed.
     pub now: Option<Timestamp>,
     /// The runs other than the asker's.
     pub live: Vec<LiveRun>,
@@ -67,11 +67,12 @@ impl Vault {
     /// whether its session was listed: where it was not, the time now is not known.
     pub fn end_silent_sessions(&self, own: SnapshotId, cancel: &dyn Cancel) -> Result<bool> {
         let listed = self.store.list_all(&ObjectName::sessions())?;
-        let Some(now) = listed.iter().map(|object| object.modified).max() else {
+        let runs = by_run(&listed);
+        // What others' beats say may be false: who puts into a directory sets their times.
+        let beats = runs.get(&own).into_iter().flat_map(BTreeMap::values);
+        let Some(now) = beats.map(|object| object.modified).max() else {
             return Ok(false);
         };
-        let runs = by_run(&listed);
-        let is_listed = runs.contains_key(&own);
         for (run, beats) in runs {
             let heard = beats.values().map(|object| object.modified).max();
             let is_silent = heard.is_none_or(|heard| now.duration_since(heard) > LEASE);
@@ -95,7 +96,7 @@ impl Vault {
             })?;
             drop(lock);
         }
-        Ok(is_listed)
+        Ok(true)
     }
 
     fn sessions(&self, own: Option<SnapshotId>, cancel: &dyn Cancel) -> Result<SessionsSeen> {
@@ -104,9 +105,14 @@ impl Vault {
             // A beat that takes the place of another while a directory is read may show neither.
             listed.extend(self.store.list_all(&ObjectName::sessions())?);
         }
-        let now = listed.iter().map(|object| object.modified).max();
+        let runs = by_run(&listed);
+        let beats = runs
+            .iter()
+            .filter(|(run, _)| own.is_none_or(|own| own == **run))
+            .flat_map(|(_, beats)| beats.values());
+        let now = beats.map(|object| object.modified).max();
         let mut newest = Vec::new();
-        for (run, beats) in by_run(&listed) {
+        for (run, beats) in runs {
             let last = beats.last_key_value();
             if let Some((number, object)) = last.filter(|_| Some(run) != own) {
                 newest.push((run, *number, *object));

@@ -399,6 +399,7 @@ impl Vault {
         run: SnapshotId,
         record: SessionRecord,
     ) -> Result<Session> {
+        self.heeded.ask_again_after(pace.again);
         let presence = Presence::new(Arc::clone(&self.store), self.sealer.clone(), run, record);
         Session::begin(presence, pace)
     }

@@ -411,7 +411,10 @@ fn what_is_reachable_is_what_the_maps_say() {
             stage.delete(&all.remove(place));
         }
         let vault = stage.vault();
-        let found = Reachable::read(&vault, vault.snapshots().unwrap(), &Silent).unwrap();
+        let found = {
+            let all = vault.snapshots().unwrap();
+            Reachable::read(&vault, all, &Silent, &|_| Ok(())).unwrap()
+        };
         let mut needed: BTreeMap<ObjectId, BTreeSet<SnapshotId>> = BTreeMap::new();
         for one in &all {
             for segment in one.segments() {

@@ -10,7 +10,7 @@ mod outcome;
 pub use outcome::{Amount, CollectReport, EarlierPlan, NewPlan, PlanOutcome, Tally};
 
 use super::monitor::{Event, Monitor};
-use super::reach::{CopiesName, Reachable};
+use super::reach::{CopiesName, Reachable, listed_and_not_there};
 use super::run_phase::RunPhase;
 use super::session_record::session_record;
 use crate::error::{Error, ErrorKind, Result};
@@ -37,8 +37,11 @@ pub struct CollectPace<'a> {
     /// Its session.
     pub session: SessionPace,
     /// Waits for as long, or until it shall stop.
-    pub wait: &'a dyn Fn(Duration) -> Result<()>,
+    pub wait: &'a Wait<'a>,
 }
+
+/// Waits for as long.
+type Wait<'a> = dyn Fn(Duration) -> Result<()> + 'a;
 
 /// How to collect.
 #[derive(Clone, Copy, Debug)]
@@ -96,7 +99,7 @@ pub fn collect_at(
         monitor.tell(Event::Phase(RunPhase::WaitingForListings));
         (pace.wait)(LATE)?;
     }
-    let found = collection.look()?;
+    let found = collection.look(Some(pace.wait))?;
     let mut report = collection.report(&found);
     collection.carry_out(&found, &session, run, &mut report)?;
     if !found.unneeded.is_empty() {
@@ -118,7 +121,7 @@ pub fn plan_collection(
 ) -> Result<CollectReport> {
     refuse_short(options.grace)?;
     let collection = Collection::begin(vault, options, monitor, None)?;
-    let found = collection.look()?;
+    let found = collection.look(None)?;
     Ok(collection.report(&found))
 }
 
@@ -227,13 +230,33 @@ impl<'a> Collection<'a> {
         Ok(())
     }
 
+    /// What snapshots need. That one is gone is believed only when a listing says so, too, that is
+    /// not older than the answer; `wait` is `None` where nothing rests on it.
+    fn reachable(&self, wait: Option<&Wait<'_>>) -> Result<Reachable> {
+        let listed = self.vault.snapshots()?;
+        let pause = wait.unwrap_or(&|_| Ok(()));
+        let found = Reachable::read(self.vault, listed, self.monitor, pause)?;
+        if let (Some(wait), false) = (wait, found.gone().is_empty()) {
+            if self.vault.lists_late() {
+                self.monitor
+                    .tell(Event::Phase(RunPhase::WaitingForListings));
+                wait(LATE)?;
+            }
+            let listed: BTreeSet<SnapshotId> =
+                self.vault.snapshots()?.iter().map(|one| one.id).collect();
+            let still = found.gone().iter().find(|one| listed.contains(&one.id));
+            still.map_or(Ok(()), |one| Err(listed_and_not_there(one.id)))?;
+        }
+        Ok(found)
+    }
+
     /// Lists objects, and after that reads what snapshots need.
-    fn look(&self) -> Result<Inspected> {
+    fn look(&self, wait: Option<&Wait<'_>>) -> Result<Inspected> {
         self.monitor.tell(Event::Phase(RunPhase::ListingVault));
         let mut listed = Vec::new();
         self.vault
             .each_collectable(self.monitor, &mut |one| listed.push(one))?;
-        let reachable = Reachable::read(self.vault, self.vault.snapshots()?, self.monitor)?;
+        let reachable = self.reachable(wait)?;
         let snapshots: BTreeSet<SnapshotId> =
             reachable.snapshots().iter().map(|one| one.id).collect();
         let is_needed = |object: Condemned| match object {
@@ -302,9 +325,7 @@ impl<'a> Collection<'a> {
                         ripe.next().map_or((&[][..], 0), |(doomed, rescued)| {
                             (doomed.as_slice(), *rescued)
                         });
-                    doomed
-                        .iter()
-                        .for_each(|one| deleted.add(one.object, one.size));
+                    doomed.iter().for_each(|one| deleted.add_one(one));
                     PlanOutcome::CarriedOut {
                         deleted,
                         needed: rescued,
@@ -347,16 +368,24 @@ impl<'a> Collection<'a> {
             self.monitor
                 .tell(Event::Phase(RunPhase::DeletingObjects(all)));
         }
+        let mut stay = BTreeSet::new();
         for (plan, doomed) in self.ripe().zip(&found.doomed) {
             let objects: Vec<Condemned> = doomed.iter().map(|one| one.object).collect();
-            self.vault
+            let count = self
+                .vault
                 .delete_condemned(plan.id, &objects, session, self.monitor)?;
+            // Where listings may be late, they still show what is gone now, and a mirror would
+            // take it for there: the plan that tells it stays until a look finds nothing of it.
+            if count < doomed.len() || (count > 0 && self.vault.lists_late()) {
+                stay.insert(plan.id);
+                report.stays(plan.id, doomed.get(..count).unwrap_or(doomed));
+            }
         }
         let done = |fate: &Fate| matches!(fate, Fate::Ripe { .. } | Fate::Void(_));
         let done: Vec<&Plan> = self
             .plans
             .iter()
-            .filter(|(_, fate)| done(fate))
+            .filter(|(plan, fate)| done(fate) && !stay.contains(&plan.id))
             .map(|(plan, _)| plan)
             .collect();
         if done.is_empty() {

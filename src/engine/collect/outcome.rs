@@ -1,6 +1,7 @@
 //! What a collection has found and done, as values.
 
 use crate::format::Condemned;
+use crate::store::Collectable;
 use crate::model::{Bytes, SnapshotId};
 use jiff::Timestamp;
 use std::ops::AddAssign;
@@ -40,6 +41,11 @@ impl Tally {
         amount.bytes += size;
     }
 
+    /// The same of what was found.
+    pub(super) fn add_one(&mut self, one: &Collectable) {
+        self.add(one.object, one.size);
+    }
+
     /// All sorts together.
     pub fn all(&self) -> Amount {
         let sorts = [self.segments, self.indexes, self.copies, self.keeps];
@@ -74,7 +80,8 @@ pub enum PlanOutcome {
         deleted: Tally,
         /// How many objects of it snapshots need after all.
         needed: usize,
-        /// It stays until the next collection: another collector is at work.
+        /// It stays until the next collection: another collector is at work, or listings may
+        /// still show what is gone.
         stays: bool,
     },
     /// It may not be carried out before, by the store's clock.
@@ -124,4 +131,19 @@ pub struct CollectReport {
     pub planned: Option<NewPlan>,
     /// Runs that may be at work, each in words.
     pub at_work: Vec<String>,
+}
+
+impl CollectReport {
+    /// Notes that a plan was carried out so far, and stays.
+    pub(super) fn stays(&mut self, plan: SnapshotId, done: &[Collectable]) {
+        let mut all = self.earlier.iter_mut();
+        let Some(one) = all.find(|one| one.id == plan) else {
+            return;
+        };
+        if let PlanOutcome::CarriedOut { deleted, stays, .. } = &mut one.outcome {
+            *deleted = Tally::default();
+            done.iter().for_each(|one| deleted.add_one(one));
+            *stays = true;
+        }
+    }
 }

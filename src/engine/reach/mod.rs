@@ -13,19 +13,24 @@ mod slot_owners;
 use super::monitor::{Event, Monitor};
 use super::run_phase::RunPhase;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::FooterCopiesRef;
+use crate::format::{FooterCopiesRef, Manifest};
 use crate::model::{Content, ObjectId, Run, RunMap, SnapshotId};
 use crate::store::{SnapshotRef, Vault};
 use crate::sys::memory;
 use part_trees::{PartNode, PartTrees};
 use slot_owners::{SlotOwner, SlotOwners};
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 /// What a segment takes in memory, and a row of its slots, in bytes.
 const SEGMENT_BYTES: u64 = 112;
 const ROW_BYTES: u64 = 16;
 /// What a run of blocks takes, in bytes.
 const RUN_BYTES: u64 = 64;
+/// How often a manifest that is not there is asked for, and the time between: one answer may be of
+/// a proxy that has lost its way, or of a copy of the store that lags behind.
+const ASKED: u32 = 3;
+const AGAIN: Duration = Duration::from_secs(2);
 /// What a host with little memory may use.
 const LEAST_MEMORY: u64 = 256 << 20;
 
@@ -39,6 +44,8 @@ pub struct Reachable {
     /// Objects of copies of footers: the run's name, and the number among those of the run.
     copies: HashSet<CopiesName>,
     rows: u64,
+    /// Those whose manifests were not there.
+    gone: Vec<SnapshotRef>,
 }
 
 /// What an object of copies of footers is named by.
@@ -58,34 +65,53 @@ impl From<FooterCopiesRef> for CopiesName {
 }
 
 impl Reachable {
-    /// Reads what these snapshots need. One that is gone by now needs nothing.
+    /// Reads what these snapshots need. Those that are [gone](Self::gone) are left out, and it is
+    /// for the caller to find out whether they were deleted: a store, or what stands before it, may
+    /// say of any object that it is not there. `wait`: between two questions for the same one.
     ///
     /// # Errors
     /// A manifest or an index object cannot be read: it may need anything.
-    pub fn read(vault: &Vault, snapshots: Vec<SnapshotRef>, monitor: &dyn Monitor) -> Result<Self> {
+    pub fn read(
+        vault: &Vault,
+        snapshots: Vec<SnapshotRef>,
+        monitor: &dyn Monitor,
+        wait: &dyn Fn(Duration) -> Result<()>,
+    ) -> Result<Self> {
         let mut found = Self::default();
         let mut trees = PartTrees::default();
         monitor.tell(Event::Phase(RunPhase::ReadingManifests(snapshots.len())));
-        for (snapshot, manifest) in vault.manifests(snapshots) {
-            monitor.check()?;
-            let manifest = match manifest {
-                Ok(manifest) => manifest,
-                Err(error) if error.kind() == ErrorKind::NotFound => continue,
-                Err(error) => return Err(cannot_tell(error, snapshot.id)),
-            };
-            let number = found.snapshots.len() as u32;
-            for disk in &manifest.disks {
-                trees.add(number, disk);
-                let copies = disk.footers.iter();
-                found.copies.extend(copies.copied().map(CopiesName::from));
+        let mut left = snapshots;
+        for look in 0..ASKED {
+            if look > 0 && !left.is_empty() {
+                wait(AGAIN)?;
             }
-            found.snapshots.push(snapshot);
+            let mut gone = Vec::new();
+            for (snapshot, manifest) in vault.manifests(left) {
+                monitor.check()?;
+                match manifest {
+                    Ok(manifest) => found.take(snapshot, &manifest, &mut trees),
+                    Err(error) if error.kind() == ErrorKind::NotFound => gone.push(snapshot),
+                    Err(error) => return Err(cannot_tell(error, snapshot.id)),
+                }
+            }
+            left = gone;
         }
+        found.gone = left;
         let nodes = trees.into_nodes();
         monitor.tell(Event::Phase(RunPhase::ReadingIndexes(nodes.len())));
         found.indexes.extend(nodes.iter().map(|node| node.id));
         found.walk(vault, &nodes, monitor)?;
         Ok(found)
+    }
+
+    fn take(&mut self, snapshot: SnapshotRef, manifest: &Manifest, trees: &mut PartTrees) {
+        let number = self.snapshots.len() as u32;
+        for disk in &manifest.disks {
+            trees.add(number, disk);
+            let copies = disk.footers.iter();
+            self.copies.extend(copies.copied().map(CopiesName::from));
+        }
+        self.snapshots.push(snapshot);
     }
 
     fn walk(&mut self, vault: &Vault, nodes: &[PartNode], monitor: &dyn Monitor) -> Result<()> {
@@ -121,6 +147,11 @@ impl Reachable {
     /// The snapshots that were read.
     pub fn snapshots(&self) -> &[SnapshotRef] {
         &self.snapshots
+    }
+
+    /// The snapshots whose manifests were not there, however often they were asked for.
+    pub fn gone(&self) -> &[SnapshotRef] {
+        &self.gone
     }
 
     /// Whether a snapshot needs something of this segment.
@@ -294,4 +325,13 @@ fn cannot_tell(error: Error, snapshot: SnapshotId) -> Error {
              delete {snapshot}` gives the snapshot up"
         )),
     }
+}
+
+/// The store says both of a manifest.
+pub(super) fn listed_and_not_there(snapshot: SnapshotId) -> Error {
+    let what = format!(
+        "the store lists the manifest of {snapshot}, and says that it is not there when it is asked \
+         for it"
+    );
+    cannot_tell(Error::new(ErrorKind::Damaged, what), snapshot)
 }

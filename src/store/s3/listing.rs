@@ -75,8 +75,10 @@ pub(super) fn next_page(page: &Page, tried: Tried<'_>) -> Result<Option<String>>
         .filter(|token| !token.is_empty());
     match (page.is_truncated(), token) {
         (Some(true), Some(token)) => Ok(Some(token.to_owned())),
+        // One that says where it goes on goes on, also if it does not say that it was cut short.
+        (None, Some(token)) => Ok(Some(token.to_owned())),
         (Some(false), _) => Ok(None),
-        (None, _) if page.contents().len() < PAGE as usize => Ok(None),
+        (None, None) if page.contents().len() < PAGE as usize => Ok(None),
         _ => {
             let what = format!(
                 "cannot list {}: the store cuts the listing short and does not say where it goes \
