@@ -4,6 +4,7 @@
 pub mod actors;
 mod by_hand;
 mod fleet;
+mod late;
 mod model_check;
 mod stage;
 mod world;

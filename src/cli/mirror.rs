@@ -13,11 +13,8 @@ use crate::store::{self, KeySource, Location, Vault};
 pub fn run(args: &MirrorArgs, common: &Common, progress: &ProgressDisplay) -> Result<Report> {
     let place = second_place(args, common)?;
     let from = source_place(args, common)?;
-    let source = store::open(&from.clone().with_cache(&common.cache_dir))?;
+    let source = store::open(&from.with_cache(&common.cache_dir))?;
     if source.is_without_key() {
-        // Without the cache: a manifest out of it may be of a snapshot that was deleted, and what
-        // that needs with it, which only a key tells.
-        let source = store::open(&from)?;
         return context::asking(&source, progress, || {
             mirror_as_it_is(&source, &place, args, progress)
         });

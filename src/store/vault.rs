@@ -144,7 +144,8 @@ impl Vault {
 
     /// The same; small objects are kept on this host, in a directory of the vault's own below
     /// `caches`; `reached` tells its place from every other. A cache that cannot be had costs time
-    /// only.
+    /// only. Who has no key has no cache: a manifest out of it may be of a snapshot that is gone
+    /// with what it needs, and a mirror that cannot know what that is would send it.
     pub fn open_with_cache(
         store: Arc<dyn ObjectStore>,
         caches: &Path,
@@ -153,6 +154,9 @@ impl Vault {
     ) -> Result<Self> {
         let info = Self::read_info(store.as_ref())?;
         let opened = keyring::unlock(store.as_ref(), &info, key)?;
+        if opened.is_missing {
+            return Ok(Self::new(store, info, opened));
+        }
         let place = blake3::hash(reached.as_bytes()).to_hex();
         let own = caches.join(format!("{}-{}", info.id, &place[..16]));
         let cached = CacheStore::open(Arc::clone(&store), &own);

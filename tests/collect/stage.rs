@@ -1,6 +1,7 @@
 //! A vault in memory in which hours pass by making objects older, and small snapshots in it.
 
 use super::actors::manifest;
+use super::world::pace;
 use crate::support::vaults::{session_record, vault_options};
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeSet;
@@ -96,10 +97,15 @@ impl Stage {
 
     /// A run begins, over a parent if there is one.
     pub fn begin(&self, parent: Option<&Done>) -> AtWork {
-        let vault = self.vault();
+        self.begin_on(self.vault(), parent)
+    }
+
+    /// The same through another view of the store.
+    pub fn begin_on(&self, vault: Arc<Vault>, parent: Option<&Done>) -> AtWork {
         let now = Timestamp::now().as_millisecond() as u64;
         let run = SnapshotId::generate(now);
-        let session = vault.begin_session(run, session_record()).unwrap();
+        let session = vault.begin_session_at(pace(), run, session_record());
+        let session = session.unwrap();
         vault.heed_plans(run).unwrap();
         AtWork {
             draft: Draft::begin_in(&vault, session, None),

@@ -57,6 +57,8 @@ pub struct State {
     pub dead: BTreeSet<Who>,
     /// By the sessions of writers that are awake: they beat.
     pub awake: BTreeSet<SnapshotId>,
+    /// From when on listings show beats of those since they are awake.
+    woke: BTreeMap<SnapshotId, Timestamp>,
     /// By manifest: what a reported snapshot needs.
     pub reported: BTreeMap<ObjectName, BTreeSet<ObjectName>>,
     /// The runs of writers.
@@ -85,6 +87,7 @@ impl World {
             random: Chance(seed),
             dead: BTreeSet::new(),
             awake: BTreeSet::new(),
+            woke: BTreeMap::new(),
             reported: BTreeMap::new(),
             runs: BTreeMap::new(),
             lost: None,
@@ -127,13 +130,22 @@ impl World {
         let mut state = self.state();
         state.now += time;
         let (now, awake) = (state.now, state.awake.clone());
+        state.woke.retain(|run, _| awake.contains(run));
+        for run in &awake {
+            let late = state.random.below(LATE.as_secs() as u64) as i64;
+            let shown = now - time + SignedDuration::from_secs(late);
+            state.woke.entry(*run).or_insert(shown);
+        }
+        let woke = state.woke.clone();
         let is_shown = |kept: &Kept| kept.gone.is_none_or(|gone| gone > now);
         state.objects.retain(|_, kept| is_shown(kept));
         for (name, kept) in &mut state.objects {
             let run = name.as_str().strip_prefix("sessions/");
             let run: Option<SnapshotId> = run.and_then(|run| run.get(..26)?.parse().ok());
-            if kept.gone.is_none() && run.is_some_and(|run| awake.contains(&run)) {
-                // Sixteen beats are kept: listings show one.
+            let is_heard = |run| woke.get(&run).is_some_and(|shown| *shown <= now);
+            if kept.gone.is_none() && run.is_some_and(is_heard) {
+                // Twenty beats are kept: listings show one, but for the first minutes of a run
+                // that goes on after it slept.
                 kept.put = now;
             }
         }

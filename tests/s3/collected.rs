@@ -102,6 +102,10 @@ fn what_nothing_needs_in_a_bucket_is_deleted() {
     };
     assert_eq!(deleted.all().objects, 3);
     assert_eq!(*waited.lock().unwrap(), [900], "listings may be late");
+    // The plan stays until a look finds nothing of what it names.
+    let after = gc();
+    assert_eq!(after.earlier.len(), 1, "{after:?}");
+    assert_eq!(*waited.lock().unwrap(), [900, 900]);
     let last = gc();
     assert!(
         last.earlier.is_empty() && last.planned.is_none(),

@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use stillpoint::ErrorKind;
 use stillpoint::engine::{Silent, mirror, mirror_sealed};
-use stillpoint::store::{Location, make_second, open, open_second};
+use stillpoint::store::{
+    FaultStore, LocalStore, Location, SealedFolder, make_second, open, open_second,
+};
 
 /// An encrypted vault in a directory.
 struct Place {
@@ -124,6 +126,52 @@ fn what_is_damaged_is_not_carried_without_a_key_either() {
         report.warnings
     );
     assert!(place.second("first").snapshots().unwrap().is_empty());
+}
+
+/// That something is gone which is listed still is no reason to send what may need it.
+#[test]
+fn what_is_listed_and_not_there_holds_manifests_back() {
+    let place = Place::new();
+    place.take();
+    let path = place.folder.path().join("vault");
+    let local = Arc::new(LocalStore::open(&path).unwrap());
+    let store = FaultStore::new(local, |operation| {
+        let is_it = operation.verb == "get" && operation.name.as_str().starts_with("segments/");
+        match is_it && !operation.done {
+            true => Err(Error::new(ErrorKind::NotFound, "the test says so")),
+            false => Ok(()),
+        }
+    });
+    let source = Vault::open_by(Arc::new(store), &KeySource::NotWanted).unwrap();
+    let target = make_second(&place.at("second"), &source).unwrap();
+    let report = mirror_sealed(&source, Some(&target), false, &Silent).unwrap();
+    assert_eq!((report.sent.len(), report.damaged.len()), (0, 1));
+    assert!(report.warnings[0].contains("is listed"), "{report:?}");
+    assert!(place.second("first").snapshots().unwrap().is_empty());
+}
+
+/// A manifest out of this host's cache may be of a snapshot that is gone, with all that it needs.
+#[test]
+fn who_has_no_key_asks_the_vault_itself() {
+    let place = Place::new();
+    place.take();
+    let path = place.folder.path().join("vault");
+    let caches = tempfile::tempdir().unwrap();
+    let open = |key: &KeySource| {
+        let store = Arc::new(LocalStore::open(&path).unwrap());
+        Vault::open_with_cache(store, caches.path(), "here", key).unwrap()
+    };
+    let vault = open(&given("first"));
+    let snapshot = vault.snapshots().unwrap().remove(0);
+    vault.manifest(&snapshot).unwrap();
+    let source = open(&KeySource::NotWanted);
+    let listed = source.sealed_objects(SealedFolder::Manifests).unwrap();
+    let name = listed.keys().next().unwrap();
+    source.sealed_object(SealedFolder::Manifests, name).unwrap();
+    fs::remove_file(path.join(name.as_str())).unwrap();
+    vault.manifest(&snapshot).expect("it is in the cache");
+    let gone = refused(source.sealed_object(SealedFolder::Manifests, name));
+    assert_eq!(gone.kind(), ErrorKind::NotFound);
 }
 
 /// With the key of a writer or a reader the usual mirror works, and brings the keys, too.

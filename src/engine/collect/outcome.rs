@@ -1,8 +1,8 @@
 //! What a collection has found and done, as values.
 
 use crate::format::Condemned;
-use crate::store::Collectable;
 use crate::model::{Bytes, SnapshotId};
+use crate::store::Collectable;
 use jiff::Timestamp;
 use std::ops::AddAssign;
 

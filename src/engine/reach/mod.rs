@@ -330,8 +330,8 @@ fn cannot_tell(error: Error, snapshot: SnapshotId) -> Error {
 /// The store says both of a manifest.
 pub(super) fn listed_and_not_there(snapshot: SnapshotId) -> Error {
     let what = format!(
-        "the store lists the manifest of {snapshot}, and says that it is not there when it is asked \
-         for it"
+        "the store lists the manifest of {snapshot}, and says that it is not there when it is \
+         asked for it"
     );
     cannot_tell(Error::new(ErrorKind::Damaged, what), snapshot)
 }
