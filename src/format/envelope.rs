@@ -287,6 +287,10 @@ mod tests {
                 assert!(open(&rehashed(bytes), Some(&keys)).is_err(), "byte {at}");
             }
         }
+        // An older version is known, and it is not what was sealed.
+        let mut older = sealed.clone();
+        older[8] = 1;
+        assert!(open(&rehashed(older), Some(&keys)).is_err());
         // Without a key, with another vault's, and an unsealed one in its place.
         assert!(open(&sealed, None).is_err());
         let other = VaultKeys::generate(ObjectId([1; 16])).unwrap();

@@ -352,6 +352,28 @@ mod tests {
         }
     }
 
+    /// Not even one of the same bytes, whose hash is right: the seal itself names the slot.
+    #[test]
+    fn a_chunk_of_equal_bytes_opens_in_its_own_place_only() {
+        let sealer = sealer(&keys());
+        let mut segment = sealer.create_segment(Vec::new()).unwrap();
+        let mut packed = Packed::default();
+        for _ in 0..2 {
+            let chunk = sealer.encode_chunk(&plain(1), &mut packed).unwrap();
+            segment.push(&chunk, &packed);
+        }
+        let (id, bytes) = segment.finish();
+        let footer = footer(&sealer, id, &bytes).unwrap();
+        let [one, two] = [0, 1].map(|slot| footer.slot(slot).unwrap().offset as usize);
+        let mut room = Vec::new();
+        let mut opens = |at: usize| {
+            sealer
+                .open_chunk(&footer, 0, &bytes[at..], &mut room)
+                .is_ok()
+        };
+        assert!(opens(one) && !opens(two));
+    }
+
     /// Chunks that change places, within a segment or between two, do not open.
     #[test]
     fn a_chunk_opens_in_its_own_place_only() {
