@@ -75,7 +75,8 @@ impl Writer {
         }
         match chance {
             0 => {
-                self.world.tell(format!("writer {} is killed", self.number));
+                self.world
+                    .tell(&format!("writer {} is killed", self.number));
                 self.world.state().dead.insert(Who::Writer(self.number));
                 self.world.state().awake.remove(&self.run);
                 self.draft = None;
@@ -85,7 +86,7 @@ impl Writer {
             1..4 => {
                 let hours = self.world.below(40) as i64;
                 self.world
-                    .tell(format!("writer {} sleeps for {hours} h", self.number));
+                    .tell(&format!("writer {} sleeps for {hours} h", self.number));
                 self.until = Some(now + SignedDuration::from_hours(hours));
                 self.world.state().awake.remove(&self.run);
                 return true;
@@ -97,7 +98,7 @@ impl Writer {
             Ok(more) => more,
             Err(error) => {
                 self.world
-                    .tell(format!("writer {} fails: {error}", self.number));
+                    .tell(&format!("writer {} fails: {error}", self.number));
                 self.world.state().awake.remove(&self.run);
                 self.draft = None;
                 false
@@ -148,7 +149,7 @@ impl Writer {
         state.runs.insert(Who::Writer(self.number), self.run);
         drop(state);
         self.world
-            .tell(format!("writer {} begins {}", self.number, self.run));
+            .tell(&format!("writer {} begins {}", self.number, self.run));
         if self.world.broken != Broken::NoHeed {
             self.vault.heed_plans(self.run)?;
         }
@@ -263,7 +264,7 @@ impl Writer {
             .unwrap()
             .retain(|id, _| !needs.contains(&ObjectName::segment(*id)));
         self.world
-            .tell(format!("writer {} reports {name}", self.number));
+            .tell(&format!("writer {} reports {name}", self.number));
         let there = self.world.names("");
         let mut state = self.world.state();
         if let Some(missing) = needs.iter().find(|name| !there.contains(*name)) {
@@ -318,7 +319,7 @@ pub fn delete_one(world: &Arc<World>) {
         state.reported.remove(&name);
         name
     };
-    world.tell(format!("{pick} is deleted"));
+    world.tell(&format!("{pick} is deleted"));
     let vault = Vault::open(world.of(Who::Deleter)).unwrap();
     let id = pick.components().last().unwrap().to_owned();
     if let Some(found) = vault

@@ -103,12 +103,12 @@ impl Cast {
             session: pace(),
             wait: &wait,
         };
-        self.world.tell(format!("collector {number} begins"));
+        self.world.tell(&format!("collector {number} begins"));
         let done = Vault::open(self.world.of(who))
             .and_then(|vault| collect_at(&pace, &vault, options, &Silent));
         let said = done.map(|report| report.earlier.len());
         self.world
-            .tell(format!("collector {number} ends: {said:?}"));
+            .tell(&format!("collector {number} ends: {said:?}"));
         self.collecting.fetch_sub(1, Ordering::Relaxed);
     }
 
@@ -134,8 +134,7 @@ impl Cast {
             }
         }
         self.world.set_turn(None);
-        let lost = self.world.state().lost.clone();
-        lost
+        self.world.state().lost.clone()
     }
 
     /// When all have ended, nothing is left that nobody needs.

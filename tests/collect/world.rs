@@ -119,7 +119,7 @@ impl World {
         self.state().random.below(end)
     }
 
-    pub fn tell(&self, what: String) {
+    pub fn tell(&self, what: &str) {
         let mut state = self.state();
         let now = state.now;
         state.told.push(format!("{now}: {what}"));

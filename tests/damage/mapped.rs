@@ -4,6 +4,7 @@ use super::noise;
 use super::noted::rot;
 use crate::support::model::ModelDisk;
 use crate::support::vaults::{Take, take, vault_options, verify_all};
+use std::slice::from_ref;
 use std::sync::Arc;
 use stillpoint::engine::{LostMount, LostPart};
 use stillpoint::format::{FilesystemRecord, Sealer};
@@ -32,12 +33,12 @@ fn what_is_lost_is_mapped_to_partitions_and_mount_points() {
     let vault = Arc::new(Vault::create(store.clone(), vault_options()).unwrap());
     let disk = ModelDisk::new(0, 20 * BLOCK_SIZE, 1);
     disk.write(0, &table(&[(2, 4), (8, 6)]));
-    take(&vault, &[disk.clone()], Take::default()).unwrap();
+    take(&vault, from_ref(&disk), Take::default()).unwrap();
     // Each in a segment of its own: the head in the first one.
     let mut last = None;
     for block in [3, 7, 9, 10, 18] {
         disk.write(block * BLOCK_SIZE, &noise(3000, block));
-        last = Some(take(&vault, &[disk.clone()], Take::default()).unwrap());
+        last = Some(take(&vault, from_ref(&disk), Take::default()).unwrap());
     }
     let mut manifest = last.unwrap().manifest;
     let mount = |source: &str, target: &str| FilesystemRecord {

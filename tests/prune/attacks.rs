@@ -84,11 +84,13 @@ fn a_flood_of_any_claimed_time_pushes_nothing_out() {
     }
 }
 
+type Change = Box<dyn Fn(&mut Manifest)>;
+
 /// Also where each fake looks as if no disk could be better off.
 #[test]
 fn fakes_of_all_sorts_push_nothing_out() {
     let lost = ObjectId::generate();
-    let sorts: [(&str, Box<dyn Fn(&mut Manifest)>); 4] = [
+    let sorts: [(&str, Change); 4] = [
         (
             "one disk alone",
             Box::new(|manifest| manifest.disks.truncate(1)),

@@ -18,6 +18,8 @@ fn without_copies(store: &MemoryStore) -> Arc<MemoryStore> {
     copy
 }
 
+type Rot = Box<dyn Fn(&mut Vec<u8>)>;
+
 #[test]
 fn a_segment_whose_ends_have_rotted_is_made_anew_from_its_chunks() {
     let source = Source::new();
@@ -32,7 +34,7 @@ fn a_segment_whose_ends_have_rotted_is_made_anew_from_its_chunks() {
             let fill = move |bytes: &mut Vec<u8>| bytes[footer..].fill(0xee);
             let cut = move |bytes: &mut Vec<u8>| bytes.truncate(footer + 3);
             let more = |bytes: &mut Vec<u8>| bytes.extend_from_slice(&[7; 5000]);
-            let changes: [(&str, Box<dyn Fn(&mut Vec<u8>)>); 8] = [
+            let changes: [(&str, Rot); 8] = [
                 ("salt", Box::new(flip(20))),
                 ("header's sum", Box::new(flip(125))),
                 ("footer", Box::new(flip(footer + 20))),

@@ -134,7 +134,7 @@ impl Reachable {
                 Some(snapshot) => cannot_tell(error, snapshot.id),
                 None => error,
             })?;
-            walk.enter(node, map);
+            walk.enter(node, &map);
             match walk.bytes() <= most {
                 true => Ok(()),
                 false => Err(too_large(most)),
@@ -222,7 +222,7 @@ struct WalkStep {
 }
 
 impl Walk<'_> {
-    fn enter(&mut self, node: &PartNode, map: RunMap) {
+    fn enter(&mut self, node: &PartNode, map: &RunMap) {
         self.leave(node.depth);
         let mut step = match self.path.last_mut() {
             None => WalkStep::default(),
@@ -243,7 +243,7 @@ impl Walk<'_> {
                 }
             }
         };
-        step.fresh.overlay(&map);
+        step.fresh.overlay(map);
         step.children = node.children;
         if node.snapshots > 0 {
             let owner = match node.snapshots {
