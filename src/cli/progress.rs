@@ -243,14 +243,17 @@ mod tests {
             for task in std::fs::read_dir("/proc/self/task").unwrap() {
                 let task = task.unwrap().path();
                 let name = std::fs::read_to_string(task.join("comm")).unwrap_or_default();
-                if name.trim() == "progress" {
-                    let fds = std::fs::read_dir(task.join("fd")).unwrap();
-                    let links = fds.filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok());
-                    assert!(!links.into_iter().any(|link| link == here));
+                // The one before may not be quite gone yet.
+                let fds = std::fs::read_dir(task.join("fd")).map(|fds| fds.flatten());
+                if let Ok(fds) = fds
+                    && name.trim() == "progress"
+                {
+                    let mut links = fds.filter_map(|fd| std::fs::read_link(fd.path()).ok());
+                    assert!(!links.any(|link| link == here));
                     seen += 1;
                 }
             }
-            assert_eq!(seen, 1);
+            assert!(seen > 0);
             progress.finish();
         }
     }
