@@ -6,8 +6,8 @@ use super::server::{BUCKET, environment};
 use crate::cli::lab::{Lab, Run, finish, noise};
 use serde_json::{Value, json};
 
-/// The policies that the page shows: a writer's, a reader's.
-fn policies() -> [Value; 2] {
+/// The policies that the page shows: a writer's, what a writer's key never needs, a reader's.
+fn policies() -> [Value; 3] {
     let page = include_str!("../../src/cli/pages/vaults.md");
     let blocks = page.split("```json\n").skip(1);
     let blocks = blocks.map(|block| block.split("```").next().unwrap());
@@ -35,12 +35,13 @@ fn hosts_that_cannot_delete_take_snapshots_and_readers_read() {
         return;
     };
     server.make_bucket();
-    let [writes, reads] = policies();
+    let [writes, denied, reads] = policies();
     let mut strict = writes.clone();
     let allowed = strict["Statement"].as_array_mut().unwrap();
     let deletes = allowed.pop().unwrap();
     assert_eq!(deletes["Action"], "s3:DeleteObject");
     assert!(!allowed.iter().any(|one| one.to_string().contains("Delete")));
+    allowed.extend(denied.as_array().unwrap().iter().cloned());
     let mut statements = Vec::new();
     for (user, policy) in [("writer", &writes), ("strict", &strict), ("reader", &reads)] {
         server.make_user(user, SECRET);
