@@ -214,17 +214,14 @@ impl Capture<'_> {
             disks: &mut self.disks,
             pipeline: &mut self.pipeline,
             quiesce: self.quiesce,
+            draft: &self.draft,
             options,
             monitor: self.monitor,
         };
-        self.draft.hold_notes();
-        let cut = match precopied {
+        match precopied {
             Precopied::Fits(_) => cutting.cut(),
             Precopied::Busy => cutting.cut_fuzzy(),
-        }?;
-        // Where it has failed, nobody knows whether all is thawed.
-        self.draft.go_on_noting();
-        Ok(cut)
+        }
     }
 
     /// Every copy rests on marks, at least on those of this run. Where they prove nothing, the disk

@@ -13,6 +13,7 @@ use crate::engine::run_phase::RunPhase;
 use crate::engine::snapshot_options::Consistency;
 use crate::error::{Error, Result};
 use crate::model::{BLOCK_SIZE, BlockSet, Bytes};
+use crate::store::Draft;
 use jiff::Timestamp;
 use std::time::{Duration, Instant};
 
@@ -101,6 +102,8 @@ pub struct Cutting<'a> {
     pub pipeline: &'a mut Pipeline,
     /// What keeps the disks unchanged.
     pub quiesce: &'a mut dyn Quiesce,
+    /// What notes on the host what is put: not while anything is frozen.
+    pub draft: &'a Draft,
     /// How to cut.
     pub options: CutOptions,
     /// Who listens.
@@ -327,10 +330,13 @@ impl Cutting<'_> {
     fn freeze_and_read(&mut self, window: &mut Window) -> Result<Attempt> {
         self.monitor.tell(Event::Phase(RunPhase::Cutting));
         self.monitor.check()?;
+        self.draft.hold_notes();
         let deadline = self.quiesce.freeze()?;
         let time = Timestamp::now();
         let outcome = read_rest(self.disks, window, self.quiesce.freezes(), deadline);
         let held = self.quiesce.thaw()?;
+        // Where that has failed, nobody knows whether all is thawed: nothing is noted any more.
+        self.draft.go_on_noting();
         Ok(Attempt {
             time,
             held,
