@@ -215,6 +215,7 @@ impl Capture<'_> {
             pipeline: &mut self.pipeline,
             quiesce: self.quiesce,
             draft: &self.draft,
+            may_be_frozen: false,
             options,
             monitor: self.monitor,
         };

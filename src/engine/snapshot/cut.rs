@@ -104,6 +104,8 @@ pub struct Cutting<'a> {
     pub quiesce: &'a mut dyn Quiesce,
     /// What notes on the host what is put: not while anything is frozen.
     pub draft: &'a Draft,
+    /// Something was frozen, and is not known to be thawed.
+    pub may_be_frozen: bool,
     /// How to cut.
     pub options: CutOptions,
     /// Who listens.
@@ -233,6 +235,9 @@ impl Cutting<'_> {
         let quiet = |(_, tried): &(bool, Attempt)| matches!(tried.outcome, WindowOutcome::Quiet);
         let cut = tried.as_ref().is_ok_and(quiet);
         let resumed = self.quiesce.resume_apps(cut, monitor);
+        if !self.may_be_frozen {
+            self.draft.go_on_noting();
+        }
         let (applications, tried) = match (tried, &resumed) {
             (Err(error), Err(held)) => return Err(error.context(held)),
             (tried, _) => tried?,
@@ -331,12 +336,13 @@ impl Cutting<'_> {
         self.monitor.tell(Event::Phase(RunPhase::Cutting));
         self.monitor.check()?;
         self.draft.hold_notes();
+        // Until it is thawed: where that fails, nobody knows.
+        self.may_be_frozen = true;
         let deadline = self.quiesce.freeze()?;
         let time = Timestamp::now();
         let outcome = read_rest(self.disks, window, self.quiesce.freezes(), deadline);
         let held = self.quiesce.thaw()?;
-        // Where that has failed, nobody knows whether all is thawed: nothing is noted any more.
-        self.draft.go_on_noting();
+        self.may_be_frozen = false;
         Ok(Attempt {
             time,
             held,
