@@ -14,8 +14,8 @@ use stillpoint::engine::{
     Noted, Remedy, RepairOptions, RepairReport, RepairedObject, Silent, VerifyDepth, VerifyOptions,
     plan_repair, repair, verify,
 };
-use stillpoint::model::ObjectId;
-use stillpoint::store::{CountStore, MemoryStore, ObjectName, ObjectStore, Vault};
+use stillpoint::model::{ObjectId, SnapshotId};
+use stillpoint::store::{Blob, CountStore, MemoryStore, ObjectName, ObjectStore, Vault};
 
 const OPTIONS: RepairOptions = RepairOptions {
     read_all: false,
@@ -238,6 +238,21 @@ fn a_dry_run_asks_and_puts_nothing() {
     for verb in ["put", "replace", "delete"] {
         assert!(!counts.contains_key(verb), "{counts:?}");
     }
+}
+
+/// What was noted and cannot be read is told: nobody has looked at it.
+#[test]
+fn a_dry_run_tells_of_notes_that_cannot_be_read() {
+    let source = Source::new();
+    let well = planned(source.store.clone(), None, &OPTIONS);
+    assert!(matches!(well.after.noted, Noted::Nothing), "{well:?}");
+    let name = ObjectName::damage(SnapshotId::generate(1));
+    source
+        .store
+        .put(&name, Blob::from_static(b"garbage"))
+        .unwrap();
+    let report = planned(source.store.clone(), None, &OPTIONS);
+    assert!(matches!(report.after.noted, Noted::Failed(_)), "{report:?}");
 }
 
 /// What a repair asks of a vault in which nothing is wrong, and of its second place.

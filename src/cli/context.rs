@@ -12,8 +12,7 @@ use std::sync::Arc;
 
 /// The vault that `--vault`, `STILLPOINT_VAULT` or the configuration names.
 pub fn open_vault(common: &Common) -> Result<Arc<Vault>> {
-    let place = vault_named(common, common.vault.as_deref())?;
-    store::open(&place.with_cache(&common.cache_dir)).map(Arc::new)
+    open_vault_to_write(common, None)
 }
 
 /// The same for a run that puts no more bytes a second than `at_most`, if it says any number.

@@ -119,9 +119,14 @@ fn warnings(repaired: &Repaired<'_>) -> Vec<String> {
             .collect(),
     };
     if let Noted::Failed(error) = &after.noted {
-        warnings.push(format!(
-            "what is damaged could not be noted in the vault for the next run: {error}"
-        ));
+        warnings.push(match repaired.dry_run {
+            true => format!(
+                "what an earlier verify has noted cannot be read, and was not looked at: {error}"
+            ),
+            false => {
+                format!("what is damaged could not be noted in the vault for the next run: {error}")
+            }
+        });
     }
     warnings
 }

@@ -242,6 +242,9 @@ impl Survey<'_> {
             lost.name_harmless();
         }
         if !self.notes {
+            if let Some(error) = known.unreadable {
+                report.noted = Noted::Failed(error);
+            }
             return Ok(false);
         }
         let now = vault.snapshots();
