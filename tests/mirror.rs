@@ -2,8 +2,8 @@
 //! is there wholly or not at all, whatever ends the mirror.
 
 mod by_command;
-mod cut_off;
-mod damaged;
+pub mod cut_off;
+pub mod damaged;
 mod lost;
 mod places;
 mod requests;

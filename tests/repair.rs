@@ -5,6 +5,7 @@ mod by_command;
 mod cut_off;
 mod rebuilt;
 
+use crate::mirror::damaged::{ACTIONS, Change};
 use crate::mirror::{Contents, Source, contents, copy_of};
 use crate::support::vaults::{Take, check, check_all, take, verify_all};
 use std::collections::BTreeMap;
@@ -57,20 +58,6 @@ fn names(store: &dyn ObjectStore, folder: &str) -> Vec<ObjectName> {
     let listed = store.list_all(&ObjectName::parse(folder).unwrap()).unwrap();
     listed.into_iter().map(|object| object.name).collect()
 }
-
-/// What changes an object's bytes.
-type Change = fn(&mut Vec<u8>);
-
-/// What happens to an object.
-const ACTIONS: [(&str, Change); 4] = [
-    ("empty", Vec::clear),
-    ("short", |bytes| bytes.truncate(bytes.len() - 1)),
-    ("flipped", |bytes| {
-        let middle = bytes.len() / 2;
-        bytes[middle] ^= 0x40;
-    }),
-    ("longer", |bytes| bytes.push(0)),
-];
 
 /// Nothing is wrong any more.
 fn is_well(report: &RepairReport, what: &str) {

@@ -51,7 +51,8 @@ fn opened(place: &Location) -> Result<(Vault, NewKey)> {
     }
     let shown = place.shown();
     let secret = place.key().read(&shown)?;
-    let secret = secret.ok_or_else(|| no_passphrase("the passphrase or key of the vault"))?;
+    let what = "the passphrase or key of the vault";
+    let secret = secret.ok_or_else(|| no_passphrase(what, "--password-file"))?;
     let given = KeySource::Given(Arc::clone(&secret));
     let vault = store::open(&place.clone().with_key(given))?;
     let used = NewKey {
@@ -62,11 +63,8 @@ fn opened(place: &Location) -> Result<(Vault, NewKey)> {
     Ok((vault, used))
 }
 
-fn no_passphrase(what: &str) -> Error {
-    let option = match what.starts_with("the new") {
-        true => "--new-password-file",
-        false => "--password-file",
-    };
+/// Nobody gave `what`, which the file of this option could have held.
+fn no_passphrase(what: &str, option: &str) -> Error {
     Error::new(ErrorKind::Unsupported, format!("{what} was not given")).with_hint(format!(
         "name a file with {option}, or run it on a terminal"
     ))
@@ -82,7 +80,7 @@ pub fn new_key(file: Option<&Path>, label: &str) -> Result<NewKey> {
     Ok(NewKey {
         secret: secret
             .flatten()
-            .ok_or_else(|| no_passphrase("the new passphrase or key"))?,
+            .ok_or_else(|| no_passphrase("the new passphrase or key", "--new-password-file"))?,
         label: label.into(),
         cost: KeyCost::USUAL,
     })

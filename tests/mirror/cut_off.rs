@@ -127,7 +127,7 @@ fn killed_at_any_moment_it_goes_on_where_it_ended() {
 }
 
 /// Stops what asks it at the given question.
-struct Stopping(AtomicU32, u32);
+pub struct Stopping(pub AtomicU32, pub u32);
 
 impl Monitor for Stopping {
     fn tell(&self, _: Event) {}

@@ -15,10 +15,10 @@ fn objects(store: &dyn ObjectStore, folder: &str) -> Vec<ObjectName> {
 }
 
 /// What changes an object's bytes.
-type Change = fn(&mut Vec<u8>);
+pub type Change = fn(&mut Vec<u8>);
 
 /// What happens to an object.
-const ACTIONS: [(&str, Change); 4] = [
+pub const ACTIONS: [(&str, Change); 4] = [
     ("empty", Vec::clear),
     ("short", |bytes| bytes.truncate(bytes.len() - 1)),
     ("flipped", |bytes| {

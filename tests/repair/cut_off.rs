@@ -2,9 +2,8 @@
 //! the next repair goes on.
 
 use super::*;
-use std::sync::atomic::{AtomicU32, Ordering};
-use stillpoint::engine::{Event, Monitor};
-use stillpoint::model::Cancel;
+use crate::mirror::cut_off::Stopping;
+use std::sync::atomic::AtomicU32;
 use stillpoint::store::FaultStore;
 use stillpoint::{Error, ErrorKind};
 
@@ -113,22 +112,6 @@ fn a_second_place_that_fails_leaves_the_vault_no_worse() {
         }
         drop(vault);
         rotten.goes_on(&store, &format!("moment {moment}"));
-    }
-}
-
-/// Stops what asks it at the given question.
-struct Stopping(AtomicU32, u32);
-
-impl Monitor for Stopping {
-    fn tell(&self, _: Event) {}
-}
-
-impl Cancel for Stopping {
-    fn check(&self) -> Result<()> {
-        match self.0.fetch_add(1, Ordering::SeqCst) >= self.1 {
-            true => Err(Error::new(ErrorKind::Interrupted(2), "stopped by a signal")),
-            false => Ok(()),
-        }
     }
 }
 
