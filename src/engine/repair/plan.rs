@@ -117,14 +117,14 @@ impl RepairPlan {
 impl RepairSources<'_> {
     /// How an object can be put right, or why it cannot.
     fn remedy(&self, object: &RepairedObject) -> Result<std::result::Result<Remedy, String>> {
-        if self.can_rebuild(object)? {
-            return Ok(Ok(Remedy::Rebuild));
-        }
         if let RepairedObject::Segment(id) = object
-            && self.vault.stored_segment(*id, 0).is_ok()
+            && is_whole(self.vault.stored_segment(*id, 0))?
         {
             let why = "it is as it was put: what refers to it asks for what was never in it";
             return Ok(Err(why.into()));
+        }
+        if self.can_rebuild(object)? {
+            return Ok(Ok(Remedy::Rebuild));
         }
         let Some(second) = self.second else {
             return Ok(Err("nothing in the vault can replace it".into()));
@@ -139,9 +139,7 @@ impl RepairSources<'_> {
         match object {
             RepairedObject::Manifest(_) | RepairedObject::Index(_) => Ok(false),
             RepairedObject::Segment(id) => {
-                let made = self.vault.rebuilt_segment(*id, self.copies)?;
-                // What is whole already is not made anew.
-                Ok(made.is_some() && self.vault.stored_segment(*id, 0).is_err())
+                Ok(self.vault.rebuilt_segment(*id, self.copies)?.is_some())
             }
             RepairedObject::Copies(copies) => Ok(self.vault.rebuilt_copies(*copies)?.is_some()),
         }
@@ -151,16 +149,20 @@ impl RepairSources<'_> {
 /// Whether the second place has an object of that name. What is small is read, and is whole there;
 /// a segment is read when it is put.
 fn is_in(second: &Vault, object: &RepairedObject) -> Result<bool> {
-    let read = match object {
-        RepairedObject::Manifest(snapshot) => second.stored_manifest(snapshot).map(drop),
-        RepairedObject::Index(id) => second.stored_index(*id).map(drop),
-        RepairedObject::Copies(copies) => second.stored_copies(*copies).map(drop),
+    match object {
+        RepairedObject::Manifest(snapshot) => is_whole(second.stored_manifest(snapshot)),
+        RepairedObject::Index(id) => is_whole(second.stored_index(*id)),
+        RepairedObject::Copies(copies) => is_whole(second.stored_copies(*copies)),
         RepairedObject::Segment(id) => {
-            return Ok(second.size_of_segment(*id)?.is_some_and(|size| size > 0));
+            Ok(second.size_of_segment(*id)?.is_some_and(|size| size > 0))
         }
-    };
+    }
+}
+
+/// Whether an object was read and is whole. What may pass says nothing of it, and is an error.
+fn is_whole<T>(read: Result<T>) -> Result<bool> {
     match read {
-        Ok(()) => Ok(true),
+        Ok(_) => Ok(true),
         Err(error) if is_damage(&error) || error.kind() == ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     }
