@@ -240,6 +240,8 @@ fn thaw_and_remove(path: &Path, boot_id: &str, report: &mut ThawReport) -> Resul
             return Ok(());
         }
         let mounts = thaw_record(&record, path, was_overdue);
+        // Once it is thawed, what waited for it ends, and gives up its locks.
+        record.guardian.await_threads(EXIT_WITHIN);
         let failed = |mount: &ThawedMount| matches!(mount.outcome, MountOutcome::Failed(_));
         let keep = mounts.iter().any(failed) || is_stuck(&record);
         report.mounts.extend(mounts);

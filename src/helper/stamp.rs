@@ -7,7 +7,10 @@ use crate::sys::process::start_time;
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// How often to look whether a dead process's threads are gone.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// A process, identified by its pid and when it started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,6 +81,20 @@ impl ProcessStamp {
         let same = start_time(self.pid).is_some_and(|(start, _)| start == self.start);
         let tasks = fs::read_dir(format!("/proc/{}/task", self.pid));
         same && tasks.is_ok_and(|tasks| tasks.count() > 1)
+    }
+
+    /// Gives a dead process's last threads time to exit: its first one is often gone a moment
+    /// before them, and until then they hold its files and their locks. It returns whether they
+    /// are gone; one that is stuck in the kernel is not.
+    pub fn await_threads(self, within: Duration) -> bool {
+        let until = Instant::now() + within;
+        while !self.is_alive() && self.has_threads() {
+            if Instant::now() >= until {
+                return false;
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+        !self.is_alive()
     }
 }
 
