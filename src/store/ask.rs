@@ -8,6 +8,8 @@ use std::sync::Mutex;
 
 /// Most questions at once.
 const MOST: usize = 16;
+/// The same of questions whose answers have no bodies.
+const MOST_BODILESS: usize = 32;
 
 /// Asks two questions at once; the first one's error goes before.
 pub(super) fn ask_both(
@@ -41,9 +43,32 @@ pub(super) fn ask_of_each<T: Sync, A: Send>(
     items: &[T],
     cancel: &dyn Cancel,
     question: impl Fn(&T) -> Result<A> + Sync,
-    mut take: impl FnMut(&T, Result<A>) -> Result<()>,
+    take: impl FnMut(&T, Result<A>) -> Result<()>,
 ) -> Result<()> {
     let at_once = store.capabilities().gets.clamp(1, MOST);
+    ask_so_many(at_once, items, cancel, question, take)
+}
+
+/// The same with a question whose answer has no body, as a size: what is far away answers more of
+/// them in the same time.
+pub(super) fn ask_size_of_each<T: Sync, A: Send>(
+    store: &dyn ObjectStore,
+    items: &[T],
+    cancel: &dyn Cancel,
+    question: impl Fn(&T) -> Result<A> + Sync,
+    take: impl FnMut(&T, Result<A>) -> Result<()>,
+) -> Result<()> {
+    let at_once = (4 * store.capabilities().gets).clamp(1, MOST_BODILESS);
+    ask_so_many(at_once, items, cancel, question, take)
+}
+
+fn ask_so_many<T: Sync, A: Send>(
+    at_once: usize,
+    items: &[T],
+    cancel: &dyn Cancel,
+    question: impl Fn(&T) -> Result<A> + Sync,
+    mut take: impl FnMut(&T, Result<A>) -> Result<()>,
+) -> Result<()> {
     let question = &question;
     for some in items.chunks(at_once) {
         cancel.check()?;

@@ -2,7 +2,7 @@
 //! deletes its objects again, but for segments that the next run can go on from, or another run may
 //! have gone on from. What a killed process leaves, and nobody goes on from, is the collector's.
 
-use super::ask::{ask_both, ask_of_each};
+use super::ask::{ask_both, ask_of_each, ask_size_of_each};
 use super::confirm::confirm_kept;
 use super::object_name::ObjectName;
 use super::object_store::Blob;
@@ -262,7 +262,7 @@ impl Draft {
         let put = self.put.locked();
         let store = self.vault.store.as_ref();
         let confirm = |object: &PutObject| confirm_kept(store, &object.name, object.size);
-        ask_of_each(store, &put, &|| Ok(()), confirm, |_, confirmed| confirmed)
+        ask_size_of_each(store, &put, &|| Ok(()), confirm, |_, confirmed| confirmed)
     }
 
     fn confirm_taken_over(&self) -> Result<()> {
@@ -271,7 +271,7 @@ impl Draft {
             .collect();
         let store = self.vault.store.as_ref();
         let size = |one: &(ObjectId, u64)| store.size(&ObjectName::segment(one.0));
-        ask_of_each(store, &taken, &|| Ok(()), size, |(id, length), size| {
+        ask_size_of_each(store, &taken, &|| Ok(()), size, |(id, length), size| {
             match size {
                 Ok(size) if size == *length => return Ok(()),
                 Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
@@ -336,10 +336,10 @@ impl Draft {
     fn prepare(&self, manifest: &mut Manifest) -> Result<Vec<u8>> {
         self.confirm()?;
         if let Some(session) = &self.session {
-            self.vault.check_not_passed_over(session.run())?;
+            // Last of all: what the manifest refers to is nobody's garbage yet.
+            let plans = || self.vault.check_not_passed_over(session.run());
+            ask_both(plans, || session.ask())?;
         }
-        // Last of all: what the manifest refers to is nobody's garbage yet.
-        self.ask_session()?;
         manifest.requests = self.vault.requests();
         manifest.encode(self.sealer())
     }

@@ -1,6 +1,6 @@
 //! Which segments of those that are needed are there, by names and lengths alone: nothing is read.
 
-use super::ask::ask_of_each;
+use super::ask::ask_size_of_each;
 use super::list_or_ask::{ListingBudget, list_while_cheaper};
 use super::object_name::ObjectName;
 use super::object_store::{ObjectInfo, ObjectStore};
@@ -81,7 +81,7 @@ fn find_far_away(store: &dyn ObjectStore, needed: &mut Needed, cancel: &dyn Canc
     )?;
     let left: Vec<ObjectId> = needed.keys().copied().collect();
     let size = |id: &ObjectId| store.size(&ObjectName::segment(*id));
-    ask_of_each(store, &left, cancel, size, |id, size| {
+    ask_size_of_each(store, &left, cancel, size, |id, size| {
         match size {
             Ok(size) => {
                 if needed

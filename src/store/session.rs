@@ -12,6 +12,7 @@
 //! than a lease puts new beats when it goes on, and the listing by which others take it for dead
 //! may be too old to show them: what these delete are the old ones.
 
+use super::ask::ask_both;
 use super::object_name::ObjectName;
 use super::object_store::ObjectStore;
 use super::presence::Presence;
@@ -98,12 +99,24 @@ enum Over {
 }
 
 impl Session {
-    /// Puts the first beat, and goes on.
-    pub(super) fn begin(mut presence: Presence, pace: SessionPace) -> Result<Self> {
+    /// Puts the first beat, and goes on. `beside` is done once the beat is there, while the sessions
+    /// of the dead are looked for.
+    pub(super) fn begin(
+        mut presence: Presence,
+        pace: SessionPace,
+        beside: impl FnOnce() + Send,
+    ) -> Result<Self> {
         presence.clear_unfinished();
         let at = (pace.clock)()?;
         let first = presence.put()?;
-        presence.clear_the_dead();
+        let beside = || {
+            beside();
+            Ok(())
+        };
+        ask_both(beside, || {
+            presence.clear_the_dead();
+            Ok(())
+        })?;
         let run = presence.run;
         let pulse = Arc::new(Pulse {
             store: presence.store(),

@@ -1,7 +1,7 @@
 //! How long objects are, by a listing or by a question for each, whichever costs less. Nothing of
 //! them is read.
 
-use super::ask::ask_of_each;
+use super::ask::ask_size_of_each;
 use super::catalog::{SnapshotRef, named_by};
 use super::list_or_ask::{ListingBudget, list_while_cheaper};
 use super::object_name::ObjectName;
@@ -102,7 +102,7 @@ impl Vault {
         let left = wanted.iter().filter(|id| !sizes.contains_key(id));
         let left: Vec<ObjectId> = left.copied().collect();
         let size = |id: &ObjectId| if_there(self.store.size(&(folder.name)(*id)));
-        ask_of_each(self.store.as_ref(), &left, cancel, size, |id, size| {
+        ask_size_of_each(self.store.as_ref(), &left, cancel, size, |id, size| {
             sizes.extend(size?.map(|size| (*id, size)));
             Ok(())
         })?;

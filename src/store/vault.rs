@@ -404,8 +404,23 @@ impl Vault {
         record: SessionRecord,
     ) -> Result<Session> {
         self.heeded.ask_again_after(pace.again);
-        let presence = Presence::new(Arc::clone(&self.store), self.sealer.clone(), run, record);
-        Session::begin(presence, pace)
+        Session::begin(self.presence(run, record), pace, || {})
+    }
+
+    /// The same for a run that refers to what is there: the plans of collectors are looked at
+    /// without another wait. What comes of it, [`heed_plans`](Self::heed_plans) says, and looks
+    /// again if they could not be read.
+    pub fn begin_session_heeding(
+        &self,
+        run: SnapshotId,
+        record: SessionRecord,
+    ) -> Result<Session> {
+        let heed = || drop(self.heed_plans(run));
+        Session::begin(self.presence(run, record), SessionPace::default(), heed)
+    }
+
+    fn presence(&self, run: SnapshotId, record: SessionRecord) -> Presence {
+        Presence::new(Arc::clone(&self.store), self.sealer.clone(), run, record)
     }
 }
 

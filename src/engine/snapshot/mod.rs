@@ -127,7 +127,11 @@ pub fn snapshot_through(
     let host = host_name();
     let known = vault.snapshots_of(&host)?;
     let id = name_after(&known, started);
-    let session = vault.begin_session(id, session_record("snapshot", &host, started))?;
+    let record = session_record("snapshot", &host, started);
+    let session = match known.is_empty() {
+        true => vault.begin_session(id, record)?,
+        false => vault.begin_session_heeding(id, record)?,
+    };
     let pool = BufferPool::new(BUFFERS, BUFFER)?;
     let expedite = Expedite::find(&places.run_dir);
     let prepare = Prepare {
