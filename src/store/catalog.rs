@@ -5,7 +5,7 @@ use super::object_name::ObjectName;
 use super::vault::Vault;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Manifest, ObjectKind};
-use crate::model::{Cancel, SnapshotId};
+use crate::model::{Bytes, Cancel, SnapshotId};
 use crate::sys::locked::{LockExt, LockResultExt};
 use jiff::Timestamp;
 use std::sync::Mutex;
@@ -41,6 +41,8 @@ pub struct StoredSnapshot {
     pub snapshot: SnapshotRef,
     /// When its manifest came, by the store's clock, and no host's.
     pub received: Timestamp,
+    /// How long its manifest is.
+    pub length: Bytes,
 }
 
 /// The snapshot whose manifest has this name; other names are not of the vault.
@@ -70,10 +72,12 @@ impl Vault {
         let prefix = host.map_or_else(ObjectName::snapshots, ObjectName::host);
         let mut found = Vec::new();
         self.store.list(&prefix, &mut |object| {
-            let received = object.modified;
-            found.extend(
-                named_by(object.name).map(|snapshot| StoredSnapshot { snapshot, received }),
-            );
+            let (received, length) = (object.modified, Bytes(object.size));
+            found.extend(named_by(object.name).map(|snapshot| StoredSnapshot {
+                snapshot,
+                received,
+                length,
+            }));
             Ok(())
         })?;
         found.sort_by_key(|one: &StoredSnapshot| one.snapshot.id);

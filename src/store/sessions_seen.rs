@@ -10,6 +10,7 @@ use crate::format::{ObjectKind, SessionRecord};
 use crate::model::{Cancel, SnapshotId};
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// A session is over when its newest beat is this old by the store's clock.
 const LEASE: SignedDuration = SignedDuration::from_hours(24);
@@ -27,6 +28,22 @@ pub struct LiveRun {
     pub heard: Timestamp,
     /// The number of its newest beat.
     beat: u32,
+}
+
+/// For people.
+impl fmt::Display for LiveRun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let heard = self.heard.strftime("%Y-%m-%d %H:%M:%S UTC");
+        let Self { run, record, .. } = self;
+        match record {
+            Some(record) => write!(
+                f,
+                "{} on {} ({run}), heard of at {heard}",
+                record.command, record.host
+            ),
+            None => write!(f, "a run that cannot be read ({run}), heard of at {heard}"),
+        }
+    }
 }
 
 impl LiveRun {

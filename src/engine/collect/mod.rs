@@ -417,15 +417,5 @@ impl<'a> Collection<'a> {
 }
 
 fn in_words(run: &LiveRun) -> String {
-    let heard = run.heard.strftime("%Y-%m-%d %H:%M:%S UTC");
-    match &run.record {
-        Some(record) => format!(
-            "{} on {} ({}), heard of at {heard}",
-            record.command, record.host, run.run
-        ),
-        None => format!(
-            "a run that cannot be read ({}), heard of at {heard}",
-            run.run
-        ),
-    }
+    run.to_string()
 }

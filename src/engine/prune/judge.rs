@@ -85,7 +85,9 @@ impl Judgement {
 
     fn add(&mut self, stored: &StoredSnapshot, manifest: &Manifest) -> Result<()> {
         self.disks.add(manifest)?;
-        let StoredSnapshot { snapshot, received } = stored;
+        let StoredSnapshot {
+            snapshot, received, ..
+        } = stored;
         let disks = self.disks.of(self.candidates.len()).iter();
         let groups = disks.clone().flat_map(|disk| disk.groups.iter().copied());
         self.candidates.push(Candidate {
