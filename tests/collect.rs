@@ -4,7 +4,7 @@
 pub mod actors;
 mod by_command;
 mod by_hand;
-mod fleet;
+pub mod fleet;
 mod late;
 mod model_check;
 mod stage;

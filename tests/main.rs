@@ -30,6 +30,8 @@ mod fuzz;
 #[cfg(test)]
 mod hooks;
 #[cfg(test)]
+mod info;
+#[cfg(test)]
 mod instant;
 #[cfg(test)]
 mod job;

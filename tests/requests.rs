@@ -8,8 +8,8 @@ use crate::support::tracked::forget_pins;
 use crate::support::vaults::vault_options;
 use std::sync::Arc;
 use stillpoint::engine::{
-    Destination, RestoreOptions, Silent, VerifyDepth, VerifyOptions, diff, partitions_of, restore,
-    verify,
+    Destination, RestoreOptions, Silent, VerifyDepth, VerifyOptions, diff, look_at_holdings,
+    partitions_of, restore, verify,
 };
 use stillpoint::format::Manifest;
 use stillpoint::model::{BLOCK_SIZE, Mode, block_count};
@@ -197,6 +197,13 @@ fn what_reads_asks_for_what_it_needs() {
     show.vault.load_index(index, blocks).unwrap();
     // All snapshots, of which one is named; its manifest, two index objects.
     assert_eq!(show.take(), reads(3, 1));
+
+    let info = counted.again();
+    let found = look_at_holdings(&info.vault, &Silent).unwrap();
+    assert_eq!(found.snapshots.len(), 2);
+    // Both manifests and both index objects. Segments, index objects, copies of footers, keeps;
+    // plans, damage, samples, keys; sessions; snapshots.
+    assert_eq!(info.take(), reads(4, 10));
 
     let differ = counted.again();
     diff(&differ.vault, from, to, &Silent).unwrap();

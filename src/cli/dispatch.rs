@@ -4,7 +4,8 @@
 use super::args::{Command, Common};
 use super::find_snapshot::find_snapshot;
 use super::progress::ProgressDisplay;
-use super::{check, delete, diff, disks, doctor, gc, help, init, job, keep, key, list, mirror};
+use super::{check, delete, diff, disks, doctor, gc, help, info, init};
+use super::{job, keep, key, list, mirror};
 use super::{prune, repair, restore, schema, show, snapshot, thaw, track, verify};
 use crate::engine::Silent;
 use crate::error::{Error, ErrorKind, Result};
@@ -16,6 +17,7 @@ pub fn dispatch(command: &Command, common: &Common, progress: &ProgressDisplay) 
     let result = match command {
         Command::Init(args) => init::run(args, common),
         Command::Check => check::run(common),
+        Command::Info => info::run(common, progress),
         Command::Disks => disks::run(common),
         Command::Doctor(args) => doctor::run(args, common),
         Command::Track(args) => track::run(args, common, progress),

@@ -14,6 +14,7 @@ mod doctor;
 mod find_snapshot;
 mod gc;
 mod help;
+mod info;
 mod init;
 mod job;
 mod keep;

@@ -6,6 +6,7 @@ mod check;
 mod collect;
 mod diff;
 mod disk_lock;
+mod info;
 mod keep;
 mod mirror;
 mod monitor;
@@ -32,6 +33,10 @@ pub use collect::{
     PlanOutcome, Tally, collect, collect_at, plan_collection,
 };
 pub use diff::{diff, partitions_of};
+pub use info::{
+    DiskHolding, Growth, Holding, HostHolding, MissingObjects, RunSeen, SnapshotHolding, UnreadPart,
+    VaultHoldings, look_at_holdings,
+};
 pub use keep::{kept_now, kept_with, refuse_kept};
 pub use mirror::{MirrorReport, SourceDamage, WrongObject, mirror, mirror_sealed, plan_mirror};
 pub use monitor::{Event, Monitor, Silent, refused_to_overwrite};

@@ -48,11 +48,11 @@ pub fn report(collected: &Collected<'_>) -> Report {
     Report::done(json, text(collected)).below(!warnings.is_empty())
 }
 
-fn amount(amount: Amount) -> Value {
+pub(super) fn amount(amount: Amount) -> Value {
     json!({"objects": amount.objects, "bytes": amount.bytes})
 }
 
-fn tally(tally: &Tally) -> Value {
+pub(super) fn tally(tally: &Tally) -> Value {
     json!({
         "segments": amount(tally.segments),
         "indexes": amount(tally.indexes),

@@ -9,6 +9,7 @@ pub mod disks;
 pub mod doctor;
 pub mod error;
 pub mod gc;
+pub mod info;
 pub mod job;
 pub mod jobs;
 pub mod keep;

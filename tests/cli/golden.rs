@@ -168,6 +168,7 @@ fn snapshots(scene: &mut Scene) {
     scene.say("init", "init DIR/vault").expect(0);
     scene.say("init", "init DIR/vault").expect(1);
     scene.say("list", "list").expect(0);
+    scene.say("info", "info").expect(0);
     scene.say("show", "show latest").expect(1);
     scene.say("snapshot", "snapshot DISK").expect(0);
     let place = scene.disk.mounted.clone().unwrap();
@@ -220,6 +221,7 @@ fn reading(scene: &mut Scene) {
     scene
         .say("diff", &format!("diff {second} {first}"))
         .expect(2);
+    scene.say("info", "info").expect(0);
     scene.say("verify", "verify --all").expect(0);
     scene.say("verify", "verify latest --sample 1%").expect(0);
     scene.say("verify", "verify --all --sample 1%").expect(0);

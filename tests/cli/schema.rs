@@ -282,6 +282,8 @@ fn collections(lab: &Lab) {
     fs::create_dir_all(&folder).unwrap();
     fs::write(folder.join("aa".repeat(16)), "x").unwrap();
     make_older(lab, "vault/segments/aa");
+    let held = checked(lab, "info", &["info"], 0);
+    assert_ne!(held["unneeded"]["segments"]["objects"], json!(0));
     let planned = checked(lab, "gc", &["gc", "--dry-run"], 0);
     assert_ne!(planned["planned"], json!(null));
     checked(lab, "gc", &["gc"], 0);

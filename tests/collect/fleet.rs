@@ -5,6 +5,7 @@ use super::actors::manifest_of;
 use crate::support::model::Chance;
 use crate::support::vaults::{rounds, vault_options};
 use jiff::SignedDuration;
+use std::fs::File;
 use std::sync::Arc;
 use std::time::Instant;
 use stillpoint::engine::{CollectOptions, Silent, plan_collection};
@@ -36,7 +37,7 @@ fn data(start: u64, count: u64, segment: ObjectId, slot: u64) -> Run {
 }
 
 /// Peak of the memory that this process has had, in KiB.
-fn peak() -> u64 {
+pub fn peak() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status
         .lines()
@@ -45,8 +46,36 @@ fn peak() -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-#[test]
-fn many_snapshots_of_many_hosts_are_looked_at_once_each() {
+/// A vault in a directory in memory.
+pub struct Fleet {
+    /// Removed when this is dropped.
+    pub folder: tempfile::TempDir,
+    pub hosts: u64,
+    pub snapshots: u64,
+    pub segments: usize,
+    /// Index objects.
+    pub parts: usize,
+}
+
+impl Fleet {
+    /// The vault's requests are counted from here on.
+    pub fn open(&self) -> Counted {
+        let path = self.folder.path().join("vault");
+        let store = Arc::new(CountStore::new(Arc::new(LocalStore::open(&path).unwrap())));
+        let vault = Vault::open(store.clone()).unwrap();
+        store.take();
+        Counted { store, vault }
+    }
+}
+
+/// A vault whose requests are counted.
+pub struct Counted {
+    pub store: Arc<CountStore>,
+    pub vault: Vault,
+}
+
+/// Fills a vault: as many hosts as there are rounds.
+pub fn fleet() -> Fleet {
     let hosts = u64::from(rounds()).min(100);
     let folder = tempfile::tempdir_in("/dev/shm").unwrap();
     let path = folder.path().join("vault");
@@ -59,7 +88,8 @@ fn many_snapshots_of_many_hosts_are_looked_at_once_each() {
             .join("vault")
             .join(ObjectName::segment(segment).as_str());
         std::fs::create_dir_all(name.parent().unwrap()).unwrap();
-        std::fs::write(name, b"").unwrap();
+        // Without a block of its own.
+        File::create(name).unwrap().set_len(20 << 20).unwrap();
     };
     for host in 0..hosts {
         let name = format!("host{host}");
@@ -104,11 +134,27 @@ fn many_snapshots_of_many_hosts_are_looked_at_once_each() {
             draft.commit(&mut record).unwrap();
         }
     }
-    let snapshots = hosts * EACH;
+    Fleet {
+        folder,
+        hosts,
+        snapshots: hosts * EACH,
+        segments,
+        parts,
+    }
+}
+
+#[test]
+fn many_snapshots_of_many_hosts_are_looked_at_once_each() {
+    let fleet = fleet();
+    let Fleet {
+        hosts,
+        snapshots,
+        segments,
+        parts,
+        ..
+    } = fleet;
     let before = peak();
-    let store = Arc::new(CountStore::new(Arc::new(LocalStore::open(&path).unwrap())));
-    let vault = Vault::open(store.clone()).unwrap();
-    store.take();
+    let Counted { store, vault } = fleet.open();
     let started = Instant::now();
     let options = CollectOptions {
         grace: SignedDuration::from_hours(24),

@@ -138,7 +138,7 @@ impl Normal {
 fn is_counted(before: &str, after: &str) -> bool {
     // What is asked of a vault depends on how many segments a disk stands in.
     let asked = [" put,", " get,", " size,", " list,", " delete;"];
-    let of_these = ["..", " pass", " place"]
+    let of_these = ["..", " pass", " place", " files"]
         .iter()
         .chain(&asked)
         .any(|word| after.starts_with(word));
@@ -156,7 +156,7 @@ fn word_length(text: &str) -> usize {
 /// An ID, or the six letters of one that rows of refusals use.
 fn is_id(word: &str) -> bool {
     let letters = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit();
-    [6, ID].contains(&word.len())
+    [6, 12, ID].contains(&word.len())
         && word.starts_with("01")
         && word.bytes().all(letters)
         && word.bytes().any(|byte| byte.is_ascii_uppercase())

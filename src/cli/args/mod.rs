@@ -172,6 +172,10 @@ pub enum Command {
     #[command(after_help = "Example:\n  stillpoint check --vault /backup/vault\n  \
         stillpoint check --vault s3://bucket/prefix")]
     Check,
+    /// Say what the vault holds, what deleting it would free, and when its disk will be full
+    #[command(after_help = "Example:\n  stillpoint info\n  \
+        stillpoint info --vault s3://bucket/prefix --json")]
+    Info,
     /// List the disks of this host
     #[command(after_help = "Example:\n  stillpoint disks")]
     Disks,

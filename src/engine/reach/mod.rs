@@ -7,7 +7,7 @@
 //! each object once. What an object adds at a snapshot is seen by that one, and by the next one as
 //! far as that does not lay something over it.
 
-mod part_trees;
+pub(super) mod part_trees;
 mod slot_owners;
 
 use super::monitor::{Event, Monitor};

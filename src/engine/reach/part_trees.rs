@@ -7,23 +7,33 @@ use std::collections::HashMap;
 
 /// An index object at its place in a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct PartNode {
-    pub(super) id: ObjectId,
+pub(in crate::engine) struct PartNode {
+    pub(in crate::engine) id: ObjectId,
     /// Of its disk.
-    pub(super) blocks: u64,
+    pub(in crate::engine) blocks: u64,
     /// How many come before it in its list.
-    pub(super) depth: usize,
+    pub(in crate::engine) depth: usize,
     /// How many lists, one or more snapshots each, go on from here in another way.
-    pub(super) children: u32,
+    pub(in crate::engine) children: u32,
     /// How many lists end here.
-    pub(super) snapshots: u32,
+    pub(in crate::engine) snapshots: u32,
     /// The number of the first snapshot that has it.
-    pub(super) first: u32,
+    pub(in crate::engine) first: u32,
+    /// Where those whose lists end here begin among the members of the forest.
+    pub(in crate::engine) members: u32,
+}
+
+/// All trees.
+pub(in crate::engine) struct PartForest {
+    /// All nodes, each before its children, and each tree and subtree in one piece.
+    pub(in crate::engine) nodes: Vec<PartNode>,
+    /// The numbers with which lists were added; those of one node stand beside one another.
+    pub(in crate::engine) members: Vec<u32>,
 }
 
 /// All lists.
 #[derive(Default)]
-pub(super) struct PartTrees {
+pub(in crate::engine) struct PartTrees {
     lists: Vec<PartList>,
     /// Each name once.
     numbers: HashMap<ObjectId, u32>,
@@ -39,7 +49,7 @@ struct PartList {
 
 impl PartTrees {
     /// Adds a disk of a snapshot.
-    pub(super) fn add(&mut self, snapshot: u32, disk: &DiskRecord) {
+    pub(in crate::engine) fn add(&mut self, snapshot: u32, disk: &DiskRecord) {
         let parts = disk.index.iter().map(|part| {
             *self.numbers.entry(part.id).or_insert_with(|| {
                 self.names.push(part.id);
@@ -54,15 +64,25 @@ impl PartTrees {
         });
     }
 
+    /// How many index objects are named.
+    pub(in crate::engine) fn names(&self) -> usize {
+        self.names.len()
+    }
+
     /// All nodes, each before its children, and each tree and subtree in one piece.
-    pub(super) fn into_nodes(mut self) -> Vec<PartNode> {
+    pub(in crate::engine) fn into_nodes(self) -> Vec<PartNode> {
+        self.into_forest().nodes
+    }
+
+    /// The same, and whose lists end at each.
+    pub(in crate::engine) fn into_forest(mut self) -> PartForest {
         // Lists that begin alike stand beside one another, the shorter ones first.
         self.lists
             .sort_by(|a, b| (a.blocks, &a.parts).cmp(&(b.blocks, &b.parts)));
         let mut nodes: Vec<PartNode> = Vec::new();
         let mut path: Vec<usize> = Vec::new();
         let mut before: Option<&PartList> = None;
-        for list in &self.lists {
+        for (number, list) in (0..).zip(&self.lists) {
             let alike = before.filter(|before| before.blocks == list.blocks);
             let common = alike.map_or(0, |before| {
                 let both = before.parts.iter().zip(&list.parts);
@@ -81,17 +101,22 @@ impl PartTrees {
                     children: 0,
                     snapshots: 0,
                     first: list.snapshot,
+                    members: 0,
                 });
             }
             if let Some(last) = path.last() {
                 let node = &mut nodes[*last];
                 if node.snapshots == 0 {
                     node.first = list.snapshot;
+                    node.members = number;
                 }
                 node.snapshots += 1;
             }
             before = Some(list);
         }
-        nodes
+        PartForest {
+            nodes,
+            members: self.lists.iter().map(|list| list.snapshot).collect(),
+        }
     }
 }

@@ -12,7 +12,7 @@ const SHARED: &str = include_str!("shared.json");
 const REFERENCE: &str = "#/$defs/";
 
 /// By the name that `schema` takes: a command, or another document that is printed.
-const DOCUMENTS: [(&str, &str); 28] = [
+const DOCUMENTS: [(&str, &str); 29] = [
     ("check", include_str!("check.json")),
     ("delete", include_str!("delete.json")),
     ("detach", include_str!("detach.json")),
@@ -22,6 +22,7 @@ const DOCUMENTS: [(&str, &str); 28] = [
     ("error", include_str!("error.json")),
     ("gc", include_str!("gc.json")),
     ("help", include_str!("help.json")),
+    ("info", include_str!("info.json")),
     ("init", include_str!("init.json")),
     ("job cancel", include_str!("job-cancel.json")),
     ("job list", include_str!("job-list.json")),

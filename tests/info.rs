@@ -1,0 +1,8 @@
+//! `info`: what it says of a vault is what a slow count says, and what a collection then frees;
+//! what it cannot read it tells.
+
+mod damaged;
+mod fleet;
+mod oracle;
+mod slow_count;
+mod yard;
