@@ -7,5 +7,5 @@ mod by_hand;
 pub mod fleet;
 mod late;
 mod model_check;
-mod stage;
+pub mod stage;
 mod world;

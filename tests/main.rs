@@ -18,6 +18,8 @@ mod damage;
 #[cfg(test)]
 mod databases;
 #[cfg(test)]
+mod dedup;
+#[cfg(test)]
 mod device;
 #[cfg(test)]
 mod export;

@@ -14,7 +14,7 @@ use crate::support::vaults::{Notes, Take, Taken, check, take};
 use std::path::Path;
 use std::slice::from_ref;
 use std::sync::Arc;
-use stillpoint::format::Compression;
+use stillpoint::format::{BlockDedup, Compression};
 use stillpoint::model::BLOCK_SIZE;
 use stillpoint::store::{MemoryStore, ObjectName, ObjectStore, Vault, VaultOptions};
 use tempfile::TempDir;
@@ -44,6 +44,7 @@ fn vault_options() -> VaultOptions {
         name: "test".into(),
         description: None,
         compression: Compression::None,
+        dedup: BlockDedup::Disk,
         encrypt: None,
     }
 }

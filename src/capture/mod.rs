@@ -19,3 +19,4 @@ pub use assembler::Captured;
 pub use baseline::{Baseline, Lost};
 pub use passes::{Budget, LITTLE, Next, PassLog};
 pub use pipeline::{Pipeline, PipelineOptions};
+pub use worker::InVault;

@@ -1,9 +1,8 @@
 //! The threads between reader and vault, and how they end.
 
 use super::assembler::{Assembler, AssemblerOptions, Captured, Finished};
-use super::baseline::Baseline;
 use super::spare::Spare;
-use super::worker::{Batch, Encoded, encode};
+use super::worker::{Batch, Encoded, InVault, encode};
 use crate::device::read::Buffer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Packed, Sealer};
@@ -127,8 +126,8 @@ impl Pipeline {
     }
 
     /// Gives neighbouring blocks of one disk to the threads; waits while they have enough. Of a
-    /// block that is given twice the later bytes count. What is in the vault by the word of one of
-    /// `known` is not stored again.
+    /// block that is given twice the later bytes count. What is in the vault by the word of `known`
+    /// is not stored again.
     ///
     /// # Errors
     /// The first error of any thread; nothing of the run may be used then.
@@ -137,7 +136,7 @@ impl Pipeline {
         disk: usize,
         extent: Extent,
         bytes: Buffer,
-        known: impl IntoIterator<Item = Arc<Baseline>>,
+        known: impl Into<InVault>,
     ) -> Result<()> {
         self.failure.check()?;
         let batch = Batch {
@@ -145,7 +144,7 @@ impl Pipeline {
             disk,
             extent,
             bytes,
-            known: known.into_iter().collect(),
+            known: known.into(),
         };
         self.sequence += 1;
         let sender = self

@@ -3,9 +3,28 @@
 use super::baseline::Baseline;
 use crate::device::read::Buffer;
 use crate::error::Result;
-use crate::format::{EncodedChunk, Packed, Sealer};
+use crate::format::{ChunkHash, EncodedChunk, Packed, Sealer};
 use crate::model::{BLOCK_SIZE, BlockIndex, Content, Extent};
+use crate::store::{ChunksElsewhere, LookedFor};
 use std::sync::Arc;
+
+/// What of a disk's blocks may be in the vault already.
+#[derive(Clone, Default)]
+pub struct InVault {
+    /// By what earlier snapshots and runs have at the same place, one after the other.
+    pub earlier: Vec<Arc<Baseline>>,
+    /// By what anybody has put.
+    pub elsewhere: Option<Arc<ChunksElsewhere>>,
+}
+
+impl From<Option<Arc<Baseline>>> for InVault {
+    fn from(earlier: Option<Arc<Baseline>>) -> Self {
+        Self {
+            earlier: earlier.into_iter().collect(),
+            elsewhere: None,
+        }
+    }
+}
 
 /// Neighbouring blocks of one disk, as they were read.
 pub(super) struct Batch {
@@ -17,8 +36,8 @@ pub(super) struct Batch {
     pub extent: Extent,
     /// The bytes.
     pub bytes: Buffer,
-    /// What to compare with, one after the other.
-    pub known: Vec<Arc<Baseline>>,
+    /// What to compare with.
+    pub known: InVault,
 }
 
 /// What became of one block.
@@ -45,13 +64,28 @@ pub(super) struct Encoded {
 pub(super) fn encode(batch: &Batch, mut packed: Packed, sealer: &Sealer) -> Result<Encoded> {
     let first = batch.extent.offset.block();
     packed.clear();
-    let mut outcomes = Vec::with_capacity(batch.bytes.len().div_ceil(BLOCK_SIZE as usize));
-    for (n, plain) in batch.bytes.chunks(BLOCK_SIZE as usize).enumerate() {
-        let block = BlockIndex(first.0 + n as u64);
-        outcomes.push(match known(&batch.known, block, plain)? {
+    let plains: Vec<&[u8]> = batch.bytes.chunks(BLOCK_SIZE as usize).collect();
+    let mut known = Vec::with_capacity(plains.len());
+    for (block, plain) in (first.0..).zip(&plains) {
+        known.push(known_before(
+            &batch.known.earlier,
+            BlockIndex(block),
+            plain,
+        )?);
+    }
+    let hashes = match &batch.known.elsewhere {
+        Some(elsewhere) => find_elsewhere(elsewhere, &plains, &mut known, sealer)?,
+        None => vec![None; plains.len()],
+    };
+    let mut outcomes = Vec::with_capacity(plains.len());
+    for ((plain, content), hash) in plains.into_iter().zip(known).zip(hashes) {
+        outcomes.push(match content {
             Some(content) => BlockOutcome::Known(content),
             None => {
-                let chunk = sealer.encode_chunk(plain, &mut packed);
+                let chunk = match hash {
+                    Some(hash) => sealer.encode_hashed(plain, hash, &mut packed),
+                    None => sealer.encode_chunk(plain, &mut packed),
+                };
                 chunk.map_or(BlockOutcome::Zero, BlockOutcome::Chunk)
             }
         });
@@ -65,8 +99,36 @@ pub(super) fn encode(batch: &Batch, mut packed: Packed, sealer: &Sealer) -> Resu
     })
 }
 
+/// Looks what of these blocks anybody has put, where nothing is known yet. Returns the hashes that
+/// this took.
+fn find_elsewhere(
+    elsewhere: &ChunksElsewhere,
+    plains: &[&[u8]],
+    known: &mut [Option<Content>],
+    sealer: &Sealer,
+) -> Result<Vec<Option<ChunkHash>>> {
+    let unknown = plains.iter().zip(known.iter());
+    // Zeros are never stored.
+    let hashes = unknown.map(|(plain, known)| match known {
+        Some(_) => None,
+        None => sealer.hash_of_data(plain),
+    });
+    let hashes: Vec<Option<ChunkHash>> = hashes.collect();
+    let blocks = plains.iter().zip(&hashes);
+    let blocks = blocks.map(|(plain, hash)| hash.map(|hash| LookedFor { plain, hash }));
+    let found = elsewhere.find(&blocks.collect::<Vec<_>>())?;
+    for (known, found) in known.iter_mut().zip(found) {
+        *known = known.or(found);
+    }
+    Ok(hashes)
+}
+
 /// Where the block's bytes stand in the vault, by the first that knows.
-fn known(baselines: &[Arc<Baseline>], block: BlockIndex, plain: &[u8]) -> Result<Option<Content>> {
+fn known_before(
+    baselines: &[Arc<Baseline>],
+    block: BlockIndex,
+    plain: &[u8],
+) -> Result<Option<Content>> {
     for baseline in baselines {
         let content = baseline.known(block, plain)?;
         if content.is_some() {

@@ -19,6 +19,7 @@ pub fn run(args: &InitArgs, common: &Common) -> Result<Report> {
         name: args.name.clone(),
         description: args.description.clone(),
         compression: args.compression.resolve(&place),
+        dedup: args.dedup.into(),
         encrypt: first.transpose()?,
     };
     let vault = store::create(&place, options);

@@ -81,6 +81,7 @@ pub(super) fn hash_of(plain: &[u8]) -> ChunkHash {
 }
 
 /// Encodes one block of at most 64 KiB; `None` when all its bytes are zero, which is not stored.
+#[cfg(test)]
 pub(super) fn encode_chunk(
     plain: &[u8],
     packed: &mut Packed,
@@ -89,7 +90,8 @@ pub(super) fn encode_chunk(
     encode_named(plain, packed, compression, hash_of)
 }
 
-/// The same, of a vault that names chunks by `hash`.
+/// Encodes one block of at most 64 KiB, which `hash` names; `None` when all its bytes are zero,
+/// which is not stored.
 pub(super) fn encode_named(
     plain: &[u8],
     packed: &mut Packed,
@@ -125,7 +127,7 @@ pub(super) fn encode_named(
 }
 
 /// Whether all bytes are zero; the compiler makes vector code of it.
-fn is_zero(bytes: &[u8]) -> bool {
+pub(super) fn is_zero(bytes: &[u8]) -> bool {
     bytes
         .chunks(4096)
         .all(|part| part.iter().fold(0, |all, byte| all | byte) == 0)

@@ -68,8 +68,21 @@ pub struct Manifest {
     /// How long it must stay after the cut, and after the store got this, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_seconds: Option<u64>,
+    /// How much of what the vault had was looked at, so that nothing be stored twice; absent where
+    /// that was not done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub looked: Option<LookedRecord>,
     /// The disks.
     pub disks: Vec<DiskRecord>,
+}
+
+/// Objects of copies of footers, in which a run looks for what the vault has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LookedRecord {
+    /// How many were read.
+    pub read: u64,
+    /// How many were left out, as far as they are known.
+    pub left_out: u64,
 }
 
 /// What became of the two hooks.
@@ -169,6 +182,9 @@ pub struct DiskRecord {
     /// Bytes in blocks that a run that was cut off had put already.
     #[serde(default)]
     pub resumed_bytes: Bytes,
+    /// Bytes in blocks that are in segments that others had put, or earlier runs.
+    #[serde(default)]
+    pub shared_bytes: Bytes,
     /// Bytes read while frozen.
     pub frozen_bytes: Bytes,
     /// Bytes of free space and swap that were not copied.

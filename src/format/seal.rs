@@ -104,16 +104,37 @@ impl Sealer {
         }
     }
 
+    /// The same; `None` when all its bytes are zero, which is not stored.
+    pub fn hash_of_data(&self, plain: &[u8]) -> Option<ChunkHash> {
+        (!chunk::is_zero(plain)).then(|| self.hash_of(plain))
+    }
+
     /// Encodes one block of at most 64 KiB; `None` when all its bytes are zero, which is not
     /// stored.
     pub fn encode_chunk(&self, plain: &[u8], packed: &mut Packed) -> Option<EncodedChunk> {
-        let compression = self.style.compression;
-        let Some(keys) = &self.keys else {
-            return chunk::encode_chunk(plain, packed, compression);
-        };
-        let hash = |plain: &[u8]| keys.hash_of(plain);
-        let mut chunk = chunk::encode_named(plain, packed, compression, hash)?;
-        chunk.wrapping = TAG;
+        self.encode_by(plain, packed, |plain| self.hash_of(plain))
+    }
+
+    /// The same of a block whose [`hash`](Self::hash_of) is known.
+    pub fn encode_hashed(
+        &self,
+        plain: &[u8],
+        hash: ChunkHash,
+        packed: &mut Packed,
+    ) -> Option<EncodedChunk> {
+        self.encode_by(plain, packed, |_| hash)
+    }
+
+    fn encode_by(
+        &self,
+        plain: &[u8],
+        packed: &mut Packed,
+        hash: impl FnOnce(&[u8]) -> ChunkHash,
+    ) -> Option<EncodedChunk> {
+        let mut chunk = chunk::encode_named(plain, packed, self.style.compression, hash)?;
+        if self.keys.is_some() {
+            chunk.wrapping = TAG;
+        }
         Some(chunk)
     }
 

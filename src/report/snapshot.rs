@@ -85,8 +85,12 @@ fn summary(manifest: &Manifest, seconds: f64) -> String {
             Mode::Full => String::new(),
             Mode::Incremental | Mode::Compare => format!(", changed {}", disk.changed_bytes),
         };
+        let shared = match disk.shared_bytes {
+            Bytes(0) => String::new(),
+            bytes => format!(", {bytes} were in the vault from others"),
+        };
         format!(
-            "{}: {} ({}); read {}{changed}, stored {}",
+            "{}: {} ({}); read {}{changed}, stored {}{shared}",
             disk.identity.name, disk.mode, disk.reason, disk.read_bytes, disk.stored_bytes
         )
     });
@@ -147,6 +151,7 @@ pub fn document(manifest: &Manifest) -> Value {
         "tags": manifest.tags,
         "hooks": hooks,
         "requests": manifest.requests,
+        "looked": manifest.looked,
         "kept": kept_document(kept.as_ref()),
         "disks": manifest.disks.iter().map(disk_document).collect::<Vec<_>>(),
     })
@@ -190,6 +195,7 @@ fn disk_document(disk: &DiskRecord) -> Value {
         "changed_bytes": disk.changed_bytes,
         "stored_bytes": disk.stored_bytes,
         "resumed_bytes": disk.resumed_bytes,
+        "shared_bytes": disk.shared_bytes,
         "frozen_bytes": disk.frozen_bytes,
         "free_skipped_bytes": disk.free_skipped_bytes,
         "filesystems": disk.filesystems,

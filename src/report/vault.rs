@@ -15,6 +15,7 @@ pub fn created(vault: &Vault) -> Report {
         "description": info.description,
         "format": info.format,
         "compression": info.compression,
+        "dedup": info.dedup,
         "created": info.created,
         "encrypted": info.encryption.is_some(),
     });

@@ -1,9 +1,11 @@
 //! What one run has put into the vault before its manifest makes a snapshot of it. Dropping a draft
-//! deletes its objects again, but for segments that the next run can go on from, or another run may
-//! have gone on from. What a killed process leaves, and nobody goes on from, is the collector's.
+//! deletes its objects again, but for segments that the next run can go on from, another run may
+//! have gone on from, or runs of any host may have found by the copies of their footers. What a
+//! killed process leaves, and nobody goes on from, is the collector's.
 
 use super::ask::{ask_both, ask_of_each, ask_size_of_each};
 use super::confirm::confirm_kept;
+use super::elsewhere::{ChunksElsewhere, LookOptions};
 use super::object_name::ObjectName;
 use super::object_store::Blob;
 use super::sent::{SentNotes, SentRun};
@@ -14,13 +16,15 @@ use crate::format::{
     Condemned, FooterCopiesRef, FooterCopiesWriter, IndexRef, Manifest, Sealer, Trailer,
     decode_index, encode_index,
 };
-use crate::model::{Bytes, ObjectId, RunMap, SnapshotId};
+use crate::model::{Bytes, Cancel, ObjectId, RunMap, SnapshotId};
 use crate::sys::locked::LockExt;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 /// A failed run that has put less than this takes it back: it is soon sent again.
 const WORTH_KEEPING: Bytes = Bytes(64 << 20);
+/// A run that reads less than this of its disks stores it: to ask what the vault has costs more.
+const WORTH_LOOKING: Bytes = Bytes(16 << 20);
 
 /// An object that was put, or may have been.
 struct PutObject {
@@ -29,6 +33,8 @@ struct PutObject {
     size: u64,
     /// A segment that was put, and stands in the notes.
     noted: bool,
+    /// Runs of any host may refer to it by now.
+    is_shared: bool,
 }
 
 /// Objects that belong to no snapshot yet.
@@ -38,7 +44,7 @@ pub struct Draft {
     put: Mutex<Vec<PutObject>>,
     /// What is noted of it on the host.
     notes: Option<SentNotes>,
-    /// Segments of earlier runs that the snapshot will refer to, and their lengths in bytes.
+    /// Segments of other runs that the snapshot will refer to, and their lengths in bytes.
     taken_over: Mutex<BTreeMap<ObjectId, u64>>,
     /// The run has failed, and the next one can go on from what it has put.
     leaves: Mutex<bool>,
@@ -49,6 +55,8 @@ pub struct Draft {
 struct CopiesInMaking {
     run: SnapshotId,
     writer: FooterCopiesWriter,
+    /// The segments whose copies are in the writer.
+    segments: BTreeSet<ObjectName>,
     /// The objects that were finished.
     finished: Vec<FooterCopiesRef>,
 }
@@ -58,21 +66,34 @@ impl CopiesInMaking {
         Self {
             run,
             writer: FooterCopiesWriter::default(),
+            segments: BTreeSet::new(),
             finished: Vec::new(),
         }
     }
 
     /// Ends the object that is being made; `None`: there is none.
-    fn finish(&mut self) -> Option<(FooterCopiesRef, Blob)> {
+    fn finish(&mut self) -> Option<FinishedCopies> {
         let bytes = self.writer.take()?;
+        let segments = std::mem::take(&mut self.segments);
         let copies = FooterCopiesRef {
             run: self.run,
             part: self.finished.len() as u32,
             bytes: bytes.len() as u64,
         };
         self.finished.push(copies);
-        Some((copies, bytes.into()))
+        Some(FinishedCopies {
+            copies,
+            bytes: bytes.into(),
+            segments,
+        })
     }
+}
+
+/// An object of copies, and the segments that they are of.
+struct FinishedCopies {
+    copies: FooterCopiesRef,
+    bytes: Blob,
+    segments: BTreeSet<ObjectName>,
 }
 
 impl Draft {
@@ -106,6 +127,7 @@ impl Draft {
             name: name.clone(),
             size: bytes.len() as u64,
             noted: false,
+            is_shared: false,
         });
         drop(put);
         self.check_session()?;
@@ -126,9 +148,50 @@ impl Draft {
         self.vault.sealer()
     }
 
-    fn put_copies(&self, finished: Option<(FooterCopiesRef, Blob)>) -> Result<()> {
-        let put = |(copies, bytes)| self.put(&ObjectName::footers(copies), bytes);
-        finished.map_or(Ok(()), put)
+    /// Where runs look for what others have put, all that copies name stays from here on, whatever
+    /// becomes of this run, and so do they: no question could tell that nobody refers to it.
+    fn put_copies(&self, finished: Option<FinishedCopies>) -> Result<()> {
+        let Some(finished) = finished else {
+            return Ok(());
+        };
+        let name = ObjectName::footers(finished.copies);
+        if !self.vault.shares_blocks() {
+            return self.put(&name, finished.bytes);
+        }
+        let share = |is_of: &dyn Fn(&ObjectName) -> bool| {
+            let mut put = self.put.locked();
+            let these = put.iter_mut().filter(|object| is_of(&object.name));
+            these.for_each(|object| object.is_shared = true);
+        };
+        share(&|name| finished.segments.contains(name));
+        let put = self.put(&name, finished.bytes);
+        share(&|other| *other == name);
+        put
+    }
+
+    /// What the vault has already, for a run that stores no block twice; `None`: this one stores
+    /// all that it reads. `wanted`: how much that is. `named`: what the snapshots name that it
+    /// builds on.
+    pub fn look_elsewhere(
+        &self,
+        wanted: Bytes,
+        named: &[FooterCopiesRef],
+        cancel: &dyn Cancel,
+    ) -> Result<Option<ChunksElsewhere>> {
+        // Only with a session is what it refers to safe.
+        let Some(session) = self.session.as_ref().filter(|_| self.vault.shares_blocks()) else {
+            return Ok(None);
+        };
+        if wanted < WORTH_LOOKING {
+            return Ok(None);
+        }
+        let look = LookOptions {
+            run: session.run(),
+            wanted,
+            named,
+            cancel,
+        };
+        ChunksElsewhere::load(&self.vault, &look).map(Some)
     }
 
     /// Puts the copies of footers that were not put yet; returns the objects of all of the run's.
@@ -181,6 +244,7 @@ impl Draft {
         let finished = {
             let mut copies = self.copies.locked();
             copies.writer.push(id, tail);
+            copies.segments.insert(ObjectName::segment(id));
             copies.writer.is_full().then(|| copies.finish()).flatten()
         };
         self.put_copies(finished)
@@ -192,7 +256,7 @@ impl Draft {
         all.any(|part| self.vault.is_condemned(Condemned::Index(part.id)))
     }
 
-    /// Says that the snapshot refers to segments of runs that were cut off, each of this length in
+    /// Says that the snapshot refers to segments that other runs have put, each of this length in
     /// bytes. They are looked for once more before it exists.
     pub fn take_over(&self, segments: impl IntoIterator<Item = (ObjectId, u64)>) {
         self.taken_over.locked().extend(segments);
@@ -278,8 +342,8 @@ impl Draft {
                 _ => {}
             }
             let what = format!(
-                "segment {id}, which an earlier run had put and this one goes on from, is not in \
-                 the vault any more, or not whole"
+                "segment {id}, which an earlier run had put and this one refers to, is not in the \
+                 vault any more, or not whole"
             );
             Err(Error::new(ErrorKind::Failed, what).with_hint("run it again: it is put anew"))
         })
@@ -358,7 +422,8 @@ impl Drop for Draft {
             self.notes.iter().for_each(SentNotes::take_back);
         }
         // What stays is not referred to by anything.
-        let all = put.iter().filter(|object| !(leaves && self.stays(object)));
+        let stays = |object: &PutObject| object.is_shared || (leaves && self.stays(object));
+        let all = put.iter().filter(|object| !stays(object));
         let all: Vec<&PutObject> = all.collect();
         let store = self.vault.store.as_ref();
         let delete = |object: &&PutObject| store.delete(&object.name);

@@ -34,8 +34,8 @@ struct Known {
     objects: Vec<FooterCopiesRef>,
     names: HashSet<FooterCopiesRef>,
     places: HashMap<ObjectId, CopyPlace>,
-    /// How many of the objects were looked at.
-    looked_at: usize,
+    /// The numbers of the objects that nobody has looked at.
+    new: VecDeque<usize>,
     /// Whole objects that were got last, oldest first.
     whole: VecDeque<(usize, Blob)>,
     /// How many segments there are whose footers may be wanted.
@@ -69,7 +69,20 @@ impl CopiedFooters {
             let fits = named.bytes <= FooterCopies::MAX_LEN;
             if fits && known.objects.len() < MOST_OBJECTS && known.names.insert(*named) {
                 known.objects.push(*named);
+                let number = known.objects.len() - 1;
+                known.new.push_back(number);
             }
+        }
+    }
+
+    /// Learns what is in an object that was read for another reason.
+    pub(super) fn know_read(&self, named: FooterCopiesRef, copies: &FooterCopies) {
+        let mut known = self.0.locked();
+        known.wanted += copies.iter().count();
+        if known.objects.len() < MOST_OBJECTS && known.names.insert(named) {
+            known.objects.push(named);
+            let number = known.objects.len() - 1;
+            known.learn(number, copies);
         }
     }
 
@@ -125,7 +138,8 @@ fn usable<T>(read: Result<T>) -> Result<Option<T>> {
     }
 }
 
-fn is_unusable(error: &Error) -> bool {
+/// Whether what an error is of is as if it were not there.
+pub(super) fn is_unusable(error: &Error) -> bool {
     // Who may not read the copies may still read the segments.
     use ErrorKind::{Archived, Damaged, Format, NotFound, Unsupported};
     matches!(
@@ -143,8 +157,11 @@ enum Looked {
 impl Known {
     /// Learns what is in the objects that nobody has looked at.
     fn look_at_all(&mut self, store: &dyn ObjectStore) -> Result<()> {
-        let new = self.objects.iter().copied().enumerate();
-        let new: Vec<(usize, FooterCopiesRef)> = new.skip(self.looked_at).collect();
+        let new = self
+            .new
+            .iter()
+            .map(|number| (*number, self.objects[*number]));
+        let new: Vec<(usize, FooterCopiesRef)> = new.collect();
         let look = |(_, named): &(usize, FooterCopiesRef)| {
             let name = ObjectName::footers(*named);
             match named.bytes <= SMALL {
@@ -168,7 +185,7 @@ impl Known {
                     self.hold(*number, bytes);
                 }
             }
-            self.looked_at = number + 1;
+            self.new.pop_front();
             Ok(())
         })
     }

@@ -12,6 +12,7 @@ mod confirm;
 mod damage;
 mod door;
 mod draft;
+mod elsewhere;
 mod footer_copies;
 mod footers;
 mod heeded;
@@ -60,6 +61,7 @@ pub use check::{CheckOptions, CheckRow, RowState, StoreCheck, check, check_store
 pub use collectable::Collectable;
 pub use damage::KnownDamage;
 pub use draft::Draft;
+pub use elsewhere::{ChunksElsewhere, LookOptions, LookedFor, UsedElsewhere};
 pub use history::{Dated, Doubtful, History, Than};
 pub use keeps::{KeepTerm, Keeps, KeptBy, SplitKeeps};
 pub use key_source::{AskForKey, KeySource};

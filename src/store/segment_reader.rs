@@ -70,6 +70,13 @@ impl SegmentReader {
         }
     }
 
+    /// The same of an object that was read for another reason.
+    pub(super) fn learn_copies(&self, named: FooterCopiesRef, copies: &FooterCopies) {
+        if self.store.directory().is_none() {
+            self.copies.know_read(named, copies);
+        }
+    }
+
     /// The footer of a segment.
     pub(super) fn footer(&self, id: ObjectId) -> Result<Arc<Footer>> {
         self.footer_by(id, self.copies.are_worth_all())

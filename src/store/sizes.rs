@@ -124,7 +124,7 @@ fn if_there(size: Result<u64>) -> Result<Option<u64>> {
 mod tests {
     use super::*;
     use crate::error::Error;
-    use crate::format::Compression;
+    use crate::format::{BlockDedup, Compression};
     use crate::store::{CountStore, FaultStore, MemoryStore, ObjectStore, VaultOptions};
     use std::sync::Arc;
 
@@ -135,6 +135,7 @@ mod tests {
             name: "test".into(),
             description: None,
             compression: Compression::default(),
+            dedup: BlockDedup::Disk,
             encrypt: None,
         };
         Vault::create(store.clone(), options).unwrap();

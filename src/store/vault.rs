@@ -36,6 +36,8 @@ pub struct VaultOptions {
     pub description: Option<String>,
     /// How what is stored is packed.
     pub compression: Compression,
+    /// Across what equal blocks are stored once.
+    pub dedup: BlockDedup,
     /// Its first key, if it shall be encrypted.
     pub encrypt: Option<NewKey>,
 }
@@ -72,7 +74,7 @@ impl Vault {
             description: options.description,
             block_size: crate::model::BLOCK_SIZE,
             created: Timestamp::now(),
-            dedup: BlockDedup::Disk,
+            dedup: options.dedup,
             compression: options.compression,
             encryption: keys.as_ref().map(|keys| Encryption {
                 scheme: Encryption::SCHEME,
@@ -287,10 +289,16 @@ impl Vault {
         Ok(lost)
     }
 
+    /// Whether equal blocks are stored once, whoever stores them.
+    pub fn shares_blocks(&self) -> bool {
+        self.info.dedup == BlockDedup::Vault && self.info.format >= COPIES_SINCE
+    }
+
     /// Whether runs put copies of footers (FORMAT.md, 6a): far away a segment may lie where it must
-    /// be thawed first, and each costs a request. Vaults of the first format have none.
+    /// be thawed first, and each costs a request; and whoever stores no block twice looks there.
+    /// Vaults of the first format have none.
     pub(super) fn has_copies_of_footers(&self) -> bool {
-        self.info.format >= COPIES_SINCE && self.is_far()
+        self.info.format >= COPIES_SINCE && (self.is_far() || self.shares_blocks())
     }
 
     /// Learns of copies of footers; those of `map`'s segments may be wanted. Nothing is read yet.

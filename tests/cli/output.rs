@@ -122,7 +122,7 @@ const SNAPSHOT_KEYS: [&str; 9] = [
     "hooks",
     "disks",
 ];
-const DISK_KEYS: [&str; 17] = [
+const DISK_KEYS: [&str; 18] = [
     "disk",
     "device",
     "serial",
@@ -136,6 +136,7 @@ const DISK_KEYS: [&str; 17] = [
     "changed_bytes",
     "stored_bytes",
     "resumed_bytes",
+    "shared_bytes",
     "frozen_bytes",
     "free_skipped_bytes",
     "filesystems",

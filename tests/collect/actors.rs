@@ -8,8 +8,8 @@ use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use stillpoint::format::{IndexRef, Manifest, Packed, SessionRecord};
-use stillpoint::model::{BlockIndex, Content, ObjectId, Run, RunMap, SnapshotId};
-use stillpoint::store::{Draft, ObjectName, Vault};
+use stillpoint::model::{BlockIndex, Bytes, Content, ObjectId, Run, RunMap, SnapshotId};
+use stillpoint::store::{ChunksElsewhere, Draft, LookOptions, LookedFor, ObjectName, Vault};
 use stillpoint::{ErrorKind, Result};
 
 /// Blocks of a disk.
@@ -34,7 +34,12 @@ pub struct Writer {
     base: Vec<IndexRef>,
     map: RunMap,
     delta: RunMap,
+    /// What any writer has put.
+    elsewhere: Option<ChunksElsewhere>,
 }
+
+/// What is in each block that holds anything.
+const PLAIN: [u8; 100] = [7; 100];
 
 impl Writer {
     pub fn new(world: &Arc<World>, number: u32, host: String, notes: Notes) -> Option<Self> {
@@ -53,6 +58,7 @@ impl Writer {
             base: Vec::new(),
             map: RunMap::new(),
             delta: RunMap::new(),
+            elsewhere: None,
         })
     }
 
@@ -101,6 +107,11 @@ impl Writer {
                     .tell(&format!("writer {} fails: {error}", self.number));
                 self.world.state().awake.remove(&self.run);
                 self.draft = None;
+                if self.world.broken == Broken::TakesBack {
+                    let store = self.world.of(Who::Writer(self.number));
+                    let own = self.own.keys().map(|id| ObjectName::segment(*id));
+                    own.for_each(|name| drop(store.delete(&name)));
+                }
                 false
             }
         }
@@ -113,6 +124,11 @@ impl Writer {
             3..6 => {
                 for _ in 0..=self.world.below(2) {
                     self.put_segment()?;
+                }
+                if self.vault.shares_blocks() && self.world.below(2) == 0 {
+                    // From here on others find what it has put.
+                    let draft = self.draft.as_ref();
+                    draft.map_or(Ok(Vec::new()), Draft::finish_copies)?;
                 }
             }
             _ => {
@@ -196,8 +212,11 @@ impl Writer {
             }
         }
         self.draft.as_ref().unwrap().take_over(taken);
+        self.look_elsewhere()?;
         for block in missing {
-            if self.delta.get(BlockIndex(block)).is_none() {
+            if let Some(content) = self.found_elsewhere()? {
+                self.insert(block, content);
+            } else if self.delta.get(BlockIndex(block)).is_none() {
                 match self.world.below(2) {
                     0 => self.insert(block, Content::Zero),
                     _ => self.put_block(block)?,
@@ -205,6 +224,34 @@ impl Writer {
             }
         }
         Ok(())
+    }
+
+    /// Learns what any writer has put, where the vault is made so.
+    fn look_elsewhere(&mut self) -> Result<()> {
+        if !self.vault.shares_blocks() || self.world.broken == Broken::NoHeed {
+            return Ok(());
+        }
+        let look = LookOptions {
+            run: self.run,
+            wanted: Bytes(1 << 30),
+            named: &[],
+            cancel: &|| Ok(()),
+        };
+        self.elsewhere = Some(ChunksElsewhere::load(&self.vault, &look)?);
+        Ok(())
+    }
+
+    /// Where what is in all blocks stands, if it is asked for.
+    fn found_elsewhere(&self) -> Result<Option<Content>> {
+        let Some(elsewhere) = self.elsewhere.as_ref().filter(|_| self.world.below(2) == 0) else {
+            return Ok(None);
+        };
+        let hash = self.vault.sealer().hash_of(&PLAIN);
+        let block = LookedFor {
+            plain: &PLAIN,
+            hash,
+        };
+        Ok(elsewhere.find(&[Some(block)])?[0])
     }
 
     fn insert(&mut self, block: u64, content: Content) {
@@ -224,7 +271,7 @@ impl Writer {
         let draft = self.draft.as_ref().unwrap();
         let mut packed = Packed::default();
         let mut writer = draft.sealer().create_segment(Vec::new()).unwrap();
-        let chunk = draft.sealer().encode_chunk(&[7; 100], &mut packed).unwrap();
+        let chunk = draft.sealer().encode_chunk(&PLAIN, &mut packed).unwrap();
         writer.push(&chunk, &packed);
         let (segment, bytes) = writer.finish();
         let length = bytes.len() as u64;
@@ -237,6 +284,11 @@ impl Writer {
     fn commit(&mut self) -> Result<()> {
         let draft = self.draft.take().unwrap();
         let copies = draft.finish_copies()?;
+        let used = self.elsewhere.as_ref();
+        let used = used.map(|elsewhere| elsewhere.used_in(&self.delta, &BTreeMap::new()));
+        let used = used.unwrap_or_default();
+        let shared = used.segments.len();
+        draft.take_over(used.segments);
         let mut map = self.map.clone();
         map.overlay(&self.delta);
         let fold = self.base.is_empty()
@@ -265,6 +317,10 @@ impl Writer {
             .retain(|id, _| !needs.contains(&ObjectName::segment(*id)));
         self.world
             .tell(&format!("writer {} reports {name}", self.number));
+        if shared > 0 {
+            self.world
+                .tell(&format!("{shared} segments of others are reported"));
+        }
         let there = self.world.names("");
         let mut state = self.world.state();
         if let Some(missing) = needs.iter().find(|name| !there.contains(*name)) {

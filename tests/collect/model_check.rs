@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use stillpoint::engine::{CollectOptions, CollectPace, Silent, collect_at};
-use stillpoint::store::{ObjectName, Vault};
+use stillpoint::format::BlockDedup;
+use stillpoint::store::{ObjectName, Vault, VaultOptions};
 
 /// How many are played, times `STILLPOINT_TEST_ROUNDS`.
 const SCHEDULES: u64 = 150;
@@ -28,7 +29,16 @@ struct Cast {
 impl Cast {
     fn new(seed: u64, broken: Broken) -> Arc<Self> {
         let world = World::new(seed, broken);
-        Vault::create(world.of(Who::Deleter), vault_options()).unwrap();
+        // In every second one writers refer to what any other has put.
+        let dedup = match seed % 2 {
+            0 => BlockDedup::Disk,
+            _ => BlockDedup::Vault,
+        };
+        let options = VaultOptions {
+            dedup,
+            ..vault_options()
+        };
+        Vault::create(world.of(Who::Deleter), options).unwrap();
         Arc::new(Self {
             world,
             writers: Mutex::default(),
@@ -176,7 +186,7 @@ fn told(cast: &Cast) -> String {
 
 #[test]
 fn no_schedule_loses_a_block_of_a_reported_snapshot() {
-    let (mut reported, mut deleted) = (0, 0);
+    let (mut reported, mut deleted, mut shared) = (0, 0, 0);
     let started = std::time::Instant::now();
     for seed in 0..SCHEDULES * u64::from(rounds()) {
         let cast = Cast::new(seed, Broken::Nothing);
@@ -189,14 +199,19 @@ fn no_schedule_loses_a_block_of_a_reported_snapshot() {
         reported += cast.world.state().reported.len();
         let told = told(&cast);
         deleted += told.matches("deletes segments/").count();
+        shared += told.matches("of others are reported").count();
     }
-    eprintln!("{reported} snapshots stood at the end, {deleted} segments were deleted");
+    eprintln!(
+        "{reported} snapshots stood at the end, {deleted} segments were deleted, {shared} \
+         snapshots were reported with segments that others had put"
+    );
     assert!(reported > 100 && deleted > 300, "{reported} {deleted}");
+    assert!(shared > 50, "{shared}");
 }
 
 /// How many schedules it takes until the broken rule is seen.
 fn found_after(broken: Broken) -> Option<u64> {
-    (0..400).find(|seed| Cast::new(*seed, broken).play().is_some())
+    (0..1500).find(|seed| Cast::new(*seed, broken).play().is_some())
 }
 
 #[test]
@@ -207,6 +222,7 @@ fn each_rule_that_is_broken_is_found() {
         Broken::OldManifests,
         Broken::NoSessions,
         Broken::NoWait,
+        Broken::TakesBack,
     ] {
         let after = found_after(broken);
         eprintln!("{broken:?}: found by schedule {after:?}");

@@ -29,6 +29,8 @@ pub enum Broken {
     NoSessions,
     /// Collectors do not wait for listings.
     NoWait,
+    /// Writers that fail take back what others may have found.
+    TakesBack,
 }
 
 /// Who asks.

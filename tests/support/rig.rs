@@ -16,7 +16,7 @@ use stillpoint::engine::{
     Destination, Event, HookSettings, Monitor, OnBusy, Places, Quiesce, RestoreOptions,
     SnapshotOptions, restore, snapshot_through,
 };
-use stillpoint::format::{Compression, DiskRecord, Manifest};
+use stillpoint::format::{BlockDedup, Compression, DiskRecord, Manifest};
 use stillpoint::model::{BLOCK_SIZE, BlockSet, Bytes, Cancel, DevNumber, Epoch, Level, Mode};
 use stillpoint::store::{Vault, VaultOptions};
 use stillpoint::track::{ChangeSource, DiskTracker, Tracker};
@@ -178,6 +178,7 @@ pub fn new_vault(path: &Path) -> Arc<Vault> {
         name: "test".into(),
         description: None,
         compression: Compression::default(),
+        dedup: BlockDedup::Disk,
         encrypt: None,
     };
     Arc::new(Vault::create_local(path, options).unwrap())

@@ -16,7 +16,7 @@ use stillpoint::engine::{
     RecordOptions, Resume, Silent, VerifyDepth, VerifyOptions, VerifyReport, capture, record,
     verify,
 };
-use stillpoint::format::{Compression, DiskRecord, Manifest, SessionRecord};
+use stillpoint::format::{BlockDedup, Compression, DiskRecord, Manifest, SessionRecord};
 use stillpoint::freeze::Expedite;
 use stillpoint::model::{
     BLOCK_SIZE, BlockSet, Bytes, Content, Extent, Level, SnapshotId, block_count,
@@ -38,6 +38,7 @@ pub fn vault_options() -> VaultOptions {
         name: "test".into(),
         description: None,
         compression: Compression::default(),
+        dedup: BlockDedup::Disk,
         encrypt: None,
     }
 }
@@ -166,6 +167,7 @@ pub fn take(vault: &Arc<Vault>, disks: &[ModelDisk], mut options: Take) -> Resul
         window_memory: options.window,
         pool,
         gentle: options.gentle,
+        share: !options.full,
     };
     let (snapshot, ear) = (next_id(), Ear::default());
     let mut draft = match options.session.take() {

@@ -1,14 +1,15 @@
 //! The arguments of `init`.
 
-use crate::format::Compression;
+use crate::format::{BlockDedup, Compression};
 use crate::store::Location;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use std::str::FromStr;
 
 #[derive(Args, Debug)]
 #[command(
     after_help = "Example:\n  stillpoint init /backup/vault --name production\n  \
-    stillpoint init s3://bucket/prefix --encrypt --password-file /root/vault.key"
+    stillpoint init s3://bucket/prefix --encrypt --password-file /root/vault.key\n  \
+    stillpoint init s3://bucket/fleet --dedup vault"
 )]
 pub struct InitArgs {
     /// An empty directory or one that is not there yet, s3://bucket/prefix, or a name from the
@@ -32,6 +33,28 @@ pub struct InitArgs {
     /// How what is stored is packed: auto, lz4, zstd, zstd:LEVEL (-7 to 19), none
     #[arg(long, default_value = "auto", allow_hyphen_values = true)]
     pub compression: CompressionChoice,
+    /// Across what equal blocks are stored once: the snapshots of one disk, or all that is in the
+    /// vault, whichever host has stored it
+    #[arg(long, value_enum, default_value = "disk", value_name = "WHAT")]
+    pub dedup: DedupArg,
+}
+
+/// Across what equal blocks are stored once.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum DedupArg {
+    /// The snapshots of one disk
+    Disk,
+    /// Everything in the vault: for many machines of one image
+    Vault,
+}
+
+impl From<DedupArg> for BlockDedup {
+    fn from(across: DedupArg) -> Self {
+        match across {
+            DedupArg::Disk => Self::Disk,
+            DedupArg::Vault => Self::Vault,
+        }
+    }
 }
 
 /// How a new vault shall pack.

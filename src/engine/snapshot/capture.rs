@@ -5,6 +5,7 @@ use super::captured_disk::CapturedDisk;
 use super::cut::{Cut, CutOptions, Cutting};
 use super::disk_run::DiskRun;
 use super::disk_run_options::DiskRunOptions;
+use super::elsewhere;
 use super::gentle::Gentle;
 use super::precopy::{Precopied, Precopy};
 use super::sample;
@@ -17,7 +18,7 @@ use crate::engine::run_phase::RunPhase;
 use crate::engine::snapshot_options::Consistency;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{BLOCK_SIZE, Bytes, Mode};
-use crate::store::Draft;
+use crate::store::{ChunksElsewhere, Draft};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -35,6 +36,8 @@ pub struct CaptureOptions {
     pub pool: BufferPool,
     /// How gently disks are read while nothing is held.
     pub gentle: Gentle,
+    /// What anybody has put into the vault is not put again, where the vault is made so.
+    pub share: bool,
 }
 
 /// Most memory for what is read in the window: see [`window_memory`].
@@ -62,6 +65,8 @@ pub struct CaptureResult {
     pub disks: Vec<CapturedDisk>,
     /// The instant.
     pub cut: Cut,
+    /// What anybody had put into the vault, where that was looked for.
+    pub elsewhere: Option<Arc<ChunksElsewhere>>,
 }
 
 /// Captures all disks at one instant.
@@ -78,9 +83,15 @@ pub fn capture(
     };
     let pipeline = Pipeline::start(draft, threads)?;
     let disks = disks.into_iter().map(DiskRun::begin);
+    let mut disks = disks.collect::<Result<Vec<_>>>()?;
+    let elsewhere = match options.share {
+        true => elsewhere::look(draft, &mut disks, monitor)?,
+        false => None,
+    };
     let mut capture = Capture {
         draft: Arc::clone(draft),
-        disks: disks.collect::<Result<_>>()?,
+        disks,
+        elsewhere,
         pipeline,
         quiesce,
         options: options.clone(),
@@ -95,6 +106,7 @@ pub fn capture(
 struct Capture<'a> {
     draft: Arc<Draft>,
     disks: Vec<DiskRun>,
+    elsewhere: Option<Arc<ChunksElsewhere>>,
     pipeline: Pipeline,
     quiesce: &'a mut dyn Quiesce,
     options: CaptureOptions,
@@ -147,7 +159,15 @@ impl Capture<'_> {
                 )));
             }
         }
-        Ok(CaptureResult { disks, cut })
+        let elsewhere = self.elsewhere;
+        elsewhere
+            .iter()
+            .for_each(|it| elsewhere::tell(it, self.monitor));
+        Ok(CaptureResult {
+            disks,
+            cut,
+            elsewhere,
+        })
     }
 
     fn warn(&self, warning: String) {

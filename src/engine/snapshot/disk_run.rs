@@ -2,13 +2,14 @@
 
 use super::captured_disk::CapturedDisk;
 use super::disk_run_options::{DiskRunOptions, FreeScan};
-use crate::capture::{Baseline, Captured, Pipeline};
+use crate::capture::{Baseline, Captured, InVault, Pipeline};
 use crate::device::read::{BufferPool, Limits, ReadStats, Sink};
 use crate::device::{FreeDoubt, FreeSpace};
 use crate::engine::witness;
 use crate::error::{ErrorKind, Result};
-use crate::format::FilesystemRecord;
+use crate::format::{FilesystemRecord, FooterCopiesRef};
 use crate::model::{BlockSet, Bytes, DevNumber, Epoch, Extent, Mode, Witness, block_count};
+use crate::store::ChunksElsewhere;
 use crate::track::{ChangeCounts, Moment, ProofFailure};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -48,6 +49,8 @@ pub struct DiskRun {
     counts: Option<ChangeCounts>,
     /// The same when discards were looked for last.
     discards: Option<ChangeCounts>,
+    /// What anybody has put into the vault.
+    elsewhere: Option<Arc<ChunksElsewhere>>,
 }
 
 impl DiskRun {
@@ -76,6 +79,7 @@ impl DiskRun {
             end: None,
             counts: None,
             discards,
+            elsewhere: None,
         };
         disk.select_blocks()?;
         Ok(disk)
@@ -264,6 +268,17 @@ impl DiskRun {
         self.options.parent.as_ref().map(|(_, baseline)| baseline)
     }
 
+    /// The objects of copies of footers that the parent names.
+    pub fn copies_of_parent(&self) -> &[FooterCopiesRef] {
+        let parent = self.options.parent.as_ref();
+        parent.map_or(&[], |(record, _)| &record.footers)
+    }
+
+    /// Has what anybody has put into the vault not put again.
+    pub fn look_elsewhere(&mut self, elsewhere: &Arc<ChunksElsewhere>) {
+        self.elsewhere = Some(Arc::clone(elsewhere));
+    }
+
     /// What the encoding threads compare with.
     pub fn baseline(&self) -> Option<Arc<Baseline>> {
         let compares = self.mode() == Mode::Compare;
@@ -298,12 +313,12 @@ impl DiskRun {
         limits: &Limits<'_>,
         progress: &mut dyn FnMut(Bytes),
     ) -> Result<Bytes> {
-        let known: Vec<_> = self.baseline().into_iter().collect();
+        let known = InVault::from(self.baseline());
         self.copy(pipeline, number, &known, limits, progress)
     }
 
-    /// The same while nothing is held: what runs that were cut off have put is not put again. To
-    /// know it, the vault is read from.
+    /// The same while nothing is held: what runs that were cut off have put is not put again, nor
+    /// what anybody has, where that is known. The vault is read from for it.
     pub fn copy_wanted_anew(
         &mut self,
         number: usize,
@@ -311,8 +326,10 @@ impl DiskRun {
         limits: &Limits<'_>,
         progress: &mut dyn FnMut(Bytes),
     ) -> Result<Bytes> {
+        let mut known = InVault::from(self.baseline());
         let sent = self.options.sent.as_ref().map(|sent| sent.baseline());
-        let known: Vec<_> = self.baseline().into_iter().chain(sent).collect();
+        known.earlier.extend(sent);
+        known.elsewhere = self.elsewhere.clone();
         self.copy(pipeline, number, &known, limits, progress)
     }
 
@@ -320,13 +337,13 @@ impl DiskRun {
         &mut self,
         pipeline: &mut Pipeline,
         number: usize,
-        known: &[Arc<Baseline>],
+        known: &InVault,
         limits: &Limits<'_>,
         progress: &mut dyn FnMut(Bytes),
     ) -> Result<Bytes> {
         self.read_wanted(BLOCKS_PER_READ, limits, &mut |extent, buffer| {
             progress(extent.length);
-            pipeline.submit(number, extent, buffer, known.iter().cloned())
+            pipeline.submit(number, extent, buffer, known.clone())
         })
     }
 

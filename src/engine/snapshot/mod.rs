@@ -5,6 +5,7 @@ mod captured_disk;
 mod cut;
 mod disk_run;
 mod disk_run_options;
+mod elsewhere;
 mod gentle;
 mod mode;
 mod precopy;
@@ -207,6 +208,8 @@ fn capture_options(options: &SnapshotOptions, pool: BufferPool) -> Result<Captur
         window_memory: window_memory(memory::total()?),
         pool,
         gentle: Gentle::new(options.idle, options.limit_read),
+        // Everything again is everything again.
+        share: !options.full,
     })
 }
 

@@ -5,11 +5,14 @@ use super::capture::CaptureResult;
 use super::captured_disk::CapturedDisk;
 use super::cut::Cut;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{DiskRecord, FREE_RULES, FooterCopiesRef, HookRecords, IndexRef, Manifest};
-use crate::model::{
-    Bytes, Content, DevNumber, Level, Mode, ObjectId, Run, RunMap, SnapshotId, block_count,
+use crate::format::{
+    DiskRecord, FREE_RULES, FooterCopiesRef, HookRecords, IndexRef, LookedRecord, Manifest,
 };
-use crate::store::Draft;
+use crate::model::{
+    BlockSet, Bytes, Content, DevNumber, Level, Mode, ObjectId, Run, RunMap, SnapshotId,
+    block_count,
+};
+use crate::store::{ChunksElsewhere, Draft};
 use crate::sys::machine::kernel_release;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -53,14 +56,16 @@ pub struct RecordOptions {
 pub fn record(result: CaptureResult, draft: &Draft, options: RecordOptions) -> Result<Manifest> {
     let cut = result.cut;
     let copies = draft.finish_copies()?;
+    let elsewhere = result.elsewhere.as_deref();
     let mut disks = Vec::new();
     for disk in result.disks {
         let mut level = level_of(&disk, options.frozen, &cut);
         if options.doubted.contains(&disk.identity.dev) {
             level = level.min(Level::Crash);
         }
-        let footers = footers_of(&disk, &copies);
-        let one = disk_record(disk, level, draft)?;
+        let NamedCopies { parents, own } = footers_of(&disk, &copies);
+        let (one, others) = disk_record(disk, level, draft, elsewhere)?;
+        let footers = newest_of(parents.into_iter().chain(others).chain(own));
         disks.push(DiskRecord { footers, ..one });
     }
     // A disk that nothing uses has nothing to freeze: it does not lower the whole.
@@ -87,6 +92,10 @@ pub fn record(result: CaptureResult, draft: &Draft, options: RecordOptions) -> R
         hooks: options.hooks,
         requests: None,
         keep_seconds: options.keep.map(|keep| keep.as_secs()),
+        looked: elsewhere.map(|elsewhere| {
+            let [read, left_out] = elsewhere.objects();
+            LookedRecord { read, left_out }
+        }),
         disks,
     })
 }
@@ -104,19 +113,17 @@ fn level_of(disk: &CapturedDisk, frozen: bool, cut: &Cut) -> Level {
     }
 }
 
-fn disk_record(disk: CapturedDisk, level: Level, draft: &Draft) -> Result<DiskRecord> {
+/// A disk's record, without copies of footers, and those that others have put and it needs.
+fn disk_record(
+    disk: CapturedDisk,
+    level: Level,
+    draft: &Draft,
+    elsewhere: Option<&ChunksElsewhere>,
+) -> Result<(DiskRecord, BTreeSet<FooterCopiesRef>)> {
     let blocks = block_count(disk.identity.size);
     let mut delta = disk.stored.map;
     let mut changed = bytes_of(&delta);
-    // Over what an earlier attempt captured: what is free now was not read again, and may have
-    // changed.
-    for range in disk.free.ranges(u64::MAX) {
-        delta.insert(Run {
-            start: range.start,
-            count: range.count(),
-            content: Content::Free,
-        });
-    }
+    lay_free_over(&mut delta, &disk.free);
     let mode = disk.capture.mode;
     let parent = disk.parent.filter(|_| mode != Mode::Full);
     let index = match &parent {
@@ -144,15 +151,12 @@ fn disk_record(disk: CapturedDisk, level: Level, draft: &Draft) -> Result<DiskRe
     };
     let used = disk.sent.as_ref().map(|sent| sent.used_in(&delta));
     let (resumed, segments) = used.unwrap_or_default();
+    let shared = elsewhere.map(|elsewhere| elsewhere.used_in(&delta, &segments));
+    let shared = shared.unwrap_or_default();
     draft.take_over(segments);
-    let reason = match resumed {
-        Bytes(0) => disk.capture.reason,
-        _ => format!(
-            "{}; {resumed} were in the vault from a run that was cut off",
-            disk.capture.reason
-        ),
-    };
-    Ok(DiskRecord {
+    draft.take_over(shared.segments);
+    let reason = with_resumed(disk.capture.reason, resumed);
+    let record = DiskRecord {
         level,
         mode,
         reason,
@@ -163,6 +167,7 @@ fn disk_record(disk: CapturedDisk, level: Level, draft: &Draft) -> Result<DiskRe
         changed_bytes: changed,
         stored_bytes: disk.stored.stored,
         resumed_bytes: resumed,
+        shared_bytes: shared.bytes,
         frozen_bytes: disk.frozen,
         free_skipped_bytes: disk.free.bytes(),
         free_rules: FREE_RULES,
@@ -171,19 +176,55 @@ fn disk_record(disk: CapturedDisk, level: Level, draft: &Draft) -> Result<DiskRe
         footers: Vec::new(),
         cut: disk.cut.filter(|_| level > Level::Fuzzy),
         identity: disk.identity,
-    })
+    };
+    Ok((record, shared.copies))
 }
 
-/// The objects of copies of footers that a manifest names: its parent's, and of those that this run
-/// has put all, if anything of this disk was put.
-fn footers_of(disk: &CapturedDisk, put: &[FooterCopiesRef]) -> Vec<FooterCopiesRef> {
+/// Over what an earlier attempt captured: what is free now was not read again, and may have
+/// changed.
+fn lay_free_over(delta: &mut RunMap, free: &BlockSet) {
+    for range in free.ranges(u64::MAX) {
+        delta.insert(Run {
+            start: range.start,
+            count: range.count(),
+            content: Content::Free,
+        });
+    }
+}
+
+/// Why a disk was captured as it was, and what that spared.
+fn with_resumed(reason: String, resumed: Bytes) -> String {
+    match resumed {
+        Bytes(0) => reason,
+        _ => format!("{reason}; {resumed} were in the vault from a run that was cut off"),
+    }
+}
+
+/// Objects of copies of footers that a manifest names for a disk.
+struct NamedCopies {
+    parents: Vec<FooterCopiesRef>,
+    /// That this run has put.
+    own: Vec<FooterCopiesRef>,
+}
+
+/// Its parent's, and of those that this run has put all, if anything of this disk was put.
+fn footers_of(disk: &CapturedDisk, put: &[FooterCopiesRef]) -> NamedCopies {
     let parent = disk
         .parent
         .as_ref()
         .filter(|_| disk.capture.mode != Mode::Full);
-    let before = parent.into_iter().flat_map(|(record, _)| &record.footers);
+    let parents = parent.map(|(record, _)| record.footers.clone());
     let own = put.iter().filter(|_| disk.stored.stored > Bytes(0));
-    let mut copies: Vec<FooterCopiesRef> = before.chain(own).copied().collect();
+    NamedCopies {
+        parents: parents.unwrap_or_default(),
+        own: own.copied().collect(),
+    }
+}
+
+/// Each once, and not more than there may be: what comes first is left out.
+fn newest_of(all: impl Iterator<Item = FooterCopiesRef>) -> Vec<FooterCopiesRef> {
+    let mut known = BTreeSet::new();
+    let mut copies: Vec<FooterCopiesRef> = all.filter(|one| known.insert(*one)).collect();
     copies.drain(..copies.len().saturating_sub(MAX_COPIES));
     copies
 }

@@ -8,6 +8,7 @@ pub(super) enum Kept {
     Manifest,
     Index,
     SegmentEnd,
+    Copies,
 }
 
 impl Kept {
@@ -16,6 +17,7 @@ impl Kept {
             "snapshots" => Some(Self::Manifest),
             "index" => Some(Self::Index),
             "segments" => Some(Self::SegmentEnd),
+            "footers" => Some(Self::Copies),
             _ => None,
         }
     }

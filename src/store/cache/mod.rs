@@ -1,8 +1,9 @@
-//! Keeps small objects of a distant vault on this host: manifests, index objects, and the ends of
-//! segments. An object never changes and no name is used twice, so what was kept is right as long
-//! as the object is there; and that it is there is never taken from here. A manifest is looked for
-//! only after it was listed, of an index object the store is asked for the size, and the chunks of
-//! a segment are read from the store itself. Whoever judges the store (`verify`) uses no cache.
+//! Keeps small objects of a distant vault on this host: manifests, index objects, the ends of
+//! segments, and objects of copies of these. An object never changes and no name is used twice, so
+//! what was kept is right as long as the object is there; and that it is there is never taken from
+//! here. A manifest is looked for only after it was listed, of an index object the store is asked
+//! for the size, and the chunks of a segment are read from the store itself. Whoever judges the
+//! store (`verify`) uses no cache.
 //!
 //! A put may return while filesystems are frozen, and the cache may lie on one of them: a thread
 //! that writes there could not even be killed. So what a run puts is held back in memory until its
@@ -14,7 +15,7 @@ mod kept;
 use super::object_name::ObjectName;
 use super::object_store::{Blob, Capabilities, Directory, ObjectInfo, ObjectLock, ObjectStore};
 use crate::error::Result;
-use crate::format::{ObjectKind, Trailer, is_end_of};
+use crate::format::{FooterCopies, ObjectKind, Trailer, is_end_of};
 use crate::model::{ObjectId, RequestCounts};
 use crate::sys::locked::LockExt;
 use files::CacheFiles;
@@ -144,7 +145,8 @@ impl ObjectStore for CacheStore {
                 self.write_held_back();
                 self.files.keep(name.as_str(), length, &bytes);
             }
-            None => {}
+            // The next run reads it once.
+            Some(Kept::Copies) | None => {}
         }
         Ok(())
     }
@@ -158,7 +160,8 @@ impl ObjectStore for CacheStore {
     fn get(&self, name: &ObjectName, limit: u64) -> Result<Blob> {
         let kind = Kept::of(name);
         let kept = match kind {
-            Some(Kept::Manifest) => {
+            // Each copy is proven by its segment's name, and says nothing of whether that is there.
+            Some(Kept::Manifest | Kept::Copies) => {
                 let kept = self.files.get(name.as_str(), limit);
                 kept.map(|kept| kept.bytes.into())
             }
@@ -175,6 +178,7 @@ impl ObjectStore for CacheStore {
             Some(Kept::Index) => {
                 id_of(name).is_some_and(|id| ObjectKind::Index.is_whole(Some(id), &bytes))
             }
+            Some(Kept::Copies) => FooterCopies::decode(&bytes, bytes.len() as u64).is_ok(),
             Some(Kept::SegmentEnd) | None => false,
         };
         if is_whole {
