@@ -2,6 +2,7 @@
 //! whatever becomes of those who have put its blocks.
 
 mod bounds;
+mod by_command;
 mod doubts;
 mod failed;
 mod others_gone;

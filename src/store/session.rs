@@ -99,8 +99,8 @@ enum Over {
 }
 
 impl Session {
-    /// Puts the first beat, and goes on. `beside` is done once the beat is there, while the sessions
-    /// of the dead are looked for.
+    /// Puts the first beat, and goes on. `beside` is done once the beat is there, while the
+    /// sessions of the dead are looked for.
     pub(super) fn begin(
         mut presence: Presence,
         pace: SessionPace,

@@ -418,11 +418,7 @@ impl Vault {
     /// The same for a run that refers to what is there: the plans of collectors are looked at
     /// without another wait. What comes of it, [`heed_plans`](Self::heed_plans) says, and looks
     /// again if they could not be read.
-    pub fn begin_session_heeding(
-        &self,
-        run: SnapshotId,
-        record: SessionRecord,
-    ) -> Result<Session> {
+    pub fn begin_session_heeding(&self, run: SnapshotId, record: SessionRecord) -> Result<Session> {
         let heed = || drop(self.heed_plans(run));
         Session::begin(self.presence(run, record), SessionPace::default(), heed)
     }

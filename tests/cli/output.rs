@@ -153,12 +153,12 @@ fn documents_have_the_promised_keys() {
     std::fs::write(place.join("file"), noise(1 << 20, 1)).unwrap();
     let snapshot = lab.json(&["snapshot", &disk.device, "--tag", "why=test"]);
     // Keys are gained only: those of the contract, and those added since.
-    let gained = ["kept", "tags", "left_out", "job", "requests"];
+    let gained = ["kept", "tags", "left_out", "job", "requests", "looked"];
     assert_eq!(
         keys(&snapshot),
         sorted(&[&SNAPSHOT_KEYS[..], &gained].concat())
     );
-    assert_eq!(keys(&snapshot["disks"][0]), sorted(&DISK_KEYS[..16]));
+    assert_eq!(keys(&snapshot["disks"][0]), sorted(&DISK_KEYS[..17]));
     let filesystem = &snapshot["disks"][0]["filesystems"][0];
     let expected = ["source", "target", "type", "frozen", "read_only"];
     assert_eq!(keys(filesystem), sorted(&expected));

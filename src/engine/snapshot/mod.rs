@@ -42,10 +42,10 @@ use super::snapshot_options::SnapshotOptions;
 use crate::device::read::BufferPool;
 use crate::device::{Disk, FreezeSet, HostLayout};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::Manifest;
+use crate::format::{Manifest, SessionRecord};
 use crate::freeze::Expedite;
 use crate::model::{Bytes, DevNumber, Level, SnapshotId};
-use crate::store::{Draft, SnapshotRef, Vault};
+use crate::store::{Draft, Session, SnapshotRef, Vault};
 use crate::sys::locked::LockExt;
 use crate::sys::machine::host_name;
 use crate::sys::memory;
@@ -129,10 +129,7 @@ pub fn snapshot_through(
     let known = vault.snapshots_of(&host)?;
     let id = name_after(&known, started);
     let record = session_record("snapshot", &host, started);
-    let session = match known.is_empty() {
-        true => vault.begin_session(id, record)?,
-        false => vault.begin_session_heeding(id, record)?,
-    };
+    let session = begin_session(vault, id, record, &known)?;
     let pool = BufferPool::new(BUFFERS, BUFFER)?;
     let expedite = Expedite::find(&places.run_dir);
     let prepare = Prepare {
@@ -183,6 +180,19 @@ pub fn snapshot_through(
     let manifest = commit(result, draft, record_options, monitor)?;
     prepared.tracking.keep();
     Ok(manifest)
+}
+
+/// Begins the session of a run; where the host has snapshots to build on, plans are looked at, too.
+fn begin_session(
+    vault: &Vault,
+    id: SnapshotId,
+    record: SessionRecord,
+    known: &[SnapshotRef],
+) -> Result<Session> {
+    match known.is_empty() {
+        true => vault.begin_session(id, record),
+        false => vault.begin_session_heeding(id, record),
+    }
 }
 
 /// Makes a snapshot of what was captured.
