@@ -7,5 +7,8 @@ mod by_hand;
 pub mod fleet;
 mod late;
 mod model_check;
+mod peek;
+mod rewriting;
 pub mod stage;
 mod world;
+mod year;

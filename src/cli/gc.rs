@@ -3,7 +3,7 @@
 use super::args::{Common, GcArgs};
 use super::context;
 use super::progress::ProgressDisplay;
-use crate::engine::{CollectOptions, collect, plan_collection};
+use crate::engine::{CollectOptions, RewriteRules, collect, plan_collection};
 use crate::error::{Error, ErrorKind, Result};
 use crate::report::{self, Report};
 use jiff::SignedDuration;
@@ -13,7 +13,11 @@ pub fn run(args: &GcArgs, common: &Common, progress: &ProgressDisplay) -> Result
     let grace = SignedDuration::try_from(args.grace).map_err(|error| {
         Error::new(ErrorKind::Usage, "this grace is too long").with_source(error)
     })?;
-    let options = CollectOptions { grace };
+    let rewrite = RewriteRules {
+        most_moved: args.max_rewrite,
+        ..RewriteRules::USUAL
+    };
+    let options = CollectOptions { grace, rewrite };
     context::asking(&vault, progress, || {
         let done = match args.dry_run {
             true => plan_collection(&vault, options, progress)?,

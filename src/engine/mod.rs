@@ -19,6 +19,7 @@ mod reach;
 mod recover;
 mod repair;
 mod restore;
+mod rewrite;
 mod run_phase;
 mod session_record;
 mod snapshot;
@@ -30,12 +31,12 @@ mod witness;
 pub use check::check;
 pub use collect::{
     Amount, CollectOptions, CollectPace, CollectReport, EarlierPlan, LEAST_GRACE, NewPlan,
-    PlanOutcome, Tally, collect, collect_at, plan_collection,
+    PlanOutcome, Rewriting, Tally, collect, collect_at, plan_collection,
 };
 pub use diff::{diff, partitions_of};
 pub use info::{
-    DiskHolding, Growth, Holding, HostHolding, MissingObjects, RunSeen, SnapshotHolding, UnreadPart,
-    VaultHoldings, look_at_holdings,
+    DiskHolding, Growth, Holding, HostHolding, MissingObjects, RunSeen, SnapshotHolding,
+    UnreadPart, VaultHoldings, look_at_holdings,
 };
 pub use keep::{kept_now, kept_with, refuse_kept};
 pub use mirror::{MirrorReport, SourceDamage, WrongObject, mirror, mirror_sealed, plan_mirror};
@@ -59,6 +60,10 @@ pub use repair::{
 pub use restore::{
     Destination, ImageFormat, Overwritten, RestoreOptions, Restored, TargetKind, choose_disk,
     could_restore, is_stdout, restore,
+};
+pub use rewrite::{
+    DeadSpace, RenamedSnapshot, RewriteCost, RewritePlan, RewriteReport, RewriteRules,
+    RewriteScope, plan_rewrite, rewrite,
 };
 pub use run_phase::RunPhase;
 pub use snapshot::{

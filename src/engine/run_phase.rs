@@ -1,7 +1,7 @@
 //! What a run is doing, as a value. Its text is for people, and for the record of a job.
 
-use crate::model::SnapshotId;
 use crate::model::printable::one_line;
+use crate::model::{Bytes, SnapshotId};
 use std::fmt::{self, Display};
 use std::path::PathBuf;
 
@@ -41,6 +41,19 @@ pub enum RunPhase {
     ListingVault,
     /// A collection: listings may be late, so it waits.
     WaitingForListings,
+    /// A collection: segments that are mostly dead are given up.
+    RewritingSegments {
+        /// How many.
+        segments: usize,
+        /// What is copied out of them.
+        moved: Bytes,
+        /// What is free in the end.
+        freed: Bytes,
+        /// Requests that read, about.
+        gets: u64,
+        /// Requests that put or list, about.
+        puts: u64,
+    },
     /// A collection: as many objects are deleted.
     DeletingObjects(usize),
     /// A verification: as many segments are read.
@@ -93,6 +106,19 @@ impl Display for RunPhase {
             Self::ReadingIndexes(count) => return write!(f, "reading {count} index objects"),
             Self::ListingVault => "listing the vault",
             Self::WaitingForListings => "waiting, as listings may be late",
+            Self::RewritingSegments {
+                segments,
+                moved,
+                freed,
+                gets,
+                puts,
+            } => {
+                return write!(
+                    f,
+                    "rewriting {segments} segments to free {freed}: {moved} are copied, by about \
+                     {gets} requests that read and {puts} that put or list"
+                );
+            }
             Self::DeletingObjects(count) => return write!(f, "deleting {count} objects"),
             Self::ReadingSegments(count) => return write!(f, "reading {count} segments"),
             Self::ReadingFooters(count) => {

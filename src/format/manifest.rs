@@ -13,6 +13,7 @@ use crate::model::{
 use jiff::{SignedDuration, Timestamp};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::collections::{BTreeMap, HashSet};
 
 /// Most index objects of one disk. A disk of 2^32 blocks, each a run of its own, has 4096 of them
@@ -72,6 +73,12 @@ pub struct Manifest {
     /// that was not done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub looked: Option<LookedRecord>,
+    /// The names that it has borne before a collector gave its blocks other places, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rewrites: Vec<SnapshotId>,
+    /// When the store got the first of those, as the collector saw it; absent where it got none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub received: Option<Timestamp>,
     /// The disks.
     pub disks: Vec<DiskRecord>,
 }
@@ -243,6 +250,12 @@ impl Manifest {
         Some(until.unwrap_or(Timestamp::MAX))
     }
 
+    /// When the store got it first: of one whose places a collector has changed, that is before the
+    /// store's own time. Only a collector's word says so.
+    pub fn first_received(&self, received: Timestamp) -> Timestamp {
+        self.received.map_or(received, |first| first.min(received))
+    }
+
     /// The bytes to store.
     ///
     /// # Errors
@@ -275,6 +288,22 @@ impl Manifest {
         }
         manifest.check_bounds()?;
         Ok(manifest)
+    }
+
+    /// The same; `None` where it says more than this version knows, which would be lost if it were
+    /// written anew.
+    pub fn decode_known(
+        bytes: &[u8],
+        sealer: &Sealer,
+        snapshot: SnapshotId,
+        vault: ObjectId,
+    ) -> Result<Option<Self>> {
+        let manifest = Self::decode(bytes, sealer, snapshot, vault)?;
+        let said: Value = MANIFEST.decode(bytes, sealer)?;
+        let known = serde_json::to_value(&manifest).map_err(|error| {
+            Error::new(ErrorKind::Failed, "cannot write JSON").with_source(error)
+        })?;
+        Ok(is_all_in(&said, &known).then_some(manifest))
     }
 
     /// Whether it is of no more than there can be: what is done for each disk and each index object
@@ -322,6 +351,23 @@ impl Manifest {
             }
         }
         Ok(())
+    }
+}
+
+/// Whether `known` has every key that `said` has.
+fn is_all_in(said: &Value, known: &Value) -> bool {
+    match (said, known) {
+        (Value::Object(said), Value::Object(known)) => said.iter().all(|(key, value)| {
+            let known = known.get(key);
+            // An optional key may say that there is nothing.
+            known.map_or(value.is_null(), |known| is_all_in(value, known))
+        }),
+        (Value::Array(said), Value::Array(known)) => {
+            let mut both = said.iter().zip(known);
+            said.len() == known.len() && both.all(|(said, known)| is_all_in(said, known))
+        }
+        // Times and names have several ways to be written.
+        _ => true,
     }
 }
 

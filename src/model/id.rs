@@ -8,6 +8,8 @@ use ulid::Ulid;
 
 /// The latest time that a ULID can say, in milliseconds after 1970-01-01 UTC.
 const MAX_MS: u64 = (1 << 48) - 1;
+/// The bits in which names of one snapshot differ: the last six characters.
+const FRESH: u128 = (1 << 30) - 1;
 
 /// A snapshot's name: a ULID, so that names sort by time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -29,6 +31,27 @@ impl SnapshotId {
         // A name that says the end of time has no successor.
         let next = if next <= MAX_MS { next } else { 0 };
         Self::generate(unix_ms.max(next))
+    }
+
+    /// Another name for the same snapshot, whose blocks have other places: it stands beside this
+    /// one, before and after the same others.
+    #[must_use]
+    pub fn successor(self) -> Self {
+        let own = u128::from(self.0);
+        loop {
+            let mut random = [0; 16];
+            fill_random(&mut random);
+            let random = u128::from_le_bytes(random) & FRESH;
+            let next = (own & !FRESH) | random;
+            if next != own {
+                return Self(next.into());
+            }
+        }
+    }
+
+    /// Whether both are names of one snapshot, as far as names tell: the time and 50 random bits.
+    pub fn is_akin_to(self, other: Self) -> bool {
+        u128::from(self.0) & !FRESH == u128::from(other.0) & !FRESH
     }
 
     /// The name that these bytes are.
@@ -126,6 +149,16 @@ mod tests {
             snapshot
         );
         assert!("01K".parse::<SnapshotId>().is_err());
+    }
+
+    #[test]
+    fn a_successor_keeps_its_place_among_the_others() {
+        let (before, own) = (SnapshotId::generate(999), SnapshotId::generate(1000));
+        let (next, after) = (own.successor(), SnapshotId::generate(1001));
+        assert!(before < next && next < after && next != own);
+        assert!(own.is_akin_to(next) && next.is_akin_to(own.successor()));
+        assert!(!own.is_akin_to(SnapshotId::generate(1000)));
+        assert_eq!(own.to_string()[..20], next.to_string()[..20]);
     }
 
     #[test]

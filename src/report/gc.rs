@@ -1,7 +1,7 @@
 //! What a collection found and did.
 
-use super::Report;
 use super::text::{cells, counted, first_warnings, listed, table_text};
+use super::{Report, gc_rewriting};
 use crate::engine::{Amount, CollectReport, EarlierPlan, PlanOutcome, Tally};
 use comfy_table::{Table, presets};
 use jiff::{SignedDuration, Timestamp};
@@ -25,7 +25,9 @@ pub struct Collected<'a> {
 /// What `gc` reports.
 pub fn report(collected: &Collected<'_>) -> Report {
     let done = collected.done;
-    let warnings: Vec<String> = done.earlier.iter().filter_map(warning).collect();
+    let mut warnings: Vec<String> = done.earlier.iter().filter_map(warning).collect();
+    let rewriting = done.rewriting.as_ref();
+    warnings.extend(rewriting.into_iter().flat_map(gc_rewriting::warnings));
     let planned = done.planned.as_ref().map(|planned| {
         json!({
             "plan": planned.id.map(|id| id.to_string()),
@@ -42,6 +44,8 @@ pub fn report(collected: &Collected<'_>) -> Report {
         "planned": planned,
         "at_work": done.at_work,
     });
+    let rewriting = done.rewriting.as_ref();
+    json["rewriting"] = rewriting.map_or(Value::Null, gc_rewriting::json);
     if !warnings.is_empty() {
         json["warnings"] = first_warnings(&warnings, LISTS_ALL).into();
     }
@@ -127,8 +131,14 @@ fn text(collected: &Collected<'_>) -> String {
         .earlier
         .iter()
         .filter_map(|plan| line(plan, collected.dry_run));
+    let rewriting = done.rewriting.iter();
+    let rewriting = rewriting.flat_map(|one| gc_rewriting::lines(one, collected.dry_run));
     let runs = done.at_work.iter().map(|run| format!("at work: {run}"));
-    text.push_str(&listed(lines.chain(runs), MOST_LINES, LISTS_ALL));
+    text.push_str(&listed(
+        lines.chain(rewriting).chain(runs),
+        MOST_LINES,
+        LISTS_ALL,
+    ));
     text.push_str(&verdict(collected));
     text
 }

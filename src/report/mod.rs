@@ -9,6 +9,7 @@ pub mod disks;
 pub mod doctor;
 pub mod error;
 pub mod gc;
+mod gc_rewriting;
 pub mod info;
 pub mod job;
 pub mod jobs;

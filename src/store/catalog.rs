@@ -118,10 +118,18 @@ impl Vault {
     /// The snapshot that `text` names: an ID, or the start of just one.
     pub fn find(&self, text: &str) -> Result<SnapshotRef> {
         let wanted = text.to_ascii_uppercase();
-        let mut matching = self
-            .snapshots()?
-            .into_iter()
-            .filter(|snapshot| snapshot.id.to_string().starts_with(&wanted));
+        let mut matching = self.snapshots()?;
+        // It may be under another name by now: see `SnapshotId::successor`.
+        let akin: Vec<SnapshotRef> = match wanted.parse::<SnapshotId>() {
+            Ok(wanted) => {
+                let akin = |one: &&SnapshotRef| one.id.is_akin_to(wanted);
+                matching.iter().filter(akin).cloned().collect()
+            }
+            Err(_) => Vec::new(),
+        };
+        matching.retain(|snapshot| snapshot.id.to_string().starts_with(&wanted));
+        let named = if matching.is_empty() { akin } else { matching };
+        let mut matching = named.into_iter();
         match (matching.next(), matching.next()) {
             _ if text.is_empty() => {
                 Err(Error::new(ErrorKind::Usage, "an empty ID names no snapshot").with_hint(HINT))

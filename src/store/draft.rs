@@ -356,6 +356,12 @@ impl Draft {
 
     /// Makes a snapshot exist. The manifest is told what was asked of the vault up to it.
     pub fn commit(self, manifest: &mut Manifest) -> Result<()> {
+        self.commit_one(manifest)
+    }
+
+    /// The same of one of several that the run makes. From the first one on nothing of what was put
+    /// is taken back.
+    pub fn commit_one(&self, manifest: &mut Manifest) -> Result<()> {
         let name = ObjectName::manifest(&manifest.host, manifest.snapshot);
         let ready = self.prepare(manifest);
         let bytes = ready.map_err(|error| self.ended_by(error))?;
@@ -386,12 +392,12 @@ impl Draft {
             };
             if is_left || store.capabilities().confirms {
                 let error = self.ended_by(error);
-                keep(&self);
+                keep(self);
                 return Err(error);
             }
             return Err(self.ended_by(error));
         }
-        keep(&self);
+        keep(self);
         self.notes.iter().for_each(SentNotes::finish);
         Ok(())
     }
@@ -404,7 +410,9 @@ impl Draft {
             let plans = || self.vault.check_not_passed_over(session.run());
             ask_both(plans, || session.ask())?;
         }
-        manifest.requests = self.vault.requests();
+        if manifest.rewrites.is_empty() {
+            manifest.requests = self.vault.requests();
+        }
         manifest.encode(self.sealer())
     }
 }

@@ -93,6 +93,11 @@ impl Vault {
         self.heeded.lock().named.contains(object)
     }
 
+    /// Whether any plan names anything that was there when the run began.
+    pub fn heeds_any(&self) -> bool {
+        self.heeded.lock().named.len() > 0
+    }
+
     /// An error when a plan was put since `run` has begun, and is carried out without waiting for
     /// it: what the run refers to may be gone. Nothing is asked for a run that has not
     /// [looked](Self::heed_plans), as it refers to what it has put itself.

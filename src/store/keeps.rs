@@ -106,6 +106,11 @@ struct KeepNames {
 }
 
 impl Keeps {
+    /// Whether there is any keep of this snapshot, whatever it says.
+    pub fn has(&self, snapshot: SnapshotId) -> bool {
+        self.of.contains_key(&snapshot)
+    }
+
     /// Whether there is a keep of this snapshot that is not among the others.
     pub fn has_more(&self, others: &Self, snapshot: SnapshotId) -> bool {
         let Some(own) = self.of.get(&snapshot) else {

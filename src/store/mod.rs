@@ -49,6 +49,7 @@ mod sessions_seen;
 mod side_objects;
 mod sizes;
 mod stored;
+mod successor;
 mod unfinished;
 mod vault;
 mod without_key;

@@ -76,6 +76,11 @@ pub trait ObjectStore: Send + Sync {
         None
     }
 
+    /// The class of storage that segments are put into, where one was named.
+    fn storage_class(&self) -> Option<&str> {
+        None
+    }
+
     /// How much it is good for at once.
     fn capabilities(&self) -> Capabilities;
 

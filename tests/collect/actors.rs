@@ -38,7 +38,7 @@ pub struct Writer {
     elsewhere: Option<ChunksElsewhere>,
 }
 
-/// What is in each block that holds anything.
+/// What is in many blocks, so that it is found elsewhere.
 const PLAIN: [u8; 100] = [7; 100];
 
 impl Writer {
@@ -269,15 +269,27 @@ impl Writer {
 
     fn put_block(&mut self, block: u64) -> Result<()> {
         let draft = self.draft.as_ref().unwrap();
-        let mut packed = Packed::default();
         let mut writer = draft.sealer().create_segment(Vec::new()).unwrap();
-        let chunk = draft.sealer().encode_chunk(&PLAIN, &mut packed).unwrap();
-        writer.push(&chunk, &packed);
+        // Others in the same segment: most of it is dead one day.
+        let others = (0..self.world.below(4)).map(|_| self.world.below(BLOCKS));
+        let blocks: Vec<u64> = [block].into_iter().chain(others).collect();
+        for block in &blocks {
+            let mut packed = Packed::default();
+            let bytes = [*block as u8; 84].into_iter().chain(ObjectId::generate().0);
+            let mut bytes: Vec<u8> = bytes.collect();
+            if self.world.below(2) == 0 {
+                bytes = PLAIN.to_vec();
+            }
+            let chunk = draft.sealer().encode_chunk(&bytes, &mut packed).unwrap();
+            writer.push(&chunk, &packed);
+        }
         let (segment, bytes) = writer.finish();
         let length = bytes.len() as u64;
         draft.put_segment(segment, bytes.into(), &[])?;
         self.own.insert(segment, (length, block));
-        self.insert(block, Content::Data { segment, slot: 0 });
+        for (slot, block) in (0..).zip(blocks) {
+            self.insert(block, Content::Data { segment, slot });
+        }
         Ok(())
     }
 
@@ -322,12 +334,11 @@ impl Writer {
                 .tell(&format!("{shared} segments of others are reported"));
         }
         let there = self.world.names("");
-        let mut state = self.world.state();
         if let Some(missing) = needs.iter().find(|name| !there.contains(*name)) {
             let what = format!("{name} was reported without {missing}");
-            state.lost.get_or_insert(what);
+            self.world.state().lost.get_or_insert(what);
         }
-        state.reported.insert(name, needs);
+        self.world.report(name, needs);
         Ok(())
     }
 }

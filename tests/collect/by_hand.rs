@@ -5,7 +5,7 @@ use jiff::SignedDuration;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use stillpoint::engine::{
-    CollectOptions, PlanOutcome, Reachable, Silent, collect, plan_collection,
+    CollectOptions, PlanOutcome, Reachable, RewriteRules, Silent, collect, plan_collection,
 };
 use stillpoint::format::Condemned;
 use stillpoint::model::{ObjectId, SnapshotId};
@@ -82,7 +82,7 @@ fn a_collection_asks_for_little_more() {
     let (stage, _) = with_garbage();
     let counted = Arc::new(CountStore::new(stage.store.clone()));
     let ask = |expected: [u64; 5]| {
-        let vault = Vault::open(counted.clone()).unwrap();
+        let vault = Arc::new(Vault::open(counted.clone()).unwrap());
         counted.take();
         collect(&vault, GRACE, &Silent).unwrap();
         // The session's end comes from a thread of its own, which has been waited for.
@@ -341,6 +341,7 @@ fn what_keeps_a_snapshot_goes_after_it() {
 fn a_grace_of_less_than_an_hour_is_refused() {
     let stage = Stage::new();
     let options = CollectOptions {
+        rewrite: RewriteRules::NEVER,
         grace: SignedDuration::from_mins(59),
     };
     for error in [
@@ -370,8 +371,9 @@ fn killed_at_any_moment_the_next_one_goes_on() {
                     false => Ok(()),
                 }
             });
-            let ended =
-                Vault::open(Arc::new(killed)).and_then(|vault| collect(&vault, GRACE, &Silent));
+            let ended = Vault::open(Arc::new(killed))
+                .map(Arc::new)
+                .and_then(|vault| collect(&vault, GRACE, &Silent));
             assert!(stage.is_whole(&second), "{phase} {moment}");
             for _ in 0..4 {
                 stage.pass(25);

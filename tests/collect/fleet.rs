@@ -8,7 +8,7 @@ use jiff::SignedDuration;
 use std::fs::File;
 use std::sync::Arc;
 use std::time::Instant;
-use stillpoint::engine::{CollectOptions, Silent, plan_collection};
+use stillpoint::engine::{CollectOptions, RewriteRules, Silent, plan_collection};
 use stillpoint::model::{BlockIndex, Content, ObjectId, Run, RunMap, SnapshotId};
 use stillpoint::store::{CountStore, Draft, LocalStore, ObjectName, Vault};
 
@@ -158,6 +158,7 @@ fn many_snapshots_of_many_hosts_are_looked_at_once_each() {
     let started = Instant::now();
     let options = CollectOptions {
         grace: SignedDuration::from_hours(24),
+        rewrite: RewriteRules::NEVER,
     };
     let report = plan_collection(&vault, options, &Silent).unwrap();
     let took = started.elapsed();

@@ -20,7 +20,7 @@ fn missing() -> Error {
     Error::new(ErrorKind::NotFound, "the test says so")
 }
 
-fn gc_at(world: &World, vault: &Vault) -> CollectReport {
+fn gc_at(world: &World, vault: &Arc<Vault>) -> CollectReport {
     let wait = |long: Duration| {
         world.pass(SignedDuration::try_from(long).unwrap());
         Ok(())
@@ -32,7 +32,7 @@ fn gc_at(world: &World, vault: &Vault) -> CollectReport {
     collect_at(&pace, vault, GRACE, &Silent).unwrap()
 }
 
-fn gc(vault: &Vault) -> Result<CollectReport> {
+fn gc(vault: &Arc<Vault>) -> Result<CollectReport> {
     let pace = CollectPace {
         session: pace(),
         wait: &|_| Ok(()),
@@ -47,7 +47,7 @@ fn a_mirror_does_not_rely_on_what_was_just_deleted() {
     stage.snapshot(&[2], None);
     let here = stage.vault();
     let world = World::new(3, Broken::Nothing);
-    let there = Vault::create_second(world.of(Who::Deleter), &here).unwrap();
+    let there = Arc::new(Vault::create_second(world.of(Who::Deleter), &here).unwrap());
     let send = || mirror(&here, &there, &here.snapshots().unwrap(), &Silent).unwrap();
     let sent = send();
     assert_eq!(sent.sent.len(), 2, "{sent:?}");
@@ -103,7 +103,7 @@ fn a_machine_that_goes_on_after_a_lease_misses_its_old_beats_while_no_listing_sh
         }
         Ok(())
     });
-    let vault = Vault::open(Arc::new(gated)).unwrap();
+    let vault = Arc::new(Vault::open(Arc::new(gated)).unwrap());
     let run = SnapshotId::generate(1);
     let every = Duration::from_millis(1);
     let quick = SessionPace { every, ..pace() };
@@ -118,7 +118,7 @@ fn a_machine_that_goes_on_after_a_lease_misses_its_old_beats_while_no_listing_sh
     session.ask().unwrap();
     // It is paused, in the middle of a put.
     world.pass(SignedDuration::from_hours(25));
-    let judge = Vault::open(world.of(Who::Collector(2))).unwrap();
+    let judge = Arc::new(Vault::open(world.of(Who::Collector(2))).unwrap());
     let own = SnapshotId::generate(2);
     let mut record = session_record();
     record.command = "gc".into();
@@ -179,7 +179,7 @@ fn a_listed_manifest_that_is_not_there_is_asked_for_again_and_stops_it() {
         }
         Ok(())
     });
-    let report = gc(&Vault::open(Arc::new(vault)).unwrap()).unwrap();
+    let report = gc(&Arc::new(Vault::open(Arc::new(vault)).unwrap())).unwrap();
     assert_eq!(report.snapshots, 0);
     assert!(report.planned.is_some());
 }

@@ -7,10 +7,10 @@ use super::world::{Broken, Who, World, pace};
 use crate::support::vaults::{rounds, vault_options};
 use jiff::SignedDuration;
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use stillpoint::engine::{CollectOptions, CollectPace, Silent, collect_at};
+use stillpoint::engine::{CollectOptions, CollectPace, RewriteRules, Silent, collect_at};
 use stillpoint::format::BlockDedup;
 use stillpoint::store::{ObjectName, Vault, VaultOptions};
 
@@ -24,6 +24,7 @@ struct Cast {
     notes: Vec<Notes>,
     next: AtomicU32,
     collecting: AtomicU32,
+    rewrites: AtomicBool,
 }
 
 impl Cast {
@@ -45,6 +46,7 @@ impl Cast {
             notes: vec![Notes::default(), Notes::default()],
             next: AtomicU32::new(0),
             collecting: AtomicU32::new(0),
+            rewrites: AtomicBool::new(true),
         })
     }
 
@@ -98,6 +100,14 @@ impl Cast {
         let who = Who::Collector(number);
         let options = CollectOptions {
             grace: SignedDuration::from_hours(1 + self.world.below(24) as i64),
+            rewrite: match self.rewrites.load(Ordering::Relaxed) {
+                true => RewriteRules {
+                    tolerated: 0,
+                    most_live: 90,
+                    ..RewriteRules::USUAL
+                },
+                false => RewriteRules::NEVER,
+            },
         };
         let wait = |long: Duration| {
             if self.world.others_are_at_work() && self.world.below(10) == 0 {
@@ -115,6 +125,7 @@ impl Cast {
         };
         self.world.tell(&format!("collector {number} begins"));
         let done = Vault::open(self.world.of(who))
+            .map(Arc::new)
             .and_then(|vault| collect_at(&pace, &vault, options, &Silent));
         let said = done.map(|report| report.earlier.len());
         self.world
@@ -154,7 +165,9 @@ impl Cast {
             one.fall_dead();
         }
         drop(writers);
-        for _ in 0..8 {
+        for turn in 0..12 {
+            // What was rewritten last is to go, too.
+            self.rewrites.store(turn < 5, Ordering::Relaxed);
             self.world.pass(SignedDuration::from_hours(30));
             self.collect();
         }
@@ -186,7 +199,7 @@ fn told(cast: &Cast) -> String {
 
 #[test]
 fn no_schedule_loses_a_block_of_a_reported_snapshot() {
-    let (mut reported, mut deleted, mut shared) = (0, 0, 0);
+    let (mut reported, mut deleted, mut shared, mut renamed) = (0, 0, 0, 0);
     let started = std::time::Instant::now();
     for seed in 0..SCHEDULES * u64::from(rounds()) {
         let cast = Cast::new(seed, Broken::Nothing);
@@ -200,13 +213,15 @@ fn no_schedule_loses_a_block_of_a_reported_snapshot() {
         let told = told(&cast);
         deleted += told.matches("deletes segments/").count();
         shared += told.matches("of others are reported").count();
+        renamed += told.matches(" is Some(").count();
     }
     eprintln!(
         "{reported} snapshots stood at the end, {deleted} segments were deleted, {shared} \
-         snapshots were reported with segments that others had put"
+         snapshots were reported with segments that others had put, {renamed} times a snapshot \
+         got another name"
     );
     assert!(reported > 100 && deleted > 300, "{reported} {deleted}");
-    assert!(shared > 50, "{shared}");
+    assert!(shared > 50 && renamed > 100, "{shared} {renamed}");
 }
 
 /// How many schedules it takes until the broken rule is seen.

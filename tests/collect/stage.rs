@@ -7,13 +7,14 @@ use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use stillpoint::Result;
-use stillpoint::engine::{CollectOptions, CollectReport, Silent, collect};
+use stillpoint::engine::{CollectOptions, CollectReport, RewriteRules, Silent, collect};
 use stillpoint::format::{IndexRef, Packed};
 use stillpoint::model::{BlockIndex, Content, ObjectId, Run, RunMap, SnapshotId};
 use stillpoint::store::{Draft, MemoryStore, ObjectName, ObjectStore, Vault};
 
 pub const GRACE: CollectOptions = CollectOptions {
     grace: SignedDuration::from_hours(24),
+    rewrite: RewriteRules::NEVER,
 };
 
 /// Blocks of the disk.
@@ -186,6 +187,27 @@ impl AtWork {
             let (segment, bytes) = writer.finish();
             self.draft.put_segment(segment, bytes.into(), &[]).unwrap();
             self.refer(*block, segment);
+        }
+    }
+
+    /// Stores these blocks in one segment, each with bytes that no other has.
+    pub fn put_together(&mut self, blocks: &[u64]) {
+        let sealer = self.draft.sealer();
+        let mut writer = sealer.create_segment(Vec::new()).unwrap();
+        for block in blocks {
+            let mut packed = Packed::default();
+            let bytes = [*block as u8; 60].into_iter().chain(ObjectId::generate().0);
+            let chunk = sealer.encode_chunk(&bytes.collect::<Vec<u8>>(), &mut packed);
+            writer.push(&chunk.unwrap(), &packed);
+        }
+        let (segment, bytes) = writer.finish();
+        self.draft.put_segment(segment, bytes.into(), &[]).unwrap();
+        for (slot, block) in (0..).zip(blocks) {
+            self.delta.insert(Run {
+                start: BlockIndex(*block),
+                count: 1,
+                content: Content::Data { segment, slot },
+            });
         }
     }
 

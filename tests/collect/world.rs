@@ -2,6 +2,7 @@
 //! into listings late, each name by itself. Around each operation others may do what they do. It
 //! watches that nothing is deleted that a reported snapshot needs.
 
+use super::peek;
 use crate::support::model::Chance;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,13 +42,13 @@ pub enum Who {
     Deleter,
 }
 
-struct Kept {
-    blob: Blob,
+pub struct Kept {
+    pub blob: Blob,
     put: Timestamp,
     /// When listings begin to show it.
     shown: Timestamp,
     /// When it was deleted, and until when listings show it.
-    gone: Option<Timestamp>,
+    pub gone: Option<Timestamp>,
 }
 
 /// The state of all.
@@ -153,6 +154,45 @@ impl World {
         }
     }
 
+    /// A snapshot was made, and is reported. It may have another name by now.
+    pub fn report(self: &Arc<Self>, name: ObjectName, needs: BTreeSet<ObjectName>) {
+        let is_there = self.names("").contains(&name);
+        self.state().reported.insert(name.clone(), needs);
+        if !is_there {
+            self.renamed(&name);
+        }
+    }
+
+    /// A collector deletes this name of a snapshot: there must be another one under which just the
+    /// same is there.
+    fn renamed(&self, name: &ObjectName) {
+        let Some(needs) = self.state().reported.remove(name) else {
+            return;
+        };
+        let vault = peek::vault(&self.state().objects);
+        let old = peek::shown(&vault, name);
+        let is_good = |other: &peek::Shown| {
+            let same = old.as_ref().is_none_or(|old| old.chunks == other.chunks);
+            let there = self.names("");
+            same && other.needs.iter().all(|name| there.contains(name))
+        };
+        let akin = self.names("snapshots/");
+        let mut akin = akin.into_iter().filter(|other| peek::are_akin(name, other));
+        let found = akin.find_map(|other| {
+            let shown = peek::shown(&vault, &other).filter(is_good)?;
+            Some((other, shown.needs))
+        });
+        self.tell(&format!("{name} is {found:?} now"));
+        let mut state = self.state();
+        match found {
+            Some((other, needs)) => drop(state.reported.insert(other, needs)),
+            None => {
+                let what = format!("{name} went, which nothing else shows; it needs {needs:?}");
+                state.lost.get_or_insert(what);
+            }
+        }
+    }
+
     /// The view of one of them.
     pub fn of(self: &Arc<Self>, who: Who) -> Arc<dyn ObjectStore> {
         Arc::new(View {
@@ -177,6 +217,16 @@ impl World {
         let mut state = self.state();
         let run = state.runs.get(&who).copied();
         let is_paused = state.depth < 2 && state.random.below(120) == 0;
+        if is_paused && matches!(who, Who::Collector(_)) {
+            state.depth += 1;
+            drop(state);
+            let turn = self.turn.lock().unwrap().clone();
+            for _ in 0..12 {
+                turn.iter().for_each(|turn| turn());
+            }
+            self.state().depth -= 1;
+            return;
+        }
         if let Some(run) = run.filter(|run| is_paused && state.awake.contains(run)) {
             // Its machine stands still, in the middle of what it does.
             state.awake.remove(&run);
@@ -341,7 +391,11 @@ impl ObjectStore for View {
     }
 
     fn delete(&self, name: &ObjectName) -> Result<()> {
-        let mut state = self.enter()?;
+        drop(self.enter()?);
+        if self.is_collector() && name.as_str().starts_with("snapshots/") {
+            self.world.renamed(name);
+        }
+        let mut state = self.world.state();
         let late = state.random.below(LATE.as_secs() as u64);
         let (now, who) = (state.now, self.who);
         if let Some(kept) = state

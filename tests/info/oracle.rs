@@ -3,12 +3,13 @@
 use super::yard::{Yard, delete, info_of};
 use jiff::SignedDuration;
 use std::sync::Arc;
-use stillpoint::engine::{CollectOptions, Silent, collect};
+use stillpoint::engine::{CollectOptions, RewriteRules, Silent, collect};
 use stillpoint::model::SnapshotId;
 use stillpoint::store::{MemoryStore, ObjectName, ObjectStore, Vault};
 
 const FOLDERS: [&str; 5] = ["segments", "index", "footers", "keeps", "snapshots"];
 const GRACE: CollectOptions = CollectOptions {
+    rewrite: RewriteRules::NEVER,
     grace: SignedDuration::from_hours(24),
 };
 
@@ -39,7 +40,8 @@ fn bytes(store: &MemoryStore) -> u64 {
 /// Plans, lets a day pass, and carries the plan out.
 fn collect_all(store: &Arc<MemoryStore>) {
     for _ in 0..2 {
-        collect(&Vault::open(store.clone()).unwrap(), GRACE, &Silent).unwrap();
+        let vault = Arc::new(Vault::open(store.clone()).unwrap());
+        collect(&vault, GRACE, &Silent).unwrap();
         let plans = store.list_all(&ObjectName::condemned()).unwrap();
         let day = SignedDuration::from_hours(25);
         plans.iter().for_each(|object| store.age(&object.name, day));

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 use stillpoint::engine::{
-    CollectOptions, CollectPace, PlanOutcome, Silent, collect_at, plan_collection,
+    CollectOptions, CollectPace, PlanOutcome, RewriteRules, Silent, collect_at, plan_collection,
 };
 use stillpoint::format::Packed;
 use stillpoint::model::{BlockIndex, Content, Run, RunMap, SnapshotId};
@@ -72,6 +72,7 @@ fn what_nothing_needs_in_a_bucket_is_deleted() {
     make_older(&server.files("vault"));
     let options = CollectOptions {
         grace: SignedDuration::from_hours(24),
+        rewrite: RewriteRules::USUAL,
     };
     let would = plan_collection(&vault, options, &Silent).unwrap();
     assert_eq!(

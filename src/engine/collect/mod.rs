@@ -7,10 +7,13 @@
 mod judge;
 mod outcome;
 
-pub use outcome::{Amount, CollectReport, EarlierPlan, NewPlan, PlanOutcome, Tally};
+pub use outcome::{Amount, CollectReport, EarlierPlan, NewPlan, PlanOutcome, Rewriting, Tally};
 
 use super::monitor::{Event, Monitor};
 use super::reach::{CopiesName, Reachable, listed_and_not_there};
+use super::rewrite::{
+    RewritePlan, RewriteReport, RewriteRules, RewriteScope, plan_rewrite, rewrite,
+};
 use super::run_phase::RunPhase;
 use super::session_record::session_record;
 use crate::error::{Error, ErrorKind, Result};
@@ -21,6 +24,7 @@ use crate::sys::machine::host_name;
 use jiff::{SignedDuration, Timestamp};
 use judge::{COLLECTOR, Fate, Sighting, is_collector};
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The least grace: what listings may be late by must be over long before it ends.
@@ -48,6 +52,8 @@ type Wait<'a> = dyn Fn(Duration) -> Result<()> + 'a;
 pub struct CollectOptions {
     /// How long a plan stands before it is carried out: at least [`LEAST_GRACE`].
     pub grace: SignedDuration,
+    /// When segments that are mostly dead are rewritten.
+    pub rewrite: RewriteRules,
 }
 
 /// Carries out plans that may be, and puts a new one.
@@ -55,7 +61,7 @@ pub struct CollectOptions {
 /// # Errors
 /// What some snapshot needs cannot be read: nothing was deleted.
 pub fn collect(
-    vault: &Vault,
+    vault: &Arc<Vault>,
     options: CollectOptions,
     monitor: &dyn Monitor,
 ) -> Result<CollectReport> {
@@ -78,7 +84,7 @@ pub fn collect(
 /// The same at another pace.
 pub fn collect_at(
     pace: &CollectPace<'_>,
-    vault: &Vault,
+    vault: &Arc<Vault>,
     options: CollectOptions,
     monitor: &dyn Monitor,
 ) -> Result<CollectReport> {
@@ -99,9 +105,19 @@ pub fn collect_at(
         monitor.tell(Event::Phase(RunPhase::WaitingForListings));
         (pace.wait)(LATE)?;
     }
-    let found = collection.look(Some(pace.wait))?;
+    let mut found = collection.look(Some(pace.wait))?;
     let mut report = collection.report(&found);
     collection.carry_out(&found, &session, run, &mut report)?;
+    let plan = collection.plan_rewrite(&found)?;
+    let rewritten = match collection.is_alone() {
+        true => rewrite(vault, &plan, pace.session.clone(), monitor),
+        false => Ok(RewriteReport::default()),
+    };
+    if let Ok(done) = &rewritten {
+        collection.release(&mut found, done);
+        report.planned = found.new_plan();
+    }
+    report.rewriting = Some(Rewriting { plan, done: None });
     if !found.unneeded.is_empty() {
         session.ask()?;
         vault.put_plan(run, &found.unneeded)?;
@@ -109,6 +125,10 @@ pub fn collect_at(
         planned
             .into_iter()
             .for_each(|planned| planned.id = Some(run));
+    }
+    let done = rewritten?;
+    if let Some(rewriting) = &mut report.rewriting {
+        rewriting.done = Some(done);
     }
     Ok(report)
 }
@@ -122,7 +142,10 @@ pub fn plan_collection(
     refuse_short(options.grace)?;
     let collection = Collection::begin(vault, options, monitor, None)?;
     let found = collection.look(None)?;
-    Ok(collection.report(&found))
+    let mut report = collection.report(&found);
+    let plan = collection.plan_rewrite(&found)?;
+    report.rewriting = Some(Rewriting { plan, done: None });
+    Ok(report)
 }
 
 fn refuse_short(grace: SignedDuration) -> Result<()> {
@@ -140,6 +163,7 @@ struct Collection<'a> {
     vault: &'a Vault,
     monitor: &'a dyn Monitor,
     grace: SignedDuration,
+    rewrite: RewriteRules,
     now: Option<Timestamp>,
     live: Vec<LiveRun>,
     plans: Vec<(Plan, Fate)>,
@@ -157,6 +181,17 @@ struct Inspected {
     rescued: Vec<usize>,
     /// What no plan names yet.
     unneeded: BTreeSet<Condemned>,
+    /// The segments and index objects that are needed.
+    in_use: Vec<Collectable>,
+}
+
+impl Inspected {
+    fn new_plan(&self) -> Option<NewPlan> {
+        (!self.unneeded.is_empty()).then_some(NewPlan {
+            id: None,
+            objects: self.planned,
+        })
+    }
 }
 
 impl<'a> Collection<'a> {
@@ -190,6 +225,7 @@ impl<'a> Collection<'a> {
             vault,
             monitor,
             grace: options.grace,
+            rewrite: options.rewrite,
             now,
             plans: judged.collect(),
             live: sessions.live,
@@ -283,6 +319,7 @@ impl<'a> Collection<'a> {
             doomed: vec![Vec::new(); count],
             rescued: vec![0; count],
             unneeded: BTreeSet::new(),
+            in_use: Vec::new(),
             reachable: Reachable::default(),
         };
         for one in listed {
@@ -290,6 +327,9 @@ impl<'a> Collection<'a> {
             let number = by_plan.get(&object).copied();
             if is_needed(object) {
                 found.needed.add(object, size);
+                if matches!(object, Condemned::Segment(_) | Condemned::Index(_)) {
+                    found.in_use.push(one);
+                }
                 number
                     .into_iter()
                     .for_each(|number| found.rescued[number] += 1);
@@ -340,17 +380,44 @@ impl<'a> Collection<'a> {
                 outcome,
             }
         });
-        let planned = (!found.unneeded.is_empty()).then_some(NewPlan {
-            id: None,
-            objects: found.planned,
-        });
         CollectReport {
             snapshots: found.reachable.snapshots().len(),
             needed: found.needed,
             left_alone: found.left_alone,
             earlier: earlier.collect(),
-            planned,
+            planned: found.new_plan(),
+            rewriting: None,
             at_work: self.live.iter().map(in_words).collect(),
+        }
+    }
+
+    /// Whether no other collector is seen: two would give a snapshot two names.
+    fn is_alone(&self) -> bool {
+        !self.live.iter().any(is_collector)
+    }
+
+    fn plan_rewrite(&self, found: &Inspected) -> Result<RewritePlan> {
+        let Some(now) = self.now else {
+            return Ok(RewritePlan::default());
+        };
+        let scope = RewriteScope {
+            reachable: &found.reachable,
+            needed: &found.in_use,
+            before: self.seen().left_alone_from(),
+            now,
+            rules: self.rewrite,
+        };
+        plan_rewrite(self.vault, &scope, self.monitor)
+    }
+
+    /// Names what was given up in the new plan. Who carries it out looks again what needs it.
+    fn release(&self, found: &mut Inspected, done: &RewriteReport) {
+        let from = self.seen().left_alone_from();
+        for one in &found.in_use {
+            if done.released.contains(&one.object) && one.put < from {
+                found.planned.add(one.object, one.size);
+                found.unneeded.insert(one.object);
+            }
         }
     }
 

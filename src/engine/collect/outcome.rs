@@ -1,5 +1,6 @@
 //! What a collection has found and done, as values.
 
+use crate::engine::rewrite::{RewritePlan, RewriteReport};
 use crate::format::Condemned;
 use crate::model::{Bytes, SnapshotId};
 use crate::store::Collectable;
@@ -116,8 +117,17 @@ pub struct NewPlan {
     pub objects: Tally,
 }
 
+/// What lies dead in segments that are needed, and what becomes of it.
+#[derive(Debug)]
+pub struct Rewriting {
+    /// What was found, and what was to be done.
+    pub plan: RewritePlan,
+    /// What was done; nothing in a dry run.
+    pub done: Option<RewriteReport>,
+}
+
 /// What a collection has found and done.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct CollectReport {
     /// How many snapshots there are.
     pub snapshots: usize,
@@ -129,6 +139,8 @@ pub struct CollectReport {
     pub earlier: Vec<EarlierPlan>,
     /// The plan that was put, if there is anything to delete.
     pub planned: Option<NewPlan>,
+    /// What of the needed segments lies dead.
+    pub rewriting: Option<Rewriting>,
     /// Runs that may be at work, each in words.
     pub at_work: Vec<String>,
 }

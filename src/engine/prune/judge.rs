@@ -85,26 +85,25 @@ impl Judgement {
 
     fn add(&mut self, stored: &StoredSnapshot, manifest: &Manifest) -> Result<()> {
         self.disks.add(manifest)?;
-        let StoredSnapshot {
-            snapshot, received, ..
-        } = stored;
+        let snapshot = &stored.snapshot;
+        let received = manifest.first_received(stored.received);
         let disks = self.disks.of(self.candidates.len()).iter();
         let groups = disks.clone().flat_map(|disk| disk.groups.iter().copied());
         self.candidates.push(Candidate {
             snapshot: snapshot.id,
             cut: manifest.time,
-            received: *received,
+            received,
             groups: groups
                 .collect::<std::collections::BTreeSet<_>>()
                 .into_iter()
                 .collect(),
         });
-        self.said.push(KeptBy::manifest(manifest, Some(*received)));
+        self.said.push(KeptBy::manifest(manifest, Some(received)));
         self.plan.judged.push(Judged {
             snapshot: snapshot.clone(),
             host: manifest.host.clone(),
             cut: manifest.time,
-            received: *received,
+            received,
             disks: disks.map(|disk| disk.name.clone()).collect(),
             stays: Vec::new(),
         });

@@ -20,6 +20,7 @@ use crate::sys::memory;
 use part_trees::{PartNode, PartTrees};
 use slot_owners::{SlotOwner, SlotOwners};
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::time::Duration;
 
 /// What a segment takes in memory, and a row of its slots, in bytes.
@@ -162,6 +163,13 @@ impl Reachable {
     /// How many slots of a segment are needed.
     pub fn live_slots(&self, id: ObjectId) -> u32 {
         self.segments.get(&id).map_or(0, SlotOwners::live)
+    }
+
+    /// The slots of a segment that are needed, ascending; none touches the next.
+    pub fn needed_slots(&self, id: ObjectId) -> Vec<Range<u32>> {
+        self.segments
+            .get(&id)
+            .map_or_else(Vec::new, SlotOwners::ranges)
     }
 
     /// The segments of which something is needed.

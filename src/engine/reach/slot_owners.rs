@@ -84,6 +84,19 @@ impl SlotOwners {
             .sum()
     }
 
+    /// The slots that are needed, whoever needs them.
+    pub(super) fn ranges(&self) -> Vec<Range<u32>> {
+        let mut all: Vec<Range<u32>> = Vec::new();
+        for row in &self.rows {
+            let (start, end) = (u32::from(row.start), u32::from(row.end));
+            match all.last_mut() {
+                Some(last) if last.end == start => last.end = end,
+                _ => all.push(start..end),
+            }
+        }
+        all
+    }
+
     /// The rows that one snapshot alone needs: its number, and how many slots.
     pub(super) fn alone(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
         let rows = self.rows.iter().filter(|row| row.owner != SHARED);
@@ -131,6 +144,10 @@ mod tests {
                 let expected = slow.values().filter(|owner| **owner == SlotOwner::One(number));
                 prop_assert_eq!(mine as usize, expected.count());
             }
+            let ranges = fast.ranges();
+            prop_assert!(ranges.windows(2).all(|pair| pair[0].end < pair[1].start));
+            let slots: Vec<u32> = ranges.into_iter().flatten().collect();
+            prop_assert_eq!(slots, slow.keys().copied().collect::<Vec<_>>());
         }
     }
 }

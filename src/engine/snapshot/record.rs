@@ -96,6 +96,8 @@ pub fn record(result: CaptureResult, draft: &Draft, options: RecordOptions) -> R
             let [read, left_out] = elsewhere.objects();
             LookedRecord { read, left_out }
         }),
+        rewrites: Vec::new(),
+        received: None,
         disks,
     })
 }

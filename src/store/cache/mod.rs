@@ -127,6 +127,10 @@ impl ObjectStore for CacheStore {
         self.inner.directory()
     }
 
+    fn storage_class(&self) -> Option<&str> {
+        self.inner.storage_class()
+    }
+
     fn capabilities(&self) -> Capabilities {
         self.inner.capabilities()
     }

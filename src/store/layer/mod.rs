@@ -94,6 +94,10 @@ impl<L: Around> ObjectStore for Layered<L> {
         self.inner.directory()
     }
 
+    fn storage_class(&self) -> Option<&str> {
+        self.inner.storage_class()
+    }
+
     fn capabilities(&self) -> Capabilities {
         self.inner.capabilities()
     }

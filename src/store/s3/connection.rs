@@ -133,6 +133,11 @@ impl Connection {
         }
     }
 
+    /// The class that segments are put into.
+    pub(super) fn storage_class(&self) -> Option<&str> {
+        self.place.settings.storage_class.as_deref()
+    }
+
     pub(super) fn bucket(&self) -> &str {
         &self.place.bucket
     }

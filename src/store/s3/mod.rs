@@ -76,6 +76,10 @@ impl ObjectStore for S3Store {
         self.connection.location()
     }
 
+    fn storage_class(&self) -> Option<&str> {
+        self.connection.storage_class()
+    }
+
     fn capabilities(&self) -> Capabilities {
         // Four segments on their way take 128 MiB; eight manifests as much.
         Capabilities {
