@@ -4,5 +4,6 @@
 mod damaged;
 mod fleet;
 mod oracle;
+mod room;
 mod slow_count;
 mod yard;

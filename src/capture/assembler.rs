@@ -9,6 +9,8 @@ use crate::model::{BlockIndex, Bytes, Content, ObjectId, Run, RunMap};
 use crate::store::{Blob, SentRun};
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What was captured of one disk.
 #[derive(Clone, Debug, Default)]
@@ -47,6 +49,8 @@ pub(super) struct Assembler {
     batches: Spare<Packed>,
     /// Memory for segments.
     segments: Spare<Vec<u8>>,
+    /// How long the open segment is.
+    held: Arc<AtomicU64>,
 }
 
 /// How segments are made.
@@ -59,6 +63,8 @@ pub(super) struct AssemblerOptions {
     pub batches: Spare<Packed>,
     /// Makes the segments.
     pub sealer: Sealer,
+    /// Where it says how long the open segment is.
+    pub held: Arc<AtomicU64>,
 }
 
 impl Assembler {
@@ -70,6 +76,7 @@ impl Assembler {
             early: BTreeMap::new(),
             segment: None,
             sealer: options.sealer,
+            held: options.held,
             batches: options.batches,
             // One in the making, the others on their way to the vault.
             segments: Spare::new(1 + options.putters),
@@ -117,7 +124,9 @@ impl Assembler {
             Some(open) => open,
             None => self.sealer.create_segment(self.segments.take())?,
         };
-        let slot = self.segment.insert(open).push(chunk, packed);
+        let open = self.segment.insert(open);
+        let slot = open.push(chunk, packed);
+        self.held.store(open.length(), Ordering::Relaxed);
         Ok(Content::Data {
             segment: self.stand_in,
             slot,
@@ -136,6 +145,7 @@ impl Assembler {
         let Some(segment) = self.segment.take() else {
             return Ok(());
         };
+        self.held.store(0, Ordering::Relaxed);
         let stand_in = std::mem::replace(&mut self.stand_in, ObjectId::generate());
         let (id, bytes) = segment.finish();
         let mut runs = Vec::new();
@@ -220,6 +230,7 @@ mod tests {
                 putters: 1,
                 batches: Spare::new(2),
                 sealer: SEALER,
+                held: Arc::default(),
             });
             for (n, batch) in encoded.into_iter().enumerate() {
                 assembler.take(batch, &mut put).unwrap();

@@ -6,12 +6,12 @@ use super::worker::{Batch, Encoded, InVault, encode};
 use crate::device::read::Buffer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Packed, Sealer};
-use crate::model::{Cancel, Extent};
+use crate::model::{Bytes, Cancel, Extent};
 use crate::store::Draft;
 use crate::sys::locked::LockExt;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -38,6 +38,8 @@ pub struct Pipeline {
     assembled: Option<JoinHandle<Option<Vec<Captured>>>>,
     spare: Spare<Packed>,
     failure: Failure,
+    /// How long the open segment is.
+    held: Arc<AtomicU64>,
 }
 
 /// Whether a thread has failed, and the first error until somebody takes it.
@@ -90,6 +92,7 @@ impl Pipeline {
         let putters = draft.puts_at_once().clamp(1, Self::MAX_PUTTERS);
         let spare = Spare::new(Self::MAX_BATCHES);
         let failure = Failure::default();
+        let held = Arc::new(AtomicU64::new(0));
         let mut threads = Vec::new();
         for _ in 0..options.workers.max(1) {
             let (batches, encoded) = (batches_out.clone(), encoded.clone());
@@ -109,6 +112,7 @@ impl Pipeline {
             putters,
             batches: spare.clone(),
             sealer: draft.sealer().clone(),
+            held: Arc::clone(&held),
         });
         let assembled = spawn("assemble", move || {
             let assembled = assemble(&encoded_out, &tickets_out, &segments, assembler);
@@ -122,7 +126,13 @@ impl Pipeline {
             assembled: Some(assembled),
             spare,
             failure,
+            held,
         })
+    }
+
+    /// What is packed and waits for its segment to be full, at least: it will be put.
+    pub fn held(&self) -> Bytes {
+        Bytes(self.held.load(Ordering::Relaxed))
     }
 
     /// Gives neighbouring blocks of one disk to the threads; waits while they have enough. Of a

@@ -76,6 +76,11 @@ impl SegmentWriter {
         slot
     }
 
+    /// How long it would be if it were finished now, about, in bytes.
+    pub fn length(&self) -> u64 {
+        (self.bytes.len() + self.footer.len()) as u64
+    }
+
     /// Whether it should be finished before the next chunk.
     pub fn is_full(&self) -> bool {
         self.bytes.len() >= SEGMENT_TARGET || self.slots >= SLOTS_MAX

@@ -8,6 +8,7 @@ use super::confirm::confirm_kept;
 use super::elsewhere::{ChunksElsewhere, LookOptions};
 use super::object_name::ObjectName;
 use super::object_store::Blob;
+use super::room::VaultRoom;
 use super::sent::{SentNotes, SentRun};
 use super::session::Session;
 use super::vault::Vault;
@@ -136,6 +137,11 @@ impl Draft {
 
     fn check_session(&self) -> Result<()> {
         self.session.as_ref().map_or(Ok(()), Session::check)
+    }
+
+    /// The room where the vault is: see [`Vault::room`].
+    pub fn room(&self) -> Result<Option<VaultRoom>> {
+        self.vault.room()
     }
 
     /// How many segments are worth putting at once.

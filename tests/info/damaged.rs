@@ -5,6 +5,7 @@ use crate::sealed::{given, key, writer_of};
 use crate::support::vaults::{session_record, vault_options};
 use jiff::SignedDuration;
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use stillpoint::engine::{Holding, Silent, VaultHoldings, look_at_holdings};
 use stillpoint::model::{ObjectId, SnapshotId};
@@ -253,5 +254,42 @@ fn a_signal_ends_it_and_an_outage_is_an_error() {
         let vault = Vault::open(Arc::new(broken)).unwrap();
         let error = look_at_holdings(&vault, &Silent).err().unwrap();
         assert_eq!(error.kind(), kind);
+    }
+}
+
+#[test]
+fn a_snapshot_that_is_deleted_meanwhile_is_not_told() {
+    let (yard, [_, second, _]) = line();
+    let (name, store) = (ObjectName::manifest("host0", second.id), yard.store.clone());
+    let snapshots = ObjectName::snapshots();
+    let deleting = FaultStore::new(yard.store.clone(), move |operation| {
+        match operation.verb == "list" && *operation.name == snapshots && operation.done {
+            true => store.delete(&name),
+            false => Ok(()),
+        }
+    });
+    let found = info_of(Arc::new(deleting));
+    assert!(!found.has_damage && found.unread.is_empty());
+    assert_eq!((found.unread_manifests, found.snapshots.len()), (0, 2));
+    assert_eq!(found.manifests, yard.info().manifests);
+}
+
+/// Vaults of every version of the format, as they were written then.
+#[test]
+fn vaults_of_every_version_are_told() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    for name in ["vault-v1", "vault-v2"] {
+        let vault = Vault::open_local(&fixtures.join(name)).unwrap();
+        let found = look_at_holdings(&vault, &Silent).unwrap();
+        assert!(
+            !found.has_damage,
+            "{name}: {:?} {:?}",
+            found.unread, found.missing
+        );
+        assert_eq!(found.snapshots.len(), vault.snapshots().unwrap().len());
+        assert!(
+            found.snapshots.iter().all(|one| one.holding.logical.0 > 0),
+            "{name}"
+        );
     }
 }

@@ -12,7 +12,7 @@ use stillpoint::capture::Baseline;
 use stillpoint::device::FreeSpace;
 use stillpoint::device::read::{BufferPool, DiskReader};
 use stillpoint::engine::{
-    CaptureMode, CaptureOptions, Consistency, DiskRunOptions, Gentle, OnBusy, Parent,
+    CaptureMode, CaptureOptions, Consistency, DiskRunOptions, Gentle, OnBusy, PackedBefore, Parent,
     RecordOptions, Resume, Silent, VerifyDepth, VerifyOptions, VerifyReport, capture, record,
     verify,
 };
@@ -251,6 +251,7 @@ fn prepare(
             recall: cut.map_or(Recall::Nameless, |cut| changes.recall(cut).unwrap()),
         }
     });
+    let packed_before = newest.as_ref().map(|(_, record)| PackedBefore::of(record));
     let mut parent = None;
     let mut chosen =
         CaptureMode::decide(known.as_ref(), &identity, &changes.witness()?, options.full);
@@ -272,6 +273,7 @@ fn prepare(
         ask_swap: Box::new(|| Ok(BlockSet::new())),
         capture: chosen,
         parent,
+        packed_before,
         sent: None,
         all_blocks: options.all_blocks,
         filesystems: Vec::new(),

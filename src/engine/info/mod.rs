@@ -153,7 +153,7 @@ impl HoldingsLook<'_> {
             self.listed.need(copy, disk, &self.people.kin);
         }
         let memory = self.named * NAMED_BYTES + self.trees.names() as u64 * NAME_BYTES;
-        match memory + self.listed.memory() <= self.most {
+        match memory + self.listed.memory() + self.people.memory() <= self.most {
             true => Ok(()),
             false => Err(too_large(self.most)
                 .and_said(format!("snapshot {} was read last", stored.snapshot.id))),
@@ -193,7 +193,7 @@ impl HoldingsLook<'_> {
             &mut holds,
             &self.people.sizes,
         );
-        let beside = self.listed.memory();
+        let beside = self.listed.memory() + self.people.memory();
         let mut left = nodes.iter();
         self.vault
             .read_index_parts(&parts, self.monitor, &mut |_, map| {

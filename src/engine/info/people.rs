@@ -15,6 +15,9 @@ use std::collections::HashMap;
 /// Most copies of disks in all snapshots: each takes some 300 bytes.
 const MOST_COPIES: usize = 1 << 20;
 
+/// What each takes in memory, names of usual lengths counted in.
+const NAME_BYTES: u64 = 320;
+
 /// What is kept of a copy of a disk.
 struct CopyNote {
     time: Timestamp,
@@ -101,6 +104,12 @@ impl People {
             is_unread: false,
         });
         Ok(copies)
+    }
+
+    /// About what they take in memory.
+    pub(super) fn memory(&self) -> u64 {
+        let names = self.snapshots.len() + self.disks.len() + self.notes.len();
+        names as u64 * NAME_BYTES
     }
 
     /// The snapshot that a copy is in.

@@ -8,6 +8,7 @@ use super::disk_run_options::DiskRunOptions;
 use super::elsewhere;
 use super::gentle::Gentle;
 use super::precopy::{Precopied, Precopy};
+use super::room::{self, StoreEstimate};
 use super::sample;
 use crate::capture::{Pipeline, PipelineOptions};
 use crate::device::FreeDoubt;
@@ -97,6 +98,7 @@ pub fn capture(
         options: options.clone(),
         monitor,
         doubts: BTreeSet::new(),
+        told_of_room: false,
     };
     let cut = capture.until_proven()?;
     capture.finish(cut)
@@ -113,6 +115,8 @@ struct Capture<'a> {
     monitor: &'a dyn Monitor,
     /// Doubts that have been reported.
     doubts: BTreeSet<FreeDoubt>,
+    /// Little room has been reported, or that it is not known.
+    told_of_room: bool,
 }
 
 impl Capture<'_> {
@@ -189,7 +193,33 @@ impl Capture<'_> {
         }
     }
 
+    /// Ends the run where the vault has no room for anything, with what is packed already counted
+    /// in; warns once where it may have too little. Nothing is held or frozen yet.
+    fn look_at_room(&mut self) -> Result<()> {
+        let room = match self.draft.room() {
+            Ok(None) => return Ok(()),
+            Ok(Some(room)) => room,
+            Err(error) => {
+                if !std::mem::replace(&mut self.told_of_room, true) {
+                    let what = format!("how much room the vault has is not known: {error}");
+                    self.monitor.tell(Event::Note(what));
+                }
+                return Ok(());
+            }
+        };
+        room::refuse_full(room, self.pipeline.held()).map_or(Ok(()), Err)?;
+        if !self.told_of_room {
+            let disks: Vec<_> = self.disks.iter().filter_map(StoreEstimate::of).collect();
+            if let Some(warning) = room::warn_of_little(room, &disks) {
+                self.told_of_room = true;
+                self.warn(warning);
+            }
+        }
+        Ok(())
+    }
+
     fn precopy(&mut self) -> Result<Precopied> {
+        self.look_at_room()?;
         self.enough_buffers()?;
         Precopy {
             disks: &mut self.disks,
@@ -217,6 +247,11 @@ impl Capture<'_> {
     }
 
     fn cut(&mut self, precopied: Precopied) -> Result<Cut> {
+        // What does not fit now would fail after the freeze. All that is known of it counts.
+        if matches!(self.draft.room(), Ok(Some(_))) {
+            self.pipeline.drain(self.monitor)?;
+            self.look_at_room()?;
+        }
         let most = self.options.window_memory;
         let expected = match precopied {
             Precopied::Fits(left) => 4 * left.0,

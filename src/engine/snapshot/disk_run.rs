@@ -2,6 +2,7 @@
 
 use super::captured_disk::CapturedDisk;
 use super::disk_run_options::{DiskRunOptions, FreeScan};
+use super::packed_before::PackedBefore;
 use crate::capture::{Baseline, Captured, InVault, Pipeline};
 use crate::device::read::{BufferPool, Limits, ReadStats, Sink};
 use crate::device::{FreeDoubt, FreeSpace};
@@ -277,6 +278,11 @@ impl DiskRun {
     /// Has what anybody has put into the vault not put again.
     pub fn look_elsewhere(&mut self, elsewhere: &Arc<ChunksElsewhere>) {
         self.elsewhere = Some(Arc::clone(elsewhere));
+    }
+
+    /// How its last snapshot was packed.
+    pub fn packed_before(&self) -> Option<PackedBefore> {
+        self.options.packed_before
     }
 
     /// What the encoding threads compare with.

@@ -1,6 +1,7 @@
 //! What a run needs to know of a disk before it begins: how to read it, and whom to ask.
 
 use super::mode::CaptureMode;
+use super::packed_before::PackedBefore;
 use super::resume::Sent;
 use crate::capture::Baseline;
 use crate::device::FreeSpace;
@@ -51,6 +52,8 @@ pub struct DiskRunOptions {
     pub capture: CaptureMode,
     /// The parent's record and map, when the disk is built on a parent.
     pub parent: Option<(DiskRecord, Arc<Baseline>)>,
+    /// How its last snapshot was packed, whether it is built on or not.
+    pub packed_before: Option<PackedBefore>,
     /// What runs that were cut off have put of it.
     pub sent: Option<Arc<Sent>>,
     /// Copy free space and swap too.

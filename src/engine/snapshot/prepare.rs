@@ -3,6 +3,7 @@
 
 use super::disk_run_options::{AskBlocks, AskFree, DiskRunOptions, FreeScan};
 use super::mode::{CaptureMode, Parent};
+use super::packed_before::PackedBefore;
 use super::resume::{Resume, Resumed};
 use crate::capture::Baseline;
 use crate::device::read::{BufferPool, DiskReader, ReaderOptions, open_reader};
@@ -125,6 +126,7 @@ impl<'a> Prepare<'a> {
         let reader = open_disk(disk, self.pool)?;
         let mut changes = tracking.attach(disk)?;
         let capture = self.decide(disk, parent.as_ref(), &mut changes)?;
+        let packed_before = parent.as_ref().map(|(_, record)| PackedBefore::of(record));
         let (capture, parent) = self.load_base(capture, parent)?;
         let freeze = self.options.level >= Level::Filesystem;
         let set = self.options.layout.freeze_set(slice::from_ref(disk));
@@ -137,6 +139,7 @@ impl<'a> Prepare<'a> {
             ask_files: ask_files(disk.dev()),
             capture,
             parent,
+            packed_before,
             sent: None,
             all_blocks: self.options.all_blocks,
             filesystems: records_of(&set, disk.dev(), freeze),

@@ -22,8 +22,8 @@ const LEAST_ID: usize = 12;
 const MOST_ID: usize = 26;
 /// Beside longer ones no name of a host has room.
 const SHORT_ID: usize = 16;
-/// Most bytes of the list of what could not be read and the like.
-const MOST_LINES: usize = 6000;
+/// Most bytes of each list of lines.
+const MOST_LINES: usize = 2500;
 /// Where the rest of a long list is.
 const LISTS_ALL: &str = "--json lists all";
 
@@ -123,8 +123,10 @@ fn tables(found: &VaultHoldings) -> String {
 fn text(info: &HoldingsReport<'_>) -> String {
     let found = info.found;
     let mut text = tables(found);
-    let lines = [damage(found), beside(found), room(found)];
-    text.push_str(&listed(lines.concat(), MOST_LINES, LISTS_ALL));
+    // Each with room of its own: none pushes another one out.
+    for lines in [unread(found), damage(found), beside(found), room(found)] {
+        text.push_str(&listed(lines, MOST_LINES, LISTS_ALL));
+    }
     text.push_str(&format!(
         "{} of {} in {}: {}, of which {} is needed",
         counted(found.snapshots.len() + found.unread_manifests, "snapshot"),
@@ -136,16 +138,19 @@ fn text(info: &HoldingsReport<'_>) -> String {
     text
 }
 
-/// What is damaged or could not be read.
-fn damage(found: &VaultHoldings) -> Vec<String> {
+/// What could not be read, one by one.
+fn unread(found: &VaultHoldings) -> Vec<String> {
     let unread = found.unread.iter();
-    let mut lines: Vec<String> = unread
-        .map(|one| format!("not read: {}: {}", one.snapshot, one.why))
-        .collect();
+    let unread = unread.map(|one| format!("not read: {}: {}", one.snapshot, one.why));
     let missing = found.missing.first.iter();
-    lines.extend(missing.map(|name| {
-        format!("missing, or of an impossible length: {name}, which a snapshot needs")
-    }));
+    let missing = missing
+        .map(|name| format!("missing, or of an impossible length: {name}, which a snapshot needs"));
+    missing.chain(unread).collect()
+}
+
+/// What that means.
+fn damage(found: &VaultHoldings) -> Vec<String> {
+    let mut lines = Vec::new();
     if found.unread_snapshots() > 0 {
         lines.push(format!(
             "what {} is not known as a whole: what is told as unique, as freed or as needed by \
@@ -356,6 +361,22 @@ mod tests {
             assert!(damaged.text.contains(words), "{words}: {}", damaged.text);
         }
         assert_eq!(damaged.json["unread_snapshots"], 2);
+        // However much is damaged, the rest is told.
+        let mut worse = much();
+        let why = || Error::new(ErrorKind::Damaged, "it is damaged in some way or other");
+        worse.unread.extend((0..999).map(|number| UnreadPart {
+            snapshot: SnapshotId::generate(number),
+            why: why(),
+        }));
+        let worse = said(&worse).text;
+        for words in [
+            "more lines like these",
+            "what 2 snapshots need is not",
+            "killed, as it",
+        ] {
+            assert!(worse.contains(words), "{words}: {worse}");
+        }
+        assert!(worse.len() < 12_000, "{}", worse.len());
         assert_eq!(damaged.json["snapshots"][0]["whole"], false);
         let mut older = much();
         older.has_damage = false;
