@@ -1,14 +1,15 @@
 //! One disk of a run: how it is read, what tells its changes, and what has been copied so far.
 
+mod facts;
+
 use super::captured_disk::CapturedDisk;
 use super::disk_run_options::{DiskRunOptions, FreeScan};
-use super::packed_before::PackedBefore;
 use crate::capture::{Baseline, Captured, InVault, Pipeline};
 use crate::device::read::{BufferPool, Limits, ReadStats, Sink};
 use crate::device::{FreeDoubt, FreeSpace};
 use crate::engine::witness;
 use crate::error::{ErrorKind, Result};
-use crate::format::{FilesystemRecord, FooterCopiesRef};
+use crate::format::FooterCopiesRef;
 use crate::model::{BlockSet, Bytes, DevNumber, Epoch, Extent, Mode, Witness, block_count};
 use crate::store::ChunksElsewhere;
 use crate::track::{ChangeCounts, Moment, ProofFailure};
@@ -259,11 +260,6 @@ impl DiskRun {
         self.options.capture.mode
     }
 
-    /// What was mounted on it when the run began.
-    pub fn filesystems(&self) -> &[FilesystemRecord] {
-        &self.options.filesystems
-    }
-
     /// The parent's map, when the disk is built on a parent.
     pub fn parent(&self) -> Option<&Arc<Baseline>> {
         self.options.parent.as_ref().map(|(_, baseline)| baseline)
@@ -278,11 +274,6 @@ impl DiskRun {
     /// Has what anybody has put into the vault not put again.
     pub fn look_elsewhere(&mut self, elsewhere: &Arc<ChunksElsewhere>) {
         self.elsewhere = Some(Arc::clone(elsewhere));
-    }
-
-    /// How its last snapshot was packed.
-    pub fn packed_before(&self) -> Option<PackedBefore> {
-        self.options.packed_before
     }
 
     /// What the encoding threads compare with.
