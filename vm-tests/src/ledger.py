@@ -32,6 +32,10 @@ def durable(path, data):
         file.flush()
         os.fsync(file.fileno())
     os.rename(path + ".new", path)
+    # On FAT the log's own fsync does not write the folder.
+    folder = os.open(os.path.dirname(path), os.O_RDONLY)
+    os.fsync(folder)
+    os.close(folder)
 
 def write(first, second, pause):
     logs = []
