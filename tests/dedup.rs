@@ -222,6 +222,21 @@ fn a_vault_of_disks_shares_nothing_and_nor_does_a_full_that_is_asked_for() {
 }
 
 #[test]
+fn what_is_read_while_all_is_held_is_stored_and_the_vault_not_asked() {
+    let fleet = Fleet::new();
+    take_on(&fleet.vault(), "first", &disk_of(1));
+    let disk = disk_of(1);
+    disk.write(30 * BLOCK_SIZE, &noise(10 * BLOCK_SIZE, 2));
+    let image = noise(40 * BLOCK_SIZE, 1)[30 * BLOCK_SIZE as usize..].to_vec();
+    let taken = try_on(&fleet.vault(), "second", &disk, |take| {
+        take.before = Box::new(move |disks| disks[0].write(30 * BLOCK_SIZE, &image));
+    });
+    let taken = taken.unwrap();
+    check(&fleet.vault(), &taken);
+    assert_eq!(counts(&taken), [20, BLOCKS - 19 - 10]);
+}
+
+#[test]
 fn rows_that_are_too_short_are_stored_again_so_that_a_restore_reads_in_rows() {
     let fleet = Fleet::new();
     take_on(&fleet.vault(), "first", &disk_of(1));
