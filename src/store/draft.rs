@@ -282,7 +282,16 @@ impl Draft {
         let put = self.put.locked();
         let noted = put.iter().filter(|object| self.stays(object));
         let much = Bytes(noted.map(|object| object.size).sum());
+        let shared = put.iter().filter(|object| object.is_shared);
+        let shared = Bytes(shared.map(|object| object.size).sum());
         drop(put);
+        let error = match shared {
+            Bytes(0) => error,
+            _ => error.and_said(format!(
+                "{shared} of what it has put stay in the vault, as other hosts may refer to them \
+                 by now; `stillpoint gc` frees what none does"
+            )),
+        };
         if unwanted || much < WORTH_KEEPING {
             return error;
         }
