@@ -22,7 +22,7 @@ mod pipes;
 mod printed;
 mod refused;
 mod reports;
-mod schema;
+pub mod schema;
 mod skipped;
 mod swap;
 mod table;

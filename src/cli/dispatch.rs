@@ -5,7 +5,7 @@ use super::args::{Command, Common};
 use super::find_snapshot::find_snapshot;
 use super::progress::ProgressDisplay;
 use super::{check, delete, diff, disks, doctor, gc, help, info, init};
-use super::{job, keep, key, list, mirror};
+use super::{job, keep, key, list, lock, mirror};
 use super::{prune, repair, restore, schema, show, snapshot, thaw, track, verify};
 use crate::engine::Silent;
 use crate::error::{Error, ErrorKind, Result};
@@ -32,6 +32,7 @@ pub fn dispatch(command: &Command, common: &Common, progress: &ProgressDisplay) 
         Command::Delete(args) => delete::run(args, common, progress),
         Command::Prune(args) => prune::run(args, common, progress),
         Command::Keep(args) => keep::run(args, common, progress),
+        Command::Lock(args) => lock::run(args, common, progress),
         Command::Key(args) => key::run(args, common),
         Command::Gc(args) => gc::run(args, common, progress),
         Command::Thaw => thaw::run(common, progress),
@@ -62,6 +63,9 @@ fn stopped(command: &Command, error: Error) -> Error {
             .with_hint("the same command goes on from it"),
         Command::Prune(_) => error
             .and_said("what stays by the rules is untouched")
+            .with_hint("the same command goes on"),
+        Command::Lock(_) => error
+            .and_said("no lock became shorter")
             .with_hint("the same command goes on"),
         Command::Gc(_) => error
             .and_said("what was deleted was named by a plan and needed by no snapshot")

@@ -13,9 +13,13 @@ pub fn run(args: &GcArgs, common: &Common, progress: &ProgressDisplay) -> Result
     let grace = SignedDuration::try_from(args.grace).map_err(|error| {
         Error::new(ErrorKind::Usage, "this grace is too long").with_source(error)
     })?;
-    let rewrite = RewriteRules {
-        most_moved: args.max_rewrite,
-        ..RewriteRules::USUAL
+    let rewrite = match vault.info().lock {
+        // What is locked stays, and would only be stored twice.
+        Some(_) => RewriteRules::NEVER,
+        None => RewriteRules {
+            most_moved: args.max_rewrite,
+            ..RewriteRules::USUAL
+        },
     };
     let options = CollectOptions { grace, rewrite };
     context::asking(&vault, progress, || {

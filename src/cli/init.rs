@@ -14,6 +14,10 @@ pub fn run(args: &InitArgs, common: &Common) -> Result<Report> {
         return Err(Error::new(ErrorKind::Usage, what)
             .with_hint("add --encrypt, or leave the passphrase out"));
     }
+    let place = match args.lock {
+        Some(rule) => place.with_lock(rule),
+        None => place,
+    };
     let first = args.encrypt.then(|| first_key(&place, &args.label));
     let options = VaultOptions {
         name: args.name.clone(),

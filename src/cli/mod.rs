@@ -20,6 +20,7 @@ mod job;
 mod keep;
 mod key;
 mod list;
+mod lock;
 mod may_lack;
 mod mirror;
 mod output;

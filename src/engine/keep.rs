@@ -3,7 +3,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Manifest;
-use crate::model::Cancel;
+use crate::model::{Cancel, SnapshotId};
 use crate::store::{KeptBy, SnapshotRef, Vault};
 use jiff::Timestamp;
 
@@ -55,10 +55,13 @@ pub fn refuse_kept(
     now: Timestamp,
     cancel: &dyn Cancel,
 ) -> Result<()> {
-    let Some(kept) = kept_now(vault, snapshot, now, cancel)? else {
-        return Ok(());
-    };
     let id = snapshot.id;
+    let Some(kept) = kept_now(vault, snapshot, now, cancel)? else {
+        return match vault.locked_until(snapshot, now)? {
+            None => Ok(()),
+            Some(until) => Err(locked(id, until)),
+        };
+    };
     let error = Error::new(ErrorKind::Busy, format!("snapshot {id} is kept {kept}"));
     let hint = match (kept.holds.first(), kept.unreadable.is_empty()) {
         (Some(hold), _) => format!("when nobody needs it: stillpoint keep {id} --release {hold:?}"),
@@ -68,4 +71,10 @@ pub fn refuse_kept(
         (None, true) => "it can be deleted after that time".into(),
     };
     Err(error.with_hint(hint))
+}
+
+/// A bucket keeps a snapshot, whoever asks: a delete would hide it, and free nothing.
+fn locked(snapshot: SnapshotId, until: Timestamp) -> Error {
+    let what = format!("snapshot {snapshot} is locked in its bucket until {until:.0}");
+    Error::new(ErrorKind::Busy, what).with_hint("it can be deleted after that time")
 }

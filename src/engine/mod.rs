@@ -8,6 +8,7 @@ mod diff;
 mod disk_lock;
 mod info;
 mod keep;
+mod lock;
 mod mirror;
 mod monitor;
 mod parents;
@@ -39,6 +40,7 @@ pub use info::{
     UnreadPart, VaultHoldings, look_at_holdings,
 };
 pub use keep::{kept_now, kept_with, refuse_kept};
+pub use lock::{LockOptions, LockReport, UnknownNeeds, lock};
 pub use mirror::{MirrorReport, SourceDamage, WrongObject, mirror, mirror_sealed, plan_mirror};
 pub use monitor::{Event, Monitor, Silent, refused_to_overwrite};
 pub use parents::{Newest, find_parents};

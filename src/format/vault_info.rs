@@ -8,8 +8,8 @@ use super::json::from_json;
 use super::manifest::MAX_VALUES as MAX_MANIFEST_VALUES;
 use super::{ObjectKind, Sealer, VERSION, damaged};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::ObjectId;
 use crate::model::printable::json;
+use crate::model::{LockRule, ObjectId};
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -47,6 +47,9 @@ pub struct VaultInfo {
     pub compression: Compression,
     /// How the vault is encrypted; `None`: it is not.
     pub encryption: Option<Encryption>,
+    /// How writers lock what snapshots need; `None`: they do not. Readers need it not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lock: Option<LockRule>,
 }
 
 /// How a vault is encrypted: what anyone may know of it.
@@ -124,6 +127,7 @@ impl VaultInfo {
             dedup: BlockDedup::Disk,
             compression: Compression::default(),
             encryption: None,
+            lock: None,
         })
     }
 
@@ -187,6 +191,7 @@ mod tests {
             dedup: BlockDedup::Disk,
             compression: Compression::default(),
             encryption: None,
+            lock: None,
         }
     }
 
@@ -214,5 +219,17 @@ mod tests {
         let error = VaultInfo::decode(&newer.encode().unwrap()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Format);
         assert!(error.to_string().contains("newer"));
+    }
+
+    #[test]
+    fn a_vault_without_locks_has_no_word_of_them() {
+        let text = String::from_utf8(info().encode().unwrap()).unwrap();
+        assert!(!text.contains("lock\""), "{text}");
+        let locked = VaultInfo {
+            lock: "governance:7d".parse().ok(),
+            ..info()
+        };
+        let bytes = locked.encode().unwrap();
+        assert!(locked.lock.is_some() && VaultInfo::decode(&bytes).unwrap() == locked);
     }
 }

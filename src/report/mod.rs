@@ -16,6 +16,7 @@ pub mod jobs;
 pub mod keep;
 pub mod key;
 pub mod list;
+pub mod lock;
 pub mod mirror;
 pub mod prune;
 pub mod repair;

@@ -149,6 +149,9 @@ fn reason_document(why: &StayReason, of: &Judged) -> Value {
         StayReason::Kept(kept) => {
             json!({"reason": "kept", "kept": kept_by_document(Some(kept)), "what": what})
         }
+        StayReason::Locked(until) => {
+            json!({"reason": "locked", "until": format!("{until:.3}"), "what": what})
+        }
         StayReason::LastGood(disks) => {
             json!({"reason": "last_good", "disks": disks, "what": what})
         }
@@ -170,6 +173,7 @@ fn in_words(why: &StayReason, of: &Judged) -> String {
             format!("{}{}{by}", rule.word(), of_disks(disks))
         }
         StayReason::Kept(kept) => format!("kept {kept}"),
+        StayReason::Locked(until) => format!("locked until {until:.0}"),
         StayReason::LastGood(disks) => format!("last good one{}", of_disks(disks)),
     }
 }

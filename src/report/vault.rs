@@ -18,16 +18,21 @@ pub fn created(vault: &Vault) -> Report {
         "dedup": info.dedup,
         "created": info.created,
         "encrypted": info.encryption.is_some(),
+        "lock": info.lock.map(|rule| rule.to_string()),
     });
     Report::done(
         json,
         format!(
-            "made the vault {:?} in {}{}",
+            "made the vault {:?} in {}{}{}",
             info.name,
             one_line(&vault.location()),
             match info.encryption {
                 None => "",
                 Some(_) => ", encrypted: without a passphrase or key of it nobody reads it again",
+            },
+            match info.lock {
+                None => String::new(),
+                Some(rule) => format!(", locked by {rule}"),
             }
         ),
     )

@@ -22,6 +22,11 @@ pub struct SnapshotRef {
 }
 
 impl SnapshotRef {
+    /// The name of its manifest.
+    pub fn manifest_name(&self) -> &ObjectName {
+        &self.manifest
+    }
+
     /// The part of its manifest's name that stands for the host.
     pub(super) fn host(&self) -> Option<&str> {
         self.manifest.components().nth(1)

@@ -14,7 +14,7 @@ use super::s3::{S3Place, S3Settings, S3Store};
 use super::vault::{Vault, VaultOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Compression, VaultInfo, ZstdLevel};
-use crate::model::Bytes;
+use crate::model::{Bytes, LockRule};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -26,6 +26,7 @@ pub struct Location {
     cache: Option<PathBuf>,
     stop: StopCheck,
     key: KeySource,
+    lock: Option<LockRule>,
 }
 
 #[derive(Clone, Debug)]
@@ -57,6 +58,7 @@ impl Location {
             cache: None,
             stop: || Ok(()),
             key: KeySource::Nobody,
+            lock: None,
         })
     }
 
@@ -111,6 +113,13 @@ impl Location {
     #[must_use]
     pub fn with_key(mut self, key: KeySource) -> Self {
         self.key = key;
+        self
+    }
+
+    /// The same; what snapshots need of a vault that is made here is locked by this rule.
+    #[must_use]
+    pub fn with_lock(mut self, rule: LockRule) -> Self {
+        self.lock = Some(rule);
         self
     }
 
@@ -300,6 +309,14 @@ pub fn look_at_keys(place: &Location) -> Result<(VaultInfo, Vec<KeyFound>)> {
 /// Makes a vault at a place, where nothing is yet.
 pub fn create(place: &Location, options: VaultOptions) -> Result<Vault> {
     match &place.place {
+        S3OrDirectory::Directory(path) if place.lock.is_some() => {
+            let what = format!(
+                "{}: a directory locks nothing; no vault was made",
+                path.display()
+            );
+            Err(Error::new(ErrorKind::Unsupported, what)
+                .with_hint("--lock is for a bucket with object lock"))
+        }
         S3OrDirectory::Directory(path) => Vault::create_local(path, options),
         S3OrDirectory::S3(s3) => {
             let s3 = Arc::new(place.open_s3(s3)?);
@@ -308,7 +325,7 @@ pub fn create(place: &Location, options: VaultOptions) -> Result<Vault> {
             if !is_empty {
                 return Err(taken(store.as_ref(), "prefix"));
             }
-            Vault::create(store, options)
+            Vault::create_locked(store, options, place.lock)
         }
     }
 }

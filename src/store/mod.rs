@@ -25,6 +25,8 @@ mod layer;
 mod list_or_ask;
 mod local;
 mod location;
+mod lock_rules;
+mod locks;
 mod lost_segments;
 mod manifests;
 #[cfg(feature = "testing")]
@@ -75,12 +77,17 @@ pub use layer::{
 pub use layer::{FaultStore, Operation};
 pub use local::LocalStore;
 pub use location::{Location, create, look_at_keys, open};
+pub use lock_rules::{LockSeen, LockStanding, LockTarget};
+pub use locks::LockEach;
 pub use manifests::Manifests;
 #[cfg(feature = "testing")]
 pub use memory::MemoryStore;
 pub use mirror_writer::MirrorWriter;
 pub use object_name::ObjectName;
-pub use object_store::{Blob, Capabilities, Directory, ObjectInfo, ObjectLock, ObjectStore};
+pub use object_store::{
+    Blob, BucketLock, Capabilities, Directory, ObjectInfo, ObjectLock, ObjectStore, ObjectVersion,
+    VersionedStore,
+};
 pub use plans::Plan;
 pub use room::VaultRoom;
 pub use s3::{CredentialSource, Patience, PutChecksum, S3Place, S3Settings, S3Store};

@@ -89,6 +89,27 @@ impl ObjectName {
         self.components().next() == Some("sessions")
     }
 
+    /// Whether a snapshot needs what stands under such a name: all that is ever locked. What comes
+    /// and goes beside it is not.
+    pub(super) fn is_needed(&self) -> bool {
+        const NEEDED: [&str; 6] = [
+            "vault.json",
+            "segments",
+            "index",
+            "footers",
+            "snapshots",
+            "keys",
+        ];
+        self.components()
+            .next()
+            .is_some_and(|first| NEEDED.contains(&first))
+    }
+
+    /// Whether it is a manifest's.
+    pub(super) fn is_manifest(&self) -> bool {
+        self.components().next() == Some("snapshots")
+    }
+
     /// `sessions`.
     pub fn sessions() -> Self {
         Self("sessions".into())

@@ -6,6 +6,7 @@ use super::door::{bad_info, no_info};
 use super::heeded_plans::HeededPlans;
 use super::key_source::KeySource;
 use super::keyring::{self, NewKey, Opened};
+use super::lock_rules::{begin_locking, confirm_locked};
 use super::lost_segments;
 use super::object_name::ObjectName;
 use super::object_store::ObjectStore;
@@ -17,7 +18,7 @@ use crate::format::{
     BlockDedup, Compression, Condemned, Encryption, Footer, FooterCopiesRef, IndexRef, ObjectKind,
     Sealer, SessionRecord, VERSION, VaultInfo, VaultKeys, decode_index,
 };
-use crate::model::{Cancel, ObjectId, RequestCounts, RunMap, SnapshotId};
+use crate::model::{Cancel, LockRule, ObjectId, RequestCounts, RunMap, SnapshotId};
 use crate::sys::memory;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -56,6 +57,15 @@ pub struct Vault {
 impl Vault {
     /// Makes a vault in `store`, which the caller knows to be empty.
     pub fn create(store: Arc<dyn ObjectStore>, options: VaultOptions) -> Result<Self> {
+        Self::create_locked(store, options, None)
+    }
+
+    /// The same; what its snapshots need is locked by this rule from the first object on.
+    pub(super) fn create_locked(
+        store: Arc<dyn ObjectStore>,
+        options: VaultOptions,
+        lock: Option<LockRule>,
+    ) -> Result<Self> {
         let characters = options.name.chars().count();
         if !(1..=64).contains(&characters) || options.name.chars().any(char::is_control) {
             return Err(Error::new(
@@ -80,7 +90,11 @@ impl Vault {
                 scheme: Encryption::SCHEME,
                 public_key: keys.public(),
             }),
+            lock,
         };
+        if let Some(rule) = lock {
+            begin_locking(store.as_ref(), rule)?;
+        }
         // The key first: no vault is ever there that nobody can open.
         let entry = match (&keys, &first) {
             (Some(keys), Some(first)) => {
@@ -95,6 +109,9 @@ impl Vault {
                 let _ = store.delete(&ObjectName::key(id));
             }
         })?;
+        if let Some(rule) = lock {
+            confirm_locked(store.as_ref(), rule)?;
+        }
         let opened = Opened {
             keys,
             entry,
@@ -125,7 +142,7 @@ impl Vault {
     pub fn open_by(store: Arc<dyn ObjectStore>, key: &KeySource) -> Result<Self> {
         let info = Self::read_info(store.as_ref())?;
         let opened = keyring::unlock(store.as_ref(), &info, key)?;
-        Ok(Self::new(store, info, opened))
+        Ok(Self::new(store, info, opened).locking())
     }
 
     /// Opens another place of the vault `of`, or what is there in its stead, with its keys.
@@ -136,7 +153,7 @@ impl Vault {
             entry: of.entry,
             is_missing: of.sealer.is_without_key(),
         };
-        Ok(Self::new(store, info, opened))
+        Self::new(store, info, opened).locking_if_it_can()
     }
 
     /// The key that opened it; `None`: a writer's did, or it is not encrypted.
@@ -157,13 +174,13 @@ impl Vault {
         let info = Self::read_info(store.as_ref())?;
         let opened = keyring::unlock(store.as_ref(), &info, key)?;
         if opened.is_missing {
-            return Ok(Self::new(store, info, opened));
+            return Ok(Self::new(store, info, opened).locking());
         }
         let place = blake3::hash(reached.as_bytes()).to_hex();
         let own = caches.join(format!("{}-{}", info.id, &place[..16]));
         let cached = CacheStore::open(Arc::clone(&store), &own);
         let store = cached.map_or(store, |cached| Arc::new(cached) as Arc<dyn ObjectStore>);
-        Ok(Self::new(store, info, opened))
+        Ok(Self::new(store, info, opened).locking())
     }
 
     pub(super) fn read_info(store: &dyn ObjectStore) -> Result<VaultInfo> {

@@ -152,6 +152,7 @@ fn golden_what_each_command_says() {
     host(&mut scene);
     jobs(&mut scene);
     retention(&mut scene);
+    locking(&mut scene);
     damaged(&mut scene);
     sealing(&mut scene);
     // All that is other than it was is told at once.
@@ -354,6 +355,15 @@ fn retention(scene: &mut Scene) {
     scene
         .say("prune", "prune --keep-last 2 --tag why=test")
         .expect(0);
+}
+
+/// What a directory cannot do.
+fn locking(scene: &mut Scene) {
+    scene.say("lock", "lock").expect(2);
+    scene.say("lock", "lock --rule forever").expect(2);
+    scene.say("lock", "lock --rule compliance:7d").expect(5);
+    let init = "init DIR/locked --lock governance:7d";
+    scene.say("lock", init).expect(5);
 }
 
 fn damaged(scene: &mut Scene) {

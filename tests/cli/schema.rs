@@ -62,7 +62,8 @@ fn faults(schema: &Value, document: &Value) -> Vec<String> {
         .collect()
 }
 
-fn check(lab: &Lab, command: &str, document: &Value) {
+/// A document is as the schema of `command` says.
+pub fn check(lab: &Lab, command: &str, document: &Value) {
     let faults = faults(&closed(lab, command), document);
     assert!(faults.is_empty(), "{command}: {faults:#?}\n{document:#}");
 }

@@ -166,6 +166,7 @@ mod vault_info {
             dedup: BlockDedup::Disk,
             compression: Compression::Lz4,
             encryption: None,
+            lock: "compliance:30d".parse().ok(),
         };
         let bytes = info.encode().unwrap();
         let text = std::str::from_utf8(&bytes).unwrap();

@@ -6,8 +6,9 @@ use super::server::{BUCKET, environment};
 use crate::cli::lab::{Lab, Run, finish, noise};
 use serde_json::{Value, json};
 
-/// The policies that the page shows: a writer's, what a writer's key never needs, a reader's.
-fn policies() -> [Value; 3] {
+/// The policies that the page shows: a writer's, what a writer's key never needs, a reader's; and
+/// of a bucket that locks: its rule, a host's, that of the retention and of the locks.
+fn all_policies() -> [Value; 7] {
     let page = include_str!("../../src/cli/pages/vaults.md");
     let blocks = page.split("```json\n").skip(1);
     let blocks = blocks.map(|block| block.split("```").next().unwrap());
@@ -17,8 +18,48 @@ fn policies() -> [Value; 3] {
     all.try_into().unwrap()
 }
 
+fn policies() -> [Value; 3] {
+    let [writes, denied, reads, ..] = all_policies();
+    [writes, denied, reads]
+}
+
+/// A policy of a bucket that locks, out of its file.
+pub fn of_file(name: &str) -> Value {
+    let root = env!("CARGO_MANIFEST_DIR");
+    let text = std::fs::read_to_string(format!("{root}/scripts/policies/{name}.json")).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+#[test]
+fn the_files_of_policies_are_those_of_the_page() {
+    let [_, _, _, lifecycle, host, retention, locks] = all_policies();
+    for (name, shown) in [
+        ("lifecycle", lifecycle),
+        ("host", host),
+        ("retention", retention),
+        ("locks", locks),
+    ] {
+        let file = of_file(name);
+        assert_eq!(file, shown, "{name}");
+        let mut allowed = file.clone();
+        if let Some(statements) = allowed["Statement"].as_array_mut() {
+            statements.retain(|one| one["Effect"] == "Allow");
+        }
+        let text = allowed.to_string();
+        for never in [
+            "DeleteObjectVersion",
+            "Bypass",
+            "s3:*",
+            "PutBucket",
+            "PutLifecycle",
+        ] {
+            assert!(!text.contains(never), "{name} has {never}");
+        }
+    }
+}
+
 /// What a policy allows, as a bucket's policy allows it to a user.
-fn to(user: &str, policy: &Value) -> Vec<Value> {
+pub fn to(user: &str, policy: &Value) -> Vec<Value> {
     let mut statements = policy["Statement"].as_array().unwrap().clone();
     for statement in &mut statements {
         statement["Principal"] = json!({"AWS": [format!("arn:aws:iam:::user/{user}")]});

@@ -36,7 +36,7 @@ const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/s3-server");
 
 /// A server of its own, which ends with this.
 pub struct Rados {
-    folder: TempDir,
+    pub folder: TempDir,
     pub endpoint: String,
 }
 
@@ -68,8 +68,18 @@ impl Rados {
     }
 
     /// Does something as the bucket's owner.
-    fn owner<T>(&self, work: impl AsyncFnOnce(aws_sdk_s3::Client) -> T) -> T {
-        let credentials = aws_sdk_s3::config::Credentials::new(KEY, SECRET, None, None, "test");
+    pub fn owner<T>(&self, work: impl AsyncFnOnce(aws_sdk_s3::Client) -> T) -> T {
+        self.by(KEY, SECRET, work)
+    }
+
+    /// Does something by a user's key, as who has stolen it would.
+    pub fn by<T>(
+        &self,
+        key: &str,
+        secret: &str,
+        work: impl AsyncFnOnce(aws_sdk_s3::Client) -> T,
+    ) -> T {
+        let credentials = aws_sdk_s3::config::Credentials::new(key, secret, None, None, "test");
         let config = aws_sdk_s3::Config::builder()
             .behavior_version_latest()
             .endpoint_url(&self.endpoint)
@@ -87,6 +97,15 @@ impl Rados {
     pub fn make_bucket(&self) {
         self.owner(async |client| client.create_bucket().bucket(BUCKET).send().await)
             .unwrap();
+    }
+
+    /// Makes the bucket so that it can lock, which keeps versions, too.
+    pub fn make_locking_bucket(&self, name: &str) {
+        self.owner(async |client| {
+            let create = client.create_bucket().bucket(name);
+            create.object_lock_enabled_for_bucket(true).send().await
+        })
+        .unwrap();
     }
 
     /// From here on versions are kept.

@@ -1,6 +1,7 @@
 //! The arguments of `init`.
 
 use crate::format::{BlockDedup, Compression};
+use crate::model::LockRule;
 use crate::store::Location;
 use clap::{Args, ValueEnum};
 use std::str::FromStr;
@@ -9,7 +10,8 @@ use std::str::FromStr;
 #[command(
     after_help = "Example:\n  stillpoint init /backup/vault --name production\n  \
     stillpoint init s3://bucket/prefix --encrypt --password-file /root/vault.key\n  \
-    stillpoint init s3://bucket/fleet --dedup vault"
+    stillpoint init s3://bucket/fleet --dedup vault\n  \
+    stillpoint init s3://bucket/prefix --lock compliance:30d"
 )]
 pub struct InitArgs {
     /// An empty directory or one that is not there yet, s3://bucket/prefix, or a name from the
@@ -30,6 +32,10 @@ pub struct InitArgs {
     /// What people call the first passphrase or key; anyone who sees the vault can read it
     #[arg(long, default_value = "first", requires = "encrypt")]
     pub label: String,
+    /// Lock what snapshots need in the bucket, against everybody (compliance) or all but whom it
+    /// lets pass (governance), for so many days: compliance:30d. The bucket must have object lock
+    #[arg(long, value_name = "MODE:DAYS")]
+    pub lock: Option<LockRule>,
     /// How what is stored is packed: auto, lz4, zstd, zstd:LEVEL (-7 to 19), none
     #[arg(long, default_value = "auto", allow_hyphen_values = true)]
     pub compression: CompressionChoice,

@@ -12,6 +12,7 @@ mod job;
 mod keep;
 mod key;
 mod list;
+mod lock;
 mod mirror;
 mod prune;
 mod repair;
@@ -35,6 +36,7 @@ pub use job::{
 pub use keep::KeepArgs;
 pub use key::{KeyAction, KeyArgs, KeyExportArgs, KeyRemoveArgs, NewKeyArgs};
 pub use list::ListArgs;
+pub use lock::LockArgs;
 pub use mirror::MirrorArgs;
 pub use prune::PruneArgs;
 pub use repair::RepairArgs;
@@ -205,6 +207,8 @@ pub enum Command {
     Prune(PruneArgs),
     /// Keep a snapshot from being deleted, until a time or until a hold is released
     Keep(KeepArgs),
+    /// Lock what snapshots need, in a bucket with object lock, until each may go
+    Lock(LockArgs),
     /// List and change what opens an encrypted vault; make a key for hosts that only write
     Key(KeyArgs),
     /// Free the space of what no snapshot needs, in two steps a day apart

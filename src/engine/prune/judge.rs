@@ -39,6 +39,7 @@ pub fn plan_prune(
         judgement.note_rules(at, &hits);
     }
     judgement.note_keeps(vault, &listed, options, monitor)?;
+    judgement.note_locks(vault, options, monitor)?;
     if !options.take_last_good {
         judgement.note_last_good(vault, monitor)?;
     }
@@ -188,6 +189,26 @@ impl Judgement {
         }
         self.plan.ended = keeps.wanted.split(&|id| !kept.contains(&id)).wanted;
         self.plan.strange = keeps.others;
+        Ok(())
+    }
+
+    /// Notes what else would go and is locked: to delete it would hide it, and free nothing.
+    fn note_locks(
+        &mut self,
+        vault: &Vault,
+        options: &RetentionOptions,
+        monitor: &dyn Monitor,
+    ) -> Result<()> {
+        let going = self.plan.judged.iter().enumerate();
+        let going = going.filter(|(_, one)| one.goes());
+        let going: Vec<(usize, SnapshotRef)> =
+            going.map(|(at, one)| (at, one.snapshot.clone())).collect();
+        for (at, snapshot) in going {
+            monitor.check()?;
+            if let Some(until) = vault.locked_until(&snapshot, options.now)? {
+                self.stays(at, StayReason::Locked(until));
+            }
+        }
         Ok(())
     }
 

@@ -87,6 +87,8 @@ pub enum StayReason {
     },
     /// Somebody keeps it.
     Kept(KeptBy),
+    /// The bucket keeps its manifest until then.
+    Locked(Timestamp),
     /// Without it no good copy of these disks would be left, or none of theirs is known to be good.
     LastGood(Vec<String>),
 }

@@ -322,6 +322,7 @@ mod tests {
                 dedup: BlockDedup::Disk,
                 compression: Compression::default(),
                 encryption: None,
+                lock: None,
             },
         })
     }

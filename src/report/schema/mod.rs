@@ -12,7 +12,7 @@ const SHARED: &str = include_str!("shared.json");
 const REFERENCE: &str = "#/$defs/";
 
 /// By the name that `schema` takes: a command, or another document that is printed.
-const DOCUMENTS: [(&str, &str); 29] = [
+const DOCUMENTS: [(&str, &str); 30] = [
     ("check", include_str!("check.json")),
     ("delete", include_str!("delete.json")),
     ("detach", include_str!("detach.json")),
@@ -32,6 +32,7 @@ const DOCUMENTS: [(&str, &str); 29] = [
     ("keep", include_str!("keep.json")),
     ("key", include_str!("key.json")),
     ("list", include_str!("list.json")),
+    ("lock", include_str!("lock.json")),
     ("mirror", include_str!("mirror.json")),
     ("prune", include_str!("prune.json")),
     ("repair", include_str!("repair.json")),

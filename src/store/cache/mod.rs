@@ -13,7 +13,8 @@ mod files;
 mod kept;
 
 use super::object_name::ObjectName;
-use super::object_store::{Blob, Capabilities, Directory, ObjectInfo, ObjectLock, ObjectStore};
+use super::object_store::{Blob, Capabilities, Directory, ObjectInfo, ObjectLock};
+use super::object_store::{ObjectStore, VersionedStore};
 use crate::error::Result;
 use crate::format::{FooterCopies, ObjectKind, Trailer, is_end_of};
 use crate::model::{ObjectId, RequestCounts};
@@ -23,8 +24,7 @@ use kept::Kept;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-/// Most bytes that the cache of one vault takes: the manifests and index objects of a large host,
-/// and the ends of segments of 16 TiB.
+/// Most bytes of one vault: manifests, index objects, and the ends of segments of 16 TiB.
 const MOST: u64 = 1 << 30;
 /// Most bytes that are held back: the ends of 20 GiB of segments.
 const MOST_HELD_BACK: usize = 32 << 20;
@@ -59,8 +59,7 @@ impl CacheStore {
         })
     }
 
-    /// Of what is never kept nothing is removed: that would wait for a frozen filesystem, and beats
-    /// come and go in the window, too.
+    /// What is never kept is not removed: beats come and go while a filesystem is frozen.
     fn remove(&self, name: &ObjectName) {
         if Kept::of(name).is_some() {
             self.files.remove(name.as_str());
@@ -176,7 +175,6 @@ impl ObjectStore for CacheStore {
             return Ok(kept);
         }
         let bytes = self.inner.get(name, limit)?;
-        // Damage may be of the way here: it is not kept.
         let is_whole = match kind {
             Some(Kept::Manifest) => ObjectKind::Manifest.is_whole(None, &bytes),
             Some(Kept::Index) => {
@@ -185,9 +183,7 @@ impl ObjectStore for CacheStore {
             Some(Kept::Copies) => FooterCopies::decode(&bytes, bytes.len() as u64).is_ok(),
             Some(Kept::SegmentEnd) | None => false,
         };
-        if is_whole {
-            self.files.keep(name.as_str(), bytes.len() as u64, &bytes);
-        }
+        is_whole.then(|| self.files.keep(name.as_str(), bytes.len() as u64, &bytes));
         Ok(bytes)
     }
 
@@ -252,6 +248,10 @@ impl ObjectStore for CacheStore {
 
     fn lock(&self, name: &ObjectName) -> Result<Option<ObjectLock>> {
         self.inner.lock(name)
+    }
+
+    fn versioned(&self) -> Option<&dyn VersionedStore> {
+        self.inner.versioned()
     }
 
     fn requests(&self) -> Option<RequestCounts> {

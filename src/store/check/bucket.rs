@@ -4,7 +4,8 @@ use super::found::{RowState, StoreCheck};
 use super::objects::passed;
 use super::trial::Trial;
 use crate::error::Result;
-use crate::store::s3::{BucketLock, BucketRule, S3Store, Said, Versioning};
+use crate::store::object_store::BucketLock;
+use crate::store::s3::{BucketRule, S3Store, Said, Versioning};
 use std::sync::Arc;
 
 /// Classes whose objects cannot be got at once.
@@ -130,12 +131,32 @@ impl BucketRows<'_> {
 
     fn lock(&mut self, said: Result<Said<BucketLock>>) -> YesNoUnknown {
         let unanswered = YesNoUnknown::unanswered(&said);
+        let rule = self.found.lock;
+        if let (Some(rule), Ok(Said::NotKnown(_) | Said::Told(BucketLock::Never))) = (rule, &said) {
+            let what = format!(
+                "off, and the vault there has what snapshots need locked ({rule}): nothing can be \
+                 put"
+            );
+            self.found.row("object_lock", RowState::Bad, what);
+            self.found.remedy(
+                "switch object lock on for the bucket, or make one with it and mirror the vault \
+                 there",
+            );
+            return YesNoUnknown::No;
+        }
         match self.told("object_lock", said) {
             None => return unanswered,
             Some(BucketLock::Never) => self.found.good("object_lock", "off"),
             Some(BucketLock::Possible) => {
-                self.found
-                    .good("object_lock", "possible, and nothing is locked by default");
+                let what = match rule {
+                    None => {
+                        "possible, and nothing is locked by default: init --lock uses it".into()
+                    }
+                    Some(rule) => {
+                        format!("what snapshots need is locked ({rule}), and nothing else")
+                    }
+                };
+                self.found.good("object_lock", what);
             }
             Some(BucketLock::ByDefault(time)) => {
                 let what = format!(

@@ -43,6 +43,7 @@ pub(super) fn look(trial: &Trial, is_empty: Result<bool>, found: &mut StoreCheck
         (Ok(info), _) => {
             let what = format!("the vault {:?}, of format {}", info.name, info.format);
             found.good("place", what);
+            found.lock = info.lock;
         }
         (Err(error), _) if trial.has_hung() => return Ok(hangs(found, &error)),
         (Err(error), Ok(true)) if error.kind() == ErrorKind::NotFound => {

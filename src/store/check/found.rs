@@ -1,7 +1,7 @@
 //! What is known of a place that was tried: a row for each thing that was tried or asked.
 
 use crate::error::Error;
-use crate::model::RequestCounts;
+use crate::model::{LockRule, RequestCounts};
 use std::time::Duration;
 
 /// What was tried or asked, and what came of it.
@@ -41,6 +41,8 @@ pub struct StoreCheck {
     pub round_trip: Option<Duration>,
     /// Lines for the configuration, with the settings that fit.
     pub settings: Vec<String>,
+    /// How the vault that is there has what snapshots need locked; `None`: it does not.
+    pub lock: Option<LockRule>,
     /// What could not be deleted.
     pub left_behind: Vec<String>,
     /// What all of it has asked.

@@ -7,6 +7,7 @@ mod fault;
 mod limit;
 mod retry;
 mod stop;
+mod versioned;
 
 pub use count::{Count, CountStore, OperationCounts};
 #[cfg(feature = "testing")]
@@ -16,7 +17,9 @@ pub use retry::{Retrier, RetryPolicy, RetryStore};
 pub use stop::StopCheck;
 
 use super::object_name::ObjectName;
-use super::object_store::{Blob, Capabilities, Directory, ObjectInfo, ObjectLock, ObjectStore};
+use super::object_store::{
+    Blob, Capabilities, Directory, ObjectInfo, ObjectLock, ObjectStore, VersionedStore,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::RequestCounts;
 use std::sync::Arc;
@@ -196,6 +199,10 @@ impl<L: Around> ObjectStore for Layered<L> {
 
     fn lock(&self, name: &ObjectName) -> Result<Option<ObjectLock>> {
         self.inner.lock(name)
+    }
+
+    fn versioned(&self) -> Option<&dyn VersionedStore> {
+        self.inner.versioned().map(|_| self as &dyn VersionedStore)
     }
 
     fn requests(&self) -> Option<RequestCounts> {

@@ -7,7 +7,7 @@ use super::failure::{Tried, broken, failure};
 use super::listing::{PAGE, next_page};
 use crate::error::{ErrorKind, Result};
 use crate::store::object_name::ObjectName;
-use crate::store::object_store::{Blob, ObjectStore};
+use crate::store::object_store::{Blob, BucketLock, ObjectStore};
 use crate::store::remains::is_of_check;
 use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextMut;
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
@@ -45,17 +45,6 @@ pub enum Versioning {
     On,
     /// What was there before it was switched off stays.
     Off,
-}
-
-/// Whether objects can be locked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum BucketLock {
-    /// They cannot.
-    Never,
-    /// They can be.
-    Possible,
-    /// Each is, for so long.
-    ByDefault(String),
 }
 
 /// A rule of a bucket that does something to objects when they are old.

@@ -2,10 +2,11 @@
 //! calls them waits on a runtime.
 
 use super::connect;
-use super::failure::{Tried, archived, broken, failure, wants_new_keys};
+use super::failure::{LOCKED_PUT, Tried, archived, broken, failure, no_locks, wants_new_keys};
 use super::settings::{PutChecksum, S3Place};
 use super::traffic::Wire;
 use crate::error::{Error, ErrorKind, Result};
+use crate::model::{LockMode, LockRule, ObjectRetention};
 use crate::store::object_name::ObjectName;
 use crate::store::object_store::Blob;
 use crate::sys::locked::LockExt;
@@ -13,19 +14,28 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::IdentityCache;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::get_object::GetObjectError;
+use aws_sdk_s3::operation::get_object::builders::GetObjectFluentBuilder;
 use aws_sdk_s3::operation::put_object::builders::PutObjectFluentBuilder;
-use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::StorageClass;
+use aws_sdk_s3::primitives::{ByteStream, DateTime};
+use aws_sdk_s3::types::{ObjectLockMode, StorageClass};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use base64_simd::STANDARD as BASE64;
+use jiff::{SignedDuration, Timestamp};
 use md5::{Digest, Md5};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 /// Keys are renewed no more often than this: threads whose requests are refused at the same moment
 /// renew them once.
 const RENEWED_EVERY: Duration = Duration::from_secs(1);
+
+/// What stores answer to a lock in a bucket without locks.
+const NO_LOCKS: [&str; 3] = [
+    "InvalidRequest",
+    "ObjectLockConfigurationNotFoundError",
+    "InvalidBucketState",
+];
 
 /// A place in a store, and a client of it.
 pub(super) struct Connection {
@@ -33,6 +43,8 @@ pub(super) struct Connection {
     current: Mutex<CurrentClient>,
     /// Whether the store has taken a request.
     worked: AtomicBool,
+    /// How what snapshots need is locked when it is put.
+    lock: OnceLock<LockRule>,
 }
 
 /// A client, with the keys that it keeps.
@@ -77,6 +89,7 @@ impl Connection {
                 renewed: None,
             }),
             worked: AtomicBool::new(false),
+            lock: OnceLock::new(),
         })
     }
 
@@ -99,7 +112,7 @@ impl Connection {
     }
 
     /// What an answer means.
-    fn heard<T, E>(
+    pub(super) fn heard<T, E>(
         &self,
         answer: std::result::Result<T, SdkError<E, HttpResponse>>,
         tried: Tried<'_>,
@@ -203,9 +216,25 @@ impl Connection {
     /// Asks for an object, or the part of it that `range` says.
     pub(super) async fn request(&self, name: &ObjectName, range: Option<String>) -> Result<Got> {
         let url = self.url(name);
-        let tried = self.tried("get", &url);
+        let request = self.get_request(name).set_range(range);
+        self.send(request, self.tried("get", &url)).await
+    }
+
+    /// Asks for a version of an object.
+    pub(super) async fn request_version(&self, name: &ObjectName, version: &str) -> Result<Got> {
+        let url = self.url(name);
+        let request = self.get_request(name).version_id(version);
+        self.send(request, self.tried("get a version of", &url))
+            .await
+    }
+
+    fn get_request(&self, name: &ObjectName) -> GetObjectFluentBuilder {
         let request = self.client().get_object().bucket(&self.place.bucket);
-        let answer = request.key(self.key(name)).set_range(range).send().await;
+        request.key(self.key(name))
+    }
+
+    async fn send(&self, request: GetObjectFluentBuilder, tried: Tried<'_>) -> Result<Got> {
+        let answer = request.send().await;
         if let Err(error) = &answer
             && let Some(GetObjectError::InvalidObjectState(state)) = error.as_service_error()
         {
@@ -261,11 +290,45 @@ impl Connection {
         request.key(self.key(name))
     }
 
+    /// From here on what snapshots need is locked when it is put.
+    pub(super) fn lock_what_is_put(&self, rule: LockRule) {
+        // The rule of a vault stays what it is.
+        let _ = self.lock.set(rule);
+    }
+
+    /// The lock that an object gets when it is put. What a manifest will refer to is put before it,
+    /// and must be locked as long.
+    fn lock_of(&self, name: &ObjectName) -> Option<ObjectRetention> {
+        const LONGEST_RUN: SignedDuration = SignedDuration::from_hours(24);
+        let rule = self.lock.get().filter(|_| name.is_needed())?;
+        let time = match name.is_manifest() {
+            true => rule.time(),
+            false => rule.time() + LONGEST_RUN,
+        };
+        let until = Timestamp::now().checked_add(time).unwrap_or(Timestamp::MAX);
+        let mode = rule.mode;
+        Some(ObjectRetention { mode, until })
+    }
+
     pub(super) async fn put_whole(&self, name: &ObjectName, bytes: Blob) -> Result<()> {
         let url = self.url(name);
         let request = self.put_request(name);
         let mut request = request.content_length(bytes.len() as i64);
-        match self.place.settings.checksums {
+        let lock = self.lock_of(name);
+        if let Some(ObjectRetention { mode, until }) = lock {
+            let mode = match mode {
+                LockMode::Governance => ObjectLockMode::Governance,
+                LockMode::Compliance => ObjectLockMode::Compliance,
+            };
+            request = request.object_lock_mode(mode);
+            request = request.object_lock_retain_until_date(DateTime::from_secs(until.as_second()));
+        }
+        let checksums = match (self.place.settings.checksums, lock) {
+            // No store takes a lock without one, and some take this one only.
+            (PutChecksum::None, Some(_)) => PutChecksum::Md5,
+            (checksums, _) => checksums,
+        };
+        match checksums {
             PutChecksum::None => {}
             PutChecksum::Crc32 => {
                 let sum = crc32fast::hash(&bytes).to_be_bytes();
@@ -282,7 +345,17 @@ impl Connection {
             request = request.storage_class(StorageClass::from(class.as_str()));
         }
         let answer = request.body(ByteStream::from(bytes)).send().await;
-        self.heard(answer, self.tried("put", &url)).map(drop)
+        let Some(_) = lock else {
+            return self.heard(answer, self.tried("put", &url)).map(drop);
+        };
+        let tried = self.tried(LOCKED_PUT, &url);
+        if let Err(SdkError::ServiceError(refused)) = &answer
+            && refused.raw().status().as_u16() == 400
+            && NO_LOCKS.contains(&refused.err().code().unwrap_or_default())
+        {
+            return Err(no_locks(tried));
+        }
+        self.heard(answer, tried).map(drop)
     }
 
     /// Deletes an object; one that is not there is no error.

@@ -192,6 +192,24 @@ pub(super) fn archived(class: Option<&str>, tried: Tried<'_>) -> Error {
     ))
 }
 
+/// What is tried when an object is put that is locked from then on.
+pub(super) const LOCKED_PUT: &str = "put and lock";
+
+/// A lock was asked for in a bucket that has none.
+pub(super) fn no_locks(tried: Tried<'_>) -> Error {
+    let what = format!(
+        "{}: what snapshots of this vault need is to be locked, and the bucket {:?} locks nothing",
+        cannot(tried),
+        tried.bucket
+    );
+    Error::new(ErrorKind::Unsupported, what)
+        .with_hint(
+            "nothing is lost; switch object lock on for the bucket, or make one with it and \
+             `mirror` the vault there",
+        )
+        .at(tried.verb, tried.url)
+}
+
 const OTHER_KEY: &str = "the store does not know this key, or its secret is another";
 
 /// How far the two clocks are apart. `date` is the store's, as HTTP writes it; `now` the host's.
@@ -232,6 +250,10 @@ fn elsewhere(refusal: &Refusal, tried: Tried<'_>) -> Error {
 fn denied(error: Error, tried: Tried<'_>) -> Error {
     let action = match tried.verb {
         "put" => "s3:PutObject",
+        LOCKED_PUT => "s3:PutObject and s3:PutObjectRetention",
+        "lock" => "s3:PutObjectRetention",
+        "list the versions of" => "s3:ListBucketVersions",
+        "get a version of" => "s3:GetObjectVersion",
         "delete" => "s3:DeleteObject",
         "list" => "s3:ListBucket",
         _ => "s3:GetObject",

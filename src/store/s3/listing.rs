@@ -92,7 +92,8 @@ pub(super) fn next_page(page: &Page, tried: Tried<'_>) -> Result<Option<String>>
     }
 }
 
-fn timestamp(time: &DateTime) -> Option<Timestamp> {
+/// A time of the store.
+pub(super) fn timestamp(time: &DateTime) -> Option<Timestamp> {
     Timestamp::new(time.secs(), time.subsec_nanos().try_into().ok()?).ok()
 }
 

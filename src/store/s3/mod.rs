@@ -9,18 +9,19 @@ mod connection;
 mod credentials;
 mod failure;
 mod listing;
+mod locks;
 mod no_credentials;
 mod runtime;
 mod settings;
 mod timeouts;
 mod traffic;
 
-pub use bucket::{BucketLock, BucketRule, Condition, Said, Versioning, WrongBody};
+pub use bucket::{BucketRule, Condition, Said, Versioning, WrongBody};
 pub use settings::{CredentialSource, Patience, PutChecksum, S3Place, S3Settings};
 
 use super::layer::{Retrier, RetryPolicy, StopCheck};
 use super::object_name::ObjectName;
-use super::object_store::{Blob, Capabilities, ObjectInfo, ObjectStore};
+use super::object_store::{Blob, Capabilities, ObjectInfo, ObjectStore, VersionedStore};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::RequestCounts;
 use connection::{Connection, PageAt};
@@ -228,6 +229,10 @@ impl ObjectStore for S3Store {
 
     fn delete(&self, name: &ObjectName) -> Result<()> {
         self.runtime.wait(self.connection.delete(name))
+    }
+
+    fn versioned(&self) -> Option<&dyn VersionedStore> {
+        Some(self)
     }
 
     fn requests(&self) -> Option<RequestCounts> {
