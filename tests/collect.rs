@@ -7,6 +7,7 @@ mod by_hand;
 pub mod fleet;
 mod late;
 mod model_check;
+mod moved;
 mod peek;
 mod rewriting;
 pub mod stage;
