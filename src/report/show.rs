@@ -109,8 +109,16 @@ fn head(manifest: &Manifest) -> String {
     let asked = manifest.requests.map_or(String::new(), |requests| {
         format!("  {}, before this was put\n", asked(&requests))
     });
+    let before: Vec<String> = manifest.rewrites.iter().map(ToString::to_string).collect();
+    let before = match before.is_empty() {
+        true => String::new(),
+        false => format!(
+            "  called {} before its blocks were moved\n",
+            before.join(", ")
+        ),
+    };
     format!(
-        "snapshot {}\n  of {} at {} (kernel {}, stillpoint {})\n  level {} (asked for {}), \
+        "snapshot {}\n{before}  of {} at {} (kernel {}, stillpoint {})\n  level {} (asked for {}), \
          {frozen}\n{asked}  tags: {}\n",
         manifest.snapshot,
         manifest.host,

@@ -7,9 +7,12 @@ use crate::sealed::{given, key, writer_of};
 use crate::support::model::{Chance, ModelDisk};
 use crate::support::vaults::{Take, Taken, check, check_all, take, vault_options, verify_all};
 use std::sync::Arc;
-use stillpoint::engine::{CollectOptions, RewriteRules, Silent, collect, mirror};
+use stillpoint::ErrorKind;
+use stillpoint::engine::{
+    CollectOptions, Destination, RestoreOptions, RewriteRules, Silent, collect, mirror, restore,
+};
 use stillpoint::model::{BLOCK_SIZE, Mode};
-use stillpoint::store::{KeySource, MemoryStore, Vault, VaultOptions};
+use stillpoint::store::{KeySource, MemoryStore, ObjectStore, Vault, VaultOptions};
 
 const REWRITING: CollectOptions = CollectOptions {
     rewrite: RewriteRules {
@@ -173,4 +176,43 @@ fn a_second_place_gets_what_was_rewritten_and_keeps_what_it_had() {
     }
     let report = verify_all(&there).unwrap();
     assert!(report.broken.is_empty(), "{report:?}");
+}
+
+#[test]
+fn a_restore_that_is_overtaken_says_so() {
+    let mut yard = Yard::new(false);
+    for _ in 0..5 {
+        yard.take();
+    }
+    yard.delete(0);
+    let old = yard.taken[0].manifest.clone();
+    assert!(yard.collect() > 0);
+    yard.collect();
+    yard.collect();
+    let vault = yard.vault();
+    let folder = tempfile::tempdir().unwrap();
+    let to = Destination::To {
+        disk: Some(old.disks[0].identity.name.clone()),
+        target: folder.path().join("image"),
+    };
+    let options = RestoreOptions::new(to, 1);
+    let error = restore(&vault, &old, &options, &Silent).err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Failed, "{error}");
+    assert!(error.to_string().contains("another ID"), "{error}");
+    let id = old.snapshot.to_string();
+    let now = vault.manifest(&vault.find(&id).unwrap()).unwrap();
+    restore(&vault, &now, &options, &Silent).unwrap();
+    // Of one that is there it is damage.
+    let segments = yard.stage.names("segments");
+    segments
+        .iter()
+        .for_each(|name| yard.stage.store.delete(name).unwrap());
+    let options = RestoreOptions {
+        force: true,
+        ..options
+    };
+    let error = restore(&yard.vault(), &now, &options, &Silent)
+        .err()
+        .unwrap();
+    assert_eq!(error.kind(), ErrorKind::Damaged, "{error}");
 }

@@ -1,6 +1,7 @@
 //! The error of a restore that failed: what is whole, what is not, and what to do next.
 
 use crate::error::{Error, ErrorKind};
+use crate::model::SnapshotId;
 use crate::restore::FreeDevice;
 
 /// Adds to the error which other disks are whole, and which were not begun.
@@ -17,6 +18,17 @@ pub fn of_the_others(error: Error, whole: &[String], not_begun: &[String]) -> Er
     } else {
         error.context(said.join("; "))
     }
+}
+
+/// The error of a snapshot that is not there any more: what it needed went after it.
+pub fn went_meanwhile(error: Error, id: SnapshotId) -> Error {
+    let what = format!(
+        "snapshot {id} was deleted while it was read, or has got another ID by `stillpoint gc`"
+    );
+    error
+        .with_kind(ErrorKind::Failed)
+        .and_said(what)
+        .with_hint("the same command again finds it under its new ID, if it has one")
 }
 
 /// The target of a restore that failed, and what state it is in.

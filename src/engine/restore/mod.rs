@@ -13,7 +13,7 @@ pub use name::{ImageFormat, TargetKind, is_stdout};
 pub use preflight::Overwritten;
 
 use self::assign::{Assigned, TargetOptions, assign};
-use self::explain::{FailedTarget, explain, of_the_others, untouched};
+use self::explain::{FailedTarget, explain, of_the_others, untouched, went_meanwhile};
 use self::preflight::{grow_command, overwritten, twins};
 use self::refuse_targets::{Planned, data_of, refuse_in_use, refuse_without_room};
 use super::monitor::{Event, Monitor};
@@ -159,7 +159,7 @@ pub fn restore<'m>(
     };
     let jobs = run.prepare().map_err(|error| match error.kind() {
         ErrorKind::Interrupted(_) => error.and_said("nothing was written"),
-        _ => error,
+        _ => run.unless_it_went(error),
     })?;
     let names: Vec<String> = jobs
         .iter()
@@ -176,7 +176,8 @@ pub fn restore<'m>(
             of_the_others(error, whole, rest.get(begun..).unwrap_or_default())
         };
         monitor.check().map_err(|error| stopped(error, 0))?;
-        restored.push(run.run(job).map_err(|error| stopped(error, 1))?);
+        let ended = run.run(job).map_err(|error| run.unless_it_went(error));
+        restored.push(ended.map_err(|error| stopped(error, 1))?);
     }
     Ok(restored)
 }
@@ -203,6 +204,17 @@ impl<'m> RestoreRun<'_, 'm> {
                 .with_hint("enlarge the image afterwards, or leave --grow out"));
         }
         Ok(assigned)
+    }
+
+    /// What is missing is no damage where the snapshot itself has gone meanwhile.
+    fn unless_it_went(&self, error: Error) -> Error {
+        let id = self.manifest.snapshot;
+        let own = self.vault.named_on(&self.manifest.host, id);
+        let may_have_gone = error.kind() == ErrorKind::Damaged;
+        match may_have_gone && matches!(self.vault.has_snapshot(&own), Ok(false)) {
+            true => went_meanwhile(error, id),
+            false => error,
+        }
     }
 
     /// Opens all targets, of which none is in use.
