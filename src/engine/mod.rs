@@ -70,8 +70,8 @@ pub use rewrite::{
 pub use run_phase::RunPhase;
 pub use snapshot::{
     AskBlocks, AskFree, CaptureMode, CaptureOptions, CaptureResult, CapturedDisk, Cut,
-    DiskRunOptions, FreeScan, Gentle, LeftOut, PackedBefore, Parent, RecordOptions, Resume, Resumed,
-    Selection, Sent, VaultPlace, capture, record, select, select_all, snapshot,
+    DiskRunOptions, FreeScan, Gentle, LeftOut, PackedBefore, Parent, RecordOptions, Resume,
+    Resumed, Selection, Sent, VaultPlace, capture, record, select, select_all, snapshot,
     snapshot_of_what_can_be, snapshot_through,
 };
 pub use snapshot_options::{Consistency, HookSettings, OnBusy, OnHookFailure, SnapshotOptions};
