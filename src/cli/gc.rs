@@ -13,13 +13,17 @@ pub fn run(args: &GcArgs, common: &Common, progress: &ProgressDisplay) -> Result
     let grace = SignedDuration::try_from(args.grace).map_err(|error| {
         Error::new(ErrorKind::Usage, "this grace is too long").with_source(error)
     })?;
-    let rewrite = match vault.info().lock {
-        // What is locked stays, and would only be stored twice.
-        Some(_) => RewriteRules::NEVER,
-        None => RewriteRules {
+    if args.rewrite && vault.info().lock.is_some() {
+        let what = "this vault locks what it holds, which would only be stored twice";
+        return Err(Error::new(ErrorKind::Unsupported, what)
+            .with_hint("nothing was done; run gc without --rewrite"));
+    }
+    let rewrite = match args.rewrite {
+        true => RewriteRules {
             most_moved: args.max_rewrite,
             ..RewriteRules::USUAL
         },
+        false => RewriteRules::NEVER,
     };
     let options = CollectOptions { grace, rewrite };
     context::asking(&vault, progress, || {

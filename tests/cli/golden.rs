@@ -244,7 +244,7 @@ pub fn make_older(lab: &Lab, folder: &str) {
 
 /// A plan, and after more than a day what it named goes. A snapshot was deleted before.
 fn collecting(scene: &mut Scene) {
-    scene.say("gc", "gc --dry-run").expect(0);
+    scene.say("gc", "gc --rewrite --dry-run").expect(0);
     scene.say("gc", "gc --grace 59m").expect(2);
     let run = scene
         .lab

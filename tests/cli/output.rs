@@ -86,6 +86,7 @@ fn wrong_usage_is_one_document_too() {
         &["keep", "latest", "--until", "1999-01-01"],
         &["gc", "--grace", "59m"],
         &["gc", "--grace", "soon"],
+        &["gc", "--max-rewrite", "1GiB"],
         &["track"],
         &["track", "begin"],
         &["--pin-name", "a/b", "disks"],

@@ -287,6 +287,9 @@ fn collections(lab: &Lab) {
     assert_ne!(held["unneeded"]["segments"]["objects"], json!(0));
     let planned = checked(lab, "gc", &["gc", "--dry-run"], 0);
     assert_ne!(planned["planned"], json!(null));
+    assert_eq!(planned["rewriting"], json!(null), "nobody has asked for it");
+    let told = checked(lab, "gc", &["gc", "--dry-run", "--rewrite"], 0);
+    assert_ne!(told["rewriting"], json!(null));
     checked(lab, "gc", &["gc"], 0);
     let young = checked(lab, "gc", &["gc"], 0);
     assert_eq!(young["plans"][0]["state"], "too_young");

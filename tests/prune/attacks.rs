@@ -195,3 +195,58 @@ fn false_words_of_damage_push_nothing_out() {
     // None is known to be good, so none of them goes at all.
     assert!(victim.real.is_subset(&left));
 }
+
+/// A collector says in a manifest when the store got the name before. So can anybody.
+#[test]
+fn false_times_of_receipt_push_nothing_out() {
+    let sorts: [(&str, fn(i64) -> i64); 3] = [
+        ("when each real one came", |n| 5 * HOUR + (n % 120) * DAY),
+        ("a minute after each of them", |n| {
+            5 * HOUR + (n % 120) * DAY - 60
+        }),
+        ("each half hour before", |n| n * HOUR / 2),
+    ];
+    for (what, claimed) in sorts {
+        let victim = Victim::new();
+        let now = victim.world.now;
+        for n in 0..1500 {
+            let when = Ago {
+                cut: claimed(n),
+                received: n % 600,
+            };
+            victim.world.put(when, |manifest| {
+                manifest.rewrites = vec![manifest.snapshot.successor()];
+                manifest.received = Some(now - seconds(claimed(n)));
+            });
+        }
+        let fakes = victim.survives(what);
+        assert!(fakes < 40, "{what}: {fakes} fakes stay");
+    }
+}
+
+/// One that is true keeps what it would have kept before it got another name.
+#[test]
+fn what_was_renamed_stays_as_long_as_before() {
+    let world = World::new();
+    let now = world.now;
+    let days: Vec<SnapshotId> = (0..60)
+        .map(|day| {
+            let came = ago(day * DAY);
+            if day % 2 == 0 {
+                return world.put(came, |_| ());
+            }
+            let renamed = Ago {
+                received: 60,
+                ..came
+            };
+            world.put(renamed, |manifest| {
+                manifest.rewrites = vec![manifest.snapshot.successor()];
+                manifest.received = Some(now - seconds(came.received));
+            })
+        })
+        .collect();
+    let left = world.prune(daily(7));
+    assert!(left.is_superset(&set(&days[..7])), "{}", left.len());
+    // By the times without claims seven more days may stay, and no more.
+    assert!(left.is_subset(&set(&days[..14])), "{}", left.len());
+}

@@ -15,21 +15,15 @@ pub struct GcArgs {
     /// How long a plan stands before a later `gc` carries it out; 1h at least
     #[arg(long, default_value = "24h", value_parser = parse_grace, value_name = "TIME")]
     pub grace: Duration,
-    /// Most bytes that are copied out of segments that are mostly dead; 0: no segment is rewritten
-    /// [default: a twenty-fifth of what is needed, and 1GiB at least]
-    #[arg(long, value_parser = parse_size, value_name = "SIZE")]
+    /// Copy what is needed out of segments that are mostly dead; snapshots get other IDs by it
+    #[arg(long)]
+    pub rewrite: bool,
+    /// Most bytes that are copied so [default: a twenty-fifth of what is needed, and 1GiB at least]
+    #[arg(long, value_parser = parse_rate, value_name = "SIZE", requires = "rewrite")]
     pub max_rewrite: Option<Bytes>,
     /// Return at once with a job's ID; the job goes on by itself
     #[arg(long)]
     pub detach: bool,
-}
-
-/// A size, or nothing.
-fn parse_size(text: &str) -> Result<Bytes, String> {
-    match text {
-        "0" => Ok(Bytes(0)),
-        text => parse_rate(text).map_err(|_| "a size looks like this: 20GiB; or 0".into()),
-    }
 }
 
 /// From an hour to a year.

@@ -105,19 +105,10 @@ pub fn collect_at(
         monitor.tell(Event::Phase(RunPhase::WaitingForListings));
         (pace.wait)(LATE)?;
     }
-    let mut found = collection.look(Some(pace.wait))?;
+    let found = collection.look(Some(pace.wait))?;
     let mut report = collection.report(&found);
     collection.carry_out(&found, &session, run, &mut report)?;
-    let plan = collection.plan_rewrite(&found)?;
-    let rewritten = match collection.is_alone() {
-        true => rewrite(vault, &plan, pace.session.clone(), monitor),
-        false => Ok(RewriteReport::default()),
-    };
-    if let Ok(done) = &rewritten {
-        collection.release(&mut found, done);
-        report.planned = found.new_plan();
-    }
-    report.rewriting = Some(Rewriting { plan, done: None });
+    // First of all: nothing that happens to what is rewritten keeps the rest from being planned.
     if !found.unneeded.is_empty() {
         session.ask()?;
         vault.put_plan(run, &found.unneeded)?;
@@ -126,10 +117,20 @@ pub fn collect_at(
             .into_iter()
             .for_each(|planned| planned.id = Some(run));
     }
-    let done = rewritten?;
-    if let Some(rewriting) = &mut report.rewriting {
-        rewriting.done = Some(done);
-    }
+    let rewriting = collection.plan_rewrite(&found).and_then(|plan| {
+        let Some(plan) = plan else {
+            return Ok(None);
+        };
+        let done = match collection.is_alone() {
+            true => rewrite(vault, &plan, pace.session.clone(), monitor)?,
+            false => RewriteReport::default(),
+        };
+        let done = Some(done);
+        Ok(Some(Rewriting { plan, done }))
+    });
+    report.rewriting = rewriting.map_err(|error| {
+        error.and_said("what no snapshot needs was collected all the same; no segment is given up")
+    })?;
     Ok(report)
 }
 
@@ -144,7 +145,7 @@ pub fn plan_collection(
     let found = collection.look(None)?;
     let mut report = collection.report(&found);
     let plan = collection.plan_rewrite(&found)?;
-    report.rewriting = Some(Rewriting { plan, done: None });
+    report.rewriting = plan.map(|plan| Rewriting { plan, done: None });
     Ok(report)
 }
 
@@ -181,7 +182,7 @@ struct Inspected {
     rescued: Vec<usize>,
     /// What no plan names yet.
     unneeded: BTreeSet<Condemned>,
-    /// The segments and index objects that are needed.
+    /// The segments that are needed, where any may be given up.
     in_use: Vec<Collectable>,
 }
 
@@ -327,7 +328,7 @@ impl<'a> Collection<'a> {
             let number = by_plan.get(&object).copied();
             if is_needed(object) {
                 found.needed.add(object, size);
-                if matches!(object, Condemned::Segment(_) | Condemned::Index(_)) {
+                if !self.rewrite.is_never() && matches!(object, Condemned::Segment(_)) {
                     found.in_use.push(one);
                 }
                 number
@@ -396,9 +397,11 @@ impl<'a> Collection<'a> {
         !self.live.iter().any(is_collector)
     }
 
-    fn plan_rewrite(&self, found: &Inspected) -> Result<RewritePlan> {
-        let Some(now) = self.now else {
-            return Ok(RewritePlan::default());
+    /// `None` where nobody has asked for it, or the store's time is not known: nothing is read.
+    fn plan_rewrite(&self, found: &Inspected) -> Result<Option<RewritePlan>> {
+        let now = self.now.filter(|_| !self.rewrite.is_never());
+        let Some(now) = now else {
+            return Ok(None);
         };
         let scope = RewriteScope {
             reachable: &found.reachable,
@@ -407,18 +410,7 @@ impl<'a> Collection<'a> {
             now,
             rules: self.rewrite,
         };
-        plan_rewrite(self.vault, &scope, self.monitor)
-    }
-
-    /// Names what was given up in the new plan. Who carries it out looks again what needs it.
-    fn release(&self, found: &mut Inspected, done: &RewriteReport) {
-        let from = self.seen().left_alone_from();
-        for one in &found.in_use {
-            if done.released.contains(&one.object) && one.put < from {
-                found.planned.add(one.object, one.size);
-                found.unneeded.insert(one.object);
-            }
-        }
+        plan_rewrite(self.vault, &scope, self.monitor).map(Some)
     }
 
     /// Deletes what ripe plans name and nothing needs, and takes away plans that are of no use any

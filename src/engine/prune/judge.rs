@@ -93,13 +93,17 @@ impl Judgement {
         self.candidates.push(Candidate {
             snapshot: snapshot.id,
             cut: manifest.time,
-            received,
+            received: stored.received,
+            claimed: manifest
+                .received
+                .filter(|claimed| *claimed < stored.received),
             groups: groups
                 .collect::<std::collections::BTreeSet<_>>()
                 .into_iter()
                 .collect(),
         });
-        self.said.push(KeptBy::manifest(manifest, Some(received)));
+        self.said
+            .push(KeptBy::manifest(manifest, Some(stored.received)));
         self.plan.judged.push(Judged {
             snapshot: snapshot.clone(),
             host: manifest.host.clone(),

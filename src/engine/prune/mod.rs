@@ -58,7 +58,8 @@ pub struct Judged {
     pub host: String,
     /// The instant of its cut, as it says.
     pub cut: Timestamp,
-    /// When the store got its manifest, by the store's clock.
+    /// When the store got its manifest, by the store's clock; of one that was given another name,
+    /// the first one, as its manifest says.
     pub received: Timestamp,
     /// The names of its disks.
     pub disks: Vec<String>,

@@ -7,6 +7,11 @@
 //! takes one each hour: by the store's time all that came in one hour, day, week, month or year
 //! have one place of a rule between them. By the cut alone, a place that was copied to all at once
 //! is judged as the first one is.
+//!
+//! Of a snapshot that a collector has given another name its manifest says when the store got the
+//! first one. That is a claim, too: it may keep the snapshot that makes it, and never takes the
+//! place of one that makes none. So the rules go over the store's times without those who claim,
+//! and once more over all.
 
 use crate::model::SnapshotId;
 use jiff::tz::Offset;
@@ -126,6 +131,8 @@ pub struct Candidate {
     pub cut: Timestamp,
     /// When the store got its manifest, by the store's clock.
     pub received: Timestamp,
+    /// An earlier time at which the store has got it, as its manifest says.
+    pub claimed: Option<Timestamp>,
     /// The groups of its disks: it stays if one of them needs it.
     pub groups: Vec<DiskGroup>,
 }
@@ -138,7 +145,13 @@ impl Candidate {
 
     /// The same of those that the store got in one period: a cut is not later than that.
     fn within_period(&self) -> (Timestamp, SnapshotId) {
-        (self.cut.min(self.received), self.snapshot)
+        (self.cut.min(self.first_received()), self.snapshot)
+    }
+
+    /// When the store has got it first, if its claim is true.
+    fn first_received(&self) -> Timestamp {
+        let claimed = self.claimed.map(|claimed| claimed.min(self.received));
+        claimed.unwrap_or(self.received)
     }
 }
 
@@ -174,7 +187,12 @@ pub fn kept_by_rules(rules: &RetentionRules, all: &[Candidate]) -> Vec<Vec<RuleH
             })
             .collect();
         by_cut(rules, members.clone(), &mut keep);
-        by_receipt(rules, members, &mut keep);
+        let silent = members.iter().filter(|one| one.of.claimed.is_none());
+        let silent: Vec<Member<'_>> = silent.copied().collect();
+        if silent.len() < members.len() {
+            by_receipt(rules, members, &mut keep);
+        }
+        by_receipt(rules, silent, &mut keep);
     }
     for hits in &mut hits {
         hits.sort_unstable();
@@ -233,10 +251,10 @@ fn by_cut(rules: &RetentionRules, mut members: Vec<Member<'_>>, keep: &mut Keep<
 }
 
 fn by_receipt(rules: &RetentionRules, mut members: Vec<Member<'_>>, keep: &mut Keep<'_>) {
-    members.sort_unstable_by_key(|one| std::cmp::Reverse(one.of.received));
-    let newest = members.first().map(|one| one.of.received);
+    members.sort_unstable_by_key(|one| std::cmp::Reverse(one.of.first_received()));
+    let newest = members.first().map(|one| one.of.first_received());
     for rule in RetentionRule::COUNTED {
-        let period = |one: &Member<'_>| rule.period(one.of.received);
+        let period = |one: &Member<'_>| rule.period(one.of.first_received());
         let periods = members.chunk_by(|one, next| period(one) == period(next));
         for in_one in periods.take(rules.count(rule)) {
             let newest = in_one.iter().max_by_key(|one| one.of.within_period());
@@ -247,7 +265,7 @@ fn by_receipt(rules: &RetentionRules, mut members: Vec<Member<'_>>, keep: &mut K
     }
     for one in members
         .iter()
-        .filter(|one| is_within(rules, newest, one.of.received))
+        .filter(|one| is_within(rules, newest, one.of.first_received()))
     {
         keep(one.at, RetentionRule::Within, ByTime::Received);
     }

@@ -26,6 +26,7 @@ fn candidate(cut: i64, received: i64, groups: &[usize]) -> Candidate {
         snapshot: SnapshotId::generate(u64::try_from(received).unwrap() * 1000),
         cut: at(cut),
         received: at(received),
+        claimed: None,
         groups: groups.iter().copied().map(DiskGroup).collect(),
     }
 }

@@ -19,14 +19,13 @@ use super::monitor::{Event, Monitor};
 use super::run_phase::RunPhase;
 use super::session_record::session_record;
 use crate::error::{ErrorKind, Result};
-use crate::format::Condemned;
 use crate::model::{Bytes, SnapshotId};
 use crate::store::{Draft, SessionPace, Vault};
 use crate::sys::machine::host_name;
 use jiff::Timestamp;
 use mover::Mover;
 use renew::{Renewal, Renewed};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// How it calls itself in its session. Collectors wait for it as for any run.
@@ -43,8 +42,6 @@ pub struct RewriteReport {
     pub renamed: Vec<RenamedSnapshot>,
     /// What the user should know.
     pub warnings: Vec<String>,
-    /// What nothing should need any more: to be planned, and looked at again before it goes.
-    pub released: BTreeSet<Condemned>,
 }
 
 /// A snapshot that has another name now.
@@ -121,11 +118,5 @@ pub fn rewrite(
         }
     }
     report.segments = moves.segments().count();
-    report
-        .released
-        .extend(moves.segments().map(Condemned::Segment));
-    report
-        .released
-        .extend(renewal.parts.keys().copied().map(Condemned::Index));
     Ok(report)
 }

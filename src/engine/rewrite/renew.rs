@@ -105,8 +105,7 @@ impl Renewal<'_> {
                     old.snapshot.id, new.id
                 ))
                 .with_hint(
-                    "rewriting takes the right to delete in `snapshots/`; --max-rewrite 0 does \
-                     without",
+                    "--rewrite takes the right to delete in `snapshots/`; gc without it does not",
                 )
         })?;
         // Who has kept it in between was told that it is kept.
