@@ -61,7 +61,7 @@ fn a_full_vault_keeps_what_it_had_and_nothing_else() {
             assert_eq!(run.json()["error"]["kind"], "no_space");
         } else {
             let (message, hint) = two_sentences("full", &run.stderr);
-            assert!(message.contains("No space left"), "{message}");
+            assert!(message.contains("MiB free, and at least"), "{message}");
             assert!(hint.contains("make room"), "{hint}");
         }
         assert_eq!(files(), before, "objects of the run that failed");
