@@ -17,8 +17,8 @@ fn line() -> (Yard, [Known; 3]) {
     for seed in 0.. {
         let mut yard = Yard::new(seed);
         let first = yard.snapshot_of(0, None);
-        let second = yard.snapshot_of(0, Some(first.clone()));
-        let third = yard.snapshot_of(0, Some(second.clone()));
+        let second = yard.snapshot_of(0, Some(&first));
+        let third = yard.snapshot_of(0, Some(&second));
         let lengths = [&first, &second, &third].map(|one| one.disks[0].index.len());
         if lengths == [1, 2, 3] {
             return (yard, [first, second, third]);
@@ -147,7 +147,7 @@ fn what_came_after_the_listing_is_asked_for_by_its_name() {
         .iter()
         .all(|id| known.contains(&ObjectName::segment(*id)))
     {
-        later = yard.snapshot_of(0, Some(later));
+        later = yard.snapshot_of(0, Some(&later));
     }
     let late: Vec<ObjectName> = yard.names("segments");
     let late: Vec<ObjectName> = late

@@ -2,7 +2,7 @@
 
 use super::yard::{BLOCKS, Known, Yard, size_of};
 use std::collections::{BTreeMap, BTreeSet};
-use stillpoint::engine::{Holding, VaultHoldings};
+use stillpoint::engine::{Holding, Reachable, Silent, VaultHoldings};
 use stillpoint::model::{BlockIndex, Content, ObjectId};
 use stillpoint::store::{ObjectName, ObjectStore};
 
@@ -149,6 +149,19 @@ fn judge(yard: &Yard, found: &VaultHoldings) -> [usize; 3] {
     told
 }
 
+/// What a collection takes for needed is what any copy needs.
+fn reaches(yard: &Yard) {
+    let snapshots = yard.vault.snapshots().unwrap();
+    let found = Reachable::read(&yard.vault, snapshots, &Silent, &|_| Ok(())).unwrap();
+    let counted = Counted::of(yard);
+    let needed: BTreeSet<ObjectId> = found.segments().collect();
+    assert_eq!(needed, counted.slots.keys().copied().collect());
+    for (segment, slots) in &counted.slots {
+        let live: Vec<u32> = found.needed_slots(*segment).into_iter().flatten().collect();
+        assert_eq!(live, slots.keys().copied().collect::<Vec<_>>());
+    }
+}
+
 #[test]
 fn what_it_says_is_what_a_slow_count_says() {
     let mut told = [0; 3];
@@ -157,6 +170,7 @@ fn what_it_says_is_what_a_slow_count_says() {
         let found = yard.info();
         assert!(found.unread.is_empty() && found.missing.objects == 0 && !found.has_damage);
         assert_eq!(found.snapshots.len(), yard.all.len());
+        reaches(&yard);
         let now = judge(&yard, &found);
         told.iter_mut().zip(now).for_each(|(all, now)| *all += now);
     }

@@ -111,10 +111,10 @@ impl Yard {
             1 => same.first().cloned(),
             _ => same.last().cloned(),
         };
-        self.snapshot_of(host, parent)
+        self.snapshot_of(host, parent.as_ref())
     }
 
-    pub fn snapshot_of(&mut self, host: usize, parent: Option<Known>) -> Known {
+    pub fn snapshot_of(&mut self, host: usize, parent: Option<&Known>) -> Known {
         let draft = Draft::begin(&self.vault);
         let count = 1 + host % 2;
         let mut deltas = vec![RunMap::new(); count];
@@ -128,7 +128,7 @@ impl Yard {
         let footers = draft.finish_copies().unwrap();
         let mut disks = Vec::new();
         for (number, delta) in deltas.into_iter().enumerate() {
-            let before = parent.as_ref().map(|parent| parent.disks[number].clone());
+            let before = parent.map(|parent| parent.disks[number].clone());
             disks.push(self.put_disk(&draft, before, &delta, stored[number], &footers));
         }
         let now = Timestamp::now().as_millisecond() as u64;

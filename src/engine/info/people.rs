@@ -62,7 +62,7 @@ impl People {
         let number = self.snapshots.len() as u32;
         let host = self.host(&manifest.host);
         // A host's clock may be ahead: the store had the manifest after the cut.
-        let time = manifest.time.min(stored.received);
+        let time = manifest.time.min(manifest.first_received(stored.received));
         let mut own: HashMap<u32, u32> = HashMap::new();
         let mut copies = Vec::new();
         for record in &manifest.disks {

@@ -150,8 +150,8 @@ mod tests {
                 disk_hosts: vec![0, 0, 1],
                 snapshot_hosts: vec![0, 0, 1],
             };
-            let mut needs = SegmentNeeds::default();
-            needs.listed = Some(ListedLength { bytes: Bytes(80), put: Timestamp::UNIX_EPOCH });
+            let listed = ListedLength { bytes: Bytes(80), put: Timestamp::UNIX_EPOCH };
+            let mut needs = SegmentNeeds { listed: Some(listed), rows: Vec::new() };
             let (mut slow, mut rows) = (BTreeMap::<u32, Needer>::new(), 0);
             for (start, count, who) in added {
                 let by = Needer::Copy(who);

@@ -1,14 +1,14 @@
 //! What the snapshots of a vault need, from their manifests and index objects alone: which objects,
-//! which slots of each segment, and which slots one snapshot alone needs. Each index object is read
-//! once. It must never call something unneeded because it could not be read.
+//! and which slots of each segment. Each index object is read once. It must never call something
+//! unneeded because it could not be read.
 //!
 //! The index objects of a disk are laid over one another, and a snapshot's list of them is its
 //! parent's with some more. So the lists of all snapshots are a few trees, in which one walk meets
 //! each object once. What an object adds at a snapshot is seen by that one, and by the next one as
 //! far as that does not lay something over it.
 
+mod live_slots;
 pub(super) mod part_trees;
-mod slot_owners;
 
 use super::monitor::{Event, Monitor};
 use super::run_phase::RunPhase;
@@ -17,8 +17,8 @@ use crate::format::{FooterCopiesRef, Manifest};
 use crate::model::{Content, ObjectId, Run, RunMap, SnapshotId};
 use crate::store::{SnapshotRef, Vault};
 use crate::sys::memory;
+use live_slots::LiveSlots;
 use part_trees::{PartNode, PartTrees};
-use slot_owners::{SlotOwner, SlotOwners};
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::time::Duration;
@@ -40,7 +40,7 @@ const LEAST_MEMORY: u64 = 256 << 20;
 pub struct Reachable {
     /// Those that were read, by their numbers.
     snapshots: Vec<SnapshotRef>,
-    segments: HashMap<ObjectId, SlotOwners>,
+    segments: HashMap<ObjectId, LiveSlots>,
     indexes: HashSet<ObjectId>,
     /// Objects of copies of footers: the run's name, and the number among those of the run.
     copies: HashSet<CopiesName>,
@@ -141,7 +141,6 @@ impl Reachable {
                 false => Err(too_large(most)),
             }
         })?;
-        walk.leave(0);
         Ok(())
     }
 
@@ -162,14 +161,14 @@ impl Reachable {
 
     /// How many slots of a segment are needed.
     pub fn live_slots(&self, id: ObjectId) -> u32 {
-        self.segments.get(&id).map_or(0, SlotOwners::live)
+        self.segments.get(&id).map_or(0, LiveSlots::count)
     }
 
     /// The slots of a segment that are needed, ascending; none touches the next.
     pub fn needed_slots(&self, id: ObjectId) -> Vec<Range<u32>> {
         self.segments
             .get(&id)
-            .map_or_else(Vec::new, SlotOwners::ranges)
+            .map_or_else(Vec::new, LiveSlots::ranges)
     }
 
     /// The segments of which something is needed.
@@ -187,27 +186,12 @@ impl Reachable {
         self.copies.contains(&copies)
     }
 
-    /// Calls `take` for the slots of each segment that one snapshot alone needs: the snapshot's
-    /// place among [`Self::snapshots`], the segment, and how many slots. What two disks or
-    /// snapshots that are no line of descent have in common may be left out.
-    pub fn each_alone(&self, take: &mut dyn FnMut(usize, ObjectId, u32)) {
-        for (id, owners) in &self.segments {
-            owners
-                .alone()
-                .for_each(|(number, slots)| take(number as usize, *id, slots));
-        }
-    }
-
-    fn add(&mut self, run: Run, owner: SlotOwner) {
+    fn add(&mut self, run: Run) {
         if let Content::Data { segment, slot } = run.content {
-            let owners = self.segments.entry(segment).or_default();
-            let more = owners.add(slot..slot + run.count as u32, owner);
+            let live = self.segments.entry(segment).or_default();
+            let more = live.add(slot..slot + run.count as u32);
             self.rows = self.rows.saturating_add_signed(more as i64);
         }
-    }
-
-    fn add_all(&mut self, map: &RunMap, owner: SlotOwner) {
-        map.iter().for_each(|run| self.add(run, owner));
     }
 }
 
@@ -223,86 +207,40 @@ struct Walk<'a> {
 struct WalkStep {
     /// What was laid since the last snapshot on the way, this node's included.
     fresh: RunMap,
-    /// What the last snapshot on the way has added, and who it is: not counted yet.
-    added: Option<(RunMap, SlotOwner)>,
     /// How many of its children were not entered yet.
     children: u32,
 }
 
 impl Walk<'_> {
+    /// A snapshot needs what was laid since the one before it on the way, and of what that one
+    /// needs the rest, which is counted.
     fn enter(&mut self, node: &PartNode, map: &RunMap) {
-        self.leave(node.depth);
-        let mut step = match self.path.last_mut() {
-            None => WalkStep::default(),
+        self.path.truncate(node.depth);
+        let mut fresh = match self.path.last_mut() {
+            None => RunMap::new(),
             Some(above) => {
                 above.children = above.children.saturating_sub(1);
                 match above.children {
                     // Nobody asks the one above again.
-                    0 => WalkStep {
-                        fresh: std::mem::take(&mut above.fresh),
-                        added: above.added.take(),
-                        children: 0,
-                    },
-                    _ => WalkStep {
-                        fresh: above.fresh.clone(),
-                        added: None,
-                        children: 0,
-                    },
+                    0 => std::mem::take(&mut above.fresh),
+                    _ => above.fresh.clone(),
                 }
             }
         };
-        step.fresh.overlay(map);
-        step.children = node.children;
+        fresh.overlay(map);
         if node.snapshots > 0 {
-            let owner = match node.snapshots {
-                1 => SlotOwner::One(node.first),
-                _ => SlotOwner::Several,
-            };
-            let fresh = std::mem::take(&mut step.fresh);
-            if let Some((added, before)) = step.added.take() {
-                self.count(added, before, &fresh);
-            }
-            step.added = Some((fresh, owner));
-            if node.children > 1 {
-                // Which of it all children hide is not worth to know.
-                self.settle(&mut step, SlotOwner::Several);
-            }
-        } else if node.children > 1 {
-            self.settle(&mut step, SlotOwner::Several);
+            std::mem::take(&mut fresh)
+                .iter()
+                .for_each(|run| self.found.add(run));
         }
-        self.path.push(step);
-    }
-
-    fn settle(&mut self, step: &mut WalkStep, owner: SlotOwner) {
-        if let Some((added, _)) = step.added.take() {
-            self.found.add_all(&added, owner);
-        }
-    }
-
-    /// Counts what a snapshot has added, now that the next one is known, which lays `over` over it.
-    fn count(&mut self, mut added: RunMap, owner: SlotOwner, over: &RunMap) {
-        for run in over.iter() {
-            let hidden: Vec<Run> = added.iter_range(run.blocks()).collect();
-            hidden.iter().for_each(|run| self.found.add(*run, owner));
-            added.remove(run.blocks());
-        }
-        self.found.add_all(&added, SlotOwner::Several);
-    }
-
-    /// Goes back to this depth: what is left has no next snapshot.
-    fn leave(&mut self, depth: usize) {
-        for step in self.path.drain(depth.min(self.path.len())..).rev() {
-            if let Some((added, owner)) = step.added {
-                self.found.add_all(&added, owner);
-            }
-        }
+        self.path.push(WalkStep {
+            fresh,
+            children: node.children,
+        });
     }
 
     fn bytes(&self) -> u64 {
-        let runs = self
-            .path
-            .iter()
-            .map(|step| step.fresh.len() + step.added.as_ref().map_or(0, |(added, _)| added.len()));
+        let runs = self.path.iter().map(|step| step.fresh.len());
         let runs = runs.sum::<usize>() as u64;
         let segments = self.found.segments.len() as u64;
         runs * RUN_BYTES + segments * SEGMENT_BYTES + self.found.rows * ROW_BYTES
