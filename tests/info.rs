@@ -3,6 +3,8 @@
 
 mod damaged;
 mod fleet;
+mod grown;
+mod late;
 mod oracle;
 mod room;
 mod slow_count;

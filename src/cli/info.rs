@@ -9,7 +9,8 @@ use crate::report::info::HoldingsReport;
 use crate::report::{self, Report};
 
 pub fn run(common: &Common, progress: &ProgressDisplay) -> Result<Report> {
-    let vault = context::open_vault(common)?;
+    // It judges what is damaged: it believes the store itself, and no cache.
+    let vault = context::open_vault_itself(common)?;
     context::asking(&vault, progress, || {
         let found = look_at_holdings(&vault, progress)?;
         Ok(report::info::report(&HoldingsReport {

@@ -66,6 +66,20 @@ fn a_manifest_that_cannot_be_read_is_told_and_the_others_are_judged() {
     assert!(holding(&found, &first).logical.0 > 0);
 }
 
+/// It is not known what an unread snapshot needs: what is called unneeded may be its.
+#[test]
+fn what_an_unread_snapshot_alone_needs_is_counted_and_the_snapshot_is_told() {
+    let (yard, [.., third]) = line();
+    assert_eq!(yard.info().unneeded.all().objects, 0);
+    let name = ObjectName::manifest("host0", third.id);
+    yard.store.corrupt(&name, |bytes| bytes[60] ^= 1);
+    let found = yard.info();
+    assert_eq!(
+        (found.unneeded.indexes.objects, found.unread_snapshots()),
+        (1, 1)
+    );
+}
+
 #[test]
 fn an_index_object_that_cannot_be_read_is_told_for_all_that_need_it() {
     for gone in [false, true] {

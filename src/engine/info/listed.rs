@@ -1,10 +1,11 @@
 //! The objects of a vault by its listings, and who needs them. It must never call what is needed
 //! unneeded, nor pass over in silence what is needed and not there.
 
+use super::growth::GrowthCount;
 use super::needer::{Kinship, Needer};
 use super::outcome::{Holding, VaultHoldings};
 use super::people::{People, saturating};
-use super::segments::{ListedLength, SEGMENT_BYTES, Segments};
+use super::segments::{ListedLength, SEGMENT_BYTES, SegmentNeeds, Segments};
 use super::walk::too_large;
 use crate::engine::collect::{Amount, Tally};
 use crate::engine::reach::CopiesName;
@@ -18,8 +19,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What a small object takes in memory, in bytes.
 const SMALL_BYTES: u64 = 96;
-/// No object is longer.
-const MOST_LENGTH: Bytes = Bytes(1 << 40);
+/// No object is longer, whatever a listing says.
+pub(super) const MOST_LENGTH: Bytes = Bytes((64 << 20) + (64 << 10));
 /// Most objects that no listing showed and that are asked for one by one.
 const MOST_ASKED: usize = 1000;
 /// Most names of missing objects that are told.
@@ -65,6 +66,41 @@ pub(super) struct UnneededRule {
     pub(super) all_read: bool,
 }
 
+impl UnneededRule {
+    /// An object that nobody needs may be of a run that is at work.
+    fn may_be_at_work(&self, listed: ListedLength) -> bool {
+        listed.put >= self.began
+    }
+}
+
+/// What was stored lately.
+pub(super) struct StoredLately {
+    pub(super) count: GrowthCount,
+    /// By the disks' numbers: when the store had the first copy, where that is a full one.
+    pub(super) first_fulls: Vec<Option<Timestamp>>,
+}
+
+impl StoredLately {
+    /// Counts a segment, but for what its disks' first full copies have put.
+    fn add(&mut self, needs: &SegmentNeeds, listed: ListedLength, kin: &Kinship) {
+        let is_first = |by| {
+            let disk = kin.disk(by).map(|disk| disk as usize);
+            let full = disk.and_then(|disk| self.first_fulls.get(disk).copied().flatten());
+            full.is_some_and(|full| listed.put <= full)
+        };
+        let (mut later, mut is_all_first) = (listed.bytes.0, needs.slots() > 0);
+        for share in needs.shares() {
+            match is_first(share.by) {
+                true => later = later.saturating_sub(share.bytes.0),
+                false => is_all_first = false,
+            }
+        }
+        if !is_all_first {
+            self.count.add(listed.put, Bytes(later));
+        }
+    }
+}
+
 impl VaultListing {
     /// Lists all, in at most so much memory.
     pub(super) fn read(&mut self, vault: &Vault, cancel: &dyn Cancel, most: u64) -> Result<()> {
@@ -84,7 +120,7 @@ impl VaultListing {
 
     fn take(&mut self, one: Collectable) {
         let listed = ListedLength {
-            // Longer than any object: the sum of all stays below what can be counted.
+            // The sum of all stays below what can be counted.
             bytes: one.size.min(MOST_LENGTH),
             put: one.put,
         };
@@ -178,8 +214,9 @@ impl VaultListing {
         people: &mut People,
         found: &mut VaultHoldings,
         rule: UnneededRule,
+        lately: &mut StoredLately,
     ) {
-        self.add_up_segments(people, found, rule);
+        self.add_up_segments(people, found, rule, lately);
         let mut sums = Sums {
             people,
             found,
@@ -222,7 +259,13 @@ impl VaultListing {
         }
     }
 
-    fn add_up_segments(&self, people: &mut People, found: &mut VaultHoldings, rule: UnneededRule) {
+    fn add_up_segments(
+        &self,
+        people: &mut People,
+        found: &mut VaultHoldings,
+        rule: UnneededRule,
+        lately: &mut StoredLately,
+    ) {
         let mut sums = Sums {
             people,
             found,
@@ -241,6 +284,9 @@ impl VaultListing {
                 ..Tally::default()
             };
             sums.tally(by, listed, &tally);
+            if by != Needer::Nobody || !rule.may_be_at_work(listed) {
+                lately.add(needs, listed, &sums.people.kin);
+            }
             if by == Needer::Nobody {
                 continue;
             }
@@ -302,7 +348,7 @@ impl Sums<'_> {
 
     fn tally(&mut self, by: Needer, listed: ListedLength, tally: &dyn Fn(Amount) -> Tally) {
         let sum = match by {
-            Needer::Nobody if listed.put >= self.rule.began => &mut self.found.at_work,
+            Needer::Nobody if self.rule.may_be_at_work(listed) => &mut self.found.at_work,
             Needer::Nobody => &mut self.found.unneeded,
             _ => &mut self.found.needed,
         };

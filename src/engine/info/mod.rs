@@ -24,11 +24,12 @@ use super::reach::part_trees::{PartNode, PartTrees};
 use super::run_phase::RunPhase;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Manifest;
-use crate::model::SnapshotId;
+use crate::model::{Bytes, SnapshotId};
 use crate::store::{LiveRun, SnapshotRef, StoredSnapshot, Vault};
 use crate::sys::memory;
+use growth::GrowthCount;
 use jiff::{SignedDuration, Timestamp};
-use listed::{UnneededRule, VaultListing};
+use listed::{MOST_LENGTH, StoredLately, UnneededRule, VaultListing};
 use people::People;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -50,6 +51,9 @@ const LEAST_MEMORY: u64 = 256 << 20;
 /// What an index object's name takes in memory, and each time that it is named.
 const NAME_BYTES: u64 = 64;
 const NAMED_BYTES: u64 = 8;
+/// What a place in the trees takes, with what is asked for it; and what is known of a copy.
+const NODE_BYTES: u64 = 48 + 24;
+const HOLDS_BYTES: u64 = 16 + 4;
 
 /// Looks at all of a vault.
 ///
@@ -96,9 +100,13 @@ struct HoldingsLook<'a> {
 }
 
 impl HoldingsLook<'_> {
-    fn read_manifests(&mut self, stored: Vec<StoredSnapshot>) -> Result<()> {
+    fn read_manifests(&mut self, mut stored: Vec<StoredSnapshot>) -> Result<()> {
         self.monitor
             .tell(Event::Phase(RunPhase::ReadingManifests(stored.len())));
+        // Whatever a listing says.
+        for one in &mut stored {
+            one.length = one.length.min(MOST_LENGTH);
+        }
         self.found.manifests = stored.iter().map(|one| one.length).sum();
         let mut left = stored;
         for look in 0..ASKED {
@@ -118,16 +126,24 @@ impl HoldingsLook<'_> {
             left = gone;
         }
         if !left.is_empty() {
-            // Deleted meanwhile, if a listing says so, too.
+            // Deleted meanwhile, if a listing says so, too. A late one may still show it.
+            let lists_late = self.vault.lists_late();
             let now = self.vault.snapshots()?;
             let now: BTreeSet<&SnapshotRef> = now.iter().collect();
             for stored in &left {
                 match now.contains(&stored.snapshot) {
+                    true if lists_late => {
+                        self.found.unread_manifests += 1;
+                        self.note_unread(stored.snapshot.id, late_or_lost());
+                    }
                     true => {
                         let why = listed_and_not_there(stored.snapshot.id);
                         self.unread_manifest(stored, why)?;
                     }
-                    false => self.found.manifests = self.found.manifests - stored.length,
+                    false => {
+                        let left = self.found.manifests.0.saturating_sub(stored.length.0);
+                        self.found.manifests = Bytes(left);
+                    }
                 }
             }
         }
@@ -144,7 +160,8 @@ impl HoldingsLook<'_> {
     }
 
     fn take(&mut self, stored: &StoredSnapshot, manifest: &Manifest) -> Result<()> {
-        let copies = self.people.add(stored, manifest)?;
+        let id = stored.snapshot.id;
+        let copies = self.people.add(id, stored.received, manifest)?;
         let snapshot = self.people.snapshots.len() as u32 - 1;
         self.listed.keep_manifest(snapshot, stored.length);
         for (copy, disk) in copies.into_iter().zip(&manifest.disks) {
@@ -152,12 +169,15 @@ impl HoldingsLook<'_> {
             self.named += disk.index.len() as u64;
             self.listed.need(copy, disk, &self.people.kin);
         }
-        let memory = self.named * NAMED_BYTES + self.trees.names() as u64 * NAME_BYTES;
-        match memory + self.listed.memory() + self.people.memory() <= self.most {
+        let trees = self.tree_bytes(&self.trees);
+        match trees + self.listed.memory() + self.people.memory() <= self.most {
             true => Ok(()),
-            false => Err(too_large(self.most)
-                .and_said(format!("snapshot {} was read last", stored.snapshot.id))),
+            false => Err(too_large(self.most).and_said(format!("snapshot {id} was read last"))),
         }
+    }
+
+    fn tree_bytes(&self, trees: &PartTrees) -> u64 {
+        self.named * NAMED_BYTES + trees.names() as u64 * NAME_BYTES
     }
 
     /// A manifest cannot be read: its snapshot may need anything.
@@ -179,21 +199,37 @@ impl HoldingsLook<'_> {
 
     /// Reads all index objects.
     fn walk(&mut self) -> Result<()> {
-        let forest = std::mem::take(&mut self.trees).into_forest();
+        let mut trees = std::mem::take(&mut self.trees);
+        let count = trees.count_nodes();
+        let built = count as u64 * NODE_BYTES + self.tree_bytes(&trees);
+        if built + self.listed.memory() + self.people.memory() > self.most {
+            return Err(too_large(self.most));
+        }
+        let forest = trees.into_forest();
+        debug_assert_eq!(count, forest.nodes.len());
         let (nodes, members) = (forest.nodes, forest.members);
+        let copies = self.people.kin.copies.len() as u64;
+        let beside = nodes.len() as u64 * NODE_BYTES + copies * HOLDS_BYTES;
+        let beside = beside + self.listed.memory() + self.people.memory();
+        // Together with the segments, which the walk counts from here on.
+        let beside = beside.saturating_sub(self.listed.segments.memory());
         self.monitor
             .tell(Event::Phase(RunPhase::ReadingIndexes(nodes.len())));
         let parts: Vec<_> = nodes.iter().map(|node| (node.id, node.blocks)).collect();
         let mut holds = vec![CopyHolds::default(); self.people.kin.copies.len()];
         let mut segments = std::mem::take(&mut self.listed.segments);
-        let mut unread = Vec::new();
+        let (mut unread, mut has_damage) = (Vec::new(), false);
         let mut walk = HoldingsWalk::new(
             &self.people.kin,
             &mut segments,
             &mut holds,
             &self.people.sizes,
         );
-        let beside = self.listed.memory() + self.people.memory();
+        let most = self.most;
+        let fits = |walk: &HoldingsWalk<'_>| match beside + walk.memory() <= most {
+            true => Ok(()),
+            false => Err(too_large(most)),
+        };
         let mut left = nodes.iter();
         self.vault
             .read_index_parts(&parts, self.monitor, &mut |_, map| {
@@ -204,18 +240,20 @@ impl HoldingsLook<'_> {
                 let map = match map {
                     Ok(map) => Some(map),
                     Err(why) if is_told(&why) => {
-                        unread.push((node.first, why));
+                        has_damage |= why.kind() == ErrorKind::Damaged;
+                        if unread.len() < MOST_UNREAD {
+                            unread.push((node.first, why));
+                        }
                         None
                     }
                     Err(error) => return Err(error),
                 };
                 walk.enter(place_of(node, &members), map);
-                match beside + walk.memory() <= self.most {
-                    true => Ok(()),
-                    false => Err(too_large(self.most)),
-                }
+                fits(&walk)
             })?;
         walk.leave(0);
+        fits(&walk)?;
+        self.found.has_damage |= has_damage;
         self.listed.segments = segments;
         for (copy, why) in unread {
             if let Some(snapshot) = self.people.snapshot_of(copy) {
@@ -240,13 +278,21 @@ impl HoldingsLook<'_> {
         self.listed.ask_for_unlisted(self.vault, self.monitor)?;
         let began = began.min().unwrap_or(Timestamp::MAX);
         let all_read = self.found.unread_manifests == 0;
+        let mut lately = StoredLately {
+            count: GrowthCount::begin(self.vault.info().created, now),
+            first_fulls: self.people.first_fulls(),
+        };
         self.listed.add_up(
             &mut self.people,
             &mut self.found,
             UnneededRule { began, all_read },
+            &mut lately,
         );
-        let stored = self.people.add_stored();
-        self.found.growth = Growth::of(&stored, now);
+        self.people.add_stored();
+        let later = self
+            .people
+            .later_fulls(lately.count.from, &lately.first_fulls);
+        self.found.growth = lately.count.end(later);
         let People {
             mut snapshots,
             mut disks,
@@ -271,6 +317,14 @@ impl HoldingsLook<'_> {
             ..self.found
         })
     }
+}
+
+/// Both of a manifest, of a store whose listings may be late.
+fn late_or_lost() -> Error {
+    let what = "its manifest is listed and not there: the snapshot was deleted just now, or its \
+                manifest is lost";
+    Error::new(ErrorKind::NotFound, what)
+        .with_hint("run it again in a minute: if it is still listed then, `stillpoint verify` it")
 }
 
 /// What is told, and stops nothing.

@@ -109,7 +109,7 @@ pub struct VaultHoldings {
     pub dead: Bytes,
     /// What several hosts need; in no host's unique bytes.
     pub shared: Bytes,
-    /// What no snapshot needs.
+    /// What no snapshot needs that could be read.
     pub unneeded: Tally,
     /// The same, but it may be of a run that is at work.
     pub at_work: Tally,
@@ -127,7 +127,7 @@ pub struct VaultHoldings {
     pub runs: Vec<RunSeen>,
     /// The room where it is; `None`: it has none that could be asked for.
     pub room: Option<VaultRoom>,
-    /// What is stored in a week; `None`: its snapshots do not go back a week.
+    /// What is stored in a week; `None`: the vault is younger than one.
     pub growth: Option<Growth>,
 }
 

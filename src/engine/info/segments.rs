@@ -11,6 +11,9 @@ use std::ops::Range;
 pub(super) const SEGMENT_BYTES: u64 = 144;
 const ROW_BYTES: u64 = 24;
 
+/// What a slot takes at most in a segment: a block that does not pack, and its place.
+const MOST_SLOT_BYTES: u64 = 65_700;
+
 /// Slots in a row that the same ones need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct SlotRow {
@@ -55,10 +58,11 @@ impl SegmentNeeds {
     }
 
     /// Who needs about how many bytes of it. How long each chunk is stands in the segment's footer,
-    /// which is not read: they are taken for equally long, up to the last one that is needed.
+    /// which is not read: they are taken for equally long, and for as many as are needed at least,
+    /// and as such a length needs at least.
     pub(super) fn shares(&self) -> impl Iterator<Item = SegmentShare> + '_ {
         let bytes = self.listed.map_or(0, |listed| listed.bytes.0);
-        let slots = self.slots().max(1);
+        let slots = u64::from(self.slots().max(1)).max(bytes.div_ceil(MOST_SLOT_BYTES));
         self.rows.iter().map(move |row| {
             let share = u128::from(bytes) * u128::from(row.end - row.start) / u128::from(slots);
             SegmentShare {
@@ -138,6 +142,28 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
+
+    #[test]
+    fn what_nobody_needs_at_its_end_is_not_who_needs_its_beginning_has() {
+        let kin = Kinship::default();
+        let share = |bytes: u64, slots: Range<u32>| {
+            let put = Timestamp::UNIX_EPOCH;
+            let bytes = Bytes(bytes);
+            let listed = Some(ListedLength { bytes, put });
+            let mut needs = SegmentNeeds {
+                listed,
+                rows: Vec::new(),
+            };
+            needs.add(slots, Needer::Copy(0), &kin);
+            needs.shares().next().unwrap().bytes.0
+        };
+        // Ten blocks that do not pack, of which the first is needed.
+        assert_eq!(share(10 * 65_600, 0..1), 65_600);
+        assert_eq!(share(10 * 65_600, 0..10), 10 * 65_600);
+        // Blocks that pack well are more than that length needs.
+        assert_eq!(share(65_600, 0..10), 65_600);
+        assert_eq!(share(0, 0..1), 0);
+    }
 
     proptest! {
         #[test]

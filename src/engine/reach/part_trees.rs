@@ -47,6 +47,17 @@ struct PartList {
     parts: Vec<u32>,
 }
 
+impl PartList {
+    /// How many nodes it has in common with another one.
+    fn common_with(&self, other: &Self) -> usize {
+        if self.blocks != other.blocks {
+            return 0;
+        }
+        let both = self.parts.iter().zip(&other.parts);
+        both.take_while(|(a, b)| a == b).count()
+    }
+}
+
 impl PartTrees {
     /// Adds a disk of a snapshot.
     pub(in crate::engine) fn add(&mut self, snapshot: u32, disk: &DiskRecord) {
@@ -74,20 +85,32 @@ impl PartTrees {
         self.into_forest().nodes
     }
 
-    /// The same, and whose lists end at each.
-    pub(in crate::engine) fn into_forest(mut self) -> PartForest {
-        // Lists that begin alike stand beside one another, the shorter ones first.
+    /// Lists that begin alike stand beside one another, the shorter ones first.
+    fn sort(&mut self) {
         self.lists
             .sort_by(|a, b| (a.blocks, &a.parts).cmp(&(b.blocks, &b.parts)));
+    }
+
+    /// How many nodes there will be: what they take can be known before they are made.
+    pub(in crate::engine) fn count_nodes(&mut self) -> usize {
+        self.sort();
+        let mut before: Option<&PartList> = None;
+        let new = self.lists.iter().map(|list| {
+            let common = before.map_or(0, |before| list.common_with(before));
+            before = Some(list);
+            list.parts.len() - common
+        });
+        new.sum()
+    }
+
+    /// All nodes, and whose lists end at each.
+    pub(in crate::engine) fn into_forest(mut self) -> PartForest {
+        self.sort();
         let mut nodes: Vec<PartNode> = Vec::new();
         let mut path: Vec<usize> = Vec::new();
         let mut before: Option<&PartList> = None;
         for (number, list) in (0..).zip(&self.lists) {
-            let alike = before.filter(|before| before.blocks == list.blocks);
-            let common = alike.map_or(0, |before| {
-                let both = before.parts.iter().zip(&list.parts);
-                both.take_while(|(a, b)| a == b).count()
-            });
+            let common = before.map_or(0, |before| list.common_with(before));
             path.truncate(common);
             for (depth, part) in list.parts.iter().enumerate().skip(common) {
                 if let Some(above) = path.last() {

@@ -106,7 +106,8 @@ fn growth_document(growth: &Growth, found: &VaultHoldings) -> Value {
     json!({
         "from": growth.from.to_string(),
         "to": growth.to.to_string(),
-        "snapshots": growth.snapshots,
+        "segments": growth.segments,
+        "later_fulls": growth.later_fulls,
         "weekly_bytes": growth.weekly,
         "full_at": full.map(|time| time.to_string()),
     })

@@ -15,8 +15,8 @@ use document::document;
 
 /// Most rows of a table.
 const MOST_ROWS: usize = 20;
-/// Most bytes of a name in a table.
-const MOST_NAME: usize = 12;
+/// Most bytes of a name in the table of snapshots, of disks, and of hosts.
+const MOST_NAMES: [usize; 3] = [12, 16, 36];
 /// Characters of an ID in a table, at least and at most: as many as tell it from the others.
 const LEAST_ID: usize = 12;
 const MOST_ID: usize = 26;
@@ -24,6 +24,8 @@ const MOST_ID: usize = 26;
 const SHORT_ID: usize = 16;
 /// Most bytes of each list of lines.
 const MOST_LINES: usize = 2500;
+/// Most lines of each list of what could not be read, and of who works here.
+const MOST_TOLD: usize = 10;
 /// Where the rest of a long list is.
 const LISTS_ALL: &str = "--json lists all";
 
@@ -74,8 +76,29 @@ fn table<T>(head: &[&str], all: &[T], row: &dyn Fn(&T) -> Vec<String>) -> String
     format!("{}\n{more}", table_text(&table))
 }
 
-fn name(text: &str) -> String {
-    clip(&one_line(text), MOST_NAME)
+/// A name of so many bytes at most: of a long one both ends, as many names of hosts begin alike.
+fn name(text: &str, most: usize) -> String {
+    let text = one_line(text);
+    if text.len() <= most {
+        return text.into();
+    }
+    let end = (most - '…'.len_utf8()).div_ceil(2);
+    let begin = clip(&text, most - end);
+    let from = (text.len() - end..).find(|&from| text.is_char_boundary(from));
+    format!(
+        "{begin}{}",
+        from.and_then(|from| text.get(from..)).unwrap_or_default()
+    )
+}
+
+/// The first lines, and how many more there are.
+fn first_of(lines: Vec<String>) -> Vec<String> {
+    let more = lines.len().saturating_sub(MOST_TOLD);
+    let mut first: Vec<String> = lines.into_iter().take(MOST_TOLD).collect();
+    if more > 0 {
+        first.push(format!("... and {more} more lines like these: {LISTS_ALL}"));
+    }
+    first
 }
 
 /// So many characters tell all IDs apart.
@@ -93,6 +116,7 @@ fn id_length(all: &[SnapshotHolding]) -> usize {
 }
 
 fn tables(found: &VaultHoldings) -> String {
+    let [of_snapshot, of_disk, of_host] = MOST_NAMES;
     let length = id_length(&found.snapshots);
     let has_room = length <= SHORT_ID;
     let head: &[&str] = match has_room {
@@ -103,17 +127,19 @@ fn tables(found: &VaultHoldings) -> String {
         let id: String = one.id.to_string().chars().take(length).collect();
         let time = one.time.strftime("%Y-%m-%d %H:%M:%S").to_string();
         let mut row = vec![id, time];
-        row.extend(has_room.then(|| name(&one.host)));
+        row.extend(has_room.then(|| name(&one.host, of_snapshot)));
         row.extend(figures(&one.holding));
         row
     });
     let disks = table(&["DISK", "HOST", "SNAPSHOTS"], &found.disks, &|one| {
-        let mut row = vec![name(&one.name), name(&one.host), one.snapshots.to_string()];
+        let names = [&one.name, &one.host].map(|text| name(text, of_disk));
+        let mut row: Vec<String> = names.into();
+        row.push(one.snapshots.to_string());
         row.extend(figures(&one.holding));
         row
     });
     let hosts = table(&["HOST", "SNAPSHOTS"], &found.hosts, &|one| {
-        let mut row = vec![name(&one.name), one.snapshots.to_string()];
+        let mut row = vec![name(&one.name, of_host), one.snapshots.to_string()];
         row.extend(figures(&one.holding));
         row
     });
@@ -123,8 +149,17 @@ fn tables(found: &VaultHoldings) -> String {
 fn text(info: &HoldingsReport<'_>) -> String {
     let found = info.found;
     let mut text = tables(found);
-    // Each with room of its own: none pushes another one out.
-    for lines in [unread(found), damage(found), beside(found), room(found)] {
+    // Each with room of its own: none pushes another one out. What may be long comes last.
+    let [missing, unread] = unread(found).map(first_of);
+    let at_work = first_of(at_work(found));
+    for lines in [
+        room(found),
+        beside(found),
+        at_work,
+        damage(found),
+        missing,
+        unread,
+    ] {
         text.push_str(&listed(lines, MOST_LINES, LISTS_ALL));
     }
     text.push_str(&format!(
@@ -139,13 +174,13 @@ fn text(info: &HoldingsReport<'_>) -> String {
 }
 
 /// What could not be read, one by one.
-fn unread(found: &VaultHoldings) -> Vec<String> {
+fn unread(found: &VaultHoldings) -> [Vec<String>; 2] {
     let unread = found.unread.iter();
     let unread = unread.map(|one| format!("not read: {}: {}", one.snapshot, one.why));
     let missing = found.missing.first.iter();
     let missing = missing
         .map(|name| format!("missing, or of an impossible length: {name}, which a snapshot needs"));
-    missing.chain(unread).collect()
+    [missing.collect(), unread.collect()]
 }
 
 /// What that means.
@@ -162,10 +197,12 @@ fn damage(found: &VaultHoldings) -> Vec<String> {
         ));
     }
     if found.has_damage {
-        let count = found.missing.objects;
+        let missing = match found.missing.objects {
+            0 => String::new(),
+            count => format!(" ({} missing)", counted(count, "needed object")),
+        };
         lines.push(format!(
-            "the vault is damaged ({} missing): `stillpoint verify --all --fast` says what is hit",
-            counted(count, "needed object"),
+            "the vault is damaged{missing}: `stillpoint verify --all --fast` says what is hit",
         ));
     }
     if found.side.damage_lists > 0 {
@@ -178,26 +215,39 @@ fn damage(found: &VaultHoldings) -> Vec<String> {
     lines
 }
 
-/// What no snapshot needs, and who works here.
+/// What no snapshot needs. Of what could not be read nobody knows what it needs: then gc deletes
+/// nothing, and nothing here is called left behind.
 fn beside(found: &VaultHoldings) -> Vec<String> {
     let mut lines = Vec::new();
     let (unneeded, at_work) = (found.unneeded.all(), found.at_work.all());
+    let is_all_read = found.unread_snapshots() == 0;
     if found.dead > Bytes(0) {
-        lines.push(format!(
-            "about {} in segments that are needed is needed no more",
-            found.dead
-        ));
+        let dead = found.dead;
+        lines.push(match is_all_read {
+            true => format!("about {dead} in segments that are needed is needed no more"),
+            false => format!(
+                "about {dead} in segments that are needed is needed by no snapshot that could be \
+                 read"
+            ),
+        });
     }
     if found.shared > Bytes(0) {
         lines.push(format!("{} is needed by several hosts", found.shared));
     }
     if unneeded.objects > 0 {
-        lines.push(format!(
-            "{}, {} are needed by no snapshot, left by deleted ones and by runs that were killed: \
-             `stillpoint gc` frees them",
-            counted(unneeded.objects, "object"),
-            unneeded.bytes
-        ));
+        let says = match is_all_read {
+            true => {
+                "are needed by no snapshot, left by deleted ones and by runs that were killed: \
+                 `stillpoint gc` frees them, or what a killed run has put serves the next run of \
+                 its host"
+            }
+            false => {
+                "are needed by no snapshot that could be read: `stillpoint gc` deletes nothing \
+                 until that is mended"
+            }
+        };
+        let objects = counted(unneeded.objects, "object");
+        lines.push(format!("{objects}, {} {says}", unneeded.bytes));
     }
     if at_work.objects > 0 {
         lines.push(format!(
@@ -206,10 +256,6 @@ fn beside(found: &VaultHoldings) -> Vec<String> {
             at_work.bytes
         ));
     }
-    lines.extend(found.runs.iter().map(|run| match run.is_silent {
-        false => format!("at work: {}", run.what),
-        true => format!("killed, as it seems: {}", run.what),
-    }));
     if let Some(since) = found.side.oldest_plan {
         lines.push(format!(
             "gc: {} to delete what nothing needs, the oldest of {}",
@@ -220,16 +266,27 @@ fn beside(found: &VaultHoldings) -> Vec<String> {
     lines
 }
 
+/// Who works here.
+fn at_work(found: &VaultHoldings) -> Vec<String> {
+    let runs = found.runs.iter().map(|run| match run.is_silent {
+        false => format!("at work: {}", run.what),
+        true => format!("killed, as it seems: {}", run.what),
+    });
+    runs.collect()
+}
+
 /// How much is stored in a week, and how much room is left.
 fn room(found: &VaultHoldings) -> Vec<String> {
     let growth = found.growth.map(|growth| {
+        let fulls = match growth.later_fulls {
+            0 => String::new(),
+            1 => "; 1 later full copy is counted".to_owned(),
+            count => format!("; {count} later full copies are counted"),
+        };
         format!(
-            "stored in a week: {}, by {} since {}, first full copies of disks not counted",
+            "stored in a week: {}, by what is there since {}, first full copies of disks not \
+             counted{fulls}",
             growth.weekly,
-            match growth.snapshots {
-                1 => "1 disk copy".to_owned(),
-                count => format!("{count} disk copies"),
-            },
             growth.from.strftime("%Y-%m-%d")
         )
     });
@@ -250,183 +307,4 @@ fn room(found: &VaultHoldings) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::engine::{DiskHolding, Growth, HostHolding, RunSeen, UnreadPart};
-    use crate::error::{Error, ErrorKind};
-    use crate::format::{BlockDedup, Compression, VaultInfo};
-    use crate::model::{ObjectId, SnapshotId};
-    use crate::store::VaultRoom;
-    use jiff::Timestamp;
-    use serde_json::Value;
-
-    /// Figures and names as long as they get.
-    fn much() -> VaultHoldings {
-        let most = Bytes((1 << 60) - (1 << 50));
-        let holding = Holding {
-            logical: most,
-            stored: most,
-            unique: most,
-            freed: most,
-        };
-        let host = "h\u{1b}[2J".repeat(40);
-        let snapshot = |number: u64| SnapshotHolding {
-            id: SnapshotId::generate(1_800_000_000_000 + number),
-            host: host.clone(),
-            time: Timestamp::UNIX_EPOCH,
-            disks: vec!["vda".into()],
-            holding,
-            is_unread: number == 0,
-        };
-        let disk = DiskHolding {
-            host: host.clone(),
-            name: host.clone(),
-            snapshots: 1 << 20,
-            holding,
-            ..DiskHolding::default()
-        };
-        let one = HostHolding {
-            name: host.clone(),
-            snapshots: 1 << 20,
-            holding,
-        };
-        VaultHoldings {
-            snapshots: (0..30).map(snapshot).collect(),
-            disks: vec![disk],
-            hosts: vec![one],
-            unread: vec![UnreadPart {
-                snapshot: SnapshotId::generate(1),
-                why: Error::new(ErrorKind::Damaged, host.clone()),
-            }],
-            unread_manifests: 1,
-            has_damage: true,
-            runs: vec![RunSeen {
-                what: host,
-                is_silent: true,
-            }],
-            ..VaultHoldings::default()
-        }
-    }
-
-    fn said(found: &VaultHoldings) -> Report {
-        report(&HoldingsReport {
-            found,
-            location: "/vault",
-            vault: &VaultInfo {
-                format: 2,
-                id: ObjectId([1; 16]),
-                name: "test".into(),
-                description: None,
-                block_size: 65_536,
-                created: Timestamp::UNIX_EPOCH,
-                dedup: BlockDedup::Disk,
-                compression: Compression::default(),
-                encryption: None,
-                lock: None,
-            },
-        })
-    }
-
-    #[test]
-    fn its_tables_have_a_hundred_columns_whatever_things_are_called() {
-        let mut found = much();
-        let text = tables(&found);
-        let widest = text.lines().map(|line| line.chars().count()).max().unwrap();
-        assert!(
-            widest <= 100 && !text.contains('\u{1b}'),
-            "{widest}:\n{text}"
-        );
-        assert!(
-            text.contains("\n... and 10 more: --json lists all\n"),
-            "{text}"
-        );
-        // IDs that begin alike for long leave the name of the host no room.
-        let id = found.snapshots[0].id.to_string();
-        let twin = format!("{}{}", &id[..25], if id.ends_with('0') { '1' } else { '0' });
-        found.snapshots[1].id = twin.parse().unwrap();
-        let text = tables(&found);
-        assert!(text.contains(&twin), "{text}");
-        let widest = text.lines().map(|line| line.chars().count()).max().unwrap();
-        assert!(widest <= 100, "{widest}:\n{text}");
-    }
-
-    #[test]
-    fn what_is_not_known_is_told_in_words_and_by_the_exit_code() {
-        let damaged = said(&much());
-        assert_eq!(damaged.code, DAMAGED);
-        for words in [
-            "what 2 snapshots need is not",
-            "not read: 0",
-            "killed, as it seems",
-        ] {
-            assert!(damaged.text.contains(words), "{words}: {}", damaged.text);
-        }
-        assert_eq!(damaged.json["unread_snapshots"], 2);
-        // However much is damaged, the rest is told.
-        let mut worse = much();
-        let why = || Error::new(ErrorKind::Damaged, "it is damaged in some way or other");
-        worse.unread.extend((0..999).map(|number| UnreadPart {
-            snapshot: SnapshotId::generate(number),
-            why: why(),
-        }));
-        let worse = said(&worse).text;
-        for words in [
-            "more lines like these",
-            "what 2 snapshots need is not",
-            "killed, as it",
-        ] {
-            assert!(worse.contains(words), "{words}: {worse}");
-        }
-        assert!(worse.len() < 12_000, "{}", worse.len());
-        assert_eq!(damaged.json["snapshots"][0]["whole"], false);
-        let mut older = much();
-        older.has_damage = false;
-        assert_eq!(said(&older).code, crate::model::exit::BELOW);
-        let empty = said(&VaultHoldings::default());
-        assert_eq!(empty.code, crate::model::exit::DONE);
-        assert_eq!(
-            empty.text,
-            "0 snapshots of 0 hosts in /vault: 0 B, of which 0 B is needed"
-        );
-    }
-
-    #[test]
-    fn room_and_growth_are_told_where_there_are_any() {
-        let time = |text: &str| text.parse::<Timestamp>().unwrap();
-        let mut found = VaultHoldings {
-            room: Some(VaultRoom {
-                all: Bytes(10 << 30),
-                free: Bytes(4 << 30),
-                free_files: Some(7),
-            }),
-            ..VaultHoldings::default()
-        };
-        assert!(
-            said(&found)
-                .text
-                .starts_with("free: 4.00 GiB of 10.00 GiB and for 7 files\n")
-        );
-        found.growth = Some(Growth {
-            from: time("2027-01-01T00:00:00Z"),
-            to: time("2027-01-29T00:00:00Z"),
-            snapshots: 28,
-            weekly: Bytes(1 << 30),
-        });
-        let told = said(&found);
-        assert!(
-            told.text
-                .contains("stored in a week: 1.00 GiB, by 28 disk copies since 2027-01-01")
-        );
-        assert!(
-            told.text
-                .contains("; full about 2027-02-26, if nothing is deleted")
-        );
-        assert_eq!(told.json["growth"]["full_at"], "2027-02-26T00:00:00Z");
-        // Nobody knows where a bucket ends.
-        found.room = None;
-        let told = said(&found);
-        assert!(!told.text.contains("full about") && !told.text.contains("free:"));
-        assert_eq!(told.json["growth"]["full_at"], Value::Null);
-        assert_eq!(told.json["free_bytes"], Value::Null);
-    }
-}
+mod tests;
