@@ -61,12 +61,17 @@ const HOLDS_BYTES: u64 = 16 + 4;
 /// The vault cannot be asked, or what is to be known of it does not fit into a quarter of the
 /// host's memory. What is damaged is no error: it is told.
 pub fn look_at_holdings(vault: &Vault, monitor: &dyn Monitor) -> Result<VaultHoldings> {
-    monitor.tell(Event::Phase(RunPhase::ListingVault));
     let most = memory::total().map_or(0, |total| total.0 / 4);
+    look_within(vault, monitor, most.max(LEAST_MEMORY))
+}
+
+/// The same within so much memory.
+fn look_within(vault: &Vault, monitor: &dyn Monitor, most: u64) -> Result<VaultHoldings> {
+    monitor.tell(Event::Phase(RunPhase::ListingVault));
     let mut look = HoldingsLook {
         vault,
         monitor,
-        most: most.max(LEAST_MEMORY),
+        most,
         found: VaultHoldings::default(),
         people: People::default(),
         listed: VaultListing::default(),
@@ -342,3 +347,6 @@ fn place_of<'a>(node: &PartNode, members: &'a [u32]) -> WalkNode<'a> {
         copies: copies.unwrap_or_default(),
     }
 }
+
+#[cfg(test)]
+mod tests;
