@@ -20,7 +20,7 @@ pub fn kept_now(
         Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Format) => None,
         Err(error) => return Err(error),
     };
-    let said = manifest.map(|manifest| said_by(vault, snapshot, &manifest));
+    let said = manifest.map(|manifest| said_by(vault, snapshot, &manifest, cancel));
     let mut kept = said.transpose()?.unwrap_or_default();
     kept.add(vault.kept_by(snapshot.id, cancel)?);
     Ok(kept.at(now))
@@ -33,19 +33,29 @@ pub fn kept_with(
     manifest: &Manifest,
     cancel: &dyn Cancel,
 ) -> Result<Option<KeptBy>> {
-    let mut kept = said_by(vault, snapshot, manifest)?;
+    let mut kept = said_by(vault, snapshot, manifest, cancel)?;
     kept.add(vault.kept_by(snapshot.id, cancel)?);
     Ok(kept.at(Timestamp::now()))
 }
 
-/// What its manifest says. The store is asked for its own time where that counts.
-fn said_by(vault: &Vault, snapshot: &SnapshotRef, manifest: &Manifest) -> Result<KeptBy> {
-    if manifest.keep_seconds.is_none() {
-        return Ok(KeptBy::default());
+/// What its manifest says, and what keeps it by names that it has borne. The store is asked for its
+/// own time where that counts.
+fn said_by(
+    vault: &Vault,
+    snapshot: &SnapshotRef,
+    manifest: &Manifest,
+    cancel: &dyn Cancel,
+) -> Result<KeptBy> {
+    let mut kept = KeptBy::default();
+    for name in manifest.borne() {
+        kept.add(vault.kept_by(name, cancel)?);
     }
-    let all = vault.stored_snapshots(Some(&manifest.host))?;
-    let one = all.into_iter().find(|one| one.snapshot == *snapshot);
-    Ok(KeptBy::manifest(manifest, one.map(|one| one.received)))
+    if manifest.keep_seconds.is_some() {
+        let all = vault.stored_snapshots(Some(&manifest.host))?;
+        let one = all.into_iter().find(|one| one.snapshot == *snapshot);
+        kept.add(KeptBy::manifest(manifest, one.map(|one| one.received)));
+    }
+    Ok(kept)
 }
 
 /// Refuses to delete what is kept at that time.

@@ -36,7 +36,7 @@ pub use keep::{KeepRecord, MAX_HOLD};
 pub use key_entry::{KeyCost, KeyEntry, KeyName, NewEntry};
 pub use manifest::{
     DiskRecord, FREE_RULES, FilesystemRecord, HookRecord, HookRecords, HookStatus, IndexRef,
-    LookedRecord, MAX_KEEP_SECONDS, Manifest, SessionRecord,
+    LookedRecord, MAX_KEEP_SECONDS, MOST_BORNE, Manifest, SessionRecord,
 };
 pub use sample_memory::SampleMemory;
 pub use seal::Sealer;

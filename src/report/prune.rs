@@ -155,6 +155,7 @@ fn reason_document(why: &StayReason, of: &Judged) -> Value {
         StayReason::LastGood(disks) => {
             json!({"reason": "last_good", "disks": disks, "what": what})
         }
+        StayReason::SameAs(_) => json!({"reason": "same", "what": what}),
     }
 }
 
@@ -175,6 +176,7 @@ fn in_words(why: &StayReason, of: &Judged) -> String {
         StayReason::Kept(kept) => format!("kept {kept}"),
         StayReason::Locked(until) => format!("locked until {until:.0}"),
         StayReason::LastGood(disks) => format!("last good one{}", of_disks(disks)),
+        StayReason::SameAs(other) => format!("the same as {other}, which stays"),
     }
 }
 

@@ -365,7 +365,7 @@ impl Draft {
     }
 
     /// Whether nobody takes the run for dead; the store is asked.
-    fn ask_session(&self) -> Result<()> {
+    pub fn ask_session(&self) -> Result<()> {
         self.session.as_ref().map_or(Ok(()), Session::ask)
     }
 

@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
+use stillpoint::engine::{RetentionOptions, RetentionRules, Silent, carry_out_prune, plan_prune};
 use stillpoint::format::{IndexRef, Manifest, Packed, SessionRecord};
 use stillpoint::model::{BlockIndex, Bytes, Content, ObjectId, Run, RunMap, SnapshotId};
 use stillpoint::store::{ChunksElsewhere, Draft, LookOptions, LookedFor, ObjectName, Vault};
@@ -400,4 +401,40 @@ pub fn delete_one(world: &Arc<World>) {
         // A listing is late: it is known by its name.
         let _ = world.of(Who::Deleter).delete(&pick);
     }
+}
+
+/// A prune. What its plan leaves stays, under whatever name.
+pub fn prune_some(world: &Arc<World>) {
+    let last = 1 + world.below(4) as u32;
+    let now = world.state().now;
+    let options = RetentionOptions {
+        rules: RetentionRules {
+            last,
+            ..RetentionRules::default()
+        },
+        host: None,
+        disk: None,
+        tags: BTreeMap::new(),
+        take_last_good: true,
+        now,
+    };
+    let vault = Vault::open(world.of(Who::Pruner)).unwrap();
+    let Ok(mut plan) = plan_prune(&vault, &options, &Silent) else {
+        return;
+    };
+    let stays = plan.judged.iter().filter(|one| !one.goes());
+    let stays: Vec<SnapshotId> = stays.map(|one| one.snapshot.id).collect();
+    for one in plan.going() {
+        let id = one.snapshot.id;
+        if stays.iter().any(|other| other.is_akin_to(id)) {
+            continue;
+        }
+        let name = ObjectName::manifest(&one.host, id);
+        let mut state = world.state();
+        state.reported.remove(&name);
+        state.pruned.insert(name);
+    }
+    let going = plan.going().count();
+    let done = carry_out_prune(&vault, &mut plan, &Silent);
+    world.tell(&format!("pruned {going}: {done:?}"));
 }

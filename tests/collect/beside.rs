@@ -1,15 +1,21 @@
 //! Who is at work beside a collector that gives up segments, and what that asks of the vault.
 
-use super::rewriting::{REWRITING, half_dead};
+use super::rewriting::{REWRITING, half_dead, now, shown};
 use super::stage::GRACE;
-use std::collections::BTreeSet;
+use super::world::{Broken, Who, World, pace};
+use jiff::{SignedDuration, Timestamp};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
 use stillpoint::Result;
-use stillpoint::engine::{PlanOutcome, Silent, collect, plan_collection};
+use stillpoint::engine::{
+    CollectPace, PlanOutcome, RetentionOptions, RetentionRules, Silent, carry_out_prune, collect,
+    collect_at, mirror, plan_collection, plan_prune,
+};
 use stillpoint::format::Condemned;
 use stillpoint::model::{ObjectId, SnapshotId};
-use stillpoint::store::{CountStore, FaultStore, ObjectName, ObjectStore, Vault};
+use stillpoint::store::{CacheStore, CountStore, FaultStore, ObjectName, ObjectStore, Vault};
 
 #[test]
 fn other_collectors_wait_for_it() {
@@ -74,4 +80,142 @@ fn it_asks_for_what_it_says() -> Result<()> {
     // The two old names, and the session of who rewrites.
     assert_eq!(more(4), 3);
     Ok(())
+}
+
+fn rules(last: u32) -> RetentionOptions {
+    RetentionOptions {
+        rules: RetentionRules {
+            last,
+            ..RetentionRules::default()
+        },
+        host: None,
+        disk: None,
+        tags: BTreeMap::new(),
+        take_last_good: true,
+        now: Timestamp::now(),
+    }
+}
+
+/// Between the last question for the new name and the end of the old one.
+#[test]
+fn a_prune_takes_no_name_of_what_stays() {
+    let (mut together, mut lone) = (0, 0);
+    for _ in 0..12 {
+        let half = half_dead();
+        let stage = &half.stage;
+        let (pruner, third) = (stage.vault(), half.third.run);
+        let seen = Arc::new(AtomicU32::new(0));
+        let both = Arc::clone(&seen);
+        let steps = FaultStore::new(stage.store.clone(), move |operation| {
+            let name = operation.name.as_str();
+            if operation.verb == "delete" && name.ends_with(&third.to_string()) && !operation.done {
+                let mut plan = plan_prune(&pruner, &rules(1), &Silent)?;
+                let of_it = plan.judged.iter();
+                let of_it = of_it
+                    .filter(|one| one.snapshot.id.is_akin_to(third))
+                    .count();
+                both.store(of_it as u32, Ordering::Relaxed);
+                carry_out_prune(&pruner, &mut plan, &Silent)?;
+            }
+            Ok(())
+        });
+        let vault = Arc::new(Vault::open(Arc::new(steps)).unwrap());
+        collect(&vault, REWRITING, &Silent).unwrap();
+        match seen.load(Ordering::Relaxed) {
+            2 => together += 1,
+            _ => lone += 1,
+        }
+        assert_eq!(shown(stage, &now(stage, &half.third)), half.shown[1]);
+    }
+    assert_eq!((together, lone), (12, 0));
+}
+
+/// A listing still shows the old name, and a cache what it was.
+#[test]
+fn a_prune_that_a_cache_and_a_late_listing_mislead_loses_nothing() {
+    let mut both = 0;
+    for seed in 0..12 {
+        let half = half_dead();
+        let here = half.stage.vault();
+        let world = World::new(seed, Broken::Nothing);
+        let there = Arc::new(Vault::create_second(world.of(Who::Deleter), &here).unwrap());
+        mirror(&here, &there, &here.snapshots().unwrap(), &Silent).unwrap();
+        world.pass(SignedDuration::from_hours(60));
+        let folder = tempfile::tempdir().unwrap();
+        let cache = CacheStore::open(world.of(Who::Pruner), &folder.path().join("cache"));
+        let pruner = Vault::open(Arc::new(cache.unwrap())).unwrap();
+        let first = plan_prune(&pruner, &rules(9), &Silent).unwrap();
+        assert_eq!(first.judged.len(), 2);
+        let wait = |long: Duration| {
+            world.pass(SignedDuration::try_from(long).unwrap());
+            Ok(())
+        };
+        let pace = CollectPace {
+            session: pace(),
+            wait: &wait,
+        };
+        let done = collect_at(&pace, &there, REWRITING, &Silent).unwrap();
+        assert_eq!(done.rewriting.unwrap().done.unwrap().renamed.len(), 2);
+        let third = half.third.run;
+        for _ in 0..16 {
+            let mut plan = plan_prune(&pruner, &rules(1), &Silent).unwrap();
+            let of_it = plan.judged.iter();
+            let of_it = of_it.filter(|one| one.snapshot.id.is_akin_to(third));
+            both += u32::from(of_it.count() == 2);
+            carry_out_prune(&pruner, &mut plan, &Silent).unwrap();
+            let left = world.names("snapshots/");
+            let is_left = |name: &ObjectName| {
+                let id: SnapshotId = name.components().last().unwrap().parse().unwrap();
+                id.is_akin_to(third)
+            };
+            assert!(left.iter().any(is_left), "{left:?}");
+            world.pass(SignedDuration::from_mins(1));
+        }
+    }
+    assert!(both > 10, "{both}");
+}
+
+/// Who has seen both names, and deleted the old one by hand.
+#[test]
+fn the_new_name_stays_when_the_old_one_has_gone() {
+    let half = half_dead();
+    let stage = &half.stage;
+    let (other, third) = (stage.vault(), half.third.run);
+    let old = other.find(&third.to_string()).unwrap();
+    let steps = FaultStore::new(stage.store.clone(), move |operation| {
+        let akin = other.snapshots()?.into_iter();
+        let akin = akin.filter(|one| one.id.is_akin_to(third)).count();
+        if akin == 2 && operation.verb != "delete" {
+            other.delete(&old)?;
+        }
+        Ok(())
+    });
+    let vault = Arc::new(Vault::open(Arc::new(steps)).unwrap());
+    let done = collect(&vault, REWRITING, &Silent).unwrap();
+    let warnings = done.rewriting.unwrap().done.unwrap().warnings;
+    assert!(warnings[0].contains("delete that, too"), "{warnings:?}");
+    assert_eq!(shown(stage, &now(stage, &half.third)), half.shown[1]);
+}
+
+/// Who has seen both names, and deleted the new one by hand.
+#[test]
+fn the_old_name_stays_when_the_new_one_has_gone() {
+    let half = half_dead();
+    let stage = &half.stage;
+    let (other, third) = (stage.vault(), half.third.run);
+    let steps = FaultStore::new(stage.store.clone(), move |operation| {
+        let akin = other.snapshots()?.into_iter();
+        let akin: Vec<_> = akin.filter(|one| one.id.is_akin_to(third)).collect();
+        let is_question = operation.verb == "list" && operation.name.as_str().starts_with("keeps/");
+        if akin.len() == 2 && is_question {
+            let new = akin.into_iter().find(|one| one.id != third);
+            other.delete(&new.unwrap())?;
+        }
+        Ok(())
+    });
+    let vault = Arc::new(Vault::open(Arc::new(steps)).unwrap());
+    let done = collect(&vault, REWRITING, &Silent).unwrap();
+    let warnings = done.rewriting.unwrap().done.unwrap().warnings;
+    assert!(warnings[0].contains("its new name"), "{warnings:?}");
+    assert_eq!(shown(stage, &now(stage, &half.third)), half.shown[1]);
 }

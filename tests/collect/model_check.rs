@@ -2,7 +2,7 @@
 //! store whose listings are late, with clocks that differ by hours, kills and sleepers. And the
 //! same with one rule broken: each is found.
 
-use super::actors::{Notes, Writer, delete_one};
+use super::actors::{Notes, Writer, delete_one, prune_some};
 use super::world::{Broken, Who, World, pace};
 use crate::support::vaults::{rounds, vault_options};
 use jiff::SignedDuration;
@@ -73,6 +73,7 @@ impl Cast {
             30..32 => self.hours(6),
             32 => self.hours(30),
             33..36 => self.collect(),
+            36 => prune_some(&self.world),
             _ => {}
         }
     }

@@ -39,6 +39,7 @@ pub enum Broken {
 pub enum Who {
     Writer(u32),
     Collector(u32),
+    Pruner,
     Deleter,
 }
 
@@ -64,6 +65,8 @@ pub struct State {
     woke: BTreeMap<SnapshotId, Timestamp>,
     /// By manifest: what a reported snapshot needs.
     pub reported: BTreeMap<ObjectName, BTreeSet<ObjectName>>,
+    /// What a prune was to take.
+    pub pruned: BTreeSet<ObjectName>,
     /// The runs of writers.
     pub runs: BTreeMap<Who, SnapshotId>,
     /// What went wrong.
@@ -92,6 +95,7 @@ impl World {
             awake: BTreeSet::new(),
             woke: BTreeMap::new(),
             reported: BTreeMap::new(),
+            pruned: BTreeSet::new(),
             runs: BTreeMap::new(),
             lost: None,
             told: Vec::new(),
@@ -156,6 +160,9 @@ impl World {
 
     /// A snapshot was made, and is reported. It may have another name by now.
     pub fn report(self: &Arc<Self>, name: ObjectName, needs: BTreeSet<ObjectName>) {
+        if self.state().pruned.contains(&name) {
+            return;
+        }
         let is_there = self.names("").contains(&name);
         self.state().reported.insert(name.clone(), needs);
         if !is_there {
@@ -163,8 +170,8 @@ impl World {
         }
     }
 
-    /// A collector deletes this name of a snapshot: there must be another one under which just the
-    /// same is there.
+    /// This name of a snapshot is deleted, and not the snapshot: there must be another one under
+    /// which just the same is there.
     fn renamed(&self, name: &ObjectName) {
         let Some(needs) = self.state().reported.remove(name) else {
             return;
@@ -392,7 +399,8 @@ impl ObjectStore for View {
 
     fn delete(&self, name: &ObjectName) -> Result<()> {
         drop(self.enter()?);
-        if self.is_collector() && name.as_str().starts_with("snapshots/") {
+        let may_rename = self.is_collector() || self.who == Who::Pruner;
+        if may_rename && name.as_str().starts_with("snapshots/") {
             self.world.renamed(name);
         }
         let mut state = self.world.state();

@@ -2,7 +2,7 @@
 
 use super::*;
 use stillpoint::Error;
-use stillpoint::engine::{kept_now, refuse_kept};
+use stillpoint::engine::{CollectOptions, RewriteRules, kept_now, plan_collection, refuse_kept};
 use stillpoint::format::KeepRecord;
 use stillpoint::store::{FaultStore, KeepTerm, SnapshotRef};
 
@@ -286,4 +286,36 @@ fn a_keep_of_no_host_takes_no_hold_away() {
     let gone = world.vault.orphaned(keeps, 9, &go_on).unwrap();
     world.vault.delete_keeps(&gone, &go_on).unwrap();
     assert_eq!(keep_names(&world), [hold]);
+}
+
+/// A collector has given it another name, and was killed before it put the keep for that one.
+#[test]
+fn what_keeps_an_old_name_keeps_the_new_one() {
+    let world = World::new();
+    let old = world.days(4)[0];
+    let was = find(&world, old);
+    let hold = KeepTerm::Hold("audit".into());
+    world.vault.put_keep(&was, hold, "h").unwrap();
+    let mut manifest = world.vault.manifest(&was).unwrap();
+    manifest.snapshot = old.successor();
+    manifest.rewrites = vec![old];
+    let name = ObjectName::manifest(&manifest.host, manifest.snapshot);
+    let bytes = manifest.encode(world.vault.sealer()).unwrap();
+    world.store.put(&name, bytes.into()).unwrap();
+    world.vault.delete(&was).unwrap();
+    let new = manifest.snapshot;
+    assert!(is_kept(&world, new, 0));
+    let keeps = keep_names(&world);
+    let left = world.prune(last(1));
+    assert!(left.contains(&new) && left.len() == 2, "{left:?}");
+    assert_eq!(keep_names(&world), keeps, "it is nobody else's");
+    for keep in &keeps {
+        world.store.age(keep, seconds(9 * DAY));
+    }
+    let options = CollectOptions {
+        grace: seconds(DAY),
+        rewrite: RewriteRules::NEVER,
+    };
+    let told = plan_collection(&world.vault, options, &Silent).unwrap();
+    assert_eq!(told.needed.keeps.objects, 1, "{told:?}");
 }

@@ -294,13 +294,11 @@ impl<'a> Collection<'a> {
         self.vault
             .each_collectable(self.monitor, &mut |one| listed.push(one))?;
         let reachable = self.reachable(wait)?;
-        let snapshots: BTreeSet<SnapshotId> =
-            reachable.snapshots().iter().map(|one| one.id).collect();
         let is_needed = |object: Condemned| match object {
             Condemned::Segment(id) => reachable.has_segment(id),
             Condemned::Index(id) => reachable.has_index(id),
             Condemned::Copies { run, part } => reachable.has_copies(CopiesName { run, part }),
-            Condemned::Keep { snapshot, .. } => snapshots.contains(&snapshot),
+            Condemned::Keep { snapshot, .. } => reachable.has_name(snapshot),
         };
         let mut by_plan: HashMap<Condemned, usize> = HashMap::new();
         for (number, plan) in self.ripe().enumerate() {

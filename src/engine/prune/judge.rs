@@ -4,6 +4,7 @@
 use super::known_copies::{JudgedDisks, KnownCopies};
 use super::last_good::{DiskCopy, last_good};
 use super::policy::{ByTime, Candidate, DiskGroup, RetentionRule, RuleHit, kept_by_rules};
+use super::twins::Twins;
 use super::{Judged, PrunePlan, RetentionOptions, StayReason, Unjudged};
 use crate::engine::monitor::{Event, Monitor};
 use crate::engine::run_phase::RunPhase;
@@ -11,7 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::Manifest;
 use crate::model::SnapshotId;
 use crate::store::{KeptBy, SnapshotRef, StoredSnapshot, Vault};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// What a prune with these options would do.
 ///
@@ -40,8 +41,10 @@ pub fn plan_prune(
     }
     judgement.note_keeps(vault, &listed, options, monitor)?;
     judgement.note_locks(vault, options, monitor)?;
+    judgement.note_twins();
     if !options.take_last_good {
         judgement.note_last_good(vault, monitor)?;
+        judgement.note_twins();
     }
     Ok(judgement.plan())
 }
@@ -54,6 +57,9 @@ struct Judgement {
     disks: JudgedDisks,
     /// What their manifests say themselves.
     said: Vec<KeptBy>,
+    twins: Twins,
+    /// Names that snapshots have borne which were not asked for.
+    of_others: HashSet<SnapshotId>,
 }
 
 impl Judgement {
@@ -71,7 +77,10 @@ impl Judgement {
             monitor.check()?;
             match manifest {
                 Ok(manifest) if fits(&manifest, options) => self.add(stored, &manifest)?,
-                Ok(_) => self.plan.others += 1,
+                Ok(manifest) => {
+                    self.plan.others += 1;
+                    self.of_others.extend(manifest.borne());
+                }
                 // It was deleted meanwhile.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(why) if matches!(why.kind(), ErrorKind::Damaged | ErrorKind::Format) => {
@@ -86,6 +95,7 @@ impl Judgement {
 
     fn add(&mut self, stored: &StoredSnapshot, manifest: &Manifest) -> Result<()> {
         self.disks.add(manifest)?;
+        self.twins.add(manifest);
         let snapshot = &stored.snapshot;
         let received = manifest.first_received(stored.received);
         let disks = self.disks.of(self.candidates.len()).iter();
@@ -97,10 +107,7 @@ impl Judgement {
             claimed: manifest
                 .received
                 .filter(|claimed| *claimed < stored.received),
-            groups: groups
-                .collect::<std::collections::BTreeSet<_>>()
-                .into_iter()
-                .collect(),
+            groups: groups.collect::<BTreeSet<_>>().into_iter().collect(),
         });
         self.said
             .push(KeptBy::manifest(manifest, Some(stored.received)));
@@ -154,7 +161,23 @@ impl Judgement {
         }
     }
 
-    /// Notes what keeps a snapshot that no rule keeps.
+    /// Of names of one snapshot all stay when one does.
+    fn note_twins(&mut self) {
+        for places in self.twins.together() {
+            let goes = self.goes();
+            let goes = |at: &usize| goes.get(*at).copied().unwrap_or(false);
+            let stays = places.iter().copied().find(|at| !goes(at));
+            let judged = stays.and_then(|at| self.plan.judged.get(at));
+            let Some(stays) = judged.map(|one| one.snapshot.id) else {
+                continue;
+            };
+            for at in places.into_iter().filter(goes) {
+                self.stays(at, StayReason::SameAs(stays));
+            }
+        }
+    }
+
+    /// Notes what keeps a snapshot that no rule keeps, by any name that it has borne.
     fn note_keeps(
         &mut self,
         vault: &Vault,
@@ -163,32 +186,34 @@ impl Judgement {
         monitor: &dyn Monitor,
     ) -> Result<()> {
         let goes = self.goes();
-        let going = |one: &(usize, &Candidate)| goes.get(one.0).copied().unwrap_or(false);
-        let places = self.candidates.iter().enumerate().filter(going);
-        // Two hosts may have one of a name: whoever can put may see to that.
-        let mut by_id: BTreeMap<SnapshotId, Vec<usize>> = BTreeMap::new();
-        places.for_each(|(at, one)| by_id.entry(one.snapshot).or_default().push(at));
-        let places = by_id;
-        if places.is_empty() {
+        let going = |at: &usize| goes.get(*at).copied().unwrap_or(false);
+        let going: Vec<usize> = (0..self.candidates.len()).filter(going).collect();
+        if going.is_empty() {
             return Ok(());
         }
-        let known: HashSet<SnapshotId> = listed.iter().map(|one| one.snapshot.id).collect();
-        // Of which host those are that were not listed is not known here.
-        let asks_all = options.host.is_none();
-        let wanted = |id| places.contains_key(&id) || (asks_all && !known.contains(&id));
+        // Two hosts may have one of a name: whoever can put may see to that.
+        let names = going.iter().flat_map(|at| self.twins.names(*at));
+        let asked: HashSet<SnapshotId> = names.copied().collect();
+        let all = (0..self.candidates.len()).flat_map(|at| self.twins.names(at));
+        let mut known: HashSet<SnapshotId> = all.copied().collect();
+        known.extend(listed.iter().map(|one| one.snapshot.id));
+        known.extend(&self.of_others);
+        // Of which host those are that were not listed is not known here, nor which names one has
+        // borne that cannot be read.
+        let asks_all = options.host.is_none() && self.plan.unread.is_empty();
+        let wanted = |id| asked.contains(&id) || (asks_all && !known.contains(&id));
         let keeps = vault.list_keeps(&wanted)?;
-        let keeps = keeps.split(&|id| places.contains_key(&id));
-        let mut read = vault.read_keeps(&keeps.wanted, monitor)?;
+        let keeps = keeps.split(&|id| asked.contains(&id));
+        let read = vault.read_keeps(&keeps.wanted, monitor)?;
         let mut kept: HashSet<SnapshotId> = HashSet::new();
-        for (snapshot, places) in places {
-            let keeps = read.remove(&snapshot).unwrap_or_default();
-            for at in places {
-                let mut by = self.said.get(at).cloned().unwrap_or_default();
-                by.add(keeps.clone());
-                if let Some(by) = by.at(options.now) {
-                    kept.insert(snapshot);
-                    self.stays(at, StayReason::Kept(by));
-                }
+        for at in going {
+            let mut by = self.said.get(at).cloned().unwrap_or_default();
+            let names = self.twins.names(at);
+            let of_it = names.iter().filter_map(|name| read.get(name));
+            of_it.for_each(|one| by.add(one.clone()));
+            if let Some(by) = by.at(options.now) {
+                kept.extend(names);
+                self.stays(at, StayReason::Kept(by));
             }
         }
         self.plan.ended = keeps.wanted.split(&|id| !kept.contains(&id)).wanted;
@@ -237,19 +262,40 @@ impl Judgement {
 
     /// The plan, newest first. Keeps of what stays for another reason are left alone.
     fn plan(mut self) -> PrunePlan {
-        let judged = &mut self.plan.judged;
-        judged.sort_by(|one, other| {
+        let names = |goes: bool| -> HashSet<SnapshotId> {
+            let places = self.plan.judged.iter().enumerate();
+            let places = places.filter(|(_, one)| one.goes() == goes);
+            let names = places.flat_map(|(at, _)| self.twins.names(at));
+            names.copied().collect()
+        };
+        let (going, staying) = (names(true), names(false));
+        let ended = std::mem::take(&mut self.plan.ended);
+        let is_of_going = |id| going.contains(&id) && !staying.contains(&id);
+        self.plan.ended = ended.split(&is_of_going).wanted;
+        for at in 0..self.candidates.len() {
+            self.note_names(&[at]);
+        }
+        for places in self.twins.together() {
+            self.note_names(&places);
+        }
+        self.plan.judged.sort_by(|one, other| {
             let key = |judged: &Judged| (judged.cut, judged.snapshot.id);
             key(other).cmp(&key(one))
         });
-        let going: HashSet<SnapshotId> = judged
-            .iter()
-            .filter(|one| one.goes())
-            .map(|one| one.snapshot.id)
-            .collect();
-        let ended = std::mem::take(&mut self.plan.ended);
-        self.plan.ended = ended.split(&|id| going.contains(&id)).wanted;
         self.plan
+    }
+
+    /// Notes which names those at these places have between them.
+    fn note_names(&mut self, places: &[usize]) {
+        let names = places.iter().flat_map(|at| self.twins.names(*at));
+        let names: BTreeSet<SnapshotId> = names.copied().collect();
+        if names.len() > 1 {
+            let own = places.iter().filter_map(|at| self.candidates.get(*at));
+            for own in own.map(|one| one.snapshot) {
+                let others = names.iter().copied().filter(|name| *name != own);
+                self.plan.names.entry(own).or_default().extend(others);
+            }
+        }
     }
 }
 

@@ -12,6 +12,7 @@ mod last_good;
 mod policy;
 #[cfg(test)]
 mod tests;
+mod twins;
 
 pub use judge::plan_prune;
 pub use last_good::{DiskCopy, Goodness, last_good};
@@ -25,7 +26,7 @@ use crate::error::{Error, Result};
 use crate::model::SnapshotId;
 use crate::store::{Keeps, KeptBy, SnapshotRef, Vault};
 use jiff::Timestamp;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// So many are deleted between two looks at what somebody keeps.
 const AT_ONCE: usize = 256;
@@ -92,6 +93,8 @@ pub enum StayReason {
     Locked(Timestamp),
     /// Without it no good copy of these disks would be left, or none of theirs is known to be good.
     LastGood(Vec<String>),
+    /// It is the same snapshot as this one, which stays, under another name.
+    SameAs(SnapshotId),
 }
 
 /// A snapshot that could not be judged.
@@ -118,12 +121,20 @@ pub struct PrunePlan {
     ended: Keeps,
     /// Keeps of snapshots that were not listed.
     strange: Keeps,
+    /// By the names of those that have others: these, each of which what keeps it keeps.
+    names: HashMap<SnapshotId, Vec<SnapshotId>>,
 }
 
 impl PrunePlan {
     /// Those that go, oldest first.
     pub fn going(&self) -> impl Iterator<Item = &Judged> {
         self.judged.iter().rev().filter(|one| one.goes())
+    }
+
+    /// The names of a snapshot, and of those that are the same one.
+    fn names_of(&self, id: SnapshotId) -> impl Iterator<Item = SnapshotId> + '_ {
+        let others = self.names.get(&id).into_iter().flatten().copied();
+        [id].into_iter().chain(others)
     }
 }
 
@@ -143,7 +154,7 @@ pub fn carry_out_prune(
     }
     let (mut deleted, mut kept) = (0, BTreeMap::new());
     for some in going.chunks(AT_ONCE) {
-        let free = still_free(vault, some, &plan.ended, &mut kept, monitor);
+        let free = still_free(vault, some, plan, &mut kept, monitor);
         let all = free.and_then(|free| vault.delete_all(&free, monitor, &mut |_| deleted += 1));
         all.map_err(|error| {
             error.and_said(format!(
@@ -153,7 +164,9 @@ pub fn carry_out_prune(
         })?;
     }
     let ended = std::mem::take(&mut plan.ended);
-    let ended = ended.split(&|id| !kept.contains_key(&id)).wanted;
+    let names = kept.keys().flat_map(|id| plan.names_of(*id));
+    let names: HashSet<SnapshotId> = names.collect();
+    let ended = ended.split(&|id| !names.contains(&id)).wanted;
     for judged in &mut plan.judged {
         if judged.goes() {
             let by = kept.get(&judged.snapshot.id).cloned();
@@ -175,21 +188,25 @@ pub fn carry_out_prune(
 fn still_free(
     vault: &Vault,
     some: &[SnapshotRef],
-    ended: &Keeps,
+    plan: &PrunePlan,
     kept: &mut BTreeMap<SnapshotId, KeptBy>,
     monitor: &dyn Monitor,
 ) -> Result<Vec<SnapshotRef>> {
-    let ids: HashSet<SnapshotId> = some.iter().map(|one| one.id).collect();
+    let ids: HashSet<SnapshotId> = some.iter().flat_map(|one| plan.names_of(one.id)).collect();
     let now = vault.list_keeps(&|id| ids.contains(&id))?;
-    let (stay, free): (Vec<_>, Vec<_>) = some
-        .iter()
-        .cloned()
-        .partition(|one| now.has_more(ended, one.id));
-    let now = now.split(&|id| stay.iter().any(|one| one.id == id)).wanted;
-    let mut by = vault.read_keeps(&now, monitor)?;
-    kept.extend(
-        stay.iter()
-            .map(|one| (one.id, by.remove(&one.id).unwrap_or_default())),
-    );
+    let is_kept = |one: &SnapshotRef| {
+        let mut names = plan.names_of(one.id);
+        names.any(|name| now.has_more(&plan.ended, name))
+    };
+    let (stay, free): (Vec<_>, Vec<_>) = some.iter().cloned().partition(is_kept);
+    let names = stay.iter().flat_map(|one| plan.names_of(one.id));
+    let names: HashSet<SnapshotId> = names.collect();
+    let now = now.split(&|id| names.contains(&id)).wanted;
+    let by = vault.read_keeps(&now, monitor)?;
+    for one in &stay {
+        let of_it = kept.entry(one.id).or_default();
+        let by = plan.names_of(one.id).filter_map(|name| by.get(&name));
+        by.for_each(|by| of_it.add(by.clone()));
+    }
     Ok(free)
 }

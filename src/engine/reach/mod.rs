@@ -40,6 +40,8 @@ const LEAST_MEMORY: u64 = 256 << 20;
 pub struct Reachable {
     /// Those that were read, by their numbers.
     snapshots: Vec<SnapshotRef>,
+    /// The names that they bear, and have borne.
+    names: HashSet<SnapshotId>,
     segments: HashMap<ObjectId, LiveSlots>,
     indexes: HashSet<ObjectId>,
     /// Objects of copies of footers: the run's name, and the number among those of the run.
@@ -112,6 +114,8 @@ impl Reachable {
             let copies = disk.footers.iter();
             self.copies.extend(copies.copied().map(CopiesName::from));
         }
+        self.names.extend(manifest.borne());
+        self.names.insert(snapshot.id);
         self.snapshots.push(snapshot);
     }
 
@@ -147,6 +151,11 @@ impl Reachable {
     /// The snapshots that were read.
     pub fn snapshots(&self) -> &[SnapshotRef] {
         &self.snapshots
+    }
+
+    /// Whether one of them bears or has borne this name: what keeps that keeps it.
+    pub fn has_name(&self, id: SnapshotId) -> bool {
+        self.names.contains(&id)
     }
 
     /// The snapshots whose manifests were not there, however often they were asked for.

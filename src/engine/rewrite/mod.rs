@@ -111,6 +111,10 @@ pub fn rewrite(
         match renewal.renew(snapshot)? {
             Renewed::As(new) => report.renamed.push(RenamedSnapshot { old, new }),
             Renewed::Gone => {}
+            Renewed::LeftBehind(new) => report.warnings.push(format!(
+                "snapshot {old} was deleted while it was renamed, and is there as {new}: delete \
+                 that, too, if it is to go"
+            )),
             Renewed::Left(why) => {
                 let what = format!("snapshot {old} keeps its name and its segments: {why}");
                 report.warnings.push(what);

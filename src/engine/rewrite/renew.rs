@@ -1,18 +1,16 @@
 //! Gives snapshots other names, under which their blocks have other places. The new one is there,
 //! whole, and stands, before the old one goes. It must never delete a snapshot of which no other
-//! name leads to the same chunks, nor bring back one that somebody has deleted.
+//! name leads to the same chunks, nor one that it has made.
 
 use super::moves::{Moves, Unmoved};
 use super::survey::OldPart;
 use crate::engine::monitor::Monitor;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{Condemned, FooterCopiesRef, IndexRef, Manifest};
+use crate::format::{Condemned, FooterCopiesRef, IndexRef, MOST_BORNE, Manifest};
 use crate::model::{ObjectId, RunMap, SnapshotId, block_count};
-use crate::store::{Draft, KeepTerm, KeptBy, StoredSnapshot, Vault};
+use crate::store::{Draft, KeepTerm, KeptBy, SnapshotRef, StoredSnapshot, Vault};
 use std::collections::HashMap;
 
-/// Most names that a manifest remembers.
-const MOST_NAMES: usize = 16;
 /// Most objects of copies of footers that a disk's record names.
 const MOST_COPIES: usize = 512;
 
@@ -23,6 +21,8 @@ pub(super) enum Renewed {
     As(SnapshotId),
     /// Somebody has deleted it.
     Gone,
+    /// Somebody has deleted its old name since it has this one, too.
+    LeftBehind(SnapshotId),
     /// It stays as it is; why.
     Left(String),
 }
@@ -76,46 +76,76 @@ impl Renewal<'_> {
         if self.is_condemned(&manifest)? {
             return Ok(Renewed::Left("a plan names something that it needs".into()));
         }
+        // Both once more, right before anything is put.
+        if self.is_kept(&manifest)? {
+            return Ok(Renewed::Left("somebody keeps it".into()));
+        }
+        if !self.vault.has_snapshot(&old.snapshot)? {
+            return Ok(Renewed::Gone);
+        }
         manifest.received = Some(manifest.first_received(old.received));
         manifest.keep_seconds = None;
         manifest.rewrites.push(id);
-        let many = manifest.rewrites.len().saturating_sub(MOST_NAMES);
+        let many = manifest.rewrites.len().saturating_sub(MOST_BORNE);
         manifest.rewrites.drain(..many);
         manifest.snapshot = id.successor();
         self.draft.commit_one(&mut manifest)?;
         self.let_go(old, &manifest)
     }
 
-    /// Deletes the old name, now that the new one stands; or the new one, where the old one must
-    /// stay, or is gone: no name is ever put again, so one that is there has been there all along,
-    /// and nothing that it leads to was garbage.
+    /// Whether anybody keeps it under any of its names.
+    fn is_kept(&self, manifest: &Manifest) -> Result<bool> {
+        for name in [manifest.snapshot].into_iter().chain(manifest.borne()) {
+            if self.vault.kept_by(name, self.monitor)? != KeptBy::default() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Deletes the old name, now that the new one stands. The new one is never deleted again, also
+    /// where the old one has gone: who took that may have seen both, and kept the new one.
     fn let_go(&self, old: &StoredSnapshot, manifest: &Manifest) -> Result<Renewed> {
         let new = self.vault.named_on(&manifest.host, manifest.snapshot);
-        let undo = |instead: Renewed| self.vault.delete(&new).map(|()| instead);
-        if self.vault.kept_by(old.snapshot.id, self.monitor)? != KeptBy::default() {
-            return undo(Renewed::Left("somebody keeps it".into()));
+        let (was, id) = (old.snapshot.id, new.id);
+        let twice = |error: Error| {
+            error.and_said(format!(
+                "it may be there twice now, as {was} and as {id}: both are whole, and one may be \
+                 deleted"
+            ))
+        };
+        // Who keeps it under the old name was told that it is kept.
+        let kept = self.vault.kept_by(was, self.monitor).map_err(twice)?;
+        self.hand_over(&kept, &new).map_err(twice)?;
+        // The machine may have stood still: last of all, that it is there still.
+        self.draft.ask_session().map_err(twice)?;
+        if !self.vault.has_snapshot(&new).map_err(twice)? {
+            let what = format!("somebody has deleted {id}, its new name, meanwhile");
+            return Ok(Renewed::Left(what));
         }
-        if !self.vault.has_snapshot(&old.snapshot)? {
-            return undo(Renewed::Gone);
+        if !self.vault.has_snapshot(&old.snapshot).map_err(twice)? {
+            return Ok(Renewed::LeftBehind(id));
         }
         self.vault.delete(&old.snapshot).map_err(|error| {
-            error
-                .and_said(format!(
-                    "it is there twice now, as {} and as {}: delete either",
-                    old.snapshot.id, new.id
-                ))
-                .with_hint(
-                    "--rewrite takes the right to delete in `snapshots/`; gc without it does not",
-                )
+            twice(error).with_hint(
+                "--rewrite takes the right to delete in `snapshots/`; gc without it does not",
+            )
         })?;
-        // Who has kept it in between was told that it is kept.
-        let kept = self.vault.kept_by(old.snapshot.id, self.monitor)?;
-        let until = kept.until.map(KeepTerm::Until);
-        let holds = kept.holds.into_iter().map(KeepTerm::Hold);
-        for term in until.into_iter().chain(holds) {
-            self.vault.put_keep(&new, term, self.host)?;
+        let since = self.vault.kept_by(was, self.monitor)?;
+        if since != kept {
+            self.hand_over(&since, &new)?;
         }
-        Ok(Renewed::As(new.id))
+        Ok(Renewed::As(id))
+    }
+
+    /// Puts for the new name what keeps the old one. What cannot be read counts by the old name.
+    fn hand_over(&self, kept: &KeptBy, new: &SnapshotRef) -> Result<()> {
+        let until = kept.until.map(KeepTerm::Until);
+        let holds = kept.holds.iter().cloned().map(KeepTerm::Hold);
+        for term in until.into_iter().chain(holds) {
+            self.vault.put_keep(new, term, self.host)?;
+        }
+        Ok(())
     }
 
     /// Changes the lists of index objects; whether there was anything to change.

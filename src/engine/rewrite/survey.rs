@@ -272,7 +272,8 @@ fn naming(
             Err(error) => return Err(error),
         };
         let kept = manifest.kept_until(Some(stored.received));
-        let is_kept = kept.is_some_and(|until| until > scope.now) || keeps.has(stored.snapshot.id);
+        let mut names = [stored.snapshot.id].into_iter().chain(manifest.borne());
+        let is_kept = kept.is_some_and(|until| until > scope.now) || names.any(|id| keeps.has(id));
         let mut parts = Vec::new();
         for disk in &manifest.disks {
             let blocks = block_count(disk.identity.size);
@@ -324,9 +325,9 @@ fn cost(plan: &RewritePlan, named_in_all: usize) -> RewriteCost {
         moved,
         snapshots: plan.snapshots.len(),
         // What was put is read again. Of each snapshot the manifest, its map before and after, and
-        // four questions whether something is there; and three listings.
-        gets: reads + new + parts + snapshots * 5 + 2 * named_in_all as u64,
-        puts: new + parts + snapshots * 4,
+        // seven questions whether something is there; and four listings.
+        gets: reads + new + parts + snapshots * 8 + 2 * named_in_all as u64,
+        puts: new + parts + snapshots * 5,
     }
 }
 
