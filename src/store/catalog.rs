@@ -11,6 +11,8 @@ use jiff::Timestamp;
 use std::sync::Mutex;
 
 const HINT: &str = "see what there is with: stillpoint list";
+/// Most names like one that was given whose manifests are read. A name has one successor, usually.
+const MOST_AKIN: usize = 16;
 
 /// A snapshot that exists; its manifest has not been read yet.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -123,18 +125,15 @@ impl Vault {
     /// The snapshot that `text` names: an ID, or the start of just one.
     pub fn find(&self, text: &str) -> Result<SnapshotRef> {
         let wanted = text.to_ascii_uppercase();
-        let mut matching = self.snapshots()?;
-        // It may be under another name by now: see `SnapshotId::successor`.
-        let akin: Vec<SnapshotRef> = match wanted.parse::<SnapshotId>() {
-            Ok(wanted) => {
-                let akin = |one: &&SnapshotRef| one.id.is_akin_to(wanted);
-                matching.iter().filter(akin).cloned().collect()
-            }
-            Err(_) => Vec::new(),
-        };
-        matching.retain(|snapshot| snapshot.id.to_string().starts_with(&wanted));
-        let named = if matching.is_empty() { akin } else { matching };
-        let mut matching = named.into_iter();
+        let all = self.snapshots()?;
+        let begins = |one: &&SnapshotRef| one.id.to_string().starts_with(&wanted);
+        let mut matching: Vec<SnapshotRef> = all.iter().filter(begins).cloned().collect();
+        if matching.is_empty()
+            && let Ok(former) = wanted.parse()
+        {
+            matching = self.renamed(&all, former);
+        }
+        let mut matching = matching.into_iter();
         match (matching.next(), matching.next()) {
             _ if text.is_empty() => {
                 Err(Error::new(ErrorKind::Usage, "an empty ID names no snapshot").with_hint(HINT))
@@ -154,6 +153,17 @@ impl Vault {
             )
             .with_hint("give more of the ID")),
         }
+    }
+
+    /// The snapshots that have borne this name, as they say themselves: that a name is like theirs
+    /// is not enough, as a mistyped one is.
+    fn renamed(&self, all: &[SnapshotRef], former: SnapshotId) -> Vec<SnapshotRef> {
+        let akin = all.iter().filter(|one| one.id.is_akin_to(former));
+        let bore = |one: &&SnapshotRef| {
+            let manifest = self.manifest(one);
+            manifest.is_ok_and(|manifest| manifest.borne().any(|name| name == former))
+        };
+        akin.take(MOST_AKIN).filter(bore).cloned().collect()
     }
 
     /// The snapshots of which the newest is meant by `latest` on the host `home`: that host's,

@@ -219,3 +219,19 @@ fn the_old_name_stays_when_the_new_one_has_gone() {
     assert!(warnings[0].contains("its new name"), "{warnings:?}");
     assert_eq!(shown(stage, &now(stage, &half.third)), half.shown[1]);
 }
+
+/// A name with a wrong end is that of nobody, though it is like one's.
+#[test]
+fn a_former_name_finds_the_new_one_and_a_mistyped_one_nothing() {
+    let half = half_dead();
+    let stage = &half.stage;
+    let old = half.third.run;
+    collect(&stage.vault(), REWRITING, &Silent).unwrap();
+    let new = now(stage, &half.third).run;
+    assert_ne!(new, old);
+    let vault = stage.vault();
+    assert_eq!(vault.find(&old.to_string()).unwrap().id, new);
+    let mistyped = old.successor().successor();
+    assert!(mistyped.is_akin_to(old) && mistyped != new);
+    vault.find(&mistyped.to_string()).unwrap_err();
+}
