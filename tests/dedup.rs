@@ -5,6 +5,7 @@ mod bounds;
 mod by_command;
 mod doubts;
 mod failed;
+mod false_ones;
 mod others_gone;
 
 use crate::resume::noise;

@@ -200,6 +200,11 @@ impl Draft {
         ChunksElsewhere::load(&self.vault, &look).map(Some)
     }
 
+    /// Notes what the run has found false in the vault: see [`Vault::note_false`].
+    pub fn note_false(&self, cancel: &dyn Cancel) -> Result<()> {
+        self.vault.note_false(cancel)
+    }
+
     /// Puts the copies of footers that were not put yet; returns the objects of all of the run's.
     /// To be called when all segments are put.
     pub fn finish_copies(&self) -> Result<Vec<FooterCopiesRef>> {

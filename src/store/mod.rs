@@ -13,6 +13,7 @@ mod damage;
 mod door;
 mod draft;
 mod elsewhere;
+mod false_segments;
 mod footer_copies;
 mod footers;
 mod heeded;

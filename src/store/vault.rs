@@ -3,6 +3,7 @@
 use super::ask::ask_of_each;
 use super::cache::CacheStore;
 use super::door::{bad_info, no_info};
+use super::false_segments::FalseSegments;
 use super::heeded_plans::HeededPlans;
 use super::key_source::KeySource;
 use super::keyring::{self, NewKey, Opened};
@@ -52,6 +53,7 @@ pub struct Vault {
     entry: Option<SnapshotId>,
     pub(super) segments: SegmentReader,
     pub(super) heeded: HeededPlans,
+    pub(super) false_ones: FalseSegments,
 }
 
 impl Vault {
@@ -206,6 +208,7 @@ impl Vault {
             entry: opened.entry,
             segments,
             heeded: HeededPlans::default(),
+            false_ones: FalseSegments::default(),
         }
     }
 

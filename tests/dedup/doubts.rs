@@ -1,13 +1,12 @@
-//! What is not so: segments that are gone, cut short, known to be damaged, or do not hold what
-//! they say; copies of footers that lie.
+//! What is not so: segments that are gone, cut short, or known to be damaged; copies of footers
+//! that are.
 
 use super::*;
-use stillpoint::format::{FooterCopiesWriter, Packed, Trailer};
-use stillpoint::store::{CountStore, Draft};
+use stillpoint::store::CountStore;
 
 /// All of a disk is stored anew, and right.
 #[track_caller]
-fn stores_all(fleet: &Fleet, host: &str) -> Taken {
+pub(super) fn stores_all(fleet: &Fleet, host: &str) -> Taken {
     let taken = take_on(&fleet.vault(), host, &disk_of(1));
     assert_eq!(counts(&taken), [BLOCKS - 20, 0]);
     taken
@@ -73,41 +72,6 @@ fn copies_that_are_damaged_say_nothing() {
         fleet.store.corrupt(&fleet.names("footers")[0], change);
         stores_all(&fleet, "second");
     }
-}
-
-/// Puts a segment whose footer names the image's blocks, and whose chunks are something else; and
-/// the copy of it. Whoever may put can do that, a writer's key in hand.
-fn lie(fleet: &Fleet) {
-    let vault = fleet.vault();
-    let draft = Draft::begin_in(&vault, session(&vault), None);
-    let sealer = draft.sealer();
-    let mut writer = sealer.create_segment(Vec::new()).unwrap();
-    let mut packed = Packed::default();
-    for block in noise(BLOCKS * BLOCK_SIZE, 1).chunks(BLOCK_SIZE as usize) {
-        packed.clear();
-        let (other, hash) = (noise(BLOCK_SIZE, 666), sealer.hash_of(block));
-        let chunk = sealer.encode_hashed(&other, hash, &mut packed).unwrap();
-        writer.push(&chunk, &packed);
-    }
-    let (id, bytes) = writer.finish();
-    let trailer = Trailer::decode(&bytes, bytes.len() as u64).unwrap();
-    let mut copies = FooterCopiesWriter::default();
-    copies.push(id, &bytes[trailer.footer_offset as usize..]);
-    let put = |name: &ObjectName, bytes: Vec<u8>| fleet.store.put(name, bytes.into()).unwrap();
-    put(&ObjectName::segment(id), bytes);
-    let run = SnapshotId::generate(1_700_000_000_000);
-    let name = ObjectName::parse(&format!("footers/{run}-00000000")).unwrap();
-    put(&name, copies.take().unwrap());
-}
-
-#[test]
-fn a_segment_that_does_not_hold_what_it_says_is_found_and_not_used() {
-    let fleet = Fleet::new();
-    lie(&fleet);
-    let taken = stores_all(&fleet, "second");
-    let warning = &taken.manifest.warnings[0];
-    assert!(warning.contains("do not hold what they say"), "{warning}");
-    assert!(warning.contains("verify --all"), "{warning}");
 }
 
 #[test]

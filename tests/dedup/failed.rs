@@ -7,7 +7,7 @@ use stillpoint::{Error, ErrorKind};
 
 /// A view of the fleet's vault through which a manifest cannot be put; `meanwhile` is done when it
 /// is tried.
-fn failing(fleet: &Fleet, meanwhile: impl FnOnce() + Send + 'static) -> Arc<Vault> {
+pub(super) fn failing(fleet: &Fleet, meanwhile: impl FnOnce() + Send + 'static) -> Arc<Vault> {
     let meanwhile = Mutex::new(Some(meanwhile));
     let faulty = FaultStore::new(fleet.store.clone(), move |operation| {
         let is_manifest = operation.name.as_str().starts_with("snapshots/");

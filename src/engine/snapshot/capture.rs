@@ -84,9 +84,9 @@ pub fn capture(
     };
     let pipeline = Pipeline::start(draft, threads)?;
     let disks = disks.into_iter().map(DiskRun::begin);
-    let mut disks = disks.collect::<Result<Vec<_>>>()?;
+    let disks = disks.collect::<Result<Vec<_>>>()?;
     let elsewhere = match options.share {
-        true => elsewhere::look(draft, &mut disks, monitor)?,
+        true => elsewhere::look(draft, &disks, monitor)?,
         false => None,
     };
     let mut capture = Capture {
@@ -99,9 +99,16 @@ pub fn capture(
         monitor,
         doubts: BTreeSet::new(),
         told_of_room: false,
+        was_held: false,
     };
-    let cut = capture.until_proven()?;
-    capture.finish(cut)
+    let cut = capture.until_proven();
+    let was_held = capture.was_held;
+    let result = cut.and_then(|cut| capture.finish(cut));
+    // What a run that failed has left frozen may be where the vault is.
+    if result.is_ok() || !was_held {
+        elsewhere::note(draft, monitor);
+    }
+    result
 }
 
 /// A capture at work.
@@ -117,6 +124,8 @@ struct Capture<'a> {
     doubts: BTreeSet<FreeDoubt>,
     /// Little room has been reported, or that it is not known.
     told_of_room: bool,
+    /// Something was held or frozen, and may be still.
+    was_held: bool,
 }
 
 impl Capture<'_> {
@@ -227,6 +236,7 @@ impl Capture<'_> {
             quiesce: self.quiesce,
             consistency: &self.options.consistency,
             window_memory: self.options.window_memory,
+            elsewhere: self.elsewhere.as_ref(),
             gentle: &self.options.gentle,
             monitor: self.monitor,
         }
@@ -252,6 +262,7 @@ impl Capture<'_> {
             self.pipeline.drain(self.monitor)?;
             self.look_at_room()?;
         }
+        self.was_held = true;
         let most = self.options.window_memory;
         let expected = match precopied {
             Precopied::Fits(left) => 4 * left.0,

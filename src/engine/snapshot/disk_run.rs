@@ -51,8 +51,6 @@ pub struct DiskRun {
     counts: Option<ChangeCounts>,
     /// The same when discards were looked for last.
     discards: Option<ChangeCounts>,
-    /// What anybody has put into the vault.
-    elsewhere: Option<Arc<ChunksElsewhere>>,
 }
 
 impl DiskRun {
@@ -81,7 +79,6 @@ impl DiskRun {
             end: None,
             counts: None,
             discards,
-            elsewhere: None,
         };
         disk.select_blocks()?;
         Ok(disk)
@@ -271,11 +268,6 @@ impl DiskRun {
         parent.map_or(&[], |(record, _)| &record.footers)
     }
 
-    /// Has what anybody has put into the vault not put again.
-    pub fn look_elsewhere(&mut self, elsewhere: &Arc<ChunksElsewhere>) {
-        self.elsewhere = Some(Arc::clone(elsewhere));
-    }
-
     /// What the encoding threads compare with.
     pub fn baseline(&self) -> Option<Arc<Baseline>> {
         let compares = self.mode() == Mode::Compare;
@@ -315,18 +307,19 @@ impl DiskRun {
     }
 
     /// The same while nothing is held: what runs that were cut off have put is not put again, nor
-    /// what anybody has, where that is known. The vault is read from for it.
+    /// what anybody has, as far as `elsewhere` knows. The vault is read from for it.
     pub fn copy_wanted_anew(
         &mut self,
         number: usize,
         pipeline: &mut Pipeline,
         limits: &Limits<'_>,
+        elsewhere: Option<Arc<ChunksElsewhere>>,
         progress: &mut dyn FnMut(Bytes),
     ) -> Result<Bytes> {
         let mut known = InVault::from(self.baseline());
         let sent = self.options.sent.as_ref().map(|sent| sent.baseline());
         known.earlier.extend(sent);
-        known.elsewhere = self.elsewhere.clone();
+        known.elsewhere = elsewhere;
         self.copy(pipeline, number, &known, limits, progress)
     }
 

@@ -11,27 +11,33 @@ use std::sync::Arc;
 /// Learns it, where the vault stores equal blocks once and the disks are worth it.
 pub fn look(
     draft: &Draft,
-    disks: &mut [DiskRun],
+    disks: &[DiskRun],
     monitor: &dyn Monitor,
 ) -> Result<Option<Arc<ChunksElsewhere>>> {
     let wanted: Bytes = disks.iter().map(DiskRun::wanted_bytes).sum();
     let named = disks.iter().flat_map(DiskRun::copies_of_parent).copied();
     let named: Vec<_> = named.collect();
-    let found = match draft.look_elsewhere(wanted, &named, monitor) {
-        Ok(found) => found.map(Arc::new),
-        Err(error) if matches!(error.kind(), ErrorKind::Interrupted(_)) => return Err(error),
+    match draft.look_elsewhere(wanted, &named, monitor) {
+        Ok(found) => Ok(found.map(Arc::new)),
+        Err(error) if matches!(error.kind(), ErrorKind::Interrupted(_)) => Err(error),
         Err(error) => {
             monitor.tell(Event::Warning(format!(
                 "{error}: it is not known what the vault has already, so what this run reads is \
                  stored, though others may have stored it"
             )));
-            None
+            Ok(None)
         }
-    };
-    if let Some(found) = &found {
-        disks.iter_mut().for_each(|disk| disk.look_elsewhere(found));
     }
-    Ok(found)
+}
+
+/// Notes for the next run of any host what this one has found false; nothing may be held.
+pub fn note(draft: &Draft, monitor: &dyn Monitor) {
+    if let Err(error) = draft.note_false(monitor) {
+        monitor.tell(Event::Warning(format!(
+            "{error}: segments that were found not to hold what they say could not be noted in the \
+             vault, so that the next run may refer to them; run `stillpoint verify --all`"
+        )));
+    }
 }
 
 /// Tells what was amiss, when all is stored.

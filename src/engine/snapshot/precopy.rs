@@ -12,6 +12,8 @@ use crate::engine::run_phase::RunPhase;
 use crate::engine::snapshot_options::{Consistency, OnBusy};
 use crate::error::{Error, Result};
 use crate::model::{Bytes, DevNumber};
+use crate::store::ChunksElsewhere;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// What is slowed down writes at most this share of what is copied meanwhile.
@@ -38,6 +40,8 @@ pub struct Precopy<'a> {
     pub consistency: &'a Consistency,
     /// Most memory for what is read in the window.
     pub window_memory: Bytes,
+    /// What anybody has put into the vault. What changes later than the first pass is stored.
+    pub elsewhere: Option<&'a Arc<ChunksElsewhere>>,
     /// How gently disks are read.
     pub gentle: &'a Gentle,
     /// Who listens.
@@ -104,7 +108,9 @@ impl Precopy<'_> {
         let waited = self.gentle.waited();
         let mut read = Bytes(0);
         for (number, disk) in self.disks.iter_mut().enumerate() {
-            let copied = disk.copy_wanted_anew(number, self.pipeline, &limits, &mut progress)?;
+            let elsewhere = self.elsewhere.filter(|_| first).map(Arc::clone);
+            let copied =
+                disk.copy_wanted_anew(number, self.pipeline, &limits, elsewhere, &mut progress)?;
             read += copied;
         }
         // Nothing in the window waits for a pace.

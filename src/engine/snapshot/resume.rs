@@ -42,23 +42,7 @@ impl Sent {
         if baseline.map().is_empty() {
             return Ok(None);
         }
-        let mut picked = sample(baseline.map());
-        if vault.need_to_read().is_err() {
-            let segments: BTreeSet<ObjectId> = picked.drain(..).map(|place| place.0).collect();
-            for segment in segments.into_iter().take(SAMPLE_SEALED) {
-                monitor.check()?;
-                vault.check_segment(segment)?;
-            }
-        }
-        for (segment, first) in picked {
-            monitor.check()?;
-            let one = SlotRange {
-                segment,
-                first,
-                count: 1,
-            };
-            vault.read_chunks(one, &mut |_| Ok(()))?;
-        }
+        read_back(vault, baseline.map(), monitor)?;
         Ok(Some(Self {
             baseline: Arc::new(baseline),
             lengths,
@@ -94,6 +78,39 @@ impl Sent {
         }
         (bytes, segments)
     }
+}
+
+/// Reads a sample back. Of what is not as it was put the first error is returned; the vault
+/// remembers each segment.
+fn read_back(vault: &Vault, map: &RunMap, monitor: &dyn Monitor) -> Result<()> {
+    let mut picked = sample(map);
+    let is_sealed = vault.need_to_read().is_err();
+    if is_sealed {
+        picked.sort_unstable();
+        picked.dedup_by_key(|(segment, _)| *segment);
+        picked.truncate(SAMPLE_SEALED);
+    }
+    let mut found = Ok(());
+    for (segment, first) in picked {
+        monitor.check()?;
+        let one = SlotRange {
+            segment,
+            first,
+            count: 1,
+        };
+        let read = match is_sealed {
+            true => vault.check_segment(segment).map(drop),
+            false => vault.read_chunks(one, &mut |_| Ok(())),
+        };
+        match read {
+            Err(error) if error.kind() == ErrorKind::Damaged => {
+                vault.found_false(segment);
+                found = found.and(Err(error));
+            }
+            read => read?,
+        }
+    }
+    found
 }
 
 /// Chunks picked at random, each as likely as any other, by segment and slot.
@@ -203,6 +220,7 @@ impl Resume<'_> {
         else {
             return Ok(Left::Unused);
         };
+        let segments: Vec<ObjectId> = before.lengths.keys().copied().collect();
         match self.ask(before) {
             Ok(Asked::Sent(sent)) => {
                 let what = format!(
@@ -221,7 +239,11 @@ impl Resume<'_> {
             Err(error) => {
                 let why = match error.kind() {
                     ErrorKind::Interrupted(_) => return Err(error),
-                    ErrorKind::Damaged | ErrorKind::Format => "has not kept it as it was",
+                    ErrorKind::Damaged | ErrorKind::Format => {
+                        // Nor is it found by who looks for what anybody has put.
+                        self.vault.shun(segments);
+                        "has not kept it as it was"
+                    }
                     _ => "does not give it back",
                 };
                 self.monitor.tell(Event::Warning(format!(

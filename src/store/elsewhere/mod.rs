@@ -43,6 +43,12 @@ const LEAST_FAR: usize = 8;
 /// Most segments that are told of.
 const MOST_TOLD: usize = 8;
 
+/// A number below `most`, which is not 0, that nobody can know before.
+fn below(most: u32) -> u32 {
+    let ObjectId([a, b, c, d, ..]) = ObjectId::generate();
+    u32::from_le_bytes([a, b, c, d]) % most
+}
+
 /// A block that may be in the vault.
 #[derive(Clone, Copy)]
 pub struct LookedFor<'a> {
@@ -168,7 +174,8 @@ impl ChunksElsewhere {
 
     fn learn(&mut self, id: ObjectId, copies: u32, footer: &Footer) {
         let condemned = self.vault.is_condemned(Condemned::Segment(id));
-        if condemned || self.segments.len() >= MOST_SEGMENTS {
+        let shunned = self.vault.false_ones.shuns(id);
+        if condemned || shunned || self.segments.len() >= MOST_SEGMENTS {
             return;
         }
         let segment = self.segments.len() as u32;
@@ -206,8 +213,9 @@ impl ChunksElsewhere {
             .collect();
         (!names.is_empty()).then(|| {
             format!(
-                "{} segments in the vault do not hold what they say they do ({}): nothing of them \
-                 was used here, but other snapshots may need them; run `stillpoint verify --all`",
+                "{} segments in the vault do not hold what they say they do ({}): what was looked \
+                 for there was stored anew, but snapshots that were made before may need them, and \
+                 what this one has of its parent; run `stillpoint verify --all`",
                 all.len(),
                 names.join(", ")
             )
@@ -273,7 +281,8 @@ impl ChunksElsewhere {
         for (place, count, footer) in rows {
             let after_is_stored = matches!(blocks.get(count), Some(Some(_)));
             let parts = before_is_stored && after_is_stored && count < least;
-            if count > 0 && !parts && self.may_name(place, &footer, first)? {
+            let row = &blocks[..count];
+            if count > 0 && !parts && self.may_name(place, &footer, row)? {
                 return Ok(Some((place, count)));
             }
         }
@@ -317,11 +326,16 @@ impl ChunksElsewhere {
     }
 
     /// Whether the segment is there, and holds what it says as far as that is looked at.
-    fn may_name(&self, place: ChunkPlace, footer: &Footer, first: &LookedFor<'_>) -> Result<bool> {
+    fn may_name(
+        &self,
+        place: ChunkPlace,
+        footer: &Footer,
+        row: &[Option<LookedFor<'_>>],
+    ) -> Result<bool> {
         let segment = &self.segments[place.segment as usize];
         let mut failed = None;
         let there = segment.there.get_or_init(|| {
-            let asked = self.ask(place, footer, first);
+            let asked = self.ask(place, footer, row);
             let there = asked.unwrap_or_else(|error| {
                 failed = Some(error);
                 None
@@ -337,44 +351,55 @@ impl ChunksElsewhere {
         }
     }
 
-    /// Asks the store for the segment's length, and now and then for the chunk. Returns the length
-    /// if it may be named.
+    /// Asks the store for the segment's length, and now and then for a chunk of the row, picked at
+    /// random: who lies must not know which. Returns the length if it may be named.
     fn ask(
         &self,
         place: ChunkPlace,
         footer: &Footer,
-        first: &LookedFor<'_>,
+        row: &[Option<LookedFor<'_>>],
     ) -> Result<Option<u64>> {
         let id = self.segments[place.segment as usize].id;
         match self.vault.store.size(&ObjectName::segment(id)) {
             Ok(size) if size == footer.segment_len() => {}
             Ok(_) => return Ok(None),
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) if is_unusable(&error) => return Ok(None),
             Err(error) => return Err(error),
         }
         let number = self.asked.fetch_add(1, Ordering::Relaxed);
-        let is_compared = number < COMPARED || number.is_multiple_of(COMPARED);
+        let is_compared = number < COMPARED || below(COMPARED) == 0;
         // A writer's key opens no chunk.
         if !is_compared || self.vault.need_to_read().is_err() {
             return Ok(Some(footer.segment_len()));
         }
+        let picked = below(row.len() as u32);
+        let Some(Some(block)) = row.get(picked as usize) else {
+            return Ok(None);
+        };
         let range = SlotRange {
             segment: id,
-            first: place.slot,
+            first: place.slot + picked,
             count: 1,
         };
         let mut is_same = false;
         let read = self.vault.read_chunks(range, &mut |chunks| {
-            is_same = chunks == [first.plain];
+            is_same = chunks == [block.plain];
             Ok(())
         });
         match read {
             Ok(()) if is_same => {}
-            // It lies where nothing can be read now.
-            Err(error) if error.kind() == ErrorKind::Archived => {}
-            Err(error) if !is_unusable(&error) => return Err(error),
+            Err(error) if error.kind() != ErrorKind::Damaged => {
+                // Not there, in an archive, not to be read by this host: of no use, but no lie.
+                return is_unusable(&error).then_some(None).ok_or(error);
+            }
             Ok(()) | Err(_) => {
+                // One that is gone is called damaged by who reads it.
+                let gone = self.vault.store.size(&ObjectName::segment(id));
+                if gone.is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+                    return Ok(None);
+                }
                 self.false_ones.locked().insert(id);
+                self.vault.found_false(id);
                 return Ok(None);
             }
         }
