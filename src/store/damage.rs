@@ -1,14 +1,17 @@
-//! What `verify` has found damaged, kept in the vault so that the next run of any host stores it
-//! again. A run that cannot read this must not build on older snapshots.
+//! What `verify`, or a run that compared, has found damaged, kept in the vault so that the next run
+//! of any host stores it again. A run that cannot read this must not build on older snapshots.
 
 use super::object_name::ObjectName;
 use super::vault::Vault;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::DamagedChunks;
-use crate::model::{ObjectId, SnapshotId};
+use crate::model::{Cancel, ObjectId, SnapshotId};
 
 /// Most lists that are read: one is usual, and one more for each `verify` at the same time.
 const MAX_LISTS: usize = 64;
+
+/// Most segments that are read before they are noted. Others are noted whole: `verify` says more.
+const MOST_READ: usize = 8;
 
 /// What is known, and the objects that say so.
 pub struct KnownDamage {
@@ -100,6 +103,46 @@ impl Vault {
             .lists
             .iter()
             .try_for_each(|list| self.store.delete(list))
+    }
+
+    /// Has nothing found in these segments by who looks for blocks that others have put: they were
+    /// put with one that was found false.
+    pub fn shun(&self, segments: impl IntoIterator<Item = ObjectId>) {
+        self.false_ones.shun(segments);
+    }
+
+    /// The same of a segment that was found false itself, which [`Vault::note_false`] notes.
+    pub fn found_false(&self, segment: ObjectId) {
+        self.false_ones.add(segment);
+    }
+
+    /// Notes in a vault that shares blocks what was found false, each once: read again, to say
+    /// which chunks of it. Nothing may be held or frozen. `cancel` is asked before each chunk.
+    pub fn note_false(&self, cancel: &dyn Cancel) -> Result<()> {
+        let found = self.false_ones.take_unnoted();
+        if found.is_empty() || !self.shares_blocks() {
+            return Ok(());
+        }
+        let mut bad = Vec::new();
+        for (number, segment) in found.into_iter().enumerate() {
+            let slots = match number < MOST_READ {
+                true => self.bad_slots(segment, cancel)?,
+                false => None,
+            };
+            bad.push((segment, slots));
+        }
+        let mut known = self.known_damage()?;
+        if let Some(error) = known.unreadable.take() {
+            return Err(error.with_hint("`stillpoint verify --all` makes it anew"));
+        }
+        let mut damage = known.damage.clone();
+        for (segment, slots) in &bad {
+            // Right when it is read again: damaged on the way.
+            if slots.as_ref().is_none_or(|slots| !slots.is_empty()) {
+                damage.add(*segment, slots.as_ref());
+            }
+        }
+        self.note_damage(&known, &damage)
     }
 
     /// Whether a segment is there, whole or not.
