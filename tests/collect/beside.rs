@@ -227,7 +227,7 @@ fn a_former_name_finds_the_new_one_and_a_mistyped_one_nothing() {
     let stage = &half.stage;
     let old = half.third.run;
     collect(&stage.vault(), REWRITING, &Silent).unwrap();
-    let new = now(stage, &half.third).run;
+    let new = now(stage, &half.third).id;
     assert_ne!(new, old);
     let vault = stage.vault();
     assert_eq!(vault.find(&old.to_string()).unwrap().id, new);
