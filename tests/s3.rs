@@ -11,6 +11,7 @@ mod faults;
 mod fleet;
 mod keys;
 mod killed;
+mod lock_forged;
 mod locked;
 mod named;
 mod policies;

@@ -40,7 +40,7 @@ pub use info::{
     UnreadPart, VaultHoldings, look_at_holdings,
 };
 pub use keep::{kept_now, kept_with, refuse_kept};
-pub use lock::{LockOptions, LockReport, UnknownNeeds, lock};
+pub use lock::{LockFailure, LockOptions, LockReport, UnknownNeeds, lock};
 pub use mirror::{MirrorReport, SourceDamage, WrongObject, mirror, mirror_sealed, plan_mirror};
 pub use monitor::{Event, Monitor, Silent, refused_to_overwrite};
 pub use parents::{Newest, find_parents};

@@ -30,6 +30,11 @@ pub fn report(lock: &LockDone<'_>) -> Report {
         .iter()
         .map(|one| json!({"snapshot": one.snapshot.to_string(), "what": one.why.to_string()}))
         .collect();
+    let failed: Vec<Value> = done
+        .failed
+        .iter()
+        .map(|one| json!({"name": one.name.to_string(), "what": one.why.to_string()}))
+        .collect();
     let mut json = json!({
         "dry_run": lock.dry_run,
         "rule": done.rule.to_string(),
@@ -43,6 +48,8 @@ pub fn report(lock: &LockDone<'_>) -> Report {
         },
         "missing": done.missing.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "missing_count": done.missing_count,
+        "failed": failed,
+        "failed_count": done.failed_count,
         "unknown": unknown,
     });
     let warnings = warnings(done);
@@ -62,11 +69,17 @@ pub fn report(lock: &LockDone<'_>) -> Report {
     let missing = missing.map(|name| format!("not there: {}", one_line(name.as_str())));
     let warned = warnings.iter();
     let warned = warned.map(|one| format!("warning: {}", one_line(one)));
-    let lines = unknown.chain(missing).chain(warned);
+    let failed = done.failed.iter();
+    let failed = failed.map(|one| {
+        let why = one.why.to_string();
+        let name = one_line(one.name.as_str());
+        format!("could not be locked: {name}: {}", one_line(&why))
+    });
+    let lines = unknown.chain(failed).chain(missing).chain(warned);
     let mut text = listed(lines, MOST_LINES, LISTS_ALL);
     text.push_str(&verdict(lock));
     let mut report = Report::done(json, text).below(!warnings.is_empty());
-    if !done.unknown.is_empty() {
+    if !done.unknown.is_empty() || done.failed_count > 0 {
         report.code = DAMAGED;
     }
     report
@@ -101,8 +114,12 @@ fn verdict(lock: &LockDone<'_>) -> String {
         0 => String::new(),
         over => format!("; {over} need no lock any more"),
     };
+    let failed = match done.failed_count {
+        0 => String::new(),
+        count => format!("; {} could not be locked", counted(count, "object")),
+    };
     format!(
-        "{did} {}, and {} longer, for {} in {} by {}; {} locked long enough{over}",
+        "{did} {}, and {} longer, for {} in {} by {}; {} locked long enough{over}{failed}",
         counted(done.made, "object"),
         done.extended,
         counted(done.snapshots, "snapshot"),

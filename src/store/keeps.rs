@@ -133,6 +133,15 @@ impl Keeps {
     }
 }
 
+/// Whether an error is of one keep, which then keeps: whoever may put a keep may put one that
+/// nobody can read, and must not end the work of others by it.
+fn is_of_one(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Damaged | ErrorKind::Format | ErrorKind::Archived | ErrorKind::Failed
+    )
+}
+
 /// The snapshot that a keep of this name is beside; other names there are not of the vault.
 fn snapshot_of(name: &ObjectName) -> Option<SnapshotId> {
     let mut parts = name.components().skip(1);
@@ -182,9 +191,7 @@ impl Vault {
             match keep {
                 // Released meanwhile.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) if !matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Format) => {
-                    return Err(error);
-                }
+                Err(error) if !is_of_one(&error) => return Err(error),
                 keep => all.entry(snapshot).or_default().count(name, keep),
             }
             Ok(())

@@ -43,7 +43,13 @@ pub struct LockSeen {
     pub is_weaker: bool,
 }
 
-/// What an object's lock is to become; `None`: it is long enough. Its mode stays.
+/// Whether a lock is over, and holds off nobody: surely, for clocks differ.
+pub(super) fn is_over(found: ObjectRetention, now: Timestamp) -> bool {
+    now.duration_since(found.until) > NEARLY
+}
+
+/// What an object's lock is to become, of which it has one that is not over; `None`: it is long
+/// enough. Its mode stays.
 pub(super) fn wanted(
     target: &LockTarget,
     mode: LockMode,
@@ -137,6 +143,17 @@ mod tests {
 
     fn at(hours: i64) -> Timestamp {
         Timestamp::UNIX_EPOCH + SignedDuration::from_hours(hours)
+    }
+
+    #[test]
+    fn the_mode_of_a_lock_that_is_over_does_not_count() {
+        let lock = ObjectRetention {
+            mode: LockMode::Governance,
+            until: at(100),
+        };
+        for (hours, over) in [(0, false), (100, false), (101, false), (102, true)] {
+            assert_eq!(is_over(lock, at(hours)), over, "{hours}");
+        }
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! Locks of what a vault's snapshots need, in a bucket that has them. Nothing is asked of a store
 //! where the vault has none, and nothing is locked that comes and goes.
 
-use super::ask::ask_of_each;
+use super::ask::ask_size_of_each;
 use super::catalog::SnapshotRef;
-use super::lock_rules::{LockSeen, LockStanding, LockTarget, locking, wanted};
+use super::lock_rules::{LockSeen, LockStanding, LockTarget, is_over, locking, wanted};
 use super::object_name::ObjectName;
 use super::object_store::BucketLock;
 use super::vault::Vault;
 use crate::error::{ErrorKind, Result};
-use crate::model::{Cancel, LockMode};
+use crate::model::{Cancel, LockMode, ObjectId};
 use jiff::Timestamp;
 
 /// How objects are locked.
@@ -16,6 +16,8 @@ use jiff::Timestamp;
 pub struct LockEach {
     /// Whom the lock holds off.
     pub mode: LockMode,
+    /// The time now: what was locked until earlier is not locked.
+    pub now: Timestamp,
     /// Only say what would be locked.
     pub only_look: bool,
 }
@@ -32,10 +34,33 @@ impl Vault {
     /// The same in a second place, which may be where nothing can be locked.
     pub(super) fn locking_if_it_can(self) -> Result<Self> {
         let can = match (self.info().lock, self.store.versioned()) {
-            (Some(_), Some(store)) => store.bucket_lock()? == Some(BucketLock::Possible),
+            (Some(_), Some(store)) => matches!(
+                store.bucket_lock()?,
+                Some(BucketLock::Possible | BucketLock::ByDefault(_))
+            ),
             _ => false,
         };
         Ok(if can { self.locking() } else { self })
+    }
+
+    /// What to tell of a second place in a bucket where nothing is locked, though the vault has a
+    /// rule for locks. A directory locks nothing, as everybody knows.
+    pub fn no_locks_there(&self) -> Result<Vec<String>> {
+        let (Some(rule), Some(store)) = (self.info().lock, self.store.versioned()) else {
+            return Ok(Vec::new());
+        };
+        let why = match store.bucket_lock()? {
+            Some(BucketLock::Possible | BucketLock::ByDefault(_)) => return Ok(Vec::new()),
+            Some(BucketLock::Never) => "its bucket has no object lock",
+            None => {
+                "these credentials may not ask whether its bucket can \
+                 (s3:GetBucketObjectLockConfiguration)"
+            }
+        };
+        let at = self.location();
+        Ok(vec![format!(
+            "{at}: what is put there is not locked ({rule}): {why}"
+        )])
     }
 
     /// Whether objects can be locked where the vault is; `None`: the store may not be asked.
@@ -56,6 +81,17 @@ impl Vault {
         Ok(names)
     }
 
+    /// Hands the name of each segment that is there to `each`, as the listing comes in.
+    pub fn each_segment(&self, each: &mut dyn FnMut(ObjectId) -> Result<()>) -> Result<()> {
+        self.store.list(&ObjectName::segments(), &mut |object| {
+            let id = object.name.components().last();
+            match id.and_then(|id| id.parse().ok()) {
+                Some(id) => each(id),
+                None => Ok(()),
+            }
+        })
+    }
+
     /// Makes the locks of these objects as long as they must be, and hands how each stands to
     /// `take`, in order, whose error ends it. Each is asked for its lock first. With `only_look`
     /// nothing is locked. Several are asked at once where the store is good for it.
@@ -66,10 +102,15 @@ impl Vault {
         cancel: &dyn Cancel,
         take: &mut dyn FnMut(&LockTarget, Result<LockSeen>) -> Result<()>,
     ) -> Result<()> {
-        let LockEach { mode, only_look } = options;
+        let LockEach {
+            mode,
+            now,
+            only_look,
+        } = options;
         let store = locking(self.store.as_ref())?;
         let lock = |target: &LockTarget| {
             let found = store.retention(&target.name, None)?;
+            let found = found.filter(|found| !is_over(*found, now));
             let wanted = wanted(target, mode, found);
             let standing = match (wanted, found) {
                 (None, _) => LockStanding::Stands,
@@ -84,7 +125,27 @@ impl Vault {
                 is_weaker: found.is_some_and(|found| found.mode < mode),
             })
         };
-        ask_of_each(self.store.as_ref(), targets, cancel, lock, take)
+        ask_size_of_each(self.store.as_ref(), targets, cancel, lock, take)
+    }
+
+    /// Until when the store keeps each of these manifests from being deleted, handed to `take` in
+    /// order. Several are asked for at once where the store is good for it.
+    pub fn locked_until_each(
+        &self,
+        snapshots: &[SnapshotRef],
+        now: Timestamp,
+        cancel: &dyn Cancel,
+        take: &mut dyn FnMut(&SnapshotRef, Option<Timestamp>),
+    ) -> Result<()> {
+        if self.info().lock.is_none() {
+            return Ok(());
+        }
+        let ask = |snapshot: &SnapshotRef| self.locked_until(snapshot, now);
+        let store = self.store.as_ref();
+        ask_size_of_each(store, snapshots, cancel, ask, |snapshot, until| {
+            take(snapshot, until?);
+            Ok(())
+        })
     }
 
     /// Until when the store keeps a snapshot's manifest from being deleted; `None`: it does not, or

@@ -58,6 +58,43 @@ fn the_files_of_policies_are_those_of_the_page() {
     }
 }
 
+/// The days beyond which a policy denies a lock.
+fn denied_beyond(name: &str) -> u32 {
+    let file = of_file(name);
+    let statements = file["Statement"].as_array().unwrap().iter();
+    let denied = statements.filter(|one| {
+        let actions = one["Action"].to_string();
+        // With the headers of a put, too.
+        let all = ["\"s3:PutObject\"", "\"s3:PutObjectRetention\""];
+        one["Effect"] == "Deny"
+            && one["Resource"] == "arn:aws:s3:::bucket/*"
+            && all.iter().all(|action| actions.contains(action))
+    });
+    let days: Vec<u32> = denied
+        .filter_map(|one| {
+            let above = &one["Condition"]["NumericGreaterThan"];
+            above["s3:object-lock-remaining-retention-days"].as_str()
+        })
+        .map(|days| days.parse().unwrap())
+        .collect();
+    assert_eq!(days.len(), 1, "{name}");
+    days[0]
+}
+
+#[test]
+fn who_may_lock_may_not_lock_for_ages() {
+    // A lock that is too long is denied, and not merely one that is short allowed: a condition
+    // that stands beside an allowance bounds nothing that another statement allows.
+    assert_eq!(denied_beyond("host"), 32);
+    // Thirty days, and a quarter more.
+    assert_eq!(denied_beyond("locks"), 40);
+    assert!(
+        !of_file("retention")
+            .to_string()
+            .contains("PutObjectRetention")
+    );
+}
+
 /// What a policy allows, as a bucket's policy allows it to a user.
 pub fn to(user: &str, policy: &Value) -> Vec<Value> {
     let mut statements = policy["Statement"].as_array().unwrap().clone();

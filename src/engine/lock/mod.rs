@@ -25,6 +25,8 @@ use term::{ahead, locked_until};
 const AT_ONCE: usize = 1024;
 /// Most names of objects that are told one by one.
 const MOST_NAMED: usize = 100;
+/// So many failures of the way to the store, one after another, are no object's fault.
+const MOST_IN_A_ROW: usize = 64;
 
 /// What to lock, and how.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +44,15 @@ pub struct LockOptions {
 pub struct UnknownNeeds {
     /// Which one.
     pub snapshot: SnapshotId,
+    /// Why.
+    pub why: Error,
+}
+
+/// An object that could not be locked.
+#[derive(Debug)]
+pub struct LockFailure {
+    /// Which one.
+    pub name: ObjectName,
     /// Why.
     pub why: Error,
 }
@@ -67,6 +78,10 @@ pub struct LockReport {
     pub missing: Vec<ObjectName>,
     /// How many these are.
     pub missing_count: usize,
+    /// Objects that could not be looked at or locked; the first ones.
+    pub failed: Vec<LockFailure>,
+    /// How many these are.
+    pub failed_count: usize,
     /// Snapshots of which not all could be locked.
     pub unknown: Vec<UnknownNeeds>,
     /// What the user should know besides.
@@ -76,8 +91,8 @@ pub struct LockReport {
 /// Locks what snapshots need until each may go.
 ///
 /// # Errors
-/// Nothing can be locked there, or the vault has no rule; the store cannot be asked, or refuses.
-/// What is damaged is no error: the rest is locked.
+/// Nothing can be locked there, or the vault has no rule; the store cannot be asked, or refuses
+/// all. What is wrong with one object is no error: the rest is locked, and the report names it.
 pub fn lock(vault: &Vault, options: LockOptions, monitor: &dyn Monitor) -> Result<LockReport> {
     let rule = options.rule.or(vault.info().lock).ok_or_else(no_rule)?;
     let mut report = LockReport {
@@ -90,6 +105,8 @@ pub fn lock(vault: &Vault, options: LockOptions, monitor: &dyn Monitor) -> Resul
         weaker: 0,
         missing: Vec::new(),
         missing_count: 0,
+        failed: Vec::new(),
+        failed_count: 0,
         unknown: Vec::new(),
         warnings: Vec::new(),
     };
@@ -106,10 +123,12 @@ pub fn lock(vault: &Vault, options: LockOptions, monitor: &dyn Monitor) -> Resul
         vault,
         each: LockEach {
             mode: rule.mode,
+            now: options.now,
             only_look: options.dry_run,
         },
         monitor,
         report,
+        fails: FailedInARow::default(),
     };
     let always = options.now.checked_add(rule.time());
     let always = always.unwrap_or(Timestamp::MAX);
@@ -118,7 +137,11 @@ pub fn lock(vault: &Vault, options: LockOptions, monitor: &dyn Monitor) -> Resul
     // What snapshots share goes first: a manifest that is locked is one whose needs are.
     work.all(needs.shared().chain(by_all), ahead(rule))?;
     work.all(needs.alone(), SignedDuration::ZERO)?;
-    Ok(work.report)
+    let mut report = work.report;
+    match report.stand + report.made + report.extended {
+        0 if !report.failed.is_empty() => Err(report.failed.swap_remove(0).why),
+        _ => Ok(report),
+    }
 }
 
 fn no_rule() -> Error {
@@ -148,16 +171,19 @@ fn find_needs(
     let keeps = vault.list_keeps(&|_| true)?;
     let keeps = vault.read_keeps(&keeps, monitor)?;
     let mut needs = LockNeeds::default();
+    let mut fails = FailedInARow::default();
     monitor.tell(Event::Phase(RunPhase::ReadingManifests(listed.len())));
     let snapshots = listed.iter().map(|one| one.snapshot.clone());
     let manifests = vault.manifests(snapshots.collect());
     for ((snapshot, manifest), StoredSnapshot { received, .. }) in manifests.zip(&listed) {
         monitor.check()?;
+        let manifest = fails.count(manifest)?;
         let mut kept: KeptBy = keeps.get(&snapshot.id).cloned().unwrap_or_default();
-        let own = manifest.as_ref().ok();
-        kept.add(own.map_or_else(KeptBy::default, |manifest| {
-            KeptBy::manifest(manifest, Some(*received))
-        }));
+        match &manifest {
+            Ok(manifest) => kept.add(KeptBy::manifest(manifest, Some(*received))),
+            // It may say anything, also that it is kept.
+            Err(why) => kept.unreadable.push(why.to_string()),
+        }
         let until = locked_until(report.rule, *received, &kept, now);
         if until <= now {
             report.over += 1;
@@ -166,24 +192,35 @@ fn find_needs(
         report.snapshots += 1;
         match manifest {
             Ok(manifest) => needs.add(&snapshot, &manifest, until),
-            Err(why) if is_of_one(&why) => {
+            Err(why) => {
                 needs.add_alone(&snapshot, until);
                 let snapshot = snapshot.id;
                 report.unknown.push(UnknownNeeds { snapshot, why });
             }
-            Err(error) => return Err(error),
         }
     }
     add_segments(vault, &mut needs, report, monitor)?;
     Ok(needs)
 }
 
-/// Whether an error is of one object, and the next one may be good.
-fn is_of_one(error: &Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::NotFound | ErrorKind::Damaged | ErrorKind::Format
-    )
+/// Failures that came one after another. An object that cannot be read, asked for or locked, for
+/// whatever reason, is one object: whoever may put could end each look with it otherwise.
+#[derive(Default)]
+struct FailedInARow(usize);
+
+impl FailedInARow {
+    /// Hands back what came of one object; an error when it is time to end.
+    fn count<T>(&mut self, of_one: Result<T>) -> Result<Result<T>> {
+        self.0 = match &of_one {
+            Err(error) if error.kind() == ErrorKind::Io => self.0 + 1,
+            _ => 0,
+        };
+        match of_one {
+            Err(error) if matches!(error.kind(), ErrorKind::Interrupted(_)) => Err(error),
+            Err(error) if self.0 >= MOST_IN_A_ROW => Err(error),
+            of_one => Ok(of_one),
+        }
+    }
 }
 
 fn add_segments(
@@ -192,18 +229,43 @@ fn add_segments(
     report: &mut LockReport,
     monitor: &dyn Monitor,
 ) -> Result<()> {
-    let parts = needs.parts();
+    let named = needs.parts();
+    let parts: Vec<_> = named.iter().map(|part| (part.id, part.blocks)).collect();
     monitor.tell(Event::Phase(RunPhase::ReadingIndexes(parts.len())));
+    // What is there and not what is named sets how much there is to ask: names cost nothing.
+    vault.each_segment(&mut |segment| {
+        needs.note_listed(segment);
+        monitor.check()
+    })?;
+    if needs.is_full() {
+        report.warnings.push(
+            "the names of all segments do not fit into a quarter of this host's memory: run it on \
+             a host with more"
+                .into(),
+        );
+    }
     let mut unknown: BTreeMap<SnapshotId, Error> = BTreeMap::new();
-    vault.read_index_parts(&parts, monitor, &mut |id, map| match map {
-        Ok(map) => needs.add_segments(id, &map),
-        Err(why) if is_of_one(&why) => {
-            if let Some(snapshot) = needs.snapshot_of(id) {
-                unknown.entry(snapshot).or_insert(why);
-            }
-            Ok(())
+    let mut fails = FailedInARow::default();
+    let mut asked = named.into_iter();
+    vault.read_index_parts(&parts, monitor, &mut |id, map| {
+        // They come in the order in which they were asked for.
+        let part = asked.next().filter(|part| part.id == id);
+        let part = part.ok_or_else(|| Error::new(ErrorKind::Failed, "an answer is lost"))?;
+        let why = match fails.count(map)? {
+            Ok(map) => match needs.add_segments(part, &map) {
+                0 => return Ok(()),
+                many => {
+                    let what = format!("index {id} names {many} blocks in segments not listed");
+                    Error::new(ErrorKind::Damaged, what)
+                }
+            },
+            Err(why) => why,
+        };
+        for snapshot in needs.snapshots_of(part) {
+            let why = || Error::new(why.kind(), why.to_string());
+            unknown.entry(snapshot).or_insert_with(why);
         }
-        Err(error) => Err(error),
+        Ok(())
     })?;
     let unknown = unknown.into_iter();
     let unknown = unknown.map(|(snapshot, why)| UnknownNeeds { snapshot, why });
@@ -217,6 +279,7 @@ struct LockWork<'a> {
     each: LockEach,
     monitor: &'a dyn Monitor,
     report: LockReport,
+    fails: FailedInARow,
 }
 
 impl LockWork<'_> {
@@ -243,9 +306,10 @@ impl LockWork<'_> {
             each,
             monitor,
             report,
+            fails,
         } = self;
         let all = vault.lock_each(targets, *each, *monitor, &mut |target, standing| {
-            match standing {
+            match fails.count(standing)? {
                 Ok(LockSeen {
                     standing,
                     is_weaker,
@@ -263,7 +327,13 @@ impl LockWork<'_> {
                         report.missing.push(target.name.clone());
                     }
                 }
-                Err(error) => return Err(error),
+                Err(why) => {
+                    report.failed_count += 1;
+                    if report.failed.len() < MOST_NAMED {
+                        let name = target.name.clone();
+                        report.failed.push(LockFailure { name, why });
+                    }
+                }
             }
             Ok(())
         });

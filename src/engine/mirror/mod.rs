@@ -47,7 +47,7 @@ pub fn mirror(
     let record = session_record("mirror", &host_name(), Timestamp::now());
     let writer = MirrorWriter::begin(target, source, record)?;
     // Nothing ever comes there that nobody could open.
-    let warned = target.bring_keys(source)?;
+    let warned = [target.bring_keys(source)?, target.no_locks_there()?].concat();
     let mut report = run(source, Some(target), Some(&writer), snapshots, monitor)?;
     report.warnings.splice(0..0, warned);
     Ok(report)

@@ -34,7 +34,7 @@ pub fn mirror_sealed(
     };
     // Nothing ever comes there that nobody could open.
     let warnings = match (target, &writer) {
-        (Some(target), Some(_)) => target.bring_keys(source)?,
+        (Some(target), Some(_)) => [target.bring_keys(source)?, target.no_locks_there()?].concat(),
         _ => Vec::new(),
     };
     monitor.tell(Event::Phase(RunPhase::ListingPlaces));

@@ -230,15 +230,16 @@ impl Judgement {
     ) -> Result<()> {
         let going = self.plan.judged.iter().enumerate();
         let going = going.filter(|(_, one)| one.goes());
-        let going: Vec<(usize, SnapshotRef)> =
-            going.map(|(at, one)| (at, one.snapshot.clone())).collect();
-        for (at, snapshot) in going {
-            monitor.check()?;
-            if let Some(until) = vault.locked_until(&snapshot, options.now)? {
+        let (places, going): (Vec<usize>, Vec<SnapshotRef>) =
+            going.map(|(at, one)| (at, one.snapshot.clone())).unzip();
+        let mut places = places.into_iter();
+        // They come in the order in which they were asked for.
+        vault.locked_until_each(&going, options.now, monitor, &mut |_, until| {
+            let at = places.next();
+            if let (Some(at), Some(until)) = (at, until) {
                 self.stays(at, StayReason::Locked(until));
             }
-        }
-        Ok(())
+        })
     }
 
     fn note_last_good(&mut self, vault: &Vault, monitor: &dyn Monitor) -> Result<()> {

@@ -153,7 +153,10 @@ impl BucketRows<'_> {
                         "possible, and nothing is locked by default: init --lock uses it".into()
                     }
                     Some(rule) => {
-                        format!("what snapshots need is locked ({rule}), and nothing else")
+                        format!(
+                            "possible, and runs lock what they put ({rule}); how it is locked \
+                             `lock --dry-run` says"
+                        )
                     }
                 };
                 self.found.good("object_lock", what);
