@@ -12,6 +12,7 @@ use aws_sdk_s3::types::{
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use stillpoint::model::BLOCK_SIZE;
 use stillpoint::store::{ObjectStore, S3Store, Vault};
 use tempfile::TempDir;
@@ -60,8 +61,11 @@ impl Rados {
             .prefix("stillpoint-rados-")
             .tempdir_in("/dev/shm")
             .unwrap();
-        // It takes a row of ports, below those that the kernel gives away.
-        let port = 20_000 + std::process::id() % 100 * 100;
+        // It takes a row of ports, below those that the kernel gives away. Others may run beside it
+        // in this process.
+        static STARTED: AtomicU32 = AtomicU32::new(0);
+        let row = std::process::id() + 37 * STARTED.fetch_add(1, Ordering::Relaxed);
+        let port = 20_000 + row % 100 * 100;
         let at = folder.path().to_str().unwrap();
         let endpoint = host::run(SCRIPT, &["start", at, &port.to_string(), KEY, SECRET]);
         Some(Self { folder, endpoint })
