@@ -162,7 +162,7 @@ fn what_differs_is_stored_and_the_rest_is_not() {
     other.write(BLOCK_SIZE, &both);
     assert_eq!(counts(&take_on(&fleet.vault(), "second", &disk)), [280, 0]);
     let late = take_on(&fleet.vault(), "third", &other);
-    assert_eq!(late.manifest.disks[0].parent.is_some(), true);
+    assert!(late.manifest.disks[0].parent.is_some());
     assert_eq!(counts(&late), [0, 280], "an incremental looks, too");
 }
 

@@ -339,7 +339,7 @@ impl Writer {
             let what = format!("{name} was reported without {missing}");
             self.world.state().lost.get_or_insert(what);
         }
-        self.world.report(name, needs);
+        self.world.report(&name, needs);
         Ok(())
     }
 }

@@ -159,14 +159,14 @@ impl World {
     }
 
     /// A snapshot was made, and is reported. It may have another name by now.
-    pub fn report(self: &Arc<Self>, name: ObjectName, needs: BTreeSet<ObjectName>) {
-        if self.state().pruned.contains(&name) {
+    pub fn report(self: &Arc<Self>, name: &ObjectName, needs: BTreeSet<ObjectName>) {
+        if self.state().pruned.contains(name) {
             return;
         }
-        let is_there = self.names("").contains(&name);
+        let is_there = self.names("").contains(name);
         self.state().reported.insert(name.clone(), needs);
         if !is_there {
-            self.renamed(&name);
+            self.renamed(name);
         }
     }
 

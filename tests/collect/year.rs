@@ -242,7 +242,7 @@ const YEAR: u64 = 364;
 #[test]
 fn after_a_year_little_more_is_stored_than_is_live() {
     let place = std::env::var_os("STILLPOINT_TEST_YEAR");
-    let keep = place.as_ref().map(|place| Path::new(place));
+    let keep = place.as_ref().map(Path::new);
     let habits: &[Habit] = match rounds() {
         1 => &[Habit::Hot],
         _ => &[Habit::Random, Habit::Rows, Habit::Hot],

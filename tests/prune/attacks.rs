@@ -199,7 +199,8 @@ fn false_words_of_damage_push_nothing_out() {
 /// A collector says in a manifest when the store got the name before. So can anybody.
 #[test]
 fn false_times_of_receipt_push_nothing_out() {
-    let sorts: [(&str, fn(i64) -> i64); 3] = [
+    type Claim = fn(i64) -> i64;
+    let sorts: [(&str, Claim); 3] = [
         ("when each real one came", |n| 5 * HOUR + (n % 120) * DAY),
         ("a minute after each of them", |n| {
             5 * HOUR + (n % 120) * DAY - 60

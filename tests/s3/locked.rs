@@ -325,11 +325,8 @@ fn where_nothing_can_be_locked_it_is_said() {
         let told = owner(&["check", "--vault", at, "--json"])
             .expect(code)
             .json();
-        let rows = told["rows"].as_array().unwrap().iter();
-        let row = rows
-            .filter(|row| row["name"] == "object_lock")
-            .next()
-            .unwrap();
+        let mut rows = told["rows"].as_array().unwrap().iter();
+        let row = rows.find(|row| row["name"] == "object_lock").unwrap();
         row.clone()
     };
     let row = told(PLACE, 1);

@@ -154,7 +154,7 @@ mod tests {
                     prop_assert_eq!(after, None);
                     continue;
                 };
-                let stays = moves.from.get(&segment).is_none();
+                let stays = !moves.from.contains_key(&segment);
                 let expected = match places.get(&(segment, slot)) {
                     Some((segment, slot)) => Some(Content::Data { segment: *segment, slot: *slot }),
                     None if stays => before,
