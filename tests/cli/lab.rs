@@ -24,6 +24,12 @@ pub fn rounds(usual: u32) -> u32 {
     usual * factor.ok().and_then(|text| text.parse().ok()).unwrap_or(1)
 }
 
+/// Whether it says that the vault has no room. When the run finds out is up to what it had put by
+/// then.
+pub fn is_full(said: &str) -> bool {
+    said.contains("No space left") || said.contains("MiB free, and at least")
+}
+
 /// Runs a program, whether it succeeds.
 pub fn try_tool(program: &str, args: &[&str]) -> bool {
     let output = Command::new(program).args(args).output().unwrap();

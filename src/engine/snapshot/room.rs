@@ -73,11 +73,13 @@ pub(super) fn refuse_full(room: VaultRoom, held: Bytes) -> Option<Error> {
         _ if free < needed => format!("{free} free, and at least {needed} more is to be stored"),
         _ => return None,
     };
-    let what =
-        format!("the filesystem that the vault is on has {what}: nothing was held or frozen");
+    let what = format!(
+        "the filesystem that the vault is on has {what}: nothing was held or frozen, and no \
+         snapshot was made"
+    );
     Some(Error::new(ErrorKind::NoSpace, what).with_hint(
-        "the vault's disk is full: `stillpoint info` says what holds most, `prune` and two runs of \
-         `gc` free it; or move the vault to a larger disk",
+        "make room: `stillpoint info` says what holds most, `prune` and two runs of `gc` free \
+         it; or move the vault to a larger disk",
     ))
 }
 
