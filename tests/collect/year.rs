@@ -252,8 +252,8 @@ fn after_a_year_little_more_is_stored_than_is_live() {
     for habit in habits {
         let without = play(*habit, YEAR, RewriteRules::NEVER, keep);
         let with = play(*habit, YEAR, RewriteRules::USUAL, keep);
-        // What a rewrite has given up is there until the next run but one. With the hot set it comes
-        // out at 1.14 to 1.17, by chance; without rewriting at 1.35.
+        // What a rewrite has given up is there until the next run but one. With the hot set it
+        // comes out at 1.14 to 1.17, by chance; without rewriting at 1.35.
         assert!(with <= 1.2, "{habit:?}: {with}");
         assert!(without > with + 0.05, "{habit:?}: {without} {with}");
     }
