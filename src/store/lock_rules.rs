@@ -119,7 +119,7 @@ pub(super) fn confirm_locked(store: &dyn ObjectStore, rule: LockRule) -> Result<
             .unwrap_or(Timestamp::MAX),
         ahead: SignedDuration::ZERO,
     };
-    let found = locking(store)?.retention(&name, None)?;
+    let found = locking(store)?.retention(&name)?;
     let is_strong = found.is_some_and(|found| found.mode >= rule.mode);
     if is_strong && wanted(&target, rule.mode, found).is_none() {
         return Ok(());

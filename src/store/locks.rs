@@ -109,7 +109,7 @@ impl Vault {
         } = options;
         let store = locking(self.store.as_ref())?;
         let lock = |target: &LockTarget| {
-            let found = store.retention(&target.name, None)?;
+            let found = store.retention(&target.name)?;
             let found = found.filter(|found| !is_over(*found, now));
             let wanted = wanted(target, mode, found);
             let standing = match (wanted, found) {
@@ -118,7 +118,7 @@ impl Vault {
                 (Some(_), Some(_)) => LockStanding::Extended,
             };
             if let Some(wanted) = wanted.filter(|_| !only_look) {
-                store.retain(&target.name, None, wanted)?;
+                store.retain(&target.name, wanted)?;
             }
             Ok(LockSeen {
                 standing,
@@ -158,7 +158,7 @@ impl Vault {
         let (Some(_), Some(store)) = (self.info().lock, self.store.versioned()) else {
             return Ok(None);
         };
-        match store.retention(&snapshot.manifest, None) {
+        match store.retention(&snapshot.manifest) {
             Ok(found) => Ok(found.map(|found| found.until).filter(|until| *until > now)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),

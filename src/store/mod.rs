@@ -86,8 +86,7 @@ pub use memory::MemoryStore;
 pub use mirror_writer::MirrorWriter;
 pub use object_name::ObjectName;
 pub use object_store::{
-    Blob, BucketLock, Capabilities, Directory, ObjectInfo, ObjectLock, ObjectStore, ObjectVersion,
-    VersionedStore,
+    Blob, BucketLock, Capabilities, Directory, ObjectInfo, ObjectLock, ObjectStore, VersionedStore,
 };
 pub use plans::Plan;
 pub use room::VaultRoom;

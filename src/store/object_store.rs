@@ -198,21 +198,6 @@ pub enum BucketLock {
     ByDefault(String),
 }
 
-/// An object, or a mark that it was deleted, as it was put at some time.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ObjectVersion {
-    /// The object's name.
-    pub name: ObjectName,
-    /// The store's name of this version.
-    pub id: String,
-    /// Its length in bytes; `None`: it is a mark that says that the object was deleted.
-    pub size: Option<u64>,
-    /// When it was put, by the store's clock.
-    pub modified: Timestamp,
-    /// Whether it is what the store gives to who asks for the object.
-    pub is_current: bool,
-}
-
 /// A store that may keep versions of objects, and lock them. A lock is of one version: what is
 /// locked can be hidden by a newer one, and not deleted.
 pub trait VersionedStore: Send + Sync {
@@ -222,30 +207,10 @@ pub trait VersionedStore: Send + Sync {
     /// Whether objects can be locked; `None`: these credentials may not ask.
     fn bucket_lock(&self) -> Result<Option<BucketLock>>;
 
-    /// How an object is locked, or the version of it that is named; an error of kind `NotFound` if
-    /// it is not there. A lock that these credentials may not see is none.
-    fn retention(
-        &self,
-        name: &ObjectName,
-        version: Option<&str>,
-    ) -> Result<Option<ObjectRetention>>;
+    /// How an object is locked, its newest version; an error of kind `NotFound` if it is not there.
+    /// A lock that these credentials may not see is none.
+    fn retention(&self, name: &ObjectName) -> Result<Option<ObjectRetention>>;
 
-    /// Locks an object, or the version of it that is named. What is locked longer is an error.
-    fn retain(
-        &self,
-        name: &ObjectName,
-        version: Option<&str>,
-        retention: ObjectRetention,
-    ) -> Result<()>;
-
-    /// Hands all versions of what is below `prefix`, or of the object itself, to `each`: those of
-    /// one object one after another, the newest first.
-    fn list_versions(
-        &self,
-        prefix: &ObjectName,
-        each: &mut dyn FnMut(ObjectVersion) -> Result<()>,
-    ) -> Result<()>;
-
-    /// A version, as `get` would give it.
-    fn get_version(&self, name: &ObjectName, version: &str, limit: u64) -> Result<Blob>;
+    /// Locks an object, its newest version. What is locked longer is an error.
+    fn retain(&self, name: &ObjectName, retention: ObjectRetention) -> Result<()>;
 }
