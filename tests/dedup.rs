@@ -237,6 +237,24 @@ fn what_is_read_while_all_is_held_is_stored_and_the_vault_not_asked() {
     assert_eq!(counts(&taken), [20, BLOCKS - 19 - 10]);
 }
 
+/// Each block of it is the image's, and none stands beside its neighbour.
+#[test]
+fn a_disk_that_is_scattered_in_the_vault_is_stored_in_rows() {
+    let fleet = Fleet::new();
+    take_on(&fleet.vault(), "first", &disk_of(1));
+    let disk = disk_of(2);
+    let image = noise(BLOCKS * BLOCK_SIZE, 1);
+    for block in 0..BLOCKS {
+        let from = block * 7 % BLOCKS;
+        let bytes = &image[(from * BLOCK_SIZE) as usize..][..BLOCK_SIZE as usize];
+        disk.write(block * BLOCK_SIZE, bytes);
+    }
+    let vault = fleet.vault();
+    let taken = take_on(&vault, "second", &disk);
+    let runs = map_of(&vault, &taken.manifest).len();
+    assert!(runs <= 3 * BLOCKS as usize / 16 + 2, "{runs} runs");
+}
+
 #[test]
 fn rows_that_are_too_short_are_stored_again_so_that_a_restore_reads_in_rows() {
     let fleet = Fleet::new();

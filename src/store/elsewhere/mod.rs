@@ -36,8 +36,8 @@ const AT_ONCE: u64 = 32 << 20;
 const ENTRY: u64 = 48;
 /// As many segments are read from before they are named: the first ones, and later one in so many.
 const COMPARED: u32 = 16;
-/// A row of chunks that parts others of a disk is worth it from this length on: each is a read, or
-/// far away a request, of who restores it.
+/// A row of chunks amid others of a disk is worth it from this length on: each is a read, or far
+/// away a request, of who restores it. So a disk that was scattered where it was found is not here.
 const LEAST_NEAR: usize = 4;
 const LEAST_FAR: usize = 8;
 /// Most segments that are told of.
@@ -232,9 +232,9 @@ impl ChunksElsewhere {
         let mut found = vec![None; blocks.len()];
         let mut at = 0;
         while at < blocks.len() {
-            let before_is_stored = at > 0 && blocks[at - 1].is_some() && found[at - 1].is_none();
+            let follows_others = at > 0 && blocks[at - 1].is_some();
             let row = match self.gave_up.get() {
-                None => self.row(&blocks[at..], before_is_stored),
+                None => self.row(&blocks[at..], follows_others),
                 Some(_) => return Ok(found),
             };
             let row = match row {
@@ -257,12 +257,12 @@ impl ChunksElsewhere {
         Ok(found)
     }
 
-    /// The longest row of chunks that these blocks begin with, if it is worth it: one that parts
-    /// what would be stored together must have a length.
+    /// The longest row of chunks that these blocks begin with, if it is worth it: one amid others
+    /// must have a length. At the ends nobody knows how it goes on.
     fn row(
         &self,
         blocks: &[Option<LookedFor<'_>>],
-        before_is_stored: bool,
+        follows_others: bool,
     ) -> Result<Option<(ChunkPlace, usize)>> {
         let Some(Some(first)) = blocks.first() else {
             return Ok(None);
@@ -279,10 +279,10 @@ impl ChunksElsewhere {
         }
         rows.sort_by_key(|(_, count, _)| Reverse(*count));
         for (place, count, footer) in rows {
-            let after_is_stored = matches!(blocks.get(count), Some(Some(_)));
-            let parts = before_is_stored && after_is_stored && count < least;
+            let others_follow = matches!(blocks.get(count), Some(Some(_)));
+            let is_short = follows_others && others_follow && count < least;
             let row = &blocks[..count];
-            if count > 0 && !parts && self.may_name(place, &footer, row)? {
+            if count > 0 && !is_short && self.may_name(place, &footer, row)? {
                 return Ok(Some((place, count)));
             }
         }
