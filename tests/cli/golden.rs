@@ -10,8 +10,9 @@ use std::path::Path;
 
 /// One host, and what is said on it.
 struct Scene {
-    lab: Lab,
+    /// First: it is mounted in the lab's folder, which goes after it.
     disk: Disk,
+    lab: Lab,
     normal: Normal,
     /// By command.
     pages: BTreeMap<&'static str, String>,
