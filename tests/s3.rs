@@ -9,6 +9,7 @@ mod costs;
 mod cycle;
 mod faults;
 mod fleet;
+mod instance;
 mod keys;
 mod killed;
 mod lock_forged;

@@ -10,6 +10,7 @@ use aws_config::environment::EnvironmentVariableRegionProvider;
 use aws_config::imds::region::ImdsRegionProvider;
 use aws_config::meta::region::RegionProviderChain;
 use aws_config::profile::ProfileFileRegionProvider;
+use aws_config::provider_config::ProviderConfig;
 use aws_config::{BehaviorVersion, Region};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextMut;
@@ -45,7 +46,7 @@ pub(super) async fn client(settings: &S3Settings, wire: Arc<Wire>) -> Result<Cli
         loader = loader.endpoint_url(endpoint);
     }
     loader = with_credentials(loader, &settings.credentials)?;
-    let found = loader.region(region(settings)).load().await;
+    let found = loader.region(region(settings, &http)).load().await;
     let elsewhere = found.endpoint_url().is_some()
         || std::env::var_os("AWS_ENDPOINT_URL_S3").is_some_and(|url| !url.is_empty());
     let timeouts = TimeoutConfig::builder().connect_timeout(settings.patience.connect);
@@ -63,7 +64,7 @@ pub(super) async fn client(settings: &S3Settings, wire: Arc<Wire>) -> Result<Cli
 
 /// The region that was set, or that the environment, the profile or the instance says. Who names an
 /// endpoint is not asked for the instance's.
-fn region(settings: &S3Settings) -> RegionProviderChain {
+fn region(settings: &S3Settings, http: &SharedHttpClient) -> RegionProviderChain {
     let mut profile = ProfileFileRegionProvider::builder();
     if let CredentialSource::Profile(name) = &settings.credentials {
         profile = profile.profile_name(name);
@@ -76,7 +77,10 @@ fn region(settings: &S3Settings) -> RegionProviderChain {
         .any(|name| std::env::var_os(name).is_some_and(|url| !url.is_empty()));
     let chain = match settings.endpoint.is_some() || has_endpoint {
         true => chain,
-        false => chain.or_else(ImdsRegionProvider::builder().build()),
+        false => {
+            let config = ProviderConfig::without_region().with_http_client(http.clone());
+            chain.or_else(ImdsRegionProvider::builder().configure(&config).build())
+        }
     };
     chain.or_else(Region::from_static(NO_REGION))
 }
