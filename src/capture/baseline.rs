@@ -4,7 +4,7 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Condemned, DiskRecord};
 use crate::model::{BlockIndex, BlockSet, Cancel, Content, ObjectId, RunMap, block_count};
-use crate::store::{StoredChunk, Vault};
+use crate::store::{Losses, StoredChunk, Vault};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -39,8 +39,8 @@ impl Baseline {
     pub fn load(vault: &Arc<Vault>, record: &DiskRecord, cancel: &dyn Cancel) -> Result<Self> {
         let map = vault.read_index(&record.index, block_count(record.identity.size), cancel)?;
         vault.know_footers(&record.footers, &map);
-        let lost = vault.lost_segments(&map, cancel)?;
-        Self::without(vault, map, lost)
+        let losses = vault.losses(&map, cancel)?;
+        Ok(Self::without(vault, map, losses))
     }
 
     /// What runs that were cut off have put: the map, and the length of each segment in bytes. What
@@ -52,23 +52,25 @@ impl Baseline {
         cancel: &dyn Cancel,
     ) -> Result<Self> {
         let lengths = lengths.iter().map(|(id, length)| (*id, *length));
-        let lost = vault.lost_of_lengths(lengths, cancel)?;
-        let mut baseline = Self::without(vault, map, lost)?;
+        let losses = Losses {
+            segments: vault.lost_of_lengths(lengths, cancel)?,
+            damage: vault.damage()?,
+        };
+        let mut baseline = Self::without(vault, map, losses);
         baseline.given_up = Some(OnceLock::new());
         Ok(baseline)
     }
 
-    /// A map without what is in these segments, and without what is known to be damaged.
-    fn without(vault: &Arc<Vault>, mut map: RunMap, segments: BTreeSet<ObjectId>) -> Result<Self> {
+    /// A map without what is lost of it.
+    fn without(vault: &Arc<Vault>, mut map: RunMap, losses: Losses) -> Self {
         let is_condemned = |id: &ObjectId| vault.is_condemned(Condemned::Segment(*id));
-        let (condemned, segments) = segments.into_iter().partition(is_condemned);
+        let (condemned, segments) = losses.segments.into_iter().partition(is_condemned);
         let mut lost = Lost {
             segments,
             condemned,
             damaged: BTreeSet::new(),
             blocks: BlockSet::new(),
         };
-        let known = vault.damage()?;
         for run in map.iter() {
             let Content::Data { segment, slot } = run.content else {
                 continue;
@@ -78,7 +80,7 @@ impl Baseline {
                 continue;
             }
             // A run of data is within the slots of one segment.
-            for bad in known.within(segment, slot..slot + run.count as u32) {
+            for bad in losses.damage.within(segment, slot..slot + run.count as u32) {
                 let block = run.start.0 + u64::from(bad - slot);
                 lost.blocks.insert_range(block..block + 1);
                 lost.damaged.insert(segment);
@@ -87,13 +89,13 @@ impl Baseline {
         for range in lost.blocks.ranges(u64::MAX) {
             map.remove(range);
         }
-        Ok(Self {
+        Self {
             vault: Arc::clone(vault),
             map,
             lost,
             archived: AtomicU64::new(0),
             given_up: None,
-        })
+        }
     }
 
     /// Its map, without what is lost.

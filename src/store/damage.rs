@@ -1,11 +1,13 @@
 //! What `verify`, or a run that compared, has found damaged, kept in the vault so that the next run
 //! of any host stores it again. A run that cannot read this must not build on older snapshots.
 
+use super::ask::ask_both;
 use super::object_name::ObjectName;
 use super::vault::Vault;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::DamagedChunks;
-use crate::model::{Cancel, ObjectId, SnapshotId};
+use crate::model::{Cancel, ObjectId, RunMap, SnapshotId};
+use std::collections::BTreeSet;
 
 /// Most lists that are read: one is usual, and one more for each `verify` at the same time.
 const MAX_LISTS: usize = 64;
@@ -22,6 +24,14 @@ pub struct KnownDamage {
     lists: Vec<ObjectName>,
 }
 
+/// What a map needs, and cannot have.
+pub struct Losses {
+    /// The segments that are [lost](Vault::lost_segments).
+    pub segments: BTreeSet<ObjectId>,
+    /// What was found damaged, of this map or not.
+    pub damage: DamagedChunks,
+}
+
 /// Most times that the lists are listed again because one was gone.
 const MAX_LOOKS: u32 = 5;
 
@@ -32,7 +42,25 @@ impl Vault {
         known.unreadable.map_or(Ok(known.damage), Err)
     }
 
-    /// The same for `verify`, which replaces the lists: as much of them as can be read.
+    /// What the vault has no more of what a map needs. Both questions are asked at once.
+    pub fn losses(&self, map: &RunMap, cancel: &dyn Cancel) -> Result<Losses> {
+        let mut losses = Losses {
+            segments: BTreeSet::new(),
+            damage: DamagedChunks::default(),
+        };
+        let Losses { segments, damage } = &mut losses;
+        let ask_damage = || {
+            *damage = self.damage()?;
+            Ok(())
+        };
+        ask_both(ask_damage, || {
+            *segments = self.lost_segments(map, cancel)?;
+            Ok(())
+        })?;
+        Ok(losses)
+    }
+
+    /// What was found damaged, for `verify`, which replaces the lists: as much of them as can be read.
     ///
     /// A list that is gone was replaced by another `verify`, which has put its own list before, and
     /// this listing may be older than that. So they are listed again; when lists keep going, the

@@ -63,7 +63,7 @@ pub use catalog::{SnapshotRef, StoredSnapshot};
 pub use change_keys::KeyRemoved;
 pub use check::{CheckOptions, CheckRow, RowState, StoreCheck, check, check_store};
 pub use collectable::Collectable;
-pub use damage::KnownDamage;
+pub use damage::{KnownDamage, Losses};
 pub use draft::Draft;
 pub use elsewhere::{ChunksElsewhere, LookOptions, LookedFor, UsedElsewhere};
 pub use history::{Dated, Doubtful, History, Than};
