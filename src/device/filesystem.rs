@@ -30,6 +30,16 @@ pub struct Direct {
     pub place: Extent,
 }
 
+/// A place over which something is mounted that is on none of the disks asked about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct OtherMount {
+    /// Where, as the processes of our own namespace see it.
+    #[serde(serialize_with = "as_text")]
+    pub target: PathBuf,
+    /// Its type.
+    pub fstype: String,
+}
+
 /// A mounted filesystem.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Filesystem {

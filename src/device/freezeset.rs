@@ -2,7 +2,7 @@
 //! stopped. It only decides; the freeze is done elsewhere.
 
 use super::disk::Disk;
-use super::filesystem::Filesystem;
+use super::filesystem::{Filesystem, OtherMount};
 use super::layout::HostLayout;
 use super::mounts::Mounts;
 use super::opaque_use::OpaqueUse;
@@ -63,6 +63,8 @@ pub struct FreezeSet {
     /// What is in use on those disks by something that no mount table shows, as far as it was
     /// looked for: see [`HostLayout::opaque_uses`].
     pub opaque_uses: Vec<OpaqueUse>,
+    /// What is mounted over places in those, or beside them, and is none of those.
+    pub others: Vec<OtherMount>,
 }
 
 impl HostLayout {
@@ -96,5 +98,7 @@ pub fn filesystems_on(topology: &Topology, mounts: &Mounts, disks: &[DevNumber])
         }
         set.filesystems.push(filesystem.clone());
     }
+    let these = set.filesystems.iter().map(|filesystem| filesystem.dev);
+    set.others = mounts.own.others(&these.collect());
     set
 }

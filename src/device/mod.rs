@@ -36,7 +36,7 @@ pub use attributes::{Attributes, SectorCounts};
 pub use backing::Backing;
 pub use disk::{Disk, Partition, TOO_LARGE};
 pub use filesample::blocks_of_files;
-pub use filesystem::{Direct, Filesystem, Mount};
+pub use filesystem::{Direct, Filesystem, Mount, OtherMount};
 pub use freespace::{
     Believed, FreeAnswer, FreeDoubt, FreeSpace, free_blocks, free_space, free_while_frozen,
 };

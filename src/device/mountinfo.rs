@@ -3,6 +3,7 @@
 //! of his own and mount in them as he likes, so what is read is bounded, and costs no more than
 //! sorting it.
 
+use super::filesystem::OtherMount;
 use super::host::Host;
 use super::overmount::overmounted;
 use crate::error::{Error, ErrorKind, IoContext, Result};
@@ -287,6 +288,22 @@ impl OwnMounts {
         self.entries.get(*at)
     }
 
+    /// What can be seen of the mounts of other filesystems than these. What is mounted within one
+    /// of those is left out.
+    pub(super) fn others(&self, these: &BTreeSet<DevNumber>) -> Vec<OtherMount> {
+        let is_one = |entry: &&MountEntry| entry.visible && !these.contains(&entry.dev);
+        let on_these = |entry: &&MountEntry| {
+            let on = entry.target.parent().and_then(|place| self.holding(place));
+            on.is_none_or(|on| these.contains(&on.dev))
+        };
+        let others = self.entries.iter().filter(is_one).filter(on_these);
+        let others = others.map(|entry| OtherMount {
+            target: entry.target.clone(),
+            fstype: entry.fstype.clone(),
+        });
+        others.collect()
+    }
+
     /// The filesystem that a file lies on, by names alone; for an overlay, that of its upper
     /// directory.
     pub(super) fn filesystem_of(&self, file: &Path) -> Option<DevNumber> {
@@ -331,6 +348,24 @@ mod tests {
         assert_eq!(minor("/m/file"), 3, "the one on top");
         assert_eq!(minor("/m/n"), 4);
         assert_eq!(own.holding(Path::new("relative")), None);
+    }
+
+    #[test]
+    fn what_else_is_mounted_is_named_where_it_is_seen() {
+        let table = b"1 0 8:1 / / rw - ext4 a rw\n2 1 0:2 / /run rw - tmpfs t rw\n\
+            3 2 0:3 / /run/user/0 rw - tmpfs u rw\n4 2 8:1 /x /run/x rw - ext4 a rw\n\
+            5 1 8:9 / /srv rw - xfs s rw\n6 5 8:1 / /srv rw - ext4 a rw\n\
+            7 4 0:7 / /run/x/y rw - proc p rw\n";
+        let lines: Vec<MountLine<'_>> = table::lines(table).collect();
+        let own = OwnMounts::new(entries_of(&lines));
+        let root = DevNumber { major: 8, minor: 1 };
+        let others = own.others(&BTreeSet::from([root]));
+        let named: Vec<(&str, &str)> = others
+            .iter()
+            .map(|one| (one.target.to_str().unwrap(), one.fstype.as_str()))
+            .collect();
+        assert_eq!(named, [("/run", "tmpfs"), ("/run/x/y", "proc")]);
+        assert_eq!(own.others(&BTreeSet::new()).len(), 1, "the one at the root");
     }
 
     #[test]

@@ -3,12 +3,13 @@
 use super::envelope::ObjectKind;
 use super::footer_copies::FooterCopiesRef;
 use super::json::from_json;
+use super::mount_record::{MountRecord, OtherMountRecord};
 use super::seal::Sealer;
 use super::{VERSION, damaged};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{
-    BLOCK_SIZE, BlockSet, Bytes, DiskIdentity, Level, Mode, ObjectId, RequestCounts, SECTOR_SIZE,
-    SnapshotId, Witness,
+    BLOCK_SIZE, BlockSet, Bytes, DiskIdentity, Extent, Level, Mode, ObjectId, RequestCounts,
+    SECTOR_SIZE, SnapshotId, Witness,
 };
 use jiff::{SignedDuration, Timestamp};
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -81,6 +82,12 @@ pub struct Manifest {
     /// When the store got the first of those, as the collector saw it; absent where it got none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub received: Option<Timestamp>,
+    /// What was mounted over places in the disks' filesystems, and is not in the snapshot.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub other_mounts: Vec<OtherMountRecord>,
+    /// How many mounts were too many to be named.
+    #[serde(default, skip_serializing_if = "is_none_left_out")]
+    pub mounts_left_out: u64,
     /// The disks.
     pub disks: Vec<DiskRecord>,
 }
@@ -229,6 +236,13 @@ pub struct FilesystemRecord {
     pub frozen: bool,
     /// Whether it was mounted read-only and needed no freezing.
     pub read_only: bool,
+    /// Everywhere it was mounted on the host, but where something else was laid over it; absent: of
+    /// an early writer, which named one place and no folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mounts: Option<Vec<MountRecord>>,
+    /// Where it lies on this disk, if on this disk alone and with nothing between.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Extent>,
 }
 
 /// An index object and how much it says.
@@ -363,6 +377,11 @@ impl Manifest {
         }
         Ok(())
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks like this")]
+fn is_none_left_out(count: &u64) -> bool {
+    *count == 0
 }
 
 /// Whether `known` has every key that `said` has.

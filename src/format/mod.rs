@@ -14,6 +14,7 @@ mod json;
 mod keep;
 mod key_entry;
 mod manifest;
+mod mount_record;
 mod sample_memory;
 mod seal;
 mod segment;
@@ -38,6 +39,7 @@ pub use manifest::{
     DiskRecord, FREE_RULES, FilesystemRecord, HookRecord, HookRecords, HookStatus, IndexRef,
     LookedRecord, MAX_KEEP_SECONDS, MOST_BORNE, Manifest, SessionRecord,
 };
+pub use mount_record::{EscapedPath, MountRecord, OtherMountRecord};
 pub use sample_memory::SampleMemory;
 pub use seal::Sealer;
 pub use segment::{

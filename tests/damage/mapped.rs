@@ -47,6 +47,8 @@ fn what_is_lost_is_mapped_to_partitions_and_mount_points() {
         fstype: "ext4".into(),
         frozen: true,
         read_only: false,
+        mounts: None,
+        place: None,
     };
     manifest.disks[0].filesystems = vec![
         mount("/dev/vda2", "/srv"),

@@ -8,6 +8,7 @@ mod disk_run_options;
 mod elsewhere;
 mod gentle;
 mod mode;
+mod mounted;
 mod packed_before;
 mod precopy;
 pub(super) mod prepare;
@@ -54,7 +55,8 @@ use crate::sys::machine::host_name;
 use crate::sys::memory;
 use capture::window_memory;
 use jiff::Timestamp;
-use prepare::{Prepare, records_of};
+use mounted::{name_mounts, records_of};
+use prepare::Prepare;
 use select_disks::{refuse_aliases, refuse_not_whole, refuse_too_large};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -180,7 +182,8 @@ pub fn snapshot_through(
         tags: options.tags.clone(),
         keep: options.keep,
     };
-    let manifest = commit(result, draft, record_options, monitor)?;
+    let said = |manifest: &mut Manifest| name_mounts(manifest, &seen.others);
+    let manifest = commit(result, draft, record_options, said, monitor)?;
     prepared.tracking.keep();
     Ok(manifest)
 }
@@ -203,10 +206,12 @@ fn commit(
     result: CaptureResult,
     draft: Arc<Draft>,
     options: RecordOptions,
+    also_said: impl FnOnce(&mut Manifest),
     monitor: &dyn Monitor,
 ) -> Result<Manifest> {
     let manifest = record(result, &draft, options);
     let mut manifest = manifest.map_err(|error| draft.ended_by(error))?;
+    also_said(&mut manifest);
     monitor.tell(Event::Phase(RunPhase::Committing));
     let draft = Arc::into_inner(draft)
         .ok_or_else(|| Error::new(ErrorKind::Failed, "a thread still writes to the vault"))?;

@@ -3,13 +3,12 @@
 
 use super::disk_run_options::{AskBlocks, AskFree, DiskRunOptions, FreeScan};
 use super::mode::{CaptureMode, Parent};
+use super::mounted::records_of;
 use super::packed_before::PackedBefore;
 use super::resume::{Resume, Resumed};
 use crate::capture::Baseline;
 use crate::device::read::{BufferPool, DiskReader, ReaderOptions, open_reader};
-use crate::device::{
-    Disk, FreeSpace, Freezable, FreezeSet, Host, free_space, free_while_frozen, freezable,
-};
+use crate::device::{Disk, FreeSpace, Host, free_space, free_while_frozen};
 use crate::engine::block_use::{sample_file_blocks, swap_blocks};
 use crate::engine::monitor::{Event, Monitor};
 use crate::engine::parents::{Newest, find_parents};
@@ -18,7 +17,7 @@ use crate::engine::snapshot_options::SnapshotOptions;
 use crate::engine::tracking::Tracking;
 use crate::engine::witness;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{DiskRecord, FilesystemRecord};
+use crate::format::DiskRecord;
 use crate::freeze::Expedite;
 use crate::model::{DevNumber, Level, SnapshotId};
 use crate::store::{Owner, SentNotes, SnapshotRef, Vault};
@@ -211,22 +210,6 @@ fn open_disk(disk: &Disk, pool: &BufferPool) -> Result<Box<dyn DiskReader>> {
         .with_hint("nothing was done; run it again"));
     }
     Ok(reader)
-}
-
-/// The filesystems of a set that live on a disk, as the manifest names them.
-pub fn records_of(set: &FreezeSet, disk: DevNumber, freeze: bool) -> Vec<FilesystemRecord> {
-    let here = set
-        .filesystems
-        .iter()
-        .filter(|filesystem| filesystem.disks.contains(&disk));
-    here.map(|filesystem| FilesystemRecord {
-        source: filesystem.source.clone(),
-        target: filesystem.target().display().to_string(),
-        fstype: filesystem.fstype.clone(),
-        frozen: freeze && freezable(filesystem) == Freezable::Yes,
-        read_only: freezable(filesystem) == Freezable::ReadOnly,
-    })
-    .collect()
 }
 
 /// Looks again each time: what is mounted, and where, may change during a long copy.

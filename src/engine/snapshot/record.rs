@@ -98,6 +98,8 @@ pub fn record(result: CaptureResult, draft: &Draft, options: RecordOptions) -> R
         }),
         rewrites: Vec::new(),
         received: None,
+        other_mounts: Vec::new(),
+        mounts_left_out: 0,
         disks,
     })
 }
