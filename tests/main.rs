@@ -39,6 +39,7 @@ mod instant;
 mod job;
 #[cfg(test)]
 mod mirror;
+mod mount;
 #[cfg(test)]
 mod old_formats;
 #[cfg(test)]

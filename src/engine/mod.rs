@@ -11,6 +11,7 @@ mod keep;
 mod lock;
 mod mirror;
 mod monitor;
+mod mount;
 mod parents;
 mod places;
 mod prune;
@@ -43,6 +44,10 @@ pub use keep::{kept_now, kept_with, refuse_kept};
 pub use lock::{LockFailure, LockOptions, LockReport, UnknownNeeds, lock};
 pub use mirror::{MirrorReport, SourceDamage, WrongObject, mirror, mirror_sealed, plan_mirror};
 pub use monitor::{Event, Monitor, Silent, refused_to_overwrite};
+pub use mount::{
+    HostTree, LookIntoOptions, MountPlace, MountPlan, NotShown, PlannedDisk, PlannedFilesystem,
+    ShownMount, SnapshotLook, look_into,
+};
 pub use parents::{Newest, find_parents};
 pub use places::Places;
 pub use prune::{

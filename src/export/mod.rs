@@ -1,6 +1,12 @@
 //! Snapshots as things that are read in place, without restoring them. It must never hand out a
 //! byte that was not checked, nor write to a vault.
 
+mod fuse;
 mod image;
+mod view;
 
+pub use fuse::{FuseDevice, FuseServer, OVERLAY, OnFailure, RAW, ServeOptions, ServedDisk};
 pub use image::Image;
+pub use view::{
+    AttachOptions, AttachPart, AttachedFilesystem, View, ViewOptions, is_attachable, with_view,
+};

@@ -187,14 +187,14 @@ fn into_directory<'m>(
         None => manifest.disks.iter().collect(),
     };
     let named = |disk: &'m DiskRecord| {
-        let name = format!("{}.{}", plain(&disk.identity.name), format.name());
+        let name = format!("{}.{}", plain_name(&disk.identity.name), format.name());
         (disk, directory.join(name))
     };
     Ok(disks.into_iter().map(named).collect())
 }
 
 /// A disk's name without what a file's name cannot have: it comes from the vault, and from far.
-fn plain(name: &str) -> String {
+pub fn plain_name(name: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
     let name: String = name
         .chars()
@@ -237,13 +237,13 @@ pub fn choose_disk<'m>(manifest: &'m Manifest, name: Option<&str>) -> Result<&'m
 
 #[cfg(test)]
 mod tests {
-    use super::plain;
+    use super::plain_name;
 
     #[test]
     fn names_from_the_vault_stay_in_their_folder() {
-        assert_eq!(plain("vda"), "vda");
-        assert_eq!(plain("cciss!c0d0"), "cciss_c0d0");
-        assert_eq!(plain("../../etc/x"), "______etc_x");
-        assert_eq!(plain(""), "disk");
+        assert_eq!(plain_name("vda"), "vda");
+        assert_eq!(plain_name("cciss!c0d0"), "cciss_c0d0");
+        assert_eq!(plain_name("../../etc/x"), "______etc_x");
+        assert_eq!(plain_name(""), "disk");
     }
 }

@@ -8,7 +8,7 @@ mod name;
 mod preflight;
 mod refuse_targets;
 
-pub use assign::{Destination, choose_disk};
+pub use assign::{Destination, choose_disk, plain_name};
 pub use name::{ImageFormat, TargetKind, is_stdout};
 pub use preflight::Overwritten;
 

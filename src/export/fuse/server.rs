@@ -1,0 +1,145 @@
+//! The FUSE server: a thread that takes the kernel's requests, readers that ask the vault, and a
+//! clock that answers for those that take too long. Its threads must never look at what is mounted
+//! above it: they would wait for themselves.
+
+use super::answers::Answers;
+use super::files::Files;
+use super::layout::{ImageFile, Layout};
+use super::reader::run_reader;
+use super::scratch::ReplayedPages;
+use super::served::{Failures, OnFailure, Served};
+use super::work::Work;
+use crate::error::{Error, ErrorKind, Result};
+use crate::export::image::Image;
+use crate::model::Bytes;
+use fuser::{BackgroundSession, Config, Session, SessionACL};
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, Weak};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+/// How many threads ask the vault.
+const READERS: usize = 8;
+/// How often the clock looks for who has waited too long.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+const DEVICE: &str = "/dev/fuse";
+
+/// A disk that is served.
+#[derive(Clone)]
+pub struct ServedDisk {
+    /// The name of its file, without folders.
+    pub file: String,
+    /// Its bytes.
+    pub image: Arc<Image>,
+}
+
+/// What is served, and how.
+#[derive(Clone)]
+pub struct ServeOptions {
+    /// The disks.
+    pub disks: Vec<ServedDisk>,
+    /// The time of all files.
+    pub time: SystemTime,
+    /// Each read ends within this time, with an error if it must.
+    pub within: Duration,
+    /// The most that is kept of what drivers write.
+    pub scratch: Bytes,
+    /// Is told which reads failed; at most 64 times.
+    pub on_failure: OnFailure,
+}
+
+/// A connection to the kernel that nothing is mounted from yet.
+#[derive(Debug)]
+pub struct FuseDevice(File);
+
+impl FuseDevice {
+    /// Opens one.
+    ///
+    /// # Errors
+    /// `Unsupported`: this kernel has no FUSE.
+    pub fn open() -> Result<Self> {
+        let open = File::options().read(true).write(true).open(DEVICE);
+        open.map(Self).map_err(|error| {
+            let what = format!("cannot open {DEVICE}: what is in the vault is shown by FUSE");
+            Error::new(ErrorKind::Unsupported, what)
+                .with_source(error)
+                .with_hint("modprobe fuse; in a container, give it /dev/fuse")
+        })
+    }
+
+    /// The options for mount(2), in a thread that has this descriptor.
+    pub fn mount_data(&self) -> String {
+        use std::os::fd::AsRawFd;
+        let fd = self.0.as_raw_fd();
+        format!("fd={fd},rootmode=40500,user_id=0,group_id=0")
+    }
+}
+
+/// A server. It ends when nothing is mounted from it any more, or when the process does.
+pub struct FuseServer {
+    session: BackgroundSession,
+}
+
+impl FuseServer {
+    /// Serves what is mounted from a device.
+    ///
+    /// # Errors
+    /// `Failed`: the kernel speaks no FUSE that is known here, or there are no more threads.
+    pub fn start(device: FuseDevice, options: ServeOptions) -> Result<Self> {
+        let failed = |what: &str, error: std::io::Error| {
+            Error::new(ErrorKind::Failed, what).with_source(error)
+        };
+        let disk = |disk: &ServedDisk| ImageFile {
+            name: disk.file.clone(),
+            size: disk.image.size(),
+        };
+        let served = Arc::new(Served {
+            layout: Layout::new(options.disks.iter().map(disk).collect(), options.time),
+            answers: Answers::new(options.within),
+            images: options.disks.into_iter().map(|disk| disk.image).collect(),
+            scratch: Mutex::new(ReplayedPages::new(options.scratch)),
+            failures: Failures::new(options.on_failure),
+        });
+        let (send, receive) = crossbeam_channel::unbounded::<Work>();
+        for _ in 0..READERS {
+            let (served, receive) = (Arc::clone(&served), receive.clone());
+            let reader = thread::Builder::new().name("image read".into());
+            let started = reader.spawn(move || run_reader(&served, &receive));
+            started.map_err(|error| failed("cannot start a thread", error))?;
+        }
+        let clock = thread::Builder::new().name("image clock".into());
+        let shared = Arc::downgrade(&served);
+        let started = clock.spawn(move || run_clock(&shared));
+        started.map_err(|error| failed("cannot start a thread", error))?;
+        let files = Files::new(served, send);
+        let device = OwnedFd::from(device.0);
+        // One thread takes requests; `Config` is to be made by its default.
+        let session = Session::from_fd(files, device, SessionACL::Owner, Config::default());
+        let session = session.and_then(Session::spawn);
+        let session =
+            session.map_err(|error| failed("cannot speak FUSE with the kernel", error))?;
+        Ok(Self { session })
+    }
+
+    /// Whether nothing is mounted from it any more.
+    pub fn has_ended(&self) -> bool {
+        self.session.guard.is_finished()
+    }
+}
+
+/// Runs as the clock, until nothing is served any more.
+fn run_clock(served: &Weak<Served>) {
+    loop {
+        thread::sleep(LOOK_EVERY);
+        let Some(served) = served.upgrade() else {
+            return;
+        };
+        let late = served.answers.refuse_late();
+        if late > 0 {
+            served.failures.tell(&format!(
+                "the vault did not answer in time: {late} reads failed"
+            ));
+        }
+    }
+}
