@@ -1,3 +1,4 @@
 //! Reading snapshots in place.
 
 mod image;
+mod reader;

@@ -6,7 +6,7 @@ mod image;
 mod view;
 
 pub use fuse::{FuseDevice, FuseServer, OVERLAY, OnFailure, RAW, ServeOptions, ServedDisk};
-pub use image::Image;
+pub use image::{Allocation, AllocationRun, ChunkPool, Image};
 pub use view::{
     AttachOptions, AttachPart, AttachedFilesystem, View, ViewOptions, is_attachable, with_view,
 };

@@ -175,49 +175,107 @@ impl SegmentReader {
         range: SlotRange,
         take: &mut dyn FnMut(&[&[u8]]) -> Result<()>,
     ) -> Result<()> {
+        let mut read = |part: &FooterPart, bytes: &[u8], rooms: &mut [Vec<u8>]| {
+            let mut chunks = Vec::with_capacity(rooms.len());
+            for (number, room) in (range.first..).zip(rooms) {
+                chunks.push(self.chunk_of(part, bytes, number, room)?);
+            }
+            take(&chunks)
+        };
+        self.with_bytes(range, &mut read)
+    }
+
+    /// Reads chunks with one request and hands each to `take`, checked, or why it cannot be had: a
+    /// damaged one says nothing of its neighbours. An error is of all of them.
+    pub(super) fn read_each_chunk(
+        &self,
+        range: SlotRange,
+        take: &mut dyn FnMut(u32, Result<&[u8]>),
+    ) -> Result<()> {
+        let mut read = |part: &FooterPart, bytes: &[u8], rooms: &mut [Vec<u8>]| {
+            for (number, room) in (range.first..).zip(rooms) {
+                take(number, self.chunk_of(part, bytes, number, room));
+            }
+            Ok(())
+        };
+        self.with_bytes(range, &mut read)
+    }
+
+    /// Gets the bytes of chunks with one request, into memory that the thread uses again.
+    fn with_bytes(
+        &self,
+        range: SlotRange,
+        read: &mut dyn FnMut(&FooterPart, &[u8], &mut [Vec<u8>]) -> Result<()>,
+    ) -> Result<()> {
+        let id = range.segment;
+        let part = self.part(range)?;
+        if part.length == 0 {
+            return Ok(());
+        }
+        let mut scratch = SCRATCH.take();
+        let Scratch { bytes, rooms } = &mut scratch;
+        let name = ObjectName::segment(id);
+        let got = self
+            .store
+            .get_range_into(&name, part.start, part.length, bytes);
+        let done = got.map_err(|error| of_segment(error, id)).and_then(|()| {
+            let count = range.count as usize;
+            rooms.resize_with(count.max(rooms.len()), Vec::new);
+            read(&part, bytes, &mut rooms[..count])
+        });
+        if scratch.bytes.capacity() <= SCRATCH_MOST && scratch.rooms.len() <= SCRATCH_ROOMS {
+            SCRATCH.set(scratch);
+        }
+        done
+    }
+
+    /// Where the chunks of a range are, by their segment's footer.
+    fn part(&self, range: SlotRange) -> Result<FooterPart> {
         let SlotRange {
             segment: id,
             first: slot,
             count,
         } = range;
         let footer = self.footer(id)?;
-        let damaged = |what: String| of_segment(Error::new(ErrorKind::Damaged, what), id);
         let slots = (slot as usize)
             .checked_add(count as usize)
             .and_then(|end| footer.slots().get(slot as usize..end))
             .ok_or_else(|| {
-                damaged(format!(
-                    "slots {slot} to {} are not all there",
-                    u64::from(slot) + u64::from(count)
-                ))
+                let end = u64::from(slot) + u64::from(count);
+                let what = format!("slots {slot} to {end} are not all there");
+                of_segment(Error::new(ErrorKind::Damaged, what), id)
             })?;
-        let (Some(first), Some(last)) = (slots.first(), slots.last()) else {
-            return Ok(());
-        };
-        let start = u64::from(first.offset);
-        let length = u64::from(last.offset) + u64::from(last.length) - start;
-        let mut scratch = SCRATCH.take();
-        let Scratch { bytes, rooms } = &mut scratch;
-        let read = || {
-            self.store
-                .get_range_into(&ObjectName::segment(id), start, length, bytes)
-                .map_err(|error| of_segment(error, id))?;
-            rooms.resize_with(slots.len().max(rooms.len()), Vec::new);
-            let mut chunks = Vec::with_capacity(slots.len());
-            for ((number, entry), room) in (slot..).zip(slots).zip(rooms) {
-                let at = (u64::from(entry.offset) - start) as usize;
-                let plain = self
-                    .checked(&bytes[at..], &footer, number, room)
-                    .map_err(|error| of_segment(error, id))?;
-                chunks.push(plain);
+        let (start, length) = match (slots.first(), slots.last()) {
+            (Some(first), Some(last)) => {
+                let start = u64::from(first.offset);
+                (
+                    start,
+                    u64::from(last.offset) + u64::from(last.length) - start,
+                )
             }
-            take(&chunks)
+            _ => (0, 0),
         };
-        let done = read();
-        if scratch.bytes.capacity() <= SCRATCH_MOST && scratch.rooms.len() <= SCRATCH_ROOMS {
-            SCRATCH.set(scratch);
-        }
-        done
+        Ok(FooterPart {
+            id,
+            footer,
+            start,
+            length,
+        })
+    }
+
+    /// The plain bytes of one chunk among the bytes of several.
+    fn chunk_of<'a>(
+        &self,
+        part: &FooterPart,
+        bytes: &'a [u8],
+        number: u32,
+        room: &'a mut Vec<u8>,
+    ) -> Result<&'a [u8]> {
+        let of_this = |error| of_segment(error, part.id);
+        let entry = part.footer.slot(number).map_err(of_this)?;
+        let at = (u64::from(entry.offset) - part.start) as usize;
+        self.checked(&bytes[at..], &part.footer, number, room)
+            .map_err(of_this)
     }
 
     /// The plain bytes of the chunk at the beginning of `bytes`, which are what the footer says.
@@ -369,6 +427,16 @@ impl SegmentReader {
         let whole = read.and_then(|bytes| self.judge(id, bytes));
         whole.map_err(|error| of_segment(error, id))
     }
+}
+
+/// Where neighbouring chunks are in their segment.
+struct FooterPart {
+    id: ObjectId,
+    footer: Arc<Footer>,
+    /// Where the first one begins.
+    start: u64,
+    /// How many bytes they have together; 0: there are none.
+    length: u64,
 }
 
 /// A segment of which every byte was checked.

@@ -393,6 +393,16 @@ impl Vault {
         self.segments.read_chunks(range, take)
     }
 
+    /// Reads chunks with one request and hands each to `take` with its slot: its bytes, checked
+    /// against their hash, or why they cannot be had. An error is of all of them.
+    pub fn read_each_chunk(
+        &self,
+        range: SlotRange,
+        take: &mut dyn FnMut(u32, Result<&[u8]>),
+    ) -> Result<()> {
+        self.segments.read_each_chunk(range, take)
+    }
+
     /// Reads a whole segment and checks every byte of it; returns what is in it.
     pub fn check_segment(&self, segment: ObjectId) -> Result<Footer> {
         self.segments.check(segment)

@@ -10,20 +10,20 @@ use stillpoint::format::DiskRecord;
 use stillpoint::model::{BLOCK_SIZE, BlockIndex, Bytes, Content, ObjectId, block_count};
 use stillpoint::store::{CountStore, MemoryStore, ObjectName, Vault};
 
-const BLOCKS: u64 = 40;
-const SIZE: u64 = BLOCKS * BLOCK_SIZE + 512;
+pub const BLOCKS: u64 = 40;
+pub const SIZE: u64 = BLOCKS * BLOCK_SIZE + 512;
 
 /// A disk of a snapshot that is made of several runs and segments, with free blocks and zeros.
-struct Stage {
-    store: Arc<MemoryStore>,
-    counted: Arc<CountStore>,
-    vault: Arc<Vault>,
-    record: DiskRecord,
-    truth: Vec<u8>,
+pub struct Stage {
+    pub store: Arc<MemoryStore>,
+    pub counted: Arc<CountStore>,
+    pub vault: Arc<Vault>,
+    pub record: DiskRecord,
+    pub truth: Vec<u8>,
 }
 
 impl Stage {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let store = Arc::new(MemoryStore::new());
         let counted = Arc::new(CountStore::new(store.clone()));
         let vault = Arc::new(Vault::create(counted.clone(), vault_options()).unwrap());
@@ -54,12 +54,12 @@ impl Stage {
         }
     }
 
-    fn image(&self) -> Image {
+    pub fn image(&self) -> Image {
         Image::open(&self.vault, &self.record, &|| Ok(())).unwrap()
     }
 
     /// The segment and slot that a block's bytes are in.
-    fn place(&self, block: u64) -> Option<(ObjectId, u32)> {
+    pub fn place(&self, block: u64) -> Option<(ObjectId, u32)> {
         let blocks = block_count(self.record.identity.size);
         let map = self.vault.load_index(&self.record.index, blocks).unwrap();
         match map.get(BlockIndex(block)) {

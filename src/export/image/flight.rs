@@ -1,0 +1,95 @@
+//! Chunks on their way from the vault. Who wants one of them waits here, and no longer than he
+//! says: a vault that hangs must not hang its readers.
+
+use super::source::{ChunkSource, Landed};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{BlockIndex, Run};
+use crate::sys::locked::{LockExt, LockResultExt};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Instant;
+
+/// Chunks that are got with one request.
+pub(super) struct Flight {
+    pub(super) source: Arc<ChunkSource>,
+    pub(super) run: Run,
+    /// A thread has taken it up.
+    begun: AtomicBool,
+    /// Somebody waits for it.
+    wanted: AtomicBool,
+    landed: Mutex<Option<Vec<Landed>>>,
+    arrived: Condvar,
+}
+
+/// What a flight has brought for one block.
+pub(super) enum Brought {
+    /// Its bytes.
+    Plain(Arc<[u8]>),
+    /// Nothing: it is to be asked for by itself.
+    Alone,
+}
+
+impl Flight {
+    /// One that nobody has taken up. `wanted`: somebody waits for it.
+    pub(super) fn new(source: &Arc<ChunkSource>, run: Run, wanted: bool) -> Arc<Self> {
+        Arc::new(Self {
+            source: Arc::clone(source),
+            run,
+            begun: AtomicBool::new(false),
+            wanted: AtomicBool::new(wanted),
+            landed: Mutex::default(),
+            arrived: Condvar::new(),
+        })
+    }
+
+    /// Takes it up; false: another thread has.
+    pub(super) fn begin(&self) -> bool {
+        !self.begun.swap(true, Ordering::AcqRel)
+    }
+
+    /// Notes that somebody waits for it; true: it should be taken up before others now.
+    pub(super) fn want(&self) -> bool {
+        !self.wanted.swap(true, Ordering::AcqRel) && !self.begun.load(Ordering::Acquire)
+    }
+
+    /// Hands over what came of its chunks, to all that wait.
+    pub(super) fn land(&self, landed: Vec<Landed>) {
+        *self.landed.locked() = Some(landed);
+        self.arrived.notify_all();
+    }
+
+    /// Waits for a block of it.
+    ///
+    /// # Errors
+    /// Why the block cannot be had; `Io` when the vault has not answered in time.
+    pub(super) fn wait(&self, block: BlockIndex, until: Instant) -> Result<Brought> {
+        let mut landed = self.landed.locked();
+        loop {
+            if let Some(all) = landed.as_deref() {
+                let number = block.0.checked_sub(self.run.start.0);
+                return match number.and_then(|number| all.get(number as usize)) {
+                    Some(Landed::Plain(plain)) => Ok(Brought::Plain(Arc::clone(plain))),
+                    Some(Landed::Bad(error)) => Err(error.retold()),
+                    Some(Landed::Alone) | None => Ok(Brought::Alone),
+                };
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(self.is_late(block));
+            }
+            landed = self.arrived.wait_timeout(landed, left).unpoisoned().0;
+        }
+    }
+
+    fn is_late(&self, block: BlockIndex) -> Error {
+        let name = &self.source.name;
+        let what = format!(
+            "block {} of {name}: the vault did not answer in time",
+            block.0
+        );
+        Error::new(ErrorKind::Io, what)
+            .at("read", name)
+            .at_offset(block.offset())
+            .with_hint("look whether the vault's disk, or the way to it, still works")
+    }
+}
