@@ -23,6 +23,7 @@ mod printed;
 mod refused;
 mod reports;
 pub mod schema;
+mod serve;
 mod skipped;
 mod swap;
 mod table;

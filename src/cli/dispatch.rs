@@ -6,7 +6,7 @@ use super::find_snapshot::find_snapshot;
 use super::progress::ProgressDisplay;
 use super::{check, delete, diff, disks, doctor, gc, help, info, init};
 use super::{job, keep, key, list, lock, mirror};
-use super::{prune, repair, restore, schema, show, snapshot, thaw, track, verify};
+use super::{prune, repair, restore, schema, serve, show, snapshot, thaw, track, verify};
 use crate::engine::Silent;
 use crate::error::{Error, ErrorKind, Result};
 use crate::report::Report;
@@ -27,6 +27,7 @@ pub fn dispatch(command: &Command, common: &Common, progress: &ProgressDisplay) 
         Command::Diff(args) => diff::run(args, common, progress),
         Command::Verify(args) => verify::run(args, common, progress),
         Command::Restore(args) => restore::run(args, common, progress),
+        Command::Serve(args) => serve::run(args, common, progress),
         Command::Mirror(args) => mirror::run(args, common, progress),
         Command::Repair(args) => repair::run(args, common, progress),
         Command::Delete(args) => delete::run(args, common, progress),

@@ -30,6 +30,7 @@ mod prune;
 mod repair;
 mod restore;
 mod schema;
+mod serve;
 mod show;
 mod signals;
 mod snapshot;

@@ -36,14 +36,7 @@ pub struct PrintOptions {
 pub fn conclude(result: Result<Report>, options: PrintOptions) -> ExitCode {
     match result {
         Ok(reported) => {
-            let mut text = if options.as_json {
-                document(&reported.json)
-            } else {
-                reported.text
-            };
-            if !text.is_empty() && !text.ends_with('\n') {
-                text.push('\n');
-            }
+            let text = text_of(&reported, options.as_json);
             let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
             let to = match options.aside {
                 true => stderr.as_fd(),
@@ -56,6 +49,26 @@ pub fn conclude(result: Result<Report>, options: PrintOptions) -> ExitCode {
         }
         Err(error) => conclude_error(&error, options.as_json),
     }
+}
+
+/// Prints on standard output, before the command ends, what it has to report.
+pub fn print_report(report: &Report, as_json: bool, patience: Duration) {
+    let text = text_of(report, as_json);
+    // Who does not read it changes nothing of what is done.
+    let _ = write_patiently(std::io::stdout().as_fd(), &text, patience);
+}
+
+fn text_of(report: &Report, as_json: bool) -> String {
+    let mut text = match as_json {
+        // Its document was printed before.
+        true if report.json.is_null() => String::new(),
+        true => document(&report.json),
+        false => report.text.clone(),
+    };
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
+    text
 }
 
 /// Reports that the output is not whole. Success becomes the code below it.

@@ -23,6 +23,7 @@ mod repair;
 mod restore;
 mod rewrite;
 mod run_phase;
+mod serve;
 mod session_record;
 mod snapshot;
 mod snapshot_options;
@@ -73,6 +74,7 @@ pub use rewrite::{
     RewriteScope, plan_rewrite, rewrite,
 };
 pub use run_phase::RunPhase;
+pub use serve::{DiskServerOptions, serve};
 pub use snapshot::{
     AskBlocks, AskFree, CaptureMode, CaptureOptions, CaptureResult, CapturedDisk, Cut,
     DiskRunOptions, FreeScan, Gentle, LeftOut, PackedBefore, Parent, RecordOptions, Resume,

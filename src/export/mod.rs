@@ -3,10 +3,14 @@
 
 mod fuse;
 mod image;
+mod nbd;
+mod nbd_disk;
 mod view;
 
 pub use fuse::{FuseDevice, FuseServer, OVERLAY, OnFailure, RAW, ServeOptions, ServedDisk};
 pub use image::{Allocation, AllocationRun, ChunkPool, Image};
+pub use nbd::{ListenAddress, NbdLimits, NbdServer};
+pub use nbd_disk::NbdDisk;
 pub use view::{
     AttachOptions, AttachPart, AttachedFilesystem, View, ViewOptions, is_attachable, with_view,
 };

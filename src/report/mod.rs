@@ -22,6 +22,7 @@ pub mod prune;
 pub mod repair;
 pub mod restore;
 mod schema;
+pub mod serve;
 pub mod show;
 pub mod snapshot;
 mod text;
@@ -39,7 +40,7 @@ use serde_json::{Value, json};
 
 /// What a command, or a job, has to report.
 pub struct Report {
-    /// For programs.
+    /// For programs; null: it was printed before.
     pub json: Value,
     /// For people; the last line is the verdict.
     pub text: String,

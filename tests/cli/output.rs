@@ -4,9 +4,9 @@
 use super::lab::{Lab, Run, noise};
 use serde_json::Value;
 
-const COMMANDS: [&str; 19] = [
+const COMMANDS: [&str; 20] = [
     "init", "info", "disks", "doctor", "track", "snapshot", "list", "show", "diff", "verify",
-    "restore", "mirror", "repair", "delete", "prune", "keep", "lock", "gc", "thaw",
+    "restore", "serve", "mirror", "repair", "delete", "prune", "keep", "lock", "gc", "thaw",
 ];
 
 fn keys(value: &Value) -> Vec<&str> {

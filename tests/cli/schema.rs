@@ -16,8 +16,12 @@ use std::path::PathBuf;
 fn closed(lab: &Lab, command: &str) -> Value {
     let words: Vec<&str> = command.split(' ').collect();
     let printed = lab.run(&[&["schema"], &words[..]].concat()).expect(0);
-    let mut schema = printed.json();
+    let schema = printed.json();
     assert_eq!(schema, lab.json(&[&["schema"], &words[..]].concat()));
+    closed_of(command, schema)
+}
+
+fn closed_of(command: &str, mut schema: Value) -> Value {
     assert!(jsonschema::meta::is_valid(&schema), "{command}: {schema}");
     let mut shared = schema["$defs"].take();
     for part in shared.as_object_mut().into_iter().flatten() {
@@ -66,6 +70,13 @@ fn faults(schema: &Value, document: &Value) -> Vec<String> {
 pub fn check(lab: &Lab, command: &str, document: &Value) {
     let faults = faults(&closed(lab, command), document);
     assert!(faults.is_empty(), "{command}: {faults:#?}\n{document:#}");
+}
+
+/// A document is as a schema says that was printed.
+pub fn check_printed(schema: &str, document: &Value) {
+    let schema = closed_of("printed", serde_json::from_str(schema).unwrap());
+    let faults = faults(&schema, document);
+    assert!(faults.is_empty(), "{faults:#?}\n{document:#}");
 }
 
 /// Runs it with `--json`, however it ends; the document is as the schema of `command` says.

@@ -18,6 +18,7 @@ mod prune;
 mod repair;
 mod restore;
 mod schema;
+mod serve;
 mod show;
 mod snapshot;
 mod tag;
@@ -42,6 +43,7 @@ pub use prune::PruneArgs;
 pub use repair::RepairArgs;
 pub use restore::{FormatArg, RestoreArgs};
 pub use schema::SchemaArgs;
+pub use serve::ServeArgs;
 pub use show::ShowArgs;
 pub use snapshot::SnapshotArgs;
 pub use tag::tag;
@@ -197,6 +199,8 @@ pub enum Command {
     Verify(VerifyArgs),
     /// Restore disks of a snapshot to block devices or image files
     Restore(RestoreArgs),
+    /// Serve disks of a snapshot in place, to QEMU and others, by NBD
+    Serve(ServeArgs),
     /// Keep the same vault in a second place: send there what it lacks
     Mirror(MirrorArgs),
     /// Put right what has rotted in a vault, and note what is lost

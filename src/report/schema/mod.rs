@@ -12,7 +12,7 @@ const SHARED: &str = include_str!("shared.json");
 const REFERENCE: &str = "#/$defs/";
 
 /// By the name that `schema` takes: a command, or another document that is printed.
-const DOCUMENTS: [(&str, &str); 30] = [
+const DOCUMENTS: [(&str, &str); 31] = [
     ("check", include_str!("check.json")),
     ("delete", include_str!("delete.json")),
     ("detach", include_str!("detach.json")),
@@ -38,6 +38,7 @@ const DOCUMENTS: [(&str, &str); 30] = [
     ("repair", include_str!("repair.json")),
     ("restore", include_str!("restore.json")),
     ("schema", include_str!("schema.json")),
+    ("serve", include_str!("serve.json")),
     ("show", include_str!("show.json")),
     ("snapshot", include_str!("snapshot.json")),
     ("thaw", include_str!("thaw.json")),

@@ -1,0 +1,28 @@
+//! The arguments of `serve`.
+
+use clap::Args;
+
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Example:\n  stillpoint serve latest --listen unix:/run/disk.sock --disk vda\n  \
+    qemu-img convert -O qcow2 'nbd+unix:///vda?socket=/run/disk.sock' vda.qcow2\n  \
+    nbdcopy 'nbd+unix:///vda?socket=/run/disk.sock' /dev/vdb\n  \
+    systemd-run --unit stillpoint-serve -E STILLPOINT_VAULT=/backup/vault \
+    stillpoint serve latest --listen unix:/run/disk.sock\n\n\
+    Nothing is restored: what a client reads is fetched from the vault and checked. It serves \
+    until Ctrl-C or SIGTERM; where nobody watches, as under a cloud's assistant, start it by \
+    systemd-run as above, and end it by systemctl stop. Its first line says how to connect; \
+    with --json that is one document, printed when it listens. Only its owner can connect to a \
+    unix socket. Every process of this host can connect to a port of the loopback, and read the \
+    whole disk. While a snapshot is served nothing may delete it: stillpoint keep ID --hold serve"
+)]
+pub struct ServeArgs {
+    /// A snapshot: its ID, the start of it, or latest
+    pub id: String,
+    /// Where clients connect: unix:PATH, or 127.0.0.1:PORT (port 0: any that is free)
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: String,
+    /// Serve this disk alone [default: all disks, each by its name; the first one without a name]
+    #[arg(long)]
+    pub disk: Option<String>,
+}

@@ -1,0 +1,91 @@
+//! A client's socket, with an end to each wait. A client that hangs costs its own threads, and
+//! those not for ever.
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{MsgFlags, Shutdown, recv, sendmsg, shutdown};
+use std::io::IoSlice;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+/// What came of waiting for a client.
+pub type Heard<T> = Result<T, Gone>;
+
+/// The client is gone, or has not kept a deadline: there is nobody to talk to any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gone;
+
+/// A socket to a client.
+pub struct ClientSocket(OwnedFd);
+
+impl ClientSocket {
+    /// Of a socket that does not block.
+    pub fn new(socket: OwnedFd) -> Self {
+        Self(socket)
+    }
+
+    /// Waits until the client says something, or is gone: for ever, if it takes that long.
+    pub fn wait(&self) -> Heard<()> {
+        self.ready(PollFlags::POLLIN, None)
+    }
+
+    /// Fills `into` with what the client says, by a certain moment.
+    pub fn read(&self, into: &mut [u8], until: Instant) -> Heard<()> {
+        let mut filled = 0;
+        while filled < into.len() {
+            let flags = MsgFlags::MSG_DONTWAIT;
+            match recv(self.0.as_raw_fd(), &mut into[filled..], flags) {
+                Ok(0) => return Err(Gone),
+                Ok(count) => filled += count,
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => self.ready(PollFlags::POLLIN, Some(until))?,
+                Err(_) => return Err(Gone),
+            }
+        }
+        Ok(())
+    }
+
+    /// Says two things, one right after the other. The client must take something of it each
+    /// `patience`.
+    pub fn write(&self, header: &[u8], payload: &[u8], patience: Duration) -> Heard<()> {
+        let all = header.len() + payload.len();
+        let mut said = 0;
+        while said < all {
+            let parts = [
+                IoSlice::new(&header[said.min(header.len())..]),
+                IoSlice::new(&payload[said.saturating_sub(header.len())..]),
+            ];
+            let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+            match sendmsg::<()>(self.0.as_raw_fd(), &parts, &[], flags, None) {
+                Ok(count) => said += count,
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => {
+                    self.ready(PollFlags::POLLOUT, Some(Instant::now() + patience))?;
+                }
+                Err(_) => return Err(Gone),
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends it both ways: whoever waits for it wakes up.
+    pub fn end(&self) {
+        let _ = shutdown(self.0.as_raw_fd(), Shutdown::Both);
+    }
+
+    fn ready(&self, what: PollFlags, until: Option<Instant>) -> Heard<()> {
+        loop {
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            // Rounded up: who asks too soon asks again and again.
+            let timeout = left.map_or(PollTimeout::NONE, |left| {
+                PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
+            });
+            match poll(&mut [PollFd::new(self.0.as_fd(), what)], timeout) {
+                Ok(0) if left.is_some_and(|left| left.is_zero()) => return Err(Gone),
+                Ok(0) | Err(Errno::EINTR) => {}
+                Ok(_) => return Ok(()),
+                Err(_) => return Err(Gone),
+            }
+        }
+    }
+}

@@ -1,0 +1,435 @@
+//! The protocol byte by byte, in each of its styles, by a client that says what others never would.
+
+use super::image::{BLOCKS, SIZE, Stage};
+use super::server::Served;
+use crate::support::model::Chance;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+use stillpoint::model::BLOCK_SIZE;
+use stillpoint::store::ObjectName;
+
+pub const READ: u16 = 0;
+pub const WRITE: u16 = 1;
+pub const BLOCK_STATUS: u16 = 7;
+pub const DF: u16 = 4;
+
+const OPTION: u64 = 0x4948_4156_454f_5054;
+const ACK: u32 = 1;
+const REFUSED: u32 = 1 << 31;
+
+/// How replies come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    Old,
+    Simple,
+    Structured,
+    Extended,
+}
+
+pub const STYLES: [Style; 4] = [
+    Style::Old,
+    Style::Simple,
+    Style::Structured,
+    Style::Extended,
+];
+
+/// A client.
+pub struct Client {
+    pub stream: UnixStream,
+    pub style: Style,
+}
+
+/// One chunk of a reply, or all of it.
+#[derive(Debug)]
+pub struct Chunk {
+    pub kind: u16,
+    pub is_last: bool,
+    pub cookie: u64,
+    pub payload: Vec<u8>,
+}
+
+impl Client {
+    /// One that has just connected, and heard the greeting.
+    pub fn connect(served: &Served) -> Self {
+        let stream = UnixStream::connect(served.socket()).unwrap();
+        let limit = Some(Duration::from_secs(20));
+        stream.set_read_timeout(limit).unwrap();
+        stream.set_write_timeout(limit).unwrap();
+        let style = Style::Simple;
+        let mut client = Self { stream, style };
+        let hello = client.take(18);
+        assert_eq!(&hello[..16], b"NBDMAGICIHAVEOPT");
+        client.say(&3_u32.to_be_bytes());
+        client
+    }
+
+    /// One that has come as far as to requests.
+    pub fn at(served: &Served, style: Style) -> Self {
+        let mut client = Self::connect(served);
+        client.style = style;
+        match style {
+            Style::Old => {
+                client.option(1, b"vda");
+                let reply = client.take(10);
+                assert_eq!(reply[..8], SIZE.to_be_bytes());
+                return client;
+            }
+            Style::Simple => {}
+            Style::Structured => assert_eq!(client.ask(8, b""), [(ACK, vec![])]),
+            Style::Extended => assert_eq!(client.ask(11, b""), [(ACK, vec![])]),
+        }
+        if style != Style::Simple {
+            let query = [&text(b"vda")[..], &[0, 0, 0, 1], &text(b"base:allocation")].concat();
+            let replies = client.ask(10, &query);
+            assert_eq!(replies.len(), 2, "{replies:?}");
+        }
+        let replies = client.ask(7, &[&text(b"vda")[..], &[0, 0]].concat());
+        assert_eq!(replies.last().unwrap().0, ACK);
+        client
+    }
+
+    pub fn say(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap();
+    }
+
+    pub fn take(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        self.stream.read_exact(&mut bytes).unwrap();
+        bytes
+    }
+
+    /// Whether the server has ended it.
+    pub fn is_over(&mut self) -> bool {
+        let mut rest = Vec::new();
+        self.stream.read_to_end(&mut rest).is_ok()
+    }
+
+    pub fn option(&mut self, option: u32, data: &[u8]) {
+        let length = data.len() as u32;
+        let head = [&OPTION.to_be_bytes()[..], &option.to_be_bytes()].concat();
+        self.say(&[&head[..], &length.to_be_bytes(), data].concat());
+    }
+
+    /// The answers to an option, up to the one that ends them.
+    pub fn ask(&mut self, option: u32, data: &[u8]) -> Vec<(u32, Vec<u8>)> {
+        self.option(option, data);
+        let mut replies = Vec::new();
+        loop {
+            let head = self.take(20);
+            assert_eq!(head[..8], 0x0003_e889_0455_65a9_u64.to_be_bytes());
+            assert_eq!(u32_at(&head, 8), option);
+            let reply = u32_at(&head, 12);
+            let payload = self.take(u32_at(&head, 16) as usize);
+            replies.push((reply, payload));
+            if reply == ACK || reply & REFUSED != 0 {
+                return replies;
+            }
+        }
+    }
+
+    pub fn request(&mut self, command: u16, flags: u16, offset: u64, length: u64) {
+        let is_extended = self.style == Style::Extended;
+        let magic: u32 = if is_extended {
+            0x21e4_1c71
+        } else {
+            0x2560_9513
+        };
+        let mut header = magic.to_be_bytes().to_vec();
+        header.extend(flags.to_be_bytes());
+        header.extend(command.to_be_bytes());
+        header.extend(77_u64.to_be_bytes());
+        header.extend(offset.to_be_bytes());
+        if is_extended {
+            header.extend(length.to_be_bytes());
+        } else {
+            header.extend((length as u32).to_be_bytes());
+        }
+        self.say(&header);
+    }
+
+    /// The next chunk; a simple reply is a chunk without its bytes, whose kind is the error.
+    pub fn chunk(&mut self) -> Chunk {
+        let is_extended = self.style == Style::Extended;
+        if matches!(self.style, Style::Old | Style::Simple) {
+            let head = self.take(16);
+            assert_eq!(u32_at(&head, 0), 0x6744_6698);
+            return Chunk {
+                kind: u32_at(&head, 4) as u16,
+                is_last: true,
+                cookie: u64_at(&head, 8),
+                payload: Vec::new(),
+            };
+        }
+        let head = self.take(if is_extended { 32 } else { 20 });
+        let magic = if is_extended {
+            0x6e8a_278c
+        } else {
+            0x668e_33ef
+        };
+        assert_eq!(u32_at(&head, 0), magic);
+        let length = match is_extended {
+            true => u64_at(&head, 24) as usize,
+            false => u32_at(&head, 16) as usize,
+        };
+        Chunk {
+            kind: (u32_at(&head, 4) & 0xffff) as u16,
+            is_last: head[5] & 1 == 1,
+            cookie: u64_at(&head, 8),
+            payload: self.take(length),
+        }
+    }
+
+    /// Reads a part of the disk, however it comes; an error's number, if it is one.
+    pub fn read(&mut self, flags: u16, offset: u64, length: u64) -> Result<Vec<u8>, u32> {
+        self.request(READ, flags, offset, length);
+        let mut bytes = vec![0xee; length as usize];
+        loop {
+            let chunk = self.chunk();
+            assert_eq!(chunk.cookie, 77);
+            if matches!(self.style, Style::Old | Style::Simple) {
+                return match chunk.kind {
+                    0 => Ok(self.take(length as usize)),
+                    errno => Err(errno.into()),
+                };
+            }
+            if chunk.kind & 1 << 15 != 0 {
+                assert!(chunk.is_last);
+                return Err(u32_at(&chunk.payload, 0));
+            }
+            let at = (u64_at(&chunk.payload, 0) - offset) as usize;
+            match chunk.kind {
+                1 => bytes[at..][..chunk.payload.len() - 8].copy_from_slice(&chunk.payload[8..]),
+                2 => bytes[at..][..u32_at(&chunk.payload, 8) as usize].fill(0),
+                kind => panic!("a chunk of kind {kind}"),
+            }
+            if chunk.is_last {
+                return Ok(bytes);
+            }
+        }
+    }
+
+    /// The error's number that a command gets.
+    fn refused(&mut self, command: u16, flags: u16, offset: u64, length: u64) -> u32 {
+        self.request(command, flags, offset, length);
+        let chunk = self.chunk();
+        match self.style {
+            Style::Old | Style::Simple => chunk.kind.into(),
+            _ if chunk.kind == 0 => 0,
+            _ => u32_at(&chunk.payload, 0),
+        }
+    }
+}
+
+pub fn text(words: &[u8]) -> Vec<u8> {
+    [&(words.len() as u32).to_be_bytes()[..], words].concat()
+}
+
+pub fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap())
+}
+
+pub fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_be_bytes(bytes[at..at + 8].try_into().unwrap())
+}
+
+#[test]
+fn all_styles_read_the_same() {
+    let stage = Stage::new();
+    let served = Served::new(vec![("vda", stage.image())]);
+    for style in STYLES {
+        let mut client = Client::at(&served, style);
+        let mut chance = Chance(17);
+        for _ in 0..300 {
+            let offset = chance.below(SIZE);
+            let most = [1, 700, 3 * BLOCK_SIZE, SIZE][chance.below(4) as usize];
+            let most = most.min(SIZE - offset);
+            let length = 1 + chance.below(most);
+            let expected = &stage.truth[offset as usize..][..length as usize];
+            let read = client.read(0, offset, length).unwrap();
+            assert!(read == expected, "{style:?}: {offset}, {length} bytes");
+        }
+        client.request(2, 0, 0, 0);
+        assert!(client.is_over());
+    }
+}
+
+#[test]
+fn what_cannot_be_done_is_an_error_and_the_next_request_is_heard() {
+    let stage = Stage::new();
+    let served = Served::new(vec![("vda", stage.image())]);
+    let (eperm, einval, eoverflow) = (1, 22, 75);
+    for style in STYLES {
+        let mut client = Client::at(&served, style);
+        for round in 0..3 {
+            client.request(WRITE, 0, 0, 100_000);
+            client.say(&vec![7; 100_000]);
+            let chunk = client.chunk();
+            let said = match style {
+                Style::Old | Style::Simple => chunk.kind.into(),
+                _ => u32_at(&chunk.payload, 0),
+            };
+            assert_eq!(said, eperm);
+            for (command, flags, offset, length, errno) in [
+                (4, 0, 0, 512, eperm),
+                (6, 0, 0, 512, eperm),
+                (READ, 0, SIZE, 1, einval),
+                (READ, 0, SIZE - 1, 2, einval),
+                (READ, 0, u64::MAX, 2, einval),
+                (READ, 0, 0, 0, einval),
+                (READ, 1 << 9, 0, 512, einval),
+                (99, 0, 0, 512, einval),
+                // A flush, and what shall be got before it is asked for.
+                (3, 0, 0, 0, 0),
+                (5, 0, 0, SIZE, 0),
+                (5, 0, 1, SIZE, einval),
+            ] {
+                let said = client.refused(command, flags, offset, length);
+                assert_eq!(said, errno, "{style:?}: {command} {offset} {length}");
+            }
+            let df = client.refused(READ, DF, 0, 1 << 20);
+            match style {
+                Style::Old | Style::Simple => assert_eq!(df, einval),
+                _ => assert_eq!(df, eoverflow),
+            }
+            let status = client.refused(BLOCK_STATUS, 0, SIZE - 1, 2);
+            assert_eq!(status, einval, "{style:?}");
+            let read = client.read(0, round, 9000).unwrap();
+            assert!(read == stage.truth[round as usize..][..9000]);
+        }
+        if matches!(style, Style::Structured | Style::Extended) {
+            client.request(READ, DF, 0, 3 * BLOCK_SIZE);
+            let chunk = client.chunk();
+            assert!(chunk.is_last && chunk.kind == 1);
+            assert!(chunk.payload[8..] == stage.truth[..3 * BLOCK_SIZE as usize]);
+        }
+    }
+}
+
+#[test]
+fn runs_cover_what_was_asked_for_and_one_is_one() {
+    let stage = Stage::new();
+    let served = Served::new(vec![("vda", stage.image())]);
+    for style in [Style::Structured, Style::Extended] {
+        let mut client = Client::at(&served, style);
+        let entry = if style == Style::Extended { 16 } else { 8 };
+        for (flags, offset, length) in [(0, 0, SIZE), (8, 0, SIZE), (0, 700, 3 * BLOCK_SIZE)] {
+            client.request(BLOCK_STATUS, flags, offset, length);
+            let chunk = client.chunk();
+            let (kind, head) = if entry == 16 { (6, 8) } else { (5, 4) };
+            assert!(chunk.is_last && chunk.kind == kind && u32_at(&chunk.payload, 0) == 1);
+            let mut at = offset;
+            let runs = chunk.payload[head..].chunks_exact(entry);
+            let count = runs.len();
+            for run in runs {
+                let (long, state) = match entry {
+                    16 => (u64_at(run, 0), u64_at(run, 8) as u32),
+                    _ => (u32_at(run, 0).into(), u32_at(run, 4)),
+                };
+                let bytes = &stage.truth[at as usize..(at + long) as usize];
+                assert!(state == 0 || state == 3 && bytes.iter().all(|byte| *byte == 0));
+                at += long;
+            }
+            match flags {
+                8 => assert_eq!(count, 1),
+                _ => assert_eq!(at, offset + length),
+            }
+        }
+    }
+    // Who has not agreed on it is refused.
+    let mut client = Client::connect(&served);
+    client.style = Style::Structured;
+    client.ask(8, b"");
+    client.ask(7, &[&text(b"vda")[..], &[0, 0]].concat());
+    assert_eq!(client.refused(BLOCK_STATUS, 0, 0, 512), 22);
+}
+
+#[test]
+fn damage_is_an_error_for_its_place_alone() {
+    let stage = Stage::new();
+    let block = (1..BLOCKS).find(|block| stage.place(*block).is_some_and(|(_, slot)| slot == 1));
+    let block = block.unwrap();
+    let (segment, slot) = stage.place(block).unwrap();
+    let footer = stage.vault.check_segment(segment).unwrap();
+    let at = footer.slot(slot).unwrap().offset as usize;
+    stage
+        .store
+        .corrupt(&ObjectName::segment(segment), |bytes| bytes[at + 30] ^= 1);
+    let served = Served::new(vec![("vda", stage.image())]);
+    let place = block * BLOCK_SIZE;
+    for style in STYLES {
+        let mut client = Client::at(&served, style);
+        // Also where a simple reply would be under way already.
+        for (offset, length) in [(place, 512), (place - 10, 20), (0, SIZE)] {
+            assert_eq!(
+                client.read(0, offset, length),
+                Err(5),
+                "{style:?}: {offset}"
+            );
+        }
+        for other in (0..BLOCKS).filter(|other| *other != block) {
+            let start = other * BLOCK_SIZE;
+            let read = client.read(0, start, BLOCK_SIZE).unwrap();
+            assert!(
+                read == stage.truth[start as usize..][..BLOCK_SIZE as usize],
+                "{other}"
+            );
+        }
+    }
+    let mut client = Client::at(&served, Style::Structured);
+    client.request(READ, 0, place + 7, 512);
+    let chunk = client.chunk();
+    assert_eq!(chunk.kind, 1 << 15 | 2);
+    let words = String::from_utf8_lossy(&chunk.payload[6..chunk.payload.len() - 8]).into_owned();
+    assert!(words.contains(&format!("bytes {place}..")), "{words}");
+    let offset = u64_at(&chunk.payload, chunk.payload.len() - 8);
+    assert_eq!(offset, place + 7);
+    std::thread::sleep(Duration::from_millis(300));
+    let troubles = served.troubles.lock().unwrap().clone();
+    assert_eq!(troubles.len(), 1, "{troubles:?}");
+    assert!(troubles[0].contains(&format!("bytes {place}..")));
+}
+
+#[test]
+fn options_that_are_wrong_are_refused_and_the_next_one_is_heard() {
+    let stage = Stage::new();
+    let served = Served::new(vec![("vda", stage.image())]);
+    let mut client = Client::connect(&served);
+    let go = [&text(b"vda")[..], &[0, 0]].concat();
+    let lie = [&1000_u32.to_be_bytes()[..], b"vda"].concat();
+    let many = [&text(b"vda")[..], &u32::MAX.to_be_bytes()].concat();
+    for (option, data, answer) in [
+        (5, vec![], 1),
+        (99, vec![1; 500], 1),
+        (3, vec![1], 3),
+        (6, vec![], 3),
+        (6, lie.clone(), 3),
+        (7, text(b"vda"), 3),
+        (7, [&go[..], &[0]].concat(), 3),
+        (7, [&text(b"nosuch")[..], &[0, 0]].concat(), 6),
+        (8, vec![0], 3),
+        // Before structured replies.
+        (10, [&text(b"vda")[..], &[0; 4]].concat(), 3),
+    ] {
+        let replies = client.ask(option, &data);
+        assert_eq!(
+            replies.last().unwrap().0,
+            REFUSED | answer,
+            "{option}: {replies:?}"
+        );
+    }
+    client.style = Style::Structured;
+    assert_eq!(client.ask(8, b"").last().unwrap().0, ACK);
+    for (option, data, answer) in [
+        (10, vec![], REFUSED | 3),
+        (10, lie, REFUSED | 3),
+        (10, many, REFUSED | 3),
+        (9, [&text(b"")[..], &[0; 4]].concat(), ACK),
+    ] {
+        let replies = client.ask(option, &data);
+        assert_eq!(replies.last().unwrap().0, answer, "{option}: {replies:?}");
+    }
+    assert_eq!(client.ask(3, b"").len(), 2);
+    assert_eq!(client.ask(7, &go).last().unwrap().0, ACK);
+    assert!(client.read(0, 0, 512).unwrap() == stage.truth[..512]);
+}
