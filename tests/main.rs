@@ -53,6 +53,8 @@ mod repair;
 #[cfg(test)]
 mod requests;
 #[cfg(test)]
+mod restorable;
+#[cfg(test)]
 mod restore;
 #[cfg(test)]
 mod resume;

@@ -5,21 +5,35 @@ use super::args::{Common, DoctorArgs};
 use super::context;
 use crate::device::read::io_uring_available;
 use crate::device::{Host, HostChecks, HostLayout};
-use crate::engine::{VaultPlace, check_freezing, freeze_test};
+use crate::engine::{
+    RestorableOptions, VaultPlace, check_freezing, freeze_test, look_at_restorability,
+};
 use crate::error::Result;
 use crate::model::Bytes;
 use crate::report::Report;
 use crate::report::doctor::Checkup;
+use crate::report::restorable;
 use crate::track::{obstacles, uncounted, unwatched};
 use nix::sys::statvfs::statvfs;
 use nix::unistd::{AccessFlags, access};
+use std::time::Duration;
 
 /// A vault with less free space than this is as good as full: a run has nearly as much in flight.
 const LITTLE: Bytes = Bytes(256 << 20);
 const OWN_DISK: &str = "put the vault on a disk of its own: on one of a snapshot it would be lost \
                         with it";
 
+/// Longest wait for all that `--restorable` reads.
+const PATIENCE: Duration = Duration::from_secs(240);
+
 pub fn run(args: &DoctorArgs, common: &Common) -> Result<Report> {
+    if args.restorable {
+        let options = RestorableOptions {
+            root: "/".into(),
+            patience: PATIENCE,
+        };
+        return Ok(restorable::report(&look_at_restorability(&options)?));
+    }
     let mut found = Checkup::default();
     for finding in HostChecks::gather(&Host::here())?.findings() {
         // A snapshot mounts it where it is missing.

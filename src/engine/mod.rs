@@ -20,6 +20,7 @@ mod random;
 mod reach;
 mod recover;
 mod repair;
+mod restorable;
 mod restore;
 mod rewrite;
 mod run_phase;
@@ -64,6 +65,10 @@ pub use recover::recover;
 pub use repair::{
     Remedy, RepairDeed, RepairOptions, RepairReport, RepairedObject, Unrepaired, plan_repair,
     repair,
+};
+pub use restorable::{
+    BootRisk, BootRiskLevel, LookedAt, NotLookedAt, Restorability, RestorableOptions,
+    look_at_restorability,
 };
 pub use restore::{
     Destination, ImageFormat, Overwritten, RestoreOptions, Restored, TargetKind, choose_disk,

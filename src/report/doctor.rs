@@ -66,6 +66,7 @@ impl Checkup {
             "findings": self.documents,
             "amiss": self.amiss,
             "freeze_test": self.freeze_test,
+            "restorable": null,
         });
         Report::done(json, self.text).below(self.amiss > 0)
     }

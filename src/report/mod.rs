@@ -20,6 +20,7 @@ pub mod lock;
 pub mod mirror;
 pub mod prune;
 pub mod repair;
+pub mod restorable;
 pub mod restore;
 mod schema;
 pub mod serve;

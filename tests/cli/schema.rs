@@ -247,6 +247,8 @@ fn documents_are_as_their_schema_says() {
     let doctor = answered(&lab, "doctor", &["doctor", "--freeze-test", &device]);
     assert_ne!(doctor["freeze_test"]["filesystems"], json!([]));
     answered(&lab, "doctor", &["doctor"]);
+    let elsewhere = answered(&lab, "doctor", &["doctor", "--restorable"]);
+    assert_ne!(elsewhere["restorable"]["looked_at"], json!([]));
 
     let id = |document: &Value| document["snapshot"].as_str().unwrap().to_owned();
     let (full, second) = (id(&full), id(&second));
