@@ -60,7 +60,8 @@ impl Vault {
         Ok(losses)
     }
 
-    /// What was found damaged, for `verify`, which replaces the lists: as much of them as can be read.
+    /// What was found damaged, for `verify`, which replaces the lists: as much of them as can be
+    /// read.
     ///
     /// A list that is gone was replaced by another `verify`, which has put its own list before, and
     /// this listing may be older than that. So they are listed again; when lists keep going, the
