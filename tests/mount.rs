@@ -1,5 +1,5 @@
 //! Filesystems of snapshots, attached by the kernel's own drivers.
 
-mod attached;
+pub mod attached;
 mod door;
 mod scene;

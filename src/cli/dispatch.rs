@@ -4,8 +4,8 @@
 use super::args::{Command, Common};
 use super::find_snapshot::find_snapshot;
 use super::progress::ProgressDisplay;
-use super::{check, delete, diff, disks, doctor, gc, help, info, init};
-use super::{job, keep, key, list, lock, mirror};
+use super::{check, cp, delete, diff, disks, doctor, gc, help, info, init};
+use super::{job, keep, key, list, lock, ls, mirror};
 use super::{prune, repair, restore, schema, serve, show, snapshot, thaw, track, verify};
 use crate::engine::Silent;
 use crate::error::{Error, ErrorKind, Result};
@@ -25,6 +25,8 @@ pub fn dispatch(command: &Command, common: &Common, progress: &ProgressDisplay) 
         Command::List(args) => list::run(args, common),
         Command::Show(args) => show::run(args, common, progress),
         Command::Diff(args) => diff::run(args, common, progress),
+        Command::Ls(args) => ls::run(args, common, progress),
+        Command::Cp(args) => cp::run(args, common, progress),
         Command::Verify(args) => verify::run(args, common, progress),
         Command::Restore(args) => restore::run(args, common, progress),
         Command::Serve(args) => serve::run(args, common, progress),
@@ -80,6 +82,7 @@ pub fn check(command: &Command, common: &Common) -> Result<()> {
     match command {
         Command::Snapshot(args) => snapshot::check(args, common).map(drop),
         Command::Restore(args) => restore::check(args, common),
+        Command::Cp(args) => cp::check(args, common),
         Command::Mirror(args) => mirror::second_place(args, common).map(drop),
         Command::Repair(args) => repair::second_place(args, common).map(drop),
         _ => Ok(()),
@@ -88,7 +91,11 @@ pub fn check(command: &Command, common: &Common) -> Result<()> {
 
 /// Whether standard output holds what was asked for, so that text and documents must not go there.
 pub fn holds_stdout(command: &Command) -> bool {
-    matches!(command, Command::Restore(args) if restore::to_stdout(args))
+    match command {
+        Command::Restore(args) => restore::to_stdout(args),
+        Command::Cp(args) => cp::to_stdout(args),
+        _ => false,
+    }
 }
 
 /// Looks at a vault for what a command will need.

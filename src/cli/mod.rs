@@ -3,9 +3,11 @@
 
 mod against_disk;
 mod args;
+mod browse;
 mod check;
 mod confirm;
 mod context;
+mod cp;
 mod delete;
 mod diff;
 mod disks;
@@ -21,6 +23,7 @@ mod keep;
 mod key;
 mod list;
 mod lock;
+mod ls;
 mod may_lack;
 mod mirror;
 mod output;

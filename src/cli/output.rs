@@ -3,9 +3,9 @@
 //! Only plain text is written; control characters are escaped.
 
 use crate::error::{Error, Result};
-use crate::model::clip;
 use crate::model::exit::{below, code, exit};
 use crate::model::printable;
+use crate::model::{Cancel, clip};
 use crate::report::{self, Report};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -13,11 +13,14 @@ use nix::sys::stat::{SFlag, fstat};
 use serde_json::{Value, json};
 use std::io::IsTerminal;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 /// How long a reader may keep the last output waiting.
 pub const PATIENCE: Duration = Duration::from_secs(10);
+/// How often it is asked whether to go on waiting for a reader, in milliseconds.
+const LOOK_EVERY: u16 = 200;
 /// Bytes that a pipe takes without blocking once it is ready (`PIPE_BUF`).
 const ATOM: usize = 4096;
 
@@ -147,6 +150,36 @@ pub fn write_patiently(to: BorrowedFd<'_>, text: &str, patience: Duration) -> Re
         }
     }
     Ok(())
+}
+
+/// Writes the text, and waits for the reader as long as `go_on` allows. Control characters are
+/// escaped. `false`: the reader is gone.
+///
+/// # Errors
+/// What `go_on` says; the text could not be written.
+pub fn write_on(to: BorrowedFd<'_>, text: &str, go_on: &dyn Cancel) -> Result<bool> {
+    let plain = printable::lines(text);
+    let mut rest = plain.as_bytes();
+    while !rest.is_empty() {
+        go_on.check()?;
+        match poll(&mut [PollFd::new(to, PollFlags::POLLOUT)], LOOK_EVERY) {
+            Ok(1) => {}
+            Ok(_) | Err(Errno::EINTR) => continue,
+            Err(errno) => return Err(unwritten(errno)),
+        }
+        match nix::unistd::write(to, &rest[..rest.len().min(ATOM)]) {
+            Ok(count) => rest = &rest[count..],
+            Err(Errno::EINTR | Errno::EAGAIN) => {}
+            Err(Errno::EPIPE) => return Ok(false),
+            Err(Errno::EIO) if !is_file(to) => return Ok(false),
+            Err(errno) => return Err(unwritten(errno)),
+        }
+    }
+    Ok(true)
+}
+
+fn unwritten(errno: Errno) -> Error {
+    Error::io("write", Path::new("standard output"), errno.into())
 }
 
 fn is_file(fd: BorrowedFd<'_>) -> bool {

@@ -2,6 +2,7 @@
 //! changes directory or reads the environment; it reports through a [`Monitor`].
 
 mod block_use;
+mod browse;
 mod check;
 mod collect;
 mod diff;
@@ -32,6 +33,11 @@ mod tracking;
 mod verify;
 mod witness;
 
+pub use browse::{
+    BrowseOptions, BrowseScope, Browsed, CopiedTop, CopyRequest, CopyResult, CopyTarget,
+    ListRequest, ListedEntry, Unlisted, browse, copy_from_snapshot, find_target, list_tree,
+    stream_from_snapshot,
+};
 pub use check::check;
 pub use collect::{
     Amount, CollectOptions, CollectPace, CollectReport, EarlierPlan, LEAST_GRACE, NewPlan,

@@ -2,15 +2,23 @@
 //! byte that was not checked, nor write to a vault.
 
 mod fuse;
+mod host_places;
 mod image;
 mod nbd;
 mod nbd_disk;
+mod tree;
 mod view;
 
 pub use fuse::{FuseDevice, FuseServer, OVERLAY, OnFailure, RAW, ServeOptions, ServedDisk};
+pub use host_places::{FilesystemName, HostMount, HostPlaces, RecordedFilesystem};
 pub use image::{Allocation, AllocationRun, ChunkPool, Image};
 pub use nbd::{ListenAddress, NbdLimits, NbdServer};
 pub use nbd_disk::NbdDisk;
+pub use tree::{
+    FailureCause, FilesystemRoots, LeftOutPlace, LostAttribute, MAX_NAMED, MOST_DEEP, NodeKind,
+    NodeSeen, TreeCopyOptions, TreeCopyOutcome, TreeFailure, TreeNode, TreeSource, TreeStep,
+    TreeTarget, TreeWalk, WalkOrder, copy_to_stream, copy_tree,
+};
 pub use view::{
     AttachOptions, AttachPart, AttachedFilesystem, View, ViewOptions, is_attachable, with_view,
 };

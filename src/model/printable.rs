@@ -10,11 +10,25 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::borrow::Cow;
+use std::ffi::OsStr;
 use std::fmt::Write;
 
 /// The text in one line: `a\nb` for what has two.
 pub fn one_line(text: &str) -> Cow<'_, str> {
     escaped(text, is_plain, |out, c| out.extend(c.escape_debug()))
+}
+
+/// A path or a name in one line; a byte that is no text as `\\xff`.
+pub fn path(path: &(impl AsRef<OsStr> + ?Sized)) -> String {
+    let mut out = String::new();
+    for chunk in path.as_ref().as_encoded_bytes().utf8_chunks() {
+        out.push_str(&one_line(chunk.valid()));
+        for byte in chunk.invalid() {
+            // Writing to a string cannot fail.
+            let _ = write!(out, "\\x{byte:02x}");
+        }
+    }
+    out
 }
 
 /// The text with its lines and tabs as they are.
@@ -139,6 +153,14 @@ mod tests {
             assert!(matches!(one_line(word), Cow::Borrowed(_)), "{word}");
         }
         assert_eq!(lines("a\n\tb\u{1b}\r\n"), "a\n\tb\\u{1b}\\r\n");
+    }
+
+    #[test]
+    fn a_name_that_is_no_text_is_shown_by_its_bytes() {
+        use std::os::unix::ffi::OsStrExt;
+        let name = OsStr::from_bytes(b"a\xff\n\xc3\xa4\xc3");
+        assert_eq!(path(name), r"a\xff\nä\xc3");
+        assert_eq!(path("plain"), "plain");
     }
 
     #[test]

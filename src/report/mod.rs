@@ -4,6 +4,7 @@
 
 pub mod against_disk;
 pub mod check;
+pub mod cp;
 pub mod diff;
 pub mod disks;
 pub mod doctor;
@@ -17,6 +18,7 @@ pub mod keep;
 pub mod key;
 pub mod list;
 pub mod lock;
+pub mod ls;
 pub mod mirror;
 pub mod prune;
 pub mod repair;

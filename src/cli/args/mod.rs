@@ -1,6 +1,7 @@
 //! The command line, as clap parses it: the options of every command here, and those of each
 //! command in a file of its own.
 
+mod cp;
 mod delete;
 mod diff;
 mod doctor;
@@ -13,6 +14,7 @@ mod keep;
 mod key;
 mod list;
 mod lock;
+mod ls;
 mod mirror;
 mod prune;
 mod repair;
@@ -21,10 +23,12 @@ mod schema;
 mod serve;
 mod show;
 mod snapshot;
+mod snapshot_path;
 mod tag;
 mod track;
 mod verify;
 
+pub use cp::CpArgs;
 pub use delete::DeleteArgs;
 pub use diff::DiffArgs;
 pub use doctor::DoctorArgs;
@@ -38,6 +42,7 @@ pub use keep::KeepArgs;
 pub use key::{KeyAction, KeyArgs, KeyExportArgs, KeyRemoveArgs, NewKeyArgs};
 pub use list::ListArgs;
 pub use lock::LockArgs;
+pub use ls::{InsideArgs, LsArgs};
 pub use mirror::MirrorArgs;
 pub use prune::PruneArgs;
 pub use repair::RepairArgs;
@@ -46,6 +51,7 @@ pub use schema::SchemaArgs;
 pub use serve::ServeArgs;
 pub use show::ShowArgs;
 pub use snapshot::SnapshotArgs;
+pub use snapshot_path::SnapshotPath;
 pub use tag::tag;
 pub use track::{TrackAction, TrackArgs};
 pub use verify::VerifyArgs;
@@ -195,6 +201,10 @@ pub enum Command {
     Show(ShowArgs),
     /// Show which places of a disk differ between two snapshots
     Diff(DiffArgs),
+    /// List files of a snapshot, by the paths that they had on the host
+    Ls(LsArgs),
+    /// Copy files and trees of a snapshot, by the paths that they had on the host
+    Cp(CpArgs),
     /// Check that what the vault holds is whole
     Verify(VerifyArgs),
     /// Restore disks of a snapshot to block devices or image files

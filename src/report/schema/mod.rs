@@ -12,8 +12,9 @@ const SHARED: &str = include_str!("shared.json");
 const REFERENCE: &str = "#/$defs/";
 
 /// By the name that `schema` takes: a command, or another document that is printed.
-const DOCUMENTS: [(&str, &str); 31] = [
+const DOCUMENTS: [(&str, &str); 33] = [
     ("check", include_str!("check.json")),
+    ("cp", include_str!("cp.json")),
     ("delete", include_str!("delete.json")),
     ("detach", include_str!("detach.json")),
     ("diff", include_str!("diff.json")),
@@ -33,6 +34,7 @@ const DOCUMENTS: [(&str, &str); 31] = [
     ("key", include_str!("key.json")),
     ("list", include_str!("list.json")),
     ("lock", include_str!("lock.json")),
+    ("ls", include_str!("ls.json")),
     ("mirror", include_str!("mirror.json")),
     ("prune", include_str!("prune.json")),
     ("repair", include_str!("repair.json")),

@@ -1,0 +1,12 @@
+//! `ls` and `cp`: files of a snapshot, by the paths that they had on the host. Its filesystems are
+//! attached by the kernel's drivers when they are first needed, and only on disks that are needed.
+
+mod attach;
+mod copy;
+mod list;
+mod target;
+
+pub use attach::{BrowseOptions, BrowseScope, Browsed, browse};
+pub use copy::{CopiedTop, CopyRequest, CopyResult, copy_from_snapshot, stream_from_snapshot};
+pub use list::{ListRequest, ListedEntry, Unlisted, list_tree};
+pub use target::{CopyTarget, find_target};

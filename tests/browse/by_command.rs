@@ -1,0 +1,233 @@
+//! `ls` and `cp` as users run them, on snapshots of mounted disks.
+
+use super::alike::differences;
+use super::stage::fill;
+use crate::mount::attached::assert_nothing_attached;
+use crate::support::cli::Cli;
+use crate::support::host::{LoopDisk, Mount, format, partition, run};
+use crate::support::rig::Rig;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// A host with an ext4 in a partition, and a btrfs with a subvolume mounted in it.
+struct HostScene {
+    cli: Cli,
+    disks: [LoopDisk; 2],
+    inner: Mount,
+    outer: Mount,
+}
+
+impl HostScene {
+    fn new(test: &str) -> Option<Self> {
+        Rig::new(test)?;
+        let cli = Cli::new();
+        let disks = [64, 160].map(|mib| LoopDisk::new(mib << 20));
+        partition(disks[0].path(), &[(2048, 100_000)]);
+        let part = format!("{}p1", disks[0].device);
+        format("ext4", &part);
+        let outer = Mount::somewhere(Path::new(&part), "rw");
+        fs::create_dir(outer.place.join("hidden")).unwrap();
+        fs::write(outer.place.join("hidden/old"), "old").unwrap();
+        format("btrfs", &disks[1].device);
+        let whole = Mount::somewhere(disks[1].path(), "rw");
+        run(
+            "btrfs",
+            &["subvolume", "create", &format!("{}/@data", whole.path())],
+        );
+        drop(whole);
+        let inner = Mount::new(
+            &disks[1].device,
+            &outer.place.join("hidden"),
+            "subvol=@data",
+        );
+        for place in [&inner.place, &outer.place] {
+            fs::create_dir(place.join("tree")).unwrap();
+            fill(&place.join("tree"));
+        }
+        symlink(inner.place.join("tree"), outer.place.join("link")).unwrap();
+        run("sync", &["-f", inner.path()]);
+        let scene = Self {
+            cli,
+            disks,
+            inner,
+            outer,
+        };
+        scene.cli.run(&["init", scene.cli.vault()]).expect(0);
+        let names = scene.disks.each_ref().map(|disk| disk.device.as_str());
+        let taken = scene.cli.run(&["snapshot", names[0], names[1], "--json"]);
+        assert!(matches!(taken.code, Some(0 | 3)), "{taken:?}");
+        Some(scene)
+    }
+
+    fn in_outer(&self, path: &str) -> String {
+        format!("latest:{}/{path}", self.outer.path())
+    }
+
+    fn assert_clean(&self) {
+        assert_nothing_attached(&self.cli.folder().join("run"));
+    }
+}
+
+#[test]
+fn files_are_found_by_their_paths_on_the_host() {
+    let Some(scene) = HostScene::new("browse: by command") else {
+        return;
+    };
+    let cli = &scene.cli;
+    let to = cli.folder().join("to");
+    fs::create_dir(&to).unwrap();
+    let dest = to.to_str().unwrap();
+    // What happens after the snapshot is not in it.
+    let truth = |path: &str| scene.outer.place.join(path);
+    let copied = cli.run(&["cp", &scene.in_outer("tree"), dest]).expect(0);
+    assert!(
+        copied
+            .stdout
+            .lines()
+            .last()
+            .unwrap()
+            .starts_with("copied 12 files"),
+        "{copied:?}"
+    );
+    assert_eq!(
+        differences(&truth("tree"), &to.join("tree")),
+        Vec::<String>::new()
+    );
+    // The subvolume, through the symlink.
+    let named = to.join("named");
+    let args = [
+        "cp",
+        "--json",
+        &scene.in_outer("link/"),
+        named.to_str().unwrap(),
+    ];
+    let document = cli.run(&args).expect(0).json();
+    assert_eq!(document["copied"][0]["to"], named.to_str().unwrap());
+    assert!(document["requests"].is_object() || document["requests"].is_null());
+    assert_eq!(
+        differences(&truth("hidden/tree"), &named),
+        Vec::<String>::new()
+    );
+    // What it hides was not to be seen.
+    let error = cli
+        .run(&["cp", "--json", &scene.in_outer("hidden/old"), dest])
+        .expect(1)
+        .json();
+    assert_eq!(error["error"]["kind"], "not_found");
+    let disk = scene.disks[0].name();
+    let inside = ["--disk", &disk, "--partition", "1"];
+    let text = cli
+        .run(&[&["cp", "latest:/hidden/old", "-"][..], &inside].concat())
+        .expect(0);
+    assert_eq!(text.stdout, "old");
+    assert!(text.stderr.contains("copied 1 file"), "{text:?}");
+
+    let all = cli.run(&["ls", "latest"]).expect(0).stdout;
+    assert!(
+        all.contains(scene.inner.path()) && all.contains("/@data"),
+        "{all}"
+    );
+    let names = cli.run(&["ls", &scene.in_outer("")]).expect(0).stdout;
+    assert_eq!(names, "hidden\nlink\nlost+found\ntree\n");
+    let long = cli
+        .run(&["ls", "-lR", &scene.in_outer("tree")])
+        .expect(0)
+        .stdout;
+    for line in [
+        "etc/deep/er/one",
+        "-rwsr-x--x",
+        "name\\xff\\n",
+        "\\u{1b}[31m",
+        "-> ../../somewhere",
+    ] {
+        assert!(long.contains(line), "{line}: {long}");
+    }
+    let document = cli
+        .run(&["ls", "--json", &scene.in_outer("tree/etc")])
+        .expect(0)
+        .json();
+    let entries = document["entries"].as_array().unwrap();
+    assert_eq!(entries.len(), 4, "{entries:?}");
+    scene.assert_clean();
+}
+
+#[test]
+fn bad_input_is_refused_in_words() {
+    let Some(scene) = HostScene::new("browse: refused") else {
+        return;
+    };
+    let cli = &scene.cli;
+    let to = cli.folder().join("to");
+    fs::create_dir(&to).unwrap();
+    fs::write(to.join("tree"), "mine").unwrap();
+    let dest = to.to_str().unwrap();
+    let tree = scene.in_outer("tree");
+    for (args, code, words) in [
+        (vec!["cp", "latest", dest], 2, "a snapshot without a path"),
+        (vec!["cp", "/etc/fstab", dest], 2, "give ID:PATH"),
+        (vec!["cp", &tree, dest], 1, "is there already"),
+        (vec!["cp", &tree, "/none/such/name"], 1, "/none/such"),
+        (vec!["cp", &tree, "-"], 2, "is no plain file"),
+        (vec!["cp", "--json", "latest:/x", "-"], 2, "not both"),
+        (vec!["ls", "latest:/none"], 1, "mounted at / ("),
+        (vec!["ls", "latest:/x", "--partition", "1"], 2, "--disk"),
+        (vec!["ls", "latest:/x", "--disk", "none"], 1, "none"),
+        (vec!["ls", "01ZZ:/x"], 1, "01ZZ"),
+    ] {
+        let run = cli.run(&args).expect(code);
+        let said = format!("{}{}", run.stdout, run.stderr);
+        assert!(said.contains(words), "{args:?}: {said}");
+    }
+    assert_eq!(fs::read_to_string(to.join("tree")).unwrap(), "mine");
+    cli.run(&[
+        "cp",
+        "--overwrite",
+        &scene.in_outer("tree/etc/hostname"),
+        dest,
+    ])
+    .expect(0);
+    assert_eq!(fs::read_to_string(to.join("hostname")).unwrap(), "before");
+    scene.assert_clean();
+}
+
+/// However it ends, nothing stands under the copy's name that is not whole, and nothing stays
+/// attached.
+#[test]
+fn killed_anywhere_nothing_half_copied_has_its_name() {
+    let Some(scene) = HostScene::new("browse: killed") else {
+        return;
+    };
+    let to = scene.cli.folder().join("to");
+    let truth = scene.outer.place.join("tree");
+    let mut killed = 0;
+    for delay in [0, 30, 60, 90, 120, 160, 200, 260, 340, 500] {
+        let _ = fs::remove_dir_all(&to);
+        fs::create_dir(&to).unwrap();
+        let mut command = scene
+            .cli
+            .command(&["cp", &scene.in_outer("tree"), to.to_str().unwrap()]);
+        let mut child = command
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let until = Instant::now() + Duration::from_millis(delay);
+        while Instant::now() < until && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        child.kill().unwrap();
+        killed += u32::from(!child.wait().unwrap().success());
+        scene.assert_clean();
+        let copy = to.join("tree");
+        if copy.exists() {
+            assert_eq!(
+                differences(&truth, &copy),
+                Vec::<String>::new(),
+                "after {delay} ms"
+            );
+        }
+    }
+    assert!(killed > 2, "{killed} were killed in time");
+}

@@ -1,0 +1,165 @@
+//! Trees that nobody in his right mind has.
+
+use super::stage::Stage;
+use std::fs::{self, File};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use stillpoint::export::{
+    FilesystemName, FilesystemRoots, HostPlaces, MOST_DEEP, NodeKind, TreeSource, TreeStep,
+    TreeWalk, WalkOrder,
+};
+
+/// Directories in one another; the innermost has a file.
+fn nested(top: &Path, depth: usize) {
+    let mut at = nix::fcntl::open(
+        top,
+        nix::fcntl::OFlag::O_RDONLY,
+        nix::sys::stat::Mode::empty(),
+    );
+    for _ in 0..depth {
+        let here = at.unwrap();
+        nix::sys::stat::mkdirat(&here, "d", nix::sys::stat::Mode::S_IRWXU).unwrap();
+        at = nix::fcntl::openat(
+            &here,
+            "d",
+            nix::fcntl::OFlag::O_RDONLY,
+            nix::sys::stat::Mode::empty(),
+        );
+    }
+    let flags = nix::fcntl::OFlag::O_CREAT | nix::fcntl::OFlag::O_WRONLY;
+    let file = nix::fcntl::openat(at.unwrap(), "f", flags, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    File::from(file).write_all_at(b"deep", 0).unwrap();
+}
+
+fn open_files() -> usize {
+    fs::read_dir("/proc/thread-self/fd").unwrap().count()
+}
+
+#[test]
+fn a_deep_tree_takes_few_descriptors_and_no_recursion() {
+    let stage = Stage::of_one();
+    nested(&stage.at(0, ""), 700);
+    // Others run beside this one, and have files of their own.
+    let before = open_files();
+    let most = std::sync::atomic::AtomicUsize::new(0);
+    let watch = || {
+        most.fetch_max(open_files(), std::sync::atomic::Ordering::Relaxed);
+        Ok(())
+    };
+    let outcome = stage.copy_watched("/", "copy", false, &watch).unwrap();
+    assert_eq!((outcome.directories, outcome.files), (701, 1));
+    assert!(!outcome.is_below(), "{outcome:?}");
+    let most = most.into_inner();
+    assert!(most < before + 400, "{most} descriptors, {before} before");
+    // What is deeper than is gone into is named, and it is not the whole that fails.
+    let stage = Stage::of_one();
+    nested(&stage.at(0, ""), MOST_DEEP + 5);
+    let outcome = stage.copy("/", "copy").unwrap();
+    assert_eq!((outcome.unread, outcome.files), (1, 0));
+    assert!(outcome.failures[0].what.contains("deeper"), "{outcome:?}");
+    let removed = std::process::Command::new("rm")
+        .arg("-rf")
+        .arg(stage.folder.path())
+        .status();
+    assert!(removed.unwrap().success());
+}
+
+#[test]
+fn a_huge_hole_takes_no_time_and_no_room() {
+    let stage = Stage::of_one();
+    let file = File::create(stage.at(0, "huge")).unwrap();
+    file.set_len(1 << 42).unwrap();
+    file.write_all_at(b"x", 1 << 41).unwrap();
+    let begun = std::time::Instant::now();
+    stage.copy("/huge", "huge").unwrap();
+    assert!(begun.elapsed() < std::time::Duration::from_secs(10));
+    let about = fs::metadata(stage.to("huge")).unwrap();
+    assert_eq!(about.len(), 1 << 42);
+    assert!(about.blocks() < 5000, "{}", about.blocks());
+}
+
+#[test]
+fn many_entries_come_once_and_sorted_as_long_as_that_is_possible() {
+    let stage = Stage::of_one();
+    for number in 0..20_000 {
+        File::create(stage.at(0, &format!("{number:05}"))).unwrap();
+    }
+    for order in [WalkOrder::ByName, WalkOrder::AsTheyAre] {
+        let mut walk = TreeWalk::new(stage.source(), order);
+        walk.enter(stage.resolve("/").unwrap()).unwrap();
+        let mut names: Vec<PathBuf> = Vec::new();
+        while let Some(step) = walk.step().unwrap() {
+            if let TreeStep::Found(node) = step {
+                names.push(node.place);
+            }
+        }
+        if order == WalkOrder::ByName {
+            assert!(names.is_sorted());
+        }
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), 20_000);
+    }
+}
+
+/// The same filesystem is mounted within itself, as its record claims.
+#[test]
+fn a_directory_within_itself_is_not_gone_into() {
+    let stage = Stage::new(&[&[("/", "/"), ("/a/b", "/")]], &[]);
+    fs::create_dir_all(stage.at(0, "a/b")).unwrap();
+    fs::write(stage.at(0, "f"), "x").unwrap();
+    let outcome = stage.copy("/", "copy").unwrap();
+    assert_eq!(outcome.files, 1, "{outcome:?}");
+    assert!(
+        outcome.failures[0].what.contains("leads back"),
+        "{outcome:?}"
+    );
+    assert!(!stage.to("copy/a/b").exists());
+}
+
+/// What cannot be attached is named where it lies, and is no reason to give up.
+#[test]
+fn a_filesystem_that_is_lost_does_not_end_the_rest() {
+    struct Lost<'a>(&'a Stage);
+    impl FilesystemRoots for Lost<'_> {
+        fn root(
+            &self,
+            name: FilesystemName,
+        ) -> stillpoint::Result<std::sync::Arc<std::os::fd::OwnedFd>> {
+            match name {
+                FilesystemName::Recorded { record: 0, .. } => self.0.root(name),
+                _ => Err(stillpoint::Error::new(
+                    stillpoint::ErrorKind::Damaged,
+                    "it is lost",
+                )),
+            }
+        }
+    }
+    let stage = Stage::new(&[&[("/", "/")], &[("/data", "/")]], &[]);
+    fs::create_dir(stage.at(0, "data")).unwrap();
+    fs::write(stage.at(0, "zz"), "x").unwrap();
+    let source = TreeSource {
+        tree: &stage.places,
+        roots: &Lost(&stage),
+    };
+    let mut walk = TreeWalk::new(source, WalkOrder::ByName);
+    walk.enter(source.root().unwrap()).unwrap();
+    let mut said = Vec::new();
+    while let Some(step) = walk.step().unwrap() {
+        match step {
+            TreeStep::Unseen { place, error } => said.push(format!("{}: {error}", place.display())),
+            TreeStep::Found(node) => {
+                assert_eq!(node.seen.kind(), Some(NodeKind::File));
+                said.push(node.place.display().to_string());
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(said, ["/data: it is lost", "/zz"]);
+    assert_eq!(
+        HostPlaces::of_one(FilesystemName::WholeDisk { disk: 0 })
+            .places()
+            .count(),
+        1
+    );
+}
