@@ -161,7 +161,15 @@ fn documents_have_the_promised_keys() {
     );
     assert_eq!(keys(&snapshot["disks"][0]), sorted(&DISK_KEYS[..17]));
     let filesystem = &snapshot["disks"][0]["filesystems"][0];
-    let expected = ["source", "target", "type", "frozen", "read_only"];
+    let expected = [
+        "source",
+        "target",
+        "type",
+        "frozen",
+        "read_only",
+        "mounts",
+        "place",
+    ];
     assert_eq!(keys(filesystem), sorted(&expected));
     assert_eq!(filesystem["frozen"], true);
     let hooks = ["held_ms", "postscript", "prescript"];
