@@ -255,7 +255,8 @@ impl TreeSource<'_> {
         };
         let fstype = printable::one_line(fstype);
         let what = format!(
-            "{below} is not in the snapshot: what was mounted at {place} ({fstype}) is not on its disks"
+            "{below} is not in the snapshot: what was mounted at {place} ({fstype}) is not on its \
+             disks"
         );
         Error::new(ErrorKind::NotFound, what)
             .with_hint("a snapshot has what lies on its disks; perhaps another one has that disk")

@@ -57,15 +57,15 @@ struct WalkLevel {
     seen: Option<NodeSeen>,
     /// Its device and inode, where it is in a filesystem.
     id: Option<NodeId>,
-    names: Names,
+    names: NamesLeft,
     /// Where reading of its list goes on.
     next: i64,
-    /// Names that have not been in the list: what was mounted there.
+    /// NamesLeft that have not been in the list: what was mounted there.
     mounted: BTreeSet<OsString>,
 }
 
 /// What is to come of a directory's names.
-enum Names {
+enum NamesLeft {
     /// Sorted, the last one first.
     Held(Vec<OsString>),
     /// Read as they are needed.
@@ -105,7 +105,7 @@ pub struct TreeWalk<'a> {
     levels: Vec<WalkLevel>,
     /// Where the innermost of them is.
     place: PathBuf,
-    /// Names that are held.
+    /// NamesLeft that are held.
     held: usize,
 }
 
@@ -154,11 +154,11 @@ impl<'a> TreeWalk<'a> {
         let names = match &seen {
             NodeSeen::File { handle, .. } => {
                 let open = open_handle(handle, OFlag::O_RDONLY | OFlag::O_DIRECTORY);
-                Names::Read(NameReader::new(
+                NamesLeft::Read(NameReader::new(
                     open.map_err(|error| unreadable(&place, error))?,
                 ))
             }
-            NodeSeen::Between | NodeSeen::Elsewhere { .. } => Names::Done,
+            NodeSeen::Between | NodeSeen::Elsewhere { .. } => NamesLeft::Done,
         };
         self.let_go();
         self.place = place;
@@ -180,8 +180,8 @@ impl<'a> TreeWalk<'a> {
         let far = self.levels.len().checked_sub(OPEN);
         if let Some(level) = far.and_then(|far| self.levels.get_mut(far)) {
             level.seen = None;
-            if let Names::Read(_) = level.names {
-                level.names = Names::ReadOn;
+            if let NamesLeft::Read(_) = level.names {
+                level.names = NamesLeft::ReadOn;
             }
         }
     }
@@ -192,11 +192,11 @@ impl<'a> TreeWalk<'a> {
         let Some(level) = self.levels.last_mut() else {
             return Ok(());
         };
-        let Names::Read(reader) = &mut level.names else {
+        let NamesLeft::Read(reader) = &mut level.names else {
             let mut names: Vec<OsString> = std::mem::take(&mut level.mounted).into_iter().collect();
             names.reverse();
             self.held += names.len();
-            level.names = Names::Held(names);
+            level.names = NamesLeft::Held(names);
             return Ok(());
         };
         let mut names = Vec::new();
@@ -206,7 +206,7 @@ impl<'a> TreeWalk<'a> {
                 Ok(None) => break,
                 // Too many, or an error that comes again when it is read in its turn.
                 Ok(Some(_)) | Err(_) => {
-                    level.names = Names::ReadOn;
+                    level.names = NamesLeft::ReadOn;
                     return Ok(());
                 }
             }
@@ -215,7 +215,7 @@ impl<'a> TreeWalk<'a> {
         names.sort_unstable_by(|one, other| other.cmp(one));
         names.dedup();
         self.held += names.len();
-        level.names = Names::Held(names);
+        level.names = NamesLeft::Held(names);
         Ok(())
     }
 
@@ -234,14 +234,14 @@ impl<'a> TreeWalk<'a> {
         let name = match level.next_name() {
             Ok(name) => name,
             Err(error) => {
-                level.names = Names::Done;
+                level.names = NamesLeft::Done;
                 return Ok(Some(TreeStep::Unlisted(unreadable(&self.place, error))));
             }
         };
         let Some(name) = name else {
             return Ok(self.leave());
         };
-        if let Names::Held(_) = level.names {
+        if let NamesLeft::Held(_) = level.names {
             self.held -= 1;
         }
         let Some(seen) = &level.seen else {
@@ -280,7 +280,7 @@ impl<'a> TreeWalk<'a> {
             }
             level.seen = Some(found.seen);
         }
-        let (Names::ReadOn, Some(NodeSeen::File { handle, .. })) = (&level.names, &level.seen)
+        let (NamesLeft::ReadOn, Some(NodeSeen::File { handle, .. })) = (&level.names, &level.seen)
         else {
             return Ok(());
         };
@@ -288,7 +288,7 @@ impl<'a> TreeWalk<'a> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
         let reader = open_handle(handle, flags).and_then(|open| NameReader::from(open, next));
         let reader = reader.map_err(|error| unreadable(&self.place, error))?;
-        level.names = Names::Read(reader);
+        level.names = NamesLeft::Read(reader);
         Ok(())
     }
 }
@@ -296,16 +296,16 @@ impl<'a> TreeWalk<'a> {
 impl WalkLevel {
     fn next_name(&mut self) -> io::Result<Option<OsString>> {
         match &mut self.names {
-            Names::Held(names) => return Ok(names.pop()),
-            Names::Read(reader) => {
+            NamesLeft::Held(names) => return Ok(names.pop()),
+            NamesLeft::Read(reader) => {
                 if let Some(found) = reader.next_name()? {
                     self.next = found.next;
                     self.mounted.remove(&found.name);
                     return Ok(Some(found.name));
                 }
-                self.names = Names::Done;
+                self.names = NamesLeft::Done;
             }
-            Names::ReadOn | Names::Done => {}
+            NamesLeft::ReadOn | NamesLeft::Done => {}
         }
         // What was mounted where the list has nothing.
         Ok(self.mounted.pop_first())
