@@ -39,7 +39,7 @@ pub fn run(args: &InitArgs, common: &Common) -> Result<Report> {
 /// The first passphrase or key of an encrypted vault: what was named, or who is there says twice.
 fn first_key(place: &Location, label: &str) -> Result<NewKey> {
     if !place.key().is_named() {
-        return key::new_key(None, label);
+        return key::first_key(label);
     }
     let secret = place.key().read(&place.shown())?;
     let secret = secret.ok_or_else(|| Error::new(ErrorKind::Usage, "there is no passphrase"))?;

@@ -72,6 +72,15 @@ fn no_passphrase(what: &str, option: &str) -> Error {
 
 /// A new passphrase: out of a file, or of whoever is at the terminal.
 pub fn new_key(file: Option<&Path>, label: &str) -> Result<NewKey> {
+    made_key(file, label, "--new-password-file")
+}
+
+/// The first one of a vault: of whoever is at the terminal.
+pub fn first_key(label: &str) -> Result<NewKey> {
+    made_key(None, label, "--password-file")
+}
+
+fn made_key(file: Option<&Path>, label: &str, option: &str) -> Result<NewKey> {
     let source = match file {
         Some(file) => Some(KeySource::File(file.into())),
         None => prompt::ask_new()?,
@@ -80,7 +89,7 @@ pub fn new_key(file: Option<&Path>, label: &str) -> Result<NewKey> {
     Ok(NewKey {
         secret: secret
             .flatten()
-            .ok_or_else(|| no_passphrase("the new passphrase or key", "--new-password-file"))?,
+            .ok_or_else(|| no_passphrase("the new passphrase or key", option))?,
         label: label.into(),
         cost: KeyCost::USUAL,
     })

@@ -46,6 +46,9 @@ pub fn run(args: &ListArgs, common: &Common) -> Result<Report> {
         let keeps = vault.list_keeps(&|id| shown.contains(&id))?;
         listing.add_keeps(vault.read_keeps(&keeps, &signals::check)?);
     }
+    if !listing.is_empty() && vault.has_noted_damage()? {
+        listing.note_damage();
+    }
     if !listing.has_damage() {
         there.check(args, &vault)?;
     }

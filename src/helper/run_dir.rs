@@ -44,9 +44,14 @@ pub fn open_run_dir(run_dir: &Path) -> Result<()> {
 /// As [`open_run_dir`]; `NotFound` when it does not exist.
 pub fn check_run_dir(run_dir: &Path) -> Result<()> {
     let found = fs::symlink_metadata(run_dir).io_context("look at", run_dir)?;
+    // Who is not root is told so, and not to remove what root needs.
     let ours = found.uid() == nix::unistd::geteuid().as_raw();
     if found.is_dir() && ours && found.mode() & 0o022 == 0 {
         return Ok(());
+    }
+    if found.is_dir() && found.uid() == 0 && !ours {
+        let what = format!("{} is root's: only root can look at it", run_dir.display());
+        return Err(Error::new(ErrorKind::Unsupported, what));
     }
     let message = format!(
         "{} must be a directory of our own that no one else can write to",

@@ -31,7 +31,7 @@ pub fn advice(error: &Error) -> Cow<'_, str> {
         ErrorKind::Damaged => {
             "`stillpoint verify --all` says what is damaged and which snapshots are whole"
         }
-        ErrorKind::Archived => "thaw it, and run it again: `stillpoint help vaults` says how",
+        ErrorKind::Archived => "thaw it, and run it again: `stillpoint help s3` says how",
         ErrorKind::Format => "name a vault that this version knows, or use the newest stillpoint",
         ErrorKind::Unsupported if !root => "run it as root, with sudo for example",
         ErrorKind::Unsupported => "`stillpoint doctor` says what this host cannot do, and why",

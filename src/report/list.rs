@@ -50,6 +50,8 @@ pub struct Listing {
     /// Documents for which there was no room.
     left_out: usize,
     damaged: Vec<(SnapshotId, Error)>,
+    /// Something is noted as damaged in the vault.
+    noted_damage: bool,
     /// Of all snapshots, shown or not.
     dated: Vec<Dated>,
     traces: Vec<FreeTrace>,
@@ -105,6 +107,16 @@ impl Listing {
         self.damaged.push((snapshot, why));
     }
 
+    /// Adds that something is noted as damaged in the vault.
+    pub fn note_damage(&mut self) {
+        self.noted_damage = true;
+    }
+
+    /// Whether nothing is shown.
+    pub fn is_empty(&self) -> bool {
+        self.shown.is_empty()
+    }
+
     /// Whether a damaged manifest was met.
     pub fn has_damage(&self) -> bool {
         !self.damaged.is_empty()
@@ -138,6 +150,12 @@ impl Listing {
         text.push_str(&listed(doubts, MOST_DOUBTS, "--json lists all"));
         let lines = lacking.iter().map(MayLack::in_words);
         text.push_str(&listed(lines, MOST_DOUBTS, "--json lists all"));
+        if self.noted_damage {
+            text.push_str(
+                "damage was found in this vault before: `stillpoint verify --all` says which \
+                 snapshots it harms\n",
+            );
+        }
         let count = counted(self.shown.len(), "snapshot");
         let _ = write!(text, "{count} in {}", one_line(location));
         let named =
@@ -156,6 +174,7 @@ impl Listing {
             "snapshots": documents.collect::<Vec<_>>(),
             "left_out": self.left_out,
             "damaged": damaged,
+            "noted_damage": self.noted_damage,
             "doubtful": doubtful.collect::<Vec<_>>(),
             "may_lack": lacking.iter().map(lacks).collect::<Vec<_>>(),
         });

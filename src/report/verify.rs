@@ -92,6 +92,12 @@ pub(super) fn lines_of(broken: &Broken) -> Vec<String> {
         };
         match part.partition {
             Some(number) => format!("  {} of it in partition {number}{mounts}", part.lost),
+            None if part.is_disk => {
+                format!(
+                    "  {} of it on the disk, of which no partitions are known{mounts}",
+                    part.lost
+                )
+            }
             None => format!("  {} of it outside of partitions{mounts}", part.lost),
         }
     }));

@@ -60,6 +60,16 @@ impl Vault {
         Ok(losses)
     }
 
+    /// Whether anything is noted as damaged. One listing, and nothing is read.
+    pub fn has_noted_damage(&self) -> Result<bool> {
+        let mut found = false;
+        self.store.list(&ObjectName::damaged(), &mut |object| {
+            found |= is_list(&object.name);
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
     /// What was found damaged, for `verify`, which replaces the lists: as much of them as can be
     /// read.
     ///

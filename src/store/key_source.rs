@@ -82,7 +82,15 @@ fn read_file(path: &Path) -> Result<SecretBytes> {
     let mut options = File::options();
     // Opening a named pipe would block without this.
     let opened = options.read(true).custom_flags(libc::O_NONBLOCK).open(path);
-    let mut file = opened.io_context("open the key", path)?;
+    let mut file = opened
+        .io_context("open the key", path)
+        .map_err(|error| match error.kind() {
+            ErrorKind::NotFound => error.with_kind(ErrorKind::Unsupported).with_hint(
+                "is what it is kept on mounted? --password-file names another; without any key \
+                 nobody reads the vault",
+            ),
+            _ => error,
+        })?;
     let stat = file.metadata().io_context("look at", path)?;
     let owner = nix::unistd::geteuid().as_raw();
     if !stat.is_file() || stat.uid() != owner || stat.mode() & 0o077 != 0 {

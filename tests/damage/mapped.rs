@@ -81,6 +81,7 @@ fn what_is_lost_is_mapped_to_partitions_and_mount_points() {
     let newest = newest.unwrap();
     let part = |partition, place: (u64, u64), lost: u64, mounted: &[&str]| LostPart {
         partition,
+        is_disk: false,
         place: Extent::new(Bytes(place.0 * BLOCK_SIZE), Bytes(place.1 * BLOCK_SIZE)),
         mounted: (mounted.iter())
             .map(|target| LostMount {
@@ -104,5 +105,7 @@ fn what_is_lost_is_mapped_to_partitions_and_mount_points() {
         .broken
         .iter()
         .find(|one| one.snapshot == manifest.snapshot);
-    assert_eq!(newest.unwrap().parts, [part(None, (0, 20), 5, &[])]);
+    let mut disk = part(None, (0, 20), 5, &[]);
+    disk.is_disk = true;
+    assert_eq!(newest.unwrap().parts, [disk]);
 }

@@ -92,8 +92,17 @@ fn a_vault_is_repaired_from_a_bucket_and_a_bucket_from_a_directory() {
         let said = scene
             .run(&[&["verify", "--all"], &at[..]].concat())
             .expect(4);
-        assert!(said.stdout.contains("outside of partitions"), "{said:?}");
+        assert!(
+            said.stdout
+                .contains("on the disk, of which no partitions are known"),
+            "{said:?}"
+        );
         assert!(said.stdout.contains("stillpoint repair --from"), "{said:?}");
+        let listed = scene.run(&[&["list"], &at[..]].concat()).expect(0);
+        assert!(
+            listed.stdout.contains("damage was found in this vault"),
+            "{listed:?}"
+        );
         let alone = repair(&[], 4);
         assert_eq!(alone["damaged"][0]["snapshot"], scene.id.as_str());
         assert_eq!(alone["left"].as_array().unwrap().len(), 1, "{alone}");

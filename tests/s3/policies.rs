@@ -1,15 +1,18 @@
-//! The policies of the vaults' page, on a store that heeds them: who takes snapshots without being
-//! able to delete them, and who only reads.
+//! The policies of the pages on S3 and on locks, on a store that heeds them: who takes snapshots
+//! without being able to delete them, and who only reads.
 
 use super::rados::Rados;
 use super::server::{BUCKET, environment};
 use crate::cli::lab::{Lab, Run, finish, noise};
 use serde_json::{Value, json};
 
-/// The policies that the page shows: a writer's, what a writer's key never needs, a reader's; and
+/// The policies that the pages show: a writer's, what a writer's key never needs, a reader's; and
 /// of a bucket that locks: its rule, a host's, that of the retention and of the locks.
 fn all_policies() -> [Value; 7] {
-    let page = include_str!("../../src/cli/pages/vaults.md");
+    let page = concat!(
+        include_str!("../../src/cli/pages/s3.md"),
+        include_str!("../../src/cli/pages/locks.md")
+    );
     let blocks = page.split("```json\n").skip(1);
     let blocks = blocks.map(|block| block.split("```").next().unwrap());
     let all: Vec<Value> = blocks

@@ -10,7 +10,7 @@ use jiff::SignedDuration;
     stillpoint prune --keep-within 30d --host web1\n\n\
     Each disk of each host is judged by itself, and a snapshot stays if one of its disks needs it. \
     Hours, days, weeks (from Monday), months and years are those of UTC; of each the newest \
-    snapshot stays. `stillpoint help vaults` says what nobody can push out with false times.")]
+    snapshot stays. `stillpoint help retention` says what nobody can push out with false times.")]
 pub struct PruneArgs {
     /// Keep the newest N
     #[arg(long, value_name = "N", value_parser = some)]

@@ -12,7 +12,7 @@ pub struct Page {
 }
 
 /// All pages, as they are listed.
-pub const PAGES: [Page; 7] = [
+pub const PAGES: [Page; 12] = [
     Page {
         name: "rescue",
         about: "A disk died, a vault is damaged, a machine is gone: what to do",
@@ -35,8 +35,33 @@ pub const PAGES: [Page; 7] = [
     },
     Page {
         name: "vaults",
-        about: "Where a vault may lie, how to encrypt it, what stays and what goes, what is freed",
+        about: "Where a vault may lie, whether it will do, a second copy elsewhere",
         markdown: include_str!("../pages/vaults.md"),
+    },
+    Page {
+        name: "s3",
+        about: "A vault in a bucket: credentials, names, least permissions, archives",
+        markdown: include_str!("../pages/s3.md"),
+    },
+    Page {
+        name: "encryption",
+        about: "An encrypted vault, its keys, and a key that reads no block",
+        markdown: include_str!("../pages/encryption.md"),
+    },
+    Page {
+        name: "locks",
+        about: "A bucket that root on a host cannot destroy",
+        markdown: include_str!("../pages/locks.md"),
+    },
+    Page {
+        name: "retention",
+        about: "What stays, what goes, what is freed, what a vault holds",
+        markdown: include_str!("../pages/retention.md"),
+    },
+    Page {
+        name: "damage",
+        about: "What checks a vault, and what mends it",
+        markdown: include_str!("../pages/damage.md"),
     },
     Page {
         name: "host",

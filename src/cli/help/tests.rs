@@ -49,6 +49,15 @@ fn typed(markdown: &str) -> Vec<String> {
     found
 }
 
+/// What runs commands on instances keeps the end of what they print.
+#[test]
+fn every_page_is_whole_where_little_is_kept() {
+    for page in &PAGES {
+        let text = help_text(&topic(page.name)).unwrap();
+        assert!(text.len() < 12_000, "{}: {} bytes", page.name, text.len());
+    }
+}
+
 #[test]
 fn every_page_is_listed_shown_and_linked() {
     let list = help_text(&[]).unwrap();

@@ -16,6 +16,8 @@ const MOST_PARTS: usize = 128;
 pub struct LostPart {
     /// The partition's number, from 1; `None`: outside of all partitions that are known of.
     pub partition: Option<u32>,
+    /// No partition is known of: this part is the disk.
+    pub is_disk: bool,
     /// Where it lies.
     pub place: Extent,
     /// What was mounted from it, at most 8.
@@ -46,6 +48,7 @@ impl LostParts {
         let name = &disk.identity.name;
         let part = |partition: Option<u32>, place: Extent| LostPart {
             partition,
+            is_disk: false,
             place,
             mounted: mounted(disk, &device_of(name, partition)),
             lost: Bytes(0),
@@ -53,10 +56,10 @@ impl LostParts {
         let head = head_of(vault, map).unwrap_or_default();
         let found = partitions(&head, disk.identity.logical_block);
         let found = found.into_iter().take(MOST_PARTS);
-        Self {
-            parts: found.map(|one| part(Some(one.number), one.place)).collect(),
-            rest: part(None, Extent::new(Bytes(0), disk.identity.size)),
-        }
+        let parts: Vec<_> = found.map(|one| part(Some(one.number), one.place)).collect();
+        let mut rest = part(None, Extent::new(Bytes(0), disk.identity.size));
+        rest.is_disk = parts.is_empty();
+        Self { parts, rest }
     }
 
     /// Adds a place to what is lost.
@@ -125,6 +128,7 @@ mod tests {
     fn part(partition: Option<u32>, start: u64, length: u64) -> LostPart {
         LostPart {
             partition,
+            is_disk: false,
             place: Extent::new(Bytes(start), Bytes(length)),
             mounted: Vec::new(),
             lost: Bytes(0),

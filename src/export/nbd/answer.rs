@@ -1,4 +1,4 @@
-//! NbdAnswers to requests. What is read is read in pieces, so that no request takes much memory; each
+//! Answers to requests. What is read is read in pieces, so that no request takes much memory; each
 //! read ends in time, whatever the vault does.
 
 use super::handshake::{ALLOCATION_ID, Agreed};

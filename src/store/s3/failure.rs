@@ -258,7 +258,7 @@ fn denied(error: Error, tried: Tried<'_>) -> Error {
         _ => "s3:GetObject",
     };
     error.with_hint(format!(
-        "the credentials need {action} there: stillpoint help vaults shows a policy"
+        "the credentials need {action} there: stillpoint help s3 shows a policy"
     ))
 }
 
