@@ -423,6 +423,8 @@ fn sealing(scene: &mut Scene) {
     say(format!("list {sealed}"), 5);
     say(format!("list {wrong}"), 5);
     say("list --password-file DIR/key1".into(), 5);
+    say(format!("list {sealed} --password-file DIR/no-key"), 5);
+    say("init DIR/other --encrypt".into(), 5);
     say(
         format!("key add --label office --new-password-file DIR/key2 {with}"),
         0,
