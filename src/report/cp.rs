@@ -77,6 +77,7 @@ pub fn report(all: &[CopiedFrom]) -> Report {
         "data_bytes": sum.data,
         "unread": sum.unread,
         "not_made": sum.unmade,
+        "not_opened": sum.unopened,
         "failed": sum.failures.iter().map(|failure| json!({
             "path": failure.place.to_string_lossy(),
             "what": failure.what,
@@ -109,6 +110,7 @@ fn cause(cause: FailureCause) -> &'static str {
     match cause {
         FailureCause::Source => "unread",
         FailureCause::Target => "not_made",
+        FailureCause::Unopened => "not_opened",
     }
 }
 
@@ -181,6 +183,7 @@ fn verdict(all: &[CopiedFrom], sum: &TreeCopyOutcome) -> String {
     for (count, what) in [
         (sum.unread, "could not be read"),
         (sum.unmade, "could not be made"),
+        (sum.unopened, "could not be opened here"),
     ] {
         if count > 0 {
             verdict.push_str(&format!("; {count} {what}"));

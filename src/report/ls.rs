@@ -219,7 +219,8 @@ impl TreeListing {
             report
                 .text
                 .push_str(&format!("{count} could not be listed"));
-            report.code = DAMAGED;
+            let damaged = unlisted.iter().any(|one| !one.unopened);
+            report.code = if damaged { DAMAGED } else { BELOW };
         }
         report
     }

@@ -2,7 +2,7 @@
 
 use super::attach::{BrowseOptions, browse};
 use crate::engine::monitor::Monitor;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::export::{NodeKind, NodeSeen, TreeNode, TreeStep, TreeWalk, WalkOrder};
 use nix::fcntl::readlinkat;
 use nix::sys::stat::FileStat;
@@ -39,6 +39,18 @@ pub struct Unlisted {
     pub place: PathBuf,
     /// Why not.
     pub why: String,
+    /// It is in a filesystem that cannot be opened on this host.
+    pub unopened: bool,
+}
+
+impl Unlisted {
+    fn new(place: PathBuf, error: &Error) -> Self {
+        Self {
+            place,
+            why: error.to_string(),
+            unopened: error.kind() == ErrorKind::Unsupported,
+        }
+    }
 }
 
 /// Tells `each` what is in a directory, or of a file itself. What cannot be listed is returned, at
@@ -91,12 +103,17 @@ pub fn list_tree(
                         && node.seen.kind() == Some(NodeKind::Directory)
                         && let Err(error) = walk.enter(node)
                     {
-                        note(&mut unlisted, place, error.to_string());
+                        note(&mut unlisted, Unlisted::new(place, &error));
                     }
                 }
-                TreeStep::Unseen { place, error } => note(&mut unlisted, place, error.to_string()),
+                TreeStep::Unseen { place, error } => {
+                    note(&mut unlisted, Unlisted::new(place, &error));
+                }
                 TreeStep::Unlisted(error) => {
-                    note(&mut unlisted, walk.place().to_owned(), error.to_string());
+                    note(
+                        &mut unlisted,
+                        Unlisted::new(walk.place().to_owned(), &error),
+                    );
                 }
                 TreeStep::Left { .. } => {}
             }
@@ -108,12 +125,12 @@ pub fn list_tree(
 /// Most that are noted; one more says that there are more.
 const MOST_UNLISTED: usize = 1000;
 
-fn note(unlisted: &mut Vec<Unlisted>, place: PathBuf, why: String) {
+fn note(unlisted: &mut Vec<Unlisted>, one: Unlisted) {
     match unlisted.len() {
-        0..MOST_UNLISTED => unlisted.push(Unlisted { place, why }),
+        0..MOST_UNLISTED => unlisted.push(one),
         MOST_UNLISTED => unlisted.push(Unlisted {
-            place,
             why: "this and others".to_owned(),
+            ..one
         }),
         _ => {}
     }

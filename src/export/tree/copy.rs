@@ -123,7 +123,7 @@ impl TreeCopier<'_> {
                     self.one(node, &slot, &place)?;
                 }
                 TreeStep::Unseen { place, error } => {
-                    let cause = FailureCause::Source;
+                    let cause = FailureCause::of(&error);
                     self.outcome.fail(&place, error.to_string(), cause);
                 }
                 TreeStep::Unlisted(error) => {

@@ -1,5 +1,6 @@
 //! What a copy of a tree has come to: what was copied, what was not, and why.
 
+use crate::error::{Error, ErrorKind};
 use crate::model::Bytes;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,18 @@ pub enum FailureCause {
     Source,
     /// It could not be made where it was to be copied to.
     Target,
+    /// It is in a filesystem that cannot be opened on this host: in LVM, encrypted, of a rare type.
+    Unopened,
+}
+
+impl FailureCause {
+    /// Why something of the snapshot cannot be looked at.
+    pub(super) fn of(error: &Error) -> Self {
+        match error.kind() {
+            ErrorKind::Unsupported => Self::Unopened,
+            _ => Self::Source,
+        }
+    }
 }
 
 /// Something that was not copied.
@@ -74,6 +87,8 @@ pub struct TreeCopyOutcome {
     pub unread: u64,
     /// How many could not be made.
     pub unmade: u64,
+    /// How many are filesystems that cannot be opened here.
+    pub unopened: u64,
     /// What the target did not take, by what it is.
     pub lost: BTreeMap<String, LostAttribute>,
 }
@@ -84,6 +99,7 @@ impl TreeCopyOutcome {
         match cause {
             FailureCause::Source => self.unread += 1,
             FailureCause::Target => self.unmade += 1,
+            FailureCause::Unopened => self.unopened += 1,
         }
         if self.failures.len() < MAX_NAMED {
             self.failures.push(TreeFailure {
@@ -133,6 +149,7 @@ impl TreeCopyOutcome {
         self.left_out_count += other.left_out_count;
         self.unread += other.unread;
         self.unmade += other.unmade;
+        self.unopened += other.unopened;
         let room = MAX_NAMED.saturating_sub(self.left_out.len());
         self.left_out.extend(other.left_out.into_iter().take(room));
         let room = MAX_NAMED.saturating_sub(self.failures.len());
@@ -147,6 +164,6 @@ impl TreeCopyOutcome {
 
     /// Whether something is missing that was to be copied, or is not as it was.
     pub fn is_below(&self) -> bool {
-        self.unread + self.unmade + self.unlinked > 0 || !self.lost.is_empty()
+        self.unread + self.unmade + self.unopened + self.unlinked > 0 || !self.lost.is_empty()
     }
 }

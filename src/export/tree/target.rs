@@ -3,6 +3,7 @@
 
 use super::slot::{Made, Placement, Slot};
 use super::walk::NodeId;
+use crate::sys::dirents::NameReader;
 use crate::sys::handle::{look, open_handle, parent_of};
 use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, mkdirat};
@@ -74,6 +75,7 @@ impl TargetDirectories {
                 let made = slot.make(|folder, name| mkdirat(folder, name, Mode::S_IRWXU))?;
                 let opened = slot.open_made(&made, libc::S_IFDIR);
                 let handle = opened.inspect_err(|_| slot.discard(&made))?;
+                refuse_exchanged(&handle)?;
                 (Some(made), handle)
             }
         };
@@ -143,6 +145,18 @@ impl TargetDirectories {
             },
             made: level.made,
         }))
+    }
+}
+
+/// In a directory where others may write, another directory of ours may have been put in its place.
+fn refuse_exchanged(made: &OwnedFd) -> io::Result<()> {
+    let list = open_handle(made, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
+    let is_empty = NameReader::new(list).next_name()?.is_none();
+    match is_empty && look(made)?.st_mode & 0o077 == 0 {
+        true => Ok(()),
+        false => Err(io::Error::other(
+            "somebody has exchanged it while it was made",
+        )),
     }
 }
 
