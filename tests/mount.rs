@@ -2,4 +2,8 @@
 
 pub mod attached;
 mod door;
+mod foreign;
+mod half;
+mod host_tree;
 mod scene;
+mod shot;

@@ -114,6 +114,14 @@ impl LoopDevice {
         })
     }
 
+    /// Waits until what was written to it is in its file.
+    ///
+    /// # Errors
+    /// Something could not be written.
+    pub fn write_out(&self) -> io::Result<()> {
+        self.held.sync_all()
+    }
+
     /// Its node.
     pub fn path(&self) -> &Path {
         &self.path

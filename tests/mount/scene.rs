@@ -121,6 +121,25 @@ pub fn make(kind: &str, mib: u64, taken: Taken) -> Made {
     Made { bytes, tree }
 }
 
+/// An ext4 whose folders lie between its files, all over it: a look at them has to read.
+pub fn make_spread() -> Vec<u8> {
+    let disk = LoopDisk::within("/dev/shm", 48 << 20, &[]);
+    format("ext4", &disk.device);
+    let mount = Mount::somewhere(disk.path(), "rw");
+    for number in 0..30 {
+        let folder = mount.place.join(format!("folder{number}"));
+        std::fs::create_dir(&folder).unwrap();
+        for entry in 0..60 {
+            std::fs::write(folder.join(format!("{entry:0>200}")), "").unwrap();
+        }
+        let data = folder.join("data");
+        std::fs::write(&data, noise(1 << 20, number)).unwrap();
+        std::fs::File::open(&data).unwrap().sync_all().unwrap();
+    }
+    drop(mount);
+    std::fs::read(&disk.file).unwrap()
+}
+
 /// A disk with these contents.
 pub fn disk_of(number: u32, bytes: &[u8]) -> ModelDisk {
     let disk = ModelDisk::new(number, bytes.len() as u64, 1);

@@ -18,7 +18,8 @@ use std::time::Duration;
 
 /// Each read ends within this time.
 pub const READ_WITHIN: Duration = Duration::from_secs(60);
-/// The most that drivers may write while they replay logs: in memory, of all disks together.
+/// The most that a driver may write while it replays a log, in memory; all together four times as
+/// much.
 pub const MOST_REPLAYED: Bytes = Bytes(128 << 20);
 /// The folder in the run directory that is mounted on; nobody but the view's thread sees that.
 const VIEW: &str = "view";

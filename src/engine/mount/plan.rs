@@ -127,6 +127,7 @@ impl MountPlan {
                 kind: kind.to_owned(),
                 parts: group.iter().map(part).collect(),
                 name,
+                top_level: false,
             },
             partition: first.partition.filter(|_| group.len() == 1),
             uuid: first.signature.uuid.clone(),
@@ -146,6 +147,7 @@ impl MountPlan {
                 match home {
                     Some(home) if home.mounts.is_empty() => {
                         home.knows_roots = record.mounts.is_some();
+                        home.attach.top_level = home.knows_roots;
                         home.mounts = mounts_of(record);
                     }
                     // Another disk of the same filesystem.

@@ -2,9 +2,10 @@
 //! answered at once. Nothing can be made, renamed or removed.
 
 use super::layout::{Layout, Node};
+use super::scratch::LayerPlace;
 use super::served::Served;
 use super::work::Work;
-use crate::model::Bytes;
+use crate::model::{Bytes, Extent};
 use crossbeam_channel::Sender;
 use fuser::{
     Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags, KernelConfig,
@@ -38,7 +39,8 @@ impl Files {
     }
 
     /// Hands work on. The readers are there as long as this is.
-    fn hand_on(&self, work: Work) {
+    fn hand_on(&self, work: Option<Work>) {
+        let Some(work) = work else { return };
         let name = work.name;
         if self.work.send(work).is_err() {
             self.served.answers.refuse(name);
@@ -90,9 +92,9 @@ impl Filesystem for Files {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let (disk, overlay) = match self.layout().node(number) {
-            Some(Node::RawFile(disk)) => (disk, false),
-            Some(Node::OverlayFile(disk)) => (disk, true),
+        let (disk, layer) = match self.layout().node(number) {
+            Some(Node::RawFile(disk)) => (disk, None),
+            Some(Node::OverlayFile { disk, layer }) => (disk, Some(layer)),
             _ => return reply.error(Errno::EISDIR),
         };
         let end = self.layout().size(disk).0;
@@ -100,10 +102,8 @@ impl Filesystem for Files {
         if length == 0 {
             return reply.data(&[]);
         }
-        self.hand_on(
-            self.served
-                .read(disk, Bytes(offset), length as usize, overlay, reply),
-        );
+        let place = Extent::new(Bytes(offset), Bytes(length));
+        self.hand_on(self.served.read(disk, place, layer, reply));
     }
 
     fn write(
@@ -118,14 +118,16 @@ impl Filesystem for Files {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let Some(Node::OverlayFile(disk)) = self.layout().node(number) else {
+        let Some(Node::OverlayFile { disk, layer }) = self.layout().node(number) else {
             return reply.error(Errno::EROFS);
         };
         let end = offset.checked_add(data.len() as u64);
         if end.is_none_or(|end| end > self.layout().size(disk).0) {
             return reply.error(Errno::ENOSPC);
         }
-        self.hand_on(self.served.write(disk, Bytes(offset), data, reply));
+        let at = Bytes(offset);
+        let place = LayerPlace { layer, disk, at };
+        self.hand_on(self.served.write(place, data, reply));
     }
 
     fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {

@@ -1,6 +1,7 @@
 //! The folders and files of the FUSE filesystem, and their numbers: `raw/NAME.img` are a snapshot's
-//! disks; `stillpoint-overlay/NAME.img` are the same for the kernel's drivers, which may write to
-//! them, into memory. The second name shows in `losetup`, and tells udev whose devices these are.
+//! disks; `stillpoint-overlay/NAME.img.7` are the same for the kernel's drivers, which may write to
+//! them, into memory: each number is a layer of its own, and what is written to one is not in
+//! another. The second name shows in `losetup`, and tells udev whose devices these are.
 
 use crate::model::Bytes;
 use fuser::{FileAttr, FileType, INodeNo};
@@ -13,7 +14,7 @@ pub const RAW: &str = "raw";
 pub const OVERLAY: &str = "stillpoint-overlay";
 const RAW_NUMBER: u64 = 2;
 const OVERLAY_NUMBER: u64 = 3;
-/// Files have numbers from here on: two a disk.
+/// Disks have numbers from here on, in the lower half; the layer is in the upper half, from 1.
 const FIRST_FILE: u64 = 16;
 
 /// What a number is of.
@@ -25,7 +26,10 @@ pub(super) enum Node {
     /// A disk, as it is in the vault.
     RawFile(usize),
     /// A disk that can be written to.
-    OverlayFile(usize),
+    OverlayFile {
+        disk: usize,
+        layer: u32,
+    },
 }
 
 impl Node {
@@ -34,8 +38,10 @@ impl Node {
             Self::Root => INodeNo::ROOT.0,
             Self::Raw => RAW_NUMBER,
             Self::Overlay => OVERLAY_NUMBER,
-            Self::RawFile(disk) => FIRST_FILE + 2 * disk as u64,
-            Self::OverlayFile(disk) => FIRST_FILE + 2 * disk as u64 + 1,
+            Self::RawFile(disk) => FIRST_FILE + disk as u64,
+            Self::OverlayFile { disk, layer } => {
+                (u64::from(layer) + 1) << 32 | (FIRST_FILE + disk as u64)
+            }
         })
     }
 
@@ -45,11 +51,15 @@ impl Node {
             RAW_NUMBER => Some(Self::Raw),
             OVERLAY_NUMBER => Some(Self::Overlay),
             number => {
-                let file = number.checked_sub(FIRST_FILE)?;
-                let disk = usize::try_from(file / 2).ok()?;
-                Some(match file.is_multiple_of(2) {
-                    true => Self::RawFile(disk),
-                    false => Self::OverlayFile(disk),
+                let disk = u64::from(number as u32).checked_sub(FIRST_FILE)?;
+                let disk = usize::try_from(disk).ok()?;
+                let layer = (number >> 32).checked_sub(1);
+                Some(match layer {
+                    None => Self::RawFile(disk),
+                    Some(layer) => Self::OverlayFile {
+                        disk,
+                        layer: u32::try_from(layer).ok()?,
+                    },
                 })
             }
         }
@@ -58,7 +68,7 @@ impl Node {
     pub(super) fn kind(self) -> FileType {
         match self {
             Self::Root | Self::Raw | Self::Overlay => FileType::Directory,
-            Self::RawFile(_) | Self::OverlayFile(_) => FileType::RegularFile,
+            Self::RawFile(_) | Self::OverlayFile { .. } => FileType::RegularFile,
         }
     }
 }
@@ -86,7 +96,7 @@ impl Layout {
     /// What a number is of, if there is such a thing.
     pub(super) fn node(&self, number: INodeNo) -> Option<Node> {
         Node::of(number).filter(|node| match node {
-            Node::RawFile(disk) | Node::OverlayFile(disk) => *disk < self.disks.len(),
+            Node::RawFile(disk) | Node::OverlayFile { disk, .. } => *disk < self.disks.len(),
             _ => true,
         })
     }
@@ -102,15 +112,23 @@ impl Layout {
         match folder {
             Node::Root => vec![(Node::Raw, RAW), (Node::Overlay, OVERLAY)],
             Node::Raw => files.map(|(at, name)| (Node::RawFile(at), name)).collect(),
-            Node::Overlay => files
-                .map(|(at, name)| (Node::OverlayFile(at), name))
-                .collect(),
-            Node::RawFile(_) | Node::OverlayFile(_) => Vec::new(),
+            // Found by their names alone: there are as many as are asked for.
+            Node::Overlay | Node::RawFile(_) | Node::OverlayFile { .. } => Vec::new(),
         }
     }
 
     /// What has that name in a folder.
     pub(super) fn find(&self, folder: Node, name: &OsStr) -> Option<Node> {
+        if folder == Node::Overlay {
+            let (file, layer) = name.to_str()?.rsplit_once('.')?;
+            let number: u32 = layer.parse().ok()?;
+            let disk = self.disks.iter().position(|disk| disk.name == file)?;
+            let found = Node::OverlayFile {
+                disk,
+                layer: number,
+            };
+            return (number.to_string() == layer).then_some(found);
+        }
         let entries = self.entries(folder);
         let found = entries.iter().find(|(_, entry)| OsStr::new(entry) == name);
         found.map(|(node, _)| *node)
@@ -121,7 +139,7 @@ impl Layout {
         let (size, perm) = match node {
             Node::Root | Node::Raw | Node::Overlay => (Bytes(0), 0o500),
             Node::RawFile(disk) => (self.size(disk), 0o400),
-            Node::OverlayFile(disk) => (self.size(disk), 0o600),
+            Node::OverlayFile { disk, .. } => (self.size(disk), 0o600),
         };
         FileAttr {
             ino: node.number(),
@@ -168,10 +186,39 @@ mod tests {
             }
             at += 1;
         }
-        assert_eq!(seen.len(), 7);
-        for number in [0, 4, 15, 20, u64::MAX] {
+        assert_eq!(seen.len(), 5);
+        for number in [
+            0,
+            4,
+            15,
+            18,
+            1 << 32,
+            (7 << 32) + 15,
+            (7 << 32) + 18,
+            u64::MAX,
+        ] {
             assert_eq!(layout.node(INodeNo(number)), None, "{number}");
         }
         assert_eq!(layout.find(Node::Raw, OsStr::new("vdc.img")), None);
+        for (disk, name) in ["vda.img", "vdb.img"].into_iter().enumerate() {
+            for layer in [0, 1, 77, u32::MAX - 1] {
+                let file = format!("{name}.{layer}");
+                let node = layout.find(Node::Overlay, OsStr::new(&file)).unwrap();
+                assert_eq!(node, Node::OverlayFile { disk, layer });
+                assert_eq!(layout.node(node.number()), Some(node));
+                assert!(!seen.contains(&node));
+                seen.push(node);
+            }
+        }
+        for name in [
+            "vda.img",
+            "vda.img.",
+            "vda.img.+1",
+            "vda.img.01",
+            "vdc.img.1",
+            ".1",
+        ] {
+            assert_eq!(layout.find(Node::Overlay, OsStr::new(name)), None, "{name}");
+        }
     }
 }

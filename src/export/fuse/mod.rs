@@ -13,4 +13,4 @@ mod work;
 
 pub use layout::{OVERLAY, RAW};
 pub use served::OnFailure;
-pub use server::{FuseDevice, FuseServer, ServeOptions, ServedDisk};
+pub use server::{FuseControl, FuseDevice, FuseServer, ServeOptions, ServedDisk};

@@ -2,7 +2,7 @@
 //! wrote, and answers. A failed read is an error for its range, and is told with disk and bytes.
 
 use super::answers::WaitingReply;
-use super::scratch::PAGE;
+use super::scratch::{LayerPlace, LayerTrouble, PAGE};
 use super::served::Served;
 use super::work::{Deed, Work};
 use crate::error::{Error, ErrorKind, Result};
@@ -29,15 +29,29 @@ fn do_work(served: &Served, work: Work) {
         deed,
     } = work;
     let done = match &deed {
-        Deed::Read { overlay } => read(served, disk, place, *overlay),
-        Deed::Write(data) => write(served, disk, place, data).map(|()| Vec::new()),
+        Deed::Read { layer } => read(served, disk, place, *layer),
+        Deed::Write { layer, data } => write(
+            served,
+            disk,
+            place,
+            WrittenData {
+                layer: *layer,
+                data,
+            },
+        )
+        .map(|()| Vec::new()),
     };
-    match (served.answers.take(name), done) {
+    let waiting = served.answers.take(name);
+    match (waiting, done) {
         (Some(WaitingReply::Read(reply)), Ok(bytes)) => reply.data(&bytes),
         (Some(WaitingReply::Write(reply)), Ok(_)) => reply.written(place.length.0 as u32),
-        (waiting, Err(error)) => {
-            served.failures.tell(&error.to_string());
-            let errno = match error.kind() {
+        (waiting, Err(failed)) => {
+            match &deed {
+                Deed::Write { layer, .. } => served.give_up(*layer, &failed.to_string()),
+                Deed::Read { .. } if failed.kind() == ErrorKind::Inconsistent => {}
+                Deed::Read { .. } => served.failures.tell(&failed.to_string()),
+            }
+            let errno = match failed.kind() {
                 ErrorKind::NoSpace => Errno::ENOSPC,
                 _ => Errno::EIO,
             };
@@ -51,36 +65,59 @@ fn do_work(served: &Served, work: Work) {
     }
 }
 
-fn read(served: &Served, disk: usize, place: Extent, overlay: bool) -> Result<Vec<u8>> {
+fn read(served: &Served, disk: usize, place: Extent, layer: Option<u32>) -> Result<Vec<u8>> {
     let mut bytes = vec![0; place.length.0 as usize];
     let image = served.image(disk).ok_or_else(no_disk)?;
     image.read_at(place.offset, &mut bytes)?;
-    if overlay {
+    if let Some(layer) = layer {
+        let at = place.offset;
         let scratch = served.scratch.locked();
-        scratch.lay_over(disk, place.offset, &mut bytes);
+        let laid = scratch.lay_over(LayerPlace { layer, disk, at }, &mut bytes);
+        laid.map_err(not_kept)?;
     }
     Ok(bytes)
 }
 
-fn write(served: &Served, disk: usize, place: Extent, data: &[u8]) -> Result<()> {
+/// What is to be written.
+struct WrittenData<'a> {
+    layer: u32,
+    data: &'a [u8],
+}
+
+fn write(served: &Served, disk: usize, place: Extent, written: WrittenData<'_>) -> Result<()> {
+    let WrittenData { layer, data } = written;
     let image = served.image(disk).ok_or_else(no_disk)?;
-    let full = |_| {
-        let what = "a filesystem's log is larger than what can be replayed in memory";
-        Error::new(ErrorKind::NoSpace, what)
-    };
-    let cut = served.scratch.locked().needs(disk, place);
-    for page in cut {
-        let start = page * PAGE;
+    let at = place;
+    let cut = served
+        .scratch
+        .locked()
+        .needs(LayerPlace { layer, disk, at });
+    for at in cut {
+        let start = at * PAGE;
         let mut bytes = vec![0; PAGE.min(image.size().0 - start) as usize];
         image.read_at(Bytes(start), &mut bytes)?;
-        served
-            .scratch
-            .locked()
-            .add(disk, page, bytes)
-            .map_err(full)?;
+        let page = LayerPlace { layer, disk, at };
+        let mut scratch = served.scratch.locked();
+        scratch.add(page, bytes).map_err(not_kept)?;
     }
+    let at = place.offset;
     let mut scratch = served.scratch.locked();
-    scratch.write(disk, place.offset, data).map_err(full)
+    let wrote = scratch.write(LayerPlace { layer, disk, at }, data);
+    wrote.map_err(not_kept)
+}
+
+fn not_kept(trouble: LayerTrouble) -> Error {
+    match trouble {
+        LayerTrouble::Full => {
+            let what = "a filesystem's log is larger than what can be replayed in memory";
+            Error::new(ErrorKind::NoSpace, what)
+        }
+        // It was told when that write failed.
+        LayerTrouble::Broken => {
+            let what = "a write to this copy of the filesystem is missing";
+            Error::new(ErrorKind::Inconsistent, what)
+        }
+    }
 }
 
 fn no_disk() -> Error {

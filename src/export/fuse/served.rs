@@ -1,11 +1,12 @@
 //! What the threads of a server share.
 
-use super::answers::{Answers, WaitingReply};
+use super::answers::{Answers, AwaitedFrom, RefusedWaits, RequestName, WaitingReply};
 use super::layout::Layout;
-use super::scratch::ReplayedPages;
+use super::scratch::{LayerPlace, ReplayedPages};
 use super::work::{Deed, Work};
 use crate::export::image::Image;
 use crate::model::{Bytes, Extent};
+use crate::sys::locked::LockExt;
 use fuser::{ReplyData, ReplyWrite};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -55,30 +56,78 @@ impl Served {
         self.images.get(disk)
     }
 
-    /// The work of a read, whoever waits for it being noted.
+    /// The work of a read, whoever waits for it being noted; none where its disk hangs.
     pub(super) fn read(
         &self,
         disk: usize,
-        offset: Bytes,
-        length: usize,
-        overlay: bool,
+        place: Extent,
+        layer: Option<u32>,
         reply: ReplyData,
-    ) -> Work {
-        Work {
-            name: self.answers.expect(WaitingReply::Read(reply)),
+    ) -> Option<Work> {
+        let from = AwaitedFrom { disk, writes: None };
+        Some(Work {
+            name: self.expect(from, WaitingReply::Read(reply))?,
             disk,
-            place: Extent::new(offset, Bytes(length as u64)),
-            deed: Deed::Read { overlay },
-        }
+            place,
+            deed: Deed::Read { layer },
+        })
     }
 
     /// The work of a write.
-    pub(super) fn write(&self, disk: usize, offset: Bytes, data: &[u8], reply: ReplyWrite) -> Work {
-        Work {
-            name: self.answers.expect(WaitingReply::Write(reply)),
+    pub(super) fn write(
+        &self,
+        place: LayerPlace<Bytes>,
+        data: &[u8],
+        reply: ReplyWrite,
+    ) -> Option<Work> {
+        let LayerPlace { layer, disk, at } = place;
+        let writes = Some(layer);
+        let from = AwaitedFrom { disk, writes };
+        let data = data.to_vec();
+        Some(Work {
+            name: self.expect(from, WaitingReply::Write(reply))?,
             disk,
-            place: Extent::new(offset, Bytes(data.len() as u64)),
-            deed: Deed::Write(data.to_vec()),
+            place: Extent::new(at, Bytes(data.len() as u64)),
+            deed: Deed::Write { layer, data },
+        })
+    }
+
+    /// Takes note of one who waits, who is refused at once where the disk hangs.
+    fn expect(&self, from: AwaitedFrom, reply: WaitingReply) -> Option<RequestName> {
+        match self.answers.expect(from, reply) {
+            Ok(name) => Some(name),
+            Err(reply) => {
+                if let Some(layer) = from.writes {
+                    self.scratch.locked().give_up(layer);
+                }
+                reply.refuse();
+                None
+            }
         }
+    }
+
+    /// Gives up a layer that lacks a write; says why, the first time.
+    pub(super) fn give_up(&self, layer: u32, why: &str) {
+        if self.scratch.locked().give_up(layer) {
+            self.failures.tell(why);
+        }
+    }
+
+    /// Refuses all whose time is over; returns how many.
+    pub(super) fn refuse_late(&self) -> usize {
+        self.refuse(self.answers.take_late())
+    }
+
+    /// Refuses all: nobody answers any more.
+    pub(super) fn refuse_all(&self) {
+        self.refuse(self.answers.take_all());
+    }
+
+    fn refuse(&self, refused: RefusedWaits<WaitingReply>) -> usize {
+        for layer in &refused.layers {
+            // Before the kernel knows of it.
+            self.scratch.locked().give_up(*layer);
+        }
+        refused.refuse()
     }
 }

@@ -12,11 +12,13 @@ use super::work::Work;
 use crate::error::{Error, ErrorKind, Result};
 use crate::export::image::Image;
 use crate::model::Bytes;
-use fuser::{BackgroundSession, Config, Session, SessionACL};
+use crate::sys::locked::LockExt;
+use crate::sys::secret::dump_nothing;
+use fuser::{Config, Session, SessionACL};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, Weak};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 
 /// How many threads ask the vault.
@@ -43,7 +45,7 @@ pub struct ServeOptions {
     pub time: SystemTime,
     /// Each read ends within this time, with an error if it must.
     pub within: Duration,
-    /// The most that is kept of what drivers write.
+    /// The most that is kept of what a filesystem's driver writes; of all together four times that.
     pub scratch: Bytes,
     /// Is told which reads failed; at most 64 times.
     pub on_failure: OnFailure,
@@ -54,11 +56,13 @@ pub struct ServeOptions {
 pub struct FuseDevice(File);
 
 impl FuseDevice {
-    /// Opens one.
+    /// Opens one. From here on the kernel dumps nothing of this process: while it dumps, threads
+    /// that serve stand still with the device open, and it waits for who waits for them, for ever.
     ///
     /// # Errors
     /// `Unsupported`: this kernel has no FUSE.
     pub fn open() -> Result<Self> {
+        dump_nothing();
         let open = File::options().read(true).write(true).open(DEVICE);
         open.map(Self).map_err(|error| {
             let what = format!("cannot open {DEVICE}: what is in the vault is shown by FUSE");
@@ -78,7 +82,33 @@ impl FuseDevice {
 
 /// A server. It ends when nothing is mounted from it any more, or when the process does.
 pub struct FuseServer {
-    session: BackgroundSession,
+    session: JoinHandle<()>,
+    served: Weak<Served>,
+}
+
+/// What who mounts has to say to a server, and to ask it.
+#[derive(Clone)]
+pub struct FuseControl(Weak<Served>);
+
+impl FuseControl {
+    /// Nothing is kept of a layer any more, and nothing is shown.
+    pub fn give_up(&self, layer: u32) {
+        if let Some(served) = self.0.upgrade() {
+            served.scratch.locked().give_up(layer);
+        }
+    }
+
+    /// Whether a layer lacks a write.
+    pub fn is_broken(&self, layer: u32) -> bool {
+        let served = self.0.upgrade();
+        served.is_none_or(|served| served.scratch.locked().is_broken(layer))
+    }
+
+    /// Whether a disk has not answered in time lately.
+    pub fn hangs(&self) -> bool {
+        let served = self.0.upgrade();
+        served.is_none_or(|served| served.answers.hangs())
+    }
 }
 
 impl FuseServer {
@@ -112,20 +142,46 @@ impl FuseServer {
         let shared = Arc::downgrade(&served);
         let started = clock.spawn(move || run_clock(&shared));
         started.map_err(|error| failed("cannot start a thread", error))?;
+        let weak = Arc::downgrade(&served);
         let files = Files::new(served, send);
         let device = OwnedFd::from(device.0);
         // One thread takes requests; `Config` is to be made by its default.
         let session = Session::from_fd(files, device, SessionACL::Owner, Config::default());
-        let session = session.and_then(Session::spawn);
         let session =
             session.map_err(|error| failed("cannot speak FUSE with the kernel", error))?;
-        Ok(Self { session })
+        let served = Weak::clone(&weak);
+        let taker = thread::Builder::new().name("image requests".into());
+        let session = taker.spawn(move || run_session(session, &served));
+        let session = session.map_err(|error| failed("cannot start a thread", error))?;
+        Ok(Self {
+            session,
+            served: weak,
+        })
     }
 
     /// Whether nothing is mounted from it any more.
     pub fn has_ended(&self) -> bool {
-        self.session.guard.is_finished()
+        self.session.is_finished()
     }
+
+    /// What the thread that mounts needs of it.
+    pub fn control(&self) -> FuseControl {
+        FuseControl(Weak::clone(&self.served))
+    }
+}
+
+/// Takes requests until nothing is mounted any more. However it ends: nobody has the device open
+/// after that, so the kernel gives errors to all that wait.
+fn run_session(session: Session<Files>, served: &Weak<Served>) {
+    let served = served.upgrade();
+    let ended = session.run();
+    let Some(served) = served else { return };
+    if let Err(error) = ended {
+        let what = format!("the disks are not served any more: {error}");
+        served.failures.tell(&what);
+    }
+    // Each of them has the device open.
+    served.refuse_all();
 }
 
 /// Runs as the clock, until nothing is served any more.
@@ -135,10 +191,10 @@ fn run_clock(served: &Weak<Served>) {
         let Some(served) = served.upgrade() else {
             return;
         };
-        let late = served.answers.refuse_late();
+        let late = served.refuse_late();
         if late > 0 {
             served.failures.tell(&format!(
-                "the vault did not answer in time: {late} reads failed"
+                "the vault did not answer in time: {late} reads failed, and others do for a while"
             ));
         }
     }

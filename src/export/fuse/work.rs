@@ -5,8 +5,14 @@ use crate::model::Extent;
 
 /// What is to be done.
 pub(super) enum Deed {
-    Read { overlay: bool },
-    Write(Vec<u8>),
+    /// Of the disk as it is, or with what was written to a layer.
+    Read {
+        layer: Option<u32>,
+    },
+    Write {
+        layer: u32,
+        data: Vec<u8>,
+    },
 }
 
 /// Something to be done for somebody who waits.

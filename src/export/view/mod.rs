@@ -4,9 +4,14 @@
 
 mod attach;
 mod btrfs;
+mod checksum;
+mod ext;
 mod kinds;
+mod part;
+mod prepare;
 mod thread;
 
-pub use attach::{AttachOptions, AttachPart, AttachedFilesystem, View};
+pub use attach::{AttachOptions, AttachedFilesystem, View};
 pub use kinds::is_attachable;
+pub use part::AttachPart;
 pub use thread::{ViewOptions, with_view};

@@ -2,9 +2,9 @@
 //! among its descriptors: when the process is killed while this thread waits for the kernel, those
 //! who serve go, the kernel then gives errors to all that wait, and the thread goes, too.
 
-use super::attach::View;
+use super::attach::{View, ViewFiles};
 use crate::error::{Error, ErrorKind, IoContext, Result};
-use crate::export::fuse::{FuseDevice, FuseServer, ServeOptions};
+use crate::export::fuse::{FuseControl, FuseDevice, FuseServer, ServeOptions};
 use crate::sys::mounting::{MountOptions, Unmount, leave_for_own_mounts, mount_at, unmount};
 use crate::sys::process::close_from;
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -35,6 +35,12 @@ pub fn with_view<T: Send>(
     options: ViewOptions,
     work: impl FnOnce(&View) -> Result<T> + Send,
 ) -> Result<T> {
+    // Here alone: where something is served on, it must not get errors from here.
+    let work = |view: &View| {
+        let done = work(view);
+        view.abort_if_it_hangs();
+        done
+    };
     let ViewOptions { serve, folder } = options;
     make_folder(&folder)?;
     let device = FuseDevice::open()?;
@@ -59,7 +65,7 @@ pub fn with_view<T: Send>(
             .map(|()| FuseServer::start(device, serve));
         let server = match server {
             Some(Ok(server)) => {
-                let _ = served.send(Ok(()));
+                let _ = served.send(Ok(server.control()));
                 Some(server)
             }
             Some(Err(error)) => {
@@ -91,7 +97,7 @@ fn make_folder(folder: &Path) -> Result<()> {
 /// What the thread has to do with those who serve.
 struct ViewThread<'a> {
     mounted: &'a Sender<()>,
-    served: &'a Receiver<Result<()>>,
+    served: &'a Receiver<Result<FuseControl>>,
 }
 
 impl ViewThread<'_> {
@@ -112,8 +118,9 @@ impl ViewThread<'_> {
         )?;
         let told = self.mounted.send(());
         let served = told.ok().and_then(|()| self.served.recv().ok());
-        served.unwrap_or_else(|| Err(Error::new(ErrorKind::Failed, "nobody serves the disks")))?;
-        let view = View::new(folder, &images, files);
+        let nobody = || Err(Error::new(ErrorKind::Failed, "nobody serves the disks"));
+        let control = served.unwrap_or_else(nobody)?;
+        let view = View::new(folder, &images, ViewFiles { files, control });
         let done = work(&view);
         if done.is_err() {
             // The vault may hang: what still waits for it gets errors.
