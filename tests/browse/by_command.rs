@@ -21,6 +21,11 @@ struct HostScene {
 
 impl HostScene {
     fn new(test: &str) -> Option<Self> {
+        Self::filled(test, |_| {})
+    }
+
+    /// With more in the tree of the outer filesystem.
+    fn filled(test: &str, more: impl FnOnce(&Path)) -> Option<Self> {
         Rig::new(test)?;
         let cli = Cli::new();
         let disks = [64, 160].map(|mib| LoopDisk::new(mib << 20));
@@ -46,6 +51,7 @@ impl HostScene {
             fs::create_dir(place.join("tree")).unwrap();
             fill(&place.join("tree"));
         }
+        more(&outer.place.join("tree"));
         symlink(inner.place.join("tree"), outer.place.join("link")).unwrap();
         run("sync", &["-f", inner.path()]);
         let scene = Self {
@@ -150,6 +156,48 @@ fn files_are_found_by_their_paths_on_the_host() {
         .json();
     let entries = document["entries"].as_array().unwrap();
     assert_eq!(entries.len(), 4, "{entries:?}");
+    scene.assert_clean();
+}
+
+/// A list of any length takes little memory, and ends when nobody reads it.
+#[test]
+fn a_long_list_is_written_as_it_is_found() {
+    let Some(scene) = HostScene::filled("browse: long list", |place| {
+        for number in 0..8_000 {
+            fs::write(place.join(format!("{number:05}{}", "x".repeat(200))), "").unwrap();
+        }
+    }) else {
+        return;
+    };
+    let tree = scene.in_outer("tree");
+    let few = scene
+        .cli
+        .run(&["ls", &scene.in_outer("tree/etc")])
+        .expect(0);
+    let all = scene.cli.run(&["ls", "-R", &tree]).expect(0);
+    assert!(all.stdout.len() > 1_600_000 && all.stdout.lines().count() > 8_000);
+    assert!(
+        all.stdout
+            .lines()
+            .is_sorted_by_key(|line| Path::new(line).to_owned())
+    );
+    let more = all.peak_memory.saturating_sub(few.peak_memory);
+    assert!(
+        all.peak_memory < 256 << 20 && more < 64 << 20,
+        "{} more by {more}",
+        all.peak_memory
+    );
+    let mut command = scene.cli.command(&["ls", "-R", &tree]);
+    let mut child = command
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut first = [0; 1];
+    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut first).unwrap();
+    drop(child.stdout.take());
+    let begun = Instant::now();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(begun.elapsed() < Duration::from_secs(20));
     scene.assert_clean();
 }
 

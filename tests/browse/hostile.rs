@@ -117,6 +117,35 @@ fn a_directory_within_itself_is_not_gone_into() {
     assert!(!stage.to("copy/a/b").exists());
 }
 
+/// A filesystem that this host cannot open is told from one that is damaged.
+#[test]
+fn what_cannot_be_opened_here_is_told_from_damage() {
+    struct Closed<'a>(&'a Stage, stillpoint::ErrorKind);
+    impl FilesystemRoots for Closed<'_> {
+        fn root(
+            &self,
+            name: FilesystemName,
+        ) -> stillpoint::Result<std::sync::Arc<std::os::fd::OwnedFd>> {
+            match name {
+                FilesystemName::Recorded { record: 0, .. } => self.0.root(name),
+                _ => Err(stillpoint::Error::new(self.1, "it is closed")),
+            }
+        }
+    }
+    for (kind, unopened) in [
+        (stillpoint::ErrorKind::Unsupported, 1),
+        (stillpoint::ErrorKind::Damaged, 0),
+    ] {
+        let stage = Stage::new(&[&[("/", "/")], &[("/data", "/")]], &[]);
+        fs::create_dir(stage.at(0, "data")).unwrap();
+        fs::write(stage.at(0, "file"), "x").unwrap();
+        let outcome = stage.copy_from(&Closed(&stage, kind), "/", "copy").unwrap();
+        assert_eq!((outcome.unopened, outcome.unread), (unopened, 1 - unopened));
+        assert_eq!(outcome.failures[0].place, Path::new("/data"));
+        assert!(stage.to("copy/file").exists() && outcome.is_below());
+    }
+}
+
 /// What cannot be attached is named where it lies, and is no reason to give up.
 #[test]
 fn a_filesystem_that_is_lost_does_not_end_the_rest() {

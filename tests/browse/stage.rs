@@ -139,7 +139,29 @@ impl Stage {
         replace: bool,
         cancel: &dyn Cancel,
     ) -> Result<TreeCopyOutcome> {
-        let node = self.source().resolve(Path::new(path), false)?;
+        self.copy_of(self.source(), path, name, replace, cancel)
+    }
+
+    /// Copies with filesystems that come from elsewhere.
+    pub fn copy_from(
+        &self,
+        roots: &dyn FilesystemRoots,
+        path: &str,
+        name: &str,
+    ) -> Result<TreeCopyOutcome> {
+        let tree = &self.places;
+        self.copy_of(TreeSource { tree, roots }, path, name, false, &|| Ok(()))
+    }
+
+    fn copy_of(
+        &self,
+        source: TreeSource<'_>,
+        path: &str,
+        name: &str,
+        replace: bool,
+        cancel: &dyn Cancel,
+    ) -> Result<TreeCopyOutcome> {
+        let node = source.resolve(Path::new(path), false)?;
         let target = self.to(name);
         let directory = File::open(target.parent().unwrap()).unwrap();
         let to = TreeTarget {
@@ -149,7 +171,7 @@ impl Stage {
             shown: target,
         };
         let options = TreeCopyOptions {
-            source: self.source(),
+            source,
             cancel,
             progress: &|_| {},
         };

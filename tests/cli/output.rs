@@ -187,8 +187,9 @@ fn documents_have_the_promised_keys() {
     // Every other command answers with one document as well.
     let id = snapshot["snapshot"].as_str().unwrap();
     let target = lab.at("out");
-    let commands: [&[&str]; 11] = [
+    let commands: [&[&str]; 12] = [
         &["list"],
+        &["ls", id],
         &["show", id],
         &["diff", id, "latest"],
         &["verify", "--all"],
