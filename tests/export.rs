@@ -3,6 +3,8 @@
 mod clients;
 mod hostile;
 mod image;
+mod overlay;
 mod reader;
+mod room;
 mod server;
 mod wire;

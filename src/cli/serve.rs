@@ -15,6 +15,7 @@ use crate::report::serve::{ended, listening};
 pub fn run(args: &ServeArgs, common: &Common, progress: &ProgressDisplay) -> Result<Report> {
     let options = DiskServerOptions {
         listen: args.listen.parse()?,
+        overlay: args.overlay.clone(),
     };
     let vault = context::open_vault(common)?;
     vault.need_to_read()?;
@@ -33,7 +34,8 @@ pub fn run(args: &ServeArgs, common: &Common, progress: &ProgressDisplay) -> Res
         &options,
         progress,
         &mut |address| {
-            let mut report = listening(&manifest, &disks, address);
+            let overlay = args.overlay.as_deref();
+            let mut report = listening(&manifest, &disks, address, overlay);
             may_lack::warn_of_one(&vault, &manifest, &mut report);
             is_told = true;
             print_report(&report, common.json, PATIENCE);

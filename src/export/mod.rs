@@ -6,6 +6,7 @@ mod host_places;
 mod image;
 mod nbd;
 mod nbd_disk;
+mod overlay;
 mod tree;
 mod view;
 
@@ -14,6 +15,7 @@ pub use host_places::{FilesystemName, HostMount, HostPlaces, RecordedFilesystem}
 pub use image::{Allocation, AllocationRun, ChunkPool, Image};
 pub use nbd::{ListenAddress, NbdLimits, NbdServer};
 pub use nbd_disk::NbdDisk;
+pub use overlay::{Overlay, OverlayOf};
 pub use tree::{
     FailureCause, FilesystemRoots, LeftOutPlace, LostAttribute, MAX_NAMED, MOST_DEEP, NodeKind,
     NodeSeen, TreeCopyOptions, TreeCopyOutcome, TreeFailure, TreeNode, TreeSource, TreeStep,

@@ -9,9 +9,15 @@ use crate::model::exit::code;
 use crate::model::printable::one_line;
 use serde_json::{Value, json};
 use std::fmt::Write;
+use std::path::Path;
 
 /// What `serve` reports when clients may come.
-pub fn listening(manifest: &Manifest, disks: &[&DiskRecord], address: &ListenAddress) -> Report {
+pub fn listening(
+    manifest: &Manifest,
+    disks: &[&DiskRecord],
+    address: &ListenAddress,
+    overlay: Option<&Path>,
+) -> Report {
     let id = manifest.snapshot;
     let served = disks.iter().map(|disk| {
         json!({
@@ -25,13 +31,20 @@ pub fn listening(manifest: &Manifest, disks: &[&DiskRecord], address: &ListenAdd
         "host": manifest.host,
         "time": manifest.time,
         "listen": address.to_string(),
-        "read_only": true,
+        "open_to_host": matches!(address, ListenAddress::Loopback(_)),
+        "read_only": overlay.is_none(),
+        "overlay": overlay.map(|path| path.display().to_string()),
         "disks": served.collect::<Vec<Value>>(),
     });
     let first = disks.first().map(|disk| address.uri(&disk.identity.name));
     let mut text = format!(
-        "serving {} of snapshot {id}, read-only: nbdinfo '{}'\n",
+        "serving {} of snapshot {id}, {}: nbdinfo '{}'\n",
         counted(disks.len(), "disk"),
+        if overlay.is_some() {
+            "writable"
+        } else {
+            "read-only"
+        },
         first.unwrap_or_default()
     );
     // Writing to a string cannot fail.
@@ -40,8 +53,15 @@ pub fn listening(manifest: &Manifest, disks: &[&DiskRecord], address: &ListenAdd
         let uri = address.uri(&disk.identity.name);
         let _ = writeln!(text, "{name}, {size}: {uri}");
     }
+    if let Some(overlay) = overlay.map(|path| path.display().to_string()) {
+        let _ = writeln!(text, "what is written goes to {}", one_line(&overlay));
+    }
     text.push_str(match address {
         ListenAddress::Unix(_) => "only its owner can connect; Ctrl-C or SIGTERM ends it",
+        ListenAddress::Loopback(_) if overlay.is_some() => {
+            "every process of this host can connect, read it all and write to it; Ctrl-C or \
+             SIGTERM ends it"
+        }
         ListenAddress::Loopback(_) => {
             "every process of this host can connect, and read it all; Ctrl-C or SIGTERM ends it"
         }

@@ -202,11 +202,7 @@ impl SegmentReader {
     }
 
     /// Gets the bytes of chunks with one request, into memory that the thread uses again.
-    fn with_bytes(
-        &self,
-        range: SlotRange,
-        read: &mut dyn FnMut(&FooterPart, &[u8], &mut [Vec<u8>]) -> Result<()>,
-    ) -> Result<()> {
+    fn with_bytes(&self, range: SlotRange, read: &mut ReadBytes<'_>) -> Result<()> {
         let id = range.segment;
         let part = self.part(range)?;
         if part.length == 0 {
@@ -428,6 +424,9 @@ impl SegmentReader {
         whole.map_err(|error| of_segment(error, id))
     }
 }
+
+/// Reads chunks out of their bytes, each into a room of its own.
+type ReadBytes<'a> = dyn FnMut(&FooterPart, &[u8], &mut [Vec<u8>]) -> Result<()> + 'a;
 
 /// Where neighbouring chunks are in their segment.
 struct FooterPart {

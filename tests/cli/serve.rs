@@ -146,6 +146,7 @@ fn serve_takes_the_place_of_a_dead_server_and_of_nothing_else() {
 #[test]
 fn serve_listens_to_no_other_machine_and_says_so_soon() {
     let cli = Cli::new();
+    let (inside, port) = (format!("unix:{VAULT}/x"), "127.0.0.1:0");
     for (args, code, words) in [
         (
             vec![SNAPSHOT, "--listen", "0.0.0.0:10809"],
@@ -165,6 +166,25 @@ fn serve_listens_to_no_other_machine_and_says_so_soon() {
             "no disk",
         ),
         (vec!["00", "--listen", "127.0.0.1:0"], 1, "no snapshot"),
+        (vec![SNAPSHOT, "--listen", &inside], 2, "inside the vault"),
+        (
+            vec![SNAPSHOT, "--listen", port, "--overlay", "o"],
+            2,
+            "several",
+        ),
+        (
+            vec![
+                SNAPSHOT,
+                "--listen",
+                port,
+                "--disk",
+                "vda",
+                "--overlay",
+                &inside[5..],
+            ],
+            2,
+            "inside the vault",
+        ),
     ] {
         let begun = Instant::now();
         let run = cli.run(&[&["serve", "--vault", VAULT], &args[..]].concat());
@@ -173,4 +193,67 @@ fn serve_listens_to_no_other_machine_and_says_so_soon() {
         assert!(said.contains(words), "{said}");
         assert!(begun.elapsed() < LONG);
     }
+}
+
+#[test]
+fn serve_lets_clients_write_to_an_overlay_and_a_kill_loses_nothing_that_was_flushed() {
+    let cli = Cli::new();
+    let overlay = cli.folder().join("o");
+    let listen = socket(&cli);
+    let args = [
+        "--listen",
+        &listen,
+        "--disk",
+        "vda",
+        "--overlay",
+        overlay.to_str().unwrap(),
+    ];
+    let mut server = serve(&cli, &[&args[..], &["--json"]].concat());
+    let document: Value = serde_json::from_str(&server.first).unwrap();
+    schema::check_printed(&cli.run(&["schema", "serve"]).stdout, &document);
+    assert_eq!(document["read_only"], false);
+    assert_eq!(document["overlay"], overlay.to_str().unwrap());
+    let uri = document["disks"][0]["uri"].as_str().unwrap();
+    let io = |command: &str| {
+        let args = ["-f", "raw", "-c", command, "-c", "flush", uri];
+        let output = std::process::Command::new("qemu-io").args(args).output();
+        String::from_utf8(output.unwrap().stdout).unwrap()
+    };
+    assert!(io("write -P 5 64k 4k").contains("4096/4096"));
+    server.child.kill().unwrap();
+    server.child.wait().unwrap();
+    let server = serve(&cli, &args);
+    assert!(server.first.contains("writable"), "{}", server.first);
+    assert!(io("read -P 5 64k 4k").contains("4096/4096"));
+    assert!(!io("read -P 5 64k 4k").contains("verification failed"));
+    assert!(io("read -P 6 64k 4k").contains("verification failed"));
+    let (code, rest) = server.end(Signal::SIGTERM);
+    assert_eq!(code, 143);
+    assert!(rest.contains("what is written goes to"), "{rest}");
+    // Of another disk.
+    let others = [&["serve", SNAPSHOT, "--vault", VAULT], &args[..]].concat();
+    let others = others.into_iter().map(|arg| match arg {
+        "vda" => "vdb",
+        other => other,
+    });
+    let refused = cli.run(&others.collect::<Vec<_>>()).expect(1);
+    let said = &refused.stderr;
+    assert!(said.contains("is an overlay of vda"), "{said}");
+}
+
+#[test]
+fn serve_makes_no_socket_where_others_could_take_its_place() {
+    use std::os::unix::fs::PermissionsExt;
+    let cli = Cli::new();
+    let open = cli.folder().join("open");
+    fs::create_dir(&open).unwrap();
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
+    let listen = format!("unix:{}/s", open.display());
+    let args = ["serve", SNAPSHOT, "--vault", VAULT, "--listen", &listen];
+    let run = cli.run(&args).expect(2);
+    assert!(run.stderr.contains("others can change"), "{}", run.stderr);
+    // As /tmp is.
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o1777)).unwrap();
+    let server = serve(&cli, &["--listen", &listen]);
+    assert_eq!(server.end(Signal::SIGTERM).0, 143);
 }

@@ -12,26 +12,21 @@ use stillpoint::export::NbdLimits;
 
 const HASTY: NbdLimits = NbdLimits {
     clients: 16,
-    handshake: Duration::from_millis(500),
-    arrival: Duration::from_millis(500),
+    handshake: Duration::from_secs(2),
+    arrival: Duration::from_secs(2),
 };
 
 /// A good client is served.
 fn is_served(stage: &Stage, served: &Served) {
     let until = Instant::now() + Duration::from_secs(10);
     // Those before it have a moment to leave.
-    loop {
-        let mut stream = UnixStream::connect(served.socket()).unwrap();
-        stream
-            .set_read_timeout(Some(Duration::from_secs(10)))
-            .unwrap();
-        if stream.read_exact(&mut [0; 18]).is_ok() {
-            break;
+    let mut client = loop {
+        if let Some(client) = Client::try_at(served, Style::Structured) {
+            break client;
         }
         assert!(Instant::now() < until, "nobody is let in any more");
         std::thread::sleep(Duration::from_millis(50));
-    }
-    let mut client = Client::at(served, Style::Structured);
+    };
     assert!(client.read(0, 1000, 5000).unwrap() == stage.truth[1000..6000]);
 }
 

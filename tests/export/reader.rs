@@ -267,3 +267,62 @@ fn a_part_that_cannot_be_had_at_all_is_the_only_one() {
     }
     assert!(lost > 100 && read > 100, "{lost} lost, {read} read");
 }
+
+#[test]
+fn what_stands_before_a_cut_is_read_also_where_it_is_asked_for_with_what_is_not() {
+    let stage = Stage::new();
+    let (segment, _) = stage.place(0).unwrap();
+    let footer = stage.vault.check_segment(segment).unwrap();
+    // In the middle of the sixth chunk. Where the chunks are is known from before.
+    let end = footer.slot(5).unwrap().offset as usize + 100;
+    let name = stillpoint::store::ObjectName::segment(segment);
+    stage.store.corrupt(&name, |bytes| bytes.truncate(end));
+    let image = stage.image();
+    let mut whole = vec![0; 10 * BLOCK_SIZE as usize];
+    let error = image.read_at(Bytes(0), &mut whole).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Damaged);
+    for block in 0..10 {
+        let slot = stage.place(block).filter(|place| place.0 == segment);
+        let Some((_, slot)) = slot else { continue };
+        let place = (block * BLOCK_SIZE) as usize..(block + 1) as usize * BLOCK_SIZE as usize;
+        let mut one = vec![0; BLOCK_SIZE as usize];
+        let read = image.read_at(Bytes(place.start as u64), &mut one);
+        match slot < 5 {
+            true => assert!(read.is_ok() && one == stage.truth[place], "{block}"),
+            false => {
+                let error = read.unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Damaged);
+                assert_eq!(error.offset(), Some(Bytes(place.start as u64)));
+            }
+        }
+    }
+}
+
+#[test]
+fn what_nobody_waits_for_any_more_is_not_got() {
+    let noise = Noise::new(64 * MIB);
+    let hangs = Arc::new(AtomicBool::new(false));
+    let image = noise.image({
+        let hangs = Arc::clone(&hangs);
+        move |operation| {
+            while is_begun_segment(&operation) && hangs.load(Ordering::SeqCst) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+    });
+    hangs.store(true, Ordering::SeqCst);
+    let mut buffer = [0; 512];
+    for n in 0..60 {
+        let patience = Duration::from_millis(5);
+        let read = image.read_within(Bytes(n * MIB), &mut buffer, patience);
+        assert_eq!(read.unwrap_err().kind(), ErrorKind::Io);
+    }
+    hangs.store(false, Ordering::SeqCst);
+    std::thread::sleep(Duration::from_millis(300));
+    // Those that threads had taken up, and the ends of their segments.
+    let gets = noise.gets();
+    assert!(gets <= 16 + 3, "{gets} requests");
+    for n in 0..60 {
+        noise.check(&image, n * MIB, 512);
+    }
+}

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use stillpoint::export::{Image, ListenAddress, NbdDisk, NbdLimits, NbdServer};
+use stillpoint::export::{Image, ListenAddress, NbdDisk, NbdLimits, NbdServer, Overlay};
 use stillpoint::{Error, ErrorKind};
 use tempfile::TempDir;
 
@@ -32,8 +32,28 @@ impl Served {
             name: name.into(),
             description: format!("{name} of a test"),
             image,
+            overlay: None,
         });
         let server = NbdServer::listen(&address, disks.collect(), limits).unwrap();
+        Self::run(folder, server)
+    }
+
+    /// Serves one disk with an overlay at a Unix socket.
+    pub fn writable(name: &str, image: Image, overlay: Overlay) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let address = format!("unix:{}", folder.path().join("s").display());
+        let disk = NbdDisk {
+            name: name.into(),
+            description: format!("{name} of a test"),
+            image,
+            overlay: Some(overlay),
+        };
+        let limits = NbdLimits::default();
+        let server = NbdServer::listen(&address.parse().unwrap(), vec![disk], limits).unwrap();
+        Self::run(folder, server)
+    }
+
+    fn run(folder: TempDir, server: NbdServer) -> Self {
         let address = server.address().clone();
         let over = Arc::<AtomicBool>::default();
         let troubles = Arc::<Mutex<Vec<String>>>::default();

@@ -66,14 +66,30 @@ impl Client {
 
     /// One that has come as far as to requests.
     pub fn at(served: &Served, style: Style) -> Self {
-        let mut client = Self::connect(served);
+        Self::connect(served).agree(style)
+    }
+
+    /// The same, if there is room for it.
+    pub fn try_at(served: &Served, style: Style) -> Option<Self> {
+        let mut stream = UnixStream::connect(served.socket()).unwrap();
+        let limit = Some(Duration::from_secs(20));
+        stream.set_read_timeout(limit).unwrap();
+        stream.read_exact(&mut [0; 18]).ok()?;
+        let mut client = Self { stream, style };
+        client.say(&3_u32.to_be_bytes());
+        Some(client.agree(style))
+    }
+
+    /// Goes on as far as to requests.
+    fn agree(mut self, style: Style) -> Self {
+        let client = &mut self;
         client.style = style;
         match style {
             Style::Old => {
                 client.option(1, b"vda");
                 let reply = client.take(10);
                 assert_eq!(reply[..8], SIZE.to_be_bytes());
-                return client;
+                return self;
             }
             Style::Simple => {}
             Style::Structured => assert_eq!(client.ask(8, b""), [(ACK, vec![])]),
@@ -86,7 +102,7 @@ impl Client {
         }
         let replies = client.ask(7, &[&text(b"vda")[..], &[0, 0]].concat());
         assert_eq!(replies.last().unwrap().0, ACK);
-        client
+        self
     }
 
     pub fn say(&mut self, bytes: &[u8]) {
@@ -209,9 +225,24 @@ impl Client {
         }
     }
 
+    /// Writes; the error's number, or 0.
+    pub fn write(&mut self, flags: u16, offset: u64, bytes: &[u8]) -> u32 {
+        let payload = match self.style {
+            Style::Extended => 1 << 5,
+            _ => 0,
+        };
+        self.request(WRITE, flags | payload, offset, bytes.len() as u64);
+        self.say(bytes);
+        self.outcome()
+    }
+
     /// The error's number that a command gets.
-    fn refused(&mut self, command: u16, flags: u16, offset: u64, length: u64) -> u32 {
+    pub fn refused(&mut self, command: u16, flags: u16, offset: u64, length: u64) -> u32 {
         self.request(command, flags, offset, length);
+        self.outcome()
+    }
+
+    fn outcome(&mut self) -> u32 {
         let chunk = self.chunk();
         match self.style {
             Style::Old | Style::Simple => chunk.kind.into(),
@@ -294,6 +325,10 @@ fn what_cannot_be_done_is_an_error_and_the_next_request_is_heard() {
             }
             let status = client.refused(BLOCK_STATUS, 0, SIZE - 1, 2);
             assert_eq!(status, einval, "{style:?}");
+            if style != Style::Extended {
+                // It brings nothing along, whatever it claims.
+                assert_eq!(client.refused(READ, 1 << 5, 0, 28), einval);
+            }
             let read = client.read(0, round, 9000).unwrap();
             assert!(read == stage.truth[round as usize..][..9000]);
         }

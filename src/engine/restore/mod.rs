@@ -8,6 +8,8 @@ mod name;
 mod preflight;
 mod refuse_targets;
 
+pub(super) use link::refuse_the_vault;
+
 pub use assign::{Destination, choose_disk, plain_name};
 pub use name::{ImageFormat, TargetKind, is_stdout};
 pub use preflight::Overwritten;

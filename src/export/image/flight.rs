@@ -5,7 +5,7 @@ use super::source::{ChunkSource, Landed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{BlockIndex, Run};
 use crate::sys::locked::{LockExt, LockResultExt};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Instant;
 
@@ -15,8 +15,10 @@ pub(super) struct Flight {
     pub(super) run: Run,
     /// A thread has taken it up.
     begun: AtomicBool,
-    /// Somebody waits for it.
+    /// Somebody waits for it, or has.
     wanted: AtomicBool,
+    /// How many wait for it.
+    waiting: AtomicUsize,
     landed: Mutex<Option<Vec<Landed>>>,
     arrived: Condvar,
 }
@@ -37,6 +39,7 @@ impl Flight {
             run,
             begun: AtomicBool::new(false),
             wanted: AtomicBool::new(wanted),
+            waiting: AtomicUsize::new(0),
             landed: Mutex::default(),
             arrived: Condvar::new(),
         })
@@ -50,6 +53,11 @@ impl Flight {
     /// Notes that somebody waits for it; true: it should be taken up before others now.
     pub(super) fn want(&self) -> bool {
         !self.wanted.swap(true, Ordering::AcqRel) && !self.begun.load(Ordering::Acquire)
+    }
+
+    /// Whether nobody waits for it any more.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.waiting.load(Ordering::Acquire) == 0
     }
 
     /// Hands over what came of its chunks, to all that wait.
@@ -91,5 +99,27 @@ impl Flight {
             .at("read", name)
             .at_offset(block.offset())
             .with_hint("look whether the vault's disk, or the way to it, still works")
+    }
+}
+
+/// One who waits for a flight, until this is dropped.
+pub(super) struct Waiter(Arc<Flight>);
+
+impl Waiter {
+    /// One more.
+    pub(super) fn of(flight: Arc<Flight>) -> Self {
+        flight.waiting.fetch_add(1, Ordering::AcqRel);
+        Self(flight)
+    }
+
+    /// What he waits for.
+    pub(super) fn flight(&self) -> &Arc<Flight> {
+        &self.0
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::AcqRel);
     }
 }

@@ -97,11 +97,7 @@ impl KeptChunks {
     pub(super) fn land(&mut self, flight: &Arc<Flight>, landed: &[Landed]) {
         for (block, one) in (flight.run.start.0..flight.run.end()).zip(landed) {
             let key = ChunkKey::of(&flight.source, BlockIndex(block));
-            let is_ours = matches!(
-                self.slots.get(&key),
-                Some(KeptSlot::Flying(other)) if Arc::ptr_eq(other, flight)
-            );
-            if !is_ours {
+            if !self.is_flying(key, flight) {
                 continue;
             }
             self.slots.remove(&key);
@@ -109,6 +105,23 @@ impl KeptChunks {
                 self.keep(key, plain);
             }
         }
+    }
+
+    /// Forgets that the blocks of a flight are on their way: nobody gets them.
+    pub(super) fn forget(&mut self, flight: &Arc<Flight>) {
+        if flight.begin() {
+            for block in flight.run.start.0..flight.run.end() {
+                let key = ChunkKey::of(&flight.source, BlockIndex(block));
+                if self.is_flying(key, flight) {
+                    self.slots.remove(&key);
+                }
+            }
+        }
+    }
+
+    fn is_flying(&self, key: ChunkKey, flight: &Arc<Flight>) -> bool {
+        let slot = self.slots.get(&key);
+        matches!(slot, Some(KeptSlot::Flying(other)) if Arc::ptr_eq(other, flight))
     }
 
     fn keep(&mut self, key: ChunkKey, plain: &Arc<[u8]>) {

@@ -13,7 +13,7 @@ pub use pool::ChunkPool;
 
 use self::allocation::allocation;
 use self::pool::MOST_AHEAD;
-use self::source::ChunkSource;
+use self::source::{ChunkSource, bug};
 use self::streams::Streams;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::DiskRecord;
@@ -153,6 +153,9 @@ impl Image {
             }
             rest = after;
         }
-        Ok(())
+        match rest.is_empty() {
+            true => Ok(()),
+            false => Err(bug("fewer blocks came than were asked for")),
+        }
     }
 }

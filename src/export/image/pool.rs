@@ -2,10 +2,10 @@
 //! many read, it takes no more memory and asks the vault for no more at once. What is waited for
 //! goes before what is only got ahead, and no lock is held while anything is got.
 
-use super::flight::{Brought, Flight};
+use super::flight::{Brought, Flight, Waiter};
 use super::kept::{ChunkKey, FoundChunk, KeptChunks};
 use super::source::{ChunkSource, bug};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::model::{BLOCK_SIZE, BlockIndex, BlockRange, Bytes, Run, block_count};
 use crate::store::Vault;
 use crate::sys::locked::{LockExt, LockResultExt};
@@ -28,6 +28,9 @@ const CHUNKS_FAR: u64 = 32;
 /// A read here and there of a distant vault gets as many chunks at once as are in this many blocks:
 /// the way there costs more than they do.
 const ROUND_FAR: u64 = 4;
+/// Most flights that wait to be taken up and are wanted. More are waited for only where the vault
+/// hangs, and readers have given up.
+const MOST_WANTED: usize = 4096;
 /// Most flights that wait to be taken up because somebody may want them.
 const MOST_AHEAD_FLIGHTS: usize = 64;
 
@@ -68,22 +71,22 @@ pub(super) enum Ticket {
     /// Here it is.
     Kept(Arc<[u8]>),
     /// It is on its way.
-    Flying(Arc<Flight>, BlockIndex),
-    /// Nobody asked for it, which cannot be.
-    Lost,
+    Flying(Waiter, BlockIndex),
+    /// Too much is waited for: the vault does not answer.
+    Refused,
 }
 
 impl Ticket {
     /// Waits for it; `None`: zeros.
     pub(super) fn wait(self, pool: &ChunkPool, until: Instant) -> Result<Option<Arc<[u8]>>> {
-        let Self::Flying(flight, block) = self else {
+        let Self::Flying(waiter, block) = self else {
             return self.at_once();
         };
-        if let Brought::Plain(plain) = flight.wait(block, until)? {
+        if let Brought::Plain(plain) = waiter.flight().wait(block, until)? {
             return Ok(Some(plain));
         }
-        match pool.ask_alone(&flight, block) {
-            Self::Flying(flight, block) => match flight.wait(block, until)? {
+        match pool.ask_alone(waiter.flight(), block) {
+            Self::Flying(waiter, block) => match waiter.flight().wait(block, until)? {
                 Brought::Plain(plain) => Ok(Some(plain)),
                 Brought::Alone => Err(bug("a chunk was asked for by itself, and not told")),
             },
@@ -95,7 +98,13 @@ impl Ticket {
         match self {
             Self::Zeros => Ok(None),
             Self::Kept(plain) => Ok(Some(plain)),
-            Self::Flying(..) | Self::Lost => Err(bug("a chunk was wanted, and not asked for")),
+            Self::Flying(..) => Err(bug(
+                "a chunk that is on its way was taken for one that is there",
+            )),
+            Self::Refused => {
+                let what = "the vault does not answer, and too much is waited for already";
+                Err(Error::new(ErrorKind::Io, what))
+            }
         }
     }
 }
@@ -160,7 +169,8 @@ impl ChunkPool {
                 continue;
             }
             for missing in self.missing(&mut state.kept, source, run) {
-                if missing.start.0 < inner.end && inner.start < missing.end() {
+                let overlaps = missing.start.0 < inner.end && inner.start < missing.end();
+                if overlaps && state.wanted.len() < MOST_WANTED {
                     let flight = Flight::new(source, missing, true);
                     state.kept.fly(&flight);
                     state.wanted.push_back(flight);
@@ -183,13 +193,14 @@ impl ChunkPool {
             _ => {}
         }
         let Some(run) = source.map.iter_range(block).next() else {
-            return Ticket::Lost;
+            return Ticket::Refused;
         };
         let flight = Flight::new(source, run, true);
         state.kept.fly(&flight);
         state.wanted.push_front(Arc::clone(&flight));
+        let waiter = Waiter::of(flight);
         self.shared.get_to_work(state);
-        Ticket::Flying(flight, block)
+        Ticket::Flying(waiter, block)
     }
 
     /// Has blocks got before somebody asks for them, as far as there is room for that.
@@ -248,7 +259,8 @@ impl PoolState {
         match self.kept.find(ChunkKey::of(source, block)) {
             FoundChunk::Kept(plain) => Ticket::Kept(plain),
             FoundChunk::Flying(flight) => self.flying(flight, block),
-            FoundChunk::Absent => Ticket::Lost,
+            // It would have been asked for.
+            FoundChunk::Absent => Ticket::Refused,
         }
     }
 
@@ -257,12 +269,20 @@ impl PoolState {
             // It waits among those that nobody waits for. There it will be passed over.
             self.wanted.push_back(Arc::clone(&flight));
         }
-        Ticket::Flying(flight, block)
+        Ticket::Flying(Waiter::of(flight), block)
     }
 
     fn next(&mut self) -> Option<Arc<Flight>> {
+        while let Some(next) = self.wanted.pop_front() {
+            if next.is_given_up() {
+                // Its readers have gone. What they wanted is asked for anew by whoever wants it.
+                self.kept.forget(&next);
+            } else if next.begin() {
+                return Some(next);
+            }
+        }
         loop {
-            let next = self.wanted.pop_front().or_else(|| self.ahead.pop_front())?;
+            let next = self.ahead.pop_front()?;
             if next.begin() {
                 return Some(next);
             }

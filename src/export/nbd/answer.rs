@@ -1,7 +1,7 @@
 //! Answers to requests. What is read is read in pieces, so that no request takes much memory; each
 //! read ends in time, whatever the vault does.
 
-use super::handshake::{ALLOCATION_ID, Agreed};
+use super::handshake::{ALLOCATION_ID, Agreed, MOST_REQUEST};
 use super::protocol::*;
 use super::socket::{ClientSocket, Gone, Heard};
 use super::trouble::Troubles;
@@ -10,12 +10,11 @@ use crate::export::image::Allocation;
 use crate::export::nbd_disk::NbdDisk;
 use crate::model::{Bytes, Extent, clip};
 use crate::sys::locked::LockExt;
-use std::cell::Cell;
 use std::sync::Mutex;
 use std::time::Duration;
 
 /// What is read, and sent, in one piece.
-const PIECE: u64 = 256 << 10;
+pub const PIECE: u64 = 256 << 10;
 /// How long a read waits for the vault. The kernel's own client gives up after 30 s at the
 /// earliest, if it was told to.
 const VAULT_PATIENCE: Duration = Duration::from_secs(60);
@@ -26,12 +25,7 @@ const MOST_RUNS: usize = 4096;
 /// Most bytes of a sentence that goes with an error.
 const MOST_WORDS: usize = 1000;
 
-thread_local! {
-    /// A thread's piece, used again and again.
-    static ROOM: Cell<Vec<u8>> = Cell::default();
-}
-
-/// NbdAnswers one client.
+/// Answers one client.
 pub struct NbdAnswers<'a> {
     socket: &'a ClientSocket,
     disk: &'a NbdDisk,
@@ -42,8 +36,24 @@ pub struct NbdAnswers<'a> {
     turn: Mutex<()>,
 }
 
+/// A request, and what has become of what it brought along.
+pub struct HeardRequest {
+    pub request: NbdRequest,
+    pub payload: Payload,
+}
+
+/// What a request brought along.
+pub enum Payload {
+    /// Nothing that is wanted.
+    None,
+    /// It is in the thread's room.
+    InRoom,
+    /// It was written as it came, or not.
+    Written(Result<(), NbdRefusal>),
+}
+
 /// Why a request is not done.
-struct NbdRefusal {
+pub struct NbdRefusal {
     errno: u32,
     why: String,
     /// Where, if it is about one place.
@@ -73,34 +83,96 @@ impl<'a> NbdAnswers<'a> {
         }
     }
 
-    /// NbdAnswers a request.
-    pub fn answer(&self, request: &NbdRequest) -> Heard<()> {
-        match self.refused(request) {
-            Some(refusal) => self.say_no(request, &refusal),
-            None => match request.command {
-                CMD_READ => self.read(request),
-                CMD_BLOCK_STATUS => self.block_status(request),
-                CMD_CACHE => {
-                    let place = Extent::new(Bytes(request.offset), Bytes(request.length));
-                    // What cannot be got says so when it is read.
-                    let _ = self.disk.image.get_ahead(place);
-                    self.say_yes(request)
+    /// Answers a request. `room` has what it brought along, and is used for what is read.
+    pub fn answer(&self, heard: HeardRequest, room: &mut Vec<u8>) -> Heard<()> {
+        let HeardRequest { request, payload } = heard;
+        if let Some(refusal) = self.refused(&request) {
+            return self.say_no(&request, &refusal);
+        }
+        let place = Extent::new(Bytes(request.offset), Bytes(request.length));
+        match request.command {
+            CMD_READ => {
+                room.resize(PIECE as usize, 0);
+                match self.style {
+                    HeaderStyle::Simple => self.read_at_once(&request, room),
+                    _ => self.read_in_chunks(&request, room),
                 }
-                // A flush: nothing was written.
-                _ => self.say_yes(request),
-            },
+            }
+            CMD_BLOCK_STATUS => self.block_status(&request),
+            CMD_CACHE => {
+                // What cannot be got says so when it is read.
+                let _ = self.disk.image.get_ahead(place);
+                self.say(&request, Ok(()))
+            }
+            _ => {
+                let done = self.change(&request, payload, place, room);
+                let lasts = request.flags & CMD_FLAG_FUA != 0 || request.command == CMD_FLUSH;
+                let done = done.and_then(|()| match lasts {
+                    true => self.disk.flush().map_err(|error| self.failed(&error)),
+                    false => Ok(()),
+                });
+                self.say(&request, done)
+            }
+        }
+    }
+
+    fn change(
+        &self,
+        request: &NbdRequest,
+        payload: Payload,
+        place: Extent,
+        room: &[u8],
+    ) -> Result<(), NbdRefusal> {
+        let done = match (request.command, payload) {
+            (CMD_WRITE, Payload::Written(written)) => return written,
+            (CMD_WRITE, _) => self.disk.write(place.offset, room, VAULT_PATIENCE),
+            (CMD_WRITE_ZEROES, _) => {
+                let keep_room = request.flags & CMD_FLAG_NO_HOLE != 0;
+                self.disk.zero(place, keep_room, VAULT_PATIENCE)
+            }
+            (CMD_TRIM, _) => self.disk.trim(place),
+            // A flush.
+            _ => Ok(()),
+        };
+        done.map_err(|error| self.failed(&error))
+    }
+
+    /// Writes a part of what a long request brings along.
+    pub fn write_part(
+        &self,
+        request: &NbdRequest,
+        at: u64,
+        bytes: &[u8],
+    ) -> Result<(), NbdRefusal> {
+        match self.refused(request) {
+            Some(refusal) => Err(refusal),
+            None => {
+                let written = self.disk.write(Bytes(at), bytes, VAULT_PATIENCE);
+                written.map_err(|error| self.failed(&error))
+            }
+        }
+    }
+
+    fn say(&self, request: &NbdRequest, done: Result<(), NbdRefusal>) -> Heard<()> {
+        match done {
+            Ok(()) => self.say_yes(request),
+            Err(refusal) => self.say_no(request, &refusal),
         }
     }
 
     /// Why a request cannot be done, as far as it can be told from itself.
     fn refused(&self, request: &NbdRequest) -> Option<NbdRefusal> {
+        let writes = matches!(request.command, CMD_WRITE | CMD_TRIM | CMD_WRITE_ZEROES);
+        if writes && !self.disk.is_writable() {
+            return Some(NbdRefusal::new(EPERM, "the disk is read-only"));
+        }
         let known = match request.command {
             CMD_READ if self.style != HeaderStyle::Simple => CMD_FLAG_DF,
             CMD_BLOCK_STATUS => CMD_FLAG_REQ_ONE,
-            CMD_WRITE | CMD_TRIM | CMD_WRITE_ZEROES => {
-                return Some(NbdRefusal::new(EPERM, "the disk is read-only"));
-            }
-            CMD_READ | CMD_FLUSH | CMD_CACHE => 0,
+            // With extended headers it must say that it brings something along.
+            CMD_WRITE if self.style == HeaderStyle::Extended => CMD_FLAG_PAYLOAD_LEN,
+            CMD_WRITE_ZEROES => CMD_FLAG_NO_HOLE,
+            CMD_READ | CMD_WRITE | CMD_TRIM | CMD_FLUSH | CMD_CACHE => 0,
             _ => return Some(NbdRefusal::new(EINVAL, "this server knows no such command")),
         };
         // It says of a request that changes nothing that it shall last.
@@ -113,9 +185,16 @@ impl<'a> NbdAnswers<'a> {
         }
         let end = request.offset.checked_add(request.length);
         if end.is_none_or(|end| end > self.disk.size().0) {
-            return Some(NbdRefusal::new(EINVAL, "it is not all within the disk"));
+            let errno = if writes { ENOSPC } else { EINVAL };
+            return Some(NbdRefusal::new(errno, "it is not all within the disk"));
         }
-        if request.length == 0 && request.command != CMD_CACHE {
+        // All of it is read before a byte is sent.
+        let is_too_long = request.length > u64::from(MOST_REQUEST);
+        if request.command == CMD_READ && self.style == HeaderStyle::Simple && is_too_long {
+            return Some(NbdRefusal::new(EINVAL, "longer than was agreed on"));
+        }
+        let may_be_empty = writes || request.command == CMD_CACHE;
+        if request.length == 0 && !may_be_empty {
             return Some(NbdRefusal::new(EINVAL, "nothing was asked for"));
         }
         if request.command == CMD_BLOCK_STATUS && !self.tells_allocation {
@@ -127,17 +206,6 @@ impl<'a> NbdAnswers<'a> {
             return Some(NbdRefusal::new(EOVERFLOW, "too long for one piece"));
         }
         None
-    }
-
-    fn read(&self, request: &NbdRequest) -> Heard<()> {
-        let mut room = ROOM.take();
-        room.resize(PIECE as usize, 0);
-        let done = match self.style {
-            HeaderStyle::Simple => self.read_at_once(request, &mut room),
-            _ => self.read_in_chunks(request, &mut room),
-        };
-        ROOM.set(room);
-        done
     }
 
     /// The pieces of what a request asks for.
@@ -247,7 +315,10 @@ impl<'a> NbdAnswers<'a> {
     /// What is told of an error of ours, here and to whoever watches the server.
     fn failed(&self, error: &Error) -> NbdRefusal {
         let why = error.to_string();
-        self.troubles.tell(&why);
+        // Whoever watches knows of a signal.
+        if !matches!(error.kind(), ErrorKind::Interrupted(_)) {
+            self.troubles.tell(&why);
+        }
         NbdRefusal {
             errno: match error.kind() {
                 ErrorKind::NoSpace => ENOSPC,

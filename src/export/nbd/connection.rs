@@ -2,7 +2,7 @@
 //! is wrong, or cannot be answered, gets an error; only what cannot be understood ends the
 //! connection. It must never hand out a byte that was not checked.
 
-use super::answer::NbdAnswers;
+use super::answer::{HeardRequest, NbdAnswers, PIECE, Payload};
 use super::handshake::{Agreed, MOST_REQUEST, shake_hands};
 use super::limits::NbdLimits;
 use super::protocol::*;
@@ -18,8 +18,6 @@ use std::time::{Duration, Instant};
 
 /// Most requests of one client that are answered at once.
 pub const MOST_AT_ONCE: usize = 8;
-/// Most bytes that are read over at once, of what a client sends and nobody wants.
-const UNWANTED: usize = 64 << 10;
 
 /// Talks with a client until it is gone.
 pub fn serve_client(
@@ -58,15 +56,28 @@ struct ClientTalk<'a> {
     busy: AtomicUsize,
 }
 
+/// Ends a connection when one of its threads panics: a request that is never answered is worse.
+struct EndsIfPanicked<'a>(&'a ClientSocket);
+
+impl Drop for EndsIfPanicked<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.end();
+        }
+    }
+}
+
 impl<'a> ClientTalk<'a> {
     /// What each thread does: it listens, and answers what it has heard while others listen.
     fn work<'s>(&'s self, scope: &'s Scope<'s, '_>) {
+        let _ends = EndsIfPanicked(self.socket);
+        let mut room = Vec::new();
         loop {
             let mut over = self.turn.locked();
             if *over {
                 return;
             }
-            let heard = self.hear();
+            let heard = self.hear(&mut room);
             *over = heard.is_err();
             drop(over);
             let Ok(heard) = heard else {
@@ -74,7 +85,7 @@ impl<'a> ClientTalk<'a> {
             };
             let busy = self.busy.fetch_add(1, Ordering::AcqRel) + 1;
             self.have_a_listener(busy, scope);
-            let said = self.answers.answer(&heard);
+            let said = self.answers.answer(heard, &mut room);
             self.busy.fetch_sub(1, Ordering::AcqRel);
             if said.is_err() {
                 // Whoever listens is told.
@@ -86,18 +97,19 @@ impl<'a> ClientTalk<'a> {
 
     /// Starts another thread when all are busy, as far as there may be more.
     fn have_a_listener<'s>(&'s self, busy: usize, scope: &'s Scope<'s, '_>) {
-        let threads = self.threads.load(Ordering::Acquire);
-        if busy < threads || threads >= MOST_AT_ONCE {
+        let one_more = |threads| (busy >= threads && threads < MOST_AT_ONCE).then_some(threads + 1);
+        let (order, fetch) = (Ordering::AcqRel, Ordering::Acquire);
+        if self.threads.fetch_update(order, fetch, one_more).is_err() {
             return;
         }
         let thread = Builder::new().name("nbd".into());
-        if thread.spawn_scoped(scope, || self.work(scope)).is_ok() {
-            self.threads.fetch_add(1, Ordering::AcqRel);
+        if thread.spawn_scoped(scope, || self.work(scope)).is_err() {
+            self.threads.fetch_sub(1, order);
         }
     }
 
-    /// The next request, whose payload nobody wants here.
-    fn hear(&self) -> Heard<NbdRequest> {
+    /// The next request. What it brings along is in `room`, or was dealt with.
+    fn hear(&self, room: &mut Vec<u8>) -> Heard<HeardRequest> {
         let style = self.agreed.style;
         let mut header = [0; 32];
         let header = &mut header[..style.request_length()];
@@ -105,33 +117,49 @@ impl<'a> ClientTalk<'a> {
         let until = Instant::now() + self.arrival;
         self.socket.read(header, until)?;
         let request = NbdRequest::decode(header, style).ok_or(Gone)?;
-        match request.command {
-            CMD_DISC => Err(Gone),
-            CMD_WRITE => {
-                self.read_over(request.length, until)?;
-                Ok(request)
+        let payload = match request.command {
+            CMD_DISC => return Err(Gone),
+            CMD_WRITE => self.hear_bytes(&request, room)?,
+            // No other command may bring anything along here; this one claims to.
+            _ if style == HeaderStyle::Extended && request.flags & CMD_FLAG_PAYLOAD_LEN != 0 => {
+                self.hear_bytes(&request, room)?;
+                Payload::None
             }
-            // No other command may have a payload here; this one claims to.
-            _ if request.flags & CMD_FLAG_PAYLOAD_LEN != 0 => {
-                self.read_over(request.length, until)?;
-                Ok(request)
-            }
-            _ => Ok(request),
-        }
+            _ => Payload::None,
+        };
+        Ok(HeardRequest { request, payload })
     }
 
-    /// Reads over what a client sends and nobody wants, so that the next request is understood.
-    fn read_over(&self, length: u64, until: Instant) -> Heard<()> {
-        if length > u64::from(MOST_REQUEST) {
+    /// Takes what a request brings along, whether it is wanted or not, so that the next request is
+    /// understood. What is too long for `room` is written as it comes.
+    fn hear_bytes(&self, request: &NbdRequest, room: &mut Vec<u8>) -> Heard<Payload> {
+        if request.length > u64::from(MOST_REQUEST) {
             return Err(Gone);
         }
-        let mut unwanted = vec![0; UNWANTED.min(length as usize)];
-        let mut left = length as usize;
+        let is_short = request.length <= PIECE;
+        let mut written = Ok(());
+        let mut at = request.offset;
+        let mut left = request.length;
+        // What was in it belongs to another request.
+        room.clear();
         while left > 0 {
-            let part = left.min(unwanted.len());
-            self.socket.read(&mut unwanted[..part], until)?;
-            left -= part;
+            // Up to a border of pieces, so that what is written whole stays whole.
+            let length = match is_short {
+                true => left,
+                false => left.min(PIECE - at % PIECE),
+            };
+            room.resize(length as usize, 0);
+            // Each piece has its time: a long request may come by a slow way.
+            self.socket.read(room, Instant::now() + self.arrival)?;
+            if !is_short && written.is_ok() {
+                written = self.answers.write_part(request, at, room);
+            }
+            at = at.saturating_add(length);
+            left -= length;
         }
-        Ok(())
+        Ok(match is_short {
+            true => Payload::InRoom,
+            false => Payload::Written(written),
+        })
     }
 }

@@ -145,7 +145,7 @@ impl Talk<'_> {
             return Err(Gone);
         }
         let mut reply = disk.size().0.to_be_bytes().to_vec();
-        reply.extend(allows(self.style).to_be_bytes());
+        reply.extend(allows(disk, self.style).to_be_bytes());
         if !self.no_zeroes {
             reply.extend([0; 124]);
         }
@@ -185,7 +185,7 @@ impl Talk<'_> {
         };
         let mut export = INFO_EXPORT.to_be_bytes().to_vec();
         export.extend(disk.size().0.to_be_bytes());
-        export.extend(allows(self.style).to_be_bytes());
+        export.extend(allows(disk, self.style).to_be_bytes());
         self.answer(option, REP_INFO, &export)?;
         let mut sizes = INFO_BLOCK_SIZE.to_be_bytes().to_vec();
         for size in [1, PREFERRED, MOST_REQUEST] {
@@ -264,11 +264,15 @@ impl Talk<'_> {
 }
 
 /// What clients may do with a disk.
-pub fn allows(style: HeaderStyle) -> u16 {
+fn allows(disk: &NbdDisk, style: HeaderStyle) -> u16 {
     let structured = match style {
         HeaderStyle::Simple => 0,
         _ => FLAG_SEND_DF,
     };
-    // All connections read the same, which never changes.
-    FLAG_HAS_FLAGS | FLAG_READ_ONLY | FLAG_CAN_MULTI_CONN | FLAG_SEND_CACHE | structured
+    let writing = match disk.is_writable() {
+        false => FLAG_READ_ONLY,
+        true => FLAG_SEND_FLUSH | FLAG_SEND_FUA | FLAG_SEND_TRIM | FLAG_SEND_WRITE_ZEROES,
+    };
+    // All connections read and write the same, and each one's flush is of what all have written.
+    FLAG_HAS_FLAGS | FLAG_CAN_MULTI_CONN | FLAG_SEND_CACHE | structured | writing
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 pub struct NbdLimits {
     /// How many there may be at once.
     pub clients: usize,
-    /// How long one may take until its first request.
+    /// How long one may take until it has agreed with the server.
     pub handshake: Duration,
     /// How long a request may take to arrive once its first byte has.
     pub arrival: Duration,

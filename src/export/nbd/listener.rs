@@ -8,13 +8,15 @@ use nix::sys::socket::sockopt::KeepAlive;
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, setsockopt, socket,
 };
-use std::fs::{self, Permissions};
+use nix::sys::stat::{Mode, fchmod};
+use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::time::Duration;
 
 /// Clients that may wait to be let in.
 const WAITING: i32 = 16;
@@ -72,8 +74,12 @@ impl Listener {
     }
 
     fn at_path(path: &Path) -> Result<Self> {
+        refuse_others_folder(path)?;
         let address = UnixAddr::new(path).io_context("listen at", path)?;
         let socket = new_socket().io_context("listen at", path)?;
+        // Its file gets the mode that the socket has (`unix_bind_bsd` in net/unix/af_unix.c), so
+        // that no path is looked up once more.
+        fchmod(&socket, Mode::S_IRUSR | Mode::S_IWUSR).io_context("listen at", path)?;
         match bind(socket.as_raw_fd(), &address) {
             Err(Errno::EADDRINUSE) => {
                 take_away_a_dead_one(path, &address)?;
@@ -84,13 +90,15 @@ impl Listener {
         .io_context("listen at", path)?;
         let found = fs::symlink_metadata(path).io_context("look at", path)?;
         let file = Some(SocketFile::of(&found));
-        // Nobody can connect before it listens.
-        let kept = fs::set_permissions(path, Permissions::from_mode(0o600))
-            .io_context("keep others from", path)
-            .and_then(|()| {
-                let begun = Backlog::new(WAITING).and_then(|waiting| listen(&socket, waiting));
-                begun.io_context("listen at", path)
-            });
+        let kept = match found.file_type().is_socket() && found.mode() & 0o177 == 0 {
+            true => Backlog::new(WAITING)
+                .and_then(|waiting| listen(&socket, waiting))
+                .io_context("listen at", path),
+            false => {
+                let what = format!("others could connect to {}", path.display());
+                Err(Error::new(ErrorKind::Failed, what).with_hint(ELSEWHERE))
+            }
+        };
         let listener = Self {
             socket: ListeningSocket::Unix(socket.into()),
             address: ListenAddress::Unix(path.into()),
@@ -149,6 +157,21 @@ impl SocketFile {
     }
 }
 
+/// Refuses a folder in which somebody else could put another file in the socket's place.
+fn refuse_others_folder(path: &Path) -> Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let found = fs::metadata(folder).io_context("look at", folder)?;
+    let is_owners = [0, nix::unistd::geteuid().as_raw()].contains(&found.uid());
+    let is_sticky = found.mode() & 0o1000 != 0;
+    if is_owners && (is_sticky || found.mode() & 0o022 == 0) {
+        return Ok(());
+    }
+    let what = format!("others can change what is in {}", folder.display());
+    Err(Error::new(ErrorKind::Usage, what).with_hint(ELSEWHERE))
+}
+
+const ELSEWHERE: &str = "name a path in a folder of your own, or in /run";
+
 fn new_socket() -> nix::Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     socket(AddressFamily::Unix, SockType::Stream, flags, None)
@@ -164,7 +187,13 @@ fn take_away_a_dead_one(path: &Path, address: &UnixAddr) -> Result<()> {
         let hint = "name another path with --listen";
         return Err(Error::new(ErrorKind::Exists, what).with_hint(hint));
     }
-    let asked = new_socket().and_then(|socket| connect(socket.as_raw_fd(), address));
+    // One that is about to listen refuses, too.
+    let ask = || new_socket().and_then(|socket| connect(socket.as_raw_fd(), address));
+    let mut asked = ask();
+    if asked == Err(Errno::ECONNREFUSED) {
+        std::thread::sleep(Duration::from_millis(200));
+        asked = ask();
+    }
     match asked {
         Err(Errno::ECONNREFUSED) => fs::remove_file(path).io_context("take away", path),
         // Somebody listens, and may be too busy to answer.

@@ -11,6 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::export::nbd_disk::NbdDisk;
 use crate::model::Cancel;
 use crate::sys::locked::LockExt;
+use crossbeam_channel::bounded;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::HashMap;
 use std::io;
@@ -21,6 +22,10 @@ use std::time::{Duration, Instant};
 
 /// How often the server looks whether it shall end.
 const LOOK_EVERY: u16 = 100;
+/// How long it waits at its end until what was written lasts: its filesystem may hang.
+const LAST_FLUSH: Duration = Duration::from_secs(60);
+/// How long it waits for the last moments of threads that have nothing more to do.
+const LET_GO: Duration = Duration::from_secs(1);
 /// How long it waits for clients' threads when it ends: one may wait for a vault that hangs.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -86,6 +91,12 @@ impl NbdServer {
         // Nobody comes in any more.
         drop(self.listener);
         self.room.end_all();
+        self.room.flush_all();
+        // Who returns here has let go of overlays, but for threads that hang.
+        let until = Instant::now() + LET_GO;
+        while Arc::strong_count(&self.room) > 1 && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         self.room.troubles.take().into_iter().for_each(tell);
         Err(ended)
     }
@@ -148,6 +159,25 @@ impl ServerRoom {
         let number = clients.next;
         clients.sockets.insert(number, Arc::clone(socket));
         Some(number)
+    }
+
+    /// Makes all last that was written, as far as that comes to an end.
+    fn flush_all(self: &Arc<Self>) {
+        let room = Arc::clone(self);
+        let (done, is_done) = bounded::<()>(1);
+        let flush = move || {
+            for disk in &room.disks {
+                if let Err(error) = disk.flush() {
+                    room.troubles.tell(&error.to_string());
+                }
+            }
+            let _ = done.send(());
+        };
+        let begun = Builder::new().name("flush".into()).spawn(flush);
+        if begun.is_err() || is_done.recv_timeout(LAST_FLUSH).is_err() {
+            let what = "it is not known whether what was written since the last flush will last";
+            self.troubles.tell(what);
+        }
     }
 
     /// Ends all connections, and waits for their threads, but not for ever.
