@@ -3,12 +3,15 @@
 use super::args::{Common, CpArgs, SnapshotPath};
 use super::browse::{find_manifest, find_scope};
 use super::context;
+use super::output::PolledOut;
 use super::progress::ProgressDisplay;
 use crate::engine::{
-    BrowseOptions, CopyRequest, CopyResult, copy_from_snapshot, find_target, is_stdout,
+    BrowseOptions, CopyRequest, CopyResult, CopyTarget, copy_from_snapshot, find_target, is_stdout,
     stream_from_snapshot,
 };
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::Manifest;
+use crate::model::printable;
 use crate::report::Report;
 use crate::report::cp::{self, CopiedFrom};
 use crate::store::Vault;
@@ -24,12 +27,21 @@ pub fn run(args: &CpArgs, common: &Common, progress: &ProgressDisplay) -> Result
         .iter()
         .filter_map(|one| one.path.clone())
         .collect();
-    if !to_stdout(args) {
-        // What can be refused here costs no request.
-        find_target(&args.dest, &paths, args.overwrite)?;
-    }
+    // What can be refused here costs no request.
+    let target = match to_stdout(args) {
+        true => None,
+        false => Some(find_target(&args.dest, &paths, args.overwrite)?),
+    };
     let vault = context::open_vault(common)?;
-    context::asking(&vault, progress, || copy(args, common, &vault, progress))
+    context::asking(&vault, progress, || {
+        let copying = Copying {
+            args,
+            common,
+            vault: &vault,
+            target: target.as_ref(),
+        };
+        copying.run(progress)
+    })
 }
 
 /// Whether a file's bytes go to standard output, so that text must not.
@@ -72,49 +84,72 @@ pub fn check(args: &CpArgs, common: &Common) -> Result<()> {
     Ok(())
 }
 
-fn copy(
-    args: &CpArgs,
-    common: &Common,
-    vault: &Arc<Vault>,
-    progress: &ProgressDisplay,
-) -> Result<Report> {
-    vault.need_to_read()?;
-    let mut all = Vec::new();
-    for group in groups(&args.from) {
-        let Some(first) = group.first() else { continue };
-        let manifest = find_manifest(vault, first, &args.inside, progress)?;
-        let scope = find_scope(vault, &manifest, &args.inside)?;
-        let paths: Vec<PathBuf> = group.iter().filter_map(|one| one.path.clone()).collect();
-        let options = BrowseOptions {
-            vault,
-            manifest: &manifest,
-            scope,
-            run_dir: &common.run_dir,
-        };
-        let result = match to_stdout(args) {
-            true => {
-                let path = paths.first().map_or(Path::new("/"), PathBuf::as_path);
-                let mut out = std::io::stdout();
-                CopyResult::streamed(stream_from_snapshot(&options, path, &mut out, progress)?)
+/// What is copied, and where to; without a target, to standard output.
+struct Copying<'a> {
+    args: &'a CpArgs,
+    common: &'a Common,
+    vault: &'a Arc<Vault>,
+    target: Option<&'a CopyTarget>,
+}
+
+impl Copying<'_> {
+    fn run(&self, progress: &ProgressDisplay) -> Result<Report> {
+        self.vault.need_to_read()?;
+        let mut found = Vec::new();
+        for group in groups(&self.args.from) {
+            if let Some(first) = group.first() {
+                let inside = &self.args.inside;
+                found.push((find_manifest(self.vault, first, inside, progress)?, group));
             }
-            false => {
-                let target = find_target(&args.dest, &paths, args.overwrite)?;
-                let request = CopyRequest {
-                    paths: &paths,
-                    target: &target,
-                    replace: args.overwrite,
-                    follow: args.follow,
-                };
-                copy_from_snapshot(&options, &request, progress)?
-            }
-        };
-        all.push(CopiedFrom {
-            snapshot: manifest.snapshot,
-            host: manifest.host,
-            result,
-        });
+        }
+        let mut all: Vec<CopiedFrom> = Vec::new();
+        for (manifest, group) in found {
+            let paths: Vec<PathBuf> = group.iter().filter_map(|one| one.path.clone()).collect();
+            let result = self.copy(&manifest, &paths, progress).map_err(|error| {
+                let before = all.iter().flat_map(|one| &one.result.tops);
+                let before: Vec<String> = before.map(|top| printable::path(&top.to)).collect();
+                match before.is_empty() {
+                    true => error,
+                    false => error.and_said(format!("copied before: {}", before.join(", "))),
+                }
+            })?;
+            all.push(CopiedFrom {
+                snapshot: manifest.snapshot,
+                host: manifest.host,
+                result,
+            });
+        }
+        Ok(cp::report(&all))
     }
-    Ok(cp::report(&all))
+
+    fn copy(
+        &self,
+        manifest: &Manifest,
+        paths: &[PathBuf],
+        progress: &ProgressDisplay,
+    ) -> Result<CopyResult> {
+        let options = BrowseOptions {
+            vault: self.vault,
+            manifest,
+            scope: find_scope(self.vault, manifest, &self.args.inside)?,
+            run_dir: &self.common.run_dir,
+        };
+        match self.target {
+            None => {
+                let path = paths.first().map_or(Path::new("/"), PathBuf::as_path);
+                stream_from_snapshot(&options, path, &mut PolledOut, progress)
+            }
+            Some(target) => {
+                let request = CopyRequest {
+                    paths,
+                    target,
+                    replace: self.args.overwrite,
+                    follow: self.args.follow,
+                };
+                copy_from_snapshot(&options, &request, progress)
+            }
+        }
+    }
 }
 
 /// What is asked of each snapshot, in the order in which they are named first.

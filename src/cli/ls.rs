@@ -7,7 +7,7 @@ use super::context;
 use super::output::write_on;
 use super::progress::ProgressDisplay;
 use super::signals;
-use crate::engine::{BrowseOptions, Event, ListRequest, Monitor, list_tree};
+use crate::engine::{BrowseOptions, Event, ListOutcome, ListRequest, Monitor, list_tree};
 use crate::error::{Error, ErrorKind, Result};
 use crate::report::Report;
 use crate::report::ls::{TreeListing, line, mounts};
@@ -22,7 +22,7 @@ const PIECE: usize = 16 << 10;
 
 pub fn run(args: &LsArgs, common: &Common, progress: &ProgressDisplay) -> Result<Report> {
     let vault = context::open_vault(common)?;
-    if args.what.path.is_none() {
+    if args.what.path.is_none() && args.inside.disk.is_none() {
         let manifest = find_manifest(&vault, &args.what, &args.inside, progress)?;
         return Ok(mounts(&manifest));
     }
@@ -72,7 +72,7 @@ fn list(
         Ok(())
     });
     match listed {
-        _ if lines.reader_is_gone => Ok(listing.report(&[])),
+        _ if lines.reader_is_gone => Ok(listing.report(&ListOutcome::default())),
         listed => {
             let listed = listed?;
             lines.write()?;

@@ -2,6 +2,7 @@
 //! done, nor the exit code. A file that got only part of the output does: somebody will read it.
 //! Only plain text is written; control characters are escaped.
 
+use super::signals;
 use crate::error::{Error, Result};
 use crate::model::exit::{below, code, exit};
 use crate::model::printable;
@@ -11,7 +12,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::{SFlag, fstat};
 use serde_json::{Value, json};
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::process::ExitCode;
@@ -176,6 +177,33 @@ pub fn write_on(to: BorrowedFd<'_>, text: &str, go_on: &dyn Cancel) -> Result<bo
         }
     }
     Ok(true)
+}
+
+/// Standard output for bytes: who waits for a reader hears a signal meanwhile.
+pub struct PolledOut;
+
+impl Write for PolledOut {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let stdout = io::stdout();
+        let to = stdout.as_fd();
+        loop {
+            // It is told from other failures by who asks whether to stop.
+            signals::check().map_err(io::Error::other)?;
+            match poll(&mut [PollFd::new(to, PollFlags::POLLOUT)], LOOK_EVERY) {
+                Ok(1) => {}
+                Ok(_) | Err(Errno::EINTR) => continue,
+                Err(errno) => return Err(errno.into()),
+            }
+            match nix::unistd::write(to, &bytes[..bytes.len().min(ATOM)]) {
+                Err(Errno::EINTR | Errno::EAGAIN) => {}
+                other => return Ok(other?),
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 fn unwritten(errno: Errno) -> Error {

@@ -120,10 +120,17 @@ impl HostPlaces {
     }
 
     fn add(&mut self, target: &Path, root: &Path, filesystem: FilesystemName) {
-        if let (Some(target), Some(root)) = (plain(target), plain(root)) {
-            self.places
-                .insert(target, HostMount::Here { filesystem, root });
-        }
+        let Some(target) = plain(target) else {
+            return;
+        };
+        let mount = match plain(root) {
+            Some(root) => HostMount::Here { filesystem, root },
+            // The kernel writes `//deleted` behind the folder.
+            None => HostMount::Elsewhere {
+                fstype: "folder that was deleted".into(),
+            },
+        };
+        self.places.insert(target, mount);
     }
 
     fn add_old(&mut self, target: &Path, filesystem: FilesystemName) {
@@ -217,7 +224,8 @@ fn plain(path: &Path) -> Option<PathBuf> {
     let rooted = parts.next() == Some(Component::RootDir);
     let down = parts.all(|part| matches!(part, Component::Normal(_)));
     let bytes = path.as_os_str().as_encoded_bytes();
-    (rooted && down && !bytes.contains(&0)).then(|| path.components().collect())
+    let is_one = !bytes.contains(&0) && !bytes.windows(2).any(|two| two == b"//");
+    (rooted && down && is_one).then(|| path.components().collect())
 }
 
 #[cfg(test)]
@@ -349,12 +357,18 @@ mod tests {
             ("/a/../b", "/"),
             ("/c", "/.."),
             ("", ""),
-            ("/ok//x/.", "/"),
+            ("/ok//x", "/"),
+            ("/ok/x", "/"),
+            ("/gone", "/x//deleted"),
         ];
         let hostile = filesystem("/dev/vda1", &mounts);
         let tree = HostPlaces::recorded(&manifest(&[vec![hostile]], &[]));
         let places: Vec<&Path> = tree.places().map(|(path, _)| path).collect();
-        assert_eq!(places, [Path::new("/ok/x")]);
+        assert_eq!(places, ["/c", "/gone", "/ok/x"].map(Path::new));
+        assert!(matches!(
+            tree.at(Path::new("/gone")),
+            Some(HostMount::Elsewhere { .. })
+        ));
     }
 
     proptest! {

@@ -17,9 +17,9 @@ pub use nbd::{ListenAddress, NbdLimits, NbdServer};
 pub use nbd_disk::NbdDisk;
 pub use overlay::{Overlay, OverlayOf};
 pub use tree::{
-    FailureCause, FilesystemRoots, LeftOutPlace, LostAttribute, MAX_NAMED, MOST_DEEP, NodeKind,
-    NodeSeen, TreeCopyOptions, TreeCopyOutcome, TreeFailure, TreeNode, TreeSource, TreeStep,
-    TreeTarget, TreeWalk, WalkOrder, copy_to_stream, copy_tree,
+    DataFailure, FailureCause, FilesystemRoots, LeftOutPlace, LostAttribute, MAX_NAMED, MOST_DEEP,
+    NodeKind, NodeSeen, TreeCopyOptions, TreeCopyOutcome, TreeFailure, TreeNode, TreeSource,
+    TreeStep, TreeTarget, TreeWalk, WalkOrder, copy_to_stream, copy_tree, unreadable,
 };
 pub use view::{
     AttachOptions, AttachPart, AttachedFilesystem, View, ViewOptions, is_attachable, with_view,

@@ -3,7 +3,7 @@
 use super::Report;
 use super::text::{counted, listed};
 use crate::engine::CopyResult;
-use crate::export::{FailureCause, TreeCopyOutcome};
+use crate::export::{FailureCause, LeftOutPlace, TreeCopyOutcome};
 use crate::model::exit::{BELOW, DAMAGED};
 use crate::model::{Bytes, SnapshotId, printable};
 use serde_json::{Value, json};
@@ -66,7 +66,9 @@ pub fn report(all: &[CopiedFrom]) -> Report {
             })
         })
     });
+    let warnings: Vec<&String> = all.iter().flat_map(|one| &one.result.warnings).collect();
     let json = json!({
+        "warnings": warnings,
         "copied": tops.collect::<Vec<Value>>(),
         "files": sum.files,
         "directories": sum.directories,
@@ -95,15 +97,23 @@ pub fn report(all: &[CopiedFrom]) -> Report {
         })).collect::<Vec<_>>(),
     });
     let mut report = Report::done(json, text(all, &sum));
-    let missed = sum.left_out.iter();
-    let missed = missed.filter(|place| !OF_THE_MOMENT.contains(&place.fstype.as_str()));
-    if sum.is_below() || missed.count() > 0 {
+    let tops: Vec<_> = all.iter().flat_map(|one| &one.result.tops).collect();
+    let is_missed = |place: &&LeftOutPlace| {
+        !is_of_the_moment(&place.fstype) || tops.iter().any(|top| top.from == place.place)
+    };
+    let missed = sum.left_out.iter().filter(is_missed);
+    if sum.is_below() || missed.count() > 0 || !warnings.is_empty() {
         report.code = BELOW;
     }
     if sum.unread > 0 {
         report.code = DAMAGED;
     }
     report
+}
+
+/// Whether nobody wants back what such a filesystem holds.
+pub fn is_of_the_moment(fstype: &str) -> bool {
+    OF_THE_MOMENT.contains(&fstype)
 }
 
 fn cause(cause: FailureCause) -> &'static str {

@@ -1,9 +1,10 @@
 //! What is at a path in a snapshot, and what was mounted where.
 
 use super::Report;
+use super::cp::is_of_the_moment;
 use super::text::{cells, counted, listed, table_text};
-use crate::engine::{ListedEntry, Unlisted};
-use crate::export::{HostMount, HostPlaces, NodeKind};
+use crate::engine::{ListOutcome, ListedEntry};
+use crate::export::{HostMount, HostPlaces, LeftOutPlace, NodeKind};
 use crate::format::Manifest;
 use crate::model::exit::{BELOW, DAMAGED};
 use crate::model::printable;
@@ -16,6 +17,8 @@ use std::path::Path;
 
 /// Most entries in a document.
 const MOST_ENTRIES: usize = 1 << 16;
+/// Most places that are named as they are not in the snapshot.
+const MOST_MISSED: usize = 20;
 /// Most bytes of the list of what cannot be listed.
 const MOST_UNLISTED: usize = 8000;
 
@@ -192,7 +195,8 @@ impl TreeListing {
     }
 
     /// What `ls` reports. The lines for people were written before.
-    pub fn report(self, unlisted: &[Unlisted]) -> Report {
+    pub fn report(self, outcome: &ListOutcome) -> Report {
+        let unlisted = &outcome.unlisted;
         let mut document = self.head;
         document.insert("entries".into(), json!(self.entries));
         document.insert("left_out".into(), json!(self.left_out));
@@ -206,15 +210,34 @@ impl TreeListing {
             })
             .collect();
         document.insert("unread".into(), json!(unread));
+        let left_out = outcome.left_out.iter().map(|place| {
+            let mut document = Map::new();
+            put_path(&mut document, "path", &place.place);
+            document.insert("type".into(), json!(place.fstype));
+            Value::from(document)
+        });
+        let left_out: Vec<Value> = left_out.collect();
+        document.insert("not_in_snapshot".into(), json!(left_out));
+        document.insert("warnings".into(), json!(outcome.warnings));
         let mut report = Report::done(document.into(), String::new());
-        if self.left_out > 0 {
+        let is_missed = |place: &LeftOutPlace| !is_of_the_moment(&place.fstype);
+        let missed = outcome.left_out.iter().filter(|place| is_missed(place));
+        for place in missed.clone().take(MOST_MISSED) {
+            let fstype = printable::one_line(&place.fstype);
+            let place = printable::path(&place.place);
+            let line = format!("not in the snapshot: {place} ({fstype} was mounted there)\n");
+            report.text.push_str(&line);
+        }
+        if self.left_out > 0 || missed.count() > 0 || !outcome.warnings.is_empty() {
             report.code = BELOW;
         }
         if !unlisted.is_empty() {
             let lines = unlisted
                 .iter()
                 .map(|one| format!("cannot list {}: {}", printable::path(&one.place), one.why));
-            report.text = listed(lines, MOST_UNLISTED, "--json lists more");
+            report
+                .text
+                .push_str(&listed(lines, MOST_UNLISTED, "--json lists more"));
             let count = counted(unlisted.len(), "place");
             report
                 .text

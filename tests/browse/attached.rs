@@ -11,6 +11,7 @@ use std::path::Path;
 use stillpoint::ErrorKind;
 use stillpoint::engine::BrowseScope;
 use stillpoint::export::FailureCause;
+use stillpoint::format::{EscapedPath, OtherMountRecord};
 
 fn is_copied_as_it_was(kind: &'static str) {
     if !available(&format!("browse: {kind}")) {
@@ -65,12 +66,18 @@ fn a_symlink_into_another_disk_is_followed_there_and_no_disk_is_read_in_vain() {
         MadeDisk::new("ext4", "/", root),
         MadeDisk::new("xfs", "/data", data),
     ];
-    let shot = Shot::of(&disks);
+    let mut shot = Shot::of(&disks);
     shot.copy(BrowseScope::Host, &["/etc/fstab"]).unwrap();
     let gets = shot.counted.take()["get"].operations;
     shot.copy(BrowseScope::Host, &["link/file"]).unwrap();
     assert_eq!(fs::read(shot.to("file")).unwrap(), noise(100_000, 4));
     assert!(gets < 12, "{gets} gets for a file of one disk");
+    // A symlink to a directory on a disk that was not looked into yet.
+    assert_eq!(
+        shot.list(BrowseScope::Host, "/link", false).unwrap(),
+        ["file"]
+    );
+    assert_eq!(shot.list(BrowseScope::Host, "/", false).unwrap().len(), 4);
     shot.copy_as("/", "all").unwrap();
     assert!(shot.to("all/data/x/file").exists() && !shot.to("all/data/old").exists());
     // The other one of them by itself, whatever was mounted.
@@ -87,6 +94,27 @@ fn a_symlink_into_another_disk_is_followed_there_and_no_disk_is_read_in_vain() {
     let error = shot.list(scope, "/", false).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
     assert!(error.to_string().contains("partition 3"), "{error}");
+    // What the snapshot does not have is no empty directory.
+    shot.manifest.other_mounts = vec![OtherMountRecord {
+        target: EscapedPath::new(Path::new("/etc")),
+        fstype: "nfs4".into(),
+    }];
+    for error in [
+        shot.list(BrowseScope::Host, "/etc", false)
+            .map(drop)
+            .unwrap_err(),
+        shot.copy(BrowseScope::Host, &["/etc"])
+            .map(drop)
+            .unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        assert!(error.to_string().contains("/etc (nfs4)"), "{error}");
+    }
+    shot.manifest.other_mounts.clear();
+    // What an early version did not note is told with what was copied.
+    shot.manifest.disks[0].filesystems[0].mounts = None;
+    let result = shot.copy_as("/etc/fstab", "early").unwrap();
+    assert_eq!(result.warnings.len(), 1, "{:?}", result.warnings);
     let error = shot
         .copy(BrowseScope::Host, &["/etc/none", "/etc/fstab"])
         .unwrap_err();
@@ -130,6 +158,9 @@ fn a_damaged_file_is_named_and_the_others_are_copied() {
         copy.is_ok_and(|copy| copy == noise(200_000, *number))
     });
     assert_eq!(whole.count() as u64, 20 - outcome.unread);
+    let error = shot.stream("/srv/file7").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Damaged, "{error}");
+    assert!(shot.stream("/srv/file3").unwrap() == noise(200_000, 3));
     // By itself nothing of it appears.
     let result = shot.copy(BrowseScope::Host, &["/srv/file7"]).unwrap();
     assert_eq!((result.outcome.unread, result.tops.len()), (1, 0));

@@ -118,6 +118,39 @@ fn what_is_there_stays_unless_it_may_be_replaced() {
     }
 }
 
+/// Of files with several names, also where the names cannot be linked in the target.
+#[test]
+fn within_what_is_there_hard_links_are_kept_or_counted() {
+    if !possible("copies: hard links") {
+        return;
+    }
+    let stage = Stage::of_one();
+    fs::create_dir_all(stage.at(0, "d/new")).unwrap();
+    fs::create_dir_all(stage.at(0, "d/sub")).unwrap();
+    fs::write(stage.at(0, "d/new/x"), "x").unwrap();
+    fs::hard_link(stage.at(0, "d/new/x"), stage.at(0, "d/new/y")).unwrap();
+    fs::create_dir_all(stage.to("d/sub")).unwrap();
+    let outcome = stage.copy_over("/d", "d").unwrap();
+    assert_eq!(
+        (outcome.files, outcome.hard_links, outcome.unlinked),
+        (1, 1, 0)
+    );
+    let inode = |name: &str| fs::metadata(stage.to(name)).unwrap().ino();
+    assert_eq!(inode("d/new/x"), inode("d/new/y"));
+    // Another mount: linkat(2) says EXDEV.
+    fs::hard_link(stage.at(0, "d/new/x"), stage.at(0, "d/sub/z")).unwrap();
+    let elsewhere = stage.folder.path().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    let bound = Mount::new(elsewhere.to_str().unwrap(), &stage.to("d/sub"), "bind");
+    let outcome = stage.copy_over("/d", "d").unwrap();
+    assert_eq!(outcome.unlinked, 1, "{outcome:?}");
+    assert_eq!(outcome.files + outcome.hard_links, 3);
+    for name in ["d/new/x", "d/new/y", "d/sub/z"] {
+        assert_eq!(fs::read_to_string(stage.to(name)).unwrap(), "x", "{name}");
+    }
+    drop(bound);
+}
+
 #[test]
 fn a_link_that_was_planted_leads_nowhere() {
     let stage = Stage::of_one();
@@ -201,6 +234,20 @@ fn a_full_target_ends_it_and_keeps_nothing() {
     let error = stage.copy("/d", "d").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
     assert_eq!(stage.there(), Vec::<String>::new());
+    assert!(
+        error.to_string().contains("nothing of it stays there"),
+        "{error}"
+    );
+    // In place of what is there.
+    fs::create_dir_all(stage.to("d/e")).unwrap();
+    let error = stage.copy_over("/d", "d").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
+    let said = error.to_string();
+    assert!(
+        said.contains("before stays") && !said.contains("nothing"),
+        "{said}"
+    );
+    fs::remove_dir_all(stage.to("d")).unwrap();
     fs::write(stage.at(0, "large"), vec![1; 3 << 20]).unwrap();
     let error = stage.copy("/large", "large").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");

@@ -9,26 +9,79 @@ use stillpoint::export::{
     TreeWalk, WalkOrder,
 };
 
-/// Directories in one another; the innermost has a file.
-fn nested(top: &Path, depth: usize) {
-    let mut at = nix::fcntl::open(
-        top,
-        nix::fcntl::OFlag::O_RDONLY,
-        nix::sys::stat::Mode::empty(),
-    );
+/// Directories of that name in one another; the innermost has a file of two names.
+fn nested(top: &Path, name: &str, depth: usize) {
+    use nix::fcntl::{OFlag, open, openat};
+    use nix::sys::stat::{Mode, mkdirat};
+    let mut at = open(top, OFlag::O_RDONLY, Mode::empty()).unwrap();
     for _ in 0..depth {
-        let here = at.unwrap();
-        nix::sys::stat::mkdirat(&here, "d", nix::sys::stat::Mode::S_IRWXU).unwrap();
-        at = nix::fcntl::openat(
-            &here,
-            "d",
-            nix::fcntl::OFlag::O_RDONLY,
-            nix::sys::stat::Mode::empty(),
+        mkdirat(&at, name, Mode::S_IRWXU).unwrap();
+        at = openat(&at, name, OFlag::O_RDONLY, Mode::empty()).unwrap();
+    }
+    let flags = OFlag::O_CREAT | OFlag::O_WRONLY;
+    let file = openat(&at, "f", flags, Mode::S_IRWXU).unwrap();
+    File::from(file).write_all_at(b"deep", 0).unwrap();
+    nix::unistd::linkat(&at, "f", &at, "g", nix::fcntl::AtFlags::empty()).unwrap();
+}
+
+/// Somebody who may write to the target's directory exchanges what is being made.
+#[test]
+fn what_was_put_in_its_place_is_neither_removed_nor_taken_for_the_copy() {
+    for stops in [true, false] {
+        let stage = Stage::of_one();
+        fs::create_dir(stage.at(0, "d")).unwrap();
+        for number in 0..5 {
+            fs::write(stage.at(0, "d").join(number.to_string()), "x").unwrap();
+        }
+        fs::create_dir(stage.to("theirs")).unwrap();
+        fs::write(stage.to("theirs/precious"), "precious").unwrap();
+        let swapped = std::sync::Mutex::new(None);
+        let swap = || {
+            let mut swapped = swapped.lock().unwrap();
+            let there = stage.there();
+            let made = there
+                .iter()
+                .find(|name| name.starts_with(".stillpoint-cp-"));
+            if let (Some(made), None) = (made, swapped.as_ref()) {
+                fs::rename(stage.to(made), stage.to("hold")).unwrap();
+                fs::rename(stage.to("theirs"), stage.to(made)).unwrap();
+                *swapped = Some(made.clone());
+                if stops {
+                    let kind = stillpoint::ErrorKind::Interrupted(2);
+                    return Err(stillpoint::Error::new(kind, "stopped"));
+                }
+            }
+            Ok(())
+        };
+        let copied = stage.copy_watched("/d", "copy", false, &swap);
+        let error = copied.unwrap_err().to_string();
+        assert!(error.contains("stays in the target"), "{error}");
+        let name = swapped.into_inner().unwrap().unwrap();
+        let theirs = stage.to(&name).join("precious");
+        assert_eq!(fs::read_to_string(theirs).unwrap(), "precious");
+        assert!(!stage.to("copy").exists());
+        assert_eq!(
+            fs::read_dir(stage.to("hold")).unwrap().count(),
+            0,
+            "what was made"
         );
     }
-    let flags = nix::fcntl::OFlag::O_CREAT | nix::fcntl::OFlag::O_WRONLY;
-    let file = nix::fcntl::openat(at.unwrap(), "f", flags, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    File::from(file).write_all_at(b"deep", 0).unwrap();
+}
+
+#[test]
+fn hard_links_are_kept_however_long_the_way_is() {
+    let stage = Stage::of_one();
+    nested(&stage.at(0, ""), &"n".repeat(200), 25);
+    let outcome = stage.copy("/", "copy").unwrap();
+    assert_eq!(
+        (outcome.files, outcome.hard_links, outcome.unlinked),
+        (1, 1, 0)
+    );
+    let removed = std::process::Command::new("rm")
+        .arg("-rf")
+        .arg(stage.folder.path())
+        .status();
+    assert!(removed.unwrap().success());
 }
 
 fn open_files() -> usize {
@@ -38,7 +91,7 @@ fn open_files() -> usize {
 #[test]
 fn a_deep_tree_takes_few_descriptors_and_no_recursion() {
     let stage = Stage::of_one();
-    nested(&stage.at(0, ""), 700);
+    nested(&stage.at(0, ""), "d", 700);
     // Others run beside this one, and have files of their own.
     let before = open_files();
     let most = std::sync::atomic::AtomicUsize::new(0);
@@ -53,9 +106,9 @@ fn a_deep_tree_takes_few_descriptors_and_no_recursion() {
     assert!(most < before + 400, "{most} descriptors, {before} before");
     // What is deeper than is gone into is named, and it is not the whole that fails.
     let stage = Stage::of_one();
-    nested(&stage.at(0, ""), MOST_DEEP + 5);
+    nested(&stage.at(0, ""), "d", MOST_DEEP + 5);
     let outcome = stage.copy("/", "copy").unwrap();
-    assert_eq!((outcome.unread, outcome.files), (1, 0));
+    assert_eq!((outcome.unopened, outcome.files), (1, 0));
     assert!(outcome.failures[0].what.contains("deeper"), "{outcome:?}");
     let removed = std::process::Command::new("rm")
         .arg("-rf")

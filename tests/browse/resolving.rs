@@ -119,6 +119,7 @@ fn what_is_not_there_is_said_in_words() {
         ("/outside", ErrorKind::NotFound, "no /outside"),
         ("/data/far", ErrorKind::NotFound, "no /proc"),
         ("/etc/hostname/x", ErrorKind::NotFound, "no directory"),
+        ("/etc/hostname/..", ErrorKind::NotFound, "no directory"),
         ("/round", ErrorKind::Usage, "more than 40 symlinks"),
     ] {
         let error = stage.resolve(path).unwrap_err();
@@ -162,9 +163,11 @@ fn without_a_root_there_are_the_ways_to_what_was_mounted() {
 
 #[test]
 fn a_folder_of_a_filesystem_that_is_a_symlink_is_not_followed() {
+    if !possible("resolving") {
+        return;
+    }
     let stage = Stage::new(&[&[("/", "/"), ("/sub", "/@sub/x")]], &[]);
     symlink("/etc", stage.at(0, "@sub")).unwrap();
     let error = stage.resolve("/sub").unwrap_err();
     assert!(error.to_string().contains("/@sub/x"), "{error}");
-    assert!(possible("resolving"));
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use stillpoint::Result;
 use stillpoint::engine::{
     BrowseOptions, BrowseScope, CopyRequest, CopyResult, CopyTarget, ListRequest,
-    copy_from_snapshot, list_tree,
+    copy_from_snapshot, list_tree, stream_from_snapshot,
 };
 use stillpoint::format::{EscapedPath, FilesystemRecord, Manifest, MountRecord};
 use stillpoint::model::{Bytes, Content, Extent, block_count};
@@ -144,6 +144,16 @@ impl Shot {
         self.browse(scope, |options| {
             copy_from_snapshot(options, &request, &self.ear)
         })
+    }
+
+    /// What a file holds, as it goes to standard output.
+    pub fn stream(&self, path: &str) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let scope = BrowseScope::Host;
+        self.browse(scope, |options| {
+            stream_from_snapshot(options, Path::new(path), &mut bytes, &self.ear)
+        })?;
+        Ok(bytes)
     }
 
     /// The names at a path.

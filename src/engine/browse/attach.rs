@@ -4,14 +4,18 @@
 use crate::engine::monitor::{Event, Monitor};
 use crate::engine::mount::{LookIntoOptions, PlannedFilesystem, SnapshotLook, look_into};
 use crate::error::{Error, ErrorKind, Result};
-use crate::export::{FilesystemName, FilesystemRoots, HostMount, HostPlaces, TreeSource};
+use crate::export::{
+    FilesystemName, FilesystemRoots, HostMount, HostPlaces, NodeKind, NodeSeen, TreeNode,
+    TreeSource,
+};
 use crate::format::{FilesystemRecord, Manifest};
-use crate::model::Bytes;
+use crate::model::{Bytes, printable};
 use crate::store::Vault;
 use crate::sys::locked::LockExt;
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -129,7 +133,7 @@ pub fn browse<T: Send>(
             })
         });
         let lacking = std::mem::take(&mut *lacking.locked());
-        if done.is_ok() || lacking.is_subset(&disks) {
+        if lacking.is_subset(&disks) {
             return done;
         }
         disks.extend(lacking);
@@ -149,6 +153,28 @@ impl Browsed<'_> {
         TreeSource {
             tree: self.places,
             roots: self.roots,
+        }
+    }
+
+    /// What a path leads to; one that ends in a slash leads through a symlink to a directory.
+    ///
+    /// # Errors
+    /// `NotFound` also for a place that something else was mounted at, if nothing of the snapshot
+    /// lies below it.
+    pub fn find(&self, path: &Path, follow: bool) -> Result<TreeNode> {
+        let bytes = path.as_os_str().as_bytes();
+        let ends_open = bytes.ends_with(b"/") || bytes.ends_with(b"/.");
+        let source = self.source();
+        let node = source.resolve(path, follow || ends_open)?;
+        if ends_open && node.seen.kind() != Some(NodeKind::Directory) {
+            let what = format!("{} is no directory", printable::path(&node.place));
+            return Err(Error::new(ErrorKind::NotFound, what));
+        }
+        match node.seen {
+            NodeSeen::Elsewhere { .. } if !self.places.leads_on(&node.place) => {
+                Err(source.not_in_the_snapshot(&node.seen, &node.place, &node.place))
+            }
+            _ => Ok(node),
         }
     }
 

@@ -2,18 +2,18 @@
 
 use super::attach::{BrowseOptions, Browsed, browse};
 use super::target::CopyTarget;
+use super::told_once::ToldOnce;
 use crate::engine::monitor::{Event, Monitor};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::export::{
-    NodeKind, NodeSeen, TreeCopyOptions, TreeCopyOutcome, TreeNode, TreeTarget, copy_to_stream,
-    copy_tree,
+    DataFailure, NodeKind, NodeSeen, TreeCopyOptions, TreeCopyOutcome, TreeNode, TreeTarget,
+    copy_to_stream, copy_tree, unreadable,
 };
 use crate::model::{Bytes, printable};
 use crate::sys::handle::open_handle;
 use nix::fcntl::OFlag;
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -49,19 +49,21 @@ pub struct CopyResult {
     pub tops: Vec<CopiedTop>,
     /// All that was copied.
     pub outcome: TreeCopyOutcome,
+    /// What is to be known of it.
+    pub warnings: Vec<String>,
 }
 
 impl CopyResult {
     /// Of one file that went to a stream.
-    pub fn streamed(data: Bytes) -> Self {
+    fn streamed(data: Bytes) -> Self {
         let outcome = TreeCopyOutcome {
             files: 1,
             data,
             ..TreeCopyOutcome::default()
         };
         Self {
-            tops: Vec::new(),
             outcome,
+            ..Self::default()
         }
     }
 }
@@ -75,10 +77,12 @@ pub fn copy_from_snapshot(
     request: &CopyRequest<'_>,
     monitor: &dyn Monitor,
 ) -> Result<CopyResult> {
-    browse(options, request.paths, monitor, |browsed| {
+    let told = ToldOnce::new(monitor);
+    let monitor: &dyn Monitor = &told;
+    let copied = browse(options, request.paths, monitor, |browsed| {
         let mut found = Vec::new();
         for path in request.paths {
-            let node = find(browsed, path, request.follow)?;
+            let node = browsed.find(path, request.follow)?;
             browsed.need_all_below(&node.place)?;
             found.push((path, node));
         }
@@ -88,19 +92,11 @@ pub fn copy_from_snapshot(
                 .map_err(|error| also_copied(error, &result))?;
         }
         Ok(result)
+    });
+    copied.map(|result| CopyResult {
+        warnings: told.warnings(),
+        ..result
     })
-}
-
-/// What a path leads to; one that ends in a slash leads through a symlink to a directory.
-fn find(browsed: &Browsed<'_>, path: &Path, follow: bool) -> Result<TreeNode> {
-    let bytes = path.as_os_str().as_bytes();
-    let ends_open = bytes.ends_with(b"/") || bytes.ends_with(b"/.");
-    let node = browsed.source().resolve(path, follow || ends_open)?;
-    if ends_open && node.seen.kind() != Some(NodeKind::Directory) {
-        let what = format!("{} is no directory", printable::path(&node.place));
-        return Err(Error::new(ErrorKind::NotFound, what));
-    }
-    Ok(node)
 }
 
 fn copy_one(
@@ -169,7 +165,7 @@ fn also_copied(error: Error, result: &CopyResult) -> Error {
         .map(|top| printable::path(&top.to))
         .collect();
     match whole.is_empty() {
-        true => error.and_said("nothing of it stays there"),
+        true => error,
         false => error.and_said(format!("copied before: {}", whole.join(", "))),
     }
 }
@@ -183,18 +179,18 @@ pub fn stream_from_snapshot(
     path: &Path,
     to: &mut (dyn Write + Send),
     monitor: &dyn Monitor,
-) -> Result<Bytes> {
+) -> Result<CopyResult> {
+    let told = ToldOnce::new(monitor);
+    let monitor: &dyn Monitor = &told;
     let to = Mutex::new(to);
-    browse(options, &[path.to_owned()], monitor, |browsed| {
-        let node = find(browsed, path, true)?;
-        let place = printable::path(&node.place);
-        let NodeSeen::File { handle, stat } = &node.seen else {
-            return Err(no_file(&place));
+    let streamed = browse(options, &[path.to_owned()], monitor, |browsed| {
+        let node = browsed.find(path, true)?;
+        let (NodeSeen::File { handle, stat }, Some(NodeKind::File)) =
+            (&node.seen, node.seen.kind())
+        else {
+            return Err(no_file(&printable::path(&node.place)));
         };
-        if node.seen.kind() != Some(NodeKind::File) {
-            return Err(no_file(&place));
-        }
-        let unread = |error: io::Error| Error::io("read", Path::new(&place), error);
+        let unread = |error: io::Error| unreadable(&node.place, error);
         let from = open_handle(handle, OFlag::O_RDONLY | OFlag::O_NONBLOCK).map_err(unread)?;
         let size = Bytes(stat.st_size.unsigned_abs());
         let mut done = Bytes(0);
@@ -204,15 +200,21 @@ pub fn stream_from_snapshot(
             monitor.tell(Event::Progress { done, total: size });
             monitor.check()
         });
-        let cut_short = format!("{done} of it were written");
-        match written {
-            Ok(Ok(())) => Ok(size),
-            Ok(Err(error)) => {
-                let error = Error::io("write", Path::new("standard output"), error);
-                Err(error.and_said(cut_short))
+        let failed = match written {
+            Ok(()) => return Ok(size),
+            Err(DataFailure::Read(error)) => unread(error),
+            Err(DataFailure::Stop(error)) => error,
+            Err(DataFailure::Write(error)) => {
+                // A writer that waits for its reader ends when it shall stop.
+                monitor.check()?;
+                Error::io("write", Path::new("standard output"), error)
             }
-            Err(error) => Err(error.context(place).and_said(cut_short)),
-        }
+        };
+        Err(failed.and_said(format!("{done} of it were written")))
+    });
+    streamed.map(|data| CopyResult {
+        warnings: told.warnings(),
+        ..CopyResult::streamed(data)
     })
 }
 

@@ -1,9 +1,10 @@
 //! `ls`: what is at a path, one thing at a time, however many there are.
 
-use super::attach::{BrowseOptions, browse};
+use super::attach::{BrowseOptions, Browsed, browse};
+use super::told_once::ToldOnce;
 use crate::engine::monitor::Monitor;
 use crate::error::{Error, ErrorKind, Result};
-use crate::export::{NodeKind, NodeSeen, TreeNode, TreeStep, TreeWalk, WalkOrder};
+use crate::export::{LeftOutPlace, NodeKind, NodeSeen, TreeNode, TreeStep, TreeWalk, WalkOrder};
 use nix::fcntl::readlinkat;
 use nix::sys::stat::FileStat;
 use std::path::{Path, PathBuf};
@@ -53,8 +54,19 @@ impl Unlisted {
     }
 }
 
-/// Tells `each` what is in a directory, or of a file itself. What cannot be listed is returned, at
-/// most the first `most_unlisted`, and how many they are.
+/// What came of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListOutcome {
+    /// What cannot be listed; the first ones, and one more where there are more.
+    pub unlisted: Vec<Unlisted>,
+    /// Places whose contents the snapshot does not have, and the type of what was there; the first
+    /// ones.
+    pub left_out: Vec<LeftOutPlace>,
+    /// What is to be known of it.
+    pub warnings: Vec<String>,
+}
+
+/// Tells `each` what is in a directory, or of a file itself.
 ///
 /// # Errors
 /// The path leads nowhere; `each` said so.
@@ -63,63 +75,99 @@ pub fn list_tree(
     request: &ListRequest<'_>,
     monitor: &dyn Monitor,
     each: &mut (dyn FnMut(ListedEntry) -> Result<()> + Send),
-) -> Result<Vec<Unlisted>> {
+) -> Result<ListOutcome> {
+    let told = ToldOnce::new(monitor);
     let each = Mutex::new(each);
-    browse(options, &[request.path.to_owned()], monitor, |browsed| {
-        let source = browsed.source();
-        // As ls(1) has it: a symlink that was named is followed to a directory only.
-        let mut node = source.resolve(request.path, false)?;
-        if node.seen.kind() == Some(NodeKind::Link)
-            && let Ok(behind) = source.resolve(request.path, true)
-            && behind.seen.kind() == Some(NodeKind::Directory)
-        {
-            node = behind;
+    let listed = browse(options, &[request.path.to_owned()], &told, |browsed| {
+        let node = find(browsed, request)?;
+        let mut each = each.lock().unwrap_or_else(|poison| poison.into_inner());
+        walk(browsed, node, request.recursive, &told, &mut **each)
+    });
+    listed.map(|outcome| ListOutcome {
+        warnings: told.warnings(),
+        ..outcome
+    })
+}
+
+/// What is listed. All disks that are needed for it are looked into.
+fn find(browsed: &Browsed<'_>, request: &ListRequest<'_>) -> Result<TreeNode> {
+    // As ls(1) has it: a symlink that was named is followed to a directory only.
+    let mut node = browsed.find(request.path, false)?;
+    if node.seen.kind() == Some(NodeKind::Link) {
+        match browsed.find(request.path, true) {
+            Ok(behind) if behind.seen.kind() == Some(NodeKind::Directory) => node = behind,
+            Ok(_) => {}
+            // It leads nowhere, or in a circle.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Usage) => {}
+            Err(error) => return Err(error),
         }
-        match request.recursive {
-            true => browsed.need_all_below(&node.place)?,
-            // Right below it something may be mounted.
-            false => {
-                for name in browsed.places.names_below(&node.place) {
-                    browsed.need_at(&node.place.join(name))?;
-                }
+    }
+    match request.recursive {
+        true => browsed.need_all_below(&node.place)?,
+        // Right below it something may be mounted.
+        false => {
+            for name in browsed.places.names_below(&node.place) {
+                browsed.need_at(&node.place.join(name))?;
             }
         }
-        let mut each = each.lock().unwrap_or_else(|poison| poison.into_inner());
-        let base = node.place.clone();
-        if node.seen.kind() != Some(NodeKind::Directory) {
-            each(entry(&node, &base))?;
-            return Ok(Vec::new());
-        }
-        let mut walk = TreeWalk::new(source, WalkOrder::ByName);
-        walk.enter(node)?;
-        let mut unlisted = Vec::new();
-        while let Some(step) = walk.step()? {
-            monitor.check()?;
-            match step {
-                TreeStep::Found(node) => {
-                    each(entry(&node, &base))?;
+    }
+    Ok(node)
+}
+
+fn walk(
+    browsed: &Browsed<'_>,
+    node: TreeNode,
+    recursive: bool,
+    monitor: &dyn Monitor,
+    each: &mut (dyn FnMut(ListedEntry) -> Result<()> + Send),
+) -> Result<ListOutcome> {
+    let mut outcome = ListOutcome::default();
+    let base = node.place.clone();
+    outcome.note_left_out(&node);
+    if node.seen.kind() != Some(NodeKind::Directory) {
+        each(entry(&node, &base))?;
+        return Ok(outcome);
+    }
+    let mut walk = TreeWalk::new(browsed.source(), WalkOrder::ByName);
+    walk.enter(node)?;
+    while let Some(step) = walk.step()? {
+        monitor.check()?;
+        match step {
+            TreeStep::Found(node) => {
+                each(entry(&node, &base))?;
+                let is_directory = node.seen.kind() == Some(NodeKind::Directory);
+                if recursive && is_directory {
+                    outcome.note_left_out(&node);
                     let place = node.place.clone();
-                    if request.recursive
-                        && node.seen.kind() == Some(NodeKind::Directory)
-                        && let Err(error) = walk.enter(node)
-                    {
-                        note(&mut unlisted, Unlisted::new(place, &error));
+                    if let Err(error) = walk.enter(node) {
+                        note(&mut outcome.unlisted, Unlisted::new(place, &error));
                     }
                 }
-                TreeStep::Unseen { place, error } => {
-                    note(&mut unlisted, Unlisted::new(place, &error));
-                }
-                TreeStep::Unlisted(error) => {
-                    note(
-                        &mut unlisted,
-                        Unlisted::new(walk.place().to_owned(), &error),
-                    );
-                }
-                TreeStep::Left { .. } => {}
             }
+            TreeStep::Unseen { place, error } => {
+                note(&mut outcome.unlisted, Unlisted::new(place, &error));
+            }
+            TreeStep::Unlisted(error) => {
+                let place = walk.place().to_owned();
+                note(&mut outcome.unlisted, Unlisted::new(place, &error));
+            }
+            TreeStep::Left { .. } => {}
         }
-        Ok(unlisted)
-    })
+    }
+    Ok(outcome)
+}
+
+impl ListOutcome {
+    fn note_left_out(&mut self, node: &TreeNode) {
+        if let NodeSeen::Elsewhere { fstype, .. } = &node.seen
+            && self.left_out.len() < MOST_UNLISTED
+        {
+            self.left_out.push(LeftOutPlace {
+                place: node.place.clone(),
+                fstype: fstype.clone(),
+            });
+        }
+    }
 }
 
 /// Most that are noted; one more says that there are more.

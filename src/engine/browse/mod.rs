@@ -5,8 +5,9 @@ mod attach;
 mod copy;
 mod list;
 mod target;
+mod told_once;
 
 pub use attach::{BrowseOptions, BrowseScope, Browsed, browse};
 pub use copy::{CopiedTop, CopyRequest, CopyResult, copy_from_snapshot, stream_from_snapshot};
-pub use list::{ListRequest, ListedEntry, Unlisted, list_tree};
+pub use list::{ListOutcome, ListRequest, ListedEntry, Unlisted, list_tree};
 pub use target::{CopyTarget, find_target};

@@ -3,6 +3,7 @@
 
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::model::printable;
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
@@ -49,8 +50,16 @@ pub fn find_target(dest: &Path, paths: &[PathBuf], replace: bool) -> Result<Copy
         },
         Err(error) => return Err(Error::io("look at", dest, error)),
     };
+    let mut names = BTreeSet::new();
     for path in paths {
         let place = target.place_of(path)?;
+        if !names.insert(place.clone()) {
+            let what = format!("two copies would be {}", printable::path(&place));
+            return Err(
+                Error::new(ErrorKind::Usage, format!("{what}; nothing was copied"))
+                    .with_hint("copy them into different directories"),
+            );
+        }
         let there = fs::symlink_metadata(&place).is_ok();
         if there && !replace {
             let what = format!(
@@ -154,6 +163,7 @@ mod tests {
             ("dir", vec![&one, &two], ErrorKind::Exists),
             ("file/", vec![&one], ErrorKind::Io),
             ("file", vec![&one, &two], ErrorKind::Exists),
+            ("dir", vec![&one, &one], ErrorKind::Usage),
             ("new", vec![&one, &two], ErrorKind::NotFound),
             ("none/new", vec![&one], ErrorKind::NotFound),
         ] {

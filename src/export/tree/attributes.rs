@@ -18,14 +18,18 @@ const INHERITED: [&str; 2] = ["system.posix_acl_access", "system.posix_acl_defau
 /// Gives a file what another has. `lost` is told what the target does not take.
 ///
 /// # Errors
-/// What the source has cannot be read.
+/// Not all that the source has can be read; the rest was given.
 pub(super) fn copy_attributes(
     from: &OwnedFd,
     stat: &FileStat,
     to: impl AsFd,
     lost: &mut dyn FnMut(&str, &io::Error),
 ) -> io::Result<()> {
-    let names = attributes(from)?;
+    let mut unread = None;
+    let names = attributes(from).unwrap_or_else(|error| {
+        unread = Some(error);
+        Vec::new()
+    });
     let mut mode = stat.st_mode;
     if let Err(error) = set_owner(&to, stat.st_uid, stat.st_gid) {
         mode &= !0o6000;
@@ -36,7 +40,11 @@ pub(super) fn copy_attributes(
         let value = match attribute(from, &name) {
             // What it was derived from is gone, or nobody may read it.
             Err(error) if matches!(error.raw_os_error(), Some(libc::ENODATA)) => continue,
-            value => value?,
+            Err(error) => {
+                unread.get_or_insert(error);
+                continue;
+            }
+            Ok(value) => value,
         };
         if let Err(error) = set_attribute(&to, &name, &value) {
             lost(&format!("the attribute {}", printable::path(&name)), &error);
@@ -51,7 +59,7 @@ pub(super) fn copy_attributes(
     if let Err(error) = set_times(&to, FileTimes::of(stat)) {
         lost("the times", &error);
     }
-    Ok(())
+    unread.map_or(Ok(()), Err)
 }
 
 /// Takes away what the file has from its directory and not from the source.

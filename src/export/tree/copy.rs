@@ -3,12 +3,13 @@
 
 use super::attributes::copy_attributes;
 use super::data::{DataFailure, copy_data};
-use super::hard_links::HardLinks;
+use super::hard_links::{HardLinks, KnownLink};
 use super::outcome::{FailureCause, TreeCopyOutcome};
-use super::remove::remove_tree;
+use super::remove;
 use super::slot::{Made, Placement, Slot};
 use super::source::{NodeKind, NodeSeen, TreeNode, TreeSource};
 use super::target::{FilledDirectory, TargetDirectories};
+use super::trouble::{Trouble, is_fatal, unread, with_rest};
 use super::walk::{TreeStep, TreeWalk, WalkOrder};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Bytes, Cancel, printable};
@@ -16,6 +17,7 @@ use crate::sys::handle::{open_handle, set_mode};
 use nix::fcntl::{OFlag, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, mknodat};
 use nix::unistd::{fsync, symlinkat, syncfs};
+use std::cell::Cell;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
@@ -65,6 +67,7 @@ pub fn copy_tree(
         base: node.place.clone(),
         shown: to.shown.clone(),
         options,
+        refusal: Cell::new(ErrorKind::Failed),
     };
     let slot = Slot {
         directory: Arc::clone(&to.directory),
@@ -80,14 +83,6 @@ pub fn copy_tree(
     }
 }
 
-/// Why one file was not copied.
-enum Trouble {
-    /// It alone: it is noted, and the rest goes on.
-    Here(FailureCause, String),
-    /// All ends.
-    Stop(Error),
-}
-
 struct TreeCopier<'a> {
     options: TreeCopyOptions<'a>,
     walk: TreeWalk<'a>,
@@ -98,6 +93,8 @@ struct TreeCopier<'a> {
     base: PathBuf,
     /// The target, for people.
     shown: PathBuf,
+    /// What sort of failure the target's last one was.
+    refusal: Cell<ErrorKind>,
 }
 
 impl TreeCopier<'_> {
@@ -189,9 +186,10 @@ impl TreeCopier<'_> {
                 ..
             }) = left
             {
-                slot.discard(&made);
+                let gone = slot.discard(&made);
+                gone.map_err(|error| self.target_trouble("remove", &place, error))?;
             }
-            return Err(Trouble::Here(FailureCause::Source, error.to_string()));
+            return Err(Trouble::Here(FailureCause::of(&error), error.to_string()));
         }
         Ok(())
     }
@@ -209,65 +207,66 @@ impl TreeCopier<'_> {
             return Ok(());
         };
         let whole = self.walk.depth() == 0;
-        let from = match seen {
-            NodeSeen::File { handle, stat } => Some((handle, stat)),
-            NodeSeen::Elsewhere { under, .. } => {
-                under.as_ref().map(|(handle, stat)| (handle, stat))
-            }
-            NodeSeen::Between => None,
-        };
-        let given = match from {
-            Some((handle, stat)) => self.attributes(place, handle, stat, &directory),
-            None => set_mode(&directory, 0o755)
-                .map_err(|error| self.target_trouble("set the mode of", place, error)),
-        };
-        if let Err(Trouble::Here(cause, what)) = &given {
-            // It stays, with what could be given: what is in it is whole.
-            self.outcome.fail(place, what.clone(), *cause);
-        }
-        let given = match given {
-            Err(Trouble::Stop(error)) => Err(Trouble::Stop(error)),
-            _ if whole => syncfs(&directory)
+        // Its owner may enter it only when it is about to get its name.
+        let named = match whole {
+            true => syncfs(&directory)
                 .map_err(|errno| self.target_trouble("write out", place, errno.into())),
-            _ => Ok(()),
+            false => Ok(()),
         };
-        let named = given.and_then(|()| match &made {
-            Some(made) => {
-                let named = slot.commit(made);
-                named.map_err(|error| self.target_trouble("name", place, error))
+        let named = named.and_then(|()| {
+            match seen {
+                NodeSeen::File { handle, stat }
+                | NodeSeen::Elsewhere {
+                    under: Some((handle, stat)),
+                    ..
+                } => self.attributes(place, handle, stat, &directory),
+                NodeSeen::Between | NodeSeen::Elsewhere { under: None, .. } => {
+                    set_mode(&directory, 0o755)
+                        .map_err(|error| self.target_trouble("set the mode of", place, error))?;
+                }
             }
-            None => Ok(()),
+            let Some(made) = &made else { return Ok(()) };
+            let named = slot.commit(made);
+            named.map_err(|error| self.target_trouble("name", place, error))
         });
         let Err(trouble) = named else {
             self.outcome.directories += 1;
             return Ok(());
         };
-        if let Some(staged) = made.and_then(|made| made.staged) {
-            // The error that it ends with is the one that is reported.
-            let _ = remove_tree(&slot.directory, &staged);
-        }
+        let removed = match &made {
+            Some(made) => self.remove(&directory, &slot, made),
+            None => None,
+        };
         match trouble {
             Trouble::Here(cause, what) if !whole => {
                 self.outcome.fail(place, what, cause);
                 Ok(())
             }
-            Trouble::Here(_, what) => Err(self.refused(place, &what)),
-            Trouble::Stop(error) => Err(error),
+            Trouble::Here(_, what) => Err(with_rest(self.refused(place, &what), removed)),
+            Trouble::Stop(error) => Err(with_rest(error, removed)),
         }
     }
 
     /// One more name for what was copied before; `false`: it is to be copied.
     fn link(&mut self, place: &Path, stat: &FileStat, slot: &Slot) -> Result<bool, Trouble> {
-        let Some(copy) = self.links.find(stat) else {
-            return Ok(false);
-        };
-        let made = match slot.make_link(&copy) {
-            // Too many names, or the filesystem has no further ones.
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EMLINK | libc::EPERM)) => {
+        let copy = match self.links.find(stat) {
+            KnownLink::Copied(copy) => copy,
+            KnownLink::New => return Ok(false),
+            KnownLink::Lost => {
                 self.outcome.unlinked += 1;
                 return Ok(false);
             }
-            made => made.map_err(|error| self.target_trouble("link", place, error))?,
+        };
+        let made = match slot.make_link(&copy) {
+            Err(error) if is_fatal(&error) || error.kind() == io::ErrorKind::AlreadyExists => {
+                return Err(self.target_trouble("link", place, error));
+            }
+            // Too many names, another filesystem, or one that has no further names.
+            Err(_) => {
+                self.outcome.unlinked += 1;
+                return Ok(false);
+            }
+            Ok(made) => made,
         };
         self.commit(place, slot, &made)?;
         self.outcome.hard_links += 1;
@@ -294,16 +293,20 @@ impl TreeCopier<'_> {
             cancel.check()
         });
         let filled = match copied {
-            Ok(()) => self.attributes(place, handle, stat, &new.file),
+            Ok(()) => {
+                self.attributes(place, handle, stat, &new.file);
+                Ok(())
+            }
             Err(DataFailure::Read(error)) => Err(unread("read", &error)),
             Err(DataFailure::Write(error)) => Err(self.target_trouble("write", place, error)),
             Err(DataFailure::Stop(error)) => Err(Trouble::Stop(error)),
         };
-        let filled = filled.and_then(|()| match self.walk.depth() {
-            // A file by itself: the error of a full disk comes before its name does.
-            0 => fsync(&new.file)
+        // A file by itself, or in place of another: a full disk is known before it has the name.
+        let at_once = self.walk.depth() == 0 || slot.placement == Placement::Replacing;
+        let filled = filled.and_then(|()| match at_once {
+            true => fsync(&new.file)
                 .map_err(|errno| self.target_trouble("write out", place, errno.into())),
-            _ => Ok(()),
+            false => Ok(()),
         });
         let named = filled.and_then(|()| {
             let named = slot.commit_file(&new);
@@ -332,29 +335,21 @@ impl TreeCopier<'_> {
         let made = match is_link {
             true => {
                 let to = readlinkat(handle, "").map_err(|errno| unread("read", &errno.into()))?;
-                slot.make(|folder, name| symlinkat(to.as_os_str(), folder, name))
+                slot.make(kind, |at, name| symlinkat(to.as_os_str(), at, name))
             }
             false => {
                 let node = SFlag::from_bits_truncate(kind);
                 let private = Mode::S_IRUSR | Mode::S_IWUSR;
-                slot.make(|folder, name| mknodat(folder, name, node, private, stat.st_rdev))
+                slot.make(kind, |at, name| {
+                    mknodat(at, name, node, private, stat.st_rdev)
+                })
             }
         };
-        let made = made.map_err(|error| self.target_trouble("make", place, error))?;
-        let filled = match slot.open_made(&made, kind) {
-            Ok(new) => self.attributes(place, handle, stat, &new).map(|()| new),
-            Err(error) => Err(self.target_trouble("open", place, error)),
-        };
-        match filled {
-            Ok(new) => {
-                self.commit(place, slot, &made)?;
-                self.remember(place, stat, &new);
-            }
-            Err(trouble) => {
-                slot.discard(&made);
-                return Err(trouble);
-            }
-        }
+        let made = made.map_err(|error| self.target_trouble("make", place, error));
+        let (made, new) = made?;
+        self.attributes(place, handle, stat, &new);
+        self.commit(place, slot, &made)?;
+        self.remember(place, stat, &new);
         match is_link {
             true => self.outcome.symlinks += 1,
             false => self.outcome.specials += 1,
@@ -364,30 +359,31 @@ impl TreeCopier<'_> {
 
     fn commit(&self, place: &Path, slot: &Slot, made: &Made) -> Result<(), Trouble> {
         slot.commit(made).map_err(|error| {
-            slot.discard(made);
+            // What failed before is what is reported.
+            let _ = slot.discard(made);
             self.target_trouble("name", place, error)
         })
     }
 
     fn remember(&mut self, place: &Path, stat: &FileStat, copy: impl AsFd) {
-        if let Ok(name) = place.strip_prefix(&self.base) {
-            self.links.note(stat, copy, name);
+        if let Ok(name) = place.strip_prefix(&self.base)
+            && !self.links.note(stat, copy, name)
+        {
+            self.outcome.unlinked += 1;
         }
     }
 
-    fn attributes(
-        &mut self,
-        place: &Path,
-        from: &OwnedFd,
-        stat: &FileStat,
-        to: impl AsFd,
-    ) -> Result<(), Trouble> {
+    /// Gives a file all that the source's has. What cannot be read or given is noted.
+    fn attributes(&mut self, place: &Path, from: &OwnedFd, stat: &FileStat, to: impl AsFd) {
         let outcome = &mut self.outcome;
         // An attribute that is too long for ext4 is ENOSPC, too: none of these ends all.
         let copied = copy_attributes(from, stat, to, &mut |what, why| {
             outcome.lose(what, place, &why.to_string());
         });
-        copied.map_err(|error| unread("read the attributes of", &error))
+        if let Err(error) = copied {
+            let what = format!("it was copied, but not all of its attributes can be read: {error}");
+            self.outcome.fail(place, what, FailureCause::Source);
+        }
     }
 
     /// What the target does not take: of one file, or at all.
@@ -395,6 +391,11 @@ impl TreeCopier<'_> {
         if is_fatal(&error) {
             return Trouble::Stop(self.failed(action, place, error));
         }
+        let copy = self.target_of(place);
+        let known = error.raw_os_error().map(io::Error::from_raw_os_error);
+        self.refusal.set(known.map_or(ErrorKind::Failed, |error| {
+            Error::io(action, &copy, error).kind()
+        }));
         let what = match error.raw_os_error() {
             Some(libc::EEXIST) => "something of that name is there already".into(),
             _ => format!("cannot {action} it in the target: {error}"),
@@ -404,7 +405,7 @@ impl TreeCopier<'_> {
 
     fn refused(&self, place: &Path, what: &str) -> Error {
         let what = format!("{}: {what}", printable::path(&self.target_of(place)));
-        Error::new(ErrorKind::Exists, what)
+        Error::new(self.refusal.get(), what)
     }
 
     fn failed(&self, action: &str, place: &Path, error: io::Error) -> Error {
@@ -421,43 +422,44 @@ impl TreeCopier<'_> {
         }
     }
 
-    /// Takes away what was begun and does not stand under its name yet.
+    /// Takes away what was begun and does not stand under its name yet, and says what stays.
     fn take_away(&mut self, error: Error) -> Error {
-        let mut staged = None;
-        // The outermost that is not whole holds the others.
-        while let Ok(Some(left)) = self.targets.leave() {
-            if let Some(name) = left.made.and_then(|made| made.staged) {
-                staged = Some((left.slot.directory, name));
+        let mut made = None;
+        let mut in_place = false;
+        loop {
+            match self.targets.leave() {
+                Ok(None) => break,
+                // The outermost that is not whole holds the others.
+                Ok(Some(left)) => {
+                    in_place |= left.made.is_none();
+                    made = left
+                        .made
+                        .map(|one| (left.directory, left.slot, one))
+                        .or(made);
+                }
+                Err(_) => {}
             }
         }
-        let Some((directory, name)) = staged else {
-            return error;
-        };
-        match remove_tree(&directory, &name) {
-            Ok(()) => error,
-            Err(why) => error.and_said(format!(
-                "{} stays in the target, as it could not be removed: {why}",
-                printable::path(&name)
-            )),
+        let removed =
+            made.and_then(|(directory, slot, made)| self.remove(&directory, &slot, &made));
+        match (in_place, removed) {
+            (_, Some(why)) => with_rest(error, Some(why)),
+            (true, None) => {
+                let files = self.outcome.files + self.outcome.hard_links;
+                error.and_said(format!("what was put there before stays: {files} files"))
+            }
+            (false, None) => error.and_said("nothing of it stays there"),
         }
     }
-}
 
-fn unread(action: &str, error: &io::Error) -> Trouble {
-    Trouble::Here(FailureCause::Source, format!("cannot {action} it: {error}"))
-}
-
-/// Whether nothing more can be written there.
-fn is_fatal(error: &io::Error) -> bool {
-    let fatal = [
-        libc::ENOSPC,
-        libc::EDQUOT,
-        libc::EROFS,
-        libc::EIO,
-        libc::ESTALE,
-        libc::ENODEV,
-    ];
-    error
-        .raw_os_error()
-        .is_some_and(|errno| fatal.contains(&errno))
+    /// Removes a directory that was made, with all that is in it; says what stays, if anything.
+    fn remove(&self, directory: &OwnedFd, slot: &Slot, made: &Made) -> Option<String> {
+        let name = made.staged.as_ref().unwrap_or(&slot.name);
+        let gone = remove::empty(directory).and_then(|()| slot.discard(made));
+        let why = gone.err()?;
+        let name = printable::path(name);
+        Some(format!(
+            "{name} stays in the target, as it could not be removed: {why}"
+        ))
+    }
 }

@@ -12,7 +12,8 @@ use std::os::unix::fs::FileExt;
 const PIECE: usize = 1 << 20;
 
 /// Why the bytes of a file were not copied.
-pub(super) enum DataFailure {
+#[derive(Debug)]
+pub enum DataFailure {
     /// They cannot be read.
     Read(io::Error),
     /// They cannot be written.
@@ -54,29 +55,24 @@ pub(super) fn copy_data(
 /// Writes the bytes of a file of that length, holes as zeros.
 ///
 /// # Errors
-/// What `moved` says, or why it could not be read or written, in the order of these.
+/// What `moved` says, or why it could not be read or written.
 pub fn copy_to_stream(
     from: &File,
     to: &mut dyn Write,
     length: Bytes,
     moved: &mut dyn FnMut(Bytes) -> Result<()>,
-) -> Result<Result<(), io::Error>> {
+) -> Result<(), DataFailure> {
     let mut buffer = vec![0; PIECE.min(length.0 as usize)];
     let mut at = 0;
     while at < length.0 {
-        moved(Bytes(0))?;
+        moved(Bytes(0)).map_err(DataFailure::Stop)?;
         let piece = piece(&mut buffer, length.0 - at);
-        from.read_exact_at(piece, at).map_err(|error| {
-            let place = std::path::Path::new("the file");
-            crate::Error::io("read", place, error).at_offset(Bytes(at))
-        })?;
-        if let Err(error) = to.write_all(piece) {
-            return Ok(Err(error));
-        }
+        from.read_exact_at(piece, at).map_err(DataFailure::Read)?;
+        to.write_all(piece).map_err(DataFailure::Write)?;
         at += piece.len() as u64;
-        moved(Bytes(piece.len() as u64))?;
+        moved(Bytes(piece.len() as u64)).map_err(DataFailure::Stop)?;
     }
-    Ok(to.flush())
+    to.flush().map_err(DataFailure::Write)
 }
 
 fn piece(buffer: &mut [u8], left: u64) -> &mut [u8] {

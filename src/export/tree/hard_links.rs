@@ -2,8 +2,7 @@
 //! hard links. A name in the target is believed only if it still leads to what was made there.
 
 use super::walk::NodeId;
-use crate::sys::handle::look;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use crate::sys::handle::{look, target_handle_at};
 use nix::sys::stat::FileStat;
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
@@ -40,53 +39,69 @@ impl HardLinks {
     }
 
     /// The copy of a file that was copied before.
-    pub fn find(&mut self, stat: &FileStat) -> Option<OwnedFd> {
-        let id = id_of(stat);
-        let known = self.known.get_mut(&id)?;
-        let how = OpenHow::new()
-            .flags(OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC)
-            .resolve(
-                ResolveFlag::RESOLVE_BENEATH
-                    | ResolveFlag::RESOLVE_NO_SYMLINKS
-                    | ResolveFlag::RESOLVE_NO_MAGICLINKS,
-            );
-        let found = openat2(self.top.as_ref()?, &known.name, how).ok()?;
-        let is_it = id_of(&look(&found).ok()?) == known.id;
+    pub fn find(&mut self, stat: &FileStat) -> KnownLink {
+        let id = NodeId::of_stat(stat);
+        let Some(known) = self.known.get_mut(&id) else {
+            return KnownLink::New;
+        };
+        let found = self
+            .top
+            .as_ref()
+            .and_then(|top| open_below(top, &known.name));
+        let found =
+            found.filter(|found| look(found).is_ok_and(|stat| NodeId::of_stat(&stat) == known.id));
         known.left = known.left.saturating_sub(1);
         if known.left == 0
             && let Some(known) = self.known.remove(&id)
         {
             self.names -= known.name.as_os_str().len() + EACH;
         }
-        is_it.then_some(found)
+        found.map_or(KnownLink::Lost, KnownLink::Copied)
     }
 
-    /// Notes a copy, if the file has more names and there is room.
-    pub fn note(&mut self, stat: &FileStat, copy: impl AsFd, name: &Path) {
+    /// Notes a copy, if the file has more names. `false`: there is no room to remember it.
+    pub fn note(&mut self, stat: &FileStat, copy: impl AsFd, name: &Path) -> bool {
         let size = name.as_os_str().len() + EACH;
-        if stat.st_nlink < 2 || self.top.is_none() || self.names + size > MOST_NAMES {
-            return;
+        if stat.st_nlink < 2 || self.top.is_none() {
+            return true;
         }
         let Ok(made) = look(copy) else {
-            return;
+            return false;
         };
+        if self.names + size > MOST_NAMES {
+            return false;
+        }
         let known = KnownCopy {
             name: name.to_owned(),
-            id: id_of(&made),
+            id: NodeId::of_stat(&made),
             left: stat.st_nlink - 1,
         };
-        match self.known.insert(id_of(stat), known) {
+        match self.known.insert(NodeId::of_stat(stat), known) {
             None => self.names += size,
             Some(old) => {
                 self.names = self.names + size - old.name.as_os_str().len() - EACH;
             }
         }
+        true
     }
 }
 
-fn id_of(stat: &FileStat) -> NodeId {
-    NodeId {
-        device: stat.st_dev,
-        inode: stat.st_ino,
+/// Whether a file was copied before.
+pub(super) enum KnownLink {
+    /// It was not.
+    New,
+    /// It was: this is the copy.
+    Copied(OwnedFd),
+    /// It was, and the copy is not where it was made.
+    Lost,
+}
+
+/// A path of any length, in steps; no symlink is followed.
+fn open_below(top: &OwnedFd, path: &Path) -> Option<OwnedFd> {
+    let mut at = None;
+    for name in path {
+        let from = at.as_ref().unwrap_or(top);
+        at = Some(target_handle_at(from, name).ok()?);
     }
+    at
 }

@@ -11,12 +11,13 @@ mod remove;
 mod slot;
 mod source;
 mod target;
+mod trouble;
 mod walk;
 
 pub use copy::{TreeCopyOptions, TreeTarget, copy_tree};
-pub use data::copy_to_stream;
+pub use data::{DataFailure, copy_to_stream};
 pub use outcome::{
     FailureCause, LeftOutPlace, LostAttribute, MAX_NAMED, TreeCopyOutcome, TreeFailure,
 };
-pub use source::{FilesystemRoots, NodeKind, NodeSeen, TreeNode, TreeSource};
+pub use source::{FilesystemRoots, NodeKind, NodeSeen, TreeNode, TreeSource, unreadable};
 pub use walk::{MOST_DEEP, TreeStep, TreeWalk, WalkOrder};

@@ -20,23 +20,23 @@ struct Way {
     id: NodeId,
 }
 
-/// Removes what has that name in a directory, with all that is in it.
+/// Removes all that is in a directory, by its descriptor: whatever its name leads to by now,
+/// nothing else is touched.
 ///
 /// # Errors
 /// When something cannot be removed; what was removed before is gone.
-pub(super) fn remove_tree(directory: &OwnedFd, name: &OsStr) -> io::Result<()> {
-    let mut here = directory.try_clone()?;
-    let mut way = Vec::new();
-    let mut next = remove(&here, name)?;
+pub(super) fn empty(directory: &OwnedFd) -> io::Result<()> {
+    let mut here = open_handle(directory, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
+    let mut way: Vec<Way> = Vec::new();
     loop {
-        while let Some(inner) = next {
+        if let Some(inner) = remove_files(&here)? {
             let opened = open_directory(&here, &inner)?;
             way.push(Way {
                 name: inner,
                 id: id_of(&here)?,
             });
             here = opened;
-            next = remove_files(&here)?;
+            continue;
         }
         let Some(last) = way.pop() else {
             return Ok(());
@@ -46,10 +46,6 @@ pub(super) fn remove_tree(directory: &OwnedFd, name: &OsStr) -> io::Result<()> {
             return Err(io::Error::other("somebody has moved it meanwhile"));
         }
         unlinkat(&here, last.name.as_os_str(), UnlinkatFlags::RemoveDir)?;
-        if way.is_empty() {
-            return Ok(());
-        }
-        next = remove_files(&here)?;
     }
 }
 
@@ -91,9 +87,5 @@ fn open_directory(directory: &OwnedFd, name: &OsStr) -> io::Result<OwnedFd> {
 }
 
 fn id_of(directory: impl AsFd) -> io::Result<NodeId> {
-    let stat = look(directory)?;
-    Ok(NodeId {
-        device: stat.st_dev,
-        inode: stat.st_ino,
-    })
+    Ok(NodeId::of_stat(&look(directory)?))
 }

@@ -1,6 +1,7 @@
 //! A name in the target, and how something comes to stand under it: at once, or when it is whole.
 //! It must never follow a link, nor replace what it was not told to replace.
 
+use super::walk::NodeId;
 use crate::model::ObjectId;
 use crate::sys::handle::{link_handle, look, nameless_file, target_handle_at};
 use nix::errno::Errno;
@@ -42,61 +43,93 @@ pub(super) struct Slot {
 pub(super) struct Made {
     /// The name it has until it is whole; `None`: that of the slot.
     pub staged: Option<OsString>,
+    /// What was made: a name may lead to something else by now.
+    pub id: NodeId,
 }
 
 impl Slot {
-    /// Makes something by its name. Its name is told what to make, and must replace nothing.
-    pub fn make(&self, make: impl FnOnce(&OwnedFd, &OsStr) -> nix::Result<()>) -> io::Result<Made> {
-        let staged = match self.placement {
-            Placement::Direct => None,
-            Placement::Staged | Placement::Replacing => Some(unfinished_name()),
-        };
-        make(&self.directory, staged.as_deref().unwrap_or(&self.name))?;
-        Ok(Made { staged })
-    }
-
-    /// What was made, to be given what it shall have. In a directory where others may write, it
-    /// could have been exchanged: it must be its maker's, have one name, and be of the same kind.
-    pub fn open_made(&self, made: &Made, kind: libc::mode_t) -> io::Result<OwnedFd> {
-        let handle = target_handle_at(&self.directory, self.name_of(made))?;
+    /// Makes something by its name: `make` is told where, and must replace nothing. What is found
+    /// there then must be what was made. In a directory where others may write, it could have been
+    /// exchanged. So it must be of the same kind, have one name, and have the owner that what we
+    /// make there has: on some targets that is always the same somebody.
+    pub fn make(
+        &self,
+        kind: libc::mode_t,
+        make: impl FnOnce(&OwnedFd, &OsStr) -> nix::Result<()>,
+    ) -> io::Result<(Made, OwnedFd)> {
+        let staged = self.first_name();
+        let name = staged.as_deref().unwrap_or(&self.name);
+        make(&self.directory, name)?;
+        let handle = target_handle_at(&self.directory, name)?;
         let stat = look(&handle)?;
         let is_dir = kind == libc::S_IFDIR;
-        let is_ours = stat.st_uid == nix::unistd::geteuid().as_raw();
-        match stat.st_mode & libc::S_IFMT == kind && is_ours && (is_dir || stat.st_nlink == 1) {
-            true => Ok(handle),
-            false => Err(io::Error::other(
-                "somebody has exchanged it while it was made",
-            )),
+        let is_one = stat.st_mode & libc::S_IFMT == kind && (is_dir || stat.st_nlink <= 1);
+        if !is_one || !self.is_ours(&stat)? {
+            return Err(exchanged());
         }
+        let id = NodeId::of_stat(&stat);
+        Ok((Made { staged, id }, handle))
+    }
+
+    fn first_name(&self) -> Option<OsString> {
+        match self.placement {
+            Placement::Direct => None,
+            Placement::Staged | Placement::Replacing => Some(unfinished_name()),
+        }
+    }
+
+    /// Whether something has the owner that a new file of ours has there.
+    fn is_ours(&self, stat: &FileStat) -> io::Result<bool> {
+        if stat.st_uid == nix::unistd::geteuid().as_raw() {
+            return Ok(true);
+        }
+        let trial = Self {
+            placement: Placement::Staged,
+            ..self.clone()
+        };
+        let new = trial.create_file()?;
+        let owner = look(&new.file)?.st_uid;
+        trial.discard_file(&new);
+        Ok(stat.st_uid == owner)
     }
 
     /// Puts what is whole under the slot's name.
     pub fn commit(&self, made: &Made) -> io::Result<()> {
-        match &made.staged {
-            Some(staged) => self.put_in_place(staged),
-            None => Ok(()),
+        let Some(staged) = &made.staged else {
+            return Ok(());
+        };
+        self.refuse_another(staged, made)?;
+        self.put_in_place(staged, made)?;
+        self.refuse_another(&self.name, made)
+    }
+
+    /// Takes away what is not to stay; a directory must be empty. What has its name by now and is
+    /// something else stays.
+    pub fn discard(&self, made: &Made) -> io::Result<()> {
+        let name = made.staged.as_deref().unwrap_or(&self.name);
+        self.refuse_another(name, made)?;
+        match unlinkat(&self.directory, name, UnlinkatFlags::NoRemoveDir) {
+            Err(Errno::EISDIR) => Ok(unlinkat(&self.directory, name, UnlinkatFlags::RemoveDir)?),
+            other => Ok(other?),
         }
     }
 
-    /// Takes away what is not to stay; a directory must be empty.
-    pub fn discard(&self, made: &Made) {
-        let name = self.name_of(made);
-        // Nothing more can be done, and what failed before is what is reported.
-        if unlinkat(&self.directory, name, UnlinkatFlags::NoRemoveDir) == Err(Errno::EISDIR) {
-            let _ = unlinkat(&self.directory, name, UnlinkatFlags::RemoveDir);
+    fn refuse_another(&self, name: &OsStr, made: &Made) -> io::Result<()> {
+        let there = look(target_handle_at(&self.directory, name)?)?;
+        match NodeId::of_stat(&there) == made.id {
+            true => Ok(()),
+            false => Err(exchanged()),
         }
     }
 
-    fn name_of<'a>(&'a self, made: &'a Made) -> &'a OsStr {
-        made.staged.as_deref().unwrap_or(&self.name)
-    }
-
-    fn put_in_place(&self, staged: &OsStr) -> io::Result<()> {
+    fn put_in_place(&self, staged: &OsStr, made: &Made) -> io::Result<()> {
         let (folder, name) = (&self.directory, self.name.as_os_str());
         if self.placement == Placement::Replacing {
             renameat(folder, staged, folder, name)?;
             // Where both were names of one file, nothing was renamed (rename(2)).
-            let _ = unlinkat(folder, staged, UnlinkatFlags::NoRemoveDir);
+            if self.refuse_another(staged, made).is_ok() {
+                unlinkat(folder, staged, UnlinkatFlags::NoRemoveDir)?;
+            }
             return Ok(());
         }
         match renameat2(folder, staged, folder, name, RenameFlags::RENAME_NOREPLACE) {
@@ -131,18 +164,14 @@ impl Slot {
         };
         if self.placement == Placement::Direct {
             let file = create(&self.name)?;
-            let made = Some(Made { staged: None });
-            return Ok(NewFile { file, made });
+            return NewFile::named(file, None);
         }
         match nameless_file(&self.directory) {
             Ok(file) => Ok(NewFile { file, made: None }),
             Err(error) if cannot_be_nameless(&error) => {
                 let staged = unfinished_name();
                 let file = create(&staged)?;
-                let made = Some(Made {
-                    staged: Some(staged),
-                });
-                Ok(NewFile { file, made })
+                NewFile::named(file, Some(staged))
             }
             Err(error) => Err(error),
         }
@@ -154,7 +183,8 @@ impl Slot {
             (Some(made), _) => self.commit(made),
             (None, Placement::Replacing) => {
                 let made = self.make_link(&new.file)?;
-                self.commit(&made).inspect_err(|_| self.discard(&made))
+                self.commit(&made)
+                    .inspect_err(|_| drop(self.discard(&made)))
             }
             (None, Placement::Direct | Placement::Staged) => {
                 link_handle(&new.file, &self.directory, &self.name)
@@ -165,19 +195,18 @@ impl Slot {
     /// Takes away a new file that is not to stay.
     pub fn discard_file(&self, new: &NewFile) {
         if let Some(made) = &new.made {
-            self.discard(made);
+            // What failed before is what is reported.
+            let _ = self.discard(made);
         }
     }
 
     /// One more name for a file of the target.
     pub fn make_link(&self, file: impl AsFd) -> io::Result<Made> {
-        let staged = match self.placement {
-            Placement::Direct => None,
-            Placement::Staged | Placement::Replacing => Some(unfinished_name()),
-        };
+        let staged = self.first_name();
         let name = staged.as_deref().unwrap_or(&self.name);
+        let id = NodeId::of_stat(&look(&file)?);
         link_handle(file, &self.directory, name)?;
-        Ok(Made { staged })
+        Ok(Made { staged, id })
     }
 }
 
@@ -187,6 +216,18 @@ pub(super) struct NewFile {
     pub file: File,
     /// `None`: it has no name yet, and is gone when it is closed.
     made: Option<Made>,
+}
+
+impl NewFile {
+    fn named(file: File, staged: Option<OsString>) -> io::Result<Self> {
+        let id = NodeId::of_stat(&look(&file)?);
+        let made = Some(Made { staged, id });
+        Ok(Self { file, made })
+    }
+}
+
+fn exchanged() -> io::Error {
+    io::Error::other("somebody has exchanged it while it was made")
 }
 
 /// Whether a filesystem, or an old kernel for it, cannot make files without a name (open(2)).

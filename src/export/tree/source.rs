@@ -133,6 +133,9 @@ impl TreeSource<'_> {
         let mut links = 0;
         while let Some(part) = left.pop() {
             if part == ".." {
+                if node.seen.kind() != Some(NodeKind::Directory) {
+                    return Err(unreadable(&node.place, nix::errno::Errno::ENOTDIR.into()));
+                }
                 let above = node.place.parent().unwrap_or(Path::new("/")).to_owned();
                 node = self.walk_down(&above)?;
                 continue;
@@ -246,7 +249,8 @@ impl TreeSource<'_> {
         }
     }
 
-    fn not_in_the_snapshot(&self, seen: &NodeSeen, place: &Path, below: &Path) -> Error {
+    /// That nothing below a place is in the snapshot, and why.
+    pub fn not_in_the_snapshot(&self, seen: &NodeSeen, place: &Path, below: &Path) -> Error {
         let (below, place) = (printable::path(below), printable::path(place));
         let NodeSeen::Elsewhere { fstype, .. } = seen else {
             let what = format!("nothing that the snapshot has was mounted at or above {below}");
@@ -283,8 +287,8 @@ fn is_absent(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::ENOENT)
 }
 
-/// Why something in the snapshot cannot be looked at.
-pub(super) fn unreadable(place: &Path, error: io::Error) -> Error {
+/// Why something in the snapshot cannot be read.
+pub fn unreadable(place: &Path, error: io::Error) -> Error {
     let shown = printable::path(place);
     match error.raw_os_error() {
         Some(libc::ENOENT) => {
@@ -295,6 +299,18 @@ pub(super) fn unreadable(place: &Path, error: io::Error) -> Error {
             let what = format!("{shown}: what it should lie in is no directory");
             Error::new(ErrorKind::NotFound, what)
         }
+        // What the kernel has for blocks that the vault has lost, and drivers for what they make no
+        // sense of.
+        Some(libc::EIO | libc::EUCLEAN | libc::EBADMSG) => Error::io(
+            "read",
+            Path::new(&shown),
+            error,
+        )
+        .with_kind(ErrorKind::Damaged)
+        .with_hint(
+            "what else the snapshot has can still be copied; the warnings say what is lost, \
+                     and `stillpoint verify ID` names all of it",
+        ),
         _ => Error::io("read", Path::new(&shown), error),
     }
 }

@@ -4,7 +4,7 @@
 use super::slot::{Made, Placement, Slot};
 use super::walk::NodeId;
 use crate::sys::dirents::NameReader;
-use crate::sys::handle::{look, open_handle, parent_of};
+use crate::sys::handle::{look, open_handle, parent_of, target_handle_at};
 use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, mkdirat};
 use std::io;
@@ -66,20 +66,27 @@ impl TargetDirectories {
             Placement::Direct | Placement::Staged => None,
         };
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
-        let (made, handle) = match old {
+        let (made, directory) = match old {
             Some(_) => {
-                let handle = crate::sys::handle::target_handle_at(&slot.directory, &slot.name)?;
-                (None, handle)
+                let handle = target_handle_at(&slot.directory, &slot.name)?;
+                (None, open_handle(handle, flags)?)
             }
             None => {
-                let made = slot.make(|folder, name| mkdirat(folder, name, Mode::S_IRWXU))?;
-                let opened = slot.open_made(&made, libc::S_IFDIR);
-                let handle = opened.inspect_err(|_| slot.discard(&made))?;
-                refuse_exchanged(&handle)?;
-                (Some(made), handle)
+                // Within a directory that is filled in place, a new one is made in place, too.
+                let slot = Slot {
+                    placement: match slot.placement {
+                        Placement::Replacing => Placement::Direct,
+                        other => other,
+                    },
+                    ..slot.clone()
+                };
+                let (made, handle) =
+                    slot.make(libc::S_IFDIR, |at, name| mkdirat(at, name, Mode::S_IRWXU))?;
+                let opened = open_handle(&handle, flags).and_then(refuse_filled);
+                (Some(made), opened?)
             }
         };
-        let directory = Arc::new(open_handle(handle, flags)?);
+        let directory = Arc::new(directory);
         let far = self.levels.len().checked_sub(OPEN);
         // The outermost stays: further names of files are looked for from it.
         if let Some(level) = far
@@ -149,21 +156,16 @@ impl TargetDirectories {
 }
 
 /// In a directory where others may write, another directory of ours may have been put in its place.
-fn refuse_exchanged(made: &OwnedFd) -> io::Result<()> {
-    let list = open_handle(made, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
-    let is_empty = NameReader::new(list).next_name()?.is_none();
-    match is_empty && look(made)?.st_mode & 0o077 == 0 {
-        true => Ok(()),
-        false => Err(io::Error::other(
+fn refuse_filled(made: OwnedFd) -> io::Result<OwnedFd> {
+    let list = open_handle(&made, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
+    match NameReader::new(list).next_name()? {
+        None => Ok(made),
+        Some(_) => Err(io::Error::other(
             "somebody has exchanged it while it was made",
         )),
     }
 }
 
 fn id_of(directory: &OwnedFd) -> io::Result<NodeId> {
-    let stat = look(directory)?;
-    Ok(NodeId {
-        device: stat.st_dev,
-        inode: stat.st_ino,
-    })
+    Ok(NodeId::of_stat(&look(directory)?))
 }

@@ -7,6 +7,7 @@ use crate::model::printable;
 use crate::sys::dirents::NameReader;
 use crate::sys::handle::open_handle;
 use nix::fcntl::OFlag;
+use nix::sys::stat::FileStat;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io;
@@ -86,13 +87,18 @@ pub(super) struct NodeId {
 }
 
 impl NodeId {
+    /// Of a file.
+    pub fn of_stat(stat: &FileStat) -> Self {
+        Self {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+        }
+    }
+
     /// Of what is seen, where it is in a filesystem.
     pub fn of(seen: &NodeSeen) -> Option<Self> {
         match seen {
-            NodeSeen::File { stat, .. } => Some(Self {
-                device: stat.st_dev,
-                inode: stat.st_ino,
-            }),
+            NodeSeen::File { stat, .. } => Some(Self::of_stat(stat)),
             NodeSeen::Between | NodeSeen::Elsewhere { .. } => None,
         }
     }
