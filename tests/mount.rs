@@ -5,5 +5,6 @@ mod door;
 mod foreign;
 mod half;
 mod host_tree;
+mod partitions;
 mod scene;
 mod shot;

@@ -5,6 +5,7 @@ use super::scene::{Taken, assert_same_tree, listing, make};
 use super::shot::{Shot, partitioned, recorded, recorded_at};
 use crate::support::host::{LoopDisk, Mount, available, format, run};
 use std::path::Path;
+use stillpoint::ErrorKind;
 use stillpoint::engine::HostTree;
 use stillpoint::model::{Bytes, Extent};
 
@@ -81,6 +82,36 @@ fn each_filesystem_is_at_its_place_beside_one_that_cannot_be_opened() {
         look.attach(1).map(drop)
     })
     .unwrap();
+}
+
+#[test]
+fn a_root_that_is_not_opened_hides_nothing_else() {
+    if !available("root that is not opened") {
+        return;
+    }
+    let made = make("ext4", 24, Taken::Clean);
+    // An xfs with its log elsewhere.
+    let refused = [b"XFSB".as_slice(), &[0; (2 * MIB) as usize - 4]].concat();
+    let parts = [(MIB, &refused[..]), (4 * MIB, &made.bytes)];
+    let mut shot = Shot::of(&partitioned(64 * MIB, &parts));
+    shot.manifest.disks[0].filesystems = vec![
+        recorded_at(place(1, 2), recorded("xfs", "/dev/vda1", &[("/", "/")])),
+        recorded_at(
+            place(4, 24),
+            recorded("ext4", "/dev/vda2", &[("/srv", "/")]),
+        ),
+    ];
+    shot.look(|look| {
+        let tree = look.tree()?;
+        assert_same_tree(&listing(&tree.path.join("srv")), &made.tree);
+        assert!(why_not(&tree, "/").contains("its log is on another device"));
+        Ok(())
+    })
+    .unwrap();
+    // Where nothing at all can be opened, there is no tree.
+    shot.manifest.disks[0].filesystems.truncate(1);
+    let none = shot.look(|look| look.tree().map(drop)).unwrap_err();
+    assert_eq!(none.kind(), ErrorKind::Unsupported);
 }
 
 #[test]

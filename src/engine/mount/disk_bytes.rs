@@ -1,20 +1,50 @@
-//! A disk of a snapshot as something that is read and sought in.
+//! A disk of a snapshot as something that is read and sought in. What asks it for signatures takes
+//! a failed read for none: so it remembers what failed, and asks no more.
 
+use crate::error::{Error, ErrorKind};
 use crate::export::Image;
-use crate::model::Bytes;
+use crate::model::{BLOCK_SIZE, Bytes};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// Each read ends within this time.
+const WITHIN: Duration = Duration::from_secs(60);
 
 /// The disk, and where reading goes on.
 pub struct DiskBytes {
     image: Arc<Image>,
     at: u64,
+    failed: Option<FailedRead>,
+}
+
+struct FailedRead {
+    /// Where it began.
+    block: u64,
+    error: Error,
 }
 
 impl DiskBytes {
     /// From the disk's beginning.
     pub fn new(image: Arc<Image>) -> Self {
-        Self { image, at: 0 }
+        Self {
+            image,
+            at: 0,
+            failed: None,
+        }
+    }
+
+    /// What has failed since this was asked last.
+    pub fn take_failure(&mut self) -> Option<Error> {
+        self.failed.take().map(|failed| failed.error)
+    }
+
+    /// Whether a read would wait again for what has failed already.
+    fn has_failed(&self) -> bool {
+        let block = self.at / BLOCK_SIZE;
+        self.failed.as_ref().is_some_and(|failed| {
+            failed.block == block || failed.error.kind() != ErrorKind::Damaged
+        })
     }
 }
 
@@ -23,8 +53,15 @@ impl Read for DiskBytes {
         let left = self.image.size().0.saturating_sub(self.at);
         let length = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
         let part = buffer.get_mut(..length).unwrap_or_default();
-        let read = self.image.read_at(Bytes(self.at), part);
-        read.map_err(io::Error::other)?;
+        if self.has_failed() {
+            return Err(io::Error::other("it could not be read before"));
+        }
+        if let Err(error) = self.image.read_within(Bytes(self.at), part, WITHIN) {
+            let told = error.to_string();
+            let block = self.at / BLOCK_SIZE;
+            self.failed.get_or_insert(FailedRead { block, error });
+            return Err(io::Error::other(told));
+        }
         self.at += length as u64;
         Ok(length)
     }

@@ -78,7 +78,7 @@ pub fn look_into<T: Send>(
     work: impl FnOnce(&SnapshotLook<'_>) -> Result<T> + Send,
 ) -> Result<T> {
     let disks = open_disks(options, monitor)?;
-    let plan = MountPlan::of(&disks)?;
+    let plan = MountPlan::of_snapshot(options.manifest, &disks, &|| monitor.check())?;
     let failures = Arc::new(Mutex::new(Vec::new()));
     let serve = serve_options(options.manifest, &disks, &failures);
     let folder = options.run_dir.join(VIEW);

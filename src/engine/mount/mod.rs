@@ -1,7 +1,9 @@
 //! The files of a snapshot, by the kernel's own drivers: which filesystems there are, where the
 //! host had them, and how they are attached read-only. Nothing is written to a vault.
 
+mod contents;
 mod disk_bytes;
+mod homes;
 mod look;
 mod plan;
 mod tree;

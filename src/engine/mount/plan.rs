@@ -1,23 +1,48 @@
 //! Which filesystems the disks of a snapshot hold, where each lies and where the host had it
-//! mounted: by the snapshot's record, and by what stands on the disks. It opens nothing.
+//! mounted: by the snapshot's record, and by what stands on the disks. It opens nothing. What it
+//! leaves out, for whatever reason, it names.
 
-use super::disk_bytes::DiskBytes;
-use crate::device::{Signature, signature};
-use crate::error::{ErrorKind, Result};
+use super::contents::{DiskContent, DiskContents, DiskLook, UnseenPlace, grouped};
+use super::homes::FilesystemHomes;
+use crate::error::Result;
 use crate::export::{AttachOptions, AttachPart, Image, is_attachable};
-use crate::format::{DiskRecord, FilesystemRecord, MountRecord};
-use crate::model::{Bytes, Extent};
-use crate::restore::{TablePartition, partitions};
-use std::collections::BTreeMap;
+use crate::format::{DiskRecord, FilesystemRecord, Manifest, MountRecord};
+use crate::model::Cancel;
+use serde::{Deserialize, Serialize};
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// How much of a disk's beginning is looked at for its table: 4096 bytes a sector, 128 entries.
-const HEAD: u64 = 64 << 10;
 /// Most mounts of one filesystem: hosts of containers have thousands.
 const MOST_MOUNTS: usize = 256;
-/// Most partitions of a disk that are looked at.
-const MOST_PARTITIONS: usize = 256;
+/// Most filesystems in the record of a disk that are looked for.
+const MOST_RECORDS: usize = 4096;
+/// Most places that are named where something else was mounted.
+const MOST_OTHERS: usize = 64;
+/// What a mount table calls the kernel's own filesystems, which hold no files.
+const NO_FILES: &[&str] = &[
+    "autofs",
+    "binfmt_misc",
+    "bpf",
+    "cgroup",
+    "cgroup2",
+    "configfs",
+    "debugfs",
+    "devpts",
+    "devtmpfs",
+    "efivarfs",
+    "fusectl",
+    "hugetlbfs",
+    "mqueue",
+    "nsfs",
+    "proc",
+    "pstore",
+    "rpc_pipefs",
+    "securityfs",
+    "selinuxfs",
+    "sysfs",
+    "tracefs",
+];
 
 /// A disk that is to be looked into.
 #[derive(Clone)]
@@ -53,12 +78,14 @@ pub struct MountPlace {
 }
 
 /// Something that is not shown, and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NotShown {
     /// What: `vda3`, or where it was mounted.
     pub what: String,
     /// Why, in a sentence's end.
     pub why: String,
+    /// Whether the host had it mounted, so that a part of its tree is missing.
+    pub was_mounted: bool,
 }
 
 /// What the disks of a snapshot hold.
@@ -70,54 +97,71 @@ pub struct MountPlan {
     pub not_shown: Vec<NotShown>,
 }
 
-/// Something that stands on a disk.
-struct DiskContent {
-    disk: usize,
-    partition: Option<u32>,
-    place: Extent,
-    name: String,
-    signature: Signature,
-}
-
 impl MountPlan {
-    /// Looks at all of these disks.
+    /// Looks at these disks of a snapshot. `cancel` is asked before each place; its error is
+    /// returned.
     ///
     /// # Errors
-    /// The vault cannot be read. Of a damaged disk the plan says so.
-    pub fn of(disks: &[PlannedDisk<'_>]) -> Result<Self> {
-        let mut found = Vec::new();
-        let mut plan = Self::default();
-        for (at, disk) in disks.iter().enumerate() {
-            match look_at(at, disk) {
-                Ok(here) => found.extend(here),
-                // The others can be shown.
-                Err(error) if error.kind() == ErrorKind::Damaged => plan.not_shown.push(NotShown {
-                    what: disk.record.identity.name.clone(),
-                    why: error.to_string(),
-                }),
-                Err(error) => return Err(error),
-            }
-        }
-        for group in grouped(found) {
-            plan.add(group);
-        }
-        plan.place(disks);
+    /// The vault cannot be read. Of what is damaged the plan says so.
+    pub fn of_snapshot(
+        manifest: &Manifest,
+        disks: &[PlannedDisk<'_>],
+        cancel: &dyn Cancel,
+    ) -> Result<Self> {
+        let mut plan = Self::of_disks(disks, cancel)?;
+        plan.name_others(manifest);
         Ok(plan)
     }
 
+    /// Looks at all of these disks, whatever else the snapshot says.
+    ///
+    /// # Errors
+    /// As [`Self::of_snapshot`].
+    pub fn of(disks: &[PlannedDisk<'_>]) -> Result<Self> {
+        Self::of_disks(disks, &|| Ok(()))
+    }
+
+    fn of_disks(disks: &[PlannedDisk<'_>], cancel: &dyn Cancel) -> Result<Self> {
+        let mut contents = DiskContents::default();
+        for (number, disk) in disks.iter().enumerate() {
+            let look = DiskLook {
+                number,
+                record: disk.record,
+                image: &disk.image,
+            };
+            look.add_to(&mut contents, cancel)?;
+        }
+        let mut plan = Self::default();
+        let mut homes = FilesystemHomes::default();
+        for group in grouped(contents.found) {
+            plan.add(&group, &mut homes);
+        }
+        for unseen in &contents.unseen {
+            plan.lacks(&unseen.name, unseen.why.clone(), true);
+        }
+        plan.place(disks, &homes, &contents.unseen);
+        Ok(plan)
+    }
+
+    fn lacks(&mut self, what: &str, why: String, was_mounted: bool) {
+        self.not_shown.push(NotShown {
+            what: what.to_owned(),
+            why,
+            was_mounted,
+        });
+    }
+
     /// Takes what stands on one device, or on several together.
-    fn add(&mut self, group: Vec<DiskContent>) {
+    fn add(&mut self, group: &[DiskContent], homes: &mut FilesystemHomes) {
         let Some(first) = group.first() else { return };
         let names: Vec<&str> = group.iter().map(|one| one.name.as_str()).collect();
         let name = names.join(", ");
         let kind = first.signature.kind;
         if !is_attachable(kind) {
-            self.not_shown.push(NotShown {
-                what: name,
-                why: why_not(kind),
-            });
+            self.lacks(&name, why_not(kind), false);
             return;
         }
+        homes.add(self.filesystems.len(), group);
         let part = |one: &DiskContent| AttachPart {
             disk: one.disk,
             place: one.place,
@@ -137,33 +181,120 @@ impl MountPlan {
     }
 
     /// Says of each filesystem of the record where it is, or why it is not shown.
-    fn place(&mut self, disks: &[PlannedDisk<'_>]) {
+    fn place(
+        &mut self,
+        disks: &[PlannedDisk<'_>],
+        homes: &FilesystemHomes,
+        unseen: &[UnseenPlace],
+    ) {
+        let mut taken: HashMap<usize, &FilesystemRecord> = HashMap::new();
         for (at, disk) in disks.iter().enumerate() {
-            for record in &disk.record.filesystems {
-                let home = self.filesystems.iter_mut().find(|one| {
-                    is_same_kind(&one.attach.kind, &record.fstype)
-                        && is_there(one, at, disk.record, record)
-                });
-                match home {
-                    Some(home) if home.mounts.is_empty() => {
-                        home.knows_roots = record.mounts.is_some();
-                        home.attach.top_level = home.knows_roots;
-                        home.mounts = mounts_of(record);
-                    }
+            let records = &disk.record.filesystems;
+            if records.len() > MOST_RECORDS {
+                let more = records.len() - MOST_RECORDS;
+                let why = format!("{more} more filesystems of its record are left out");
+                self.lacks(&disk.record.identity.name, why, true);
+            }
+            for record in records.iter().take(MOST_RECORDS) {
+                let Some(number) = homes.find(at, record) else {
+                    self.not_shown.push(not_opened(at, record, unseen));
+                    continue;
+                };
+                match taken.insert(number, record) {
+                    None => self.mounted(number, record),
                     // Another disk of the same filesystem.
-                    Some(_) => {}
-                    None => self.not_shown.push(NotShown {
-                        what: record.target.clone(),
-                        why: format!(
-                            "{} on {}, which is not opened by itself",
-                            record.fstype, record.source
-                        ),
-                    }),
+                    Some(other) if is_same(other, record) => {}
+                    Some(other) => {
+                        let why = "the record has two filesystems in one place";
+                        self.lacks(&record.target, why.into(), true);
+                        taken.insert(number, other);
+                    }
                 }
             }
         }
-        let mut seen = std::collections::HashSet::new();
-        self.not_shown.retain(|one| seen.insert(one.what.clone()));
+        let mut seen = HashSet::new();
+        let key = |one: &NotShown| (one.what.clone(), one.why.clone());
+        self.not_shown.retain(|one| seen.insert(key(one)));
+    }
+
+    fn mounted(&mut self, number: usize, record: &FilesystemRecord) {
+        let mut mounts = mounts_of(record);
+        mounts.sort_by_key(|mount| mount.target.components().count());
+        let more = mounts.len().saturating_sub(MOST_MOUNTS);
+        mounts.truncate(MOST_MOUNTS);
+        if more > 0 {
+            let why = format!("{more} more places where it was mounted are left out");
+            self.lacks(&record.target, why, true);
+        }
+        if let Some(home) = self.filesystems.get_mut(number) {
+            home.knows_roots = record.mounts.is_some();
+            home.attach.top_level = home.knows_roots;
+            home.mounts = mounts;
+        }
+    }
+
+    /// Names where the host saw something else than these disks.
+    fn name_others(&mut self, manifest: &Manifest) {
+        let others = manifest.other_mounts.iter();
+        let others: Vec<_> = others
+            .filter(|other| !NO_FILES.contains(&other.fstype.as_str()))
+            .collect();
+        for other in others.iter().take(MOST_OTHERS) {
+            let target = other.target.path().to_string_lossy().into_owned();
+            let why = format!(
+                "{} was mounted there and is not in the snapshot: what is there lay below it",
+                other.fstype
+            );
+            self.lacks(&target, why, false);
+        }
+        if let Some(more) = others
+            .len()
+            .checked_sub(MOST_OTHERS)
+            .filter(|more| *more > 0)
+        {
+            let why = format!("over {more} more places something else was mounted");
+            self.lacks("/", why, false);
+        }
+        if manifest.mounts_left_out > 0 {
+            let why = format!(
+                "{} mounts were too many to be recorded: a path may have led elsewhere",
+                manifest.mounts_left_out
+            );
+            self.lacks("/", why, true);
+        }
+    }
+}
+
+/// Whether two records, of two disks, are of one filesystem.
+fn is_same(one: &FilesystemRecord, other: &FilesystemRecord) -> bool {
+    let same = |record: &FilesystemRecord| {
+        let FilesystemRecord { source, target, .. } = record;
+        (source.clone(), target.clone(), record.mounts.clone())
+    };
+    same(one) == same(other)
+}
+
+/// Why a filesystem of the record is not shown. One in a file is not missed: the file is there.
+fn not_opened(disk: usize, record: &FilesystemRecord, unseen: &[UnseenPlace]) -> NotShown {
+    let in_file = record.place.is_none() && record.source.starts_with("/dev/loop");
+    let name = record.source.strip_prefix("/dev/");
+    let unseen = unseen.iter().find(|one| {
+        let is_there = one.place.is_some() && one.place == record.place;
+        one.disk == disk && (is_there || name == Some(one.name.as_str()))
+    });
+    let kind = &record.fstype;
+    NotShown {
+        what: record.target.clone(),
+        why: match (unseen, record.place) {
+            (Some(unseen), _) => unseen.why.clone(),
+            (None, _) if in_file => format!("{kind} in a file of another one"),
+            (None, Some(place)) => format!(
+                "no {kind} was found where the record has it, {} from byte {} on",
+                record.source, place.offset.0
+            ),
+            (None, None) => format!("{kind} on {}, which is not opened by itself", record.source),
+        },
+        was_mounted: !in_file,
     }
 }
 
@@ -179,47 +310,7 @@ fn mounts_of(record: &FilesystemRecord) -> Vec<MountPlace> {
         target: mount.target.path(),
         root: mount.root.path(),
     };
-    mounts.iter().take(MOST_MOUNTS).map(place).collect()
-}
-
-fn is_same_kind(found: &str, recorded: &str) -> bool {
-    let family = |kind: &str| match kind {
-        "ext2" | "ext3" | "ext4" => "ext".to_owned(),
-        "vfat" | "msdos" => "fat".to_owned(),
-        other => other.to_owned(),
-    };
-    family(found) == family(recorded)
-}
-
-/// Whether the record of a disk means this filesystem.
-fn is_there(
-    one: &PlannedFilesystem,
-    disk: usize,
-    of: &DiskRecord,
-    record: &FilesystemRecord,
-) -> bool {
-    let here: Vec<&AttachPart> = one
-        .attach
-        .parts
-        .iter()
-        .filter(|part| part.disk == disk)
-        .collect();
-    if let Some(place) = record.place {
-        return here.iter().any(|part| part.place == place);
-    }
-    // A name proves nothing, but the kind that stands there must agree, too.
-    let name = record.source.strip_prefix("/dev/").unwrap_or_default();
-    let number = name.strip_prefix(of.identity.name.as_str());
-    let number = number.map(|rest| rest.strip_prefix('p').unwrap_or(rest));
-    match number {
-        Some("") => here.iter().any(|part| part.place.offset == Bytes(0)),
-        Some(number) => {
-            let number: Option<u32> = number.parse().ok();
-            number.is_some() && one.partition == number && !here.is_empty()
-        }
-        // Of a filesystem on several devices the record has the name of one.
-        None => one.attach.parts.len() > 1 && !here.is_empty(),
-    }
+    mounts.iter().map(place).collect()
 }
 
 fn why_not(kind: &str) -> String {
@@ -229,98 +320,5 @@ fn why_not(kind: &str) -> String {
         "RAID member" => "it belongs to a RAID, which is not opened here".to_owned(),
         "swap" => "it is swap".to_owned(),
         other => format!("{other} is not opened here"),
-    }
-}
-
-/// What stands on a disk: in each partition, or on the whole of it.
-fn look_at(at: usize, disk: &PlannedDisk<'_>) -> Result<Vec<DiskContent>> {
-    let size = disk.image.size();
-    let mut bytes = DiskBytes::new(Arc::clone(&disk.image));
-    let mut head = vec![0; usize::try_from(HEAD.min(size.0)).unwrap_or_default()];
-    disk.image.read_at(Bytes(0), &mut head)?;
-    let sector = disk.record.identity.logical_block;
-    let mut table = partitions(&head, sector);
-    table.retain(|one| one.place.end() <= size);
-    table.truncate(MOST_PARTITIONS);
-    let name = &disk.record.identity.name;
-    let found = |partition: Option<&TablePartition>, signature: Signature| DiskContent {
-        disk: at,
-        partition: partition.map(|one| one.number),
-        place: partition.map_or(Extent::new(Bytes(0), size), |one| one.place),
-        name: partition.map_or_else(|| name.clone(), |one| partition_name(name, one.number)),
-        signature,
-    };
-    let whole = Extent::new(Bytes(0), size);
-    // A boot sector of a filesystem may look like a table.
-    if let Some(signature) = signature(&mut bytes, whole) {
-        return Ok(vec![found(None, signature)]);
-    }
-    let each = table.iter().filter_map(|one| {
-        let signature = signature(&mut bytes, one.place)?;
-        Some(found(Some(one), signature))
-    });
-    Ok(each.collect())
-}
-
-/// As the kernel calls it: `vda1`, `nvme0n1p1`.
-fn partition_name(disk: &str, number: u32) -> String {
-    match disk.ends_with(|last: char| last.is_ascii_digit()) {
-        true => format!("{disk}p{number}"),
-        false => format!("{disk}{number}"),
-    }
-}
-
-/// Devices of one btrfs together; all others by themselves.
-fn grouped(found: Vec<DiskContent>) -> Vec<Vec<DiskContent>> {
-    let mut groups: Vec<Vec<DiskContent>> = Vec::new();
-    let mut by_uuid: BTreeMap<String, usize> = BTreeMap::new();
-    for one in found {
-        let uuid = one.signature.uuid.clone();
-        match uuid.filter(|_| one.signature.kind == "btrfs") {
-            Some(uuid) => {
-                let at = *by_uuid.entry(uuid).or_insert(groups.len());
-                match groups.get_mut(at) {
-                    Some(group) => group.push(one),
-                    None => groups.push(vec![one]),
-                }
-            }
-            None => groups.push(vec![one]),
-        }
-    }
-    groups
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn partitions_are_called_as_the_kernel_does() {
-        assert_eq!(partition_name("vda", 3), "vda3");
-        assert_eq!(partition_name("nvme0n1", 3), "nvme0n1p3");
-    }
-
-    #[test]
-    fn devices_of_one_btrfs_are_together() {
-        let found = |kind, uuid: Option<&str>| DiskContent {
-            disk: 0,
-            partition: None,
-            place: Extent::new(Bytes(0), Bytes(0)),
-            name: String::new(),
-            signature: Signature {
-                kind,
-                uuid: uuid.map(str::to_owned),
-            },
-        };
-        let groups = grouped(vec![
-            found("btrfs", Some("a")),
-            found("ext4", Some("x")),
-            found("btrfs", Some("a")),
-            // A copy of another partition: each by itself.
-            found("ext4", Some("x")),
-            found("btrfs", None),
-        ]);
-        let lengths: Vec<usize> = groups.iter().map(Vec::len).collect();
-        assert_eq!(lengths, [2, 1, 1, 1]);
     }
 }

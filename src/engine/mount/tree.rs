@@ -3,7 +3,7 @@
 //! the tree.
 
 use super::plan::{MountPlace, MountPlan, NotShown};
-use crate::error::{ErrorKind, IoContext, Result};
+use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::export::{AttachedFilesystem, View};
 use crate::sys::mounting::{TreePart, copy_mount, folder, folder_below, put_mount};
 use nix::errno::Errno;
@@ -60,7 +60,14 @@ impl HostTree {
             not_shown: plan.not_shown.clone(),
         };
         let mut attached: BTreeMap<usize, Option<AttachedFilesystem>> = BTreeMap::new();
-        for wanted in in_order(plan) {
+        let mut refused = None;
+        let mut wanted_mounts = in_order(plan);
+        let more = wanted_mounts.len().saturating_sub(MOST);
+        wanted_mounts.truncate(MOST);
+        if more > 0 {
+            tree.lacks("/", &format!("{more} more mounts are left out"));
+        }
+        for wanted in wanted_mounts {
             let at = wanted.filesystem;
             let Some(planned) = plan.filesystems.get(at) else {
                 continue;
@@ -68,14 +75,9 @@ impl HostTree {
             if let std::collections::btree_map::Entry::Vacant(entry) = attached.entry(at) {
                 entry.insert(match view.attach(&planned.attach) {
                     Ok(attached) => Some(attached),
-                    // Without loop devices nothing can be shown.
-                    Err(error)
-                        if error.kind() == ErrorKind::Unsupported && tree.shown.is_empty() =>
-                    {
-                        return Err(error);
-                    }
                     Err(error) => {
                         tree.lacks(&wanted.record.target.to_string_lossy(), &error.to_string());
+                        refused.get_or_insert(error);
                         None
                     }
                 });
@@ -98,16 +100,33 @@ impl HostTree {
                 Err(why) => tree.lacks(&wanted.record.target.to_string_lossy(), &why),
             }
         }
-        for planned in plan.filesystems.iter().filter(|one| one.mounts.is_empty()) {
-            tree.lacks(&planned.attach.name, "the host did not have it mounted");
+        // Without loop devices nothing can be shown.
+        let refused = refused.filter(|error: &Error| error.kind() == ErrorKind::Unsupported);
+        if let Some(error) = refused.filter(|_| tree.shown.is_empty()) {
+            return Err(error);
         }
+        tree.name_unmounted(plan);
         Ok(tree)
+    }
+
+    fn name_unmounted(&mut self, plan: &MountPlan) {
+        for planned in plan.filesystems.iter().filter(|one| one.mounts.is_empty()) {
+            self.not_shown.push(NotShown {
+                what: planned.attach.name.clone(),
+                why: match planned.knows_roots {
+                    true => "the host's own files did not show where it was mounted".into(),
+                    false => "the host did not have it mounted".into(),
+                },
+                was_mounted: false,
+            });
+        }
     }
 
     fn lacks(&mut self, what: &str, why: &str) {
         self.not_shown.push(NotShown {
             what: what.to_owned(),
             why: why.to_owned(),
+            was_mounted: true,
         });
     }
 
@@ -174,7 +193,7 @@ fn in_order(plan: &MountPlan) -> Vec<WantedMount<'_>> {
         let mounts = planned.mounts.iter();
         mounts.map(move |record| WantedMount { filesystem, record })
     });
-    let mut all: Vec<WantedMount<'_>> = each.take(MOST).collect();
+    let mut all: Vec<WantedMount<'_>> = each.collect();
     all.sort_by_key(|wanted| wanted.record.target.components().count());
     all
 }

@@ -1,0 +1,331 @@
+//! What stands on a disk of a snapshot: in its partitions, where the record has a filesystem, or on
+//! the whole of it. A record may lie, so what it says counts only where the bytes agree; what could
+//! not be read is told, and never taken for nothing.
+
+use super::disk_bytes::DiskBytes;
+use crate::device::{Signature, signature};
+use crate::error::{ErrorKind, Result};
+use crate::export::Image;
+use crate::format::{DiskRecord, FilesystemRecord};
+use crate::model::{Bytes, Cancel, Extent};
+use crate::restore::partitions;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read, Seek, SeekFrom};
+use std::sync::Arc;
+
+/// How much of a disk's beginning is looked at for its table: 4096 bytes a sector, 128 entries.
+const HEAD: u64 = 64 << 10;
+/// Most places of a disk that are looked at.
+const MOST_PLACES: usize = 256;
+
+/// Something that stands on a disk.
+pub(super) struct DiskContent {
+    pub(super) disk: usize,
+    pub(super) partition: Option<u32>,
+    pub(super) place: Extent,
+    pub(super) name: String,
+    pub(super) signature: Signature,
+}
+
+/// A place that was not looked at, or the disk itself, and why.
+pub(super) struct UnseenPlace {
+    pub(super) disk: usize,
+    pub(super) name: String,
+    pub(super) place: Option<Extent>,
+    pub(super) why: String,
+}
+
+/// What stands on disks.
+#[derive(Default)]
+pub(super) struct DiskContents {
+    pub(super) found: Vec<DiskContent>,
+    pub(super) unseen: Vec<UnseenPlace>,
+}
+
+/// A place that is looked at.
+struct PlaceOnDisk<'r> {
+    partition: Option<u32>,
+    place: Extent,
+    name: String,
+    /// What the record says that stands there, where only the record has the place.
+    kind: Option<&'r str>,
+}
+
+/// A disk that is looked at.
+pub(super) struct DiskLook<'d> {
+    pub(super) number: usize,
+    pub(super) record: &'d DiskRecord,
+    pub(super) image: &'d Arc<Image>,
+}
+
+impl DiskLook<'_> {
+    /// Adds what stands there.
+    ///
+    /// # Errors
+    /// The vault cannot be read, or `cancel` says so. Damage is told instead.
+    pub(super) fn add_to(&self, all: &mut DiskContents, cancel: &dyn Cancel) -> Result<()> {
+        let mut bytes = DiskBytes::new(Arc::clone(self.image));
+        let whole = self.whole();
+        let records = self.record.filesystems.iter();
+        let mut on_whole = records.filter(|record| record.place == Some(whole.place));
+        if let Some(record) = on_whole.next()
+            && let Some(found) = self.content(&mut bytes, &whole, all)?
+            && is_same_kind(found.signature.kind, &record.fstype)
+        {
+            all.found.push(found);
+            return Ok(());
+        }
+        let head = self.head(&mut bytes, all)?;
+        let candidates = self.candidates(&head, all);
+        let before = all.found.len();
+        for candidate in &candidates {
+            cancel.check()?;
+            let found = self.content(&mut bytes, candidate, all)?;
+            all.found.extend(found.filter(|found| match candidate.kind {
+                Some(kind) => is_same_kind(found.signature.kind, kind),
+                None => true,
+            }));
+        }
+        // A boot sector may look like a table. A disk that had a filesystem before it had a table
+        // may look like that filesystem: so this comes last, and never beside a GPT.
+        if all.found.len() == before && !self.has_gpt(&head) {
+            let found = self.content(&mut bytes, &whole, all)?;
+            all.found.extend(found);
+        }
+        Ok(())
+    }
+
+    fn whole(&self) -> PlaceOnDisk<'_> {
+        PlaceOnDisk {
+            partition: None,
+            place: Extent::new(Bytes(0), self.image.size()),
+            name: self.record.identity.name.clone(),
+            kind: None,
+        }
+    }
+
+    /// The beginning of the disk; nothing where it is damaged.
+    fn head(&self, bytes: &mut DiskBytes, all: &mut DiskContents) -> Result<Vec<u8>> {
+        let length = HEAD.min(self.image.size().0);
+        let mut head = vec![0; usize::try_from(length).unwrap_or_default()];
+        let read = bytes.seek(SeekFrom::Start(0));
+        if read.and_then(|_| bytes.read_exact(&mut head)).is_err() {
+            head.clear();
+        }
+        if let Some(error) = bytes.take_failure() {
+            if error.kind() != ErrorKind::Damaged {
+                return Err(error);
+            }
+            self.tell(all, None, format!("its beginning cannot be read: {error}"));
+        }
+        Ok(head)
+    }
+
+    /// The places by the table, and those of the record that are not among them.
+    fn candidates(&self, head: &[u8], all: &mut DiskContents) -> Vec<PlaceOnDisk<'_>> {
+        let size = self.image.size();
+        let disk = &self.record.identity.name;
+        let table = partitions(head, self.record.identity.logical_block);
+        if table.is_empty() && self.has_gpt(head) {
+            let why = "its partition table is not understood: only what was mounted is looked for";
+            self.tell(all, None, why.into());
+        }
+        let mut candidates: Vec<PlaceOnDisk<'_>> = table
+            .iter()
+            .filter(|one| one.place.end() <= size)
+            .map(|one| PlaceOnDisk {
+                partition: Some(one.number),
+                place: one.place,
+                name: partition_name(disk, one.number),
+                kind: None,
+            })
+            .collect();
+        let mut known: BTreeSet<Extent> = candidates.iter().map(|one| one.place).collect();
+        known.insert(self.whole().place);
+        let mut numbers: BTreeSet<u32> =
+            candidates.iter().filter_map(|one| one.partition).collect();
+        for record in &self.record.filesystems {
+            let Some(place) = record.place.filter(|place| is_within(*place, size)) else {
+                continue;
+            };
+            if !known.insert(place) {
+                continue;
+            }
+            let partition = number_of(disk, record).filter(|number| numbers.insert(*number));
+            candidates.push(PlaceOnDisk {
+                partition,
+                place,
+                name: match partition {
+                    Some(number) => partition_name(disk, number),
+                    None => format!("{disk} from {} on", place.offset),
+                },
+                kind: Some(&record.fstype),
+            });
+        }
+        if candidates.len() > MOST_PLACES {
+            let more = candidates.len() - MOST_PLACES;
+            self.tell(
+                all,
+                None,
+                format!("{more} more partitions of it are left out"),
+            );
+            candidates.truncate(MOST_PLACES);
+        }
+        candidates
+    }
+
+    /// What stands in one place.
+    fn content(
+        &self,
+        bytes: &mut DiskBytes,
+        one: &PlaceOnDisk<'_>,
+        all: &mut DiskContents,
+    ) -> Result<Option<DiskContent>> {
+        let found = signature(bytes, one.place);
+        let failure = bytes.take_failure();
+        match (found, failure) {
+            (Some(signature), _) => Ok(Some(DiskContent {
+                disk: self.number,
+                partition: one.partition,
+                place: one.place,
+                name: one.name.clone(),
+                signature,
+            })),
+            (None, Some(error)) if error.kind() == ErrorKind::Damaged => {
+                let why = format!("what it is cannot be read: {error}");
+                self.tell(all, Some(one), why);
+                Ok(None)
+            }
+            (None, Some(error)) => Err(error),
+            (None, None) => Ok(None),
+        }
+    }
+
+    fn tell(&self, all: &mut DiskContents, one: Option<&PlaceOnDisk<'_>>, why: String) {
+        let disk = &self.record.identity.name;
+        all.unseen.push(UnseenPlace {
+            disk: self.number,
+            name: one.map_or_else(|| disk.clone(), |one| one.name.clone()),
+            place: one.map(|one| one.place),
+            why,
+        });
+    }
+
+    fn has_gpt(&self, head: &[u8]) -> bool {
+        let at = self.record.identity.logical_block as usize;
+        head.get(at..at + 8) == Some(b"EFI PART")
+    }
+}
+
+fn is_within(place: Extent, size: Bytes) -> bool {
+    let end = place.offset.0.checked_add(place.length.0);
+    place.length.0 > 0 && end.is_some_and(|end| end <= size.0)
+}
+
+/// The number of the partition that a record names.
+fn number_of(disk: &str, record: &FilesystemRecord) -> Option<u32> {
+    let name = record.source.strip_prefix("/dev/")?;
+    let number: u32 = name
+        .strip_prefix(disk)?
+        .trim_start_matches('p')
+        .parse()
+        .ok()?;
+    (partition_name(disk, number) == name).then_some(number)
+}
+
+/// As the kernel calls it: `vda1`, `nvme0n1p1`.
+fn partition_name(disk: &str, number: u32) -> String {
+    match disk.ends_with(|last: char| last.is_ascii_digit()) {
+        true => format!("{disk}p{number}"),
+        false => format!("{disk}{number}"),
+    }
+}
+
+/// Whether the name of a signature and that of a mount table may mean the same.
+pub(super) fn is_same_kind(found: &str, recorded: &str) -> bool {
+    let family = |kind: &str| match kind {
+        "ext2" | "ext3" | "ext4" => "ext".to_owned(),
+        "vfat" | "msdos" => "fat".to_owned(),
+        other => other.to_owned(),
+    };
+    family(found) == family(recorded)
+}
+
+/// Devices of one btrfs together; all others by themselves.
+pub(super) fn grouped(found: Vec<DiskContent>) -> Vec<Vec<DiskContent>> {
+    let mut groups: Vec<Vec<DiskContent>> = Vec::new();
+    let mut by_uuid: BTreeMap<String, usize> = BTreeMap::new();
+    for one in found {
+        let uuid = one.signature.uuid.clone();
+        match uuid.filter(|_| one.signature.kind == "btrfs") {
+            Some(uuid) => {
+                let at = *by_uuid.entry(uuid).or_insert(groups.len());
+                match groups.get_mut(at) {
+                    Some(group) => group.push(one),
+                    None => groups.push(vec![one]),
+                }
+            }
+            None => groups.push(vec![one]),
+        }
+    }
+    groups
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partitions_are_called_as_the_kernel_does() {
+        assert_eq!(partition_name("vda", 3), "vda3");
+        assert_eq!(partition_name("nvme0n1", 3), "nvme0n1p3");
+    }
+
+    #[test]
+    fn a_record_names_a_partition_of_its_own_disk_alone() {
+        let record = |source: &str| FilesystemRecord {
+            source: source.into(),
+            target: "/".into(),
+            fstype: "ext4".into(),
+            frozen: true,
+            read_only: false,
+            mounts: None,
+            place: None,
+        };
+        assert_eq!(number_of("vda", &record("/dev/vda5")), Some(5));
+        assert_eq!(number_of("nvme0n1", &record("/dev/nvme0n1p5")), Some(5));
+        for other in [
+            "/dev/vdb5",
+            "/dev/vda",
+            "/dev/vdap5",
+            "/dev/vda05",
+            "/dev/mapper/vda5",
+        ] {
+            assert_eq!(number_of("vda", &record(other)), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn devices_of_one_btrfs_are_together() {
+        let found = |kind, uuid: Option<&str>| DiskContent {
+            disk: 0,
+            partition: None,
+            place: Extent::new(Bytes(0), Bytes(0)),
+            name: String::new(),
+            signature: Signature {
+                kind,
+                uuid: uuid.map(str::to_owned),
+            },
+        };
+        let groups = grouped(vec![
+            found("btrfs", Some("a")),
+            found("ext4", Some("x")),
+            found("btrfs", Some("a")),
+            // A copy of another partition: each by itself.
+            found("ext4", Some("x")),
+            found("btrfs", None),
+        ]);
+        let lengths: Vec<usize> = groups.iter().map(Vec::len).collect();
+        assert_eq!(lengths, [2, 1, 1, 1]);
+    }
+}
