@@ -41,6 +41,7 @@ mod instant;
 mod job;
 #[cfg(test)]
 mod mirror;
+#[cfg(test)]
 mod mount;
 #[cfg(test)]
 mod old_formats;

@@ -119,6 +119,9 @@ fn contents(path: &Path, length: u64) -> (String, String) {
     (stretches, hash.finalize().to_string())
 }
 
+/// What is done to a tree, and what it is called.
+type NamedChange<'a> = (&'a str, &'a dyn Fn(&Path));
+
 #[test]
 fn each_kind_of_difference_is_found() {
     if !nix::unistd::geteuid().is_root() {
@@ -144,7 +147,7 @@ fn each_kind_of_difference_is_found() {
             .set_modified(std::time::UNIX_EPOCH)
             .unwrap();
     };
-    let changes: [(&str, &dyn Fn(&Path)); 10] = [
+    let changes: [NamedChange<'_>; 10] = [
         ("a: contents", &|top| {
             let file = File::options().write(true).open(top.join("a")).unwrap();
             file.write_all_at(b"x", 5).unwrap();

@@ -272,7 +272,7 @@ pub fn fill(top: &Path) {
     fs::create_dir(at("shared")).unwrap();
     fs::set_permissions(at("shared"), fs::Permissions::from_mode(0o3777)).unwrap();
     fs::create_dir(at("shut")).unwrap();
-    fs::set_permissions(at("shut"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(at("shut"), fs::Permissions::from_mode(0o0)).unwrap();
     let old = std::time::UNIX_EPOCH + std::time::Duration::new(1_234_567_890, 123_456_789);
     for name in ["etc", "etc/hostname", "shared"] {
         File::open(at(name)).unwrap().set_modified(old).unwrap();

@@ -74,6 +74,7 @@ pub fn hanging(inner: Arc<MemoryStore>) -> (Arc<Vault>, Arc<AtomicBool>) {
 }
 
 /// How tests serve.
+#[derive(Clone, Copy)]
 pub struct Serving {
     pub within: Duration,
     pub scratch: Bytes,

@@ -1,7 +1,7 @@
 //! A path in a snapshot: `ID:PATH`.
 
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
 /// A snapshot, and a path in it. The path need not be text.
@@ -15,7 +15,7 @@ pub struct SnapshotPath {
 
 /// Of an argument. No ID has a colon in it: what follows the first one is the path.
 pub fn snapshot_path(text: OsString) -> Result<SnapshotPath, String> {
-    let bytes = text.as_bytes();
+    let bytes = text.into_vec();
     let colon = bytes.iter().position(|byte| *byte == b':');
     let (id, path) = bytes.split_at(colon.unwrap_or(bytes.len()));
     let id = match std::str::from_utf8(id) {

@@ -95,7 +95,7 @@ impl DiskGround {
                 };
                 self.topology.named(&name)
             }
-            None => match tree.link(&source).and_then(last_name) {
+            None => match tree.link(&source).as_deref().and_then(last_name) {
                 Some(name) => self.topology.named(&name),
                 None => self.topology.node(Path::new(&source)),
             },
@@ -127,7 +127,7 @@ fn linked(tree: &MachineFiles, folder: &str, value: &str) -> Linked {
         .iter()
         .find(|name| name.eq_ignore_ascii_case(&escaped));
     let link = name.and_then(|name| tree.link(&format!("{folder}/{name}")));
-    match link.and_then(last_name) {
+    match link.as_deref().and_then(last_name) {
         Some(name) => Linked::To(name),
         // Without udev there are no links, and nothing can be said.
         None if tree.has("/dev/disk/by-uuid") && unread.is_clean() => Linked::Nowhere,
@@ -135,7 +135,7 @@ fn linked(tree: &MachineFiles, folder: &str, value: &str) -> Linked {
     }
 }
 
-fn last_name(link: std::path::PathBuf) -> Option<String> {
+fn last_name(link: &std::path::Path) -> Option<String> {
     Some(link.file_name()?.to_str()?.to_owned())
 }
 

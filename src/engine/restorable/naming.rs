@@ -84,7 +84,7 @@ pub(super) fn is_kernel_name(node: &str) -> bool {
         let rest = node.strip_prefix(*start).unwrap_or_default();
         rest.starts_with(|c: char| c.is_ascii_digit())
     };
-    DISKS.iter().any(|start| lettered(start)) || COUNTED.iter().any(|start| numbered(start))
+    DISKS.iter().any(lettered) || COUNTED.iter().any(numbered)
 }
 
 fn is_disk_of_md(node: &str) -> bool {

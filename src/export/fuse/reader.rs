@@ -79,6 +79,7 @@ fn read(served: &Served, disk: usize, place: Extent, layer: Option<u32>) -> Resu
 }
 
 /// What is to be written.
+#[derive(Clone, Copy)]
 struct WrittenData<'a> {
     layer: u32,
     data: &'a [u8],

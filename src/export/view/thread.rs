@@ -109,7 +109,7 @@ impl ViewThread<'_> {
         files: Vec<String>,
         work: impl FnOnce(&View) -> Result<T>,
     ) -> Result<T> {
-        leave_for_own_mounts().map_err(|errno| cannot_leave(errno))?;
+        leave_for_own_mounts().map_err(cannot_leave)?;
         let images = mount_images(folder, data)?;
         // The device first of all.
         close_from(3).io_context(
