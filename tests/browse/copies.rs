@@ -1,17 +1,18 @@
 //! Copies of trees: all of it, exactly, or named.
 
 use super::alike::differences;
-use super::stage::{Stage, fill, possible};
+use super::stage::{ACL, Stage, fill, possible};
 use crate::support::host::{Filesystem, Mount, available};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use stillpoint::export::FailureCause;
+use stillpoint::sys::handle::{attributes, set_attribute, set_mode};
 use stillpoint::{Error, ErrorKind};
 
 #[track_caller]
@@ -55,6 +56,27 @@ fn a_tree_is_copied_with_all_that_it_has() {
         assert_eq!(of(&stage.to(short)), of(&stage.at(0, name)), "{name}");
     }
     assert!(fs::metadata(stage.to("holes")).unwrap().blocks() < 100);
+}
+
+/// A group and access lists that a directory gives to what is made in it.
+#[test]
+fn what_the_target_would_give_by_itself_is_not_in_the_copy() {
+    if !possible("copies: inherited") {
+        return;
+    }
+    let stage = Stage::of_one();
+    fill(&stage.at(0, ""));
+    let folder = fs::File::open(stage.to("")).unwrap();
+    std::os::unix::fs::chown(stage.to(""), None, Some(4242)).unwrap();
+    set_mode(&folder, 0o2777).unwrap();
+    let name = OsStr::new("system.posix_acl_default");
+    set_attribute(&folder, name, &ACL).unwrap();
+    stage.copy("/", "copy").unwrap();
+    assert_alike(&stage.at(0, ""), &stage.to("copy"));
+    stage.copy("/etc/link", "link").unwrap();
+    stage.copy("/capable", "capable").unwrap();
+    let file = fs::File::open(stage.to("capable")).unwrap();
+    assert_eq!(attributes(&file).unwrap(), ["security.capability"]);
 }
 
 #[test]

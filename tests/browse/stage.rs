@@ -191,7 +191,7 @@ impl FilesystemRoots for Stage {
 }
 
 /// An access list that lets user 77 read and write.
-const ACL: [u8; 44] = {
+pub const ACL: [u8; 44] = {
     let mut bytes = [0xff; 44];
     let entries: [[u8; 8]; 5] = [
         [1, 0, 6, 0, 0xff, 0xff, 0xff, 0xff],
