@@ -45,10 +45,11 @@ fn processes() -> impl Iterator<Item = std::path::PathBuf> {
     })
 }
 
-/// Waits a moment for what the kernel takes down by itself.
+/// Waits for what the kernel takes down by itself, and for what tests beside this one have
+/// attached.
 #[track_caller]
 pub fn assert_nothing_attached(run_dir: &Path) {
-    let until = Instant::now() + Duration::from_secs(20);
+    let until = Instant::now() + Duration::from_secs(60);
     loop {
         let left = what_is_attached(run_dir);
         if left.is_empty() {
