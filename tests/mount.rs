@@ -1,10 +1,13 @@
 //! Filesystems of snapshots, attached by the kernel's own drivers.
 
 pub mod attached;
+mod command;
 mod door;
 mod foreign;
 mod half;
 mod host_tree;
+mod others;
 mod partitions;
+mod place;
 mod scene;
 mod shot;

@@ -87,6 +87,14 @@ fn key_of(common: &Common, configured: &KeySource) -> KeySource {
     }
 }
 
+/// Only root may do such things.
+pub fn need_root_to(what: &str) -> Result<()> {
+    need_root().map_err(|error| {
+        let what = format!("only root can {what}");
+        Error::new(error.kind(), what).with_hint("run it as root, with sudo for example")
+    })
+}
+
 /// Only root may read disks, freeze and track.
 pub fn need_root() -> Result<()> {
     if nix::unistd::Uid::effective().is_root() {

@@ -5,7 +5,7 @@ use super::args::{Command, Common};
 use super::find_snapshot::find_snapshot;
 use super::progress::ProgressDisplay;
 use super::{check, cp, delete, diff, disks, doctor, gc, help, info, init};
-use super::{job, keep, key, list, lock, ls, mirror};
+use super::{job, keep, key, list, lock, ls, mirror, mount};
 use super::{prune, repair, restore, schema, serve, show, snapshot, thaw, track, verify};
 use crate::engine::Silent;
 use crate::error::{Error, ErrorKind, Result};
@@ -30,6 +30,8 @@ pub fn dispatch(command: &Command, common: &Common, progress: &ProgressDisplay) 
         Command::Verify(args) => verify::run(args, common, progress),
         Command::Restore(args) => restore::run(args, common, progress),
         Command::Serve(args) => serve::run(args, common, progress),
+        Command::Mount(args) => mount::run(args, common, progress),
+        Command::Unmount(args) => mount::unmount(args, common),
         Command::Mirror(args) => mirror::run(args, common, progress),
         Command::Repair(args) => repair::run(args, common, progress),
         Command::Delete(args) => delete::run(args, common, progress),
@@ -84,6 +86,7 @@ pub fn check(command: &Command, common: &Common) -> Result<()> {
         Command::Restore(args) => restore::check(args, common),
         Command::Cp(args) => cp::check(args, common),
         Command::Mirror(args) => mirror::second_place(args, common).map(drop),
+        Command::Mount(args) => mount::check(args, common),
         Command::Repair(args) => repair::second_place(args, common).map(drop),
         _ => Ok(()),
     }
@@ -111,6 +114,7 @@ pub fn foresight(command: &Command) -> Foresight {
         }
         Command::Verify(args) => named_are_there(&args.ids),
         Command::Mirror(args) => named_are_there(&args.ids),
+        Command::Mount(args) => named_are_there(args.id.as_slice()),
         _ => Box::new(|_| Ok(())),
     }
 }

@@ -26,6 +26,7 @@ mod lock;
 mod ls;
 mod may_lack;
 mod mirror;
+mod mount;
 mod output;
 mod progress;
 mod prompt;
@@ -42,7 +43,7 @@ mod track;
 mod usage;
 mod verify;
 
-use crate::engine::{Event, Monitor};
+use crate::engine::{Event, MOUNT_WATCHER_COMMAND, Monitor, mount_watcher_main};
 use crate::error::Result;
 use crate::freeze::{
     GUARDIAN_COMMAND, THROTTLE_WATCHER_COMMAND, guardian_main, throttle_watcher_main,
@@ -72,6 +73,9 @@ pub fn main() -> ExitCode {
     }
     if hidden == THROTTLE_WATCHER_COMMAND {
         return throttle_watcher_main();
+    }
+    if hidden == MOUNT_WATCHER_COMMAND {
+        return mount_watcher_main();
     }
     if hidden == RECORD_WRITER_COMMAND {
         return record_writer_main(std::env::args_os().nth(2).as_deref());
@@ -135,7 +139,13 @@ fn run_or_start(
 ) -> Result<Report> {
     let CommandLine { command, common } = line;
     match command.job() {
-        Some(as_job) if as_job.detach && common.as_job.is_none() => job::detach(command, common),
+        Some(as_job) if as_job.detach && common.as_job.is_none() => match command {
+            Command::Mount(_) => {
+                let (id, warnings) = job::detach_as(command, common)?;
+                mount::await_mounted(id, &warnings, common)
+            }
+            _ => job::detach(command, common),
+        },
         Some(as_job) => job::run_as_job(as_job.word, common, progress, warnings, || {
             dispatch(command, common, progress)
         }),

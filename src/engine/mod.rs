@@ -53,8 +53,11 @@ pub use lock::{LockFailure, LockOptions, LockReport, UnknownNeeds, lock};
 pub use mirror::{MirrorReport, SourceDamage, WrongObject, mirror, mirror_sealed, plan_mirror};
 pub use monitor::{Event, Monitor, Silent, refused_to_overwrite};
 pub use mount::{
-    HostTree, LookIntoOptions, MountPlace, MountPlan, NotShown, PlannedDisk, PlannedFilesystem,
-    ShownMount, SnapshotLook, look_into,
+    HostTree, LookIntoOptions, MOUNT_WATCHER_COMMAND, MountFolder, MountNote, MountPlace,
+    MountPlan, MountRequest, MountState, MountUser, MountedDisk, MountsFound, NotShown,
+    PlannedDisk, PlannedFilesystem, ShownMount, SnapshotLook, TREE, TakeDown, TakenDown, TreeName,
+    hold_mount, list_mounts, look_into, mount_watcher_main, refuse_mount_directory,
+    take_down_all_dead, unmount_snapshot,
 };
 pub use parents::{Newest, find_parents};
 pub use places::Places;

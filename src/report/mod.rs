@@ -20,6 +20,7 @@ pub mod list;
 pub mod lock;
 pub mod ls;
 pub mod mirror;
+pub mod mount;
 pub mod prune;
 pub mod repair;
 pub mod restorable;

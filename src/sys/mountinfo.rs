@@ -101,7 +101,7 @@ pub fn mounted_device(handle: &OwnedFd, namespace_pid: Option<u32>) -> Result<Op
 /// # Errors
 /// When `/proc/self/fdinfo` cannot be read.
 pub fn mount_id(handle: &OwnedFd) -> Result<Option<u64>> {
-    let path = PathBuf::from(format!("/proc/self/fdinfo/{}", handle.as_raw_fd()));
+    let path = PathBuf::from(format!("/proc/thread-self/fdinfo/{}", handle.as_raw_fd()));
     let info = fs::read_to_string(&path).io_context("read", &path)?;
     let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:"));
     Ok(id.and_then(|id| id.trim().parse().ok()))

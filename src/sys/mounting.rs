@@ -179,6 +179,9 @@ pub enum Unmount {
     Detach,
     /// What waits for its filesystem gets errors, if that can be; then only if nobody uses it.
     Force,
+    /// Not at all: `EBUSY` where somebody uses it, else `EAGAIN`. A second time without anybody's
+    /// having looked at it in between it is unmounted.
+    Probe,
 }
 
 /// Unmounts what a path leads to. A symlink at its end is not followed.
@@ -186,10 +189,25 @@ pub enum Unmount {
 /// # Errors
 /// As umount(2): `EBUSY`, and `EINVAL` where nothing is mounted.
 pub fn unmount(place: &Path, how: Unmount) -> nix::Result<()> {
-    let how = match how {
-        Unmount::Unused => MntFlags::empty(),
-        Unmount::Detach => MntFlags::MNT_DETACH,
-        Unmount::Force => MntFlags::MNT_FORCE,
-    };
-    umount2(place, how | MntFlags::UMOUNT_NOFOLLOW)
+    umount2(place, how.flags() | MntFlags::UMOUNT_NOFOLLOW)
+}
+
+/// Unmounts the very mount whose root a handle is of.
+///
+/// # Errors
+/// As [`unmount`].
+pub fn unmount_handle(handle: impl AsFd, how: Unmount) -> nix::Result<()> {
+    let fd = handle.as_fd().as_raw_fd();
+    umount2(format!("/proc/thread-self/fd/{fd}").as_str(), how.flags())
+}
+
+impl Unmount {
+    fn flags(self) -> MntFlags {
+        match self {
+            Self::Unused => MntFlags::empty(),
+            Self::Detach => MntFlags::MNT_DETACH,
+            Self::Force => MntFlags::MNT_FORCE,
+            Self::Probe => MntFlags::MNT_EXPIRE,
+        }
+    }
 }

@@ -31,7 +31,7 @@ pub fn reopen(handle: impl AsFd, access: OFlag) -> io::Result<File> {
         let why = "it is no plain file";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
     }
-    let by_number = format!("/proc/self/fd/{}", handle.as_fd().as_raw_fd());
+    let by_number = format!("/proc/thread-self/fd/{}", handle.as_fd().as_raw_fd());
     let flags = access | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
     let file = openat(AT_FDCWD, by_number.as_str(), flags, Mode::empty())?;
     Ok(File::from(file))

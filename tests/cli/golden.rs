@@ -300,6 +300,22 @@ fn restoring(scene: &mut Scene) {
     scene.say("restore", "restore latest /dev/DISK").expect(6);
     scene.say("restore", "restore latest DIR/vault/x").expect(2);
     scene.say("restore", "restore 00 DIR/x").expect(1);
+    mounting(scene, &first);
+}
+
+fn mounting(scene: &mut Scene, id: &str) {
+    scene.say("mount", "mount list").expect(0);
+    let mount = format!("mount {id} DIR/then");
+    scene.say("mount", &mount).expect(1);
+    fs::create_dir(scene.lab.path("then")).unwrap();
+    // What else this host has mounted is not the test's.
+    scene.say_some("mount", &mount, &["DISK", "is mounted"]);
+    scene.say("mount", &mount).expect(6);
+    scene.say("mount", "mount list").expect(0);
+    scene.say("mount", "unmount DIR/then").expect(0);
+    scene.say("mount", "unmount DIR/nosuch").expect(1);
+    scene.say("mount", "NOBODY mount latest DIR/then").expect(5);
+    scene.say("mount", "mount").expect(2);
 }
 
 fn host(scene: &mut Scene) {

@@ -146,7 +146,7 @@ fn every_command_has_a_schema() {
     let jobs = listed(&lab, &["job"]);
     assert!(jobs.len() > 4, "{jobs:?}");
     commands.extend(jobs.iter().map(|word| format!("job {word}")));
-    commands.extend(["error", "detach"].map(String::from));
+    commands.extend(["error", "detach", "mount list"].map(String::from));
     let all = checked(&lab, "schema", &["schema"], 0);
     assert!(jsonschema::meta::is_valid(&all));
     for command in &commands {
@@ -268,6 +268,13 @@ fn documents_are_as_their_schema_says() {
     let sent = checked(&lab, "mirror", &["mirror", "--to", &to, "--init"], 0);
     assert_ne!(sent["sent"], json!([]));
     restores_and_jobs(&lab, &full, &second, &empty.device);
+    let then = lab.path("then");
+    fs::create_dir(&then).unwrap();
+    let then = then.to_str().unwrap();
+    let mounted = checked(&lab, "mount", &["mount", &full, then], 0);
+    assert_ne!(mounted["filesystems"], json!([]));
+    checked(&lab, "mount list", &["mount", "list"], 0);
+    checked(&lab, "unmount", &["unmount", then], 0);
     checked(&lab, "keep", &["keep", &full, "--hold", "x"], 0);
     checked(&lab, "list", &["list"], 0);
     checked(&lab, "show", &["show", &full], 0);

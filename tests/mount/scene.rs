@@ -13,7 +13,8 @@ top = sys.argv[1]
 def show(path):
     info = os.lstat(path)
     size = info.st_size if not stat.S_ISDIR(info.st_mode) else '-'
-    words = [os.path.relpath(path, top), oct(info.st_mode), info.st_uid, info.st_gid, size,
+    name = os.fsencode(os.path.relpath(path, top))
+    words = [name, oct(info.st_mode), info.st_uid, info.st_gid, size,
              info.st_mtime_ns, info.st_nlink, info.st_rdev]
     for name in sorted(os.listxattr(path, follow_symlinks=False)):
         words.append((name, os.getxattr(path, name, follow_symlinks=False)))

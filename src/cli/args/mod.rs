@@ -16,6 +16,7 @@ mod list;
 mod lock;
 mod ls;
 mod mirror;
+mod mount;
 mod prune;
 mod repair;
 mod restore;
@@ -44,6 +45,7 @@ pub use list::ListArgs;
 pub use lock::LockArgs;
 pub use ls::{InsideArgs, LsArgs};
 pub use mirror::MirrorArgs;
+pub use mount::{MountAction, MountArgs, UnmountArgs};
 pub use prune::PruneArgs;
 pub use repair::RepairArgs;
 pub use restore::{FormatArg, RestoreArgs};
@@ -211,6 +213,10 @@ pub enum Command {
     Restore(RestoreArgs),
     /// Serve disks of a snapshot in place, to QEMU and others, by NBD
     Serve(ServeArgs),
+    /// Mount a snapshot on a folder: the host's tree as it was, and its disks as files
+    Mount(MountArgs),
+    /// Unmount a snapshot, and take down what a dead mount has left
+    Unmount(UnmountArgs),
     /// Keep the same vault in a second place: send there what it lacks
     Mirror(MirrorArgs),
     /// Put right what has rotted in a vault, and note what is lost
@@ -256,6 +262,7 @@ impl Command {
             Self::Restore(args) => ("restore", args.detach),
             Self::Mirror(args) => ("mirror", args.detach),
             Self::Gc(args) => ("gc", args.detach),
+            Self::Mount(args) if args.action.is_none() => ("mount", !args.foreground),
             _ => return None,
         };
         Some(JobCommand { word, detach })

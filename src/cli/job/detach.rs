@@ -15,6 +15,12 @@ use std::sync::{Arc, Mutex};
 
 /// Starts the command as a job of its own.
 pub fn detach(command: &Command, common: &Common) -> Result<Report> {
+    let (id, warnings) = detach_as(command, common)?;
+    Ok(report::job::started(id, &warnings))
+}
+
+/// The same; returns the job, and warnings for the user.
+pub fn detach_as(command: &Command, common: &Common) -> Result<(JobId, Vec<String>)> {
     dispatch::check(command, common)?;
     let directory = directory_path(common)?;
     let id = JobId::generate(Timestamp::now())?;
@@ -25,7 +31,7 @@ pub fn detach(command: &Command, common: &Common) -> Result<Report> {
         directory,
         args,
     })?;
-    Ok(report::job::started(id, &warnings))
+    Ok((id, warnings))
 }
 
 /// The arguments for the process that does the work.

@@ -9,7 +9,8 @@ mod run;
 mod status;
 mod wait;
 
-pub use detach::{detach, settle};
+pub use detach::{detach, detach_as, settle};
+pub use directory::open as directory_of_jobs;
 pub use run::run_as_job;
 
 use super::args::{Common, JobAction, JobArgs};

@@ -22,7 +22,7 @@ pub const READ_WITHIN: Duration = Duration::from_secs(60);
 /// much.
 pub const MOST_REPLAYED: Bytes = Bytes(128 << 20);
 /// The folder in the run directory that is mounted on; nobody but the view's thread sees that.
-const VIEW: &str = "view";
+pub(super) const VIEW: &str = "view";
 
 /// What is looked into.
 pub struct LookIntoOptions<'a> {

@@ -8,6 +8,7 @@ use crate::export::{AttachedFilesystem, View};
 use crate::sys::mounting::{TreePart, copy_mount, folder, folder_below, put_mount};
 use nix::errno::Errno;
 use nix::sys::stat::{Mode, mkdirat};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,7 +18,7 @@ use std::path::{Component, Path, PathBuf};
 const MOST: usize = 1024;
 
 /// A filesystem in its place.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShownMount {
     /// Where the host had it.
     pub target: String,

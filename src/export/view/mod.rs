@@ -14,4 +14,4 @@ mod thread;
 pub use attach::{AttachOptions, AttachedFilesystem, View};
 pub use kinds::is_attachable;
 pub use part::AttachPart;
-pub use thread::{ViewOptions, with_view};
+pub use thread::{ViewOptions, make_view, with_view};

@@ -41,6 +41,17 @@ pub fn with_view<T: Send>(
         view.abort_if_it_hangs();
         done
     };
+    make_view(options, work).map(|(seen, _)| seen)
+}
+
+/// The same, and what was put elsewhere meanwhile is served on, as long as it is mounted.
+///
+/// # Errors
+/// As [`with_view`].
+pub fn make_view<T: Send>(
+    options: ViewOptions,
+    work: impl FnOnce(&View) -> Result<T> + Send,
+) -> Result<(T, FuseServer)> {
     let ViewOptions { serve, folder } = options;
     make_folder(&folder)?;
     let device = FuseDevice::open()?;
@@ -79,8 +90,8 @@ pub fn with_view<T: Send>(
             let what = "the thread that looks at the snapshot has panicked";
             Err(Error::new(ErrorKind::Failed, what))
         });
-        drop(server);
-        seen
+        let nobody = || Error::new(ErrorKind::Failed, "nobody serves the disks");
+        seen.and_then(|seen| Ok((seen, server.ok_or_else(nobody)?)))
     })
 }
 

@@ -12,7 +12,7 @@ const SHARED: &str = include_str!("shared.json");
 const REFERENCE: &str = "#/$defs/";
 
 /// By the name that `schema` takes: a command, or another document that is printed.
-const DOCUMENTS: [(&str, &str); 33] = [
+const DOCUMENTS: [(&str, &str); 36] = [
     ("check", include_str!("check.json")),
     ("cp", include_str!("cp.json")),
     ("delete", include_str!("delete.json")),
@@ -36,6 +36,8 @@ const DOCUMENTS: [(&str, &str); 33] = [
     ("lock", include_str!("lock.json")),
     ("ls", include_str!("ls.json")),
     ("mirror", include_str!("mirror.json")),
+    ("mount", include_str!("mount.json")),
+    ("mount list", include_str!("mount-list.json")),
     ("prune", include_str!("prune.json")),
     ("repair", include_str!("repair.json")),
     ("restore", include_str!("restore.json")),
@@ -45,6 +47,7 @@ const DOCUMENTS: [(&str, &str); 33] = [
     ("snapshot", include_str!("snapshot.json")),
     ("thaw", include_str!("thaw.json")),
     ("track", include_str!("track.json")),
+    ("unmount", include_str!("unmount.json")),
     ("verify", include_str!("verify.json")),
 ];
 
