@@ -220,6 +220,24 @@ fn a_second_disk_that_is_waited_for_is_noted() {
     );
 }
 
+/// As after an update for which /boot had no room.
+#[test]
+fn a_kernel_with_drivers_of_its_own_and_no_initramfs_is_not_called_fine() {
+    let machine = Machine::debian();
+    let built_in = "kernel/drivers/block/virtio_blk.ko\nkernel/drivers/nvme/host/nvme.ko\n";
+    machine.write("lib/modules/6.1.0-18-cloud-amd64/modules.builtin", built_in);
+    fs::remove_file(machine.path("boot/initrd.img-6.1.0-18-cloud-amd64")).unwrap();
+    let place = "/boot/vmlinuz-6.1.0-18-cloud-amd64";
+    let found = machine.look();
+    assert_eq!(places(&found), [(MayNotBoot, place)], "{found:?}");
+    assert!(
+        found.risks[0]
+            .remedy
+            .contains("update-initramfs -c -k 6.1.0-18"),
+        "{found:?}"
+    );
+}
+
 #[test]
 fn what_cannot_be_read_is_told_and_not_called_fine() {
     let machine = Machine::debian();

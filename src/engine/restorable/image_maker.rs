@@ -23,6 +23,17 @@ pub(super) struct ImageMaker {
 }
 
 impl ImageMaker {
+    /// What makes the initramfs of a kernel that has none; `None`: it is not known that this
+    /// machine makes any.
+    pub(super) fn makes(&self, release: &str) -> Option<String> {
+        match self.program {
+            Program::InitramfsTools => Some(format!("update-initramfs -c -k {release}")),
+            Program::Dracut => Some(format!("dracut --force --kver {release}")),
+            Program::Mkinitcpio => Some("mkinitcpio -P".into()),
+            Program::Unknown => None,
+        }
+    }
+
     /// What has these drivers, or all, in the initramfs.
     pub(super) fn remedy(&self, drivers: &[&str]) -> String {
         let all = drivers.join(" ");

@@ -148,6 +148,9 @@ fn judge(
         let why = "no file of a usual name is there (initrd.img-*, initramfs-*.img, initrd-*)";
         return found.could_not(format!("the initramfs of kernel {release}"), why);
     }
+    if let (None, Some(remedy)) = (image, maker.makes(release)) {
+        return found.risk(none_made(kernel, remedy));
+    }
     let place = image.unwrap_or(&kernel.image).to_owned();
     let drives = match carried.is_empty() {
         true => "has a driver for no disk of a usual kind".to_owned(),
@@ -174,6 +177,22 @@ fn judge(
             why: format!("{place} still has the others; an update of the kernel makes it anew"),
             remedy: maker.remedy(&[]),
         });
+    }
+}
+
+/// It may have disk drivers of its own, and still find no root.
+fn none_made(kernel: &BootKernel, remedy: String) -> BootRisk {
+    BootRisk {
+        level: BootRiskLevel::MayNotBoot,
+        what: format!(
+            "kernel {} has no initramfs, and this machine makes them",
+            kernel.release
+        ),
+        place: kernel.image.clone(),
+        why: "a root that is named by UUID or label, or lies in LVM, LUKS or md, is found by an \
+              initramfs alone; was /boot full?"
+            .into(),
+        remedy,
     }
 }
 
