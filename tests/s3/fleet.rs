@@ -191,10 +191,11 @@ fn a_list_of_a_thousand_asks_for_each_once_and_then_for_none() {
         assert_eq!(listed["snapshots"].as_array().unwrap().len(), 1000);
         Requests::of(&proxy.seen())
     };
-    // `vault.json` comes first, and a page holds them all; another one what is kept, which is none.
+    // `vault.json` comes first, and a page holds them all; another one what is kept, which is none,
+    // and one more what was found damaged.
     let asked = |manifests: u64| Requests {
         get: 1 + manifests,
-        list: 2,
+        list: 3,
         ..Requests::default()
     };
     assert_eq!(list(), asked(1000), "cold");
