@@ -39,7 +39,7 @@ pub use manifest::{
     DiskRecord, FREE_RULES, FilesystemRecord, HookRecord, HookRecords, HookStatus, IndexRef,
     LookedRecord, MAX_KEEP_SECONDS, MOST_BORNE, Manifest, SessionRecord,
 };
-pub use mount_record::{EscapedPath, MountRecord, OtherMountRecord};
+pub use mount_record::{EscapedPath, MountRecord, OtherMountRecord, is_the_kernels_own};
 pub use sample_memory::SampleMemory;
 pub use seal::Sealer;
 pub use segment::{

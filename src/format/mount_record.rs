@@ -9,6 +9,31 @@ use std::fmt::Write;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+/// What a mount table calls the kernel's own filesystems, which hold no files.
+const KERNELS_OWN: &[&str] = &[
+    "autofs",
+    "binfmt_misc",
+    "bpf",
+    "cgroup",
+    "cgroup2",
+    "configfs",
+    "debugfs",
+    "devpts",
+    "devtmpfs",
+    "efivarfs",
+    "fusectl",
+    "hugetlbfs",
+    "mqueue",
+    "nsfs",
+    "proc",
+    "pstore",
+    "rpc_pipefs",
+    "securityfs",
+    "selinuxfs",
+    "sysfs",
+    "tracefs",
+];
+
 /// One place where a filesystem was mounted, in sight of the host's processes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MountRecord {
@@ -26,6 +51,11 @@ pub struct OtherMountRecord {
     /// Its type.
     #[serde(rename = "type")]
     pub fstype: String,
+}
+
+/// Whether a type is one of the kernel's own filesystems, which hold no files.
+pub fn is_the_kernels_own(fstype: &str) -> bool {
+    KERNELS_OWN.contains(&fstype)
 }
 
 /// A path as text: a backslash, and each byte that is no UTF-8, as a backslash and three octal

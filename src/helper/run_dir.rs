@@ -43,12 +43,17 @@ pub fn open_run_dir(run_dir: &Path) -> Result<()> {
 /// # Errors
 /// As [`open_run_dir`]; `NotFound` when it does not exist.
 pub fn check_run_dir(run_dir: &Path) -> Result<()> {
+    check_as(run_dir, nix::unistd::geteuid().as_raw())
+}
+
+/// The same for a user of that number.
+fn check_as(run_dir: &Path, user: u32) -> Result<()> {
     let found = fs::symlink_metadata(run_dir).io_context("look at", run_dir)?;
-    // Who is not root is told so, and not to remove what root needs.
-    let ours = found.uid() == nix::unistd::geteuid().as_raw();
+    let ours = found.uid() == user;
     if found.is_dir() && ours && found.mode() & 0o022 == 0 {
         return Ok(());
     }
+    // Who is not root is told so, and not to remove what root needs.
     if found.is_dir() && found.uid() == 0 && !ours {
         let what = format!("{} is root's: only root can look at it", run_dir.display());
         return Err(Error::new(ErrorKind::Unsupported, what));
@@ -171,5 +176,17 @@ mod tests {
         assert!(list_notes(dir.path(), "freeze-").is_err());
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
         assert!(open_run_dir(dir.path()).is_ok());
+    }
+
+    /// What root needs is not called a thing to be removed.
+    #[test]
+    fn who_is_not_root_is_told_whose_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let refused = check_as(dir.path(), 1000).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Unsupported, "{refused}");
+        assert_eq!(refused.hint(), None);
     }
 }

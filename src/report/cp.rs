@@ -4,6 +4,7 @@ use super::Report;
 use super::text::{counted, listed};
 use crate::engine::CopyResult;
 use crate::export::{FailureCause, LeftOutPlace, TreeCopyOutcome};
+use crate::format::is_the_kernels_own;
 use crate::model::exit::{BELOW, DAMAGED};
 use crate::model::{Bytes, SnapshotId, printable};
 use serde_json::{Value, json};
@@ -11,33 +12,6 @@ use std::path::Path;
 
 /// Most bytes of the list of what was not copied.
 const MOST_FAILURES: usize = 8000;
-/// Types of filesystems that hold nothing that anybody would want back.
-const OF_THE_MOMENT: [&str; 24] = [
-    "autofs",
-    "binfmt_misc",
-    "bpf",
-    "cgroup",
-    "cgroup2",
-    "configfs",
-    "debugfs",
-    "devpts",
-    "devtmpfs",
-    "efivarfs",
-    "fusectl",
-    "hugetlbfs",
-    "mqueue",
-    "nsfs",
-    "overlay",
-    "proc",
-    "pstore",
-    "ramfs",
-    "rpc_pipefs",
-    "securityfs",
-    "selinuxfs",
-    "sysfs",
-    "tmpfs",
-    "tracefs",
-];
 
 /// What was copied from one snapshot.
 pub struct CopiedFrom {
@@ -113,7 +87,7 @@ pub fn report(all: &[CopiedFrom]) -> Report {
 
 /// Whether nobody wants back what such a filesystem holds.
 pub fn is_of_the_moment(fstype: &str) -> bool {
-    OF_THE_MOMENT.contains(&fstype)
+    is_the_kernels_own(fstype) || matches!(fstype, "overlay" | "ramfs" | "tmpfs")
 }
 
 fn cause(cause: FailureCause) -> &'static str {

@@ -6,7 +6,7 @@ use super::contents::{DiskContent, DiskContents, DiskLook, UnseenPlace, grouped}
 use super::homes::FilesystemHomes;
 use crate::error::Result;
 use crate::export::{AttachOptions, AttachPart, Image, is_attachable};
-use crate::format::{DiskRecord, FilesystemRecord, Manifest, MountRecord};
+use crate::format::{DiskRecord, FilesystemRecord, Manifest, MountRecord, is_the_kernels_own};
 use crate::model::Cancel;
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
@@ -19,31 +19,6 @@ const MOST_MOUNTS: usize = 256;
 const MOST_RECORDS: usize = 4096;
 /// Most places that are named where something else was mounted.
 const MOST_OTHERS: usize = 64;
-/// What a mount table calls the kernel's own filesystems, which hold no files.
-const NO_FILES: &[&str] = &[
-    "autofs",
-    "binfmt_misc",
-    "bpf",
-    "cgroup",
-    "cgroup2",
-    "configfs",
-    "debugfs",
-    "devpts",
-    "devtmpfs",
-    "efivarfs",
-    "fusectl",
-    "hugetlbfs",
-    "mqueue",
-    "nsfs",
-    "proc",
-    "pstore",
-    "rpc_pipefs",
-    "securityfs",
-    "selinuxfs",
-    "sysfs",
-    "tracefs",
-];
-
 /// A disk that is to be looked into.
 #[derive(Clone)]
 pub struct PlannedDisk<'m> {
@@ -237,7 +212,7 @@ impl MountPlan {
     fn name_others(&mut self, manifest: &Manifest) {
         let others = manifest.other_mounts.iter();
         let others: Vec<_> = others
-            .filter(|other| !NO_FILES.contains(&other.fstype.as_str()))
+            .filter(|other| !is_the_kernels_own(&other.fstype))
             .collect();
         for other in others.iter().take(MOST_OTHERS) {
             let target = other.target.path().to_string_lossy().into_owned();

@@ -120,7 +120,7 @@ pub(super) fn unmount_tree(name: &TreeName, how: TakeDown) -> Result<Unmounted> 
             // By somebody else.
             Err(Errno::EINVAL | Errno::ENOENT) => {}
             Err(Errno::EBUSY) if !has_begun => return busy(&users_of(&ids)),
-            Err(Errno::EBUSY) => {
+            Err(_) if has_begun => {
                 // A part of a tree would look like the whole of it.
                 StandingTree::of(name)?.detach()?;
                 let users = users_of(&ids);
