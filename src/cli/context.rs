@@ -10,6 +10,9 @@ use crate::report::Report;
 use crate::store::{self, KeySource, Location, Vault};
 use std::sync::Arc;
 
+/// Most names of vaults in a hint.
+const MOST_NAMES: usize = 16;
+
 /// The vault that `--vault`, `STILLPOINT_VAULT` or the configuration names.
 pub fn open_vault(common: &Common) -> Result<Arc<Vault>> {
     open_vault_to_write(common, None)
@@ -22,13 +25,39 @@ pub fn open_vault_to_write(common: &Common, at_most: Option<Bytes>) -> Result<Ar
         Some(rate) => place.with_upload_limit(rate),
         None => place,
     };
-    store::open(&place.with_cache(&common.cache_dir)).map(Arc::new)
+    let opened = store::open(&place.with_cache(&common.cache_dir));
+    opened
+        .map(Arc::new)
+        .map_err(|error| or_a_name(common, error))
 }
 
 /// The same for those who judge what the store itself has: nothing is taken from this host's cache.
 pub fn open_vault_itself(common: &Common) -> Result<Arc<Vault>> {
     let place = vault_named(common, common.vault.as_deref())?;
-    store::open(&place).map(Arc::new)
+    let opened = store::open(&place).map(Arc::new);
+    opened.map_err(|error| or_a_name(common, error))
+}
+
+/// A word that was taken for a directory may have been meant as a name from the configuration.
+fn or_a_name(common: &Common, error: Error) -> Error {
+    match common.vault.as_deref() {
+        Some(word) if error.kind() == ErrorKind::NotFound && !Location::is_place(word) => {
+            let config = match Config::read(&common.config_place()) {
+                Ok(config) if config.vault_names().all(|name| name != word) => config,
+                _ => return error,
+            };
+            let names: Vec<&str> = config.vault_names().take(MOST_NAMES).collect();
+            let there = match names.is_empty() {
+                true => "has no vaults".into(),
+                false => format!("has the vaults {}", names.join(", ")),
+            };
+            error.with_hint(format!(
+                "{word} was taken for a directory: the configuration {there}; name one of those, \
+                 a whole path, or s3://bucket/prefix"
+            ))
+        }
+        _ => error,
+    }
 }
 
 /// Does work on a vault. Its report says what was asked of the vault, and so does the record of its

@@ -126,6 +126,11 @@ impl Config {
         })
     }
 
+    /// The names of the vaults in it.
+    pub fn vault_names(&self) -> impl Iterator<Item = &str> {
+        self.tables.vaults.keys().map(String::as_str)
+    }
+
     /// Where the vault is that is meant: as `given` by what goes before the file (a name from the
     /// file, or a place), then as the file says. `None`: nobody has named one.
     ///

@@ -4,8 +4,8 @@ use super::keep::kept_document;
 use super::snapshot::document;
 use super::{Report, asked};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{DiskRecord, HookRecords, Manifest};
-use crate::model::{Bytes, Content, RunMap, printable};
+use crate::format::{DamagedChunks, DiskRecord, HookRecords, Manifest};
+use crate::model::{Bytes, Content, RunMap, SnapshotId, printable};
 use crate::store::KeptBy;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -20,18 +20,24 @@ pub struct BlockCounts {
     runs: usize,
     segments: usize,
     index_objects: usize,
+    /// Those of `data` that were found damaged before; `None`: that could not be asked.
+    noted_damaged: Option<Bytes>,
 }
 
 impl BlockCounts {
-    /// Counts the blocks of a disk.
-    pub fn of(map: &RunMap, disk: &DiskRecord) -> Self {
+    /// Counts the blocks of a disk. `noted`: what was found damaged in the vault before, if that
+    /// is known.
+    pub fn of(map: &RunMap, disk: &DiskRecord, noted: Option<&DamagedChunks>) -> Self {
         let mut segments = BTreeSet::new();
-        let (mut data, mut zero, mut free) = (0, 0, 0);
+        let (mut data, mut zero, mut free, mut damaged) = (0, 0, 0, 0);
         for run in map.iter() {
             match run.content {
-                Content::Data { segment, .. } => {
+                Content::Data { segment, slot } => {
                     segments.insert(segment);
                     data += run.count;
+                    // A run of data is within the slots of one segment.
+                    let slots = slot..slot + run.count as u32;
+                    damaged += noted.map_or(0, |noted| noted.within(segment, slots).len() as u64);
                 }
                 Content::Zero => zero += run.count,
                 Content::Free => free += run.count,
@@ -44,6 +50,7 @@ impl BlockCounts {
             runs: map.len(),
             segments: segments.len(),
             index_objects: disk.index.len(),
+            noted_damaged: noted.map(|_| Bytes::of_blocks(damaged)),
         }
     }
 
@@ -55,7 +62,23 @@ impl BlockCounts {
             "runs": self.runs,
             "segments": self.segments,
             "index_objects": self.index_objects,
+            "noted_damaged_bytes": self.noted_damaged,
         })
+    }
+
+    /// What is known to be damaged of a disk, in words; empty where nothing is.
+    fn damage_text(&self, disk: &str, snapshot: SnapshotId) -> String {
+        match self.noted_damaged {
+            Some(Bytes(0)) => String::new(),
+            Some(damaged) => format!(
+                "  {damaged} of this data were found damaged before: \
+                 `stillpoint verify {snapshot}` says where, `stillpoint help damage` what to do\n"
+            ),
+            None => format!(
+                "  what was found damaged in this vault cannot be read: \
+                 `stillpoint verify {snapshot}` says whether {disk} is whole\n"
+            ),
+        }
     }
 }
 
@@ -82,6 +105,7 @@ pub fn report(
     }
     for (disk, blocks) in shown.disks.iter().zip(blocks) {
         text.push_str(&disk_text(disk, blocks));
+        text.push_str(&blocks.damage_text(&disk.identity.name, manifest.snapshot));
     }
     let documents = json["disks"].as_array_mut().into_iter().flatten();
     for (document, blocks) in documents.zip(blocks) {

@@ -103,6 +103,12 @@ fn a_vault_is_repaired_from_a_bucket_and_a_bucket_from_a_directory() {
             listed.stdout.contains("damage was found in this vault"),
             "{listed:?}"
         );
+        let show = scene.run(&[&["show", "latest"], &at[..]].concat());
+        let said = show.expect(0).stdout;
+        assert!(
+            said.contains("64.0 KiB of this data were found damaged before"),
+            "{said}"
+        );
         let alone = repair(&[], 4);
         assert_eq!(alone["damaged"][0]["snapshot"], scene.id.as_str());
         assert_eq!(alone["left"].as_array().unwrap().len(), 1, "{alone}");
@@ -116,6 +122,8 @@ fn a_vault_is_repaired_from_a_bucket_and_a_bucket_from_a_directory() {
         );
         let done = repair(&from, 0);
         assert_eq!(done["repaired"], planned["repaired"]);
+        let show = scene.json(&[&["show", "latest"], &at[..]].concat(), 0);
+        assert_eq!(show["disks"][0]["blocks"]["noted_damaged_bytes"], 0);
         assert_eq!(fs::read(&segment).unwrap(), good);
         scene
             .run(&[&["verify", "--all"], &at[..]].concat())

@@ -187,6 +187,15 @@ impl Machine {
         }
     }
 
+    /// An older kernel whose image has no drivers of disks.
+    pub fn old_kernel(&self, release: &str) {
+        let runs = fs::read_to_string(self.path("proc/sys/kernel/osrelease")).unwrap();
+        self.kernel(release, &DRIVERS);
+        self.write("proc/sys/kernel/osrelease", &runs);
+        let bytes = image(release, &[], Packing::Gzip);
+        self.write_bytes(&format!("boot/initramfs-{release}.img"), &bytes);
+    }
+
     fn grub(&self, folder: &str, root: &str) {
         self.write(&format!("boot/{folder}/i386-pc/normal.mod"), "");
         let entry = format!(

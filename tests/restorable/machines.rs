@@ -115,6 +115,50 @@ fn drivers_of_another_kernel_do_not_count() {
     assert_eq!(machine.look().risks[0].level, WillNotBoot);
 }
 
+/// What the boot loader was told to start is looked at, though it is neither the newest nor what
+/// runs; and where its kernel is not found, that is told.
+#[test]
+fn the_kernel_that_the_loader_has_saved_counts() {
+    let chosen = "5.14.0-70.el9.x86_64";
+    let id = "0123456789abcdef0123456789abcdef";
+    let debian = format!("gnulinux-advanced-7f7c>gnulinux-{chosen}-advanced-7f7c");
+    let by_title = format!("GRUB_DEFAULT=\"Advanced>Linux {chosen}\"\n");
+    let ways = [
+        (
+            "boot/grub2/grubenv",
+            format!("# GRUB\nsaved_entry={id}-{chosen}\n"),
+        ),
+        ("boot/grub2/grubenv", format!("next_entry={debian}\n######")),
+        ("etc/default/grub", by_title),
+        (
+            "boot/loader/loader.conf",
+            format!("timeout 3\ndefault {id}-{chosen}.conf\n"),
+        ),
+    ];
+    for (file, text) in &ways {
+        let machine = Machine::alma(&DRIVERS);
+        machine.old_kernel(chosen);
+        assert_clean(&machine.look());
+        machine.write(file, text);
+        let found = machine.look();
+        let place = format!("/boot/initramfs-{chosen}.img");
+        assert_eq!(places(&found), [(WillNotBoot, place.as_str())], "{text}");
+    }
+    for (file, text) in &ways {
+        let machine = Machine::alma(&DRIVERS);
+        machine.write("etc/default/grub", "GRUB_DEFAULT=saved\n");
+        assert_clean(&machine.look());
+        machine.write(file, text);
+        let found = machine.look();
+        let places: Vec<_> = found
+            .not_looked_at
+            .iter()
+            .map(|one| one.what.as_str())
+            .collect();
+        assert_eq!(places, [format!("/{file}")], "{text}");
+    }
+}
+
 #[test]
 fn lvms_list_of_devices_counts_where_it_is_used() {
     let machine = Machine::alma(&DRIVERS);

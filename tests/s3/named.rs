@@ -93,6 +93,29 @@ fn a_vault_is_meant_by_flag_then_environment_then_file() {
 }
 
 #[test]
+fn a_word_that_no_table_has_is_told_beside_those_that_one_has() {
+    if !nix::unistd::geteuid().is_root() {
+        return crate::support::host::skipped("a vault's wrong name", "not root");
+    }
+    let host = Host::new();
+    let hint = |vault: &str| {
+        let error = host.run(&["list", "--vault", vault]).expect(1).json();
+        error["error"]["hint"].as_str().unwrap().to_owned()
+    };
+    host.configure("");
+    assert!(hint("fra").contains("the configuration has no vaults"));
+    host.configure(FAR);
+    let said = hint("fra");
+    assert!(said.contains("fra was taken for a directory"), "{said}");
+    assert!(said.contains("has the vaults far, near"), "{said}");
+    // Nothing of it where the word is one of them, or a place.
+    for vault in ["near", "/nowhere/fra", "./fra"] {
+        let said = hint(vault);
+        assert!(!said.contains("taken for"), "{vault}: {said}");
+    }
+}
+
+#[test]
 fn a_configuration_that_is_not_understood_is_refused() {
     if !nix::unistd::geteuid().is_root() {
         return crate::support::host::skipped("named vaults", "not root");

@@ -13,8 +13,8 @@ const CONFIGS: [&str; 4] = [
     "/boot/extlinux/extlinux.conf",
 ];
 
-/// What its variables hold (`kernelopts`): lines of a block of 1 KiB.
-const ENVIRONMENTS: [&str; 2] = ["/boot/grub2/grubenv", "/boot/grub/grubenv"];
+/// What grub's variables hold (`kernelopts`, `saved_entry`): lines of a block of 1 KiB.
+pub(super) const ENVIRONMENTS: [&str; 2] = ["/boot/grub2/grubenv", "/boot/grub/grubenv"];
 
 const ENTRIES: [&str; 3] = [
     "/boot/loader/entries",
@@ -22,7 +22,8 @@ const ENTRIES: [&str; 3] = [
     "/efi/loader/entries",
 ];
 
-const DEFAULTS: &str = "/etc/default/grub";
+/// How grub is told to write its configuration.
+pub(super) const DEFAULTS: &str = "/etc/default/grub";
 const RUNNING: &str = "/proc/cmdline";
 
 /// An option that names a disk, and what happens without that.

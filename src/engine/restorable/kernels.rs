@@ -1,6 +1,7 @@
 //! Which kernels a machine can start, and which initramfs each of them takes. It reads names, and
 //! the first bytes of a kernel.
 
+use super::chosen_entry::ChosenEntry;
 use super::tree::MachineFiles;
 use super::verdict::{BootRisk, BootRiskLevel, Restorability};
 use std::cmp::Ordering;
@@ -22,8 +23,8 @@ const IMAGES: [&str; 4] = ["vmlinuz-", "vmlinux-", "Image-", "kernel-"];
 /// Where the files of a boot loader that reads `loader/entries` may lie.
 const LOADER_ROOTS: [&str; 3] = ["/boot", "/boot/efi", "/efi"];
 
-/// The kernel that runs and the newest one: what the machine starts is one of them, but for
-/// machines that are told otherwise. Told where there is none.
+/// The newest kernel, the one that runs, and those that the boot loader was told to start. Told
+/// where there is none.
 pub(super) fn to_be_started(tree: &MachineFiles, found: &mut Restorability) -> Vec<BootKernel> {
     let mut all = all(tree, found);
     all.sort_by(|a, b| by_release(&b.release, &a.release));
@@ -35,10 +36,20 @@ pub(super) fn to_be_started(tree: &MachineFiles, found: &mut Restorability) -> V
     let running = tree.text_if_any("/proc/sys/kernel/osrelease");
     let running = running.unwrap_or_default().trim().to_owned();
     let count = all.len();
-    let mut all = all.into_iter();
-    let newest = all.next();
-    let runs = all.find(|kernel| kernel.release == running);
-    let chosen: Vec<BootKernel> = newest.into_iter().chain(runs).collect();
+    let newest = all.first().map(|one| one.release.clone());
+    let entries = ChosenEntry::all(tree);
+    for entry in &entries {
+        if !all.iter().any(|kernel| entry.is_of(&kernel.release)) {
+            entry.has_no_kernel(found);
+        }
+    }
+    let is_started = |kernel: &BootKernel| {
+        let release = &kernel.release;
+        *release == running
+            || newest.as_ref() == Some(release)
+            || entries.iter().any(|entry| entry.is_of(release))
+    };
+    let chosen: Vec<BootKernel> = all.into_iter().filter(is_started).collect();
     let names: Vec<&str> = chosen.iter().map(|one| one.release.as_str()).collect();
     let others = match count - chosen.len() {
         0 => String::new(),

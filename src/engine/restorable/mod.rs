@@ -3,6 +3,7 @@
 //! nothing out. It changes nothing, and never calls fine what it could not look at.
 
 mod boot_loader;
+mod chosen_entry;
 mod cloud_init;
 mod drivers;
 mod firmware;
