@@ -71,7 +71,7 @@ impl BlockCounts {
         match self.noted_damaged {
             Some(Bytes(0)) => String::new(),
             Some(damaged) => format!(
-                "  {damaged} of this data were found damaged before: \
+                "  {damaged} of this data was found damaged before: \
                  `stillpoint verify {snapshot}` says where, `stillpoint help damage` what to do\n"
             ),
             None => format!(

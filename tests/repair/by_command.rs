@@ -106,7 +106,7 @@ fn a_vault_is_repaired_from_a_bucket_and_a_bucket_from_a_directory() {
         let show = scene.run(&[&["show", "latest"], &at[..]].concat());
         let said = show.expect(0).stdout;
         assert!(
-            said.contains("64.0 KiB of this data were found damaged before"),
+            said.contains("64.00 KiB of this data was found damaged before"),
             "{said}"
         );
         let alone = repair(&[], 4);

@@ -37,7 +37,6 @@ impl ChosenEntry {
             }
         };
         let default = value(tree, DEFAULTS, |line| line.strip_prefix("GRUB_DEFAULT="));
-        let default = default.unwrap_or_default();
         let is_saved = default.trim().trim_matches(['"', '\'']) == "saved";
         if !is_saved {
             add(DEFAULTS, &default, true);
@@ -45,19 +44,11 @@ impl ChosenEntry {
         for place in ENVIRONMENTS {
             for (key, is_sure) in [("saved_entry=", is_saved), ("next_entry=", true)] {
                 let name = value(tree, place, |line| line.strip_prefix(key));
-                add(place, &name.unwrap_or_default(), is_sure);
+                add(place, &name, is_sure);
             }
         }
         for place in LOADERS {
-            let of_line = |line: &'_ str| -> Option<&'_ str> {
-                let rest = line.strip_prefix("default")?;
-                rest.starts_with([' ', '\t']).then_some(rest)
-            };
-            add(
-                place,
-                &value(tree, place, of_line).unwrap_or_default(),
-                true,
-            );
+            add(place, &value(tree, place, default_of), true);
         }
         all
     }
@@ -79,13 +70,15 @@ impl ChosenEntry {
     }
 }
 
-/// The last line of a file that says so: it is the one that counts.
-fn value(
-    tree: &MachineFiles,
-    path: &str,
-    of_line: impl Fn(&str) -> Option<&str>,
-) -> Option<String> {
-    let text = tree.text_if_any(path)?;
+/// What the last line of a file says that says anything of it: it is the one that counts. Empty
+/// where none does.
+fn value(tree: &MachineFiles, path: &str, of_line: impl Fn(&str) -> Option<&str>) -> String {
+    let text = tree.text_if_any(path).unwrap_or_default();
     let mut said = text.lines().filter_map(|line| of_line(line.trim()));
-    said.next_back().map(str::to_owned)
+    said.next_back().unwrap_or_default().to_owned()
+}
+
+fn default_of(line: &str) -> Option<&str> {
+    let rest = line.strip_prefix("default")?;
+    rest.starts_with([' ', '\t']).then_some(rest)
 }
