@@ -5,6 +5,7 @@ mod attached;
 mod by_command;
 mod copies;
 mod hostile;
+mod lost_files;
 mod requests;
 mod resolving;
 mod shot;

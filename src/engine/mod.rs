@@ -35,8 +35,8 @@ mod witness;
 
 pub use browse::{
     BrowseOptions, BrowseScope, Browsed, CopiedTop, CopyRequest, CopyResult, CopyTarget,
-    ListOutcome, ListRequest, ListedEntry, Unlisted, browse, copy_from_snapshot, find_target,
-    list_tree, stream_from_snapshot,
+    ListOutcome, ListRequest, ListedEntry, LostFile, LostFiles, Unlisted, browse,
+    copy_from_snapshot, find_lost_files, find_target, list_tree, stream_from_snapshot,
 };
 pub use check::check;
 pub use collect::{

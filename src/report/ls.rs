@@ -129,7 +129,7 @@ fn time(stat: &FileStat) -> String {
 }
 
 /// A path for a document: as text, and by its bytes where it is none.
-fn put_path(document: &mut Map<String, Value>, key: &str, path: &Path) {
+pub(super) fn put_path(document: &mut Map<String, Value>, key: &str, path: &Path) {
     document.insert(key.into(), json!(path.to_string_lossy()));
     if path.to_str().is_none() {
         let bytes = hex::encode(path.as_os_str().as_bytes());

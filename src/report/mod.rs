@@ -18,6 +18,7 @@ pub mod keep;
 pub mod key;
 pub mod list;
 pub mod lock;
+mod lost_files;
 pub mod ls;
 pub mod mirror;
 pub mod mount;

@@ -1,6 +1,8 @@
 //! Whether what the vault holds is whole.
 
 use super::Report;
+use super::lost_files;
+pub use super::lost_files::SnapshotFiles;
 use super::text::{counted, first_warnings, listed};
 use crate::engine::{Broken, Coverage, Noted, Remembered, VerifyDepth, VerifyReport};
 use crate::model::exit::DAMAGED;
@@ -14,11 +16,12 @@ const MOST_DAMAGE: usize = 9000;
 /// Where the rest of a long list is.
 const LISTS_ALL: &str = "--json lists all";
 
-/// What `verify` reports, of a look of this depth.
-pub fn report(report: &VerifyReport, depth: VerifyDepth) -> Report {
+/// What `verify` reports, of a look of this depth. `files`: those that damaged snapshots have lost
+/// bytes of, if that was asked.
+pub fn report(report: &VerifyReport, depth: VerifyDepth, files: &[SnapshotFiles]) -> Report {
     let damaged: BTreeSet<_> = report.broken.iter().map(|broken| broken.snapshot).collect();
     let warnings = warnings(report);
-    let text = describe(report, depth, damaged.len(), &warnings);
+    let text = describe(report, depth, files, &warnings);
     let mut json = json!({
         "snapshots": report.snapshots,
         "depth": match depth {
@@ -38,6 +41,9 @@ pub fn report(report: &VerifyReport, depth: VerifyDepth) -> Report {
     });
     if let Some(coverage) = &report.coverage {
         json["coverage"] = of_coverage(coverage);
+    }
+    if !files.is_empty() {
+        json["lost_files"] = files.iter().map(lost_files::document).collect();
     }
     if !warnings.is_empty() {
         json["warnings"] = first_warnings(&warnings, LISTS_ALL).into();
@@ -165,10 +171,12 @@ fn warnings(report: &VerifyReport) -> Vec<String> {
 fn describe(
     report: &VerifyReport,
     depth: VerifyDepth,
-    damaged: usize,
+    files: &[SnapshotFiles],
     warnings: &[String],
 ) -> String {
+    let damaged: BTreeSet<_> = report.broken.iter().map(|broken| broken.snapshot).collect();
     let lines = report.broken.iter().flat_map(lines_of);
+    let lines = lines.chain(files.iter().flat_map(lost_files::lines));
     let warned = warnings.iter().map(|warning| format!("warning: {warning}"));
     let covered = report.coverage.as_ref().into_iter().flat_map(in_words);
     let mut text = listed(lines.chain(warned), MOST_DAMAGE, LISTS_ALL);
@@ -176,9 +184,9 @@ fn describe(
         text.push_str(&line);
         text.push('\n');
     });
-    text.push_str(&match damaged {
+    text.push_str(&match damaged.len() {
         0 => nothing_lost(report, depth),
-        _ => lost(report, depth, damaged),
+        count => lost(report, depth, count),
     });
     text
 }
@@ -259,7 +267,8 @@ fn nothing_lost(report: &VerifyReport, depth: VerifyDepth) -> String {
 fn lost(report: &VerifyReport, depth: VerifyDepth, damaged: usize) -> String {
     let snapshots = counted(report.snapshots, "snapshot");
     format!(
-        "of a damaged one `restore --keep-going` gets what is not lost; {}\n`stillpoint repair` \
+        "of a damaged one `restore --keep-going` gets what is not lost, and `verify ID --files` \
+         names the files that are hit; {}\n`stillpoint repair` \
          puts right what can be; with a second copy: `stillpoint repair --from VAULT`\n{damaged} \
          of {snapshots} damaged{}",
         match report.noted {

@@ -25,6 +25,10 @@ pub struct VerifyArgs {
     /// vault remembers which
     #[arg(long, value_parser = percent, value_name = "PERCENT")]
     pub sample: Option<f64>,
+    /// Of damaged snapshots, name the files that have lost bytes: their trees are walked through
+    /// for that, by the kernel's drivers
+    #[arg(long, conflicts_with = "against_disk")]
+    pub files: bool,
     /// Return at once with a job's ID; the job goes on by itself
     #[arg(long)]
     pub detach: bool,
