@@ -1,10 +1,11 @@
 """Transfers between the accounts of a MariaDB server, one after the other, and what holds of them.
 
     bank.py open                 makes the accounts
-    bank.py work FILE            transfers until it is killed; the last confirmed number in FILE
+    bank.py work FILE PAUSE      transfers, from the next one on, until it is killed; the last
+                                 confirmed number in FILE; a pause of so many seconds after each
     bank.py check                prints the number of transfers, when all is right
 """
-import itertools, os, subprocess, sys
+import itertools, os, subprocess, sys, time
 
 ACCOUNTS, BALANCE = 50, 1000
 CLIENT = ["mariadb", "--batch", "--skip-column-names", "--unbuffered"]
@@ -17,10 +18,11 @@ def ask(sql):
     assert done.returncode == 0, done.stderr
     return [tuple(map(int, row.split())) for row in done.stdout.splitlines()]
 
-def work(path):
+def work(path, pause):
+    [(before,)] = ask("select count(*) from bank.transfer")
     client = subprocess.Popen(CLIENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     confirmed = os.open(path, os.O_WRONLY | os.O_CREAT)
-    for n in itertools.count(1):
+    for n in itertools.count(before + 1):
         source, target, amount = transfer(n)
         client.stdin.write(
             f"begin; update bank.account set balance = balance - {amount} where id = {source};"
@@ -30,6 +32,7 @@ def work(path):
         client.stdin.flush()
         assert client.stdout.readline() == f"{n}\n", "the server is gone"
         os.pwrite(confirmed, f"{n}\n".encode(), 0)
+        time.sleep(pause)
 
 def check():
     balances = [BALANCE] * ACCOUNTS
@@ -50,6 +53,6 @@ if sys.argv[1] == "open":
         " note text) engine=innodb;"
         f"insert into account select seq, {BALANCE} from seq_0_to_{ACCOUNTS - 1}")
 elif sys.argv[1] == "work":
-    work(sys.argv[2])
+    work(sys.argv[2], float(sys.argv[3]))
 else:
     check()

@@ -95,8 +95,14 @@ impl Disk {
         let name = format!("node-{}", self.name);
         // A flush is not waited for: what QEMU wrote outlives QEMU in the host's memory.
         let cache = json!({"direct": false, "no-flush": true});
-        let file = json!({"driver": "file", "filename": self.file, "cache": cache,
-            "discard": "unmap", "read-only": self.read_only});
+        let (file, cache) = match self.server() {
+            Some(server) => (server, json!({"direct": false})),
+            None => {
+                let file = json!({"driver": "file", "filename": self.file, "cache": cache,
+                    "discard": "unmap", "read-only": self.read_only});
+                (file, cache.clone())
+            }
+        };
         let raw = json!({"driver": "raw", "file": file, "cache": cache, "discard": "unmap",
             "read-only": self.read_only});
         let mut node = match &self.fault {
@@ -113,6 +119,14 @@ impl Disk {
         node
     }
 
+    /// QEMU's description of the server that it comes from, if its file is the URI of one.
+    fn server(&self) -> Option<Value> {
+        let uri = self.file.to_str()?.strip_prefix(SERVED)?;
+        let (export, socket) = uri.split_once("?socket=")?;
+        Some(json!({"driver": "nbd", "export": export,
+            "server": {"type": "unix", "path": socket}}))
+    }
+
     /// QEMU's description of the hardware.
     pub(crate) fn device(&self) -> Value {
         let (name, node) = (&self.name, format!("node-{}", self.name));
@@ -127,6 +141,14 @@ impl Disk {
                 "logical_block_size": 4096, "physical_block_size": 4096}),
         }
     }
+}
+
+/// How the URI of a disk begins that a server at a Unix socket has.
+const SERVED: &str = "nbd+unix:///";
+
+/// Whether a server has the disk: its file is a URI then.
+pub fn is_served(file: &Path) -> bool {
+    file.to_str().is_some_and(|file| file.starts_with(SERVED))
 }
 
 /// A node whose reads or writes of some sectors fail.

@@ -11,7 +11,7 @@ use std::cell::RefCell;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A scenario's workplace.
 pub struct Lab {
@@ -38,6 +38,11 @@ impl Lab {
             product: product.into(),
             notes: RefCell::default(),
         }
+    }
+
+    /// The product, to be run on this host.
+    pub fn program(&self) -> PathBuf {
+        self.product.with_file_name("product").join("stillpoint")
     }
 
     /// Something measured, for the listing.
@@ -90,7 +95,7 @@ impl Lab {
     ) -> Result<Machine> {
         let copy = self.dir.join(format!("{name}.qcow2"));
         overlay(system, "raw", &copy)?;
-        let mut machine = Machine::start(&Parts {
+        self.boot(&Parts {
             dir: &self.dir,
             name,
             firmware,
@@ -98,7 +103,14 @@ impl Lab {
             format: "qcow2",
             disks,
             incoming: false,
-        })?;
+        })
+    }
+
+    /// Powers a machine on, and waits until its guest's agent answers.
+    pub fn boot(&self, parts: &Parts<'_>) -> Result<Machine> {
+        let name = parts.name;
+        let begun = Instant::now();
+        let mut machine = Machine::start(parts)?;
         machine.wait_agent().with_context(|| {
             let console = machine.console();
             let last: Vec<&str> = console.lines().rev().take(15).collect();
@@ -108,6 +120,8 @@ impl Lab {
                 last.join("\n")
             )
         })?;
+        let seconds = begun.elapsed().as_secs_f64();
+        self.note(format!("{name}: boots in {seconds:.1} s"));
         machine.set_time()?;
         Ok(machine)
     }

@@ -2,7 +2,7 @@
 //! the guest said last is kept then, unless the scenario let it go by itself.
 
 use crate::agent::{Agent, Job, Output};
-use crate::disk::Disk;
+use crate::disk::{Disk, is_served};
 use crate::monitor::Monitor;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
@@ -86,9 +86,16 @@ fn arguments(parts: &Parts<'_>) -> Result<Vec<String>> {
     add(
         "-drive",
         format!(
-            "if=none,id=system,file={},format={},cache=unsafe,discard=unmap",
+            "if=none,id=system,file={},format={},cache={},discard=unmap",
             parts.system.display(),
-            parts.format
+            parts.format,
+            // A flush is not waited for: what QEMU wrote outlives QEMU in the host's memory. Of a
+            // server's disk that is not known.
+            if is_served(parts.system) {
+                "writeback"
+            } else {
+                "unsafe"
+            }
         ),
     );
     add(

@@ -1,7 +1,8 @@
 //! QEMU's monitor (QMP): plug, unplug, save, load, kill. Events that come between answers are kept.
 
 use crate::channel::Channel;
-use anyhow::{Result, bail};
+use crate::disk::Disk;
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -63,6 +64,73 @@ impl Monitor {
             let left = end.saturating_duration_since(Instant::now());
             let event = self.channel.receive(left)?;
             self.events.push(event);
+        }
+    }
+
+    /// Moves a drive of a running machine onto a device, which may be larger, and goes on there: by
+    /// the very lines that `stillpoint help rescue` tells a person to type.
+    pub fn move_drive(&mut self, drive: &str, to: &str, patience: Duration) -> Result<()> {
+        let shown = self.type_in(&format!("info block -v {drive}"))?;
+        let size = shown.split_once("virtual size:").and_then(|(_, rest)| {
+            let rest = rest.split_once('(')?.1;
+            rest.split_once(" bytes)").map(|(size, _)| size)
+        });
+        let size = size.with_context(|| format!("no size: {shown}"))?;
+        let target = format!(
+            "json:{{\"driver\":\"raw\",\"size\":{size},\"file\":\
+             {{\"driver\":\"host_device\",\"filename\":\"{to}\"}}}}"
+        );
+        for (line, is_done) in [
+            (format!("drive_mirror -n -f {drive} {target} raw"), false),
+            (format!("block_job_complete {drive}"), true),
+        ] {
+            let said = self.type_in(&line)?;
+            ensure!(said.is_empty(), "{line}: {said}");
+            match is_done {
+                false => self.job_is_ready(drive, patience)?,
+                true => self.job_has_completed(drive, patience)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves a plugged disk onto another one while the machine runs, and goes on there.
+    pub fn move_disk(&mut self, from: &Disk, to: &Disk, patience: Duration) -> Result<()> {
+        let job = format!("move-{}", to.name);
+        let (from, node) = (from.node(), to.node());
+        self.ask("blockdev-add", node.clone())?;
+        let arguments = json!({"job-id": job, "device": from["node-name"],
+            "target": node["node-name"], "sync": "full"});
+        self.ask("blockdev-mirror", arguments)?;
+        self.job_is_ready(&job, patience)?;
+        self.ask("block-job-complete", json!({"device": job}))?;
+        self.job_has_completed(&job, patience)?;
+        // It is not used any more, and still connected.
+        self.ask("blockdev-del", json!({"node-name": from["node-name"]}))?;
+        Ok(())
+    }
+
+    /// Types a line of the monitor that people use; what it says.
+    fn type_in(&mut self, line: &str) -> Result<String> {
+        let said = self.ask("human-monitor-command", json!({"command-line": line}))?;
+        let said = said.as_str().context("no text")?;
+        Ok(said.trim().to_owned())
+    }
+
+    fn job_is_ready(&mut self, job: &str, patience: Duration) -> Result<()> {
+        self.event("BLOCK_JOB_READY", patience, |event| {
+            event["data"]["device"] == job
+        })?;
+        Ok(())
+    }
+
+    fn job_has_completed(&mut self, job: &str, patience: Duration) -> Result<()> {
+        let ended = self.event("BLOCK_JOB_COMPLETED", patience, |event| {
+            event["data"]["device"] == job
+        })?;
+        match ended["data"].get("error") {
+            Some(error) => bail!("{job} did not move: {error}"),
+            None => Ok(()),
         }
     }
 

@@ -11,12 +11,13 @@ const PROGRAM: &str = include_str!("../bank.py");
 const PLACE: &str = "/run/bank.py";
 const CONFIRMED: &str = "/run/bank-confirmed";
 
-/// Starts the server with its data in `/srv/data/mysql`, now and at each boot, and the load on it.
-pub fn open(guest: &mut Machine) -> Result<()> {
+/// Starts the server with its data in `/srv/data/mysql`, now and at each boot, and the load on it:
+/// with a pause of so many seconds after each transfer.
+pub fn open(guest: &mut Machine, pause: &str) -> Result<()> {
     carry(guest, PROGRAM, PLACE)?;
     guest.sh(&format!(
         "set -e; cp -a /var/lib/mysql /srv/data/; systemctl enable --quiet --now mariadb; \
-         python3 {PLACE} open; systemd-run --quiet --unit=bank python3 {PLACE} work {CONFIRMED}"
+         python3 {PLACE} open"
     ))?;
     // As an administrator installs them.
     guest.sh(
@@ -24,12 +25,30 @@ pub fn open(guest: &mut Machine) -> Result<()> {
          /tmp/prescript.sh && install -m 0700 -o root -g root mariadb-postscript.sh \
          /tmp/postscript.sh",
     )?;
+    work(guest, 20, pause)
+}
+
+/// Starts the load, from the transfer on that comes next, and waits until so many are confirmed.
+pub fn work(guest: &mut Machine, until: u64, pause: &str) -> Result<()> {
+    carry(guest, PROGRAM, PLACE)?;
+    guest.sh(&format!(
+        "rm -f {CONFIRMED}; \
+         systemd-run --quiet --unit=bank python3 {PLACE} work {CONFIRMED} {pause}"
+    ))?;
     let end = Instant::now() + COMMAND;
-    while confirmed(guest)? < 20 {
+    while confirmed(guest)? < until {
         ensure!(Instant::now() < end, "the server does not get on");
         std::thread::sleep(std::time::Duration::from_millis(300));
     }
     Ok(())
+}
+
+/// Stops the load, which has run without a fault; the last transfer that was confirmed.
+pub fn stop(guest: &mut Machine) -> Result<u64> {
+    let line =
+        format!("set -e; systemctl is-active --quiet bank; systemctl stop bank; cat {CONFIRMED}");
+    let text = guest.sh(&line)?;
+    text.parse().with_context(|| format!("a number: {text:?}"))
 }
 
 /// The last transfer that the server has confirmed.

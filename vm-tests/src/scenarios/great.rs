@@ -13,15 +13,38 @@ use std::process::Command;
 use std::time::Instant;
 
 /// The disks of the instance, and where its vault is.
-struct Instance {
+pub(super) struct Instance {
     data: Disk,
-    vault: Disk,
-    ledger: Ledger,
+    pub(super) vault: Disk,
+    pub(super) ledger: Ledger,
     layout: Layout,
+    /// After each record of its ledgers, and after each transfer: seconds.
+    pub(super) pause: &'static str,
+}
+
+impl Instance {
+    /// With its root on a partition, and work that leaves the machine time for more.
+    pub(super) fn at_ease(lab: &Lab) -> Result<Self> {
+        let pause = "0.3";
+        Ok(Self {
+            pause,
+            ..Self::new(lab, Layout::Plain)?
+        })
+    }
+
+    fn new(lab: &Lab, layout: Layout) -> Result<Self> {
+        Ok(Self {
+            data: lab.blank("data", 640)?,
+            vault: lab.blank("vault", 3000)?,
+            ledger: Ledger::new("/var/lib/ledger", "/srv/data/ledger"),
+            layout,
+            pause: "0",
+        })
+    }
 }
 
 /// What was there around the last snapshot.
-struct Expected {
+pub(super) struct Expected {
     least: u64,
     most: u64,
     /// Transfers of the database.
@@ -39,12 +62,7 @@ pub fn an_instance_on_lvm_boots_again(lab: &Lab) -> Result<()> {
 }
 
 fn great(lab: &Lab, layout: Layout) -> Result<()> {
-    let instance = Instance {
-        data: lab.blank("data", 640)?,
-        vault: lab.blank("vault", 3000)?,
-        ledger: Ledger::new("/var/lib/ledger", "/srv/data/ledger"),
-        layout,
-    };
+    let instance = Instance::new(lab, layout)?;
     let expected = live(lab, &instance)?;
     let (system, data) = rescue(lab, &instance)?;
     if lab.broken {
@@ -59,7 +77,7 @@ fn great(lab: &Lab, layout: Layout) -> Result<()> {
 }
 
 /// The instance at work, and its two snapshots.
-fn live(lab: &Lab, instance: &Instance) -> Result<Expected> {
+pub(super) fn live(lab: &Lab, instance: &Instance) -> Result<Expected> {
     let mut guest = lab.guest_on("instance", instance.layout)?;
     guest.plug(&instance.data)?;
     new_vault(&mut guest, &instance.vault)?;
@@ -69,8 +87,9 @@ fn live(lab: &Lab, instance: &Instance) -> Result<Expected> {
          echo UUID=$(blkid -s UUID -o value {data}) /srv/data xfs defaults 0 0 >>/etc/fstab; \
          cp -a /usr/lib/python3* /opt/; cp -a /usr/lib/python3* /srv/data/; sync"
     ))?;
-    instance.ledger.start(&mut guest)?;
-    bank::open(&mut guest)?;
+    let pause = instance.pause;
+    instance.ledger.start_with(&mut guest, "", pause)?;
+    bank::open(&mut guest, pause)?;
     snapshot(lab, &mut guest, "full")?;
     work(&mut guest)?;
     let least = instance.ledger.count(&mut guest)?;
@@ -188,17 +207,25 @@ fn boot(
     (instance, expected): (&Instance, &Expected),
 ) -> Result<()> {
     let name = format!("new-{firmware:?}").to_lowercase();
-    let begun = Instant::now();
     // Each boot finds it as it was restored; the system's disk is looked after by the lab.
     let mut data = data.clone();
     let restored = std::mem::replace(&mut data.file, lab.dir.join(format!("{name}-data.raw")));
     copy_sparsely(&restored, &data.file)?;
     let disks = [data];
     let mut guest = lab.power_on(&name, firmware, (&system.file, &disks))?;
-    lab.note(format!(
-        "{name}: boots in {:.1} s",
-        begun.elapsed().as_secs_f64()
-    ));
+    check_new(&mut guest, firmware, instance, expected)?;
+    guest.done();
+    Ok(())
+}
+
+/// The new machine has everything that was there at the snapshot; how many records its ledgers
+/// have, and its database of transfers.
+pub(super) fn check_new(
+    guest: &mut Machine,
+    firmware: Firmware,
+    instance: &Instance,
+    expected: &Expected,
+) -> Result<(u64, u64)> {
     let uefi = guest.sh("[ -d /sys/firmware/efi ] && echo yes || echo no")?;
     ensure!(
         (uefi == "yes") == (firmware == Firmware::Uefi),
@@ -213,18 +240,17 @@ fn boot(
          [ ! -e /root/after-the-snapshot ]; [ ! -e /srv/data/after-the-snapshot ]; \
          ! journalctl -b -k | grep -E 'EXT4-fs error|XFS.*[Cc]orrupt'",
     )?;
-    instance
+    let records = instance
         .ledger
-        .check(&mut guest, expected.least, expected.most)?;
-    bank::check(&mut guest, expected.bank.0, expected.bank.1)?;
+        .check(guest, expected.least, expected.most)?;
+    let transfers = bank::check(guest, expected.bank.0, expected.bank.1)?;
     let failed = guest.sh("systemctl --failed --plain --no-legend")?;
     let storage = ["mount", "fsck", "swap", "device", "lvm"];
     ensure!(
         !storage.iter().any(|word| failed.contains(word)),
         "{failed}"
     );
-    guest.done();
-    Ok(())
+    Ok((records, transfers))
 }
 
 fn copy_sparsely(from: &Path, to: &Path) -> Result<()> {

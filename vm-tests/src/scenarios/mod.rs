@@ -8,6 +8,7 @@ mod great;
 mod hardware;
 mod kernel;
 mod load;
+mod served;
 mod topology;
 mod vault;
 
@@ -59,6 +60,7 @@ pub const ALL: &[Scenario] = &[
     scenario("kernel::a_swap_file_in_use", &[V6_12], &[V6_1], kernel::a_swap_file_in_use),
     scenario("great::an_instance_boots_again", &[V6_12], &[V6_1], great::an_instance_boots_again),
     scenario("great::an_instance_on_lvm_boots_again", &[], BOTH, great::an_instance_on_lvm_boots_again),
+    scenario("served::an_instance_runs_from_its_vault", &[], BOTH, served::an_instance_runs_from_its_vault),
     scenario("topology::lvm_over_two_disks", &[], BOTH, topology::lvm_over_two_disks),
     scenario("topology::luks_under_lvm", &[], BOTH, topology::luks_under_lvm),
     scenario("topology::md_raid1", &[], BOTH, topology::md_raid1),
