@@ -3,8 +3,12 @@
 mod clients;
 mod hostile;
 mod image;
+mod killed;
+mod options;
 mod overlay;
+mod power;
 mod reader;
 mod room;
 mod server;
+mod volatile;
 mod wire;

@@ -4,7 +4,7 @@
 use super::image::{Allocation, AllocationRun, Image};
 use super::overlay::Overlay;
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{Bytes, Extent};
+use crate::model::{Bytes, Cancel, Extent};
 use std::time::Duration;
 
 /// A disk that is served.
@@ -44,9 +44,15 @@ impl NbdDisk {
     }
 
     /// Writes zeros, as [`Overlay::zero`].
-    pub fn zero(&self, place: Extent, keep_room: bool, patience: Duration) -> Result<()> {
+    pub fn zero(
+        &self,
+        place: Extent,
+        keep_room: bool,
+        patience: Duration,
+        cancel: &dyn Cancel,
+    ) -> Result<()> {
         self.overlay()?
-            .zero(&self.image, place, keep_room, patience)
+            .zero(&self.image, place, keep_room, patience, cancel)
     }
 
     /// Gives up what is in a place, as [`Overlay::trim`].

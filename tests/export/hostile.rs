@@ -1,14 +1,17 @@
 //! Clients that send rubbish, stop in the middle, or say nothing at all: each costs itself.
 
 use super::image::Stage;
+use super::overlay::Written;
 use super::server::Served;
-use super::wire::{Client, STYLES, Style, text};
+use super::wire::{Client, STYLES, Style, WRITE, text};
 use crate::support::model::Chance;
 use crate::support::vaults::rounds;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-use stillpoint::export::NbdLimits;
+use stillpoint::export::{Image, NbdLimits};
+use stillpoint::store::{FaultStore, ObjectStore, Vault};
 
 const HASTY: NbdLimits = NbdLimits {
     clients: 16,
@@ -153,6 +156,32 @@ fn who_stops_in_the_middle_of_a_request_is_sent_away_and_who_waits_is_not() {
     for client in &mut idle {
         assert!(client.read(0, 0, 512).unwrap() == stage.truth[..512]);
     }
+}
+
+#[test]
+fn a_long_request_has_its_time_however_long_the_vault_takes() {
+    let written = Written::new();
+    let (stage, overlay) = (&written.stage, written.overlay);
+    let slow: Arc<dyn ObjectStore> =
+        Arc::new(FaultStore::new(stage.counted.clone(), |operation| {
+            if !operation.done && operation.name.as_str().starts_with("segments/") {
+                std::thread::sleep(Duration::from_millis(1500));
+            }
+            Ok(())
+        }));
+    let vault = Arc::new(Vault::open(slow).unwrap());
+    let image = Image::open(&vault, &stage.record, &|| Ok(())).unwrap();
+    let served = Served::writable_with("vda", image, overlay.unwrap(), HASTY);
+    let mut client = Client::at(&served, Style::Structured);
+    let bytes = vec![7; 600_000];
+    // Its first bytes are a part of a grain: what the vault has beside them is needed.
+    client.request(WRITE, 0, 700, bytes.len() as u64);
+    client.say(&bytes[..300_000]);
+    // The vault takes longer than a request may.
+    std::thread::sleep(Duration::from_millis(3500));
+    client.say(&bytes[300_000..]);
+    assert_eq!(client.outcome(), 0);
+    assert!(client.read(0, 700, 600_000).unwrap() == bytes);
 }
 
 #[test]

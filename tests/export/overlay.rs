@@ -3,7 +3,7 @@
 
 use super::image::{SIZE, Stage};
 use super::server::Served;
-use super::wire::{Client, STYLES, Style};
+use super::wire::{Client, STYLES, Style, WRITE};
 use crate::support::host::run as tool;
 use crate::support::model::Chance;
 use std::fs::{self, File, Permissions};
@@ -29,11 +29,11 @@ pub fn of() -> OverlayOf {
 
 /// A disk, its overlay, and what it should hold.
 pub struct Written {
-    stage: Stage,
+    pub stage: Stage,
     pub image: Image,
-    overlay: Option<Overlay>,
+    pub overlay: Option<Overlay>,
     folder: TempDir,
-    truth: Vec<u8>,
+    pub truth: Vec<u8>,
 }
 
 impl Written {
@@ -100,7 +100,7 @@ impl Written {
             0 => {
                 let keep_room = chance.below(2) == 0;
                 overlay
-                    .zero(&self.image, place, keep_room, PATIENCE)
+                    .zero(&self.image, place, keep_room, PATIENCE, &|| Ok(()))
                     .unwrap();
                 self.truth[range].fill(0);
             }
@@ -356,6 +356,42 @@ fn an_overlay_is_of_one_disk_and_one_server_and_one_user() {
 }
 
 #[test]
+fn one_whose_head_was_begun_is_begun_anew_and_no_other_file_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let open = |name: &str| Overlay::open(&at(name), &of(), &[]).map(drop);
+    open("whole").unwrap();
+    let head = fs::read(at("whole")).unwrap()[..4096].to_vec();
+    let put = |name: &str, bytes: &[u8]| {
+        fs::write(at(name), bytes).unwrap();
+        fs::set_permissions(at(name), Permissions::from_mode(0o600)).unwrap();
+    };
+    let torn = [&head[..512], &[0; 3584]].concat();
+    let late = [&[0; 4064], &head[4064..]].concat();
+    for begun in [
+        &head[..1],
+        &head[..700],
+        &head[..4095],
+        &torn,
+        &late,
+        &[0; 4096],
+    ] {
+        put("begun", begun);
+        open("begun").unwrap();
+        assert!(fs::read(at("begun")).unwrap() == fs::read(at("whole")).unwrap());
+    }
+    let mut other = head.clone();
+    other[300] = 1;
+    let longer = [&torn[..], &[0]].concat();
+    for foreign in [&b"SPOVER"[..], &other, &longer] {
+        put("foreign", foreign);
+        let error = open("foreign").unwrap_err();
+        assert!(error.to_string().contains("is no overlay"), "{error}");
+        assert!(fs::read(at("foreign")).unwrap() == foreign);
+    }
+}
+
+#[test]
 fn clients_write_and_every_connection_reads_it() {
     let Written {
         stage,
@@ -403,6 +439,10 @@ fn clients_write_and_every_connection_reads_it() {
     }
     // Past the end, and what was never agreed on.
     for client in &mut clients {
+        // QEMU says with no header that a write brings its bytes along.
+        client.request(WRITE, 0, SIZE - 1, 2);
+        client.say(&[1, 2]);
+        assert_eq!(client.outcome(), 28);
         assert_eq!(client.write(0, SIZE - 1, &[1, 2]), 28);
         assert_eq!(client.write(1 << 9, 0, &[1, 2]), 22);
         assert_eq!(client.write(0, SIZE - 1, &vec![0; 300_000]), 28);

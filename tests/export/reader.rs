@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use stillpoint::ErrorKind;
 use stillpoint::export::{ChunkPool, Image};
 use stillpoint::format::DiskRecord;
-use stillpoint::model::{BLOCK_SIZE, Bytes};
+use stillpoint::model::{BLOCK_SIZE, Bytes, Extent};
 use stillpoint::store::{CountStore, FaultStore, MemoryStore, ObjectStore, Operation, Vault};
 
 const MIB: u64 = 1 << 20;
@@ -296,6 +296,32 @@ fn what_stands_before_a_cut_is_read_also_where_it_is_asked_for_with_what_is_not(
             }
         }
     }
+}
+
+#[test]
+fn who_says_what_he_will_ask_for_leaves_room_for_others() {
+    let noise = Noise::new(96 * MIB);
+    let hangs = Arc::new(AtomicBool::new(false));
+    let image = noise.image({
+        let hangs = Arc::clone(&hangs);
+        move |operation| {
+            while is_begun_segment(&operation) && hangs.load(Ordering::SeqCst) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+    });
+    hangs.store(true, Ordering::SeqCst);
+    for n in 0..3 {
+        let place = Extent::new(Bytes(n * 32 * MIB), Bytes(32 * MIB));
+        image.get_ahead(place).unwrap();
+        // Threads take up what they can.
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    hangs.store(false, Ordering::SeqCst);
+    std::thread::sleep(Duration::from_millis(500));
+    let gets = noise.gets();
+    // What threads took up, what waited beside it, and the ends of segments. All would be 48.
+    assert!((16..=16 + 16 + 4).contains(&gets), "{gets} requests");
 }
 
 #[test]

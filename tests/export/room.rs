@@ -4,9 +4,10 @@ use super::image::{SIZE, Stage};
 use super::overlay::{PATIENCE, Written, of};
 use crate::support::host::run as tool;
 use std::fs;
-use stillpoint::ErrorKind;
+use std::sync::atomic::{AtomicU64, Ordering};
 use stillpoint::export::Overlay;
 use stillpoint::model::{Bytes, Extent};
+use stillpoint::{Error, ErrorKind};
 use tempfile::TempDir;
 
 /// A filesystem in memory, which goes with this.
@@ -56,18 +57,47 @@ fn a_full_host_refuses_what_takes_room_and_nothing_else() {
         .read(&image, Bytes(4096), &mut page, PATIENCE)
         .unwrap();
     assert!(page[..] == stage.truth[4096..8192]);
-    let error = overlay.zero(&image, whole, true, PATIENCE).unwrap_err();
+    let error = overlay
+        .zero(&image, whole, true, PATIENCE, &|| Ok(()))
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NoSpace);
     // Holes that were made before give no room.
     overlay.trim(whole).unwrap();
     let error = overlay.write(&image, Bytes(4096), &much, PATIENCE);
     assert_eq!(error.unwrap_err().kind(), ErrorKind::NoSpace);
     // More than there is room for, and takes none.
-    overlay.zero(&image, whole, false, PATIENCE).unwrap();
+    overlay
+        .zero(&image, whole, false, PATIENCE, &|| Ok(()))
+        .unwrap();
     overlay.trim(whole).unwrap();
     overlay.flush().unwrap();
     overlay.read(&image, Bytes(0), &mut page, PATIENCE).unwrap();
     assert_eq!(page, [0; 4096]);
+}
+
+#[test]
+fn zeros_that_take_room_are_written_until_nobody_wants_them_any_more() {
+    let disk = Written::new();
+    let whole = Extent::new(Bytes(0), Bytes(SIZE));
+    let asked = AtomicU64::new(0);
+    let stop = || match asked.fetch_add(1, Ordering::SeqCst) {
+        0 => Ok(()),
+        _ => Err(Error::new(ErrorKind::Interrupted(13), "gone")),
+    };
+    let overlay = disk.overlay();
+    let done = overlay.zero(&disk.image, whole, true, PATIENCE, &stop);
+    assert_eq!(done.unwrap_err().kind(), ErrorKind::Interrupted(13));
+    let mut found = vec![9; SIZE as usize];
+    overlay
+        .read(&disk.image, Bytes(0), &mut found, PATIENCE)
+        .unwrap();
+    let piece = 1 << 20;
+    assert!(found[..piece].iter().all(|byte| *byte == 0));
+    assert!(found[piece..] == disk.truth[piece..]);
+    // What takes no room takes no time.
+    overlay
+        .zero(&disk.image, whole, false, PATIENCE, &stop)
+        .unwrap();
 }
 
 #[test]
@@ -98,7 +128,11 @@ fn what_is_told_of_a_place_covers_some_of_it_whoever_writes_there() {
         let place = Extent::new(Bytes(bad.0), Bytes(bad.1));
         assert!(disk.overlay().trim(place).is_err());
         let overlay = disk.overlay();
-        assert!(overlay.zero(&disk.image, place, true, PATIENCE).is_err());
+        assert!(
+            overlay
+                .zero(&disk.image, place, true, PATIENCE, &|| Ok(()))
+                .is_err()
+        );
         assert!(
             overlay
                 .write(&disk.image, place.offset, &[1], PATIENCE)

@@ -40,6 +40,11 @@ impl Served {
 
     /// Serves one disk with an overlay at a Unix socket.
     pub fn writable(name: &str, image: Image, overlay: Overlay) -> Self {
+        Self::writable_with(name, image, overlay, NbdLimits::default())
+    }
+
+    /// The same with other limits.
+    pub fn writable_with(name: &str, image: Image, overlay: Overlay, limits: NbdLimits) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let address = format!("unix:{}", folder.path().join("s").display());
         let disk = NbdDisk {
@@ -48,7 +53,6 @@ impl Served {
             image,
             overlay: Some(overlay),
         };
-        let limits = NbdLimits::default();
         let server = NbdServer::listen(&address.parse().unwrap(), vec![disk], limits).unwrap();
         Self::run(folder, server)
     }
@@ -93,6 +97,9 @@ impl Served {
         self.over.store(true, Ordering::SeqCst);
         if let Some(thread) = self.thread.take() {
             thread.join().unwrap();
+            let troubles = self.troubles.lock().unwrap();
+            let is_bug = |what: &&String| what.contains("this is a bug");
+            assert_eq!(troubles.iter().find(is_bug), None);
         }
     }
 }

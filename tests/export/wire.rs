@@ -5,6 +5,7 @@ use super::server::Served;
 use crate::support::model::Chance;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 use stillpoint::model::BLOCK_SIZE;
 use stillpoint::store::ObjectName;
@@ -15,8 +16,8 @@ pub const BLOCK_STATUS: u16 = 7;
 pub const DF: u16 = 4;
 
 const OPTION: u64 = 0x4948_4156_454f_5054;
-const ACK: u32 = 1;
-const REFUSED: u32 = 1 << 31;
+pub const ACK: u32 = 1;
+pub const REFUSED: u32 = 1 << 31;
 
 /// How replies come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +39,8 @@ pub const STYLES: [Style; 4] = [
 pub struct Client {
     pub stream: UnixStream,
     pub style: Style,
+    /// Where the last request began.
+    offset: u64,
 }
 
 /// One chunk of a reply, or all of it.
@@ -52,16 +55,29 @@ pub struct Chunk {
 impl Client {
     /// One that has just connected, and heard the greeting.
     pub fn connect(served: &Served) -> Self {
-        let stream = UnixStream::connect(served.socket()).unwrap();
+        Self::greeted(&served.socket(), 3)
+    }
+
+    /// The same, of any server, with these flags.
+    pub fn greeted(socket: &Path, flags: u32) -> Self {
+        let stream = UnixStream::connect(socket).unwrap();
         let limit = Some(Duration::from_secs(20));
         stream.set_read_timeout(limit).unwrap();
         stream.set_write_timeout(limit).unwrap();
-        let style = Style::Simple;
-        let mut client = Self { stream, style };
+        let mut client = Self::of(stream);
         let hello = client.take(18);
         assert_eq!(&hello[..16], b"NBDMAGICIHAVEOPT");
-        client.say(&3_u32.to_be_bytes());
+        client.say(&flags.to_be_bytes());
         client
+    }
+
+    fn of(stream: UnixStream) -> Self {
+        let (style, offset) = (Style::Simple, 0);
+        Self {
+            stream,
+            style,
+            offset,
+        }
     }
 
     /// One that has come as far as to requests.
@@ -75,7 +91,7 @@ impl Client {
         let limit = Some(Duration::from_secs(20));
         stream.set_read_timeout(limit).unwrap();
         stream.read_exact(&mut [0; 18]).ok()?;
-        let mut client = Self { stream, style };
+        let mut client = Self::of(stream);
         client.say(&3_u32.to_be_bytes());
         Some(client.agree(style))
     }
@@ -145,6 +161,7 @@ impl Client {
     }
 
     pub fn request(&mut self, command: u16, flags: u16, offset: u64, length: u64) {
+        self.offset = offset;
         let is_extended = self.style == Style::Extended;
         let magic: u32 = if is_extended {
             0x21e4_1c71
@@ -184,6 +201,9 @@ impl Client {
             0x668e_33ef
         };
         assert_eq!(u32_at(&head, 0), magic);
+        if is_extended {
+            assert_eq!(u64_at(&head, 16), self.offset);
+        }
         let length = match is_extended {
             true => u64_at(&head, 24) as usize,
             false => u32_at(&head, 16) as usize,
@@ -200,6 +220,8 @@ impl Client {
     pub fn read(&mut self, flags: u16, offset: u64, length: u64) -> Result<Vec<u8>, u32> {
         self.request(READ, flags, offset, length);
         let mut bytes = vec![0xee; length as usize];
+        // Where each chunk stands that has come.
+        let mut covered = vec![false; length as usize];
         loop {
             let chunk = self.chunk();
             assert_eq!(chunk.cookie, 77);
@@ -214,12 +236,20 @@ impl Client {
                 return Err(u32_at(&chunk.payload, 0));
             }
             let at = (u64_at(&chunk.payload, 0) - offset) as usize;
-            match chunk.kind {
-                1 => bytes[at..][..chunk.payload.len() - 8].copy_from_slice(&chunk.payload[8..]),
-                2 => bytes[at..][..u32_at(&chunk.payload, 8) as usize].fill(0),
+            let count = match chunk.kind {
+                1 => chunk.payload.len() - 8,
+                2 => u32_at(&chunk.payload, 8) as usize,
                 kind => panic!("a chunk of kind {kind}"),
+            };
+            match chunk.kind {
+                1 => bytes[at..][..count].copy_from_slice(&chunk.payload[8..]),
+                _ => bytes[at..][..count].fill(0),
             }
+            let here = &mut covered[at..][..count];
+            assert!(count > 0 && !here.contains(&true), "{at} comes twice");
+            here.fill(true);
             if chunk.is_last {
+                assert!(!covered.contains(&false), "a part did not come");
                 return Ok(bytes);
             }
         }
@@ -242,7 +272,7 @@ impl Client {
         self.outcome()
     }
 
-    fn outcome(&mut self) -> u32 {
+    pub fn outcome(&mut self) -> u32 {
         let chunk = self.chunk();
         match self.style {
             Style::Old | Style::Simple => chunk.kind.into(),
@@ -423,48 +453,4 @@ fn damage_is_an_error_for_its_place_alone() {
     let troubles = served.troubles.lock().unwrap().clone();
     assert_eq!(troubles.len(), 1, "{troubles:?}");
     assert!(troubles[0].contains(&format!("bytes {place}..")));
-}
-
-#[test]
-fn options_that_are_wrong_are_refused_and_the_next_one_is_heard() {
-    let stage = Stage::new();
-    let served = Served::new(vec![("vda", stage.image())]);
-    let mut client = Client::connect(&served);
-    let go = [&text(b"vda")[..], &[0, 0]].concat();
-    let lie = [&1000_u32.to_be_bytes()[..], b"vda"].concat();
-    let many = [&text(b"vda")[..], &u32::MAX.to_be_bytes()].concat();
-    for (option, data, answer) in [
-        (5, vec![], 1),
-        (99, vec![1; 500], 1),
-        (3, vec![1], 3),
-        (6, vec![], 3),
-        (6, lie.clone(), 3),
-        (7, text(b"vda"), 3),
-        (7, [&go[..], &[0]].concat(), 3),
-        (7, [&text(b"nosuch")[..], &[0, 0]].concat(), 6),
-        (8, vec![0], 3),
-        // Before structured replies.
-        (10, [&text(b"vda")[..], &[0; 4]].concat(), 3),
-    ] {
-        let replies = client.ask(option, &data);
-        assert_eq!(
-            replies.last().unwrap().0,
-            REFUSED | answer,
-            "{option}: {replies:?}"
-        );
-    }
-    client.style = Style::Structured;
-    assert_eq!(client.ask(8, b"").last().unwrap().0, ACK);
-    for (option, data, answer) in [
-        (10, vec![], REFUSED | 3),
-        (10, lie, REFUSED | 3),
-        (10, many, REFUSED | 3),
-        (9, [&text(b"")[..], &[0; 4]].concat(), ACK),
-    ] {
-        let replies = client.ask(option, &data);
-        assert_eq!(replies.last().unwrap().0, answer, "{option}: {replies:?}");
-    }
-    assert_eq!(client.ask(3, b"").len(), 2);
-    assert_eq!(client.ask(7, &go).last().unwrap().0, ACK);
-    assert!(client.read(0, 0, 512).unwrap() == stage.truth[..512]);
 }

@@ -5,7 +5,7 @@ use super::source::{ChunkSource, Landed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{BlockIndex, Run};
 use crate::sys::locked::{LockExt, LockResultExt};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Instant;
 
@@ -19,6 +19,8 @@ pub(super) struct Flight {
     wanted: AtomicBool,
     /// How many wait for it.
     waiting: AtomicUsize,
+    /// A bit for each of its blocks that somebody has waited for.
+    awaited: AtomicU64,
     landed: Mutex<Option<Vec<Landed>>>,
     arrived: Condvar,
 }
@@ -40,6 +42,7 @@ impl Flight {
             begun: AtomicBool::new(false),
             wanted: AtomicBool::new(wanted),
             waiting: AtomicUsize::new(0),
+            awaited: AtomicU64::new(0),
             landed: Mutex::default(),
             arrived: Condvar::new(),
         })
@@ -60,8 +63,11 @@ impl Flight {
         self.waiting.load(Ordering::Acquire) == 0
     }
 
-    /// Hands over what came of its chunks, to all that wait.
-    pub(super) fn land(&self, landed: Vec<Landed>) {
+    /// Hands over what came of its chunks, to all that wait; nobody begins to wait any more. What
+    /// nobody waits for is let go: who waits for another flight, too, holds no more than his own.
+    pub(super) fn land(&self, mut landed: Vec<Landed>) {
+        let awaited = self.awaited.load(Ordering::Acquire);
+        let_go(&mut landed, awaited);
         *self.landed.locked() = Some(landed);
         self.arrived.notify_all();
     }
@@ -102,12 +108,29 @@ impl Flight {
     }
 }
 
+/// Lets go of what nobody has waited for.
+fn let_go(landed: &mut [Landed], awaited: u64) {
+    for (number, one) in (0..).zip(landed) {
+        if awaited & bit(number) == 0 {
+            *one = Landed::Alone;
+        }
+    }
+}
+
+/// The bit of the block of this number in a flight. The last one is for all that are too many.
+fn bit(number: u64) -> u64 {
+    1 << number.min(63)
+}
+
 /// One who waits for a flight, until this is dropped.
 pub(super) struct Waiter(Arc<Flight>);
 
 impl Waiter {
-    /// One more.
-    pub(super) fn of(flight: Arc<Flight>) -> Self {
+    /// One more, who waits for this block. The pool is held meanwhile: a flight whose blocks are
+    /// kept, or known not to be had, is not found any more.
+    pub(super) fn of(flight: Arc<Flight>, block: BlockIndex) -> Self {
+        let number = block.0.saturating_sub(flight.run.start.0);
+        flight.awaited.fetch_or(bit(number), Ordering::AcqRel);
         flight.waiting.fetch_add(1, Ordering::AcqRel);
         Self(flight)
     }
@@ -121,5 +144,22 @@ impl Waiter {
 impl Drop for Waiter {
     fn drop(&mut self) {
         self.0.waiting.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_waited_for_is_held() {
+        let kept: Arc<[u8]> = Arc::from([7; 100]);
+        let mut landed: Vec<Landed> = (0..70).map(|_| Landed::Plain(Arc::clone(&kept))).collect();
+        let_go(&mut landed, bit(0) | bit(31) | bit(65));
+        let held = (0..70).filter(|at| matches!(landed[*at], Landed::Plain(_)));
+        // Those that are too many are held together.
+        let expected: Vec<usize> = [0, 31].into_iter().chain(63..70).collect();
+        assert_eq!(held.collect::<Vec<_>>(), expected);
+        assert_eq!(Arc::strong_count(&kept), 1 + expected.len());
     }
 }

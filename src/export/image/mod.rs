@@ -112,12 +112,13 @@ impl Image {
         Ok(allocation(&self.source.map, place, most))
     }
 
-    /// Has a part of the disk got before somebody asks for it, as much of it as there is room for.
+    /// Has a part of the disk got before somebody asks for it, as much of it as there is room for
+    /// beside those who are seen to read on.
     pub fn get_ahead(&self, place: Extent) -> Result<()> {
         self.refuse_outside(place.offset, place.length.0)?;
         let end = place.offset.0 + place.length.0.min(MOST_AHEAD.0);
         let blocks = place.offset.block().0..end.div_ceil(BLOCK_SIZE);
-        self.pool.get_ahead(&self.source, blocks.into());
+        self.pool.get_hinted(&self.source, blocks.into());
         Ok(())
     }
 

@@ -33,6 +33,8 @@ const ROUND_FAR: u64 = 4;
 const MOST_WANTED: usize = 4096;
 /// Most flights that wait to be taken up because somebody may want them.
 const MOST_AHEAD_FLIGHTS: usize = 64;
+/// The same because a client said so: others read on meanwhile.
+const MOST_HINTED_FLIGHTS: usize = MOST_AHEAD_FLIGHTS / 4;
 
 /// What all the threads have in hand: as they are packed, unpacked, and on their way to be kept.
 const IN_HAND: u64 = 3 * MOST_THREADS * CHUNKS_FAR * BLOCK_SIZE;
@@ -198,20 +200,30 @@ impl ChunkPool {
         let flight = Flight::new(source, run, true);
         state.kept.fly(&flight);
         state.wanted.push_front(Arc::clone(&flight));
-        let waiter = Waiter::of(flight);
+        let waiter = Waiter::of(flight, block);
         self.shared.get_to_work(state);
         Ticket::Flying(waiter, block)
     }
 
     /// Has blocks got before somebody asks for them, as far as there is room for that.
     pub(super) fn get_ahead(&self, source: &Arc<ChunkSource>, blocks: BlockRange) {
+        self.get_some_ahead(source, blocks, MOST_AHEAD_FLIGHTS);
+    }
+
+    /// The same where a client says that they will be asked for: it must not take the room of those
+    /// who are seen to read on.
+    pub(super) fn get_hinted(&self, source: &Arc<ChunkSource>, blocks: BlockRange) {
+        self.get_some_ahead(source, blocks, MOST_HINTED_FLIGHTS);
+    }
+
+    fn get_some_ahead(&self, source: &Arc<ChunkSource>, blocks: BlockRange, most: usize) {
         let mut state = self.shared.state.locked();
         for run in source.map.iter_range(blocks) {
             if run.segment().is_none() {
                 continue;
             }
             for missing in self.missing(&mut state.kept, source, run) {
-                if state.ahead.len() >= MOST_AHEAD_FLIGHTS {
+                if state.ahead.len() >= most {
                     break;
                 }
                 let flight = Flight::new(source, missing, false);
@@ -269,7 +281,7 @@ impl PoolState {
             // It waits among those that nobody waits for. There it will be passed over.
             self.wanted.push_back(Arc::clone(&flight));
         }
-        Ticket::Flying(Waiter::of(flight), block)
+        Ticket::Flying(Waiter::of(flight, block), block)
     }
 
     fn next(&mut self) -> Option<Arc<Flight>> {

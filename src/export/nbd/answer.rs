@@ -128,7 +128,9 @@ impl<'a> NbdAnswers<'a> {
             (CMD_WRITE, _) => self.disk.write(place.offset, room, VAULT_PATIENCE),
             (CMD_WRITE_ZEROES, _) => {
                 let keep_room = request.flags & CMD_FLAG_NO_HOLE != 0;
-                self.disk.zero(place, keep_room, VAULT_PATIENCE)
+                let socket = self.socket;
+                self.disk
+                    .zero(place, keep_room, VAULT_PATIENCE, &|| socket.refuse_gone())
             }
             (CMD_TRIM, _) => self.disk.trim(place),
             // A flush.
@@ -169,7 +171,7 @@ impl<'a> NbdAnswers<'a> {
         let known = match request.command {
             CMD_READ if self.style != HeaderStyle::Simple => CMD_FLAG_DF,
             CMD_BLOCK_STATUS => CMD_FLAG_REQ_ONE,
-            // With extended headers it must say that it brings something along.
+            // With extended headers it may say that it brings something along.
             CMD_WRITE if self.style == HeaderStyle::Extended => CMD_FLAG_PAYLOAD_LEN,
             CMD_WRITE_ZEROES => CMD_FLAG_NO_HOLE,
             CMD_READ | CMD_WRITE | CMD_TRIM | CMD_FLUSH | CMD_CACHE => 0,

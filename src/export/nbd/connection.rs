@@ -34,6 +34,7 @@ pub fn serve_client(
         answers: NbdAnswers::new(socket, &agreed, troubles),
         agreed: &agreed,
         socket,
+        troubles,
         arrival: limits.arrival,
         turn: Mutex::new(false),
         threads: AtomicUsize::new(1),
@@ -47,6 +48,7 @@ struct ClientTalk<'a> {
     answers: NbdAnswers<'a>,
     agreed: &'a Agreed,
     socket: &'a ClientSocket,
+    troubles: &'a Troubles,
     /// How long a request may take to arrive once its first byte has.
     arrival: Duration,
     /// Held by the thread that listens; true: there is nothing more to hear.
@@ -57,12 +59,17 @@ struct ClientTalk<'a> {
 }
 
 /// Ends a connection when one of its threads panics: a request that is never answered is worse.
-struct EndsIfPanicked<'a>(&'a ClientSocket);
+struct EndsIfPanicked<'a> {
+    socket: &'a ClientSocket,
+    troubles: &'a Troubles,
+}
 
 impl Drop for EndsIfPanicked<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.end();
+            self.socket.end();
+            let what = "a client was sent away, as its thread panicked: this is a bug";
+            self.troubles.tell(what);
         }
     }
 }
@@ -70,7 +77,10 @@ impl Drop for EndsIfPanicked<'_> {
 impl<'a> ClientTalk<'a> {
     /// What each thread does: it listens, and answers what it has heard while others listen.
     fn work<'s>(&'s self, scope: &'s Scope<'s, '_>) {
-        let _ends = EndsIfPanicked(self.socket);
+        let _ends = EndsIfPanicked {
+            socket: self.socket,
+            troubles: self.troubles,
+        };
         let mut room = Vec::new();
         loop {
             let mut over = self.turn.locked();
@@ -117,14 +127,12 @@ impl<'a> ClientTalk<'a> {
         let until = Instant::now() + self.arrival;
         self.socket.read(header, until)?;
         let request = NbdRequest::decode(header, style).ok_or(Gone)?;
+        // With extended headers a write has to say so; QEMU's does not, and brings them along.
+        let brings_bytes = request.command == CMD_WRITE
+            || style == HeaderStyle::Extended && request.flags & CMD_FLAG_PAYLOAD_LEN != 0;
         let payload = match request.command {
             CMD_DISC => return Err(Gone),
-            CMD_WRITE => self.hear_bytes(&request, room)?,
-            // No other command may bring anything along here; this one claims to.
-            _ if style == HeaderStyle::Extended && request.flags & CMD_FLAG_PAYLOAD_LEN != 0 => {
-                self.hear_bytes(&request, room)?;
-                Payload::None
-            }
+            _ if brings_bytes => self.hear_bytes(&request, room)?,
             _ => Payload::None,
         };
         Ok(HeardRequest { request, payload })
@@ -151,7 +159,8 @@ impl<'a> ClientTalk<'a> {
             room.resize(length as usize, 0);
             // Each piece has its time: a long request may come by a slow way.
             self.socket.read(room, Instant::now() + self.arrival)?;
-            if !is_short && written.is_ok() {
+            // Another command may bring nothing along here: it is refused, whatever it claims.
+            if !is_short && written.is_ok() && request.command == CMD_WRITE {
                 written = self.answers.write_part(request, at, room);
             }
             at = at.saturating_add(length);

@@ -76,8 +76,9 @@ impl Talk<'_> {
         let mut flags = [0; 4];
         self.socket.read(&mut flags, self.until)?;
         let flags = u32::from_be_bytes(flags);
+        // Who knows the older way alone says so, and asks for an export by its name.
         let known = u32::from(FLAG_FIXED_NEWSTYLE | FLAG_NO_ZEROES);
-        if flags & !known != 0 || flags & u32::from(FLAG_FIXED_NEWSTYLE) == 0 {
+        if flags & !known != 0 {
             return Err(Gone);
         }
         self.no_zeroes = flags & u32::from(FLAG_NO_ZEROES) != 0;
@@ -253,7 +254,9 @@ impl Talk<'_> {
             *query == ALLOCATION.as_bytes() || !is_chosen && *query == b"base:".as_slice()
         };
         if queries.iter().any(is_meant) || !is_chosen && queries.is_empty() {
-            let reply = [&ALLOCATION_ID.to_be_bytes(), ALLOCATION.as_bytes()].concat();
+            // Where nothing is chosen, the number is kept for later use.
+            let id = if is_chosen { ALLOCATION_ID } else { 0 };
+            let reply = [&id.to_be_bytes(), ALLOCATION.as_bytes()].concat();
             self.answer(option, REP_META_CONTEXT, &reply)?;
             if is_chosen {
                 self.context = Some(disk);

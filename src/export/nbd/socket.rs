@@ -1,7 +1,9 @@
 //! A client's socket, with an end to each wait. A client that hangs costs its own threads, and
 //! those not for ever.
 
+use crate::error::{Error, ErrorKind};
 use nix::errno::Errno;
+use nix::libc::{POLLRDHUP, SIGPIPE};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, Shutdown, recv, sendmsg, shutdown};
 use std::io::IoSlice;
@@ -73,6 +75,23 @@ impl ClientSocket {
         let _ = shutdown(self.0.as_raw_fd(), Shutdown::Both);
     }
 
+    /// Refuses to go on with what takes long, for a client that has gone, or was ended.
+    ///
+    /// # Errors
+    /// `Interrupted`: it has.
+    pub fn refuse_gone(&self) -> Result<(), Error> {
+        let gone = PollFlags::from_bits_retain(POLLRDHUP);
+        let mut socket = [PollFd::new(self.0.as_fd(), gone)];
+        let is_gone = poll(&mut socket, PollTimeout::ZERO).is_ok_and(|ready| ready > 0);
+        match is_gone {
+            false => Ok(()),
+            true => Err(Error::new(
+                ErrorKind::Interrupted(SIGPIPE),
+                "the client is gone",
+            )),
+        }
+    }
+
     fn ready(&self, what: PollFlags, until: Option<Instant>) -> Heard<()> {
         loop {
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
@@ -87,5 +106,28 @@ impl ClientSocket {
                 Err(_) => return Err(Gone),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn who_is_gone_is_known_also_while_he_is_not_heard() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let socket = ClientSocket::new(ours.into());
+        theirs.write_all(b"a request that nobody has read").unwrap();
+        assert!(socket.refuse_gone().is_ok());
+        drop(theirs);
+        let error = socket.refuse_gone().unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Interrupted(_)), "{error}");
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let socket = ClientSocket::new(ours.into());
+        assert!(socket.refuse_gone().is_ok());
+        socket.end();
+        assert!(socket.refuse_gone().is_err());
     }
 }

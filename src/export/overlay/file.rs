@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 /// Room that is left to the host, or a sixteenth of the filesystem where that is less.
 const ROOM_LEFT: u64 = 256 << 20;
 /// Zeros that are written at once.
-const ZEROS: usize = 1 << 20;
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// The file of an overlay.
 pub(super) struct OverlayFile {
@@ -43,9 +43,9 @@ impl OverlayFile {
         };
         overlay.refuse_foreign()?;
         overlay.lock()?;
-        match overlay.length()? {
-            0 => overlay.begin(of)?,
-            _ => overlay.refuse_another(of, known_as)?,
+        match overlay.is_to_begin(of)? {
+            true => overlay.begin(of)?,
+            false => overlay.refuse_another(of, known_as)?,
         }
         Ok(overlay)
     }
@@ -80,6 +80,22 @@ impl OverlayFile {
     fn length(&self) -> Result<u64> {
         let found = self.file.metadata().io_context("look at", &self.path)?;
         Ok(found.len())
+    }
+
+    /// Whether the file is empty, or holds no more than a part of this overlay's head: whoever
+    /// began it was killed, or the power went.
+    fn is_to_begin(&self, of: &OverlayOf) -> Result<bool> {
+        let length = self.length()?;
+        if length > PAGE {
+            return Ok(false);
+        }
+        let mut found = vec![0; length as usize];
+        let read = self.file.read_exact_at(&mut found, 0);
+        read.io_context("read", &self.path)?;
+        let head = encode_head(of)?;
+        // What was never written is zeros.
+        let mut both = found.iter().zip(&head);
+        Ok(found != head && both.all(|(found, head)| found == head || *found == 0))
     }
 
     /// Makes an empty file an overlay.
@@ -186,11 +202,10 @@ impl OverlayFile {
 
     /// Writes zeros that take room.
     pub(super) fn write_zeros(&self, place: Extent) -> Result<()> {
-        let zeros = vec![0; ZEROS.min(place.length.0 as usize)];
         let mut at = place.offset;
         while at < place.end() {
-            let length = (place.end().0 - at.0).min(zeros.len() as u64);
-            self.write(at, &zeros[..length as usize])?;
+            let length = (place.end().0 - at.0).min(ZEROS.len() as u64);
+            self.write(at, &ZEROS[..length as usize])?;
             at += Bytes(length);
         }
         Ok(())

@@ -13,7 +13,7 @@ use self::head::OverlayLayout;
 use self::marks::{MarkedRun, OverlayMarks};
 use super::image::{AllocationRun, Image};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{Bytes, Extent};
+use crate::model::{Bytes, Cancel, Extent};
 use crate::sys::locked::LockExt;
 use std::ops::Range;
 use std::path::Path;
@@ -123,7 +123,8 @@ impl Overlay {
         self.change(base, &change, patience).map(drop)
     }
 
-    /// Writes zeros. `keep_room`: they take room in the file, as other bytes do.
+    /// Writes zeros. `keep_room`: they take room in the file, as other bytes do. `cancel` is asked
+    /// before each piece that is written; a hole needs no time.
     ///
     /// # Errors
     /// As [`write`](Self::write).
@@ -133,6 +134,7 @@ impl Overlay {
         place: Extent,
         keep_room: bool,
         patience: Duration,
+        cancel: &dyn Cancel,
     ) -> Result<()> {
         self.refuse_outside(place)?;
         let punch = Change {
@@ -146,6 +148,7 @@ impl Overlay {
         // Piece by piece: others write meanwhile.
         let mut at = place.offset;
         while at < place.end() {
+            cancel.check()?;
             let length = (PIECE - at.0 % PIECE).min(place.end().0 - at.0);
             let piece = Extent::new(at, Bytes(length));
             let zeros = Change {
