@@ -75,7 +75,7 @@ impl LossScene {
         let document = self.cli.run(&args).json();
         fs::remove_dir_all(&to).unwrap();
         let failed = document["failed"].as_array().unwrap();
-        failed.iter().map(|one| path(one)).collect()
+        failed.iter().map(path).collect()
     }
 }
 
