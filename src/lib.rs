@@ -16,6 +16,7 @@ mod helper;
 pub mod hooks;
 pub mod job;
 pub mod model;
+pub mod plan;
 pub mod report;
 pub mod restore;
 pub mod store;

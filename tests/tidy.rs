@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 const FLOORS: &[&[&str]] = &[
     &["cli"],
     &["report"],
-    &["job", "config"],
+    &["job", "plan"],
+    &["config"],
     &["engine"],
     &["capture", "restore", "export"],
     &["track", "freeze", "hooks", "store"],

@@ -6,7 +6,7 @@ use super::find_snapshot::find_snapshot;
 use super::progress::ProgressDisplay;
 use super::{check, cp, delete, diff, disks, doctor, gc, help, info, init};
 use super::{job, keep, key, list, lock, ls, mirror, mount};
-use super::{prune, repair, restore, schema, serve, show, snapshot, thaw, track, verify};
+use super::{plan, prune, repair, restore, schema, serve, show, snapshot, thaw, track, verify};
 use crate::engine::Silent;
 use crate::error::{Error, ErrorKind, Result};
 use crate::report::Report;
@@ -42,6 +42,7 @@ pub fn dispatch(command: &Command, common: &Common, progress: &ProgressDisplay) 
         Command::Gc(args) => gc::run(args, common, progress),
         Command::Thaw => thaw::run(common, progress),
         Command::Job(args) => job::run(args, common),
+        Command::Plan(args) => plan::run(args, common, dispatch),
         Command::Schema(args) => schema::run(args),
         Command::Help(args) => help::run(args, common),
     };

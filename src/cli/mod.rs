@@ -28,6 +28,7 @@ mod may_lack;
 mod mirror;
 mod mount;
 mod output;
+mod plan;
 mod progress;
 mod prompt;
 mod prune;

@@ -5,34 +5,32 @@
 
 mod hooks;
 mod invalid;
+mod keys;
 mod rate;
 mod reading;
+mod trusted;
 mod vaults;
 
 pub use hooks::{GivenHooks, parse_hook_time};
+pub use keys::{SettingKeys, SettingsFile};
 pub use rate::parse_rate;
 pub use reading::ReadingSettings;
 
 use crate::engine::HookSettings;
-use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::model::Bytes;
 use crate::store::Location;
 use hooks::HookTable;
 use invalid::wrong;
 use reading::ReadingTable;
 use serde::Deserialize;
-use std::fs::File;
-use std::io::Read;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use vaults::{ChosenVault, VaultTables, choose};
 
-/// The folder that it is in unless another one was named.
+/// The folder of a host's settings unless another one was named.
 const USUAL: &str = "/etc/stillpoint";
 /// Its name in the folder.
 const FILE: &str = "config.toml";
-/// A configuration is no longer than this, in bytes.
-const MOST: u64 = 64 << 10;
 
 /// What may stand in it.
 const KEYS: &str = "there may be in it: vault; tables [vaults.NAME] with url, endpoint, region, \
@@ -70,6 +68,13 @@ struct Tables {
     reading: ReadingTable,
 }
 
+impl ConfigPlace {
+    /// The folder of a host's settings.
+    pub fn folder(&self) -> &Path {
+        self.folder.as_deref().unwrap_or(Path::new(USUAL))
+    }
+}
+
 impl Config {
     /// Reads the file that was named, or else the one in the folder, if it is there.
     ///
@@ -78,18 +83,12 @@ impl Config {
     /// cannot be understood.
     pub fn read(place: &ConfigPlace) -> Result<Self> {
         let named = place.file.as_deref();
-        let folder = place.folder.as_deref().unwrap_or(Path::new(USUAL));
-        let usual = folder.join(FILE);
+        let usual = place.folder().join(FILE);
         let path = named.unwrap_or(&usual);
-        let mut options = File::options();
-        // Opening a named pipe would block without this.
-        let opened = options.read(true).custom_flags(libc::O_NONBLOCK).open(path);
-        let file = match opened {
-            Ok(file) => file,
-            Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(Self::default());
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        let found = match trusted::read(path)? {
+            Some(found) => found,
+            None if named.is_none() => return Ok(Self::default()),
+            None => {
                 let message = format!(
                     "there is no configuration {}; nothing was done",
                     path.display()
@@ -97,28 +96,9 @@ impl Config {
                 let hint = "make it, or name another with --config or STILLPOINT_CONFIG";
                 return Err(Error::new(ErrorKind::NotFound, message).with_hint(hint));
             }
-            Err(error) => return Err(Error::io("open", path, error)),
         };
-        let stat = file.metadata().io_context("look at", path)?;
-        if !stat.is_file() {
-            return Err(wrong(path, "it is no regular file"));
-        }
-        if stat.uid() != 0 || stat.mode() & 0o022 != 0 {
-            return Err(wrong(path, "others than root can write to it")
-                .with_hint(format!("chown root: {0} && chmod 0644 {0}", path.display())));
-        }
-        let mut text = String::new();
-        file.take(MOST + 1)
-            .read_to_string(&mut text)
-            .io_context("read", path)?;
-        if text.len() as u64 > MOST {
-            return Err(wrong(path, "it is longer than 64 KiB"));
-        }
-        let tables = toml::from_str(&text).map_err(|error| {
-            let before = error.span().and_then(|span| text.get(..span.start));
-            let line = before.map_or(0, |before| before.matches('\n').count()) + 1;
-            let what = without_text(error.message());
-            wrong(path, &format!("line {line}: {what}")).with_hint(KEYS)
+        let tables = toml::from_str(&found.text).map_err(|error| {
+            wrong(path, &trusted::unparsed(&found.text, &error)).with_hint(KEYS)
         })?;
         Ok(Self {
             path: path.into(),
@@ -160,16 +140,5 @@ impl Config {
     /// What stands in the file cannot be used.
     pub fn reading(&self, given: Option<Bytes>) -> Result<ReadingSettings> {
         self.tables.reading.settings(&self.path, given)
-    }
-}
-
-/// What a parser says of a value of the wrong type, without the value: it may be a secret that was
-/// written in the wrong place.
-fn without_text(message: &str) -> String {
-    let parts = message.split_once("string \"");
-    let parts = parts.and_then(|(head, rest)| Some((head, rest.rsplit_once("\", expected")?.1)));
-    match parts {
-        Some((head, tail)) => format!("{head}a text, expected{tail}"),
-        None => message.to_owned(),
     }
 }

@@ -22,6 +22,7 @@ mod lost_files;
 pub mod ls;
 pub mod mirror;
 pub mod mount;
+pub mod plan;
 pub mod prune;
 pub mod repair;
 pub mod restorable;

@@ -143,6 +143,7 @@ impl Lab {
             .env("STILLPOINT_RUN_DIR", self.path("run"))
             .env("STILLPOINT_JOB_DIR", self.path("jobs"))
             .env("STILLPOINT_CACHE_DIR", self.path("cache"))
+            .env("STILLPOINT_PLAN_NOTES", self.path("plans"))
             .env("STILLPOINT_PIN_NAME", &self.pins)
             .stdin(Stdio::null());
         command

@@ -83,6 +83,7 @@ impl Cli {
             .env("STILLPOINT_RUN_DIR", self.folder.path().join("run"))
             .env("STILLPOINT_JOB_DIR", self.folder.path().join("jobs"))
             .env("STILLPOINT_CACHE_DIR", self.folder.path().join("cache"))
+            .env("STILLPOINT_PLAN_NOTES", self.folder.path().join("plans"))
             .stdin(Stdio::null());
         command
     }

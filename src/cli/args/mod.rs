@@ -17,6 +17,7 @@ mod lock;
 mod ls;
 mod mirror;
 mod mount;
+mod plan;
 mod prune;
 mod repair;
 mod restore;
@@ -46,6 +47,9 @@ pub use lock::LockArgs;
 pub use ls::{InsideArgs, LsArgs};
 pub use mirror::MirrorArgs;
 pub use mount::{MountAction, MountArgs, UnmountArgs};
+pub use plan::{
+    PlanAction, PlanArgs, PlanCreateArgs, PlanKeyArgs, PlanModifyArgs, PlanNameArgs, PlanRunArgs,
+};
 pub use prune::PruneArgs;
 pub use repair::RepairArgs;
 pub use restore::{FormatArg, RestoreArgs};
@@ -62,6 +66,7 @@ use crate::config::ConfigPlace;
 use crate::engine::Places;
 use crate::error::Result;
 use crate::job::JobId;
+use crate::plan::DEFAULT_NOTES;
 use crate::track::PinDir;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -142,6 +147,15 @@ pub struct Common {
     #[arg(long, global = true, env = "STILLPOINT_JOB_DIR")]
     #[arg(value_name = "DIRECTORY", hide_env = true, hide_short_help = true)]
     pub job_dir: Option<PathBuf>,
+    /// Where the runs of plans are noted [usually: /var/lib/stillpoint/plans]
+    #[arg(
+        long,
+        global = true,
+        env = "STILLPOINT_PLAN_NOTES",
+        default_value = DEFAULT_NOTES
+    )]
+    #[arg(value_name = "DIRECTORY", hide_env = true, hide_short_help = true)]
+    pub plan_notes: PathBuf,
     /// Where small objects of distant vaults are kept, and notes of what runs have put
     #[arg(
         long,
@@ -154,6 +168,9 @@ pub struct Common {
     /// Set by --detach for the process that it starts
     #[arg(long, global = true, hide = true, value_name = "ID")]
     pub as_job: Option<JobId>,
+    /// The words of a command that a plan runs, where they are not those of the process
+    #[arg(skip)]
+    pub words: Option<Vec<String>>,
 }
 
 impl Common {
@@ -238,6 +255,8 @@ pub enum Command {
     Thaw,
     /// List, wait for, stop or show runs of snapshot, restore, verify, mirror and gc
     Job(JobArgs),
+    /// Make, run and show plans: what this host snapshots by itself, and when
+    Plan(PlanArgs),
     /// Print what the documents of --json look like, as JSON Schema
     Schema(SchemaArgs),
     /// Show what a command takes, or a page: rescue, operators, levels, hooks and others

@@ -12,7 +12,7 @@ pub struct Page {
 }
 
 /// All pages, as they are listed.
-pub const PAGES: [Page; 12] = [
+pub const PAGES: [Page; 13] = [
     Page {
         name: "rescue",
         about: "A disk died, a vault is damaged, a machine is gone: what to do",
@@ -22,6 +22,11 @@ pub const PAGES: [Page; 12] = [
         name: "operators",
         about: "Many instances, no terminal: jobs, exit codes, what to do about each result",
         markdown: include_str!("../pages/operators.md"),
+    },
+    Page {
+        name: "plans",
+        about: "What a host snapshots by itself, when, and what follows",
+        markdown: include_str!("../pages/plans.md"),
     },
     Page {
         name: "levels",

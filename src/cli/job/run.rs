@@ -46,13 +46,16 @@ pub fn run_as_job(
 
 /// The job that this process works on.
 pub fn new_job(id: JobId, word: &str, common: &Common) -> Result<NewJob> {
-    let args = std::env::args_os().skip(1);
-    let args = args.map(|arg| arg.to_string_lossy().into_owned());
+    let of_process = || {
+        let args = std::env::args_os().skip(1);
+        args.map(|arg| arg.to_string_lossy().into_owned()).collect()
+    };
+    let args: Vec<String> = common.words.clone().unwrap_or_else(of_process);
     Ok(NewJob {
         id,
         command: word.into(),
         // Without what is not for users.
-        args: args.filter(|arg| !arg.starts_with("--as-job=")).collect(),
+        args: args.into_iter().filter(|arg| !arg.starts_with("--as-job=")).collect(),
         detached: common.as_job.is_some(),
         directory: directory_path(common)?,
     })

@@ -12,7 +12,7 @@ const SHARED: &str = include_str!("shared.json");
 const REFERENCE: &str = "#/$defs/";
 
 /// By the name that `schema` takes: a command, or another document that is printed.
-const DOCUMENTS: [(&str, &str); 36] = [
+const DOCUMENTS: [(&str, &str); 44] = [
     ("check", include_str!("check.json")),
     ("cp", include_str!("cp.json")),
     ("delete", include_str!("delete.json")),
@@ -38,6 +38,14 @@ const DOCUMENTS: [(&str, &str); 36] = [
     ("mirror", include_str!("mirror.json")),
     ("mount", include_str!("mount.json")),
     ("mount list", include_str!("mount-list.json")),
+    ("plan create", include_str!("plan.json")),
+    ("plan delete", include_str!("plan-delete.json")),
+    ("plan list", include_str!("plan-list.json")),
+    ("plan modify", include_str!("plan.json")),
+    ("plan resume", include_str!("plan.json")),
+    ("plan run", include_str!("plan-run.json")),
+    ("plan show", include_str!("plan.json")),
+    ("plan suspend", include_str!("plan.json")),
     ("prune", include_str!("prune.json")),
     ("repair", include_str!("repair.json")),
     ("restore", include_str!("restore.json")),

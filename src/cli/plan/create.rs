@@ -1,0 +1,143 @@
+//! `plan create`: makes a plan, if this host can carry it out.
+
+use super::super::args::{Common, PlanCreateArgs};
+use super::super::context;
+use super::look::{look, look_at_all};
+use super::places::PlanPlaces;
+use super::set_keys::set_keys;
+use crate::device::HostLayout;
+use crate::error::{Error, ErrorKind, Result};
+use crate::plan::{HostClock, PlanDisks, PlanEdit, PlanName, SnapshotPlan};
+use crate::report::{self, Report};
+use crate::store::Location;
+use jiff::SignedDuration;
+use std::path::Path;
+
+/// So many of two plans' next times are compared.
+const TIMES: usize = 64;
+/// Two runs that begin within this are told.
+const TOGETHER: SignedDuration = SignedDuration::from_mins(1);
+
+pub fn run(args: &PlanCreateArgs, common: &Common) -> Result<Report> {
+    context::need_root_to("make plans")?;
+    let places = PlanPlaces::of(common);
+    let name = match &args.name {
+        Some(name) => name.parse()?,
+        None => made_up(args, &places)?,
+    };
+    let mut edit = PlanEdit::new(name.clone(), &places.folder.file(&name));
+    set_keys(&mut edit, &args.keys, places.now)?;
+    if let Some(vault) = named_vault(common)? {
+        edit.set_text("vault", &vault);
+    }
+    let plan = edit.plan(places.now)?;
+    let mut warnings = check_here(&plan, &places, common)?;
+    if common.password_file.is_some() || common.password_command.is_some() {
+        warnings.push(
+            "the plan does not know the passphrase or key that was named: name it with the vault \
+             in config.toml (password_file)"
+                .into(),
+        );
+    }
+    places.folder.create(&name, &edit.render()?)?;
+    let seen = look(&places, &name)?;
+    let mut report = report::plan::changed(&seen, "made");
+    warnings.iter().for_each(|warning| report.warn(warning));
+    Ok(report)
+}
+
+/// A name that no plan has.
+fn made_up(args: &PlanCreateArgs, places: &PlanPlaces) -> Result<PlanName> {
+    let every = args.keys.every.as_deref().unwrap_or("plan");
+    let base = format!("every-{every}");
+    let is_free = |name: &PlanName| places.folder.settings_path(name).is_err();
+    let numbered = (2..1000).map(|number| format!("{base}-{number}"));
+    let names = [base.clone()].into_iter().chain(numbered);
+    // An interval that is none is told with all else that is wrong.
+    let mut names = names.map(|name| name.parse().or_else(|_| "plan".parse()));
+    let free = names.find(|name| name.as_ref().map_or(true, is_free));
+    free.unwrap_or_else(|| "plan".parse())
+}
+
+/// The vault that was named, so that the plan means the same from everywhere.
+pub fn named_vault(common: &Common) -> Result<Option<String>> {
+    let given = common.vault.as_deref().filter(|vault| !vault.is_empty());
+    let Some(given) = given else { return Ok(None) };
+    if given.contains("://") || !Location::is_place(given) {
+        return Ok(Some(given.into()));
+    }
+    let path = std::path::absolute(given);
+    let path = path.map_err(|error| Error::io("name the vault", Path::new(given), error))?;
+    let text = path.to_str().map(str::to_owned);
+    text.map(Some).ok_or_else(|| {
+        let what = format!("{}: a plan names its vault in UTF-8", path.display());
+        Error::new(ErrorKind::Usage, what).with_hint("give the vault a name in config.toml")
+    })
+}
+
+/// Whether this host has what the plan names; returns what the user should know.
+pub fn check_here(
+    plan: &SnapshotPlan,
+    places: &PlanPlaces,
+    common: &Common,
+) -> Result<Vec<String>> {
+    let not_written = |error: Error| error.and_said("the plan was not written");
+    let layout = HostLayout::scan()?;
+    let named = match &plan.disks {
+        PlanDisks::These(disks) | PlanDisks::AllBut(disks) => disks,
+    };
+    layout.resolve(named).map_err(not_written)?;
+    let common = Common {
+        vault: plan.vault.clone().or_else(|| common.vault.clone()),
+        ..common.clone()
+    };
+    // It has to be there, and its key too.
+    context::open_vault(&common).map_err(|error| {
+        let error = match error.kind() {
+            ErrorKind::NotFound => error.with_kind(ErrorKind::Usage),
+            _ => error,
+        };
+        not_written(error)
+    })?;
+    if let Some(mirror) = &plan.mirror {
+        let place = context::vault_named(&common, Some(&mirror.to)).map_err(not_written)?;
+        let own = context::vault_named(&common, common.vault.as_deref())?;
+        if place.meets(&own) {
+            let what = format!("{} is the vault itself: no second copy", mirror.to);
+            return Err(not_written(Error::new(ErrorKind::Usage, what)
+                .with_hint("name another place with --mirror")));
+        }
+    }
+    overlaps(plan, places)
+}
+
+/// What to say of other plans that take the same disks at the same times.
+fn overlaps(plan: &SnapshotPlan, places: &PlanPlaces) -> Result<Vec<String>> {
+    let own = HostClock::of(plan, &places.host);
+    let mut told = Vec::new();
+    for other in look_at_all(places)?.0 {
+        if other.plan.name == plan.name || other.plan.suspended || plan.suspended {
+            continue;
+        }
+        let shares = match (&plan.disks, &other.plan.disks) {
+            (PlanDisks::These(own), PlanDisks::These(theirs)) => {
+                own.iter().any(|disk| theirs.contains(disk))
+            }
+            _ => true,
+        };
+        let theirs: Vec<_> = other.clock.following(places.now).take(TIMES).collect();
+        let near = |time: &jiff::Timestamp| {
+            let mut theirs = theirs.iter();
+            theirs.any(|other| time.duration_since(*other).abs() < TOGETHER)
+        };
+        let together = own.following(places.now).take(TIMES).find(near);
+        if let Some(time) = together.filter(|_| shares) {
+            told.push(format!(
+                "plan {} runs at the same time ({time:.0}) and may take the same disks: the later \
+                 one tries again after a pause",
+                other.plan.name
+            ));
+        }
+    }
+    Ok(told)
+}

@@ -1,0 +1,71 @@
+//! `plan modify`, `plan suspend`, `plan resume`: the file of a plan is written anew.
+
+use super::super::args::{Common, PlanModifyArgs, PlanNameArgs};
+use super::super::context;
+use super::create::{check_here, named_vault};
+use super::look::look;
+use super::places::PlanPlaces;
+use super::set_keys::set_keys;
+use crate::error::Result;
+use crate::plan::{PlanEdit, PlanName};
+use crate::report::{self, Report};
+
+pub fn run(args: &PlanModifyArgs, common: &Common) -> Result<Report> {
+    context::need_root_to("change plans")?;
+    let places = PlanPlaces::of(common);
+    let name: PlanName = args.name.parse()?;
+    let mut edit = PlanEdit::of(name.clone(), places.folder.settings(&name)?);
+    set_keys(&mut edit, &args.keys, places.now)?;
+    if let Some(vault) = named_vault(common)?.filter(|_| super::run::vault_is_a_flag()) {
+        edit.set_text("vault", &vault);
+    }
+    let plan = edit.plan(places.now)?;
+    let warnings = check_here(&plan, &places, common)?;
+    places.folder.replace(&name, &edit.render()?)?;
+    told(&places, &name, "changed", &warnings)
+}
+
+pub fn suspend(args: &PlanNameArgs, common: &Common) -> Result<Report> {
+    set_suspended(args, common, true)
+}
+
+pub fn resume(args: &PlanNameArgs, common: &Common) -> Result<Report> {
+    set_suspended(args, common, false)
+}
+
+fn set_suspended(args: &PlanNameArgs, common: &Common, suspended: bool) -> Result<Report> {
+    context::need_root_to("change plans")?;
+    let places = PlanPlaces::of(common);
+    let name: PlanName = args.name.parse()?;
+    let before = places.folder.plan(&name)?;
+    let done = if suspended { "held back" } else { "let go on" };
+    if before.suspended != suspended {
+        let mut edit = PlanEdit::of(name.clone(), places.folder.settings(&name)?);
+        edit.set_flag("suspended", suspended);
+        edit.plan(places.now)?;
+        places.folder.replace(&name, &edit.render()?)?;
+        note_suspended(&places, &name)?;
+    }
+    told(&places, &name, done, &[])
+}
+
+/// Notes that a plan is held back, or goes on: what passes meanwhile is owed to nobody, also where
+/// nothing looks at the plan before it goes on. Who runs it notes it by himself.
+fn note_suspended(places: &PlanPlaces, name: &PlanName) -> Result<()> {
+    let Some(_lock) = places.notes.lock(name)? else {
+        return Ok(());
+    };
+    let plan = places.folder.plan(name)?;
+    match places.notes.noted(name) {
+        Ok(Some(record)) => places.notes.write(name, &record.for_plan(&plan, places.now)),
+        // Of what is not known nothing is owed from before the file was written.
+        _ => Ok(()),
+    }
+}
+
+fn told(places: &PlanPlaces, name: &PlanName, done: &str, warnings: &[String]) -> Result<Report> {
+    let seen = look(places, name)?;
+    let mut report = report::plan::changed(&seen, done);
+    warnings.iter().for_each(|warning| report.warn(warning));
+    Ok(report)
+}

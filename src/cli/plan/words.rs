@@ -1,0 +1,187 @@
+//! The commands that a plan stands for, in the words in which anyone could type them.
+
+use crate::engine::{OnHookFailure, RetentionRules};
+use crate::model::Bytes;
+use crate::plan::{
+    GC, MIRROR, PRUNE, PlanDisks, PlanRetention, SnapshotPlan, VERIFY,
+};
+use crate::sys::machine::host_name;
+
+/// The label that each snapshot of a plan bears.
+const LABEL: &str = "plan";
+
+/// `snapshot`, as the plan has it.
+pub fn snapshot(plan: &SnapshotPlan) -> Vec<String> {
+    let mut words = begin(plan, "snapshot");
+    match &plan.disks {
+        PlanDisks::AllBut(excluded) => {
+            words.push("--all".into());
+            words.extend(excluded.iter().map(|disk| format!("--exclude={disk}")));
+        }
+        PlanDisks::These(_) => {}
+    }
+    if plan.partial {
+        words.push("--partial".into());
+    }
+    words.push(format!("--level={}", plan.level));
+    words.push(format!("--tag={LABEL}={}", plan.name));
+    if let Some(PlanRetention::Days(days)) = plan.retention {
+        words.push(format!("--keep={days}d"));
+    }
+    let hooks = &plan.hooks;
+    let scripts = [("prescript", &hooks.prescript), ("postscript", &hooks.postscript)];
+    for (option, script) in scripts {
+        words.extend(script.iter().map(|path| format!("--{option}={}", path.display())));
+    }
+    words.extend(hooks.timeout.map(|time| format!("--hook-timeout={}s", time.as_secs())));
+    words.extend(hooks.on_failure.map(|choice| {
+        let word = match choice {
+            OnHookFailure::Filesystem => "filesystem",
+            OnHookFailure::Fail => "fail",
+        };
+        format!("--on-hook-failure={word}")
+    }));
+    let rate = |option: &str, rate: Option<Bytes>| rate.map(|rate| format!("--{option}={}B", rate.0));
+    words.extend(rate("limit-read", plan.limit_read));
+    words.extend(rate("limit-write", plan.limit_write));
+    if let PlanDisks::These(disks) = &plan.disks {
+        // Whatever a disk is called, it is no option.
+        words.push("--".into());
+        words.extend(disks.iter().cloned());
+    }
+    words
+}
+
+/// What follows a snapshot, by its name; `None` where the plan has no such thing.
+pub fn follow_up(plan: &SnapshotPlan, name: &str) -> Option<Vec<String>> {
+    let mut words = begin(plan, name);
+    match name {
+        PRUNE => words.extend(prune(plan)?),
+        MIRROR => words.push(format!("--to={}", plan.mirror.as_ref()?.to)),
+        VERIFY => {
+            words.push("--all".into());
+            words.push(format!("--sample={}", plan.verify.as_ref()?.sample));
+        }
+        GC => plan.gc.map(drop)?,
+        _ => return None,
+    }
+    Some(words)
+}
+
+fn begin(plan: &SnapshotPlan, command: &str) -> Vec<String> {
+    let vault = plan.vault.iter().map(|vault| format!("--vault={vault}"));
+    [command.to_owned()].into_iter().chain(vault).collect()
+}
+
+/// Only what this plan has taken on this host is judged.
+fn prune(plan: &SnapshotPlan) -> Option<Vec<String>> {
+    let mut words = vec![
+        format!("--host={}", host_name()),
+        format!("--tag={LABEL}={}", plan.name),
+    ];
+    match plan.retention? {
+        PlanRetention::Days(days) => words.push(format!("--keep-within={days}d")),
+        PlanRetention::Rules(rules) => words.extend(rule_words(&rules)),
+    }
+    Some(words)
+}
+
+fn rule_words(rules: &RetentionRules) -> Vec<String> {
+    let counts = [
+        ("last", rules.last),
+        ("hourly", rules.hourly),
+        ("daily", rules.daily),
+        ("weekly", rules.weekly),
+        ("monthly", rules.monthly),
+        ("yearly", rules.yearly),
+    ];
+    let counts = counts.into_iter().filter(|(_, count)| *count > 0);
+    let words = counts.map(|(rule, count)| format!("--keep-{rule}={count}"));
+    let within = rules.within.map(|within| format!("--keep-within={}s", within.as_secs()));
+    words.chain(within).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::args::CommandLine;
+    use super::*;
+    use crate::plan::PlanEdit;
+    use clap::Parser;
+    use jiff::Timestamp;
+    use std::path::Path;
+
+    fn plan(set: impl FnOnce(&mut PlanEdit)) -> SnapshotPlan {
+        let mut edit = PlanEdit::new("daily".parse().unwrap(), Path::new("/x/daily.toml"));
+        edit.set_text("start", "2026-12-01T02:30:00");
+        edit.set_text("every", "1d");
+        set(&mut edit);
+        edit.plan(Timestamp::now()).unwrap()
+    }
+
+    fn parsed(words: &[String]) {
+        let all = ["stillpoint"].into_iter().chain(words.iter().map(String::as_str));
+        CommandLine::try_parse_from(all).unwrap_or_else(|error| panic!("{words:?}: {error}"));
+    }
+
+    #[test]
+    fn a_plan_is_what_anyone_could_type() {
+        let least = plan(|_| ());
+        let words = snapshot(&least);
+        assert_eq!(words.join(" "), "snapshot --all --level=filesystem --tag=plan=daily");
+        parsed(&words);
+        assert!(least.follow_ups().is_empty());
+
+        let most = plan(|edit| {
+            edit.set_texts("disks", &["-x".into(), "vda".into()]);
+            edit.set_flag("partial", true);
+            edit.set_text("vault", "s3://b/p");
+            edit.set_text("level", "application");
+            edit.set_text("hooks.prescript", "/a b");
+            edit.set_text("hooks.postscript", "/c");
+            edit.set_text("hooks.timeout", "1m");
+            edit.set_text("hooks.on_failure", "fail");
+            edit.set_text("limits.read", "1MiB/s");
+            edit.set_text("limits.write", "2MiB/s");
+            edit.set_text("retention", "30d");
+            edit.set_text("mirror.to", "second");
+            edit.set_text("verify.sample", "5%");
+            edit.set_text("verify.every", "1w");
+            edit.set_text("gc.every", "1d");
+        });
+        let words = snapshot(&most);
+        assert_eq!(
+            words.join(" "),
+            "snapshot --vault=s3://b/p --partial --level=application --tag=plan=daily --keep=30d \
+             --prescript=/a b --postscript=/c --hook-timeout=60s --on-hook-failure=fail \
+             --limit-read=1048576B --limit-write=2097152B -- -x vda"
+        );
+        parsed(&words);
+        let names: Vec<&str> = most.follow_ups().iter().map(|one| one.name).collect();
+        assert_eq!(names, ["prune", "mirror", "verify", "gc"]);
+        for name in names {
+            let words = follow_up(&most, name).unwrap();
+            assert_eq!(words[1], "--vault=s3://b/p");
+            parsed(&words);
+            assert_eq!(follow_up(&least, name), None);
+        }
+        let prune = follow_up(&most, PRUNE).unwrap().join(" ");
+        assert!(prune.ends_with(" --tag=plan=daily --keep-within=30d"), "{prune}");
+        assert!(prune.contains("--host="), "{prune}");
+    }
+
+    #[test]
+    fn rules_are_those_of_prune() {
+        let rules = plan(|edit| {
+            for (key, number) in [("last", 1), ("hourly", 2), ("daily", 3), ("weekly", 4)] {
+                edit.set_number(&format!("retention.{key}"), number);
+            }
+            edit.set_text("retention.within", "2d");
+        });
+        assert!(!snapshot(&rules).iter().any(|word| word.starts_with("--keep")));
+        let words = follow_up(&rules, PRUNE).unwrap();
+        parsed(&words);
+        let rules = "--keep-last=1 --keep-hourly=2 --keep-daily=3 --keep-weekly=4 \
+                     --keep-within=172800s";
+        assert!(words.join(" ").ends_with(rules), "{words:?}");
+    }
+}

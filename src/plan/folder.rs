@@ -1,0 +1,265 @@
+//! The files of plans, and the notes of their runs: whole files, put in place at once, that their
+//! owner alone can read. It must never replace a file that it was not asked to.
+
+use super::file::SnapshotPlan;
+use super::name::PlanName;
+use super::record::{MOST_BYTES, PlanRecord};
+use crate::config::SettingsFile;
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::helper::{FileLock, open_run_dir, read_note};
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Most plans of a host.
+pub const MOST_PLANS: usize = 256;
+/// Nobody who only looks has the lock of a plan for so long.
+const LOOKS_WITHIN: Duration = Duration::from_millis(200);
+/// The ending of a plan's file.
+const ENDING: &str = "toml";
+
+/// The folder of the plans' files.
+#[derive(Clone, Debug)]
+pub struct PlanFolder(PathBuf);
+
+impl PlanFolder {
+    /// The one in a host's folder of settings.
+    pub fn within(settings: &Path) -> Self {
+        Self(settings.join("plans.d"))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The file of a plan.
+    pub fn file(&self, name: &PlanName) -> PathBuf {
+        self.0.join(format!("{name}.{ENDING}"))
+    }
+
+    /// The names of all plans, in order; none where there is no folder. A file whose name is none
+    /// for a plan is an entry of its own: it was meant to be one.
+    ///
+    /// # Errors
+    /// The folder cannot be read, or holds too many.
+    pub fn names(&self) -> Result<Vec<Result<PlanName>>> {
+        let entries = match fs::read_dir(&self.0) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.io_context("list", &self.0)?,
+        };
+        let mut found = Vec::new();
+        for entry in entries {
+            let path = entry.io_context("list", &self.0)?.path();
+            let hidden = path
+                .file_name()
+                .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+            if hidden || path.extension().is_none_or(|ending| ending != ENDING) {
+                continue;
+            }
+            found.push(path);
+            if found.len() > MOST_PLANS {
+                let what = format!("more than {MOST_PLANS} plans in {}", self.0.display());
+                return Err(Error::new(ErrorKind::Usage, what).with_hint("remove some"));
+            }
+        }
+        found.sort_by_cached_key(|path| path.file_stem().map(ToOwned::to_owned));
+        let name = |path: &PathBuf| {
+            let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+            let name = stem.parse::<PlanName>();
+            name.map_err(|error| error.context(format!("the file {}", path.display())))
+        };
+        Ok(found.iter().map(name).collect())
+    }
+
+    /// The file of a plan, which is there, whatever stands in it.
+    ///
+    /// # Errors
+    /// `NotFound` where there is none.
+    pub fn settings_path(&self, name: &PlanName) -> Result<PathBuf> {
+        let path = self.file(name);
+        match fs::symlink_metadata(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Err(self.no_plan(name))
+            }
+            other => other.map(|_| path.clone()).io_context("look at", &path),
+        }
+    }
+
+    fn no_plan(&self, name: &PlanName) -> Error {
+        let what = format!("there is no plan {name}: no file {}", self.file(name).display());
+        Error::new(ErrorKind::NotFound, what).with_hint("`stillpoint plan list` lists them")
+    }
+
+    /// The file of a plan, as it is.
+    ///
+    /// # Errors
+    /// `NotFound` where there is none; what cannot be read.
+    pub fn settings(&self, name: &PlanName) -> Result<SettingsFile> {
+        SettingsFile::read(&self.file(name))?.ok_or_else(|| self.no_plan(name))
+    }
+
+    /// A plan.
+    ///
+    /// # Errors
+    /// As [`PlanFolder::settings`]; all that is wrong with it.
+    pub fn plan(&self, name: &PlanName) -> Result<SnapshotPlan> {
+        SnapshotPlan::of(name.clone(), &self.settings(name)?)
+    }
+
+    /// Writes the file of a new plan.
+    ///
+    /// # Errors
+    /// `Exists` where there is one of that name.
+    pub fn create(&self, name: &PlanName, text: &str) -> Result<()> {
+        let mut builder = fs::DirBuilder::new();
+        let made = builder.recursive(true).mode(0o755).create(&self.0);
+        made.io_context("make", &self.0)?;
+        let path = self.file(name);
+        if fs::symlink_metadata(&path).is_ok() {
+            let what = format!("a plan {name} is there already: {}", path.display());
+            return Err(Error::new(ErrorKind::Exists, what).with_hint(format!(
+                "name it otherwise, or change it with `stillpoint plan modify {name}`"
+            )));
+        }
+        put(&path, text.as_bytes())
+    }
+
+    /// Writes the file of a plan that is there anew.
+    ///
+    /// # Errors
+    /// It cannot be written; the old one is untouched.
+    pub fn replace(&self, name: &PlanName, text: &str) -> Result<()> {
+        put(&self.file(name), text.as_bytes())
+    }
+
+    /// Removes the file of a plan.
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    pub fn remove(&self, name: &PlanName) -> Result<()> {
+        let path = self.file(name);
+        fs::remove_file(&path).io_context("remove", &path)?;
+        sync_folder(&self.0)
+    }
+}
+
+/// The folder of the notes of runs, which is this user's alone.
+#[derive(Clone, Debug)]
+pub struct PlanNotes(PathBuf);
+
+impl PlanNotes {
+    /// The one at `path`.
+    pub fn at(path: PathBuf) -> Self {
+        Self(path)
+    }
+
+    fn note(&self, name: &PlanName) -> PathBuf {
+        self.0.join(format!("{name}.json"))
+    }
+
+    fn lock_file(&self, name: &PlanName) -> PathBuf {
+        self.0.join(format!("{name}.lock"))
+    }
+
+    /// What is noted of a plan; `None`: nothing.
+    ///
+    /// # Errors
+    /// A note is there and cannot be read.
+    pub fn noted(&self, name: &PlanName) -> Result<Option<PlanRecord>> {
+        let bytes = match read_note(&self.note(name), MOST_BYTES) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            other => other?,
+        };
+        PlanRecord::decode(&bytes, name).map(Some)
+    }
+
+    /// Notes it. It outlasts a power cut.
+    ///
+    /// # Errors
+    /// The folder is another user's, or cannot be written to.
+    pub fn write(&self, name: &PlanName, record: &PlanRecord) -> Result<()> {
+        let written = self
+            .make()
+            .and_then(|()| put(&self.note(name), &record.encode()?));
+        written.map_err(|error| {
+            error
+                .context(format!("nothing can be noted of plan {name}"))
+                .with_hint("make room there, or name another folder with --plan-notes")
+        })
+    }
+
+    /// The right to run a plan, until it is dropped; `None` when somebody runs it.
+    ///
+    /// # Errors
+    /// The folder is another user's, or cannot be written to.
+    pub fn lock(&self, name: &PlanName) -> Result<Option<FileLock>> {
+        self.make()?;
+        // Who asks whether it is run has it for an instant.
+        FileLock::take(&self.lock_file(name), LOOKS_WITHIN, &|| Ok(()))
+    }
+
+    /// Whether somebody runs a plan. Nothing is made for it.
+    ///
+    /// # Errors
+    /// The lock cannot be looked at.
+    pub fn is_running(&self, name: &PlanName) -> Result<bool> {
+        let path = self.lock_file(name);
+        match fs::symlink_metadata(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            other => other.io_context("look at", &path)?,
+        };
+        Ok(FileLock::try_take(&path)?.is_none())
+    }
+
+    /// The processes that run a plan, as far as they can be seen.
+    pub fn runners(&self, name: &PlanName) -> Vec<u32> {
+        FileLock::holders(&self.lock_file(name))
+    }
+
+    /// Forgets a plan.
+    ///
+    /// # Errors
+    /// Its note cannot be removed.
+    pub fn forget(&self, name: &PlanName) -> Result<()> {
+        for path in [self.note(name), self.lock_file(name)] {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                other => other.io_context("remove", &path)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn make(&self) -> Result<()> {
+        open_run_dir(&self.0)
+    }
+}
+
+/// Puts a file in place as a whole. It outlasts a power cut.
+pub(super) fn put(path: &Path, bytes: &[u8]) -> Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let aside = folder.join(format!(".{name}.new"));
+    // Left by a process that was killed at this very point.
+    let _ = fs::remove_file(&aside);
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600);
+    let done = (|| {
+        let mut file = options.open(&aside).io_context("write", path)?;
+        file.write_all(bytes).io_context("write", path)?;
+        file.sync_all().io_context("write out", path)?;
+        fs::rename(&aside, path).io_context("put down", path)
+    })();
+    if done.is_err() {
+        let _ = fs::remove_file(&aside);
+    }
+    done.and_then(|()| sync_folder(folder))
+}
+
+fn sync_folder(folder: &Path) -> Result<()> {
+    let opened = File::open(folder).io_context("open", folder)?;
+    opened.sync_all().io_context("write out", folder)
+}

@@ -1,0 +1,37 @@
+//! Plans: what a host snapshots by itself, when, and what follows. Their files, their times, what is
+//! noted of their runs, and whether one is due. It must never run anything, and knows no clap.
+
+mod clock;
+mod decide;
+mod edit;
+mod file;
+mod folder;
+mod interval;
+mod name;
+mod record;
+mod retention;
+mod schedule;
+#[cfg(test)]
+mod tests;
+mod window;
+
+pub use clock::{HostClock, Owed};
+pub use decide::{
+    Decision, DueOrAsked, DueRun, FollowUpDue, MOST_TRIES, PlanCase, PlanHealth, PlanWait,
+    WaitReason,
+};
+pub use edit::PlanEdit;
+pub use file::{
+    FollowUp, GC, MIRROR, NamedZone, PRUNE, PlanDisks, PlanMirror, PlanVerify, SnapshotPlan, VERIFY,
+    parse_start, parse_zone,
+};
+pub use folder::{MOST_PLANS, PlanFolder, PlanNotes};
+pub use interval::{Interval, IntervalStep};
+pub use name::PlanName;
+pub use record::{PlanRecord, PlanStep, PlanTry, StepOutcome};
+pub use retention::{PlanRetention, parse_days};
+pub use schedule::Schedule;
+pub use window::DayWindow;
+
+/// The folder of root's notes of runs, unless another is named.
+pub const DEFAULT_NOTES: &str = "/var/lib/stillpoint/plans";

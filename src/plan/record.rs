@@ -1,0 +1,173 @@
+//! What is noted of a plan's runs. A note decides when the plan runs next, and nothing else: no
+//! data is ever judged by it, and one that cannot be read means a run more, never one less.
+
+use super::file::SnapshotPlan;
+use super::name::PlanName;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::from_json;
+use crate::model::clip;
+use crate::model::exit::{BELOW, DONE};
+use crate::model::printable::json;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The only version so far.
+const VERSION: u32 = 1;
+/// Longest note, in bytes.
+pub(super) const MOST_BYTES: u64 = 256 << 10;
+/// Most values in a note.
+const MOST_VALUES: usize = 4096;
+/// Most bytes of what a step has said.
+const MOST_WORDS: usize = 2000;
+
+/// What is noted of a plan.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlanRecord {
+    /// Version of the note.
+    pub version: u32,
+    /// Its name.
+    pub plan: String,
+    /// What its times followed from when this was noted.
+    pub timing: String,
+    /// Times up to this one are owed to nobody.
+    pub since: Timestamp,
+    /// Whether it was held back when this was noted.
+    pub suspended: bool,
+    /// The latest time for which there is a snapshot.
+    pub served: Option<Timestamp>,
+    /// The last try.
+    pub last: Option<PlanTry>,
+    /// The last one that took a snapshot.
+    pub last_good: Option<PlanTry>,
+    /// What followed snapshots, by its name: the last try of each.
+    pub steps: BTreeMap<String, PlanStep>,
+}
+
+/// A try to take the plan's snapshot.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlanTry {
+    /// For which time; `None`: someone asked for it, and none was owed.
+    pub time: Option<Timestamp>,
+    /// How many there were for this time, this one among them.
+    pub number: u32,
+    /// When it began.
+    pub began: Timestamp,
+    /// When it ended; `None`: it goes on, or was cut off.
+    pub ended: Option<Timestamp>,
+    /// How it ended.
+    pub outcome: Option<StepOutcome>,
+}
+
+/// What followed a snapshot.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlanStep {
+    /// The latest time for which it was done.
+    pub served: Option<Timestamp>,
+    /// When it was last tried.
+    pub began: Timestamp,
+    /// How that ended.
+    pub outcome: StepOutcome,
+}
+
+/// How a command ended that a plan has run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepOutcome {
+    /// Its exit code.
+    pub exit_code: u8,
+    /// Its job.
+    pub job: Option<String>,
+    /// The snapshot that it took.
+    pub snapshot: Option<String>,
+    /// Its verdict, or why it failed.
+    pub said: String,
+    /// What to do about that.
+    pub hint: Option<String>,
+}
+
+impl StepOutcome {
+    /// Whether it has done what it was for.
+    pub fn is_good(&self) -> bool {
+        self.exit_code == DONE || self.exit_code == BELOW
+    }
+
+    /// The same, no longer than it may be.
+    pub fn bounded(self) -> Self {
+        Self {
+            said: clip(&self.said, MOST_WORDS),
+            hint: self.hint.map(|hint| clip(&hint, MOST_WORDS)),
+            ..self
+        }
+    }
+}
+
+impl PlanTry {
+    /// Whether it took a snapshot.
+    pub fn is_good(&self) -> bool {
+        self.outcome.as_ref().is_some_and(StepOutcome::is_good)
+    }
+}
+
+impl PlanRecord {
+    /// The note of a plan of which nothing is known: what came before its file was written is owed
+    /// to nobody.
+    pub fn new(plan: &SnapshotPlan, now: Timestamp) -> Self {
+        Self {
+            version: VERSION,
+            plan: plan.name.to_string(),
+            timing: plan.timing(),
+            since: since(plan, now),
+            suspended: plan.suspended,
+            served: None,
+            last: None,
+            last_good: None,
+            steps: BTreeMap::new(),
+        }
+    }
+
+    /// The same for the plan as it is now: where its times are other ones, or it is no longer held
+    /// back, what came before its file was written is owed to nobody.
+    #[must_use]
+    pub fn for_plan(mut self, plan: &SnapshotPlan, now: Timestamp) -> Self {
+        let other = self.timing != plan.timing();
+        if other || (self.suspended && !plan.suspended) {
+            self.since = since(plan, now);
+        }
+        if other {
+            // What was served were other times.
+            self.served = None;
+            self.steps.values_mut().for_each(|step| step.served = None);
+        }
+        self.timing = plan.timing();
+        self.suspended = plan.suspended;
+        self
+    }
+
+    /// The bytes to write.
+    pub(super) fn encode(&self) -> Result<Vec<u8>> {
+        json(self).map(String::into_bytes).map_err(|error| {
+            Error::new(ErrorKind::Failed, "cannot write a plan's note").with_source(error)
+        })
+    }
+
+    /// Decodes the note of the plan `name`.
+    pub(super) fn decode(bytes: &[u8], name: &PlanName) -> Result<Self> {
+        let wrong = |what: &str| {
+            let what = format!("the note of the runs of plan {name} {what}");
+            Error::new(ErrorKind::Failed, what)
+        };
+        let record: Self = from_json(bytes, MOST_VALUES)
+            .map_err(|why| wrong("cannot be understood").with_source(why))?;
+        if record.version != VERSION {
+            return Err(wrong("is of another version"));
+        }
+        if record.plan != name.as_str() {
+            return Err(wrong("is that of another plan"));
+        }
+        Ok(record)
+    }
+}
+
+fn since(plan: &SnapshotPlan, now: Timestamp) -> Timestamp {
+    plan.written.map_or(now, |written| written.min(now))
+}
