@@ -112,10 +112,7 @@ impl SettingKeys {
         let (least, most) = (range.start(), range.end());
         match number.filter(|number| range.contains(number)) {
             Some(number) => Some(number),
-            None => self.fault(
-                key,
-                &format!("a number from {least} to {most} is expected"),
-            ),
+            None => self.fault(key, &format!("a number from {least} to {most} is expected")),
         }
     }
 
@@ -124,12 +121,17 @@ impl SettingKeys {
         let is_text = |text: &str| !text.is_empty() && !text.contains(char::is_control);
         let value = self.table.remove(key)?;
         let each = value.as_array().map(|all| {
-            let texts = all.iter().map(|one| one.as_str().filter(|text| is_text(text)));
+            let texts = all
+                .iter()
+                .map(|one| one.as_str().filter(|text| is_text(text)));
             texts.map(|text| text.map(str::to_owned)).collect()
         });
         match each {
             Some(Some(texts)) => Some(texts),
-            _ => self.fault(key, "texts in brackets are expected, like [\"vda\", \"vdb\"]"),
+            _ => self.fault(
+                key,
+                "texts in brackets are expected, like [\"vda\", \"vdb\"]",
+            ),
         }
     }
 
@@ -183,7 +185,8 @@ impl SettingKeys {
     pub fn faults(mut self) -> Vec<String> {
         for key in self.table.keys() {
             let name = one_line(key);
-            self.faults.push(format!("{}{name}: there is no such key", self.within));
+            self.faults
+                .push(format!("{}{name}: there is no such key", self.within));
         }
         self.faults
     }
@@ -203,7 +206,8 @@ mod tests {
 
     #[test]
     fn all_that_is_wrong_is_told_at_once() {
-        let text = "a = 1\nb = \"\"\nc = \"x\\ny\"\nd = \"no\"\ne = [1]\nf = 99\nsecret = \"s3cret\"\n\
+        let text = "a = 1\nb = \"\"\nc = \"x\\ny\"\nd = \"no\"\ne = [1]\nf = 99\n\
+                    secret = \"s3cret\"\n\
                     [g]\nh = \"yes\"\ni = 1\n";
         let mut keys = keys(text);
         assert_eq!(keys.text("a"), None);
@@ -219,8 +223,16 @@ mod tests {
         assert_eq!(inside, Some(Some("yes".to_owned())));
         let faults = keys.faults();
         assert_eq!(faults.len(), 9, "{faults:#?}");
-        assert!(faults.iter().any(|fault| fault.starts_with("g.i: there is no such key")));
-        assert!(faults.iter().any(|fault| fault == "start: a start is needed"));
+        assert!(
+            faults
+                .iter()
+                .any(|fault| fault.starts_with("g.i: there is no such key"))
+        );
+        assert!(
+            faults
+                .iter()
+                .any(|fault| fault == "start: a start is needed")
+        );
         assert!(!faults.concat().contains("s3cret"), "{faults:#?}");
         assert!(!faults.concat().contains("not told twice"), "{faults:#?}");
     }

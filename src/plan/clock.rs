@@ -59,8 +59,8 @@ impl HostClock {
     }
 
     /// The time that is owed at `now`, if the last one that was served is `served`; times up to
-    /// `since` are owed to nobody. A time that was served and has not come yet was served by a clock
-    /// that was ahead: within one interval it counts, and beyond it says nothing.
+    /// `since` are owed to nobody. A time that was served and has not come yet was served by a
+    /// clock that was ahead: within one interval it counts, and beyond it says nothing.
     pub fn owed(&self, served: Option<Timestamp>, since: Timestamp, now: Timestamp) -> Owed {
         let Some(latest) = self.latest(now) else {
             return Owed::Nothing;

@@ -121,7 +121,12 @@ pub struct PlanCase<'a> {
 impl PlanCase<'_> {
     /// Whether the plan is to run.
     pub fn decide(&self) -> Decision {
-        let Self { plan, record, clock, now } = *self;
+        let Self {
+            plan,
+            record,
+            clock,
+            now,
+        } = *self;
         let later = |until, reason| Decision::Later(PlanWait { until, reason });
         if plan.suspended {
             return later(None, WaitReason::Suspended);
@@ -148,7 +153,9 @@ impl PlanCase<'_> {
         if opens > now {
             return later(Some(opens), WaitReason::OutsideWindow);
         }
-        let floor = record.served.map_or(record.since, |served| served.max(record.since));
+        let floor = record
+            .served
+            .map_or(record.since, |served| served.max(record.since));
         let missed = match clock_was_ahead {
             true => 0,
             false => clock.missed(floor, time),
@@ -175,7 +182,11 @@ impl PlanCase<'_> {
         let Some(every) = follow_up.every else {
             return Some(FollowUpDue(None));
         };
-        let served = self.record.steps.get(follow_up.name).and_then(|step| step.served);
+        let served = self
+            .record
+            .steps
+            .get(follow_up.name)
+            .and_then(|step| step.served);
         let clock = self.clock.every(every);
         match clock.owed(served, Timestamp::MIN, self.now) {
             Owed::Nothing => None,
@@ -213,13 +224,20 @@ impl PlanCase<'_> {
 
     /// Since when a run is owed that may begin.
     fn owed_since(&self) -> Option<Timestamp> {
-        let Self { record, clock, now, .. } = *self;
+        let Self {
+            record, clock, now, ..
+        } = *self;
         let first = match clock.owed(record.served, record.since, now) {
             Owed::Nothing => return None,
             Owed::ClockWasAhead(time) => time,
             Owed::Time(time) => {
-                let floor = record.served.map_or(record.since, |served| served.max(record.since));
-                clock.next(floor).filter(|first| *first <= time).unwrap_or(time)
+                let floor = record
+                    .served
+                    .map_or(record.since, |served| served.max(record.since));
+                clock
+                    .next(floor)
+                    .filter(|first| *first <= time)
+                    .unwrap_or(time)
             }
         };
         Some(self.opens(first)).filter(|since| *since <= now)

@@ -109,8 +109,11 @@ impl PlanEdit {
     /// It holds what no plan has.
     pub fn render(&self) -> Result<String> {
         let mut text = String::from(HEAD);
-        let (tables, keys): (Vec<_>, Vec<_>) =
-            self.file.table.iter().partition(|(_, value)| value.is_table());
+        let (tables, keys): (Vec<_>, Vec<_>) = self
+            .file
+            .table
+            .iter()
+            .partition(|(_, value)| value.is_table());
         for (key, value) in keys {
             write_key(&mut text, key, value)?;
         }
@@ -230,9 +233,22 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::Usage);
         let said = error.to_string();
         for told in [
-            "/etc/p/daily.toml", "start:", "every:", "zone:", "strat: there is no such key",
-            "vault:", "level:", "hooks.prescript:", "mirror.to:", "disks:", "exclude:",
-            "retention:", "jitter:", "window:", "verify.sample:", "gc.evry: there is no such key",
+            "/etc/p/daily.toml",
+            "start:",
+            "every:",
+            "zone:",
+            "strat: there is no such key",
+            "vault:",
+            "level:",
+            "hooks.prescript:",
+            "mirror.to:",
+            "disks:",
+            "exclude:",
+            "retention:",
+            "jitter:",
+            "window:",
+            "verify.sample:",
+            "gc.evry: there is no such key",
             "gc.every:",
         ] {
             assert!(said.contains(told), "{told}: {said}");

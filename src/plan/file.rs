@@ -114,13 +114,18 @@ impl SnapshotPlan {
         let mut keys = file.keys();
         let timing = Timing::take(&mut keys);
         let disks = take_disks(&mut keys);
-        let level = keys.parsed("level", parse_level).unwrap_or(Level::Filesystem);
+        let level = keys
+            .parsed("level", parse_level)
+            .unwrap_or(Level::Filesystem);
         let hooks = keys.table("hooks", take_hooks).unwrap_or_default();
         if hooks.any() && level < Level::Application {
             keys.missing("hooks", "they are run with level = \"application\" only");
         }
         let limits = keys.table("limits", |keys| {
-            (keys.parsed("read", parse_rate), keys.parsed("write", parse_rate))
+            (
+                keys.parsed("read", parse_rate),
+                keys.parsed("write", parse_rate),
+            )
         });
         let (limit_read, limit_write) = limits.unwrap_or_default();
         let mirror = keys.table("mirror", take_mirror).flatten();
@@ -187,7 +192,9 @@ struct Timing {
 
 impl Timing {
     fn take(keys: &mut SettingKeys) -> Self {
-        let zone = keys.parsed("zone", parse_zone).unwrap_or_else(NamedZone::utc);
+        let zone = keys
+            .parsed("zone", parse_zone)
+            .unwrap_or_else(NamedZone::utc);
         let start = keys.parsed("start", parse_start);
         if start.is_none() {
             let why = "say when it begins, like \"2026-12-01T02:30:00\"; zone says where, else UTC";
@@ -236,9 +243,9 @@ pub fn parse_zone(text: &str) -> std::result::Result<NamedZone, String> {
     if text == "UTC" {
         return Ok(NamedZone::utc());
     }
-    let zone = TimeZone::get(text).map_err(|_| {
-        "this host knows no such time zone: UTC, or one like Europe/Berlin (package tzdata)"
-    })?;
+    let zone = TimeZone::get(text).map_err(
+        |_| "this host knows no such time zone: UTC, or one like Europe/Berlin (package tzdata)",
+    )?;
     let name = zone.iana_name().unwrap_or(text).to_owned();
     Ok(NamedZone { name, zone })
 }
@@ -306,7 +313,9 @@ fn take_mirror(keys: &mut SettingKeys) -> Option<PlanMirror> {
 fn take_verify(keys: &mut SettingKeys) -> Option<PlanVerify> {
     let every = keys.parsed("every", str::parse);
     let sample = keys.parsed("sample", |text| {
-        let number = text.strip_suffix('%').and_then(|text| text.parse::<f64>().ok());
+        let number = text
+            .strip_suffix('%')
+            .and_then(|text| text.parse::<f64>().ok());
         match number.filter(|number| *number > 0.0 && *number <= 100.0) {
             Some(_) => Ok(text.to_owned()),
             None => Err("a part of the vault is expected, like \"5%\"".into()),

@@ -81,15 +81,16 @@ impl PlanFolder {
     pub fn settings_path(&self, name: &PlanName) -> Result<PathBuf> {
         let path = self.file(name);
         match fs::symlink_metadata(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                Err(self.no_plan(name))
-            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(self.no_plan(name)),
             other => other.map(|_| path.clone()).io_context("look at", &path),
         }
     }
 
     fn no_plan(&self, name: &PlanName) -> Error {
-        let what = format!("there is no plan {name}: no file {}", self.file(name).display());
+        let what = format!(
+            "there is no plan {name}: no file {}",
+            self.file(name).display()
+        );
         Error::new(ErrorKind::NotFound, what).with_hint("`stillpoint plan list` lists them")
     }
 

@@ -64,7 +64,10 @@ impl FromStr for Interval {
             "w" => (IntervalUnit::Week, 4),
             _ => return Err(RIGHT.into()),
         };
-        let count = count.parse().ok().filter(|count| (1..=most).contains(count));
+        let count = count
+            .parse()
+            .ok()
+            .filter(|count| (1..=most).contains(count));
         let count = count.ok_or(RIGHT)?;
         Ok(Self { count, unit })
     }
@@ -92,8 +95,22 @@ mod tests {
             assert_eq!(good.parse::<Interval>().unwrap().to_string(), good);
         }
         for bad in [
-            "", "0", "0h", "10000", "10000h", "60m", "24h", "7d", "5w", "1", "h", "1 h", "-1h",
-            "1.5h", "1y", "99999999999999999999h",
+            "",
+            "0",
+            "0h",
+            "10000",
+            "10000h",
+            "60m",
+            "24h",
+            "7d",
+            "5w",
+            "1",
+            "h",
+            "1 h",
+            "-1h",
+            "1.5h",
+            "1y",
+            "99999999999999999999h",
         ] {
             assert_eq!(bad.parse::<Interval>(), Err(RIGHT.to_owned()), "{bad}");
         }

@@ -1,5 +1,6 @@
-//! Plans: what a host snapshots by itself, when, and what follows. Their files, their times, what is
-//! noted of their runs, and whether one is due. It must never run anything, and knows no clap.
+//! Plans: what a host snapshots by itself, when, and what follows. Their files, their times, what
+//! is noted of their runs, and whether one is due. It must never run anything, and does not know
+//! the command line.
 
 mod clock;
 mod decide;
@@ -11,8 +12,6 @@ mod name;
 mod record;
 mod retention;
 mod schedule;
-#[cfg(test)]
-mod tests;
 mod window;
 
 pub use clock::{HostClock, Owed};
@@ -22,8 +21,8 @@ pub use decide::{
 };
 pub use edit::PlanEdit;
 pub use file::{
-    FollowUp, GC, MIRROR, NamedZone, PRUNE, PlanDisks, PlanMirror, PlanVerify, SnapshotPlan, VERIFY,
-    parse_start, parse_zone,
+    FollowUp, GC, MIRROR, NamedZone, PRUNE, PlanDisks, PlanMirror, PlanVerify, SnapshotPlan,
+    VERIFY, parse_start, parse_zone,
 };
 pub use folder::{MOST_PLANS, PlanFolder, PlanNotes};
 pub use interval::{Interval, IntervalStep};

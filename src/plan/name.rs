@@ -52,7 +52,9 @@ mod tests {
         for good in ["a", "daily", "every-6h", "0_x", &"x".repeat(48)] {
             assert_eq!(good.parse::<PlanName>().unwrap().as_str(), good);
         }
-        for bad in ["", "-a", "_a", "A", "a.b", "a/b", "..", "a b", "ä", "a\n", "a%i", "a@b"] {
+        for bad in [
+            "", "-a", "_a", "A", "a.b", "a/b", "..", "a b", "ä", "a\n", "a%i", "a@b",
+        ] {
             assert!(bad.parse::<PlanName>().is_err(), "{bad:?}");
         }
         assert!("x".repeat(49).parse::<PlanName>().is_err());

@@ -5,8 +5,8 @@ use crate::engine::RetentionRules;
 use jiff::SignedDuration;
 
 /// What a length of time looks like.
-const RIGHT: &str = "1 to 3650 days, written like 30d, 8w, 12 months or 10y; a month is 30 days and \
-                     a year 365";
+const RIGHT: &str = "1 to 3650 days, written like 30d, 8w, 12 months or 10y; a month is 30 days, \
+                     and a year 365";
 /// Most of each rule.
 const MOST: u32 = 100_000;
 
@@ -60,8 +60,12 @@ pub fn parse_days(text: &str) -> Result<u32, String> {
         "y" | "year" | "years" => 365,
         _ => return Err(RIGHT.into()),
     };
-    let all = count.parse::<u32>().ok().and_then(|count| count.checked_mul(days));
-    all.filter(|all| (1..=3650).contains(all)).ok_or_else(|| RIGHT.into())
+    let all = count
+        .parse::<u32>()
+        .ok()
+        .and_then(|count| count.checked_mul(days));
+    all.filter(|all| (1..=3650).contains(all))
+        .ok_or_else(|| RIGHT.into())
 }
 
 #[cfg(test)]
@@ -70,11 +74,27 @@ mod tests {
 
     #[test]
     fn days_are_counted_up_to_ten_years() {
-        for (text, days) in [("1d", 1), ("30 days", 30), ("8w", 56), ("12 months", 360), ("10y", 3650)]
-        {
+        for (text, days) in [
+            ("1d", 1),
+            ("30 days", 30),
+            ("8w", 56),
+            ("12 months", 360),
+            ("10y", 3650),
+        ] {
             assert_eq!(parse_days(text), Ok(days), "{text}");
         }
-        for bad in ["", "0d", "3651d", "11y", "30", "1m", "d", "-1d", "99999999999w", "1.5y"] {
+        for bad in [
+            "",
+            "0d",
+            "3651d",
+            "11y",
+            "30",
+            "1m",
+            "d",
+            "-1d",
+            "99999999999w",
+            "1.5y",
+        ] {
             assert!(parse_days(bad).is_err(), "{bad}");
         }
     }

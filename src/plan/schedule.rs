@@ -2,8 +2,8 @@
 //! file.
 //!
 //! Minutes and hours pass: between two of them lie as many seconds as the interval has, whatever
-//! clocks on walls do. Days and weeks are those of the time zone: a daily run at 02:30 comes on each
-//! day at 02:30 there. Where a clock is put forward over 02:30, it comes as much later as the clock
+//! clocks on walls do. Days and weeks are those of the time zone: a daily run at 02:30 comes on
+//! each day at 02:30 there. Where a clock is put forward over 02:30, it comes as much later as the clock
 //! jumps (03:30). Where a clock is put back and shows 02:30 twice, it comes the first time. A day
 //! that a zone leaves out has no run of its own: its instant is the next day's.
 
@@ -62,7 +62,9 @@ impl Schedule {
         let about = match self.every.step() {
             IntervalStep::Seconds(seconds) => {
                 let first = self.instant(self.start)?;
-                now.as_second().checked_sub(first.as_second())?.div_euclid(seconds)
+                now.as_second()
+                    .checked_sub(first.as_second())?
+                    .div_euclid(seconds)
             }
             IntervalStep::Days(days) => {
                 let today = now.to_zoned(self.zone.clone()).date();
@@ -73,6 +75,7 @@ impl Schedule {
         // Clocks of zones jump by a day at most.
         let near = (about - 1..=about + 1).rev().filter(|index| *index >= 0);
         let mut near = near.filter_map(|index| Some((index, self.at(index)?)));
-        near.find(|(_, instant)| *instant <= now).map(|(index, _)| index)
+        near.find(|(_, instant)| *instant <= now)
+            .map(|(index, _)| index)
     }
 }

@@ -50,7 +50,9 @@ impl DayWindow {
             return Some(OpenWindow { from, until });
         }
         // A clock that was put forward jumped over the opening and nearly all of it.
-        let length = day.to_datetime(self.from).duration_until(last.to_datetime(self.until));
+        let length = day
+            .to_datetime(self.from)
+            .duration_until(last.to_datetime(self.until));
         let until = from.checked_add(length).ok()?;
         Some(OpenWindow { from, until })
     }
@@ -99,13 +101,25 @@ mod tests {
         let utc = &TimeZone::UTC;
         assert!(window.contains(at("2026-01-01T01:00:00Z"), utc));
         assert!(!window.contains(at("2026-01-01T05:00:00Z"), utc));
-        assert_eq!(window.opens(at("2026-01-01T05:00:00Z"), utc), at("2026-01-02T01:00:00Z"));
-        assert_eq!(window.opens(at("2026-01-01T00:59:59Z"), utc), at("2026-01-01T01:00:00Z"));
-        assert_eq!(window.opens(at("2026-01-01T02:00:00Z"), utc), at("2026-01-01T02:00:00Z"));
+        assert_eq!(
+            window.opens(at("2026-01-01T05:00:00Z"), utc),
+            at("2026-01-02T01:00:00Z")
+        );
+        assert_eq!(
+            window.opens(at("2026-01-01T00:59:59Z"), utc),
+            at("2026-01-01T01:00:00Z")
+        );
+        assert_eq!(
+            window.opens(at("2026-01-01T02:00:00Z"), utc),
+            at("2026-01-01T02:00:00Z")
+        );
         let night: DayWindow = "22:00-04:30".parse().unwrap();
         assert!(night.contains(at("2026-01-01T23:00:00Z"), utc));
         assert!(night.contains(at("2026-01-01T04:29:59Z"), utc));
-        assert_eq!(night.opens(at("2026-01-01T12:00:00Z"), utc), at("2026-01-01T22:00:00Z"));
+        assert_eq!(
+            night.opens(at("2026-01-01T12:00:00Z"), utc),
+            at("2026-01-01T22:00:00Z")
+        );
         for bad in ["", "01:00", "01:00-01:00", "25:00-26:00", "1-2-3"] {
             assert!(bad.parse::<DayWindow>().is_err(), "{bad}");
         }
@@ -124,8 +138,14 @@ mod tests {
             let window: DayWindow = window.parse().unwrap();
             assert_eq!(window.opens(before, &zone), at(opens), "{window}");
             assert!(window.contains(at(opens), &zone), "{window}");
-            assert!(window.contains(at("2026-03-29T01:39:00Z"), &zone), "{window}");
-            assert!(!window.contains(at("2026-03-29T02:30:00Z"), &zone), "{window}");
+            assert!(
+                window.contains(at("2026-03-29T01:39:00Z"), &zone),
+                "{window}"
+            );
+            assert!(
+                !window.contains(at("2026-03-29T02:30:00Z"), &zone),
+                "{window}"
+            );
         }
     }
 }

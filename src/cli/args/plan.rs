@@ -67,10 +67,12 @@ pub struct PlanCreateArgs {
 }
 
 #[derive(Args, Debug)]
-#[command(after_help = "Example:\n  stillpoint plan modify daily --every 12h\n  \
+#[command(
+    after_help = "Example:\n  stillpoint plan modify daily --every 12h\n  \
     stillpoint plan modify daily --retention none\n\n\
     `none` takes away what --retention, --window, --jitter, --mirror, --verify, --gc-every, \
-    --limit-read and --limit-write have set.")]
+    --limit-read and --limit-write have set."
+)]
 pub struct PlanModifyArgs {
     /// The plan
     pub name: String,

@@ -55,7 +55,10 @@ pub fn new_job(id: JobId, word: &str, common: &Common) -> Result<NewJob> {
         id,
         command: word.into(),
         // Without what is not for users.
-        args: args.into_iter().filter(|arg| !arg.starts_with("--as-job=")).collect(),
+        args: args
+            .into_iter()
+            .filter(|arg| !arg.starts_with("--as-job="))
+            .collect(),
         detached: common.as_job.is_some(),
         directory: directory_path(common)?,
     })

@@ -9,7 +9,7 @@ use crate::device::HostLayout;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{HostClock, PlanDisks, PlanEdit, PlanName, SnapshotPlan};
 use crate::report::{self, Report};
-use crate::store::Location;
+use crate::store::{self, Location};
 use jiff::SignedDuration;
 use std::path::Path;
 
@@ -92,23 +92,27 @@ pub fn check_here(
         ..common.clone()
     };
     // It has to be there, and its key too.
-    context::open_vault(&common).map_err(|error| {
+    let vault = context::open_vault(&common).map_err(|error| {
         let error = match error.kind() {
             ErrorKind::NotFound => error.with_kind(ErrorKind::Usage),
             _ => error,
         };
         not_written(error)
     })?;
+    let mut told = overlaps(plan, places)?;
     if let Some(mirror) = &plan.mirror {
         let place = context::vault_named(&common, Some(&mirror.to)).map_err(not_written)?;
-        let own = context::vault_named(&common, common.vault.as_deref())?;
-        if place.meets(&own) {
-            let what = format!("{} is the vault itself: no second copy", mirror.to);
-            return Err(not_written(Error::new(ErrorKind::Usage, what)
-                .with_hint("name another place with --mirror")));
+        let second = store::open_second(&place, &vault)
+            .map_err(|error| not_written(error.with_hint("name another place with --mirror")))?;
+        if second.is_none() {
+            told.push(format!(
+                "{0} is no vault yet, and the plan does not make it one: `stillpoint mirror --to \
+                 {0} --init` does",
+                mirror.to
+            ));
         }
     }
-    overlaps(plan, places)
+    Ok(told)
 }
 
 /// What to say of other plans that take the same disks at the same times.

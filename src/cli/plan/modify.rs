@@ -57,7 +57,9 @@ fn note_suspended(places: &PlanPlaces, name: &PlanName) -> Result<()> {
     };
     let plan = places.folder.plan(name)?;
     match places.notes.noted(name) {
-        Ok(Some(record)) => places.notes.write(name, &record.for_plan(&plan, places.now)),
+        Ok(Some(record)) => places
+            .notes
+            .write(name, &record.for_plan(&plan, places.now)),
         // Of what is not known nothing is owed from before the file was written.
         _ => Ok(()),
     }

@@ -79,8 +79,9 @@ pub fn runs_now(places: &PlanPlaces, name: &PlanName) -> Error {
         false => format!(" (process {})", pids.join(", ")),
     };
     let what = format!("plan {name} is being run{by}");
-    Error::new(ErrorKind::Busy, what)
-        .with_hint("`stillpoint job list` shows how far it is, and `stillpoint job cancel` stops it")
+    Error::new(ErrorKind::Busy, what).with_hint(
+        "`stillpoint job list` shows how far it is, and `stillpoint job cancel` stops it",
+    )
 }
 
 fn run_now(places: &PlanPlaces, name: &PlanName, steps: &StepRunner<'_>) -> Result<PlanRunEnd> {

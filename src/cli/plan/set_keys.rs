@@ -135,7 +135,10 @@ mod tests {
         assert_eq!(started(None, "12:00"), "2026-12-01T12:00:00");
         assert_eq!(started(Some("Asia/Tokyo"), "02:30"), "2026-12-01T02:30:00");
         assert_eq!(started(Some("Asia/Tokyo"), "20:30"), "2026-12-01T20:30:00");
-        assert_eq!(started(Some("America/New_York"), "20:30"), "2026-11-30T20:30:00");
+        assert_eq!(
+            started(Some("America/New_York"), "20:30"),
+            "2026-11-30T20:30:00"
+        );
         let whole = "2020-01-01T00:00:00";
         assert_eq!(started(None, whole), whole);
     }

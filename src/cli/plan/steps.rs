@@ -37,7 +37,10 @@ impl StepRunner<'_> {
         let parsed = CommandLine::try_parse_from(all).map_err(|error| {
             let said = error.to_string();
             let what = said.lines().next().unwrap_or_default().to_owned();
-            Error::new(ErrorKind::Usage, format!("the plan's {}: {what}", words.join(" ")))
+            Error::new(
+                ErrorKind::Usage,
+                format!("the plan's {}: {what}", words.join(" ")),
+            )
         })?;
         let vault = match self.vault {
             Some(vault) => Some(vault.to_owned()),
@@ -80,7 +83,13 @@ fn outcome(result: &Result<Report>) -> StepOutcome {
             exit_code: report.code,
             job: text(report, "job"),
             snapshot: text(report, "snapshot"),
-            said: report.text.trim_end().lines().last().unwrap_or_default().to_owned(),
+            said: report
+                .text
+                .trim_end()
+                .lines()
+                .last()
+                .unwrap_or_default()
+                .to_owned(),
             hint: None,
         },
         Err(error) => StepOutcome {

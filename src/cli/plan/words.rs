@@ -2,9 +2,7 @@
 
 use crate::engine::{OnHookFailure, RetentionRules};
 use crate::model::Bytes;
-use crate::plan::{
-    GC, MIRROR, PRUNE, PlanDisks, PlanRetention, SnapshotPlan, VERIFY,
-};
+use crate::plan::{GC, MIRROR, PRUNE, PlanDisks, PlanRetention, SnapshotPlan, VERIFY};
 use crate::sys::machine::host_name;
 
 /// The label that each snapshot of a plan bears.
@@ -29,11 +27,22 @@ pub fn snapshot(plan: &SnapshotPlan) -> Vec<String> {
         words.push(format!("--keep={days}d"));
     }
     let hooks = &plan.hooks;
-    let scripts = [("prescript", &hooks.prescript), ("postscript", &hooks.postscript)];
+    let scripts = [
+        ("prescript", &hooks.prescript),
+        ("postscript", &hooks.postscript),
+    ];
     for (option, script) in scripts {
-        words.extend(script.iter().map(|path| format!("--{option}={}", path.display())));
+        words.extend(
+            script
+                .iter()
+                .map(|path| format!("--{option}={}", path.display())),
+        );
     }
-    words.extend(hooks.timeout.map(|time| format!("--hook-timeout={}s", time.as_secs())));
+    words.extend(
+        hooks
+            .timeout
+            .map(|time| format!("--hook-timeout={}s", time.as_secs())),
+    );
     words.extend(hooks.on_failure.map(|choice| {
         let word = match choice {
             OnHookFailure::Filesystem => "filesystem",
@@ -41,7 +50,8 @@ pub fn snapshot(plan: &SnapshotPlan) -> Vec<String> {
         };
         format!("--on-hook-failure={word}")
     }));
-    let rate = |option: &str, rate: Option<Bytes>| rate.map(|rate| format!("--{option}={}B", rate.0));
+    let rate =
+        |option: &str, rate: Option<Bytes>| rate.map(|rate| format!("--{option}={}B", rate.0));
     words.extend(rate("limit-read", plan.limit_read));
     words.extend(rate("limit-write", plan.limit_write));
     if let PlanDisks::These(disks) = &plan.disks {
@@ -97,7 +107,9 @@ fn rule_words(rules: &RetentionRules) -> Vec<String> {
     ];
     let counts = counts.into_iter().filter(|(_, count)| *count > 0);
     let words = counts.map(|(rule, count)| format!("--keep-{rule}={count}"));
-    let within = rules.within.map(|within| format!("--keep-within={}s", within.as_secs()));
+    let within = rules
+        .within
+        .map(|within| format!("--keep-within={}s", within.as_secs()));
     words.chain(within).collect()
 }
 
@@ -119,7 +131,9 @@ mod tests {
     }
 
     fn parsed(words: &[String]) {
-        let all = ["stillpoint"].into_iter().chain(words.iter().map(String::as_str));
+        let all = ["stillpoint"]
+            .into_iter()
+            .chain(words.iter().map(String::as_str));
         CommandLine::try_parse_from(all).unwrap_or_else(|error| panic!("{words:?}: {error}"));
     }
 
@@ -127,7 +141,10 @@ mod tests {
     fn a_plan_is_what_anyone_could_type() {
         let least = plan(|_| ());
         let words = snapshot(&least);
-        assert_eq!(words.join(" "), "snapshot --all --level=filesystem --tag=plan=daily");
+        assert_eq!(
+            words.join(" "),
+            "snapshot --all --level=filesystem --tag=plan=daily"
+        );
         parsed(&words);
         assert!(least.follow_ups().is_empty());
 
@@ -165,7 +182,10 @@ mod tests {
             assert_eq!(follow_up(&least, name), None);
         }
         let prune = follow_up(&most, PRUNE).unwrap().join(" ");
-        assert!(prune.ends_with(" --tag=plan=daily --keep-within=30d"), "{prune}");
+        assert!(
+            prune.ends_with(" --tag=plan=daily --keep-within=30d"),
+            "{prune}"
+        );
         assert!(prune.contains("--host="), "{prune}");
     }
 
@@ -177,7 +197,11 @@ mod tests {
             }
             edit.set_text("retention.within", "2d");
         });
-        assert!(!snapshot(&rules).iter().any(|word| word.starts_with("--keep")));
+        assert!(
+            !snapshot(&rules)
+                .iter()
+                .any(|word| word.starts_with("--keep"))
+        );
         let words = follow_up(&rules, PRUNE).unwrap();
         parsed(&words);
         let rules = "--keep-last=1 --keep-hourly=2 --keep-daily=3 --keep-weekly=4 \

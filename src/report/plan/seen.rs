@@ -1,0 +1,185 @@
+//! A plan as it was seen: how it stands, in words and as a document.
+
+use super::words::{attempt, outcome, retention, shown, waiting, why};
+use crate::error::Error;
+use crate::model::printable::one_line;
+use crate::plan::{
+    Decision, FollowUp, HostClock, PlanCase, PlanDisks, PlanHealth, PlanRecord, PlanWait,
+    SnapshotPlan, StepOutcome, WaitReason,
+};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+
+/// So many of its next times are told.
+const TIMES: usize = 5;
+
+/// A plan as it was seen.
+#[derive(Debug)]
+pub struct SeenPlan {
+    /// The plan.
+    pub plan: SnapshotPlan,
+    /// Its file.
+    pub file: PathBuf,
+    /// What is noted of its runs.
+    pub record: PlanRecord,
+    /// Why that is not known.
+    pub unread: Option<Error>,
+    /// Its times on this host.
+    pub clock: HostClock,
+    /// When it was seen.
+    pub now: Timestamp,
+    /// Whether somebody runs it.
+    pub running: bool,
+    /// What runs it by itself.
+    pub runner: PlanRunner,
+}
+
+/// What runs a plan by itself.
+#[derive(Debug)]
+pub enum PlanRunner {
+    /// Nothing that is known of; such a line of cron would.
+    Cron(String),
+}
+
+/// A file that holds no plan.
+#[derive(Debug)]
+pub struct UnreadPlan {
+    /// The plan's name, if it is one.
+    pub name: Option<String>,
+    /// What is wrong.
+    pub error: Error,
+}
+
+impl SeenPlan {
+    fn case(&self) -> PlanCase<'_> {
+        PlanCase {
+            plan: &self.plan,
+            record: &self.record,
+            clock: &self.clock,
+            now: self.now,
+        }
+    }
+
+    /// How it stands.
+    pub fn health(&self) -> PlanHealth {
+        self.case().health(self.running)
+    }
+
+    /// When it runs next, and why not now; `None`: it is due now.
+    pub(super) fn waits(&self) -> Option<PlanWait> {
+        match self.case().decide() {
+            Decision::Now(_) => None,
+            Decision::Later(wait) => Some(wait),
+        }
+    }
+
+    /// Its next times; none while it is held back.
+    pub(super) fn next(&self) -> Vec<Timestamp> {
+        match self.plan.suspended {
+            true => Vec::new(),
+            false => self.clock.following(self.now).take(TIMES).collect(),
+        }
+    }
+
+    /// The plan as scripts know it.
+    pub(in crate::report) fn document(&self) -> Value {
+        let plan = &self.plan;
+        let (disks, exclude) = match &plan.disks {
+            PlanDisks::AllBut(excluded) => (Value::Null, json!(excluded)),
+            PlanDisks::These(disks) => (json!(disks), json!([])),
+        };
+        let health = self.health();
+        let overdue = match health {
+            PlanHealth::Overdue(since) => Some(shown(since)),
+            _ => None,
+        };
+        let next: Vec<String> = self.next().into_iter().map(shown).collect();
+        let follow_ups = plan.follow_ups();
+        let steps: Vec<Value> = follow_ups.iter().map(|one| self.step(one)).collect();
+        let PlanRunner::Cron(cron) = &self.runner;
+        json!({
+            "plan": plan.name.as_str(),
+            "file": self.file.display().to_string(),
+            "state": health.name(),
+            "overdue_since": overdue,
+            "suspended": plan.suspended,
+            "running": self.running,
+            "disks": disks,
+            "exclude": exclude,
+            "partial": plan.partial,
+            "vault": plan.vault,
+            "level": plan.level.to_string(),
+            "start": plan.schedule.start.to_string(),
+            "zone": plan.zone_name,
+            "every": plan.schedule.every.to_string(),
+            "jitter_seconds": plan.jitter.as_secs(),
+            "window": plan.window.map(|window| window.to_string()),
+            "retention": retention(plan.retention.as_ref()),
+            "limit_read": plan.limit_read,
+            "limit_write": plan.limit_write,
+            "mirror": plan.mirror.as_ref().map(|one| &one.to),
+            "verify": plan.verify.as_ref().map(|one| &one.sample),
+            "next": next,
+            "waits": self.waits().map(|wait| waiting(&wait)),
+            "last": self.record.last.as_ref().map(attempt),
+            "last_good": self.record.last_good.as_ref().map(attempt),
+            "steps": steps,
+            "note_problem": self.unread.as_ref().map(ToString::to_string),
+            "cron": cron,
+        })
+    }
+
+    fn step(&self, one: &FollowUp) -> Value {
+        let step = self.record.steps.get(one.name);
+        json!({
+            "step": one.name,
+            "every": one.every.map(|every| every.to_string()),
+            "began": step.map(|step| shown(step.began)),
+            "outcome": step.map(|step| outcome(&step.outcome)),
+        })
+    }
+
+    /// How it stands, in a line.
+    pub(in crate::report) fn verdict(&self) -> String {
+        let name = &self.plan.name;
+        let next = self.waits().map_or_else(
+            || "as soon as it is looked at".into(),
+            |wait| {
+                let until = wait.until.map_or_else(|| "not by itself".into(), shown);
+                match wait.reason {
+                    WaitReason::NotYet => until,
+                    reason => format!("{until} ({})", why(reason)),
+                }
+            },
+        );
+        let state = match self.health() {
+            PlanHealth::Good => "is good".to_owned(),
+            PlanHealth::New => "has not run yet".to_owned(),
+            PlanHealth::Running => "is being run".to_owned(),
+            PlanHealth::Due => "is due".to_owned(),
+            PlanHealth::Overdue(since) => format!("is OVERDUE since {}", shown(since)),
+            PlanHealth::Failed => format!("FAILED: {}", self.failed()),
+            PlanHealth::Suspended => return format!("plan {name} is held back"),
+        };
+        format!("plan {name} {state}; next run: {next}")
+    }
+
+    fn failed(&self) -> String {
+        let bad = |outcome: &&StepOutcome| !outcome.is_good();
+        let last = self.record.last.as_ref();
+        let cut_off = last.is_some_and(|last| last.outcome.is_none());
+        let follow_ups = self.plan.follow_ups();
+        let steps = follow_ups.iter().filter_map(|one| {
+            let outcome = &self.record.steps.get(one.name)?.outcome;
+            Some((one.name, outcome)).filter(|(_, outcome)| bad(&outcome))
+        });
+        let first = last.and_then(|last| last.outcome.as_ref()).filter(bad);
+        let first = first.map(|outcome| ("snapshot", outcome));
+        match first.into_iter().chain(steps).next() {
+            _ if cut_off => "the last run was cut off".into(),
+            Some((name, outcome)) => one_line(&format!("{name}: {}", outcome.said)).into_owned(),
+            None => "it is not known why".into(),
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Parts of what is said of plans.
+
+use crate::plan::{PlanRetention, PlanTry, PlanWait, StepOutcome, WaitReason};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+/// Why a plan does not run now, for people.
+pub(super) fn why(reason: WaitReason) -> &'static str {
+    match reason {
+        WaitReason::NotYet => "its time has not come",
+        WaitReason::Pauses => "it failed, and pauses before it tries again",
+        WaitReason::GaveUp => "it failed as often as is tried for one time",
+        WaitReason::OutsideWindow => "it begins in its window only",
+        WaitReason::Suspended => "it is held back",
+    }
+}
+
+/// The same for programs.
+pub(super) fn waiting(wait: &PlanWait) -> Value {
+    let reason = match wait.reason {
+        WaitReason::NotYet => "not_yet",
+        WaitReason::Pauses => "pauses",
+        WaitReason::GaveUp => "gave_up",
+        WaitReason::OutsideWindow => "outside_window",
+        WaitReason::Suspended => "suspended",
+    };
+    json!({"until": wait.until.map(shown), "reason": reason})
+}
+
+/// How long snapshots stay, for programs.
+pub(super) fn retention(retention: Option<&PlanRetention>) -> Value {
+    match retention {
+        None => Value::Null,
+        Some(PlanRetention::Days(days)) => json!({"days": days, "rules": null}),
+        Some(PlanRetention::Rules(rules)) => json!({"days": null, "rules": {
+            "last": rules.last, "hourly": rules.hourly, "daily": rules.daily,
+            "weekly": rules.weekly, "monthly": rules.monthly, "yearly": rules.yearly,
+            "within_seconds": rules.within.map(|within| within.as_secs()),
+        }}),
+    }
+}
+
+/// A try, for programs.
+pub(super) fn attempt(one: &PlanTry) -> Value {
+    json!({
+        "time": one.time.map(shown),
+        "try": one.number,
+        "began": shown(one.began),
+        "ended": one.ended.map(shown),
+        "outcome": one.outcome.as_ref().map(outcome),
+    })
+}
+
+/// How a command ended, for programs.
+pub(super) fn outcome(outcome: &StepOutcome) -> Value {
+    json!(outcome)
+}
+
+/// A time to the second, UTC.
+pub(super) fn shown(time: Timestamp) -> String {
+    format!("{time:.0}")
+}
