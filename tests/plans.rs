@@ -3,8 +3,12 @@
 
 mod at_once;
 mod files;
+mod golden;
+mod refused;
 mod runs;
+mod status;
 mod times;
+mod units;
 
 use crate::cli::lab::{Disk, Lab, Run, finish, noise};
 use crate::cli::schema::check;
@@ -156,6 +160,15 @@ fn plans_are_made_shown_changed_and_deleted() {
         "{warning}"
     );
 
+    let rules = ["plan", "modify", "every-6h", "--keep-last", "3"];
+    scene.run(&rules).expect(0);
+    let weekly = ["plan", "modify", "every-6h", "--keep-weekly", "8"];
+    let both = scene.checked("plan modify", &weekly, 0);
+    assert_eq!(
+        both["retention"]["rules"]["last"], 3,
+        "what is not named stays"
+    );
+    assert_eq!(both["retention"]["rules"]["weekly"], 8);
     let modify = [
         "plan",
         "modify",
@@ -188,98 +201,6 @@ fn plans_are_made_shown_changed_and_deleted() {
     scene.checked("plan delete", &["plan", "delete", "daily"], 0);
     assert!(!file.exists());
     scene.checked("error", &["plan", "show", "daily"], 1);
-}
-
-#[test]
-fn what_is_wrong_with_a_plan_is_told_as_a_whole() {
-    let Some(scene) = Scene::new("plans: refused") else {
-        return;
-    };
-    let refused = |args: &[&str], code: i32, words: &[&str]| {
-        let run = scene.run(&[&["plan", "create", "x"], args].concat());
-        let said = run.stderr.clone();
-        run.expect(code);
-        for word in words {
-            assert!(said.contains(word), "{word}: {said}");
-        }
-        assert!(!scene.lab.path("etc/plans.d/x.toml").exists());
-    };
-    let good = ["--start", "02:30", "--every", "1d"];
-    refused(&[], 2, &["start: say when", "every: say how often"]);
-    for every in ["0", "0h", "10000", "10000h", "60m"] {
-        let told = ["every 1m to 59m, 1h to 23h, 1d to 6d or 1w to 4w"];
-        refused(&["--start", "02:30", "--every", every], 2, &told);
-    }
-    let many = [
-        "--start",
-        "yesterday",
-        "--every",
-        "1d",
-        "--zone",
-        "Mars/North",
-        "--level",
-        "best",
-        "--window",
-        "x",
-        "--jitter",
-        "13h",
-        "--retention",
-        "11y",
-    ];
-    let told = [
-        "start:",
-        "zone:",
-        "level:",
-        "window:",
-        "jitter:",
-        "retention:",
-        "x.toml",
-    ];
-    refused(&many, 2, &told);
-    let gone = [&good[..], &["--disk", "no-such-disk"]].concat();
-    refused(&gone, 1, &["no-such-disk", "the plan was not written"]);
-    let excluded = [&good[..], &["--exclude", "no-such-disk"]].concat();
-    refused(&excluded, 1, &["no-such-disk", "the plan was not written"]);
-    let nowhere = [&good[..], &["--vault", "/no/such/vault"]].concat();
-    refused(&nowhere, 2, &["/no/such/vault", "the plan was not written"]);
-    let vault = scene.lab.at("vault");
-    let itself = [&good[..], &["--mirror", &vault]].concat();
-    refused(&itself, 2, &["are one place", "--mirror"]);
-    for name in ["", "../x", "A", "a b", ".x", "-x"] {
-        let run = scene.run(&["plan", "show", "--", name]).expect(2);
-        assert!(run.stderr.contains("no name for a plan"), "{run:?}");
-    }
-
-    // Written by hand: an unknown key beside another fault, and one that others can write to.
-    let text = "start = \"2026-12-01T02:30:00\"\nevery = \"1d\"\n";
-    scene.write("good", text, HOUR);
-    scene.write(
-        "wrong",
-        &format!("{text}evry = \"1d\"\npartial = \"yes\"\n"),
-        HOUR,
-    );
-    scene.write("open", text, HOUR);
-    let open = scene.lab.path("etc/plans.d/open.toml");
-    fs::set_permissions(open, fs::Permissions::from_mode(0o666)).unwrap();
-    fs::write(scene.lab.path("etc/plans.d/Not A Name.toml"), text).unwrap();
-    let list = scene.checked("plan list", &["plan", "list"], 3);
-    assert_eq!(list["plans"].as_array().unwrap().len(), 1);
-    let unreadable = list["unreadable"].to_string();
-    for word in [
-        "wrong.toml",
-        "evry: there is no such key",
-        "partial: true or false",
-        "open.toml",
-        "Not A Name",
-        "others than root can write to it",
-    ] {
-        assert!(unreadable.contains(word), "{word}: {unreadable}");
-    }
-    // What is wrong runs nothing, and what runs all plans does not pass over it.
-    let due = scene.run(&["plan", "run", "--due"]).expect(2);
-    assert!(due.stdout.contains("plan wrong was NOT RUN"), "{due:?}");
-    assert!(!due.stdout.contains("plan good"), "{due:?}");
-    scene.checked("plan run", &["plan", "run", "--due"], 2);
 }
 
 #[test]
@@ -316,7 +237,9 @@ fn a_plan_runs_as_if_its_commands_had_been_typed() {
     assert_eq!(steps, ["prune", "verify"]);
     let snapshots = scene.snapshots();
     assert_eq!(snapshots.len(), 1);
-    assert_eq!(snapshots[0]["tags"], json!({"plan": "hourly"}));
+    assert_eq!(snapshots[0]["tags"]["plan"], "hourly");
+    let machine = snapshots[0]["tags"]["plan-machine"].as_str();
+    assert_eq!(machine.map(str::len), Some(16));
     assert_eq!(ran["snapshot"]["snapshot"], snapshots[0]["snapshot"]);
 
     // Once: nothing is due, and nothing is said.
@@ -362,6 +285,57 @@ fn a_plan_runs_as_if_its_commands_had_been_typed() {
         .expect(0)
         .json();
     assert_eq!(there["snapshots"].as_array().unwrap().len(), 1);
+    // By the clock five days have passed: nothing is deleted until somebody has looked at it.
+    let mut note = scene.note("hourly");
+    let before = (Timestamp::now() - SignedDuration::from_hours(120)).to_string();
+    note["served"] = before.clone().into();
+    note["last_good"]["began"] = before.into();
+    fs::write(scene.lab.path("plans/hourly.json"), note.to_string()).unwrap();
+    let due = scene.checked("plan run", &["plan", "run", "--due"], 3);
+    let prune = &due["plans"][0]["steps"][0]["outcome"];
+    let said = prune["said"].as_str().unwrap();
+    assert!(said.contains("nothing is deleted since"), "{due}");
+    assert_eq!(scene.snapshots().len(), 3);
+    let shown = scene.checked("plan show", &["plan", "show", "hourly"], 0);
+    assert_eq!(shown["state"], "warned");
+    scene.run(&["plan", "run", "hourly"]).expect(0);
+    assert_eq!(scene.snapshots().len(), 2);
+    let shown = scene.checked("plan show", &["plan", "show", "hourly"], 0);
+    assert_eq!(shown["state"], "good");
+    // The label of another machine keeps its snapshots from this one's rules.
+    let others = [
+        "snapshot",
+        &disk.device,
+        "--tag",
+        "plan=hourly",
+        "--tag",
+        "plan-machine=x",
+    ];
+    scene.run(&others).expect(0);
+    scene.run(&["plan", "run", "hourly"]).expect(0);
+    assert_eq!(scene.snapshots().len(), 3);
+    // A disk that is gone keeps no other from being taken, where the plan goes on with the rest.
+    let both = format!("disks = [{:?}, \"gone\"]\npartial = true\n", disk.device);
+    let partial = plan.replace(&format!("disks = [{:?}]\n", disk.device), &both);
+    scene.write("hourly", &partial, 10 * HOUR);
+    let run = scene.run(&["plan", "run", "hourly"]).expect(3);
+    assert!(
+        run.stdout.contains("gone not here, and left out"),
+        "{run:?}"
+    );
+    // A plan whose file is gone is missed.
+    fs::rename(
+        scene.lab.path("etc/plans.d/hourly.toml"),
+        scene.lab.path("away"),
+    )
+    .unwrap();
+    let list = scene.checked("plan list", &["plan", "list"], 3);
+    assert!(list["unreadable"].to_string().contains("is gone"), "{list}");
+    fs::rename(
+        scene.lab.path("away"),
+        scene.lab.path("etc/plans.d/hourly.toml"),
+    )
+    .unwrap();
     // Held back: whoever asks for it gets it all the same, and nothing is due.
     scene.run(&["plan", "suspend", "hourly"]).expect(0);
     assert_eq!(scene.note("hourly")["suspended"], true);

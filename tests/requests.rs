@@ -7,9 +7,10 @@ use crate::support::rig::{Rig, was_hidden};
 use crate::support::tracked::forget_pins;
 use crate::support::vaults::vault_options;
 use std::sync::Arc;
+use stillpoint::device::HostLayout;
 use stillpoint::engine::{
-    Destination, RestoreOptions, Silent, VerifyDepth, VerifyOptions, diff, look_at_holdings,
-    partitions_of, restore, verify,
+    Destination, RestoreOptions, Silent, VerifyDepth, VerifyOptions, WantedDisks, diff,
+    look_at_holdings, newest_good, partitions_of, restore, verify,
 };
 use stillpoint::format::Manifest;
 use stillpoint::model::{BLOCK_SIZE, Mode, block_count};
@@ -308,4 +309,56 @@ fn a_list_asks_for_each_manifest_once_and_a_delete_for_none() {
         delete: 1,
     };
     assert_eq!(delete.take(), expected);
+}
+
+#[test]
+fn how_old_copies_are_is_asked_by_two_listings_and_the_newest_manifest() {
+    let Some(rig) = Rig::new("requests: newest good") else {
+        return;
+    };
+    let (disk, counted) = (disk(), Counted::new());
+    let mut last = None;
+    for mode in [Mode::Full].into_iter().chain([Mode::Incremental; 4]) {
+        last = Some(counted.snapshot(&rig, &disk, mode).0);
+    }
+    let last = last.unwrap();
+    let layout = HostLayout::scan().unwrap();
+    let disks = layout.resolve(&[disk.device.clone()]).unwrap();
+    let wanted = WantedDisks {
+        host: &last.host,
+        topology: &layout.topology,
+        disks: &disks,
+        now: last.time,
+    };
+    let asked = counted.again();
+    let found = newest_good(&asked.vault, &wanted, &Silent).unwrap();
+    let copy = found.copies[0].as_ref().unwrap();
+    assert_eq!((copy.snapshot, copy.time), (last.snapshot, last.time));
+    assert!(found.ahead.is_empty() && found.unread.is_empty() && !found.noted_damage);
+    // The host's snapshots, and whether any damage is noted.
+    assert_eq!(asked.take(), reads(1, 2));
+
+    // Of a disk that no snapshot has, 64 are read at most.
+    let other = LoopDisk::holding(&noise(MIB, 9), &[]);
+    let layout = HostLayout::scan().unwrap();
+    let disks = layout.resolve(&[other.device.clone()]).unwrap();
+    let wanted = WantedDisks {
+        topology: &layout.topology,
+        disks: &disks,
+        ..wanted
+    };
+    let asked = counted.again();
+    let found = newest_good(&asked.vault, &wanted, &Silent).unwrap();
+    assert_eq!(found.copies, [None]);
+    assert_eq!(asked.take(), reads(5, 2));
+
+    // By a clock that is an hour behind, they are all from after now: that is told.
+    let disks = layout.resolve(&[disk.device.clone()]).unwrap();
+    let behind = WantedDisks {
+        disks: &disks,
+        now: last.time - jiff::SignedDuration::from_hours(1),
+        ..wanted
+    };
+    let found = newest_good(&counted.again().vault, &behind, &Silent).unwrap();
+    assert_eq!((found.copies[0].clone(), found.ahead.len()), (None, 5));
 }

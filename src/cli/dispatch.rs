@@ -6,7 +6,9 @@ use super::find_snapshot::find_snapshot;
 use super::progress::ProgressDisplay;
 use super::{check, cp, delete, diff, disks, doctor, gc, help, info, init};
 use super::{job, keep, key, list, lock, ls, mirror, mount};
-use super::{plan, prune, repair, restore, schema, serve, show, snapshot, thaw, track, verify};
+use super::{
+    plan, prune, repair, restore, schema, serve, show, snapshot, status, thaw, track, verify,
+};
 use crate::engine::Silent;
 use crate::error::{Error, ErrorKind, Result};
 use crate::report::Report;
@@ -20,6 +22,7 @@ pub fn dispatch(command: &Command, common: &Common, progress: &ProgressDisplay) 
         Command::Info => info::run(common, progress),
         Command::Disks => disks::run(common),
         Command::Doctor(args) => doctor::run(args, common),
+        Command::Status(args) => status::run(args, common, progress),
         Command::Track(args) => track::run(args, common, progress),
         Command::Snapshot(args) => snapshot::run(args, common, progress),
         Command::List(args) => list::run(args, common),

@@ -39,6 +39,7 @@ mod serve;
 mod show;
 mod signals;
 mod snapshot;
+mod status;
 mod thaw;
 mod track;
 mod usage;

@@ -13,6 +13,7 @@ mod lock;
 mod mirror;
 mod monitor;
 mod mount;
+mod newest_good;
 mod parents;
 mod places;
 mod prune;
@@ -59,6 +60,7 @@ pub use mount::{
     hold_mount, list_mounts, look_into, mount_watcher_main, refuse_mount_directory,
     take_down_all_dead, unmount_snapshot,
 };
+pub use newest_good::{GoodCopy, NewestCopies, WantedDisks, newest_good};
 pub use parents::{Newest, find_parents};
 pub use places::Places;
 pub use prune::{

@@ -58,14 +58,13 @@ impl HostClock {
         self.schedule.every.length()
     }
 
-    /// The time that is owed at `now`, if the last one that was served is `served`; times up to
-    /// `since` are owed to nobody. A time that was served and has not come yet was served by a
-    /// clock that was ahead: within one interval it counts, and beyond it says nothing.
-    pub fn owed(&self, served: Option<Timestamp>, since: Timestamp, now: Timestamp) -> Owed {
+    /// The time that is owed at `now`, where nothing up to `floor` is. A time that was served and
+    /// has not come yet was served by a clock that was ahead: within one interval it counts, and
+    /// beyond it says nothing.
+    pub fn owed(&self, floor: Timestamp, now: Timestamp) -> Owed {
         let Some(latest) = self.latest(now) else {
             return Owed::Nothing;
         };
-        let floor = served.map_or(since, |served| served.max(since));
         match self.next(now) {
             Some(next) if floor > next => Owed::ClockWasAhead(latest),
             _ if latest > floor => Owed::Time(latest),
@@ -73,8 +72,12 @@ impl HostClock {
         }
     }
 
-    /// How many times lie behind `floor` and before `latest`: they were missed; 1000 at most.
+    /// How many times lie behind `floor` and before `latest`: they were missed; 1000 at most. Where
+    /// nothing was ever served, and nobody knows since when the plan is there, none was.
     pub fn missed(&self, floor: Timestamp, latest: Timestamp) -> usize {
+        if floor == Timestamp::MIN {
+            return 0;
+        }
         let between = self.following(floor).take_while(|time| *time < latest);
         between.take(1000).count()
     }

@@ -8,12 +8,13 @@ use crate::error::ErrorKind;
 use crate::model::exit::code;
 use jiff::{SignedDuration, Timestamp};
 
-/// Tries for one time. A later time is tried anew.
-pub const MOST_TRIES: u32 = 6;
+/// So many tries that were cut off or stopped are followed by another one at once: what takes the
+/// machine down each time must not do so for ever.
+pub const CUT_OFF_TRIES: u32 = 3;
 /// The pause after the first try that failed; each one after it is twice as long.
 const FIRST_PAUSE: SignedDuration = SignedDuration::from_mins(5);
 /// The longest pause.
-const LONGEST_PAUSE: SignedDuration = SignedDuration::from_hours(2);
+const LONGEST_PAUSE: SignedDuration = SignedDuration::from_hours(6);
 /// By how much a run may be late before it is called overdue: at least, and at most.
 const LEAST_GRACE: SignedDuration = SignedDuration::from_mins(20);
 const MOST_GRACE: SignedDuration = SignedDuration::from_hours(1);
@@ -58,8 +59,6 @@ pub enum WaitReason {
     NotYet,
     /// It failed, and pauses before it tries again.
     Pauses,
-    /// It failed as often as is tried; its next time is tried anew.
-    GaveUp,
     /// It may begin in a part of the day only.
     OutsideWindow,
     /// It is held back.
@@ -81,6 +80,8 @@ pub enum PlanHealth {
     Overdue(Timestamp),
     /// The last try failed, or what followed the last snapshot.
     Failed,
+    /// It did less than was asked, or what followed it did.
+    Warned,
     /// It is held back.
     Suspended,
 }
@@ -95,13 +96,14 @@ impl PlanHealth {
             Self::Due => "due",
             Self::Overdue(_) => "overdue",
             Self::Failed => "failed",
+            Self::Warned => "warned",
             Self::Suspended => "suspended",
         }
     }
 
     /// Whether somebody must look at it.
     pub fn is_bad(self) -> bool {
-        matches!(self, Self::Overdue(_) | Self::Failed)
+        matches!(self, Self::Overdue(_) | Self::Failed | Self::Warned)
     }
 }
 
@@ -131,34 +133,30 @@ impl PlanCase<'_> {
         if plan.suspended {
             return later(None, WaitReason::Suspended);
         }
-        let owed = clock.owed(record.served, record.since, now);
+        let owed = clock.owed(record.floor(now), now);
         let (time, clock_was_ahead) = match owed {
             Owed::Nothing => return later(clock.next(now), WaitReason::NotYet),
             Owed::Time(time) => (time, false),
             Owed::ClockWasAhead(time) => (time, true),
         };
         let before = record.last.as_ref().filter(|last| last.time == Some(time));
-        let number = before.map_or(1, |last| last.number + 1);
+        let number = before.map_or(1, |last| last.number.saturating_add(1));
         if let Some(last) = before.filter(|last| !last.is_good()) {
-            if last.number >= MOST_TRIES {
-                return later(clock.next(now), WaitReason::GaveUp);
-            }
             let again = not_before(last);
             // A pause that is longer than one can be is of a clock that was ahead.
             if again > now && again.duration_since(now) <= LONGEST_PAUSE {
-                return later(Some(self.opens(again)), WaitReason::Pauses);
+                // Its next time comes first, where that is sooner.
+                let next = clock.next(now).unwrap_or(Timestamp::MAX);
+                return later(Some(self.opens(again.min(next))), WaitReason::Pauses);
             }
         }
         let opens = self.opens(now);
         if opens > now {
             return later(Some(opens), WaitReason::OutsideWindow);
         }
-        let floor = record
-            .served
-            .map_or(record.since, |served| served.max(record.since));
         let missed = match clock_was_ahead {
             true => 0,
-            false => clock.missed(floor, time),
+            false => clock.missed(record.floor(now), time),
         };
         Decision::Now(DueRun {
             time,
@@ -171,7 +169,7 @@ impl PlanCase<'_> {
     /// The run that someone asks for: the one that is due, if one is owed.
     pub fn asked_for(&self) -> DueOrAsked {
         let record = self.record;
-        match self.clock.owed(record.served, record.since, self.now) {
+        match self.clock.owed(record.floor(self.now), self.now) {
             Owed::Nothing => DueOrAsked::Asked,
             Owed::Time(time) | Owed::ClockWasAhead(time) => DueOrAsked::Due(time),
         }
@@ -188,7 +186,7 @@ impl PlanCase<'_> {
             .get(follow_up.name)
             .and_then(|step| step.served);
         let clock = self.clock.every(every);
-        match clock.owed(served, Timestamp::MIN, self.now) {
+        match clock.owed(served.unwrap_or(Timestamp::MIN), self.now) {
             Owed::Nothing => None,
             Owed::Time(time) | Owed::ClockWasAhead(time) => Some(FollowUpDue(Some(time))),
         }
@@ -208,14 +206,19 @@ impl PlanCase<'_> {
         }
         let last = self.record.last.as_ref();
         let failed = last.is_some_and(|last| !running && !last.is_good());
-        let mut follow_ups = self.plan.follow_ups().into_iter();
-        let step_failed = follow_ups.any(|one| {
-            let step = self.record.steps.get(one.name);
-            step.is_some_and(|step| !step.outcome.is_good())
-        });
+        let follow_ups = self.plan.follow_ups();
+        let steps = follow_ups
+            .iter()
+            .filter_map(|one| self.record.steps.get(one.name));
+        let steps: Vec<&StepOutcome> = steps.map(|step| &step.outcome).collect();
+        let step_failed = steps.iter().any(|outcome| !outcome.is_good());
+        let of_last = last.and_then(|last| last.outcome.as_ref());
+        let mut all = of_last.into_iter().chain(steps.iter().copied());
+        let warned = all.any(|outcome| !outcome.is_as_asked());
         match (running, last) {
             (true, _) => PlanHealth::Running,
             _ if failed || step_failed => PlanHealth::Failed,
+            _ if warned => PlanHealth::Warned,
             _ if owed.is_some() => PlanHealth::Due,
             (_, None) => PlanHealth::New,
             _ => PlanHealth::Good,
@@ -227,18 +230,13 @@ impl PlanCase<'_> {
         let Self {
             record, clock, now, ..
         } = *self;
-        let first = match clock.owed(record.served, record.since, now) {
+        let first = match clock.owed(record.floor(now), now) {
             Owed::Nothing => return None,
             Owed::ClockWasAhead(time) => time,
-            Owed::Time(time) => {
-                let floor = record
-                    .served
-                    .map_or(record.since, |served| served.max(record.since));
-                clock
-                    .next(floor)
-                    .filter(|first| *first <= time)
-                    .unwrap_or(time)
-            }
+            Owed::Time(time) => clock
+                .next(record.floor(now))
+                .filter(|first| *first <= time)
+                .unwrap_or(time),
         };
         Some(self.opens(first)).filter(|since| *since <= now)
     }
@@ -272,12 +270,11 @@ pub enum DueOrAsked {
 }
 
 /// When a try that failed may be followed by another one: after a signal, or if it was cut off, at
-/// once.
+/// once, but not again and again.
 fn not_before(last: &PlanTry) -> Timestamp {
-    let (Some(ended), Some(outcome)) = (last.ended, &last.outcome) else {
-        return last.began;
-    };
-    if is_stopped(outcome) {
+    let ended = last.ended.unwrap_or(last.began);
+    let cut_off = last.outcome.as_ref().is_none_or(is_stopped);
+    if cut_off && last.number < CUT_OFF_TRIES {
         return ended;
     }
     ended.checked_add(pause(last.number)).unwrap_or(ended)
@@ -288,7 +285,7 @@ fn is_stopped(outcome: &StepOutcome) -> bool {
     signals.contains(&outcome.exit_code)
 }
 
-/// The pause after so many tries that failed: 5 minutes, 10, 20, 40, 80.
+/// The pause after so many tries that failed: 5 minutes, 10, 20, 40, 80, and so on to 6 hours.
 fn pause(tries: u32) -> SignedDuration {
     let doubled = 1_i32.checked_shl(tries.saturating_sub(1).min(16));
     let pause = FIRST_PAUSE.checked_mul(doubled.unwrap_or(i32::MAX));

@@ -13,9 +13,12 @@ use crate::model::{Bytes, Level};
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// Years in which a plan may begin: what it never comes to, nobody would miss.
+const YEARS: RangeInclusive<i16> = 1970..=2200;
 /// The longest jitter.
 const MOST_JITTER: Duration = Duration::from_secs(12 * 3600);
 
@@ -259,6 +262,7 @@ pub fn parse_start(text: &str) -> std::result::Result<DateTime, String> {
                  the time zone stands apart";
     let start: DateTime = text.parse().map_err(|_| right)?;
     match start.subsec_nanosecond() {
+        0 if !YEARS.contains(&start.year()) => Err("it begins in a year from 1970 to 2200".into()),
         0 => Ok(start),
         _ => Err("it begins at a whole second".into()),
     }

@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::helper::{FileLock, open_run_dir, read_note};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,6 +17,8 @@ use std::time::Duration;
 pub const MOST_PLANS: usize = 256;
 /// Nobody who only looks has the lock of a plan for so long.
 const LOOKS_WITHIN: Duration = Duration::from_millis(200);
+/// Names in the folder beyond so many plans are not read.
+const MOST_ENTRIES: usize = 4 * MOST_PLANS;
 /// The ending of a plan's file.
 const ENDING: &str = "toml";
 
@@ -40,12 +42,28 @@ impl PlanFolder {
         self.0.join(format!("{name}.{ENDING}"))
     }
 
+    /// That others than root cannot put plans there, or rename them.
+    fn check(&self) -> Result<()> {
+        let found = match fs::metadata(&self.0) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            other => other.io_context("look at", &self.0)?,
+        };
+        if found.is_dir() && found.uid() == 0 && found.mode() & 0o022 == 0 {
+            return Ok(());
+        }
+        let path = self.0.display();
+        let what = format!("{path}: others than root can write to it: no plan there is run");
+        Err(Error::new(ErrorKind::Usage, what)
+            .with_hint(format!("chown root: {path} && chmod 0755 {path}")))
+    }
+
     /// The names of all plans, in order; none where there is no folder. A file whose name is none
     /// for a plan is an entry of its own: it was meant to be one.
     ///
     /// # Errors
     /// The folder cannot be read, or holds too many.
     pub fn names(&self) -> Result<Vec<Result<PlanName>>> {
+        self.check()?;
         let entries = match fs::read_dir(&self.0) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
             other => other.io_context("list", &self.0)?,
@@ -60,9 +78,8 @@ impl PlanFolder {
                 continue;
             }
             found.push(path);
-            if found.len() > MOST_PLANS {
-                let what = format!("more than {MOST_PLANS} plans in {}", self.0.display());
-                return Err(Error::new(ErrorKind::Usage, what).with_hint("remove some"));
+            if found.len() > MOST_ENTRIES {
+                break;
             }
         }
         found.sort_by_cached_key(|path| path.file_stem().map(ToOwned::to_owned));
@@ -71,7 +88,17 @@ impl PlanFolder {
             let name = stem.parse::<PlanName>();
             name.map_err(|error| error.context(format!("the file {}", path.display())))
         };
-        Ok(found.iter().map(name).collect())
+        let mut names: Vec<Result<PlanName>> = found.iter().take(MOST_PLANS).map(name).collect();
+        if found.len() > MOST_PLANS {
+            let what = format!(
+                "more than {MOST_PLANS} plans in {}: the others are not looked at",
+                self.0.display()
+            );
+            names.push(Err(
+                Error::new(ErrorKind::Usage, what).with_hint("remove some")
+            ));
+        }
+        Ok(names)
     }
 
     /// The file of a plan, which is there, whatever stands in it.
@@ -99,6 +126,7 @@ impl PlanFolder {
     /// # Errors
     /// `NotFound` where there is none; what cannot be read.
     pub fn settings(&self, name: &PlanName) -> Result<SettingsFile> {
+        self.check()?;
         SettingsFile::read(&self.file(name))?.ok_or_else(|| self.no_plan(name))
     }
 
@@ -118,14 +146,22 @@ impl PlanFolder {
         let mut builder = fs::DirBuilder::new();
         let made = builder.recursive(true).mode(0o755).create(&self.0);
         made.io_context("make", &self.0)?;
-        let path = self.file(name);
-        if fs::symlink_metadata(&path).is_ok() {
-            let what = format!("a plan {name} is there already: {}", path.display());
-            return Err(Error::new(ErrorKind::Exists, what).with_hint(format!(
-                "name it otherwise, or change it with `stillpoint plan modify {name}`"
-            )));
+        self.check()?;
+        let there = self.names()?.len();
+        if there >= MOST_PLANS {
+            let what = format!("there are {there} plans, and {MOST_PLANS} at most");
+            return Err(Error::new(ErrorKind::Usage, what).with_hint("delete one first"));
         }
-        put(&path, text.as_bytes())
+        let path = self.file(name);
+        put_new(&path, text.as_bytes()).map_err(|error| match error.kind() {
+            ErrorKind::Exists => {
+                let what = format!("a plan {name} is there already: {}", path.display());
+                Error::new(ErrorKind::Exists, what).with_hint(format!(
+                    "name it otherwise, or change it with `stillpoint plan modify {name}`"
+                ))
+            }
+            _ => error,
+        })
     }
 
     /// Writes the file of a plan that is there anew.
@@ -133,7 +169,13 @@ impl PlanFolder {
     /// # Errors
     /// It cannot be written; the old one is untouched.
     pub fn replace(&self, name: &PlanName, text: &str) -> Result<()> {
-        put(&self.file(name), text.as_bytes())
+        let path = self.file(name);
+        if let Ok(target) = fs::read_link(&path) {
+            let what = format!("{} is a link to {}", path.display(), target.display());
+            return Err(Error::new(ErrorKind::Usage, what)
+                .with_hint("change that file: a link is not replaced"));
+        }
+        put(&path, text.as_bytes())
     }
 
     /// Removes the file of a plan.
@@ -212,7 +254,8 @@ impl PlanNotes {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
             other => other.io_context("look at", &path)?,
         };
-        Ok(FileLock::try_take(&path)?.is_none())
+        // Another one that looks has it for an instant.
+        Ok(FileLock::take(&path, LOOKS_WITHIN, &|| Ok(()))?.is_none())
     }
 
     /// The processes that run a plan, as far as they can be seen.
@@ -220,18 +263,28 @@ impl PlanNotes {
         FileLock::holders(&self.lock_file(name))
     }
 
-    /// Forgets a plan.
+    /// Forgets a plan. The lock stays: who waits for it must not get another one.
     ///
     /// # Errors
     /// Its note cannot be removed.
     pub fn forget(&self, name: &PlanName) -> Result<()> {
-        for path in [self.note(name), self.lock_file(name)] {
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                other => other.io_context("remove", &path)?,
-            }
+        let path = self.note(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            other => other.io_context("remove", &path),
         }
-        Ok(())
+    }
+
+    /// The plans of which something is noted, as far as that can be seen.
+    pub fn names(&self) -> Vec<PlanName> {
+        let entries = fs::read_dir(&self.0).into_iter().flatten().flatten();
+        let names = entries.take(MOST_ENTRIES).filter_map(|entry| {
+            let name = entry.file_name();
+            name.to_str()?.strip_suffix(".json")?.parse().ok()
+        });
+        let mut names: Vec<PlanName> = names.collect();
+        names.sort();
+        names
     }
 
     fn make(&self) -> Result<()> {
@@ -239,25 +292,58 @@ impl PlanNotes {
     }
 }
 
-/// Puts a file in place as a whole. It outlasts a power cut.
-pub(super) fn put(path: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("/"));
+/// Puts a file in place as a whole, for its owner alone. It outlasts a power cut.
+fn put(path: &Path, bytes: &[u8]) -> Result<()> {
+    put_as(path, bytes, 0o600)
+}
+
+/// The same for all to read.
+pub(super) fn put_readable(path: &Path, bytes: &[u8]) -> Result<()> {
+    put_as(path, bytes, 0o644)
+}
+
+/// The same where nothing is there yet.
+fn put_new(path: &Path, bytes: &[u8]) -> Result<()> {
+    let aside = write_aside(path, bytes, 0o600)?;
+    // Unlike a rename, a link replaces nothing.
+    let linked = fs::hard_link(&aside, path).io_context("put down", path);
+    let _ = fs::remove_file(&aside);
+    linked.and_then(|()| sync_folder(folder_of(path)))
+}
+
+fn put_as(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    let aside = write_aside(path, bytes, mode)?;
+    let put = fs::rename(&aside, path).io_context("put down", path);
+    if put.is_err() {
+        let _ = fs::remove_file(&aside);
+    }
+    put.and_then(|()| sync_folder(folder_of(path)))
+}
+
+/// Writes a file beside `path`, under a name that no other process uses.
+fn write_aside(path: &Path, bytes: &[u8], mode: u32) -> Result<PathBuf> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let aside = folder.join(format!(".{name}.new"));
-    // Left by a process that was killed at this very point.
+    let aside = folder_of(path).join(format!(".{name}.{}.new", std::process::id()));
+    // Left by a process of that number that was killed at this very point.
     let _ = fs::remove_file(&aside);
     let mut options = OpenOptions::new();
-    options.write(true).create_new(true).mode(0o600);
+    options.write(true).create_new(true).mode(mode);
     let done = (|| {
         let mut file = options.open(&aside).io_context("write", path)?;
         file.write_all(bytes).io_context("write", path)?;
-        file.sync_all().io_context("write out", path)?;
-        fs::rename(&aside, path).io_context("put down", path)
+        file.sync_all().io_context("write out", path)
     })();
-    if done.is_err() {
-        let _ = fs::remove_file(&aside);
+    match done {
+        Ok(()) => Ok(aside),
+        Err(error) => {
+            let _ = fs::remove_file(&aside);
+            Err(error)
+        }
     }
-    done.and_then(|()| sync_folder(folder))
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("/"))
 }
 
 fn sync_folder(folder: &Path) -> Result<()> {

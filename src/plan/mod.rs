@@ -12,11 +12,13 @@ mod name;
 mod record;
 mod retention;
 mod schedule;
+mod unit_files;
+mod units;
 mod window;
 
 pub use clock::{HostClock, Owed};
 pub use decide::{
-    Decision, DueOrAsked, DueRun, FollowUpDue, MOST_TRIES, PlanCase, PlanHealth, PlanWait,
+    CUT_OFF_TRIES, Decision, DueOrAsked, DueRun, FollowUpDue, PlanCase, PlanHealth, PlanWait,
     WaitReason,
 };
 pub use edit::PlanEdit;
@@ -30,6 +32,8 @@ pub use name::PlanName;
 pub use record::{PlanRecord, PlanStep, PlanTry, StepOutcome};
 pub use retention::{PlanRetention, parse_days};
 pub use schedule::Schedule;
+pub use unit_files::{PlanUnits, UnitFolder, UnitState};
+pub use units::{UnitContext, UnitNames, calendar, service_text, timer_text};
 pub use window::DayWindow;
 
 /// The folder of root's notes of runs, unless another is named.

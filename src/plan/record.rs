@@ -40,6 +40,9 @@ pub struct PlanRecord {
     pub last: Option<PlanTry>,
     /// The last one that took a snapshot.
     pub last_good: Option<PlanTry>,
+    /// Since when nothing is deleted, as the clock may have jumped, until someone has the plan run.
+    #[serde(default)]
+    pub prune_held: Option<Timestamp>,
     /// What followed snapshots, by its name: the last try of each.
     pub steps: BTreeMap<String, PlanStep>,
 }
@@ -86,9 +89,14 @@ pub struct StepOutcome {
 }
 
 impl StepOutcome {
-    /// Whether it has done what it was for.
+    /// Whether it has done what it was for, be it below what was asked.
     pub fn is_good(&self) -> bool {
         self.exit_code == DONE || self.exit_code == BELOW
+    }
+
+    /// Whether it has done what was asked.
+    pub fn is_as_asked(&self) -> bool {
+        self.exit_code == DONE
     }
 
     /// The same, no longer than it may be.
@@ -121,6 +129,7 @@ impl PlanRecord {
             served: None,
             last: None,
             last_good: None,
+            prune_held: None,
             steps: BTreeMap::new(),
         }
     }
@@ -141,6 +150,14 @@ impl PlanRecord {
         self.timing = plan.timing();
         self.suspended = plan.suspended;
         self
+    }
+
+    /// Up to which time nothing is owed at `now`. What was noted by a clock that was ahead says
+    /// nothing of when the plan was written.
+    pub(super) fn floor(&self, now: Timestamp) -> Timestamp {
+        let since = Some(self.since).filter(|since| *since <= now);
+        let since = since.unwrap_or(Timestamp::MIN);
+        self.served.map_or(since, |served| served.max(since))
     }
 
     /// The bytes to write.
@@ -168,6 +185,9 @@ impl PlanRecord {
     }
 }
 
+/// What came before the plan's file was written is owed to nobody. A file from after now says
+/// nothing: then it is a run more, and never none at all.
 fn since(plan: &SnapshotPlan, now: Timestamp) -> Timestamp {
-    plan.written.map_or(now, |written| written.min(now))
+    let written = plan.written.filter(|written| *written <= now);
+    written.unwrap_or(Timestamp::MIN)
 }

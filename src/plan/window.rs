@@ -2,7 +2,7 @@
 
 use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, ToSpan};
+use jiff::{SignedDuration, Timestamp, ToSpan};
 use std::fmt;
 use std::str::FromStr;
 
@@ -13,7 +13,19 @@ pub struct DayWindow {
     until: Time,
 }
 
+/// Within a shorter one nobody might look at the plan.
+const LEAST: SignedDuration = SignedDuration::from_mins(30);
+
 impl DayWindow {
+    /// How long it is open on a day on which no clock is put forward or back.
+    fn length(self) -> SignedDuration {
+        let length = self.from.duration_until(self.until);
+        match length > SignedDuration::ZERO {
+            true => length,
+            false => length + SignedDuration::from_hours(24),
+        }
+    }
+
     /// Whether a run may begin.
     pub fn contains(self, now: Timestamp, zone: &TimeZone) -> bool {
         let mut near = self.near(now, zone);
@@ -74,7 +86,13 @@ impl FromStr for DayWindow {
             Some((time(from)?, time(until)?))
         });
         match both {
-            Some((from, until)) if from != until => Ok(Self { from, until }),
+            Some((from, until)) if from != until => {
+                let window = Self { from, until };
+                match window.length() < LEAST {
+                    true => Err("a window is open for 30 minutes at least".into()),
+                    false => Ok(window),
+                }
+            }
             _ => Err("a window looks like this: 01:00-05:00".into()),
         }
     }
@@ -120,7 +138,14 @@ mod tests {
             night.opens(at("2026-01-01T12:00:00Z"), utc),
             at("2026-01-01T22:00:00Z")
         );
-        for bad in ["", "01:00", "01:00-01:00", "25:00-26:00", "1-2-3"] {
+        for bad in [
+            "",
+            "01:00",
+            "01:00-01:00",
+            "25:00-26:00",
+            "1-2-3",
+            "01:00-01:29",
+        ] {
             assert!(bad.parse::<DayWindow>().is_err(), "{bad}");
         }
     }

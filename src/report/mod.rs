@@ -31,6 +31,7 @@ mod schema;
 pub mod serve;
 pub mod show;
 pub mod snapshot;
+pub mod status;
 mod text;
 pub mod thaw;
 pub mod track;

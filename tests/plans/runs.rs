@@ -4,7 +4,7 @@ use super::times::{CASES, DAY, HALF_PAST_TWO, at, days, edited};
 use jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use stillpoint::plan::{
-    Decision, DueRun, HostClock, MOST_TRIES, PRUNE, PlanCase, PlanHealth, PlanRecord, PlanStep,
+    CUT_OFF_TRIES, Decision, DueRun, HostClock, PRUNE, PlanCase, PlanHealth, PlanRecord, PlanStep,
     PlanTry, SnapshotPlan, StepOutcome, VERIFY, WaitReason,
 };
 
@@ -178,7 +178,7 @@ fn what_fails_is_tried_again_after_growing_pauses() {
             tried.push(minute);
         }
     }
-    assert_eq!(tried, [0, 5, 15, 35, 75, 155]);
+    assert_eq!(tried, [0, 5, 15, 35, 75, 155, 315, 635, 995, 1355]);
     let late = by_hand[0] + 20 * 3600;
     assert_eq!(
         host.case(late).health(false),
@@ -186,12 +186,13 @@ fn what_fails_is_tried_again_after_growing_pauses() {
     );
     let soon = host.case(by_hand[0] + 300).health(false);
     assert_eq!(soon, PlanHealth::Failed);
-    let Decision::Later(wait) = host.case(late).decide() else {
-        panic!("it goes on for ever");
+    let last = by_hand[0] + 1400 * 60;
+    let Decision::Later(wait) = host.case(last).decide() else {
+        panic!("it does not pause");
     };
     assert_eq!(
         (wait.reason, wait.until),
-        (WaitReason::GaveUp, Some(at(by_hand[1])))
+        (WaitReason::Pauses, Some(at(by_hand[1])))
     );
     // The next time is tried anew, and serves both.
     host.failing = false;
@@ -208,7 +209,7 @@ fn what_was_cut_off_is_tried_again_at_once() {
     let by_hand = case.by_hand(1);
     let mut host = Simulated::new(case.plan(), by_hand[0] - 1);
     host.failing = true;
-    for number in 1..=MOST_TRIES {
+    for number in 1..=CUT_OFF_TRIES {
         let due = host.look(by_hand[0] + i64::from(number)).unwrap();
         assert_eq!(due.number, number);
         let last = host.record.last.as_mut().unwrap();
@@ -353,4 +354,36 @@ fn what_was_held_back_or_changed_owes_nothing_of_before() {
     );
     // The same file, looked at twice, changes nothing more.
     assert_eq!(record.clone().for_plan(&other, at(first + 9 * DAY)), record);
+}
+
+/// A file, or a note, that was written while the clock was ahead: one run more, and then as ever.
+#[test]
+fn what_was_written_by_a_clock_that_was_ahead_keeps_nothing_from_running() {
+    let first = days(2026, 12, 1) * DAY + HALF_PAST_TWO;
+    let ahead = at(first + 400 * DAY);
+    for noted in [false, true] {
+        let mut host = Simulated::new(edited(|_| ()), first - DAY);
+        host.plan.written = Some(ahead);
+        let mut served = 0;
+        for hour in 0..240 {
+            let now = first + hour * 3600;
+            if !noted && host.record.last.is_none() {
+                // Nothing was noted yet: each look knows the file alone.
+                host.record = PlanRecord::new(&host.plan, at(now));
+            } else if noted && hour == 0 {
+                host.record.since = ahead;
+            }
+            served += usize::from(host.look(now).is_some());
+        }
+        assert_eq!(served, 10, "noted: {noted}");
+        assert!(host.served.values().all(|count| *count == 1));
+    }
+    // Nobody knows when the file was written.
+    let mut plan = edited(|_| ());
+    plan.written = None;
+    let mut host = Simulated::new(plan.clone(), first - DAY);
+    host.plan.written = None;
+    host.record = PlanRecord::new(&host.plan, at(first + 60));
+    let due = host.look(first + 60).unwrap();
+    assert_eq!(due.missed, 0);
 }

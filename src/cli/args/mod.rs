@@ -26,6 +26,7 @@ mod serve;
 mod show;
 mod snapshot;
 mod snapshot_path;
+mod status;
 mod tag;
 mod track;
 mod verify;
@@ -58,6 +59,7 @@ pub use serve::ServeArgs;
 pub use show::ShowArgs;
 pub use snapshot::SnapshotArgs;
 pub use snapshot_path::SnapshotPath;
+pub use status::StatusArgs;
 pub use tag::tag;
 pub use track::{TrackAction, TrackArgs};
 pub use verify::VerifyArgs;
@@ -156,6 +158,14 @@ pub struct Common {
     )]
     #[arg(value_name = "DIRECTORY", hide_env = true, hide_short_help = true)]
     pub plan_notes: PathBuf,
+    /// The folder of the units of plans [usually: /etc/systemd/system]
+    #[arg(long, global = true, env = "STILLPOINT_UNIT_DIR", hide = true)]
+    #[arg(value_name = "DIRECTORY")]
+    pub unit_dir: Option<PathBuf>,
+    /// What talks to systemd
+    #[arg(long, global = true, env = "STILLPOINT_SYSTEMCTL", hide = true)]
+    #[arg(value_name = "PROGRAM")]
+    pub systemctl: Option<PathBuf>,
     /// Where small objects of distant vaults are kept, and notes of what runs have put
     #[arg(
         long,
@@ -210,6 +220,8 @@ pub enum Command {
     Disks,
     /// Say what this host can and cannot do; freezes nothing unless asked to
     Doctor(DoctorArgs),
+    /// Say how old each disk's last good snapshot is, and how plans stand; for monitors too
+    Status(StatusArgs),
     /// Start, stop or show the tracking of changed blocks
     Track(TrackArgs),
     /// Take a snapshot of disks, all at one instant

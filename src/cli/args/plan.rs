@@ -71,7 +71,7 @@ pub struct PlanCreateArgs {
     after_help = "Example:\n  stillpoint plan modify daily --every 12h\n  \
     stillpoint plan modify daily --retention none\n\n\
     `none` takes away what --retention, --window, --jitter, --mirror, --verify, --gc-every, \
-    --limit-read and --limit-write have set."
+    --limit-read, --limit-write, --prescript, --postscript and --hook-timeout have set."
 )]
 pub struct PlanModifyArgs {
     /// The plan
@@ -175,4 +175,11 @@ pub struct PlanKeyArgs {
     /// How often to free what no snapshot needs, after a snapshot
     #[arg(long, value_name = "TIME")]
     pub gc_every: Option<String>,
+}
+
+impl PlanKeyArgs {
+    /// Whether disks or places are named.
+    pub fn names_what_is_there(&self) -> bool {
+        !self.disks.is_empty() || self.all || !self.exclude.is_empty() || self.mirror.is_some()
+    }
 }

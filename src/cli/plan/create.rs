@@ -5,6 +5,7 @@ use super::super::context;
 use super::look::{look, look_at_all};
 use super::places::PlanPlaces;
 use super::set_keys::set_keys;
+use super::systemd::write_units;
 use crate::device::HostLayout;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{HostClock, PlanDisks, PlanEdit, PlanName, SnapshotPlan};
@@ -32,15 +33,16 @@ pub fn run(args: &PlanCreateArgs, common: &Common) -> Result<Report> {
     }
     let plan = edit.plan(places.now)?;
     let mut warnings = check_here(&plan, &places, common)?;
-    if common.password_file.is_some() || common.password_command.is_some() {
+    if common.password_command.is_some() {
         warnings.push(
-            "the plan does not know the passphrase or key that was named: name it with the vault \
-             in config.toml (password_file)"
+            "the plan does not know the command for the passphrase that was named: name it with \
+             the vault in config.toml (password_command)"
                 .into(),
         );
     }
     places.folder.create(&name, &edit.render()?)?;
-    let seen = look(&places, &name)?;
+    warnings.extend(write_units(&plan, &places, common));
+    let seen = look(&places, &name, common)?;
     let mut report = report::plan::changed(&seen, "made");
     warnings.iter().for_each(|warning| report.warn(warning));
     Ok(report)
@@ -99,7 +101,8 @@ pub fn check_here(
         };
         not_written(error)
     })?;
-    let mut told = overlaps(plan, places)?;
+    let mut told = overlaps(plan, places, &common)?;
+    told.extend(credentials_of_here(plan, &common)?);
     if let Some(mirror) = &plan.mirror {
         let place = context::vault_named(&common, Some(&mirror.to)).map_err(not_written)?;
         let second = store::open_second(&place, &vault)
@@ -115,11 +118,32 @@ pub fn check_here(
     Ok(told)
 }
 
+/// What to say of a bucket whose credentials are in the environment: what starts the plan has none.
+fn credentials_of_here(plan: &SnapshotPlan, common: &Common) -> Result<Option<String>> {
+    let mut is_s3 = context::vault_named(common, common.vault.as_deref())?.is_s3();
+    if let Some(mirror) = &plan.mirror {
+        is_s3 |= context::vault_named(common, Some(&mirror.to))?.is_s3();
+    }
+    let leads_there = |name: &String| {
+        name.starts_with("AWS_") || ["HTTPS_PROXY", "https_proxy"].contains(&name.as_str())
+    };
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let mut set: Vec<String> = names.filter(leads_there).collect();
+    set.sort();
+    Ok((is_s3 && !set.is_empty()).then(|| {
+        format!(
+            "what runs the plan does not know the environment of here ({}): name what is needed in \
+             config.toml (`stillpoint help s3`)",
+            set.join(", ")
+        )
+    }))
+}
+
 /// What to say of other plans that take the same disks at the same times.
-fn overlaps(plan: &SnapshotPlan, places: &PlanPlaces) -> Result<Vec<String>> {
+fn overlaps(plan: &SnapshotPlan, places: &PlanPlaces, common: &Common) -> Result<Vec<String>> {
     let own = HostClock::of(plan, &places.host);
     let mut told = Vec::new();
-    for other in look_at_all(places)?.0 {
+    for other in look_at_all(places, common)?.seen {
         if other.plan.name == plan.name || other.plan.suspended || plan.suspended {
             continue;
         }

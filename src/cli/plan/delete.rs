@@ -1,26 +1,43 @@
-//! `plan delete`: the plan goes, and what it has taken stays.
+//! `plan delete`: the plan goes, and what it has taken stays. Where it stopped half-way, it
+//! goes on.
 
 use super::super::args::{Common, PlanNameArgs};
 use super::super::context;
 use super::places::PlanPlaces;
 use super::run::runs_now;
-use crate::error::Result;
+use super::systemd::Systemd;
+use crate::error::{ErrorKind, Result};
 use crate::plan::PlanName;
 use crate::report::{self, Report};
+use crate::sys::machine::host_name;
 
 pub fn run(args: &PlanNameArgs, common: &Common) -> Result<Report> {
     context::need_root_to("delete plans")?;
     let places = PlanPlaces::of(common);
     let name: PlanName = args.name.parse()?;
-    // One that cannot be understood can be deleted too.
-    places.folder.settings_path(&name)?;
+    // One that cannot be understood can be deleted too, and one whose file is gone.
+    let file = places.folder.settings_path(&name);
+    let noted = places.notes.names().contains(&name);
     let Some(_lock) = places.notes.lock(&name)? else {
         return Err(runs_now(&places, &name).and_said("nothing was deleted"));
     };
-    places.folder.remove(&name)?;
-    let mut report = report::plan::deleted(&name);
-    if let Err(error) = places.notes.forget(&name) {
-        report.warn(&error.to_string());
+    // What starts it first: else a timer of a plan that is gone would fail for ever.
+    let units = Systemd::here(common).map_or(Ok(false), |systemd| systemd.remove(&name));
+    let was_there = noted || !matches!(units, Ok(false));
+    match file {
+        Ok(_) => places.folder.remove(&name)?,
+        Err(error) if error.kind() == ErrorKind::NotFound && was_there => {}
+        Err(error) => return Err(error),
+    }
+    let mut report = report::plan::deleted(&name, &host_name());
+    for error in [units.err(), places.notes.forget(&name).err()]
+        .into_iter()
+        .flatten()
+    {
+        let hint = error
+            .hint()
+            .map_or(String::new(), |hint| format!(" ({hint})"));
+        report.warn(&format!("{error}{hint}"));
     }
     Ok(report)
 }

@@ -3,6 +3,7 @@
 
 mod create;
 mod delete;
+mod here;
 mod list;
 mod look;
 mod modify;
@@ -11,8 +12,11 @@ mod run;
 mod set_keys;
 mod show;
 mod steps;
+mod systemd;
 mod words;
+mod work;
 
+pub use look::{PlansFound, look_at_plans};
 pub use steps::Dispatch;
 
 use super::args::{Common, PlanAction, PlanArgs};

@@ -6,6 +6,7 @@ use super::create::{check_here, named_vault};
 use super::look::look;
 use super::places::PlanPlaces;
 use super::set_keys::set_keys;
+use super::systemd::write_units;
 use crate::error::Result;
 use crate::plan::{PlanEdit, PlanName};
 use crate::report::{self, Report};
@@ -20,9 +21,14 @@ pub fn run(args: &PlanModifyArgs, common: &Common) -> Result<Report> {
         edit.set_text("vault", &vault);
     }
     let plan = edit.plan(places.now)?;
-    let warnings = check_here(&plan, &places, common)?;
+    // Who changes neither disks nor vaults need not reach them.
+    let mut warnings = match args.keys.names_what_is_there() || super::run::vault_is_a_flag() {
+        true => check_here(&plan, &places, common)?,
+        false => Vec::new(),
+    };
     places.folder.replace(&name, &edit.render()?)?;
-    told(&places, &name, "changed", &warnings)
+    warnings.extend(write_units(&plan, &places, common));
+    told(&places, &name, "changed", &warnings, common)
 }
 
 pub fn suspend(args: &PlanNameArgs, common: &Common) -> Result<Report> {
@@ -46,7 +52,7 @@ fn set_suspended(args: &PlanNameArgs, common: &Common, suspended: bool) -> Resul
         places.folder.replace(&name, &edit.render()?)?;
         note_suspended(&places, &name)?;
     }
-    told(&places, &name, done, &[])
+    told(&places, &name, done, &[], common)
 }
 
 /// Notes that a plan is held back, or goes on: what passes meanwhile is owed to nobody, also where
@@ -65,8 +71,14 @@ fn note_suspended(places: &PlanPlaces, name: &PlanName) -> Result<()> {
     }
 }
 
-fn told(places: &PlanPlaces, name: &PlanName, done: &str, warnings: &[String]) -> Result<Report> {
-    let seen = look(places, name)?;
+fn told(
+    places: &PlanPlaces,
+    name: &PlanName,
+    done: &str,
+    warnings: &[String],
+    common: &Common,
+) -> Result<Report> {
+    let seen = look(places, name, common)?;
     let mut report = report::plan::changed(&seen, done);
     warnings.iter().for_each(|warning| report.warn(warning));
     Ok(report)

@@ -11,6 +11,8 @@ pub struct PlanPlaces {
     pub notes: PlanNotes,
     /// What tells this host from others that have the same plans.
     pub host: String,
+    /// A label for this machine, which no other has.
+    pub machine: String,
     pub now: Timestamp,
 }
 
@@ -21,7 +23,21 @@ impl PlanPlaces {
             folder: PlanFolder::within(place.folder()),
             notes: PlanNotes::at(common.plan_notes.clone()),
             host: format!("{} {}", host_name(), machine_uuid().unwrap_or_default()),
+            machine: machine(),
             now: Timestamp::now(),
         }
     }
+}
+
+/// What tells this machine from copies of its image, and from others of its name: made of the IDs
+/// of its installation and its firmware.
+fn machine() -> String {
+    let id = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
+    let uuid = machine_uuid().unwrap_or_default();
+    let mut hasher = blake3::Hasher::new();
+    for part in [id.trim(), &uuid] {
+        hasher.update(part.as_bytes()).update(&[0]);
+    }
+    let hash = hasher.finalize().to_hex();
+    hash.as_str().chars().take(16).collect()
 }

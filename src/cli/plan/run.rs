@@ -1,21 +1,17 @@
-//! `plan run`: runs a plan now, or those that are due. Each try is noted before it begins and when
-//! it has ended, so that one that was cut off is known and tried again.
+//! `plan run`: runs a plan now, or those that are due, one after another. What becomes of one keeps
+//! no other from being run.
 
 use super::super::args::{CommandLine, Common, PlanRunArgs};
 use super::super::{context, signals};
 use super::places::PlanPlaces;
 use super::steps::{Dispatch, StepRunner};
-use super::words;
+use super::work::PlanWork;
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::{
-    Decision, DueOrAsked, HostClock, PlanCase, PlanName, PlanRecord, PlanStep, PlanTry,
-    SnapshotPlan, WaitReason,
-};
-use crate::report::plan::{FollowedStep, PlanRun, PlanRunEnd, PlanRunReport};
+use crate::plan::PlanName;
+use crate::report::plan::{PlanRun, PlanRunEnd, PlanRunReport};
 use crate::report::{self, Report};
 use clap::CommandFactory;
 use clap::parser::ValueSource;
-use jiff::Timestamp;
 use std::io::IsTerminal;
 
 pub fn run(args: &PlanRunArgs, common: &Common, dispatch: Dispatch) -> Result<Report> {
@@ -38,11 +34,19 @@ pub fn run(args: &PlanRunArgs, common: &Common, dispatch: Dispatch) -> Result<Re
     };
     let mut runs = Vec::new();
     for name in names {
-        signals::check()?;
+        if let Err(stopped) = signals::check() {
+            match runs.is_empty() {
+                true => return Err(stopped),
+                // What was done before is told.
+                false => break,
+            }
+        }
+        // Others may have run for hours.
+        let places = PlanPlaces::of(&common);
         let shown = name.as_ref().ok().map(ToString::to_string);
         let end = name.and_then(|name| match args.due {
-            true => run_if_due(&places, &name, &steps),
-            false => run_now(&places, &name, &steps),
+            true => run_if_due(places, &name, &steps),
+            false => run_now(places, &name, &steps),
         });
         match end {
             Ok(end) => runs.push(PlanRun { name: shown, end }),
@@ -80,190 +84,24 @@ pub fn runs_now(places: &PlanPlaces, name: &PlanName) -> Error {
     };
     let what = format!("plan {name} is being run{by}");
     Error::new(ErrorKind::Busy, what).with_hint(
-        "`stillpoint job list` shows how far it is, and `stillpoint job cancel` stops it",
+        "`stillpoint job list` shows how far it is. To stop it: `stillpoint plan suspend`, or it \
+         is tried again; then `stillpoint job cancel`",
     )
 }
 
-fn run_now(places: &PlanPlaces, name: &PlanName, steps: &StepRunner<'_>) -> Result<PlanRunEnd> {
-    let plan = places.folder.plan(name)?;
+fn run_now(places: PlanPlaces, name: &PlanName, steps: &StepRunner<'_>) -> Result<PlanRunEnd> {
+    places.folder.settings_path(name)?;
     let Some(_lock) = places.notes.lock(name)? else {
-        return Err(runs_now(places, name).and_said("nothing was begun"));
+        return Err(runs_now(&places, name).and_said("nothing was begun"));
     };
-    let work = PlanWork::begin(places, &plan)?;
-    let time = match work.case().asked_for() {
-        DueOrAsked::Due(time) => Some(time),
-        DueOrAsked::Asked => None,
-    };
-    work.run(time, steps)
+    let work = PlanWork::begin(places, name)?;
+    work.run_asked_for(steps)
 }
 
-fn run_if_due(places: &PlanPlaces, name: &PlanName, steps: &StepRunner<'_>) -> Result<PlanRunEnd> {
-    let plan = places.folder.plan(name)?;
+fn run_if_due(places: PlanPlaces, name: &PlanName, steps: &StepRunner<'_>) -> Result<PlanRunEnd> {
+    places.folder.settings_path(name)?;
     let Some(_lock) = places.notes.lock(name)? else {
-        return Ok(PlanRunEnd::RunsNow(runs_now(places, name).to_string()));
+        return Ok(PlanRunEnd::RunsNow(runs_now(&places, name).to_string()));
     };
-    let mut work = PlanWork::begin(places, &plan)?;
-    match work.case().decide() {
-        Decision::Later(wait) => {
-            // Whether it was held back decides what is owed when it goes on.
-            let is_news = wait.reason == WaitReason::Suspended && !work.noted_suspended;
-            if is_news {
-                places.notes.write(name, &work.record)?;
-            }
-            Ok(PlanRunEnd::Waits(wait))
-        }
-        Decision::Now(due) => {
-            if due.clock_was_ahead {
-                work.said.push(
-                    "what was noted before is of a clock that was ahead: it counts for nothing"
-                        .into(),
-                );
-            }
-            if due.missed > 0 {
-                work.said.push(format!(
-                    "{} earlier times have passed without a snapshot: this one is for all of them",
-                    due.missed
-                ));
-            }
-            work.run(Some(due.time), steps)
-        }
-    }
-}
-
-/// A run of a plan.
-struct PlanWork<'a> {
-    places: &'a PlanPlaces,
-    plan: &'a SnapshotPlan,
-    clock: HostClock,
-    record: PlanRecord,
-    /// Whether the note says that it was held back.
-    noted_suspended: bool,
-    /// What is to be told of it.
-    said: Vec<String>,
-}
-
-impl<'a> PlanWork<'a> {
-    fn begin(places: &'a PlanPlaces, plan: &'a SnapshotPlan) -> Result<Self> {
-        let mut said = Vec::new();
-        let noted = places.notes.noted(&plan.name);
-        let noted_suspended = matches!(&noted, Ok(Some(record)) if record.suspended);
-        let record = match noted {
-            Ok(Some(record)) => record.for_plan(plan, places.now),
-            Ok(None) => PlanRecord::new(plan, places.now),
-            // Who cannot tell what was done does it once more.
-            Err(error) => {
-                said.push(format!("{error}: it is written anew"));
-                PlanRecord::new(plan, places.now)
-            }
-        };
-        Ok(Self {
-            places,
-            plan,
-            clock: HostClock::of(plan, &places.host),
-            record,
-            noted_suspended,
-            said,
-        })
-    }
-
-    fn case(&self) -> PlanCase<'_> {
-        PlanCase {
-            plan: self.plan,
-            record: &self.record,
-            clock: &self.clock,
-            now: self.places.now,
-        }
-    }
-
-    /// Takes the snapshot for `time`, if any is owed, and does what follows.
-    fn run(mut self, time: Option<Timestamp>, steps: &StepRunner<'_>) -> Result<PlanRunEnd> {
-        let before = self.record.last.as_ref();
-        let before = before.filter(|last| last.time == time && time.is_some());
-        let number = before.map_or(1, |last| last.number.saturating_add(1));
-        let mut this = PlanTry {
-            time,
-            number,
-            began: self.places.now,
-            ended: None,
-            outcome: None,
-        };
-        self.record.last = Some(this.clone());
-        // A run that nobody could note would be begun again and again.
-        self.note()?;
-        let outcome = steps.run(words::snapshot(self.plan));
-        this.ended = Some(Timestamp::now());
-        this.outcome = Some(outcome.clone());
-        let good = this.is_good();
-        if good {
-            self.record.served = time.or(self.record.served);
-            self.record.last_good = Some(this.clone());
-        }
-        self.record.last = Some(this);
-        self.note()?;
-        let mut followed = Vec::new();
-        if good {
-            self.follow_up(steps, &mut followed)?;
-        }
-        let said = std::mem::take(&mut self.said);
-        Ok(PlanRunEnd::Ran {
-            time,
-            number,
-            snapshot: outcome,
-            followed,
-            said,
-            next: self.next(),
-        })
-    }
-
-    fn follow_up(
-        &mut self,
-        steps: &StepRunner<'_>,
-        followed: &mut Vec<FollowedStep>,
-    ) -> Result<()> {
-        for follow_up in self.plan.follow_ups() {
-            let Some(due) = self.case().follow_up(&follow_up) else {
-                continue;
-            };
-            let Some(words) = words::follow_up(self.plan, follow_up.name) else {
-                continue;
-            };
-            // What a signal has left out is tried after the next snapshot.
-            signals::check()?;
-            let before = self.record.steps.get(follow_up.name);
-            let served = before.and_then(|step| step.served);
-            let began = Timestamp::now();
-            let outcome = steps.run(words);
-            let served = match outcome.is_good() {
-                true => due.0.or(served),
-                false => served,
-            };
-            let step = PlanStep {
-                served,
-                began,
-                outcome: outcome.clone(),
-            };
-            self.record.steps.insert(follow_up.name.to_owned(), step);
-            self.note()?;
-            followed.push(FollowedStep {
-                name: follow_up.name,
-                outcome,
-            });
-        }
-        Ok(())
-    }
-
-    fn note(&self) -> Result<()> {
-        self.places.notes.write(&self.plan.name, &self.record)
-    }
-
-    fn next(&self) -> Option<Timestamp> {
-        let case = PlanCase {
-            now: Timestamp::now(),
-            ..self.case()
-        };
-        match case.decide() {
-            Decision::Now(_) => Some(case.now),
-            Decision::Later(wait) => wait.until,
-        }
-    }
+    PlanWork::begin(places, name)?.run_if_due(steps)
 }

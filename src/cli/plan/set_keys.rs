@@ -20,19 +20,16 @@ pub fn set_keys(edit: &mut PlanEdit, keys: &PlanKeyArgs, now: Timestamp) -> Resu
     }
     set_disks(edit, keys);
     set_retention(edit, keys);
-    let texts = [
-        ("every", &keys.every),
-        ("level", &keys.level),
-        ("hooks.prescript", &keys.prescript),
-        ("hooks.postscript", &keys.postscript),
-        ("hooks.timeout", &keys.hook_timeout),
-    ];
+    let texts = [("every", &keys.every), ("level", &keys.level)];
     for (key, text) in texts {
         if let Some(text) = text {
             edit.set_text(key, text);
         }
     }
     let removable = [
+        ("hooks.prescript", "hooks.prescript", &keys.prescript),
+        ("hooks.postscript", "hooks.postscript", &keys.postscript),
+        ("hooks.timeout", "hooks.timeout", &keys.hook_timeout),
         ("jitter", "jitter", &keys.jitter),
         ("window", "window", &keys.window),
         ("limits.read", "limits.read", &keys.limit_read),
@@ -79,9 +76,6 @@ fn set_retention(edit: &mut PlanEdit, keys: &PlanKeyArgs) {
         ("monthly", keys.keep_monthly),
         ("yearly", keys.keep_yearly),
     ];
-    if rules.iter().any(|(_, number)| number.is_some()) {
-        edit.remove("retention");
-    }
     for (rule, number) in rules {
         if let Some(number) = number {
             edit.set_number(&format!("retention.{rule}"), number);

@@ -8,6 +8,6 @@ use crate::report::{self, Report};
 
 pub fn run(args: &PlanNameArgs, common: &Common) -> Result<Report> {
     let places = PlanPlaces::of(common);
-    let seen = look(&places, &args.name.parse()?)?;
+    let seen = look(&places, &args.name.parse()?, common)?;
     Ok(report::plan::show(&seen))
 }

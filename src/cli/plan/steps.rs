@@ -5,7 +5,7 @@ use super::super::progress::ProgressDisplay;
 use super::super::{job, thaw};
 use crate::engine::{Event, Monitor};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::exit::code;
+use crate::model::exit::{DONE, code};
 use crate::model::printable::one_line;
 use crate::plan::StepOutcome;
 use crate::report::{self, Report};
@@ -83,13 +83,7 @@ fn outcome(result: &Result<Report>) -> StepOutcome {
             exit_code: report.code,
             job: text(report, "job"),
             snapshot: text(report, "snapshot"),
-            said: report
-                .text
-                .trim_end()
-                .lines()
-                .last()
-                .unwrap_or_default()
-                .to_owned(),
+            said: said(report),
             hint: None,
         },
         Err(error) => StepOutcome {
@@ -101,4 +95,18 @@ fn outcome(result: &Result<Report>) -> StepOutcome {
         },
     };
     outcome.bounded()
+}
+
+/// The verdict, and the first reason why it is below what was asked.
+fn said(report: &Report) -> String {
+    let verdict = report.text.trim_end().lines().last().unwrap_or_default();
+    let warning = report.json["warnings"][0].as_str();
+    let left_out = &report.json["left_out"][0];
+    let left_out = left_out["disk"].as_str().zip(left_out["reason"].as_str());
+    let left_out = left_out.map(|(disk, why)| format!("left out: {disk}: {why}"));
+    let why = warning.map(str::to_owned).or(left_out);
+    match why.filter(|_| report.code != DONE) {
+        Some(why) => format!("{verdict}; {}", one_line(&why)),
+        None => verdict.to_owned(),
+    }
 }

@@ -7,9 +7,11 @@ use crate::sys::machine::host_name;
 
 /// The label that each snapshot of a plan bears.
 const LABEL: &str = "plan";
+/// The label that says on which machine it was taken.
+const MACHINE: &str = "plan-machine";
 
 /// `snapshot`, as the plan has it.
-pub fn snapshot(plan: &SnapshotPlan) -> Vec<String> {
+pub fn snapshot(plan: &SnapshotPlan, machine: &str) -> Vec<String> {
     let mut words = begin(plan, "snapshot");
     match &plan.disks {
         PlanDisks::AllBut(excluded) => {
@@ -23,6 +25,7 @@ pub fn snapshot(plan: &SnapshotPlan) -> Vec<String> {
     }
     words.push(format!("--level={}", plan.level));
     words.push(format!("--tag={LABEL}={}", plan.name));
+    words.push(format!("--tag={MACHINE}={machine}"));
     if let Some(PlanRetention::Days(days)) = plan.retention {
         words.push(format!("--keep={days}d"));
     }
@@ -63,10 +66,10 @@ pub fn snapshot(plan: &SnapshotPlan) -> Vec<String> {
 }
 
 /// What follows a snapshot, by its name; `None` where the plan has no such thing.
-pub fn follow_up(plan: &SnapshotPlan, name: &str) -> Option<Vec<String>> {
+pub fn follow_up(plan: &SnapshotPlan, name: &str, machine: &str) -> Option<Vec<String>> {
     let mut words = begin(plan, name);
     match name {
-        PRUNE => words.extend(prune(plan)?),
+        PRUNE => words.extend(prune(plan, machine)?),
         MIRROR => words.push(format!("--to={}", plan.mirror.as_ref()?.to)),
         VERIFY => {
             words.push("--all".into());
@@ -83,11 +86,13 @@ fn begin(plan: &SnapshotPlan, command: &str) -> Vec<String> {
     [command.to_owned()].into_iter().chain(vault).collect()
 }
 
-/// Only what this plan has taken on this host is judged.
-fn prune(plan: &SnapshotPlan) -> Option<Vec<String>> {
+/// Only what this plan has taken on this machine is judged: others may have the host's name, and a
+/// plan of the same name.
+fn prune(plan: &SnapshotPlan, machine: &str) -> Option<Vec<String>> {
     let mut words = vec![
         format!("--host={}", host_name()),
         format!("--tag={LABEL}={}", plan.name),
+        format!("--tag={MACHINE}={machine}"),
     ];
     match plan.retention? {
         PlanRetention::Days(days) => words.push(format!("--keep-within={days}d")),
@@ -140,10 +145,10 @@ mod tests {
     #[test]
     fn a_plan_is_what_anyone_could_type() {
         let least = plan(|_| ());
-        let words = snapshot(&least);
+        let words = snapshot(&least, "m");
         assert_eq!(
             words.join(" "),
-            "snapshot --all --level=filesystem --tag=plan=daily"
+            "snapshot --all --level=filesystem --tag=plan=daily --tag=plan-machine=m"
         );
         parsed(&words);
         assert!(least.follow_ups().is_empty());
@@ -165,10 +170,11 @@ mod tests {
             edit.set_text("verify.every", "1w");
             edit.set_text("gc.every", "1d");
         });
-        let words = snapshot(&most);
+        let words = snapshot(&most, "m");
         assert_eq!(
             words.join(" "),
-            "snapshot --vault=s3://b/p --partial --level=application --tag=plan=daily --keep=30d \
+            "snapshot --vault=s3://b/p --partial --level=application --tag=plan=daily \
+             --tag=plan-machine=m --keep=30d \
              --prescript=/a b --postscript=/c --hook-timeout=60s --on-hook-failure=fail \
              --limit-read=1048576B --limit-write=2097152B -- -x vda"
         );
@@ -176,14 +182,14 @@ mod tests {
         let names: Vec<&str> = most.follow_ups().iter().map(|one| one.name).collect();
         assert_eq!(names, ["prune", "mirror", "verify", "gc"]);
         for name in names {
-            let words = follow_up(&most, name).unwrap();
+            let words = follow_up(&most, name, "m").unwrap();
             assert_eq!(words[1], "--vault=s3://b/p");
             parsed(&words);
-            assert_eq!(follow_up(&least, name), None);
+            assert_eq!(follow_up(&least, name, "m"), None);
         }
-        let prune = follow_up(&most, PRUNE).unwrap().join(" ");
+        let prune = follow_up(&most, PRUNE, "m").unwrap().join(" ");
         assert!(
-            prune.ends_with(" --tag=plan=daily --keep-within=30d"),
+            prune.ends_with(" --tag=plan=daily --tag=plan-machine=m --keep-within=30d"),
             "{prune}"
         );
         assert!(prune.contains("--host="), "{prune}");
@@ -198,11 +204,11 @@ mod tests {
             edit.set_text("retention.within", "2d");
         });
         assert!(
-            !snapshot(&rules)
+            !snapshot(&rules, "m")
                 .iter()
                 .any(|word| word.starts_with("--keep"))
         );
-        let words = follow_up(&rules, PRUNE).unwrap();
+        let words = follow_up(&rules, PRUNE, "m").unwrap();
         parsed(&words);
         let rules = "--keep-last=1 --keep-hourly=2 --keep-daily=3 --keep-weekly=4 \
                      --keep-within=172800s";

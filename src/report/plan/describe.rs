@@ -43,6 +43,7 @@ pub(super) fn described(seen: &SeenPlan) -> String {
     if let Some(error) = &seen.unread {
         lines.push(format!("!! {error}: what it has done is not known"));
     }
+    lines.push(seen.runner.described(plan.name.as_str()));
     for time in seen.next() {
         let zoned = time.to_zoned(plan.schedule.zone.clone());
         let there = zoned.strftime("%a %Y-%m-%d %H:%M:%S");

@@ -6,7 +6,7 @@ mod seen;
 mod words;
 
 pub use run::{FollowedStep, PlanRun, PlanRunEnd, PlanRunReport, ran};
-pub use seen::{PlanRunner, SeenPlan, UnreadPlan};
+pub use seen::{PlanRunner, SeenPlan, SeenTimer, UnreadPlan};
 
 use super::Report;
 use super::text::{cells, counted, table_text};
@@ -103,12 +103,6 @@ pub fn changed(seen: &SeenPlan, done: &str) -> Report {
     {
         text.push_str("  its start has passed: times before now are not made up for\n");
     }
-    let PlanRunner::Cron(line) = &seen.runner;
-    let _ = writeln!(
-        text,
-        "  no timer runs it yet: write this line to /etc/cron.d/stillpoint, once for all plans:\n  \
-         {line}"
-    );
     let next = seen
         .next()
         .first()
@@ -119,11 +113,11 @@ pub fn changed(seen: &SeenPlan, done: &str) -> Report {
 }
 
 /// What `plan delete` reports.
-pub fn deleted(name: &PlanName) -> Report {
+pub fn deleted(name: &PlanName, host: &str) -> Report {
     let json = json!({"plan": name.as_str(), "deleted": true});
     let text = format!(
-        "its snapshots stay, as long as anything keeps them: `stillpoint list --tag plan={name}` \
-         shows them\nplan {name} is deleted"
+        "its snapshots stay, and nothing prunes them any more: `stillpoint prune --host {host} \
+         --tag plan={name} --keep-last 1 --dry-run` says what would go\nplan {name} is deleted"
     );
     Report::done(json, text)
 }

@@ -32,6 +32,8 @@ pub enum PlanRunEnd {
         followed: Vec<FollowedStep>,
         /// What else is to be said.
         said: Vec<String>,
+        /// Why it could not be noted, or not all that follows was done.
+        unnoted: Option<Error>,
         /// When it runs next.
         next: Option<Timestamp>,
     },
@@ -90,6 +92,7 @@ fn run_lines(text: &mut String, name: &str, end: &PlanRunEnd, verbose: bool) {
             snapshot,
             followed,
             said,
+            unnoted,
             next,
             ..
         } => {
@@ -103,6 +106,9 @@ fn run_lines(text: &mut String, name: &str, end: &PlanRunEnd, verbose: bool) {
                 if let Some(hint) = &outcome.hint {
                     let _ = writeln!(text, "  hint: {}", one_line(hint));
                 }
+            }
+            if let Some(error) = unnoted {
+                let _ = writeln!(text, "plan {name}: what follows was left out: {error}");
             }
             let code = end_code(end);
             let next = next.map_or_else(|| "none by itself".into(), shown);
@@ -133,7 +139,10 @@ fn run_lines(text: &mut String, name: &str, end: &PlanRunEnd, verbose: bool) {
 fn end_code(end: &PlanRunEnd) -> u8 {
     match end {
         PlanRunEnd::Ran {
-            snapshot, followed, ..
+            snapshot,
+            followed,
+            unnoted,
+            ..
         } => {
             if !snapshot.is_good() {
                 return snapshot.exit_code;
@@ -141,7 +150,10 @@ fn end_code(end: &PlanRunEnd) -> u8 {
             // The snapshot is there: what follows makes it less than was asked.
             let codes = followed.iter().map(|step| step.outcome.exit_code);
             let worst = codes.max_by_key(|code| rank(*code)).unwrap_or(0);
+            let unnoted = unnoted.as_ref().map(|error| code(error.kind()));
             match worst {
+                _ if unnoted.is_some_and(|code| code >= 128) => unnoted.unwrap_or(BELOW),
+                0 if unnoted.is_some() => BELOW,
                 0 => snapshot.exit_code,
                 code if code == DAMAGED || code >= 128 => code,
                 _ => BELOW,
@@ -180,8 +192,13 @@ fn run_document(run: &PlanRun) -> Value {
             snapshot,
             followed,
             said,
+            unnoted,
             next,
         } => {
+            document["error"] = match unnoted {
+                Some(error) => crate::report::error::document(error),
+                None => Value::Null,
+            };
             document["state"] = "ran".into();
             document["time"] = json!(time.map(shown));
             document["try"] = json!(number);

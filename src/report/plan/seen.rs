@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::model::printable::one_line;
 use crate::plan::{
     Decision, FollowUp, HostClock, PlanCase, PlanDisks, PlanHealth, PlanRecord, PlanWait,
-    SnapshotPlan, StepOutcome, WaitReason,
+    SnapshotPlan, StepOutcome, UnitState, WaitReason,
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -38,8 +38,93 @@ pub struct SeenPlan {
 /// What runs a plan by itself.
 #[derive(Debug)]
 pub enum PlanRunner {
+    /// Its timer.
+    Timer(SeenTimer),
     /// Nothing that is known of; such a line of cron would.
     Cron(String),
+}
+
+/// The timer of a plan, as it was seen.
+#[derive(Debug)]
+pub struct SeenTimer {
+    /// Its unit.
+    pub unit: String,
+    /// Its file.
+    pub file: PathBuf,
+    /// How it is.
+    pub state: UnitState,
+    /// Whether it is started; `None`: nobody could be asked.
+    pub active: Option<bool>,
+    /// Why how it is is not known.
+    pub problem: Option<String>,
+}
+
+impl PlanRunner {
+    fn timer(&self) -> Option<&SeenTimer> {
+        match self {
+            Self::Timer(timer) => Some(timer),
+            Self::Cron(_) => None,
+        }
+    }
+
+    fn cron(&self) -> Option<&str> {
+        match self {
+            Self::Timer(_) => None,
+            Self::Cron(line) => Some(line),
+        }
+    }
+
+    /// What runs it, or why nothing does, in a sentence.
+    pub(super) fn described(&self, name: &str) -> String {
+        let timer = match self {
+            Self::Cron(line) => {
+                return format!(
+                    "no timer runs it: have this line in /etc/cron.d/stillpoint, once for all \
+                     plans: {line}"
+                );
+            }
+            Self::Timer(timer) => timer,
+        };
+        let unit = &timer.unit;
+        let again = format!("`stillpoint plan modify {name}` writes it");
+        match (timer.state, timer.active) {
+            _ if timer.problem.is_some() => {
+                format!(
+                    "what runs it is not known: {}",
+                    timer.problem.as_deref().unwrap_or("")
+                )
+            }
+            (UnitState::Absent, _) => format!("NO TIMER RUNS IT: {unit} is not there; {again}"),
+            (UnitState::Foreign, _) => format!(
+                "NO TIMER RUNS IT: {} is not stillpoint's, and is left alone",
+                timer.file.display()
+            ),
+            (_, Some(false)) => format!("NO TIMER RUNS IT: {unit} is not started; {again} anew"),
+            (UnitState::Stale, _) => {
+                format!("run by {unit}, which is of an earlier state of the plan; {again} anew")
+            }
+            (UnitState::Written, None) => format!("run by {unit}; nobody says if it is started"),
+            (UnitState::Written, Some(true)) => format!("run by {unit}"),
+        }
+    }
+}
+
+impl SeenTimer {
+    fn document(&self) -> Value {
+        let state = match self.state {
+            UnitState::Written => "written",
+            UnitState::Stale => "stale",
+            UnitState::Absent => "absent",
+            UnitState::Foreign => "foreign",
+        };
+        json!({
+            "unit": self.unit,
+            "file": self.file.display().to_string(),
+            "state": state,
+            "active": self.active,
+            "problem": self.problem,
+        })
+    }
 }
 
 /// A file that holds no plan.
@@ -64,6 +149,15 @@ impl SeenPlan {
     /// How it stands.
     pub fn health(&self) -> PlanHealth {
         self.case().health(self.running)
+    }
+
+    /// That nothing runs it by itself, where that is known.
+    pub(in crate::report) fn not_run(&self) -> Option<String> {
+        let timer = self.runner.timer().filter(|_| !self.plan.suspended)?;
+        let gone = matches!(timer.state, UnitState::Absent | UnitState::Foreign);
+        let name = self.plan.name.as_str();
+        let nothing = gone || timer.active == Some(false) || timer.problem.is_some();
+        nothing.then(|| format!("plan {name}: {}", self.runner.described(name)))
     }
 
     /// When it runs next, and why not now; `None`: it is due now.
@@ -97,7 +191,6 @@ impl SeenPlan {
         let next: Vec<String> = self.next().into_iter().map(shown).collect();
         let follow_ups = plan.follow_ups();
         let steps: Vec<Value> = follow_ups.iter().map(|one| self.step(one)).collect();
-        let PlanRunner::Cron(cron) = &self.runner;
         json!({
             "plan": plan.name.as_str(),
             "file": self.file.display().to_string(),
@@ -126,7 +219,8 @@ impl SeenPlan {
             "last_good": self.record.last_good.as_ref().map(attempt),
             "steps": steps,
             "note_problem": self.unread.as_ref().map(ToString::to_string),
-            "cron": cron,
+            "timer": self.runner.timer().map(SeenTimer::document),
+            "cron": self.runner.cron(),
         })
     }
 
@@ -160,13 +254,18 @@ impl SeenPlan {
             PlanHealth::Due => "is due".to_owned(),
             PlanHealth::Overdue(since) => format!("is OVERDUE since {}", shown(since)),
             PlanHealth::Failed => format!("FAILED: {}", self.failed()),
+            PlanHealth::Warned => format!("did less than was asked: {}", self.failed()),
             PlanHealth::Suspended => return format!("plan {name} is held back"),
         };
         format!("plan {name} {state}; next run: {next}")
     }
 
     fn failed(&self) -> String {
-        let bad = |outcome: &&StepOutcome| !outcome.is_good();
+        let only_good = self.health() == PlanHealth::Failed;
+        let bad = |outcome: &&StepOutcome| match only_good {
+            true => !outcome.is_good(),
+            false => !outcome.is_as_asked(),
+        };
         let last = self.record.last.as_ref();
         let cut_off = last.is_some_and(|last| last.outcome.is_none());
         let follow_ups = self.plan.follow_ups();

@@ -9,7 +9,6 @@ pub(super) fn why(reason: WaitReason) -> &'static str {
     match reason {
         WaitReason::NotYet => "its time has not come",
         WaitReason::Pauses => "it failed, and pauses before it tries again",
-        WaitReason::GaveUp => "it failed as often as is tried for one time",
         WaitReason::OutsideWindow => "it begins in its window only",
         WaitReason::Suspended => "it is held back",
     }
@@ -20,7 +19,6 @@ pub(super) fn waiting(wait: &PlanWait) -> Value {
     let reason = match wait.reason {
         WaitReason::NotYet => "not_yet",
         WaitReason::Pauses => "pauses",
-        WaitReason::GaveUp => "gave_up",
         WaitReason::OutsideWindow => "outside_window",
         WaitReason::Suspended => "suspended",
     };

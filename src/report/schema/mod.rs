@@ -12,7 +12,7 @@ const SHARED: &str = include_str!("shared.json");
 const REFERENCE: &str = "#/$defs/";
 
 /// By the name that `schema` takes: a command, or another document that is printed.
-const DOCUMENTS: [(&str, &str); 44] = [
+const DOCUMENTS: [(&str, &str); 45] = [
     ("check", include_str!("check.json")),
     ("cp", include_str!("cp.json")),
     ("delete", include_str!("delete.json")),
@@ -53,6 +53,7 @@ const DOCUMENTS: [(&str, &str); 44] = [
     ("serve", include_str!("serve.json")),
     ("show", include_str!("show.json")),
     ("snapshot", include_str!("snapshot.json")),
+    ("status", include_str!("status.json")),
     ("thaw", include_str!("thaw.json")),
     ("track", include_str!("track.json")),
     ("unmount", include_str!("unmount.json")),

@@ -1,0 +1,156 @@
+//! `status`: how this host's snapshots stand, on one screen, for people and monitors. What it could
+//! not find out is told, and never called fine.
+
+use super::args::{Common, StatusArgs};
+use super::progress::ProgressDisplay;
+use super::{context, plan};
+use crate::device::{Disk, HostLayout};
+use crate::engine::{NewestCopies, VaultPlace, WantedDisks, newest_good, select};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::DevNumber;
+use crate::plan::PlanDisks;
+use crate::report::Report;
+use crate::report::status::{AskedVault, HostStatus, StatusDisk, StatusLimits, report};
+use crate::store::Vault;
+use crate::sys::machine::host_name;
+use jiff::{SignedDuration, Timestamp};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Most vaults that are asked.
+const MOST_VAULTS: usize = 16;
+
+pub fn run(args: &StatusArgs, common: &Common, progress: &ProgressDisplay) -> Result<Report> {
+    let now = Timestamp::now();
+    let plans = plan::look_at_plans(common)?;
+    let vaults = vaults_of(&plans, common)?;
+    let layout = HostLayout::scan()?;
+    let excluded = layout.resolve(&args.exclude)?;
+    let excluded: BTreeSet<DevNumber> = excluded.iter().map(Disk::dev).collect();
+    // What `--all` takes; a vault's own disk is none of them.
+    let mut taken: BTreeSet<DevNumber> = taken_without_vault(&layout, &excluded);
+    let named = named_by_plans(&plans, &layout);
+    let disks = layout.topology.disks();
+    let disks = disks.filter(|disk| taken.contains(&disk.dev()) || named.contains(&disk.dev()));
+    let disks: Vec<Disk> = disks.cloned().collect();
+    let host = host_name();
+    let wanted = WantedDisks {
+        host: &host,
+        topology: &layout.topology,
+        disks: &disks,
+        now,
+    };
+    let mut asked = Vec::new();
+    for vault in vaults {
+        let opened = open(vault.as_deref(), common);
+        if let Ok(vault) = &opened
+            && let Ok(place) = VaultPlace::find(vault, &layout)
+        {
+            taken.retain(|dev| !place.disks.contains(dev));
+        }
+        let found = opened.and_then(|vault| {
+            let found = newest_good(&vault, &wanted, progress)?;
+            Ok((vault.location(), found))
+        });
+        asked.push(asked_vault(vault, found));
+    }
+    let expected =
+        |dev: DevNumber| !excluded.contains(&dev) && (taken.contains(&dev) || named.contains(&dev));
+    let rows = disks.iter().enumerate().map(|(at, disk)| StatusDisk {
+        name: disk.name().to_owned(),
+        device: disk.path.display().to_string(),
+        expected: expected(disk.dev()),
+        copy: AskedVault::newest(&asked, at),
+    });
+    let max_age = args
+        .max_age
+        .map(|age| SignedDuration::try_from(age).unwrap_or(SignedDuration::MAX));
+    Ok(report(&HostStatus {
+        disks: rows.collect(),
+        vaults: asked,
+        plans: plans.seen,
+        unread: plans.unread,
+        limits: StatusLimits { now, max_age },
+    }))
+}
+
+fn asked_vault(named: Option<String>, found: Result<(String, NewestCopies)>) -> AskedVault {
+    let usual = || {
+        named
+            .clone()
+            .unwrap_or_else(|| "the vault of the configuration".into())
+    };
+    match found {
+        Ok((location, copies)) => AskedVault {
+            vault: named.unwrap_or(location),
+            found: Ok(copies),
+        },
+        Err(error) => AskedVault {
+            vault: usual(),
+            found: Err(error),
+        },
+    }
+}
+
+/// What the store itself has: a cache on this host says nothing of what is there.
+fn open(vault: Option<&str>, common: &Common) -> Result<Arc<Vault>> {
+    let common = Common {
+        vault: vault.map(str::to_owned).or_else(|| common.vault.clone()),
+        ..common.clone()
+    };
+    context::open_vault_itself(&common)
+}
+
+/// Each vault that is meant: by flag, environment or configuration, and by plans.
+fn vaults_of(plans: &plan::PlansFound, common: &Common) -> Result<Vec<Option<String>>> {
+    let mut vaults = Vec::new();
+    if context::has_vault(common) {
+        vaults.push(common.vault.clone().filter(|vault| !vault.is_empty()));
+    }
+    for seen in &plans.seen {
+        let vault = seen.plan.vault.clone();
+        if !vaults.contains(&vault) && (vault.is_some() || vaults.is_empty()) {
+            vaults.push(vault);
+        }
+    }
+    if vaults.is_empty() && plans.unread.is_empty() {
+        let what = "no vault was named, and there is no plan: nothing is known of this host";
+        return Err(Error::new(ErrorKind::Usage, what).with_hint(
+            "give --vault, set STILLPOINT_VAULT, or make a plan: `stillpoint plan create --help`",
+        ));
+    }
+    if vaults.len() > MOST_VAULTS {
+        let what = format!(
+            "{} vaults, and {MOST_VAULTS} are asked at most",
+            vaults.len()
+        );
+        return Err(Error::new(ErrorKind::Usage, what)
+            .with_hint("have the plans name fewer; or ask one by one with --vault"));
+    }
+    Ok(vaults)
+}
+
+/// The disks that plans name, as far as they are here. A plan whose disk is gone fails by itself.
+fn named_by_plans(plans: &plan::PlansFound, layout: &HostLayout) -> BTreeSet<DevNumber> {
+    let names = plans.seen.iter().filter_map(|seen| match &seen.plan.disks {
+        PlanDisks::These(disks) => Some(disks),
+        PlanDisks::AllBut(_) => None,
+    });
+    let names = names.flatten();
+    let found = names.filter_map(|name| layout.resolve(std::slice::from_ref(name)).ok());
+    found.flatten().map(|disk| disk.dev()).collect()
+}
+
+fn taken_without_vault(layout: &HostLayout, excluded: &BTreeSet<DevNumber>) -> BTreeSet<DevNumber> {
+    let choice = select(layout, excluded, &VaultPlace::default());
+    let unexpected = choice.left_out.into_iter().filter(|one| one.unexpected);
+    let unexpected: BTreeSet<String> = unexpected.map(|one| one.disk).collect();
+    let mut taken: BTreeSet<DevNumber> = choice.disks.iter().map(Disk::dev).collect();
+    // A disk that somebody would expect to be taken, and is not, has no snapshot: that is told.
+    let all = layout.topology.disks();
+    taken.extend(
+        all.filter(|disk| unexpected.contains(disk.name()))
+            .map(Disk::dev),
+    );
+    taken
+}

@@ -1,0 +1,117 @@
+//! The newest good copy of each disk in a vault, for whoever asks how old it is: complete, of one
+//! instant, of this very disk. It reads manifests, newest first, and no data.
+
+use super::monitor::Monitor;
+use super::parents::likeness;
+use crate::device::{Disk, Topology};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{Level, Likeness, SnapshotId};
+use crate::store::Vault;
+use jiff::{SignedDuration, Timestamp};
+
+/// Most snapshots that are looked at: newer ones than these there are none of.
+const MOST_LOOKS: usize = 64;
+/// A cut that is later than now by no more than this is of now: clocks differ.
+const SLACK: SignedDuration = SignedDuration::from_mins(5);
+
+/// A copy of a disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GoodCopy {
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+    /// The instant of its cut.
+    pub time: Timestamp,
+    /// How consistent it is.
+    pub level: Level,
+}
+
+/// What was found of a host's disks in a vault.
+#[derive(Debug, Default)]
+pub struct NewestCopies {
+    /// For each disk that was asked for, the newest good copy.
+    pub copies: Vec<Option<GoodCopy>>,
+    /// Snapshots from after now: their age says nothing, and they are not among the copies.
+    pub ahead: Vec<GoodCopy>,
+    /// Snapshots that cannot be read.
+    pub unread: Vec<Error>,
+    /// How many older ones were not looked at, though a disk is without a copy.
+    pub left_out: usize,
+    /// Whether `verify` has noted anything of this vault as damaged.
+    pub noted_damage: bool,
+}
+
+/// Looks for the newest good copy of each of these disks among the snapshots of `host`.
+///
+/// # Errors
+/// The vault cannot be asked.
+pub fn newest_good(
+    vault: &Vault,
+    wanted: &WantedDisks<'_>,
+    monitor: &dyn Monitor,
+) -> Result<NewestCopies> {
+    let mut snapshots = vault.snapshots_of(wanted.host)?;
+    snapshots.reverse();
+    let count = snapshots.len();
+    snapshots.truncate(MOST_LOOKS);
+    let mut found = NewestCopies {
+        copies: vec![None; wanted.disks.len()],
+        noted_damage: count > 0 && vault.has_noted_damage()?,
+        ..NewestCopies::default()
+    };
+    let latest = wanted.now.checked_add(SLACK).unwrap_or(Timestamp::MAX);
+    let mut manifests = vault.manifests(snapshots);
+    while found.copies.iter().any(Option::is_none)
+        && let Some((snapshot, manifest)) = manifests.next()
+    {
+        monitor.check()?;
+        let manifest = match manifest {
+            Ok(manifest) => manifest,
+            // It was deleted meanwhile.
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(error) if matches!(error.kind(), ErrorKind::Damaged | ErrorKind::Format) => {
+                found.unread.push(error);
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let copy = |level: Level| GoodCopy {
+            snapshot: snapshot.id,
+            time: manifest.time,
+            level,
+        };
+        if manifest.time > latest {
+            found.ahead.push(copy(manifest.level));
+            continue;
+        }
+        for (disk, place) in wanted.disks.iter().zip(&mut found.copies) {
+            let mut records = manifest.disks.iter();
+            let record = records.find(|record| {
+                record.level > Level::Fuzzy
+                    && likeness(wanted.topology, disk, record) == Likeness::Same
+            });
+            // Names are about in the order of time; of two the later cut counts.
+            let newer =
+                record.filter(|_| place.as_ref().is_none_or(|old| old.time < manifest.time));
+            if let Some(record) = newer {
+                *place = Some(copy(record.level));
+            }
+        }
+    }
+    if found.copies.iter().any(Option::is_none) {
+        found.left_out = count.saturating_sub(MOST_LOOKS);
+    }
+    Ok(found)
+}
+
+/// Which disks are asked about.
+#[derive(Clone, Copy, Debug)]
+pub struct WantedDisks<'a> {
+    /// The host's name.
+    pub host: &'a str,
+    /// All of its devices.
+    pub topology: &'a Topology,
+    /// The disks.
+    pub disks: &'a [Disk],
+    /// When.
+    pub now: Timestamp,
+}

@@ -1,0 +1,279 @@
+//! How a host's snapshots stand: each disk, each plan, and what must be looked at.
+
+use super::Report;
+use super::plan::{SeenPlan, UnreadPlan, table as plan_table, unread_document};
+use super::text::{cells, counted, listed, table_text};
+use crate::engine::{GoodCopy, NewestCopies};
+use crate::error::Result;
+use crate::model::printable::one_line;
+use comfy_table::{Table, presets};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+/// Most bytes of what must be looked at: the verdict comes after it.
+const MOST_PROBLEMS: usize = 4000;
+
+/// How a host's snapshots stand.
+pub struct HostStatus {
+    /// Each disk that is taken by `--all`, or named by a plan.
+    pub disks: Vec<StatusDisk>,
+    /// The vaults that were asked.
+    pub vaults: Vec<AskedVault>,
+    /// The plans.
+    pub plans: Vec<SeenPlan>,
+    /// Files that hold none.
+    pub unread: Vec<UnreadPlan>,
+    /// What is called late.
+    pub limits: StatusLimits,
+}
+
+/// What is called late.
+#[derive(Clone, Copy, Debug)]
+pub struct StatusLimits {
+    /// When it was asked.
+    pub now: Timestamp,
+    /// How old a disk's last good snapshot may be; `None`: plans know.
+    pub max_age: Option<SignedDuration>,
+}
+
+/// A disk.
+pub struct StatusDisk {
+    /// Its name.
+    pub name: String,
+    /// Its path.
+    pub device: String,
+    /// Whether a plan names it, or `--all` would take it, or leave it out with a warning.
+    pub expected: bool,
+    /// Its newest good copy.
+    pub copy: Option<FoundCopy>,
+}
+
+/// A copy, and in which vault it is.
+pub struct FoundCopy {
+    /// The vault.
+    pub vault: String,
+    /// The copy.
+    pub copy: GoodCopy,
+}
+
+/// A vault that was asked.
+pub struct AskedVault {
+    /// As it was named.
+    pub vault: String,
+    /// What it has, or why that is not known.
+    pub found: Result<NewestCopies>,
+}
+
+impl AskedVault {
+    /// The newest copy of the disk at `at` in any of these.
+    pub fn newest(asked: &[Self], at: usize) -> Option<FoundCopy> {
+        let copies = asked.iter().filter_map(|one| {
+            let copies = &one.found.as_ref().ok()?.copies;
+            let copy = copies.get(at)?.clone()?;
+            let vault = one.vault.clone();
+            Some(FoundCopy { vault, copy })
+        });
+        copies.max_by_key(|found| found.copy.time)
+    }
+
+    fn problems(&self, problems: &mut Vec<String>) {
+        let vault = &self.vault;
+        let found = match &self.found {
+            Ok(found) => found,
+            Err(error) => {
+                problems.push(format!(
+                    "vault {vault} COULD NOT BE ASKED, so what it has is not known: {error}"
+                ));
+                return;
+            }
+        };
+        if found.noted_damage {
+            problems.push(format!(
+                "vault {vault}: damage is noted: `stillpoint verify --all` and `stillpoint repair`"
+            ));
+        }
+        for error in &found.unread {
+            problems.push(format!("vault {vault}: {error}"));
+        }
+        for copy in &found.ahead {
+            problems.push(format!(
+                "vault {vault}: snapshot {} is from {:.0}, which is after now: its age says \
+                 nothing; which clock is wrong?",
+                copy.snapshot, copy.time
+            ));
+        }
+    }
+
+    fn document(&self) -> Value {
+        let found = self.found.as_ref().ok();
+        json!({
+            "vault": self.vault,
+            "error": self.found.as_ref().err().map(super::error::document),
+            "noted_damage": found.map(|found| found.noted_damage),
+            "unread": found.map(|found| found.unread.len()),
+            "ahead": found.map(|found| found.ahead.len()),
+            "left_out": found.map(|found| found.left_out),
+        })
+    }
+}
+
+impl StatusDisk {
+    fn age(&self, now: Timestamp) -> Option<SignedDuration> {
+        let age = now.duration_since(self.copy.as_ref()?.copy.time);
+        Some(age.max(SignedDuration::ZERO))
+    }
+
+    fn overdue(&self, limits: StatusLimits) -> bool {
+        let late = |max: SignedDuration| self.age(limits.now).is_none_or(|age| age > max);
+        self.expected && limits.max_age.is_some_and(late)
+    }
+
+    fn document(&self, limits: StatusLimits) -> Value {
+        let copy = self.copy.as_ref();
+        json!({
+            "disk": self.name,
+            "device": self.device,
+            "expected": self.expected,
+            "overdue": limits.max_age.map(|_| self.overdue(limits)),
+            "snapshot": copy.map(|found| found.copy.snapshot.to_string()),
+            "time": copy.map(|found| format!("{:.0}", found.copy.time)),
+            "age_seconds": self.age(limits.now).map(|age| age.as_secs()),
+            "level": copy.map(|found| found.copy.level.to_string()),
+            "vault": copy.map(|found| found.vault.as_str()),
+        })
+    }
+}
+
+/// What `status` reports.
+pub fn report(status: &HostStatus) -> Report {
+    let limits = status.limits;
+    let problems = problems(status);
+    let document = json!({
+        "disks": status.disks.iter().map(|one| one.document(limits)).collect::<Vec<_>>(),
+        "vaults": status.vaults.iter().map(AskedVault::document).collect::<Vec<_>>(),
+        "plans": status.plans.iter().map(SeenPlan::document).collect::<Vec<_>>(),
+        "unreadable": status.unread.iter().map(unread_document).collect::<Vec<_>>(),
+        "max_age_seconds": limits.max_age.map(|age| age.as_secs()),
+        "problems": problems,
+    });
+    let mut text = disk_table(status);
+    text.push_str(&plan_table(&status.plans));
+    let lines = problems.iter().map(|problem| format!("!! {problem}"));
+    text.push_str(&listed(lines, MOST_PROBLEMS, "stillpoint status --json"));
+    let disks = counted(status.disks.len(), "disk");
+    let plans = counted(status.plans.len(), "plan");
+    text.push_str(&match problems.len() {
+        0 => format!("nothing is overdue and nothing has failed: {disks}, {plans}"),
+        count => format!(
+            "LOOK AT THIS: {}; {disks}, {plans}",
+            counted(count, "problem")
+        ),
+    });
+    Report::done(document, text).below(!problems.is_empty())
+}
+
+fn problems(status: &HostStatus) -> Vec<String> {
+    let mut problems = Vec::new();
+    for vault in &status.vaults {
+        vault.problems(&mut problems);
+    }
+    for one in &status.unread {
+        problems.push(one.error.to_string());
+    }
+    for plan in &status.plans {
+        if plan.health().is_bad() {
+            problems.push(plan.verdict());
+        }
+        problems.extend(plan.unread.as_ref().map(ToString::to_string));
+        problems.extend(plan.not_run());
+    }
+    if status.plans.is_empty() && status.unread.is_empty() && status.limits.max_age.is_none() {
+        problems
+            .push("there is no plan, and no --max-age was given: nothing says what is late".into());
+    }
+    for disk in &status.disks {
+        if !disk.overdue(status.limits) {
+            continue;
+        }
+        let left_out: usize = status.vaults.iter().map(AskedVault::left_out).sum();
+        problems.push(match &disk.copy {
+            Some(found) => format!(
+                "{} is OVERDUE: its last good snapshot is {} old",
+                disk.name,
+                shown_age(disk.age(status.limits.now).unwrap_or_default(), found)
+            ),
+            None if left_out > 0 => format!(
+                "{} is OVERDUE: no good snapshot of it is among the newest that were looked at",
+                disk.name
+            ),
+            None => format!("{} is OVERDUE: there is no good snapshot of it", disk.name),
+        });
+    }
+    problems
+        .iter()
+        .map(|line| one_line(line).into_owned())
+        .collect()
+}
+
+impl AskedVault {
+    fn left_out(&self) -> usize {
+        self.found.as_ref().map_or(0, |found| found.left_out)
+    }
+}
+
+fn shown_age(age: SignedDuration, found: &FoundCopy) -> String {
+    format!("{} ({:.0})", rounded(age), found.copy.time)
+}
+
+/// About how long: two units at most.
+fn rounded(age: SignedDuration) -> String {
+    let minutes = age.as_secs() / 60;
+    let (days, hours, minutes) = (minutes / 1440, minutes / 60 % 24, minutes % 60);
+    match (days, hours) {
+        (0, 0) => format!("{minutes} min"),
+        (0, _) => format!("{hours} h {minutes} min"),
+        _ => format!("{days} d {hours} h"),
+    }
+}
+
+fn disk_table(status: &HostStatus) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(["DISK", "LAST GOOD SNAPSHOT", "AGE", "LEVEL", "VAULT"]);
+    // What was not asked is not known.
+    let unknown = status.vaults.iter().any(|one| one.found.is_err());
+    let none = if unknown { "?" } else { "none" };
+    for disk in &status.disks {
+        let copy = disk.copy.as_ref();
+        let of = |text: Option<String>| text.unwrap_or_else(|| none.into());
+        table.add_row(cells([
+            disk.name.clone(),
+            of(copy.map(|found| found.copy.snapshot.to_string())),
+            of(disk.age(status.limits.now).map(rounded)),
+            of(copy.map(|found| found.copy.level.to_string())),
+            of(copy.map(|found| found.vault.clone())),
+        ]));
+    }
+    match status.disks.is_empty() {
+        true => String::new(),
+        false => table_text(&table) + "\n",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_are_told_in_two_units() {
+        for (seconds, text) in [
+            (59, "0 min"),
+            (3599, "59 min"),
+            (3600, "1 h 0 min"),
+            (86_399, "23 h 59 min"),
+            (90_000, "1 d 1 h"),
+        ] {
+            assert_eq!(rounded(SignedDuration::from_secs(seconds)), text);
+        }
+    }
+}
