@@ -4,8 +4,8 @@
 //! Minutes and hours pass: between two of them lie as many seconds as the interval has, whatever
 //! clocks on walls do. Days and weeks are those of the time zone: a daily run at 02:30 comes on
 //! each day at 02:30 there. Where a clock is put forward over 02:30, it comes as much later as the
-//! clock jumps (03:30). Where a clock is put back and shows 02:30 twice, it comes the first time. A day
-//! that a zone leaves out has no run of its own: its instant is the next day's.
+//! clock jumps (03:30). Where a clock is put back and shows 02:30 twice, it comes the first time. A
+//! day that a zone leaves out has no run of its own: its instant is the next day's.
 
 use super::interval::{Interval, IntervalStep};
 use jiff::civil::DateTime;

@@ -156,9 +156,9 @@ TasksMax=512
 # anywhere, and runs hooks for databases. So it gets no mount namespace of its own, which most of
 # systemd's switches make: PrivateTmp= would hide /tmp/prescript.sh, ProtectSystem=, ProtectHome=,
 # PrivateDevices=, ProtectKernelTunables=, ProtectControlGroups=, ProtectKernelLogs= and
-# ProtectProc= what it freezes, reads, sets or tells. ProtectClock= and DeviceAllow= take the disks away,
-# NoNewPrivileges= the `sudo` of hooks, MemoryDenyWriteExecute= and RestrictNamespaces= what hooks
-# start (runtimes, containers).
+# ProtectProc= what it freezes, reads, sets or tells. ProtectClock= and DeviceAllow= take the disks
+# away, NoNewPrivileges= the `sudo` of hooks, MemoryDenyWriteExecute= and RestrictNamespaces= what
+# hooks start (runtimes, containers).
 CapabilityBoundingSet=~CAP_SYS_TIME CAP_SYS_BOOT CAP_SYS_MODULE CAP_MAC_ADMIN CAP_WAKE_ALARM
 LockPersonality=yes
 RestrictSUIDSGID=yes

@@ -13,6 +13,8 @@ fn golden_what_plan_and_status_say() {
     let mut normal = Normal::default();
     normal.call(scene.lab.dir.path().to_str().unwrap(), "/DIR");
     normal.call(PROGRAM, "PROGRAM");
+    let host = nix::unistd::gethostname().unwrap();
+    normal.call(host.to_str().unwrap(), "HOST");
     normal.call(disk.name(), "DISK");
     let mut page = String::new();
     let mut say = |command: &str, code: i32| {

@@ -252,7 +252,14 @@ impl SeenPlan {
             PlanHealth::New => "has not run yet".to_owned(),
             PlanHealth::Running => "is being run".to_owned(),
             PlanHealth::Due => "is due".to_owned(),
-            PlanHealth::Overdue(since) => format!("is OVERDUE since {}", shown(since)),
+            PlanHealth::Overdue(since) => {
+                let last = self.record.last.as_ref();
+                let why = match last.is_some_and(|last| !self.running && !last.is_good()) {
+                    true => format!(": the last try FAILED: {}", self.failed()),
+                    false => String::new(),
+                };
+                format!("is OVERDUE since {}{why}", shown(since))
+            }
             PlanHealth::Failed => format!("FAILED: {}", self.failed()),
             PlanHealth::Warned => format!("did less than was asked: {}", self.failed()),
             PlanHealth::Suspended => return format!("plan {name} is held back"),
@@ -261,7 +268,7 @@ impl SeenPlan {
     }
 
     fn failed(&self) -> String {
-        let only_good = self.health() == PlanHealth::Failed;
+        let only_good = self.health() != PlanHealth::Warned;
         let bad = |outcome: &&StepOutcome| match only_good {
             true => !outcome.is_good(),
             false => !outcome.is_as_asked(),
