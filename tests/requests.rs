@@ -323,7 +323,7 @@ fn how_old_copies_are_is_asked_by_two_listings_and_the_newest_manifest() {
     }
     let last = last.unwrap();
     let layout = HostLayout::scan().unwrap();
-    let disks = layout.resolve(&[disk.device.clone()]).unwrap();
+    let disks = layout.resolve(std::slice::from_ref(&disk.device)).unwrap();
     let wanted = WantedDisks {
         host: &last.host,
         topology: &layout.topology,
@@ -341,7 +341,7 @@ fn how_old_copies_are_is_asked_by_two_listings_and_the_newest_manifest() {
     // Of a disk that no snapshot has, 64 are read at most.
     let other = LoopDisk::holding(&noise(MIB, 9), &[]);
     let layout = HostLayout::scan().unwrap();
-    let disks = layout.resolve(&[other.device.clone()]).unwrap();
+    let disks = layout.resolve(std::slice::from_ref(&other.device)).unwrap();
     let wanted = WantedDisks {
         topology: &layout.topology,
         disks: &disks,
@@ -353,7 +353,7 @@ fn how_old_copies_are_is_asked_by_two_listings_and_the_newest_manifest() {
     assert_eq!(asked.take(), reads(5, 2));
 
     // By a clock that is an hour behind, they are all from after now: that is told.
-    let disks = layout.resolve(&[disk.device.clone()]).unwrap();
+    let disks = layout.resolve(std::slice::from_ref(&disk.device)).unwrap();
     let behind = WantedDisks {
         disks: &disks,
         now: last.time - jiff::SignedDuration::from_hours(1),

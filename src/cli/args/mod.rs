@@ -268,7 +268,7 @@ pub enum Command {
     /// List, wait for, stop or show runs of snapshot, restore, verify, mirror and gc
     Job(JobArgs),
     /// Make, run and show plans: what this host snapshots by itself, and when
-    Plan(PlanArgs),
+    Plan(Box<PlanArgs>),
     /// Print what the documents of --json look like, as JSON Schema
     Schema(SchemaArgs),
     /// Show what a command takes, or a page: rescue, operators, levels, hooks and others

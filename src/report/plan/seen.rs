@@ -278,7 +278,7 @@ impl SeenPlan {
         let follow_ups = self.plan.follow_ups();
         let steps = follow_ups.iter().filter_map(|one| {
             let outcome = &self.record.steps.get(one.name)?.outcome;
-            Some((one.name, outcome)).filter(|(_, outcome)| bad(&outcome))
+            Some((one.name, outcome)).filter(|(_, outcome)| bad(outcome))
         });
         let first = last.and_then(|last| last.outcome.as_ref()).filter(bad);
         let first = first.map(|outcome| ("snapshot", outcome));
