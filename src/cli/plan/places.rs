@@ -30,10 +30,13 @@ impl PlanPlaces {
 }
 
 /// What tells this machine from copies of its image, and from others of its name: made of the IDs
-/// of its installation and its firmware.
+/// of its installation and its firmware. Empty where it has neither.
 fn machine() -> String {
     let id = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
     let uuid = machine_uuid().unwrap_or_default();
+    if id.trim().is_empty() && uuid.is_empty() {
+        return String::new();
+    }
     let mut hasher = blake3::Hasher::new();
     for part in [id.trim(), &uuid] {
         hasher.update(part.as_bytes()).update(&[0]);

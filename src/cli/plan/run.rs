@@ -27,6 +27,11 @@ pub fn run(args: &PlanRunArgs, common: &Common, dispatch: Dispatch) -> Result<Re
         ..common.clone()
     };
     let vault = common.vault.as_deref().filter(|_| vault_is_a_flag());
+    if args.due && vault.is_some() {
+        let what = "--vault with --due: what is due goes to the vault of its plan; nothing was run";
+        return Err(Error::new(ErrorKind::Usage, what)
+            .with_hint("name the plan, without --due, to have a snapshot there besides"));
+    }
     let steps = StepRunner {
         common: &common,
         dispatch,

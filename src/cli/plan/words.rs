@@ -25,7 +25,9 @@ pub fn snapshot(plan: &SnapshotPlan, machine: &str) -> Vec<String> {
     }
     words.push(format!("--level={}", plan.level));
     words.push(format!("--tag={LABEL}={}", plan.name));
-    words.push(format!("--tag={MACHINE}={machine}"));
+    if !machine.is_empty() {
+        words.push(format!("--tag={MACHINE}={machine}"));
+    }
     if let Some(PlanRetention::Days(days)) = plan.retention {
         words.push(format!("--keep={days}d"));
     }

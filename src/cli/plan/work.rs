@@ -42,10 +42,14 @@ impl PlanWork {
             }
         };
         let before = noted.clone();
-        let record = match noted {
+        let mut record = match noted {
             Some(record) => record.for_plan(&plan, places.now),
             None => PlanRecord::new(&plan, places.now),
         };
+        if !said.is_empty() {
+            // Nor is it known whether the clock has jumped.
+            record.prune_held = Some(places.now);
+        }
         Ok(Self {
             clock: HostClock::of(&plan, &places.host),
             is_noted: before.as_ref() == Some(&record),
@@ -208,8 +212,10 @@ impl PlanWork {
             let before = self.record.steps.get(follow_up.name);
             let served = before.and_then(|step| step.served);
             let began = Timestamp::now();
-            let outcome = match self.record.prune_held.filter(|_| follow_up.name == PRUNE) {
+            let prunes = follow_up.name == PRUNE;
+            let outcome = match self.record.prune_held.filter(|_| prunes) {
                 Some(since) => held_back(self.plan.name.as_str(), since),
+                None if prunes && self.places.machine.is_empty() => unlabelled(),
                 None => steps.run(words),
             };
             let served = match outcome.is_good() {
@@ -244,6 +250,19 @@ impl PlanWork {
             Decision::Now(_) => Some(case.now),
             Decision::Later(wait) => wait.until,
         }
+    }
+}
+
+/// What is said where nothing tells this machine from others.
+fn unlabelled() -> StepOutcome {
+    StepOutcome {
+        exit_code: BELOW,
+        job: None,
+        snapshot: None,
+        said: "nothing is deleted: without /etc/machine-id, and without an ID of the firmware, \
+               snapshots of this machine cannot be told from others' of its name"
+            .into(),
+        hint: Some("systemd-machine-id-setup makes one".into()),
     }
 }
 
