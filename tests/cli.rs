@@ -7,6 +7,7 @@ mod bounded;
 mod busy;
 mod claims;
 mod clock;
+mod completions;
 mod damage;
 mod golden;
 mod ground;

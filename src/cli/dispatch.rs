@@ -4,7 +4,7 @@
 use super::args::{Command, Common};
 use super::find_snapshot::find_snapshot;
 use super::progress::ProgressDisplay;
-use super::{check, cp, delete, diff, disks, doctor, gc, help, info, init};
+use super::{check, completions, cp, delete, diff, disks, doctor, gc, help, info, init};
 use super::{job, keep, key, list, lock, ls, mirror, mount};
 use super::{
     plan, prune, repair, restore, schema, serve, show, snapshot, status, thaw, track, verify,
@@ -46,6 +46,7 @@ pub fn dispatch(command: &Command, common: &Common, progress: &ProgressDisplay) 
         Command::Thaw => thaw::run(common, progress),
         Command::Job(args) => job::run(args, common),
         Command::Plan(args) => plan::run(args, common, dispatch),
+        Command::Completions(args) => completions::run(args),
         Command::Schema(args) => schema::run(args),
         Command::Help(args) => help::run(args, common),
     };

@@ -95,11 +95,48 @@ fn what_is_installed_is_small_and_whole() {
 
     let program = program.to_str().unwrap();
     assert!(tool(program, &["help", "rescue"]).contains("My instance is gone"));
-    for page in [
-        "man1/stillpoint.1",
-        "man1/stillpoint-job-wait.1",
-        "man7/stillpoint-rescue.7",
+    for file in [
+        "man/man1/stillpoint.1",
+        "man/man1/stillpoint-job-wait.1",
+        "man/man7/stillpoint-rescue.7",
+        "bash-completion/completions/stillpoint",
+        "zsh/site-functions/_stillpoint",
+        "fish/vendor_completions.d/stillpoint.fish",
     ] {
-        assert!(root.join("opt/sp/share/man").join(page).is_file(), "{page}");
+        assert!(root.join("opt/sp/share").join(file).is_file(), "{file}");
     }
+    readers_of_man_pages_agree(&root.join("opt/sp/share/man"));
+}
+
+/// Neither groff nor mandoc warns of anything but what is a matter of taste.
+fn readers_of_man_pages_agree(folder: &Path) {
+    for reader in ["man", "mandoc"] {
+        if Command::new(reader).output().is_err() {
+            crate::support::host::skipped("cli: man pages", &format!("no {reader}"));
+            return;
+        }
+    }
+    let listed = tool("find", &[folder.to_str().unwrap(), "-type", "f"]);
+    let pages: Vec<&str> = listed.lines().collect();
+    assert!(pages.len() > 40, "{pages:?}");
+    for page in &pages {
+        let args = ["--warnings=w", "-E", "UTF-8", "-l", page];
+        let shown = finish(Command::new("man").args(args).env("MANWIDTH", "80")).expect(0);
+        assert_eq!(shown.stderr, "", "{page}");
+        assert!(shown.stdout.len() > 500, "{page}: {}", shown.stdout);
+    }
+    let said = finish(
+        Command::new("mandoc")
+            .args(["-T", "lint", "-W", "warning"])
+            .args(&pages),
+    );
+    // It has no date, so that the same sources give the same page; clap breaks paragraphs twice.
+    let taste = ["missing date", "skipping paragraph macro:"];
+    let is_taste = |line: &&str| taste.iter().any(|known| line.contains(known));
+    let other: Vec<&str> = said.stdout.lines().filter(|line| !is_taste(line)).collect();
+    assert!(other.is_empty(), "{other:#?}");
+    assert!(
+        said.stdout.contains("missing date"),
+        "mandoc has looked at nothing"
+    );
 }

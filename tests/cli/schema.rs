@@ -220,6 +220,7 @@ fn documents_are_as_their_schema_says() {
     assert_ne!(checked(&lab, "key", &keys, 0)["keys"], json!([]));
     checked(&lab, "thaw", &["thaw"], 0);
     checked(&lab, "help", &["help", "rescue"], 0);
+    checked(&lab, "completions", &["completions", "bash"], 0);
     checked(&lab, "job list", &["job", "list"], 0);
     checked(&lab, "error", &["job", "status", "latest"], 1);
     checked(&lab, "list", &["list"], 0);

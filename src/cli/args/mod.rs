@@ -1,6 +1,7 @@
 //! The command line, as clap parses it: the options of every command here, and those of each
 //! command in a file of its own.
 
+mod completions;
 mod cp;
 mod delete;
 mod diff;
@@ -31,6 +32,7 @@ mod tag;
 mod track;
 mod verify;
 
+pub use completions::{CompletionsArgs, ShellArg};
 pub use cp::CpArgs;
 pub use delete::DeleteArgs;
 pub use diff::DiffArgs;
@@ -269,6 +271,8 @@ pub enum Command {
     Job(JobArgs),
     /// Make, run and show plans: what this host snapshots by itself, and when
     Plan(Box<PlanArgs>),
+    /// Print what bash, zsh or fish needs to complete command lines
+    Completions(CompletionsArgs),
     /// Print what the documents of --json look like, as JSON Schema
     Schema(SchemaArgs),
     /// Show what a command takes, or a page: rescue, operators, levels, hooks and others

@@ -12,8 +12,9 @@ const SHARED: &str = include_str!("shared.json");
 const REFERENCE: &str = "#/$defs/";
 
 /// By the name that `schema` takes: a command, or another document that is printed.
-const DOCUMENTS: [(&str, &str); 45] = [
+const DOCUMENTS: [(&str, &str); 46] = [
     ("check", include_str!("check.json")),
+    ("completions", include_str!("completions.json")),
     ("cp", include_str!("cp.json")),
     ("delete", include_str!("delete.json")),
     ("detach", include_str!("detach.json")),
