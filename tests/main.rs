@@ -46,6 +46,8 @@ mod mount;
 #[cfg(test)]
 mod old_formats;
 #[cfg(test)]
+mod packages;
+#[cfg(test)]
 mod plans;
 #[cfg(test)]
 mod props;
