@@ -21,6 +21,7 @@ pub mod machine;
 pub mod memory;
 pub mod mountinfo;
 pub mod mounting;
+pub mod name_service;
 pub mod pidfd;
 pub mod plain;
 pub mod process;
