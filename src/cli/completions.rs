@@ -42,12 +42,12 @@ fn without_hidden(command: &Command) -> Command {
         .about(about)
         .disable_help_subcommand(true)
         .args(arguments.cloned())
-        .groups(command.get_groups().cloned().map(emptied))
+        .groups(command.get_groups().map(emptied))
         .subcommands(below.map(without_hidden))
 }
 
 /// The name of a group alone, as its members may be hidden; rules of arguments refer to it.
-fn emptied(group: clap::ArgGroup) -> clap::ArgGroup {
+fn emptied(group: &clap::ArgGroup) -> clap::ArgGroup {
     clap::ArgGroup::new(group.get_id().clone()).multiple(true)
 }
 
