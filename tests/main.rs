@@ -24,6 +24,8 @@ mod dedup;
 #[cfg(test)]
 mod device;
 #[cfg(test)]
+mod drills;
+#[cfg(test)]
 mod export;
 #[cfg(test)]
 mod faults;

@@ -9,5 +9,5 @@ mod host_tree;
 mod others;
 mod partitions;
 mod place;
-mod scene;
-mod shot;
+pub mod scene;
+pub mod shot;

@@ -7,6 +7,7 @@ use super::progress::ProgressDisplay;
 use super::signals;
 use crate::engine::refuse_kept;
 use crate::error::Result;
+use crate::model::SnapshotId;
 use crate::report::{self, Report};
 use jiff::Timestamp;
 
@@ -32,5 +33,10 @@ pub fn run(args: &DeleteArgs, common: &Common, progress: &ProgressDisplay) -> Re
         signals::check()?;
         vault.delete(snapshot)?;
     }
-    Ok(report::vault::deleted(&ids))
+    let mut report = report::vault::deleted(&ids);
+    let gone: Vec<SnapshotId> = snapshots.iter().map(|one| one.id).collect();
+    if let Err(error) = vault.delete_drills(&gone, &signals::check) {
+        report.warn(&report::drill::uncleared(&error));
+    }
+    Ok(report)
 }

@@ -4,7 +4,9 @@
 use super::args::{Command, Common};
 use super::find_snapshot::find_snapshot;
 use super::progress::ProgressDisplay;
-use super::{check, completions, cp, delete, diff, disks, doctor, gc, help, info, init};
+use super::{
+    check, completions, cp, delete, diff, disks, doctor, drill, gc, help, info, init,
+};
 use super::{job, keep, key, list, lock, ls, mirror, mount};
 use super::{
     plan, prune, repair, restore, schema, serve, show, snapshot, status, thaw, track, verify,
@@ -35,6 +37,7 @@ pub fn dispatch(command: &Command, common: &Common, progress: &ProgressDisplay) 
         Command::Serve(args) => serve::run(args, common, progress),
         Command::Mount(args) => mount::run(args, common, progress),
         Command::Unmount(args) => mount::unmount(args, common),
+        Command::Drill(args) => drill::run(args, common, progress),
         Command::Mirror(args) => mirror::run(args, common, progress),
         Command::Repair(args) => repair::run(args, common, progress),
         Command::Delete(args) => delete::run(args, common, progress),

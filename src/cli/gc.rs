@@ -5,8 +5,14 @@ use super::context;
 use super::progress::ProgressDisplay;
 use crate::engine::{CollectOptions, RewriteRules, collect, plan_collection};
 use crate::error::{Error, ErrorKind, Result};
+use crate::model::SnapshotId;
 use crate::report::{self, Report};
+use crate::store::Vault;
 use jiff::SignedDuration;
+use std::collections::HashSet;
+
+/// Most drills of snapshots that are gone that one run clears away.
+const MOST_STRAYS: usize = 256;
 
 pub fn run(args: &GcArgs, common: &Common, progress: &ProgressDisplay) -> Result<Report> {
     let vault = context::open_vault(common)?;
@@ -31,10 +37,22 @@ pub fn run(args: &GcArgs, common: &Common, progress: &ProgressDisplay) -> Result
             true => plan_collection(&vault, options, progress)?,
             false => collect(&vault, options, progress)?,
         };
-        Ok(report::gc::report(&report::gc::Collected {
+        let mut report = report::gc::report(&report::gc::Collected {
             done: &done,
             dry_run: args.dry_run,
             grace,
-        }))
+        });
+        if !args.dry_run
+            && let Err(error) = clear_stray_drills(&vault, progress)
+        {
+            report.warn(&report::drill::uncleared(&error));
+        }
+        Ok(report)
     })
+}
+
+/// Deletes what drills of snapshots that are gone have left. What it fails at the next run does.
+fn clear_stray_drills(vault: &Vault, progress: &ProgressDisplay) -> Result<()> {
+    let there: HashSet<SnapshotId> = vault.snapshots()?.iter().map(|one| one.id).collect();
+    vault.delete_stray_drills(&|id| there.contains(&id), MOST_STRAYS, progress)
 }

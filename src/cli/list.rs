@@ -6,7 +6,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::Manifest;
 use crate::report::Report;
 use crate::report::list::Listing;
-use crate::store::{Dated, KeptBy, Vault};
+use crate::store::{Dated, DrillsWanted, KeptBy, Vault};
 use std::collections::BTreeSet;
 
 /// Most names of disks in a hint.
@@ -19,10 +19,15 @@ pub fn run(args: &ListArgs, common: &Common) -> Result<Report> {
     let mut stored = vault.stored_snapshots(args.host.as_deref())?;
     let mut listing = Listing::new(common.json);
     let mut there = There::default();
+    let mut drills = Vec::new();
     // Newest first, about: if not all documents have room, the newest do.
     stored.reverse();
     let snapshots = stored.iter().map(|one| one.snapshot.clone()).collect();
-    for ((snapshot, manifest), stored) in vault.manifests(snapshots).zip(&stored) {
+    let mut manifests = vault.manifests(snapshots);
+    for stored in &stored {
+        let Some((snapshot, manifest)) = manifests.next() else {
+            break;
+        };
         signals::check()?;
         match manifest {
             Ok(manifest) => {
@@ -31,6 +36,10 @@ pub fn run(args: &ListArgs, common: &Common) -> Result<Report> {
                 if fits(&manifest, args, &tags) {
                     let kept = KeptBy::manifest(&manifest, Some(stored.received));
                     listing.show(&manifest, kept);
+                    drills.extend(manifests.hash().map(|hash| DrillsWanted {
+                        snapshot: snapshot.id,
+                        manifest: hash.clone(),
+                    }));
                 }
             }
             // It was deleted meanwhile.
@@ -45,6 +54,7 @@ pub fn run(args: &ListArgs, common: &Common) -> Result<Report> {
     if !shown.is_empty() {
         let keeps = vault.list_keeps(&|id| shown.contains(&id))?;
         listing.add_keeps(vault.read_keeps(&keeps, &signals::check)?);
+        listing.add_drills(vault.drilled(&drills, &signals::check)?);
     }
     if !listing.is_empty() && vault.has_noted_damage()? {
         listing.note_damage();

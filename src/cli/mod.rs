@@ -14,6 +14,7 @@ mod diff;
 mod disks;
 mod dispatch;
 mod doctor;
+mod drill;
 mod find_snapshot;
 mod gc;
 mod help;

@@ -5,6 +5,7 @@ use super::context;
 use super::progress::ProgressDisplay;
 use crate::engine::{RetentionOptions, carry_out_prune, plan_prune};
 use crate::error::Result;
+use crate::model::SnapshotId;
 use crate::report::prune::PruneReport;
 use crate::report::{self, Report};
 use jiff::Timestamp;
@@ -35,6 +36,13 @@ pub fn run(args: &PruneArgs, common: &Common, progress: &ProgressDisplay) -> Res
     });
     for warning in &warnings {
         report.warn(warning);
+    }
+    let gone: Vec<SnapshotId> = plan.going().map(|one| one.snapshot.id).collect();
+    if !args.dry_run
+        && !gone.is_empty()
+        && let Err(error) = vault.delete_drills(&gone, progress)
+    {
+        report.warn(&report::drill::uncleared(&error));
     }
     Ok(report)
 }

@@ -10,13 +10,13 @@ use crate::error::{ErrorKind, Result};
 use crate::format::DamagedChunks;
 use crate::model::block_count;
 use crate::report::Report;
-use crate::report::show::{BlockCounts, report};
-use crate::store::Vault;
+use crate::report::show::{BesideSnapshot, BlockCounts, report};
+use crate::store::{DrillsWanted, HashedManifest, Vault};
 
 pub fn run(args: &ShowArgs, common: &Common, progress: &ProgressDisplay) -> Result<Report> {
     let vault = context::open_vault(common)?;
     let snapshot = find_snapshot(&vault, &args.id, &[], progress)?;
-    let manifest = vault.manifest(&snapshot)?;
+    let HashedManifest { manifest, hash } = vault.manifest_hashed(&snapshot)?;
     let noted = known_damage(&vault)?;
     let mut blocks = Vec::new();
     for disk in &manifest.disks {
@@ -25,7 +25,13 @@ pub fn run(args: &ShowArgs, common: &Common, progress: &ProgressDisplay) -> Resu
         blocks.push(BlockCounts::of(&map, disk, noted.as_ref()));
     }
     let kept = kept_with(&vault, &snapshot, &manifest, &signals::check)?;
-    report(&manifest, &blocks, kept.as_ref())
+    let wanted = DrillsWanted {
+        snapshot: snapshot.id,
+        manifest: hash,
+    };
+    let drills = vault.drilled(&[wanted], &signals::check)?;
+    let beside = BesideSnapshot { kept, drills };
+    report(&manifest, &blocks, &beside)
 }
 
 /// What was found damaged before; `None`: the lists cannot be read.

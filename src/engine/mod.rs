@@ -7,6 +7,7 @@ mod check;
 mod collect;
 mod diff;
 mod disk_lock;
+mod drill;
 mod info;
 mod keep;
 mod lock;
@@ -45,6 +46,7 @@ pub use collect::{
     PlanOutcome, Rewriting, Tally, collect, collect_at, plan_collection,
 };
 pub use diff::{diff, partitions_of};
+pub use drill::{DrillOptions, DrillReport, drill};
 pub use info::{
     DiskHolding, Growth, Holding, HostHolding, MissingObjects, RunSeen, SnapshotHolding,
     UnreadPart, VaultHoldings, look_at_holdings,

@@ -10,7 +10,9 @@ mod overlay;
 mod tree;
 mod view;
 
-pub use fuse::{FuseDevice, FuseServer, OVERLAY, OnFailure, RAW, ServeOptions, ServedDisk};
+pub use fuse::{
+    FuseDevice, FuseServer, OVERLAY, OnFailure, RAW, ReadFailure, ServeOptions, ServedDisk,
+};
 pub use host_places::{FilesystemName, HostMount, HostPlaces, RecordedFilesystem};
 pub use image::{Allocation, AllocationRun, ChunkPool, Image};
 pub use nbd::{ListenAddress, NbdLimits, NbdServer};
@@ -22,6 +24,6 @@ pub use tree::{
     TreeStep, TreeTarget, TreeWalk, WalkOrder, copy_to_stream, copy_tree, unreadable,
 };
 pub use view::{
-    AttachOptions, AttachPart, AttachedFilesystem, View, ViewOptions, is_attachable, make_view,
-    with_view,
+    AttachOptions, AttachPart, AttachedFilesystem, View, ViewDeadline, ViewOptions, is_attachable,
+    make_view, with_view,
 };

@@ -4,7 +4,7 @@
 //!  0   8  magic "SPOBJECT"
 //!  8   2  format version
 //! 10   1  kind: 1 index, 2 manifest, 3 session, 4 condemned, 5 damage, 6 keep, 7 verified,
-//!         8 key
+//!         8 key, 9 drill
 //! 11   1  sealing: 0 none, 1 AES-256-GCM
 //! 12   1  codec: 0 as it is, 1 one LZ4 block, 2 one zstd frame
 //! 13   3  zero
@@ -56,6 +56,8 @@ pub enum ObjectKind {
     Key,
     /// What samples have read, and when.
     Verified,
+    /// What a drill has found.
+    Drill,
 }
 
 impl ObjectKind {
@@ -67,6 +69,7 @@ impl ObjectKind {
             Self::Index => index::MAX_PLAIN,
             Self::Manifest => 16 << 20,
             Self::Session | Self::Keep => 64 << 10,
+            Self::Drill => 256 << 10,
             Self::Condemned => 64 << 20,
             // 65,536 entries: 1.25 MiB.
             Self::Damage => 1_311_744,
@@ -107,6 +110,7 @@ impl ObjectKind {
             Self::Keep => 6,
             Self::Key => 8,
             Self::Verified => 7,
+            Self::Drill => 9,
         }
     }
 }

@@ -3,7 +3,7 @@
 //! the script leaves behind may keep its output open.
 
 use super::script::{Call, Script};
-use crate::sys::process::die_with_starter;
+use crate::sys::process::{die_with_starter, spawn_apart};
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -68,6 +68,34 @@ pub(super) struct ExecuteOptions<'a> {
     pub timeout: Duration,
     /// Whether it is killed when this process dies.
     pub dies_with_us: bool,
+    pub surroundings: Surroundings,
+}
+
+/// What a program sees of the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Surroundings {
+    /// All that this process sees.
+    Host,
+    /// No network, and no processes but those that it starts: all of them end with it, and it ends
+    /// with this process. What it mounts nobody else sees.
+    Apart,
+}
+
+impl Surroundings {
+    pub(super) fn spawn(self, command: &mut Command) -> std::io::Result<Child> {
+        match self {
+            Self::Host => command.spawn(),
+            Self::Apart => spawn_apart(command),
+        }
+    }
+}
+
+/// A program that leads a process group.
+pub(super) struct RunningProgram {
+    pub child: Child,
+    /// What it says; reading never waits.
+    pub reader: PipeReader,
+    pub begun: Instant,
 }
 
 /// Runs a script until it exits or its time is over. `started` is called with the process group
@@ -79,56 +107,89 @@ pub(super) fn execute(
     cancelled: &mut dyn FnMut() -> bool,
 ) -> HookRun {
     let begun = Instant::now();
-    let (mut child, mut reader) = match start(script, options) {
+    let (child, reader) = match start(script, options) {
         Ok(child) => child,
         Err(error) => return HookRun::not_started(&format!("it cannot be started: {error}")),
     };
     started(child.id());
-    let mut tail = Tail::default();
-    let end = loop {
-        tail.take_in(&mut reader);
-        match child.try_wait() {
-            Ok(Some(status)) => break end_of(status),
-            Ok(None) => {}
-            Err(error) => break HookEnd::NotStarted(format!("it cannot be waited for: {error}")),
-        }
-        let late = begun.elapsed() >= options.timeout;
-        if late || cancelled() {
-            end_group(&mut child, &mut tail, &mut reader);
-            break match late {
-                true => HookEnd::TimedOut(options.timeout.as_secs()),
-                false => HookEnd::Cancelled,
-            };
-        }
-        std::thread::sleep(LOOK_EVERY);
+    let running = RunningProgram {
+        child,
+        reader,
+        begun,
     };
-    tail.take_in(&mut reader);
-    HookRun {
-        end,
-        output: tail.text(),
-        took: begun.elapsed(),
-        output_pipe: Some(reader),
+    running.wait(options.timeout, cancelled)
+}
+
+impl RunningProgram {
+    /// Waits until it exits or its time is over.
+    pub(super) fn wait(self, timeout: Duration, cancelled: &mut dyn FnMut() -> bool) -> HookRun {
+        let Self {
+            mut child,
+            mut reader,
+            begun,
+        } = self;
+        let mut tail = Tail::default();
+        let end = loop {
+            tail.take_in(&mut reader);
+            match child.try_wait() {
+                Ok(Some(status)) => break end_of(status),
+                Ok(None) => {}
+                Err(error) => {
+                    break HookEnd::NotStarted(format!("it cannot be waited for: {error}"));
+                }
+            }
+            let late = begun.elapsed() >= timeout;
+            if late || cancelled() {
+                end_group(&mut child, &mut tail, &mut reader);
+                break match late {
+                    true => HookEnd::TimedOut(timeout.as_secs()),
+                    false => HookEnd::Cancelled,
+                };
+            }
+            std::thread::sleep(LOOK_EVERY);
+        };
+        tail.take_in(&mut reader);
+        HookRun {
+            end,
+            output: tail.text(),
+            took: begun.elapsed(),
+            output_pipe: Some(reader),
+        }
     }
 }
 
-fn start(script: &Script, options: &ExecuteOptions<'_>) -> std::io::Result<(Child, PipeReader)> {
+/// Gives a program that is to be started a process group, a clean environment, nothing to read, and
+/// a pipe for what it says, of which this is the end to read from; reading never waits.
+pub(super) fn surround(command: &mut Command) -> std::io::Result<PipeReader> {
     let (reader, writer) = std::io::pipe()?;
     let flags = fcntl(&reader, FcntlArg::F_GETFL)?;
     let flags = OFlag::from_bits_retain(flags) | OFlag::O_NONBLOCK;
     fcntl(&reader, FcntlArg::F_SETFL(flags))?;
-    // The interpreter opens the copy by this descriptor, which it inherits. The supervisor has one
-    // thread, so no other process can be started meanwhile.
-    let inherited = script.text.as_fd();
-    let call = &script.call;
-    fcntl(inherited, FcntlArg::F_SETFD(FdFlag::empty()))?;
-    let mut command = Command::new(&call.interpreter);
     command
-        .args(&call.argument)
-        .arg(format!("/proc/self/fd/{}", inherited.as_raw_fd()))
         .env_clear()
         .env("PATH", PATH)
         .env("HOME", "/root")
         .env("LANG", "C.UTF-8")
+        .current_dir("/")
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stdout(writer.try_clone()?)
+        .stderr(writer);
+    Ok(reader)
+}
+
+fn start(script: &Script, options: &ExecuteOptions<'_>) -> std::io::Result<(Child, PipeReader)> {
+    let call = &script.call;
+    let mut command = Command::new(&call.interpreter);
+    let reader = surround(&mut command)?;
+    // The interpreter opens the copy by this descriptor, which it inherits. Nobody else starts a
+    // process meanwhile: the supervisor has one thread, and who runs a check has descriptors of
+    // its own.
+    let inherited = script.text.as_fd();
+    fcntl(inherited, FcntlArg::F_SETFD(FdFlag::empty()))?;
+    command
+        .args(&call.argument)
+        .arg(format!("/proc/self/fd/{}", inherited.as_raw_fd()))
         .envs(language(call))
         .env("STILLPOINT_HOOK", &call.path)
         .envs(
@@ -136,16 +197,11 @@ fn start(script: &Script, options: &ExecuteOptions<'_>) -> std::io::Result<(Chil
                 .environment
                 .iter()
                 .map(|(name, value)| (name, value)),
-        )
-        .current_dir("/")
-        .process_group(0)
-        .stdin(Stdio::null())
-        .stdout(writer.try_clone()?)
-        .stderr(writer);
+        );
     if options.dies_with_us {
         die_with_starter(&mut command);
     }
-    let child = command.spawn();
+    let child = options.surroundings.spawn(&mut command);
     fcntl(inherited, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
     Ok((child?, reader))
 }

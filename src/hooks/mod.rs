@@ -8,6 +8,7 @@
 //! are gone, their note in the run directory has a later run do it. One run of a host holds
 //! applications at a time.
 
+mod drill_program;
 mod execute;
 mod note;
 mod pair;
@@ -16,6 +17,7 @@ mod script;
 mod supervisor;
 mod wire;
 
+pub use drill_program::{ProgramEnd, ProgramLimits, qualify_check, run_check, run_program};
 pub use pair::{HookOptions, HookOutcome, Hooks};
 pub use pending::{PendingPostscript, PendingReport, run_pending};
 pub use script::check_hooks;

@@ -64,7 +64,7 @@ impl Script {
         let stat = fstat(&place).map_err(rejected)?;
         judge(&stat)?;
         // The same file, whatever stands under its name by now.
-        let file = File::open(format!("/proc/self/fd/{}", place.as_raw_fd()));
+        let file = File::open(format!("/proc/thread-self/fd/{}", place.as_raw_fd()));
         let file = file.map_err(|error| unreadable(&error))?;
         // From here on nobody but root can come to write to it.
         if is_open_for_writing(&file) {

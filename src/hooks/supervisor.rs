@@ -2,7 +2,7 @@
 //! it has started the prescript, or has taken over from a dead one, it does not exit before it has
 //! run the postscript, asked to or not.
 
-use super::execute::{ExecuteOptions, HookEnd, HookRun, execute};
+use super::execute::{ExecuteOptions, HookEnd, HookRun, Surroundings, execute};
 use super::note::PendingNote;
 use super::script::Script;
 use super::wire::{HookReply, HookRequest};
@@ -203,6 +203,7 @@ impl Supervisor {
             // A prescript that outlives this process would hold applications for good once another
             // supervisor's postscript has let them go. A postscript may always run to its end.
             dies_with_us: phase == "pre",
+            surroundings: Surroundings::Host,
         };
         let mut ended = execute(script, &options, &mut begun, cancelled);
         self.outputs.borrow_mut().extend(ended.output_pipe.take());

@@ -2,6 +2,7 @@
 //! has a bound, however many there are and whatever they hold.
 
 use super::Report;
+use super::drill::{drilled_document, drilled_words};
 use super::keep::kept_document;
 use super::snapshot::document;
 use super::text::{cells, counted, listed, table_text};
@@ -12,7 +13,7 @@ use crate::model::clip;
 use crate::model::exit::DAMAGED;
 use crate::model::printable::one_line;
 use crate::model::{Bytes, SnapshotId};
-use crate::store::{Dated, History, KeptBy};
+use crate::store::{Dated, Drilled, DrillsFound, History, KeptBy};
 use comfy_table::{Table, presets};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -35,6 +36,8 @@ struct Listed {
     row: [String; 9],
     /// What keeps it from being deleted.
     kept: KeptBy,
+    /// What drills have found.
+    drilled: Option<Drilled>,
     /// If there is room for it, and it was asked for.
     document: Option<Value>,
 }
@@ -52,6 +55,8 @@ pub struct Listing {
     damaged: Vec<(SnapshotId, Error)>,
     /// Something is noted as damaged in the vault.
     noted_damage: bool,
+    /// Why it is not known of all whether they were drilled.
+    lacks_drills: Option<String>,
     /// Of all snapshots, shown or not.
     dated: Vec<Dated>,
     traces: Vec<FreeTrace>,
@@ -85,6 +90,7 @@ impl Listing {
             snapshot: manifest.snapshot,
             row: row(manifest),
             kept,
+            drilled: None,
             document,
         });
     }
@@ -100,6 +106,14 @@ impl Listing {
             one.kept
                 .add(keeps.remove(&one.snapshot).unwrap_or_default());
         }
+    }
+
+    /// Adds what drills have found of those that are shown.
+    pub fn add_drills(&mut self, mut drills: DrillsFound) {
+        for one in &mut self.shown {
+            one.drilled = drills.of.remove(&one.snapshot);
+        }
+        self.lacks_drills = drills.lacks;
     }
 
     /// Adds a snapshot whose manifest is damaged.
@@ -146,6 +160,7 @@ impl Listing {
             let _ = writeln!(text, "damaged: {id}: {error}");
         }
         text.push_str(&listed(self.kept_lines(now), MOST_KEPT, "--json lists all"));
+        text.push_str(&listed(self.drill_lines(), MOST_KEPT, "--json lists all"));
         let doubts = doubtful.iter().rev().map(|one| format!("clock: {one}"));
         text.push_str(&listed(doubts, MOST_DOUBTS, "--json lists all"));
         let lines = lacking.iter().map(MayLack::in_words);
@@ -168,6 +183,9 @@ impl Listing {
         let documents = self.shown.into_iter().filter_map(|one| {
             let mut document = one.document?;
             document["kept"] = kept_document(one.kept.at(now).as_ref());
+            if one.drilled.is_some() || self.lacks_drills.is_some() {
+                document["drilled"] = drilled_document(one.drilled.as_ref());
+            }
             Some(document)
         });
         let json = json!({
@@ -179,10 +197,22 @@ impl Listing {
             "may_lack": lacking.iter().map(lacks).collect::<Vec<_>>(),
         });
         let mut report = Report::done(json, text).below(self.left_out > 0);
+        if let Some(lacks) = &self.lacks_drills {
+            report.mention(lacks);
+        }
         if has_damage {
             report.code = DAMAGED;
         }
         report
+    }
+
+    /// What drills have found.
+    fn drill_lines(&self) -> Vec<String> {
+        let drilled = self.shown.iter();
+        let drilled = drilled.filter_map(|one| Some((one.snapshot, one.drilled.as_ref()?)));
+        drilled
+            .map(|(snapshot, drilled)| format!("drilled: {snapshot}: {}", drilled_words(drilled)))
+            .collect()
     }
 
     /// What keeps those that are kept.

@@ -8,6 +8,7 @@ pub mod cp;
 pub mod diff;
 pub mod disks;
 pub mod doctor;
+pub mod drill;
 pub mod error;
 pub mod gc;
 mod gc_rewriting;
@@ -68,6 +69,14 @@ impl Report {
     /// Adds a warning to the document, and to the text before the verdict. Success becomes the code
     /// below it.
     pub fn warn(&mut self, warning: &str) {
+        self.mention(warning);
+        if self.code == DONE {
+            self.code = BELOW;
+        }
+    }
+
+    /// The same of what is no less than was asked for.
+    pub fn mention(&mut self, warning: &str) {
         if let Value::Object(document) = &mut self.json {
             let warnings = document.entry("warnings").or_insert_with(|| json!([]));
             if let Value::Array(warnings) = warnings {
@@ -75,9 +84,6 @@ impl Report {
             }
         }
         self.say_before_the_verdict(&format!("warning: {}", one_line(warning)));
-        if self.code == DONE {
-            self.code = BELOW;
-        }
     }
 
     /// Adds what was asked of the vault, if somebody counted.

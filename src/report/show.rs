@@ -1,12 +1,13 @@
 //! Everything about one snapshot.
 
+use super::drill::{drilled_document, drilled_words};
 use super::keep::kept_document;
 use super::snapshot::document;
 use super::{Report, asked};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{DamagedChunks, DiskRecord, HookRecords, Manifest};
 use crate::model::{Bytes, Content, RunMap, SnapshotId, printable};
-use crate::store::KeptBy;
+use crate::store::{DrillsFound, KeptBy};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -82,18 +83,30 @@ impl BlockCounts {
     }
 }
 
-/// What `show` reports. `blocks`: those of each disk, in the manifest's order. `kept`: what
-/// keeps it from being deleted.
+/// What others have put beside a snapshot.
+pub struct BesideSnapshot {
+    /// What keeps it from being deleted.
+    pub kept: Option<KeptBy>,
+    /// What drills have found.
+    pub drills: DrillsFound,
+}
+
+/// What `show` reports. `blocks`: those of each disk, in the manifest's order.
 ///
 /// # Errors
 /// The manifest cannot be copied.
 pub fn report(
     manifest: &Manifest,
     blocks: &[BlockCounts],
-    kept: Option<&KeptBy>,
+    beside: &BesideSnapshot,
 ) -> Result<Report> {
+    let kept = beside.kept.as_ref();
     let mut json = document(manifest);
     json["kept"] = kept_document(kept);
+    let drilled = beside.drills.of.get(&manifest.snapshot);
+    if drilled.is_some() || beside.drills.lacks.is_some() {
+        json["drilled"] = drilled_document(drilled);
+    }
     // For people: the document holds what the manifest does.
     let shown = printable::copy(manifest).map_err(|error| {
         Error::new(ErrorKind::Failed, "the snapshot cannot be shown").with_source(error)
@@ -102,6 +115,9 @@ pub fn report(
     if let Some(kept) = kept {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "  kept {kept}");
+    }
+    if let Some(drilled) = drilled {
+        let _ = writeln!(text, "  drilled: {}", drilled_words(drilled));
     }
     for (disk, blocks) in shown.disks.iter().zip(blocks) {
         text.push_str(&disk_text(disk, blocks));
@@ -118,7 +134,11 @@ pub fn report(
         // Writing to a string cannot fail.
         let _ = writeln!(text, "warning: {warning}");
     }
-    Ok(Report::done(json, text))
+    let mut report = Report::done(json, text);
+    if let Some(lacks) = &beside.drills.lacks {
+        report.mention(lacks);
+    }
+    Ok(report)
 }
 
 fn head(manifest: &Manifest) -> String {

@@ -15,7 +15,25 @@ pub struct TablePartition {
     pub number: u32,
     /// Where it lies on the disk.
     pub place: Extent,
+    /// Whether its type says that no filesystem is in it: a boot loader's own place.
+    pub is_loaders: bool,
 }
+
+/// Of a GPT, the types of partitions that no filesystem is in, as they are stored: BIOS boot, PReP
+/// boot, Microsoft's reserved.
+const OF_LOADERS: [[u8; 16]; 3] = [
+    *b"Hah!IdontNeedEFI",
+    [
+        0x38, 0x2d, 0x1a, 0x9e, 0x12, 0xc6, 0x16, 0x43, 0xaa, 0x26, 0x8b, 0x49, 0x52, 0x1e, 0x5a,
+        0x8b,
+    ],
+    [
+        0x16, 0xe3, 0xc9, 0xe3, 0x5c, 0x0b, 0xb8, 0x4d, 0x81, 0x7d, 0xf9, 0x2d, 0xf0, 0x02, 0x15,
+        0xae,
+    ],
+];
+/// The same of an MBR: PReP boot.
+const OF_LOADERS_MBR: u8 = 0x41;
 
 /// The partitions by the table in `head`, the beginning of a disk with sectors of `sector` bytes,
 /// by their place. Of an MBR the primary ones, an extended one as a whole.
@@ -37,6 +55,7 @@ fn of_mbr(mbr: &[u8; 512], sector: u32) -> Vec<TablePartition> {
         TablePartition {
             number: at,
             place: Extent::new(bytes(start), bytes(count)),
+            is_loaders: entry[4] == OF_LOADERS_MBR,
         }
     });
     let is_one =
@@ -63,7 +82,13 @@ fn of_gpt(head: &[u8], sector: u32) -> Option<Vec<TablePartition>> {
         // One that ends past all numbers is none.
         first.checked_add(length)?;
         let place = Extent::new(Bytes(first), Bytes(length));
-        Some(TablePartition { number, place })
+        let entry = array.chunks_exact(size).nth(number as usize - 1);
+        let kind = entry.and_then(|entry| entry.first_chunk());
+        Some(TablePartition {
+            number,
+            place,
+            is_loaders: kind.is_some_and(|kind| OF_LOADERS.contains(kind)),
+        })
     });
     Some(found.collect())
 }

@@ -4,7 +4,7 @@ use super::ask::ask_of_each;
 use super::object_name::ObjectName;
 use super::vault::Vault;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{Manifest, ObjectKind};
+use crate::format::{Manifest, ManifestHash, ObjectKind};
 use crate::model::{Bytes, Cancel, SnapshotId};
 use crate::sys::locked::{LockExt, LockResultExt};
 use jiff::Timestamp;
@@ -30,7 +30,7 @@ impl SnapshotRef {
     }
 
     /// The part of its manifest's name that stands for the host.
-    pub(super) fn host(&self) -> Option<&str> {
+    pub fn host(&self) -> Option<&str> {
         self.manifest.components().nth(1)
     }
 
@@ -50,6 +50,14 @@ pub struct StoredSnapshot {
     pub received: Timestamp,
     /// How long its manifest is.
     pub length: Bytes,
+}
+
+/// A manifest, and which bytes it is.
+pub struct HashedManifest {
+    /// What it says.
+    pub manifest: Manifest,
+    /// Its hash.
+    pub hash: ManifestHash,
 }
 
 /// The snapshot whose manifest has this name; other names are not of the vault.
@@ -103,8 +111,23 @@ impl Vault {
 
     /// Reads a snapshot's manifest.
     pub fn manifest(&self, snapshot: &SnapshotRef) -> Result<Manifest> {
+        self.manifest_hashed(snapshot).map(|hashed| hashed.manifest)
+    }
+
+    /// The same, and which bytes it is.
+    pub fn manifest_hashed(&self, snapshot: &SnapshotRef) -> Result<HashedManifest> {
         let most = ObjectKind::Manifest.most_stored();
-        self.decode(snapshot, &self.store.get(&snapshot.manifest, most)?)
+        self.decode_hashed(snapshot, &self.store.get(&snapshot.manifest, most)?)
+    }
+
+    pub(super) fn decode_hashed(
+        &self,
+        snapshot: &SnapshotRef,
+        bytes: &[u8],
+    ) -> Result<HashedManifest> {
+        let manifest = self.decode(snapshot, bytes)?;
+        let hash = ManifestHash::of(bytes);
+        Ok(HashedManifest { manifest, hash })
     }
 
     pub(super) fn decode(&self, snapshot: &SnapshotRef, bytes: &[u8]) -> Result<Manifest> {

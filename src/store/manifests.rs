@@ -2,11 +2,11 @@
 //! A stored manifest has at most 16 MiB and a little, a decoded one takes up to some 116 MiB: it
 //! must never hold more stored ones than are fetched at once, nor more than one decoded.
 
-use super::catalog::SnapshotRef;
+use super::catalog::{HashedManifest, SnapshotRef};
 use super::object_store::{Blob, ObjectStore};
 use super::vault::Vault;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{Manifest, ObjectKind};
+use crate::format::{Manifest, ManifestHash, ObjectKind};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -26,6 +26,7 @@ pub struct Manifests<'a> {
     ahead: usize,
     most: usize,
     fetchers: Option<Fetchers>,
+    hash: Option<ManifestHash>,
 }
 
 /// A manifest on its way.
@@ -50,6 +51,7 @@ impl Vault {
             ahead: 1,
             most: self.store.capabilities().gets.clamp(1, MOST_FETCHED),
             fetchers: None,
+            hash: None,
         }
     }
 }
@@ -85,8 +87,20 @@ impl Manifests<'_> {
             ))
         };
         let bytes = bytes.recv().unwrap_or_else(lost);
-        let manifest = bytes.and_then(|bytes| self.vault.decode(&snapshot, &bytes));
-        Some((snapshot, manifest))
+        let read = bytes.and_then(|bytes| self.vault.decode_hashed(&snapshot, &bytes));
+        Some((snapshot, self.note(read)))
+    }
+
+    fn note(&mut self, read: Result<HashedManifest>) -> Result<Manifest> {
+        self.hash = None;
+        let HashedManifest { manifest, hash } = read?;
+        self.hash = Some(hash);
+        Ok(manifest)
+    }
+
+    /// Which bytes the manifest is that was taken last; `None`: it could not be read.
+    pub fn hash(&self) -> Option<&ManifestHash> {
+        self.hash.as_ref()
     }
 }
 
@@ -97,8 +111,8 @@ impl Iterator for Manifests<'_> {
         // A host without a thread left can still read, one after another.
         if self.request().is_err() && self.fetched.is_empty() {
             let snapshot = self.rest.next()?;
-            let manifest = self.vault.manifest(&snapshot);
-            return Some((snapshot, manifest));
+            let read = self.vault.manifest_hashed(&snapshot);
+            return Some((snapshot, self.note(read)));
         }
         self.take()
     }

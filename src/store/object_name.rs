@@ -1,7 +1,7 @@
 //! Names of objects in a store: short relative paths that can leave no store.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{Condemned, FooterCopiesRef};
+use crate::format::{Condemned, DrillName, FooterCopiesRef};
 use crate::model::{ObjectId, SnapshotId};
 use std::fmt;
 
@@ -163,6 +163,22 @@ impl ObjectName {
     /// `keeps/<snapshot>/<keep>`.
     pub fn keep(snapshot: SnapshotId, keep: SnapshotId) -> Self {
         Self(format!("keeps/{snapshot}/{keep}"))
+    }
+
+    /// `drills`.
+    pub fn drills() -> Self {
+        Self("drills".into())
+    }
+
+    /// `drills/<snapshot>`.
+    pub fn drills_of(snapshot: SnapshotId) -> Self {
+        Self(format!("drills/{snapshot}"))
+    }
+
+    /// `drills/<snapshot>/<drill>`.
+    pub fn drill(name: DrillName) -> Self {
+        let DrillName { snapshot, drill } = name;
+        Self(format!("drills/{snapshot}/{drill}"))
     }
 
     /// `verified`.

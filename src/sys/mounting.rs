@@ -24,6 +24,18 @@ use std::path::Path;
 const OPEN_TREE_CLONE: libc::c_uint = 1;
 const MOVE_MOUNT_EMPTY_PATHS: libc::c_uint = 0x04 | 0x40;
 
+/// `include/uapi/linux/mount.h`, `MOUNT_ATTR_NOSYMFOLLOW`.
+const NO_SYMLINKS: u64 = 0x0020_0000;
+
+/// `include/uapi/linux/mount.h`, `struct mount_attr`.
+#[repr(C)]
+struct MountAttributes {
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    user_namespace: u64,
+}
+
 /// What is mounted.
 #[derive(Clone, Copy, Debug)]
 pub struct MountOptions<'a> {
@@ -88,6 +100,37 @@ pub fn make_read_only(place: &Path) -> nix::Result<()> {
         | MsFlags::MS_NODEV
         | MsFlags::MS_NOEXEC;
     mount(nothing, place, nothing, flags, nothing)
+}
+
+/// Has no symlink on the very mount whose root a handle is of lead anywhere, whoever follows it:
+/// `ELOOP` (`MOUNT_ATTR_NOSYMFOLLOW`, mount_setattr(2), since Linux 5.14). They can still be read.
+///
+/// # Errors
+/// As mount_setattr(2): `EINVAL`, `ENOSYS` where the kernel knows of no such thing.
+pub fn follow_no_links(handle: impl AsFd) -> nix::Result<()> {
+    let wanted = MountAttributes {
+        set: NO_SYMLINKS,
+        clear: 0,
+        propagation: 0,
+        user_namespace: 0,
+    };
+    let handle = handle.as_fd().as_raw_fd();
+    // From include/linux/syscalls.h:
+    //   asmlinkage long sys_mount_setattr(int dfd, const char __user *path, unsigned int flags,
+    //                                     struct mount_attr __user *uattr, size_t usize);
+    // SAFETY: the kernel reads a string that ends, and one `struct mount_attr` that lives across
+    // the call.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            handle,
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            &raw const wanted,
+            size_of::<MountAttributes>(),
+        )
+    };
+    Errno::result(done).map(drop)
 }
 
 /// How much of a tree is meant.

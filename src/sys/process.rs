@@ -9,12 +9,16 @@
 use crate::error::Result;
 use nix::cmsg_space;
 use nix::errno::Errno;
+use nix::mount::{MsFlags, mount};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use nix::unistd::{ForkResult, fork};
+use std::fs::File;
 use std::io::IoSliceMut;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 
@@ -80,6 +84,57 @@ pub fn die_with_starter(command: &mut Command) {
     // SAFETY: between fork and exec it makes two system calls, which are async-signal-safe, and
     // takes no lock and no memory.
     unsafe { command.pre_exec(begin) };
+}
+
+/// Starts `command` as the first process of a PID namespace (pid_namespaces(7)): when it ends, all
+/// that it has started is killed, also what has left its group or session. It sees no other
+/// processes, has no network, and mounts of its own. It is killed when this thread is dead. What it
+/// is to say must have been given to it as a pipe, of which this process has the other end.
+///
+/// To an init the kernel brings no signal that it does not handle, but SIGKILL from here.
+///
+/// # Errors
+/// `EPERM`: not root. `ENOSPC`: this host allows no such namespaces. Else as clone(2).
+pub fn spawn_apart(command: &mut Command) -> std::io::Result<Child> {
+    let begin = || {
+        set_pdeathsig(Signal::SIGKILL)?;
+        // The starter may be dead already. Its pipe tells: a parent outside cannot be seen.
+        // SAFETY: it stays open, as the standard output of what is to be run.
+        let says = unsafe { BorrowedFd::borrow_raw(1) };
+        let mut says = [PollFd::new(says, PollFlags::empty())];
+        poll(&mut says, PollTimeout::ZERO)?;
+        if says[0].revents() != Some(PollFlags::empty()) {
+            return Err(Errno::ESRCH.into());
+        }
+        unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS)?;
+        let nothing: Option<&str> = None;
+        mount(
+            nothing,
+            "/",
+            nothing,
+            MsFlags::MS_SLAVE | MsFlags::MS_REC,
+            nothing,
+        )?;
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+        mount(Some("proc"), "/proc", Some("proc"), flags, nothing)?;
+        Ok(())
+    };
+    // SAFETY: between fork and exec it makes system calls alone, which are async-signal-safe, and
+    // takes no lock and no memory: its texts are short and go through the stack.
+    unsafe { command.pre_exec(begin) };
+    let own = File::open("/proc/thread-self/ns/pid")?;
+    // For the children of this thread alone.
+    unshare(CloneFlags::CLONE_NEWPID)?;
+    let child = command.spawn();
+    let back = setns(&own, CloneFlags::CLONE_NEWPID);
+    match (child, back) {
+        (Ok(mut child), Err(errno)) => {
+            child.kill()?;
+            child.wait()?;
+            Err(errno.into())
+        }
+        (child, _) => child,
+    }
 }
 
 /// Starts `command` with all signals blocked: what is sent to the starter's process group before

@@ -4,10 +4,10 @@
 use super::lab::{Lab, Run, noise};
 use serde_json::Value;
 
-const COMMANDS: [&str; 22] = [
+const COMMANDS: [&str; 23] = [
     "init", "info", "disks", "doctor", "track", "snapshot", "list", "show", "diff", "verify",
-    "restore", "mount", "unmount", "serve", "mirror", "repair", "delete", "prune", "keep", "lock",
-    "gc", "thaw",
+    "restore", "mount", "unmount", "serve", "drill", "mirror", "repair", "delete", "prune", "keep",
+    "lock", "gc", "thaw",
 ];
 
 fn keys(value: &Value) -> Vec<&str> {

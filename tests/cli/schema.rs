@@ -245,6 +245,7 @@ fn documents_are_as_their_schema_says() {
     let partial = checked(&lab, "snapshot", &partial, 3);
     assert_eq!(partial["left_out"][0]["disk"], empty.name());
 
+    answered(&lab, "drill", &["drill", "latest"]);
     checked(&lab, "disks", &["disks"], 0);
     let tracked = checked(&lab, "track", &["track", "status"], 0);
     assert_ne!(tracked["tracked"], json!([]));

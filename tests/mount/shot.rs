@@ -94,7 +94,7 @@ impl Shot {
             time: SystemTime::now(),
             within: serving.within,
             scratch: serving.scratch,
-            on_failure: Arc::new(move |what| said.lock().unwrap().push(what)),
+            on_failure: Arc::new(move |failure| said.lock().unwrap().push(failure.what)),
         };
         let folder = self.run_dir.path().join("view");
         (ViewOptions { serve, folder }, told)

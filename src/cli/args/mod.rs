@@ -6,6 +6,7 @@ mod cp;
 mod delete;
 mod diff;
 mod doctor;
+mod drill;
 mod gc;
 mod help;
 mod hooks;
@@ -37,6 +38,7 @@ pub use cp::CpArgs;
 pub use delete::DeleteArgs;
 pub use diff::DiffArgs;
 pub use doctor::DoctorArgs;
+pub use drill::DrillArgs;
 pub use gc::GcArgs;
 pub use help::HelpArgs;
 pub use init::InitArgs;
@@ -248,6 +250,8 @@ pub enum Command {
     Mount(MountArgs),
     /// Unmount a snapshot, and take down what a dead mount has left
     Unmount(UnmountArgs),
+    /// Try a snapshot: open and check its filesystems, run a script against its tree
+    Drill(DrillArgs),
     /// Keep the same vault in a second place: send there what it lacks
     Mirror(MirrorArgs),
     /// Put right what has rotted in a vault, and note what is lost

@@ -8,7 +8,7 @@ use crate::error::{ErrorKind, Result};
 use crate::export::Image;
 use crate::format::{DiskRecord, FilesystemRecord};
 use crate::model::{Bytes, Cancel, Extent};
-use crate::restore::partitions;
+use crate::restore::{TablePartition, partitions};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Seek, SeekFrom};
 use std::sync::Arc;
@@ -33,6 +33,8 @@ pub(super) struct UnseenPlace {
     pub(super) name: String,
     pub(super) place: Option<Extent>,
     pub(super) why: String,
+    /// Whether what the vault has of it is damaged.
+    pub(super) is_damaged: bool,
 }
 
 /// What stands on disks.
@@ -40,6 +42,8 @@ pub(super) struct UnseenPlace {
 pub(super) struct DiskContents {
     pub(super) found: Vec<DiskContent>,
     pub(super) unseen: Vec<UnseenPlace>,
+    /// Partitions and disks in which nothing was found that is known, though something may be.
+    pub(super) unknown: Vec<String>,
 }
 
 /// A place that is looked at.
@@ -47,6 +51,8 @@ struct PlaceOnDisk<'r> {
     partition: Option<u32>,
     place: Extent,
     name: String,
+    /// Whether no filesystem is expected there.
+    is_loaders: bool,
     /// What the record says that stands there, where only the record has the place.
     kind: Option<&'r str>,
 }
@@ -77,10 +83,15 @@ impl DiskLook<'_> {
         }
         let head = self.head(&mut bytes, all)?;
         let candidates = self.candidates(&head, all);
-        let before = all.found.len();
+        let (before, unseen) = (all.found.len(), all.unseen.len());
         for candidate in &candidates {
             cancel.check()?;
+            let so_far = all.unseen.len();
             let found = self.content(&mut bytes, candidate, all)?;
+            let is_known = found.is_some() || all.unseen.len() > so_far;
+            if !is_known && candidate.kind.is_none() && !candidate.is_loaders {
+                all.unknown.push(candidate.name.clone());
+            }
             all.found.extend(found.filter(|found| match candidate.kind {
                 Some(kind) => is_same_kind(found.signature.kind, kind),
                 None => true,
@@ -92,6 +103,10 @@ impl DiskLook<'_> {
             let found = self.content(&mut bytes, &whole, all)?;
             all.found.extend(found);
         }
+        let nothing = all.found.len() == before && all.unseen.len() == unseen;
+        if nothing && candidates.is_empty() {
+            all.unknown.push(whole.name);
+        }
         Ok(())
     }
 
@@ -100,6 +115,7 @@ impl DiskLook<'_> {
             partition: None,
             place: Extent::new(Bytes(0), self.image.size()),
             name: self.record.identity.name.clone(),
+            is_loaders: false,
             kind: None,
         }
     }
@@ -116,7 +132,8 @@ impl DiskLook<'_> {
             if error.kind() != ErrorKind::Damaged {
                 return Err(error);
             }
-            self.tell(all, None, format!("its beginning cannot be read: {error}"));
+            let why = format!("its beginning cannot be read: {error}");
+            self.tell_damage(all, None, why);
         }
         Ok(head)
     }
@@ -125,18 +142,28 @@ impl DiskLook<'_> {
     fn candidates(&self, head: &[u8], all: &mut DiskContents) -> Vec<PlaceOnDisk<'_>> {
         let size = self.image.size();
         let disk = &self.record.identity.name;
-        let table = partitions(head, self.record.identity.logical_block);
+        let mut table = partitions(head, self.record.identity.logical_block);
         if table.is_empty() && self.has_gpt(head) {
             let why = "its partition table is not understood: only what was mounted is looked for";
             self.tell(all, None, why.into());
         }
+        let beyond: Vec<TablePartition> =
+            table.extract_if(.., |one| one.place.end() > size).collect();
+        if let Some(first) = beyond.first() {
+            let name = partition_name(disk, first.number);
+            let why = format!(
+                "{name} ends past its end, and so do {} more",
+                beyond.len() - 1
+            );
+            self.tell(all, None, why);
+        }
         let mut candidates: Vec<PlaceOnDisk<'_>> = table
             .iter()
-            .filter(|one| one.place.end() <= size)
             .map(|one| PlaceOnDisk {
                 partition: Some(one.number),
                 place: one.place,
                 name: partition_name(disk, one.number),
+                is_loaders: one.is_loaders,
                 kind: None,
             })
             .collect();
@@ -159,6 +186,7 @@ impl DiskLook<'_> {
                     Some(number) => partition_name(disk, number),
                     None => format!("{disk} from {} on", place.offset),
                 },
+                is_loaders: false,
                 kind: Some(&record.fstype),
             });
         }
@@ -193,11 +221,18 @@ impl DiskLook<'_> {
             })),
             (None, Some(error)) if error.kind() == ErrorKind::Damaged => {
                 let why = format!("what it is cannot be read: {error}");
-                self.tell(all, Some(one), why);
+                self.tell_damage(all, Some(one), why);
                 Ok(None)
             }
             (None, Some(error)) => Err(error),
             (None, None) => Ok(None),
+        }
+    }
+
+    fn tell_damage(&self, all: &mut DiskContents, one: Option<&PlaceOnDisk<'_>>, why: String) {
+        self.tell(all, one, why);
+        if let Some(told) = all.unseen.last_mut() {
+            told.is_damaged = true;
         }
     }
 
@@ -208,6 +243,7 @@ impl DiskLook<'_> {
             name: one.map_or_else(|| disk.clone(), |one| one.name.clone()),
             place: one.map(|one| one.place),
             why,
+            is_damaged: false,
         });
     }
 

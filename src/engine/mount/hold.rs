@@ -13,7 +13,7 @@ use super::users::in_words;
 use super::watcher::MountWatcher;
 use crate::engine::monitor::{Event, Monitor};
 use crate::error::{Error, ErrorKind, IoContext, Result};
-use crate::export::{FuseServer, RAW, View, ViewOptions, make_view};
+use crate::export::{FuseServer, RAW, ReadFailure, View, ViewOptions, make_view};
 use crate::sys::locked::LockExt;
 use crate::sys::mounting::{
     MountOptions, TreePart, copy_mount, enter_mounts, folder, make_read_only, mount_at, put_mount,
@@ -128,12 +128,12 @@ impl HeldMount<'_> {
     fn serve(
         &mut self,
         server: &FuseServer,
-        failures: &Mutex<Vec<String>>,
+        failures: &Mutex<Vec<ReadFailure>>,
         monitor: &dyn Monitor,
     ) -> Result<()> {
         let tell = || {
             for failure in std::mem::take(&mut *failures.locked()) {
-                monitor.tell(Event::Warning(failure));
+                monitor.tell(Event::Warning(failure.what));
             }
         };
         while !server.has_ended() {

@@ -6,7 +6,7 @@ use crate::engine::monitor::{Event, Monitor};
 use crate::engine::restore::plain_name;
 use crate::error::{Error, ErrorKind, Result};
 use crate::export::{
-    AttachedFilesystem, Image, ServeOptions, ServedDisk, View, ViewOptions, with_view,
+    AttachedFilesystem, Image, ReadFailure, ServeOptions, ServedDisk, View, ViewOptions, with_view,
 };
 use crate::format::{DiskRecord, Manifest};
 use crate::model::Bytes;
@@ -42,9 +42,16 @@ pub struct SnapshotLook<'a> {
     pub view: &'a View,
     /// What the disks hold.
     pub plan: &'a MountPlan,
+    /// What could not be read so far.
+    failures: &'a Mutex<Vec<ReadFailure>>,
 }
 
 impl SnapshotLook<'_> {
+    /// What could not be read of its disks so far, 65 failures at most.
+    pub fn failures(&self) -> Vec<ReadFailure> {
+        self.failures.locked().clone()
+    }
+
     /// Attaches one filesystem of the plan.
     ///
     /// # Errors
@@ -83,10 +90,14 @@ pub fn look_into<T: Send>(
     let serve = serve_options(options.manifest, &disks, &failures);
     let folder = options.run_dir.join(VIEW);
     let looked = with_view(ViewOptions { serve, folder }, |view| {
-        work(&SnapshotLook { view, plan: &plan })
+        work(&SnapshotLook {
+            view,
+            plan: &plan,
+            failures: &failures,
+        })
     });
     for failure in std::mem::take(&mut *failures.locked()) {
-        monitor.tell(Event::Warning(failure));
+        monitor.tell(Event::Warning(failure.what));
     }
     looked
 }
@@ -112,7 +123,7 @@ pub(super) fn open_disks<'a>(
 pub(super) fn serve_options(
     manifest: &Manifest,
     disks: &[PlannedDisk<'_>],
-    failures: &Arc<Mutex<Vec<String>>>,
+    failures: &Arc<Mutex<Vec<ReadFailure>>>,
 ) -> ServeOptions {
     let mut served: Vec<ServedDisk> = Vec::new();
     for (at, disk) in disks.iter().enumerate() {

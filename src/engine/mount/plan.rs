@@ -19,6 +19,9 @@ const MOST_MOUNTS: usize = 256;
 const MOST_RECORDS: usize = 4096;
 /// Most places that are named where something else was mounted.
 const MOST_OTHERS: usize = 64;
+/// Holds nothing that anybody would want back.
+const SWAP: &str = "swap";
+
 /// A disk that is to be looked into.
 #[derive(Clone)]
 pub struct PlannedDisk<'m> {
@@ -63,6 +66,17 @@ pub struct NotShown {
     pub was_mounted: bool,
 }
 
+/// A disk or a part of one of which nobody can say that it is right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnprovenPlace {
+    /// Which: `vda3`.
+    pub name: String,
+    /// Why, in a sentence's end.
+    pub why: String,
+    /// Whether what the vault has of it is damaged.
+    pub is_damaged: bool,
+}
+
 /// What the disks of a snapshot hold.
 #[derive(Clone, Debug, Default)]
 pub struct MountPlan {
@@ -70,6 +84,8 @@ pub struct MountPlan {
     pub filesystems: Vec<PlannedFilesystem>,
     /// What cannot.
     pub not_shown: Vec<NotShown>,
+    /// What stands on the disks and was not looked at, or is not known here, by itself.
+    pub unproven: Vec<UnprovenPlace>,
 }
 
 impl MountPlan {
@@ -113,6 +129,23 @@ impl MountPlan {
         }
         for unseen in &contents.unseen {
             plan.lacks(&unseen.name, unseen.why.clone(), true);
+            let mut known = plan.unproven.iter();
+            // One damaged block has several looks fail.
+            let is_told = known.any(|one| one.name == unseen.name && one.is_damaged);
+            if !(is_told && unseen.is_damaged) {
+                plan.unproven.push(UnprovenPlace {
+                    name: unseen.name.clone(),
+                    why: unseen.why.clone(),
+                    is_damaged: unseen.is_damaged,
+                });
+            }
+        }
+        for name in contents.unknown {
+            plan.unproven.push(UnprovenPlace {
+                name,
+                why: "nothing that is known here stands in it".into(),
+                is_damaged: false,
+            });
         }
         plan.place(disks, &homes, &contents.unseen);
         Ok(plan)
@@ -134,6 +167,13 @@ impl MountPlan {
         let kind = first.signature.kind;
         if !is_attachable(kind) {
             self.lacks(&name, why_not(kind), false);
+            if kind != SWAP {
+                self.unproven.push(UnprovenPlace {
+                    name,
+                    why: why_not(kind),
+                    is_damaged: false,
+                });
+            }
             return;
         }
         homes.add(self.filesystems.len(), group);
@@ -293,7 +333,7 @@ fn why_not(kind: &str) -> String {
         "LUKS" => "it is encrypted (LUKS)".to_owned(),
         "LVM member" => "it belongs to LVM, which is not opened here".to_owned(),
         "RAID member" => "it belongs to a RAID, which is not opened here".to_owned(),
-        "swap" => "it is swap".to_owned(),
+        SWAP => "it is swap".to_owned(),
         other => format!("{other} is not opened here"),
     }
 }

@@ -5,7 +5,9 @@
 use super::plan::{MountPlace, MountPlan, NotShown};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::export::{AttachedFilesystem, View};
-use crate::sys::mounting::{TreePart, copy_mount, folder, folder_below, put_mount};
+use crate::sys::mounting::{
+    TreePart, copy_mount, folder, folder_below, follow_no_links, put_mount,
+};
 use nix::errno::Errno;
 use nix::sys::stat::{Mode, mkdirat};
 use serde::{Deserialize, Serialize};
@@ -108,6 +110,24 @@ impl HostTree {
         }
         tree.name_unmounted(plan);
         Ok(tree)
+    }
+
+    /// Has no symlink in it lead anywhere from now on: whoever follows one gets an error. One in a
+    /// snapshot may lead to the host's own files.
+    ///
+    /// # Errors
+    /// `Unsupported`: this kernel cannot do that (before 5.14).
+    pub fn follow_no_links(&self) -> Result<()> {
+        for shown in &self.shown {
+            let path = Path::new(&shown.target);
+            let place = folder(&self.path).and_then(|root| folder_below(root, path));
+            let done = place.and_then(follow_no_links);
+            done.map_err(|errno| {
+                let what = format!("links in {} cannot be kept from leading out", shown.target);
+                Error::new(ErrorKind::Unsupported, what).with_source(errno)
+            })?;
+        }
+        Ok(())
     }
 
     fn name_unmounted(&mut self, plan: &MountPlan) {

@@ -12,5 +12,5 @@ mod server;
 mod work;
 
 pub use layout::{OVERLAY, RAW};
-pub use served::OnFailure;
+pub use served::{OnFailure, ReadFailure};
 pub use server::{FuseControl, FuseDevice, FuseServer, ServeOptions, ServedDisk};

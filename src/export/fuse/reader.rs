@@ -47,9 +47,9 @@ fn do_work(served: &Served, work: Work) {
         (Some(WaitingReply::Write(reply)), Ok(_)) => reply.written(place.length.0 as u32),
         (waiting, Err(failed)) => {
             match &deed {
-                Deed::Write { layer, .. } => served.give_up(*layer, &failed.to_string()),
+                Deed::Write { layer, .. } => served.give_up(*layer, &failed),
                 Deed::Read { .. } if failed.kind() == ErrorKind::Inconsistent => {}
-                Deed::Read { .. } => served.failures.tell(&failed.to_string()),
+                Deed::Read { .. } => served.failures.tell_read(&failed),
             }
             let errno = match failed.kind() {
                 ErrorKind::NoSpace => Errno::ENOSPC,

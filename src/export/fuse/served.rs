@@ -4,6 +4,7 @@ use super::answers::{Answers, AwaitedFrom, RefusedWaits, RequestName, WaitingRep
 use super::layout::Layout;
 use super::scratch::{LayerPlace, ReplayedPages};
 use super::work::{Deed, Work};
+use crate::error::{Error, ErrorKind};
 use crate::export::image::Image;
 use crate::model::{Bytes, Extent};
 use crate::sys::locked::LockExt;
@@ -14,8 +15,17 @@ use std::sync::{Arc, Mutex};
 /// Most failures that are told.
 const MOST_TOLD: usize = 64;
 
+/// A read that failed, or a write of a driver's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadFailure {
+    /// What failed, and why.
+    pub what: String,
+    /// Whether what the vault has is damaged; else it may be had another time.
+    pub is_damage: bool,
+}
+
 /// Takes failed reads: for a log.
-pub type OnFailure = Arc<dyn Fn(String) + Send + Sync>;
+pub type OnFailure = Arc<dyn Fn(ReadFailure) + Send + Sync>;
 
 /// Tells of failures, but not without end.
 pub(super) struct Failures {
@@ -33,12 +43,22 @@ impl Failures {
 
     /// Says what failed, if not too much was said.
     pub(super) fn tell(&self, what: &str) {
+        self.tell_failure(what.to_owned(), false);
+    }
+
+    /// The same of a read.
+    pub(super) fn tell_read(&self, error: &Error) {
+        self.tell_failure(error.to_string(), error.kind() == ErrorKind::Damaged);
+    }
+
+    fn tell_failure(&self, what: String, is_damage: bool) {
         let before = self.told.fetch_add(1, Ordering::Relaxed);
-        if before < MOST_TOLD {
-            (self.on_failure)(what.to_owned());
-        } else if before == MOST_TOLD {
-            (self.on_failure)("more reads have failed; no further ones are told".into());
-        }
+        let what = match before {
+            ..MOST_TOLD => what,
+            MOST_TOLD => "more reads have failed; no further ones are told".into(),
+            _ => return,
+        };
+        (self.on_failure)(ReadFailure { what, is_damage });
     }
 }
 
@@ -107,9 +127,9 @@ impl Served {
     }
 
     /// Gives up a layer that lacks a write; says why, the first time.
-    pub(super) fn give_up(&self, layer: u32, why: &str) {
+    pub(super) fn give_up(&self, layer: u32, why: &Error) {
         if self.scratch.locked().give_up(layer) {
-            self.failures.tell(why);
+            self.failures.tell_read(why);
         }
     }
 

@@ -3,6 +3,7 @@
 //! disk shows once it is mounted. Where it cannot be replayed, it is mounted without, and that is
 //! said. Each attempt has a layer of its own: none sees what another one has left half done.
 
+use super::deadline::ViewDeadline;
 use super::ext::LogPlace;
 use super::kinds::{FilesystemDriver, driver};
 use super::part::AttachPart;
@@ -17,6 +18,7 @@ use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 /// How far ahead the kernel reads of who reads in a row, in KiB.
 const READ_AHEAD: &str = "4096";
@@ -46,6 +48,10 @@ pub struct AttachedFilesystem {
     pub path: PathBuf,
     /// Why its log was not replayed: what was changed last may be missing, or half there.
     pub without_log: Option<String>,
+    /// Whether that says nothing of the log: it is elsewhere, or larger than what is kept of it.
+    pub log_untried: bool,
+    /// Its layer: what its driver has written, in memory.
+    pub(super) layer: u32,
 }
 
 /// What a thread sees of a snapshot. It stays in that thread.
@@ -138,14 +144,15 @@ impl View {
             error.context(format!("cannot mount {name} ({kind})"))
         };
         let first = self.attempt(options, &driver, LogUse::Replay);
-        let why = match (first, driver.without_log) {
+        let (why, untried) = match (first, driver.without_log) {
             (Ok(attached), _) => return Ok(attached),
             (Err(AttachFailure::LogElsewhere { needed }), _) => {
                 let elsewhere = "its log is on another device, which is not opened";
-                needed.then(|| elsewhere.to_owned())
+                (needed.then(|| elsewhere.to_owned()), needed)
             }
             (Err(AttachFailure::Kernel(errno)), Some(_)) if errno != Errno::ENODEV => {
-                Some(format!("its log could not be replayed: {}", errno.desc()))
+                let why = format!("its log could not be replayed: {}", errno.desc());
+                (Some(why), errno == Errno::ENOSPC)
             }
             (Err(failed), _) => return Err(told(failed)),
         };
@@ -153,6 +160,7 @@ impl View {
             .attempt(options, &driver, LogUse::LeaveAlone)
             .map_err(told)?;
         attached.without_log = why;
+        attached.log_untried = untried;
         Ok(attached)
     }
 
@@ -177,6 +185,8 @@ impl View {
                 root,
                 path: place,
                 without_log: None,
+                log_untried: false,
+                layer: number,
             }),
             Err(failed) => {
                 self.control.give_up(number);
@@ -248,6 +258,34 @@ impl View {
         if self.control.hangs() {
             let _ = unmount(&self.images, Unmount::Force);
         }
+    }
+
+    /// Has all that waits for the disks get errors once it is `until`, and nothing be read from
+    /// then on, unless that is dropped before.
+    ///
+    /// # Errors
+    /// There is no thread left.
+    pub fn end_at(&self, until: Instant) -> Result<ViewDeadline> {
+        ViewDeadline::start(&self.images, until)
+    }
+
+    /// Unmounts one, and shows a part of it as a device that cannot be written to, with what its
+    /// driver has left in memory. The device is gone when it is dropped.
+    ///
+    /// # Errors
+    /// It is in use; `Unsupported`: there are no loop devices.
+    pub fn closed(&self, attached: AttachedFilesystem, part: &AttachPart) -> Result<LoopDevice> {
+        let AttachedFilesystem {
+            path, layer, root, ..
+        } = attached;
+        drop(root);
+        unmount(&path, Unmount::Unused).io_context("unmount", &path)?;
+        self.mounted.borrow_mut().retain(|place| *place != path);
+        let options = LoopOptions {
+            place: part.place,
+            writable: false,
+        };
+        loop_device(self.overlay(part.disk, layer)?, options)
     }
 
     /// Unmounts all, the last one first.

@@ -5,6 +5,7 @@
 mod attach;
 mod btrfs;
 mod checksum;
+mod deadline;
 mod ext;
 mod kinds;
 mod part;
@@ -12,6 +13,7 @@ mod prepare;
 mod thread;
 
 pub use attach::{AttachOptions, AttachedFilesystem, View};
+pub use deadline::ViewDeadline;
 pub use kinds::is_attachable;
 pub use part::AttachPart;
 pub use thread::{ViewOptions, make_view, with_view};

@@ -12,7 +12,7 @@ const SHARED: &str = include_str!("shared.json");
 const REFERENCE: &str = "#/$defs/";
 
 /// By the name that `schema` takes: a command, or another document that is printed.
-const DOCUMENTS: [(&str, &str); 46] = [
+const DOCUMENTS: [(&str, &str); 47] = [
     ("check", include_str!("check.json")),
     ("completions", include_str!("completions.json")),
     ("cp", include_str!("cp.json")),
@@ -21,6 +21,7 @@ const DOCUMENTS: [(&str, &str); 46] = [
     ("diff", include_str!("diff.json")),
     ("disks", include_str!("disks.json")),
     ("doctor", include_str!("doctor.json")),
+    ("drill", include_str!("drill.json")),
     ("error", include_str!("error.json")),
     ("gc", include_str!("gc.json")),
     ("help", include_str!("help.json")),

@@ -1,0 +1,87 @@
+//! `drill`: proves a snapshot. Each filesystem is opened by the kernel's own driver on an overlay
+//! in memory, checked, put where the host had it, and the operator's script is run against the
+//! tree. What came of it is put beside the snapshot. Nothing is written to what the vault has, and
+//! what was not tried is never called proven.
+
+mod checker;
+mod setting;
+mod step_end;
+mod steps;
+mod tree_steps;
+
+pub use setting::DrillOptions;
+
+use super::monitor::Monitor;
+use super::mount::{LookIntoOptions, look_into};
+use crate::error::{ErrorKind, Result};
+use crate::format::{DiskRecord, DrillName, DrillRecord};
+use crate::hooks::qualify_check;
+use crate::sys::machine::{host_name, kernel_release};
+use jiff::Timestamp;
+use setting::{DrillMonitor, millis};
+use std::time::Instant;
+use steps::Steps;
+
+/// What a drill has found, and where that was put.
+pub struct DrillReport {
+    /// What was found.
+    pub record: DrillRecord,
+    /// The object's name, or why it could not be put: then nobody else will know.
+    pub object: Result<String>,
+}
+
+/// Drills a snapshot, and puts what came of it into the vault: also of a drill that fails, and of
+/// one that something ends in its middle.
+///
+/// # Errors
+/// Nothing of it could be tried: no FUSE, not root, a script that does not qualify. Or a signal.
+/// Then nothing is put.
+pub fn drill(options: &DrillOptions<'_>, monitor: &dyn Monitor) -> Result<DrillReport> {
+    let (begun, time) = (Instant::now(), Timestamp::now());
+    options.check.map_or(Ok(()), qualify_check)?;
+    let listening = DrillMonitor {
+        outer: monitor,
+        until: begun + options.timeout,
+    };
+    let manifest = &options.manifest.manifest;
+    let disks: Vec<&DiskRecord> = manifest.disks.iter().collect();
+    let look = LookIntoOptions {
+        vault: options.vault,
+        manifest,
+        disks,
+        run_dir: options.run_dir,
+    };
+    let mut steps = Steps::new(&listening);
+    let looked = look_into(&look, &listening, |look| steps.run(look, options));
+    monitor.check()?;
+    let mut ended = None;
+    if let Err(error) = looked {
+        let could_not_begin = matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::Usage);
+        if steps.done.is_empty() && could_not_begin {
+            return Err(error);
+        }
+        // A vault that is out of reach will not take a result, either.
+        let is_all = steps.done.is_empty();
+        steps.ended_by(&error);
+        ended = is_all.then_some(error);
+    }
+    let DrillName { snapshot, drill } = options.vault.name_drill(options.snapshot.id);
+    let record = DrillRecord {
+        drill,
+        snapshot,
+        manifest: options.manifest.hash.clone(),
+        host: options.snapshot.host().unwrap_or_default().into(),
+        time,
+        by: host_name(),
+        writer: env!("CARGO_PKG_VERSION").into(),
+        kernel: kernel_release(),
+        check: options.check.map(|path| path.display().to_string()),
+        took_ms: millis(begun.elapsed()),
+        steps: steps.done,
+    };
+    let object = options.vault.put_drill(&record);
+    match (object, ended) {
+        (Err(_), Some(error)) if error.kind() != ErrorKind::Damaged => Err(error),
+        (object, _) => Ok(DrillReport { record, object }),
+    }
+}

@@ -1,0 +1,258 @@
+//! A drill: what was tried with a snapshot, and what came of it, put beside it by who tried. JSON
+//! in an envelope. It is a claim of whoever may put, and nothing rests on it. It names itself and
+//! the manifest that was tried, so that none counts elsewhere, later, or for other bytes.
+
+use super::damaged;
+use super::envelope::ObjectKind;
+use super::manifest::JsonObject;
+use super::seal::Sealer;
+use crate::error::Result;
+use crate::model::{SnapshotId, clip};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// Most steps of a drill.
+const MAX_STEPS: usize = 64;
+/// Most values in the record of one.
+const MAX_VALUES: usize = 1024;
+/// Longest text of a step, in bytes: the end of what a program said.
+const MAX_TEXT: usize = 600;
+
+/// What came of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DrillOutcome {
+    /// It is as it should be.
+    Passed,
+    /// It is not.
+    Failed,
+    /// Nobody knows: it was not tried. So is a word that a reader does not know.
+    #[serde(other)]
+    NotDone,
+}
+
+/// One thing that was tried.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrillStep {
+    /// What: `vda1 (ext4): checked by e2fsck`.
+    pub what: String,
+    /// What came of it.
+    pub outcome: DrillOutcome,
+    /// What was said of it: the first line of a program that passed, the last ones of one that
+    /// failed, or why it was not tried.
+    #[serde(default)]
+    pub said: String,
+    /// How long it took, in milliseconds.
+    #[serde(default)]
+    pub took_ms: u64,
+}
+
+/// Which bytes a manifest is: the hash at its end, in hex. Of bytes that were decoded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ManifestHash(String);
+
+impl ManifestHash {
+    /// Of a manifest as it is stored, which has been decoded.
+    pub fn of(stored: &[u8]) -> Self {
+        let hash = stored.last_chunk().copied().unwrap_or([0; 32]);
+        Self(blake3::Hash::from_bytes(hash).to_hex().to_string())
+    }
+}
+
+/// What was tried with a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrillRecord {
+    /// Its own name: a copy under another one is none.
+    pub drill: SnapshotId,
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+    /// The very manifest that was tried.
+    pub manifest: ManifestHash,
+    /// The part of its manifest's name that stands for its host.
+    pub host: String,
+    /// When it began, by the clock of who tried.
+    pub time: Timestamp,
+    /// The name of the host that tried.
+    pub by: String,
+    /// Stillpoint's version.
+    pub writer: String,
+    /// The release of the kernel whose drivers have opened the filesystems.
+    pub kernel: String,
+    /// The script that was run against the tree, if one was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<String>,
+    /// How long all of it took, in milliseconds.
+    pub took_ms: u64,
+    /// What was tried, in that order.
+    pub steps: Vec<DrillStep>,
+}
+
+const DRILL: JsonObject = JsonObject {
+    kind: ObjectKind::Drill,
+    most: MAX_VALUES,
+};
+
+impl DrillRecord {
+    /// The first step that failed.
+    pub fn failed(&self) -> Option<&DrillStep> {
+        let mut steps = self.steps.iter();
+        steps.find(|step| step.outcome == DrillOutcome::Failed)
+    }
+
+    /// Whether all was tried, and nothing failed.
+    pub fn is_whole(&self) -> bool {
+        let passed = |step: &DrillStep| step.outcome == DrillOutcome::Passed;
+        !self.steps.is_empty() && self.steps.iter().all(passed)
+    }
+
+    /// The bytes to store. Long texts are cut. Of steps beyond the bound those are left out that
+    /// passed, then those that were not done; the last one counts them, and is no better than they.
+    pub fn encode(&self, sealer: &Sealer) -> Result<Vec<u8>> {
+        let mut record = self.clone();
+        if self.steps.len() > MAX_STEPS {
+            let rank = |step: &DrillStep| match step.outcome {
+                DrillOutcome::Failed => 0,
+                DrillOutcome::NotDone => 1,
+                DrillOutcome::Passed => 2,
+            };
+            record.steps.sort_by_key(rank);
+            let left_out = record.steps.split_off(MAX_STEPS - 1);
+            // The worst of them comes first.
+            let worst = left_out.first().map(|step| step.outcome);
+            record.steps.push(DrillStep {
+                what: format!("{} more steps", left_out.len()),
+                outcome: worst.unwrap_or(DrillOutcome::NotDone),
+                said: "they are not in this record".into(),
+                took_ms: left_out.iter().map(|step| step.took_ms).sum(),
+            });
+        }
+        for step in &mut record.steps {
+            step.what = clip(&step.what, MAX_TEXT / 3);
+            step.said = clip(&step.said, MAX_TEXT);
+        }
+        DRILL.encode(&record, sealer)
+    }
+
+    /// Reads a drill of that name, which stands beside the snapshot of that name.
+    ///
+    /// # Errors
+    /// It cannot be understood, is another one, or another snapshot's.
+    pub fn decode(bytes: &[u8], sealer: &Sealer, name: DrillName) -> Result<Self> {
+        let drill: Self = DRILL.decode(bytes, sealer)?;
+        let DrillName {
+            snapshot,
+            drill: own,
+        } = name;
+        if drill.snapshot != snapshot || drill.drill != own {
+            return Err(damaged(
+                "it was put as another drill, or another snapshot's",
+            ));
+        }
+        if drill.steps.len() > MAX_STEPS {
+            return Err(damaged("it has too many steps"));
+        }
+        Ok(drill)
+    }
+}
+
+/// Where a drill stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DrillName {
+    /// Beside this snapshot.
+    pub snapshot: SnapshotId,
+    /// Under this name.
+    pub drill: SnapshotId,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    const SEALER: Sealer = Sealer::without_keys();
+
+    fn step(outcome: DrillOutcome) -> DrillStep {
+        DrillStep {
+            what: "w".into(),
+            outcome,
+            said: "s".into(),
+            took_ms: 1,
+        }
+    }
+
+    fn drill(steps: Vec<DrillStep>) -> DrillRecord {
+        DrillRecord {
+            drill: SnapshotId::generate(2),
+            snapshot: SnapshotId::generate(1),
+            manifest: ManifestHash::of(&[7; 99]),
+            host: "h".into(),
+            time: Timestamp::UNIX_EPOCH,
+            by: "b".into(),
+            writer: "1".into(),
+            kernel: "6".into(),
+            check: None,
+            took_ms: 7,
+            steps,
+        }
+    }
+
+    fn own_name(record: &DrillRecord) -> DrillName {
+        DrillName {
+            snapshot: record.snapshot,
+            drill: record.drill,
+        }
+    }
+
+    #[test]
+    fn it_comes_back_and_only_under_its_own_name_beside_its_own_snapshot() {
+        let one = drill(vec![
+            step(DrillOutcome::Passed),
+            step(DrillOutcome::NotDone),
+        ]);
+        let bytes = one.encode(&SEALER).unwrap();
+        let name = own_name(&one);
+        let read = DrillRecord::decode(&bytes, &SEALER, name).unwrap();
+        assert_eq!(read, one);
+        assert!(!read.is_whole() && read.failed().is_none());
+        let (snapshot, drill) = (SnapshotId::generate(1), SnapshotId::generate(2));
+        for other in [DrillName { snapshot, ..name }, DrillName { drill, ..name }] {
+            let error = DrillRecord::decode(&bytes, &SEALER, other).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Damaged);
+        }
+    }
+
+    #[test]
+    fn steps_beyond_the_bound_change_nothing_of_the_result() {
+        let stored = |last: Vec<DrillStep>| {
+            let mut steps = vec![step(DrillOutcome::Passed); 500];
+            steps.extend(last);
+            let one = drill(steps);
+            let bytes = one.encode(&SEALER).unwrap();
+            let read = DrillRecord::decode(&bytes, &SEALER, own_name(&one)).unwrap();
+            assert_eq!(read.steps.len(), MAX_STEPS);
+            read
+        };
+        let long = DrillStep {
+            said: "x".repeat(1 << 20),
+            ..step(DrillOutcome::Failed)
+        };
+        assert!(stored(vec![long]).failed().is_some());
+        let not_done = stored(vec![step(DrillOutcome::NotDone)]);
+        assert!(not_done.failed().is_none() && !not_done.is_whole());
+        assert!(stored(Vec::new()).is_whole());
+        assert!(
+            stored(vec![step(DrillOutcome::Failed); 100])
+                .failed()
+                .is_some()
+        );
+        assert!(!drill(Vec::new()).is_whole());
+    }
+
+    #[test]
+    fn words_of_later_versions_are_no_success() {
+        let later = r#"{"what":"w","outcome":"half_done"}"#;
+        let read: DrillStep = serde_json::from_str(later).unwrap();
+        assert_eq!(read.outcome, DrillOutcome::NotDone);
+    }
+}

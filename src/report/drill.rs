@@ -1,0 +1,124 @@
+//! What a drill has found, and the part of a snapshot's document that tells of drills.
+
+use super::Report;
+use crate::engine::DrillReport;
+use crate::error::Error;
+use crate::format::{DrillOutcome, DrillRecord};
+use crate::model::exit::FAILED;
+use crate::model::printable::one_line;
+use crate::store::{Drilled, NewestDrill};
+use serde_json::{Value, json};
+use std::fmt::Write;
+
+fn mark(outcome: DrillOutcome) -> &'static str {
+    match outcome {
+        DrillOutcome::Passed => "ok",
+        DrillOutcome::Failed => "!!",
+        DrillOutcome::NotDone => "??",
+    }
+}
+
+/// `passed`, `failed`, or `incomplete`: nothing failed, and not all was tried.
+fn result(record: &DrillRecord) -> &'static str {
+    match (record.failed(), record.is_whole()) {
+        (Some(_), _) => "failed",
+        (None, true) => "passed",
+        (None, false) => "incomplete",
+    }
+}
+
+fn document(record: &DrillRecord) -> Value {
+    json!({
+        "snapshot": record.snapshot.to_string(),
+        "result": result(record),
+        "failed_step": record.failed().map(|step| &step.what),
+        "time": format!("{:.0}", record.time),
+        "by": record.by,
+        "writer": record.writer,
+        "kernel": record.kernel,
+        "check": record.check,
+        "took_ms": record.took_ms,
+        "steps": record.steps,
+    })
+}
+
+/// What `drill` reports.
+pub fn report(done: &DrillReport) -> Report {
+    let record = &done.record;
+    let mut text = String::new();
+    for step in &record.steps {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{}  {}", mark(step.outcome), one_line(&step.what));
+        if !step.said.is_empty() {
+            let _ = writeln!(text, "      {}", one_line(&step.said));
+        }
+    }
+    let id = record.snapshot;
+    let seconds = record.took_ms as f64 / 1000.0;
+    let kept = match &done.object {
+        Ok(object) => format!("kept as {}", one_line(object)),
+        Err(_) => "not kept".to_owned(),
+    };
+    text.push_str(&match (record.failed(), record.is_whole()) {
+        (Some(step), _) => {
+            let step = one_line(&step.what);
+            format!("the drill of {id} failed at: {step} ({kept})")
+        }
+        (None, true) => format!("the drill of {id} passed in {seconds:.1} s ({kept})"),
+        (None, false) => {
+            format!("nothing failed in the drill of {id}, and not all could be tried ({kept})")
+        }
+    });
+    let mut json = document(record);
+    json["object"] = json!(done.object.as_ref().ok());
+    let mut report = Report::done(json, text).below(!record.is_whole());
+    if record.failed().is_some() {
+        report.code = FAILED;
+    }
+    if let Err(error) = &done.object {
+        report.warn(&format!("the vault does not keep what came of it: {error}"));
+    }
+    report
+}
+
+/// That what drills of deleted snapshots have left could not be deleted.
+pub fn uncleared(error: &Error) -> String {
+    format!("drills of deleted snapshots could not be cleared away, and do no harm: {error}")
+}
+
+/// What is known of a snapshot's drills, for programs; `None`: nothing is known.
+pub(super) fn drilled_document(drilled: Option<&Drilled>) -> Value {
+    let Some(drilled) = drilled else {
+        return Value::Null;
+    };
+    let (newest, why) = match &drilled.newest {
+        NewestDrill::Says(record) => (Some(record), None),
+        NewestDrill::Unknown(why) => (None, Some(why)),
+    };
+    json!({
+        "count": drilled.count,
+        "result": newest.map_or("unknown", result),
+        "why": why,
+        "failed_step": newest.and_then(DrillRecord::failed).map(|step| &step.what),
+        "time": newest.map(|record| format!("{:.0}", record.time)),
+        "by": newest.map(|record| &record.by),
+        "check": newest.and_then(|record| record.check.as_ref()),
+    })
+}
+
+/// The same for people: `passed on 2026-11-30T00:00:00Z, as web1 says`.
+pub(super) fn drilled_words(drilled: &Drilled) -> String {
+    let record = match &drilled.newest {
+        NewestDrill::Says(record) => record,
+        NewestDrill::Unknown(why) => {
+            return format!("unknown; of the newest drill: {}", one_line(why));
+        }
+    };
+    let what = match record.failed() {
+        Some(step) => format!("failed at: {};", one_line(&step.what)),
+        None if record.is_whole() => "passed".to_owned(),
+        None => "nothing was found wrong, and not all could be tried,".to_owned(),
+    };
+    let by = one_line(&record.by);
+    format!("{what} on {:.0}, as {by} says", record.time)
+}
