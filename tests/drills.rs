@@ -129,6 +129,28 @@ fn few_questions_tell_of_all_however_many_others_have_put() {
     assert!(matches!(newest, NewestDrill::Unknown(why) if why.contains("more than 1000")));
 }
 
+#[test]
+fn names_that_are_none_hide_no_newer_drill() {
+    let (memory, vault) = memory_vault();
+    let wanted = drilled(&vault, 1, 1);
+    let snapshot = wanted[0].snapshot;
+    let mut failed = record(vault.name_drill(snapshot));
+    failed.steps[0].outcome = DrillOutcome::Failed;
+    vault.put_drill(&failed).unwrap();
+    for number in 0..1500 {
+        for first in ["0", "z"] {
+            let name = format!("drills/{snapshot}/{first}{number:025}");
+            let name = ObjectName::parse(&name).unwrap();
+            memory.put(&name, b"rubbish".to_vec().into()).unwrap();
+        }
+    }
+    let found = vault.drilled(&wanted, &|| Ok(())).unwrap();
+    assert!(
+        matches!(found.of[&snapshot].newest, NewestDrill::Unknown(_)),
+        "{found:?}"
+    );
+}
+
 /// A vault of which `drills/` may not be asked for by these verbs.
 fn forbidden(memory: &Arc<MemoryStore>, verbs: &'static [&'static str]) -> Vault {
     let store = FaultStore::new(memory.clone(), move |operation| {
@@ -308,6 +330,38 @@ fn drill_with(shot: &Shot, monitor: &dyn Monitor, timeout: Duration) -> DrillRec
     let report = drill(&options, monitor).unwrap();
     report.object.unwrap();
     report.record
+}
+
+#[test]
+fn a_vault_that_fails_makes_nothing_wrong() {
+    if !available("drills: a vault that fails") {
+        return;
+    }
+    let mut shot = Shot::of(&two_parts());
+    let fails = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&fails);
+    let store = FaultStore::new(shot.store.clone(), move |operation| {
+        let is_segment = operation.name.to_string().starts_with("segments");
+        match is_segment && asked.load(Ordering::Relaxed) {
+            true => Err(Error::new(ErrorKind::Io, "no route to host")),
+            false => Ok(()),
+        }
+    });
+    shot.vault = Arc::new(Vault::open(Arc::new(store)).unwrap());
+    let monitor = HangsAt {
+        words: "what stands there",
+        hangs: fails,
+    };
+    let record = drill_with(&shot, &monitor, Duration::from_secs(600));
+    assert!(
+        record.failed().is_none() && !record.is_whole(),
+        "{record:#?}"
+    );
+    let said = record
+        .steps
+        .iter()
+        .any(|step| step.said.contains("no route"));
+    assert!(said, "{record:#?}");
 }
 
 #[test]

@@ -35,8 +35,7 @@ pub fn run(args: &DeleteArgs, common: &Common, progress: &ProgressDisplay) -> Re
     }
     let mut report = report::vault::deleted(&ids);
     let gone: Vec<SnapshotId> = snapshots.iter().map(|one| one.id).collect();
-    if let Err(error) = vault.delete_drills(&gone, &signals::check) {
-        report.warn(&report::drill::uncleared(&error));
-    }
+    let cleared = vault.delete_drills(&gone, &signals::check);
+    report::drill::add_cleared(&mut report, cleared)?;
     Ok(report)
 }

@@ -42,10 +42,8 @@ pub fn run(args: &GcArgs, common: &Common, progress: &ProgressDisplay) -> Result
             dry_run: args.dry_run,
             grace,
         });
-        if !args.dry_run
-            && let Err(error) = clear_stray_drills(&vault, progress)
-        {
-            report.warn(&report::drill::uncleared(&error));
+        if !args.dry_run {
+            report::drill::add_cleared(&mut report, clear_stray_drills(&vault, progress))?;
         }
         Ok(report)
     })

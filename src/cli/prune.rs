@@ -38,11 +38,8 @@ pub fn run(args: &PruneArgs, common: &Common, progress: &ProgressDisplay) -> Res
         report.warn(warning);
     }
     let gone: Vec<SnapshotId> = plan.going().map(|one| one.snapshot.id).collect();
-    if !args.dry_run
-        && !gone.is_empty()
-        && let Err(error) = vault.delete_drills(&gone, progress)
-    {
-        report.warn(&report::drill::uncleared(&error));
+    if !args.dry_run && !gone.is_empty() {
+        report::drill::add_cleared(&mut report, vault.delete_drills(&gone, progress))?;
     }
     Ok(report)
 }

@@ -24,6 +24,6 @@ pub use tree::{
     TreeStep, TreeTarget, TreeWalk, WalkOrder, copy_to_stream, copy_tree, unreadable,
 };
 pub use view::{
-    AttachOptions, AttachPart, AttachedFilesystem, View, ViewDeadline, ViewOptions, is_attachable,
-    make_view, with_view,
+    AttachOptions, AttachPart, AttachedFilesystem, ClosedPart, View, ViewDeadline, ViewOptions,
+    is_attachable, make_view, with_view,
 };

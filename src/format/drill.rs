@@ -17,6 +17,10 @@ const MAX_STEPS: usize = 64;
 const MAX_VALUES: usize = 1024;
 /// Longest text of a step, in bytes: the end of what a program said.
 const MAX_TEXT: usize = 600;
+/// The longest name of a host, of a version or of a kernel's release.
+const MAX_NAME: usize = 255;
+/// The longest path of a script.
+const MAX_PATH: usize = 4096;
 
 /// What came of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,6 +110,20 @@ impl DrillRecord {
         !self.steps.is_empty() && self.steps.iter().all(passed)
     }
 
+    /// The same with the one step alone that its result rests on, and without what was said.
+    #[must_use]
+    pub fn in_short(mut self) -> Self {
+        let is = |wanted: DrillOutcome| move |step: &DrillStep| step.outcome == wanted;
+        let mut at = self.steps.iter().position(is(DrillOutcome::Failed));
+        at = at.or_else(|| self.steps.iter().position(is(DrillOutcome::NotDone)));
+        let at = at.unwrap_or_default();
+        self.steps = self.steps.into_iter().skip(at).take(1).collect();
+        for step in &mut self.steps {
+            step.said = String::new();
+        }
+        self
+    }
+
     /// The bytes to store. Long texts are cut. Of steps beyond the bound those are left out that
     /// passed, then those that were not done; the last one counts them, and is no better than they.
     pub fn encode(&self, sealer: &Sealer) -> Result<Vec<u8>> {
@@ -131,6 +149,10 @@ impl DrillRecord {
             step.what = clip(&step.what, MAX_TEXT / 3);
             step.said = clip(&step.said, MAX_TEXT);
         }
+        record.check = record.check.map(|path| clip(&path, MAX_PATH));
+        for text in [&mut record.by, &mut record.writer, &mut record.kernel] {
+            *text = clip(text, MAX_NAME);
+        }
         DRILL.encode(&record, sealer)
     }
 
@@ -149,8 +171,14 @@ impl DrillRecord {
                 "it was put as another drill, or another snapshot's",
             ));
         }
-        if drill.steps.len() > MAX_STEPS {
-            return Err(damaged("it has too many steps"));
+        let names = [&drill.by, &drill.writer, &drill.kernel, &drill.host];
+        let is_short = |step: &DrillStep| step.what.len().max(step.said.len()) <= MAX_TEXT;
+        let fits = drill.steps.len() <= MAX_STEPS
+            && drill.steps.iter().all(is_short)
+            && names.iter().all(|name| name.len() <= MAX_NAME)
+            && drill.check.iter().all(|path| path.len() <= MAX_PATH);
+        if !fits {
+            return Err(damaged("it is longer than a drill may be"));
         }
         Ok(drill)
     }
@@ -247,6 +275,27 @@ mod tests {
                 .is_some()
         );
         assert!(!drill(Vec::new()).is_whole());
+    }
+
+    #[test]
+    fn a_short_one_has_the_same_result_and_a_long_one_is_none() {
+        use DrillOutcome::{Failed, NotDone, Passed};
+        for outcomes in [
+            &[Passed, NotDone, Failed, Failed][..],
+            &[Passed, NotDone],
+            &[Passed],
+            &[],
+        ] {
+            let one = drill(outcomes.iter().map(|outcome| step(*outcome)).collect());
+            let short = one.clone().in_short();
+            assert_eq!(short.failed().is_some(), one.failed().is_some());
+            assert_eq!(short.is_whole(), one.is_whole());
+            assert!(short.steps.len() <= 1);
+        }
+        let mut long = drill(vec![step(Passed)]);
+        long.steps[0].what = "x".repeat(MAX_TEXT + 1);
+        let bytes = DRILL.encode(&long, &SEALER).unwrap();
+        assert!(DrillRecord::decode(&bytes, &SEALER, own_name(&long)).is_err());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::Report;
 use crate::engine::DrillReport;
-use crate::error::Error;
+use crate::error::{ErrorKind, Result};
 use crate::format::{DrillOutcome, DrillRecord};
 use crate::model::exit::FAILED;
 use crate::model::printable::one_line;
@@ -81,9 +81,22 @@ pub fn report(done: &DrillReport) -> Report {
     report
 }
 
-/// That what drills of deleted snapshots have left could not be deleted.
-pub fn uncleared(error: &Error) -> String {
-    format!("drills of deleted snapshots could not be cleared away, and do no harm: {error}")
+/// Adds to a report what came of clearing away drills of deleted snapshots, which do no harm. To a
+/// key that may not, it is no less than was asked for.
+///
+/// # Errors
+/// A signal.
+pub fn add_cleared(report: &mut Report, cleared: Result<()>) -> Result<()> {
+    let Err(error) = cleared else {
+        return Ok(());
+    };
+    let what = format!("drills of deleted snapshots are not cleared away, and do no harm: {error}");
+    match error.kind() {
+        ErrorKind::Interrupted(_) => return Err(error),
+        ErrorKind::Unsupported => report.mention(&what),
+        _ => report.warn(&what),
+    }
+    Ok(())
 }
 
 /// What is known of a snapshot's drills, for programs; `None`: nothing is known.
@@ -104,6 +117,11 @@ pub(super) fn drilled_document(drilled: Option<&Drilled>) -> Value {
         "by": newest.map(|record| &record.by),
         "check": newest.and_then(|record| record.check.as_ref()),
     })
+}
+
+/// Whether the newest one has failed.
+pub(super) fn has_failed(drilled: &Drilled) -> bool {
+    matches!(&drilled.newest, NewestDrill::Says(record) if record.failed().is_some())
 }
 
 /// The same for people: `passed on 2026-11-30T00:00:00Z, as web1 says`.

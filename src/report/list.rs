@@ -2,7 +2,7 @@
 //! has a bound, however many there are and whatever they hold.
 
 use super::Report;
-use super::drill::{drilled_document, drilled_words};
+use super::drill::{drilled_document, drilled_words, has_failed};
 use super::keep::kept_document;
 use super::snapshot::document;
 use super::text::{cells, counted, listed, table_text};
@@ -210,7 +210,11 @@ impl Listing {
     fn drill_lines(&self) -> Vec<String> {
         let drilled = self.shown.iter();
         let drilled = drilled.filter_map(|one| Some((one.snapshot, one.drilled.as_ref()?)));
+        let mut drilled: Vec<_> = drilled.collect();
+        // Not all of the text may have room.
+        drilled.sort_by_key(|(_, drilled)| !has_failed(drilled));
         drilled
+            .into_iter()
             .map(|(snapshot, drilled)| format!("drilled: {snapshot}: {}", drilled_words(drilled)))
             .collect()
     }

@@ -45,7 +45,7 @@ pub struct Drilled {
 /// What the newest drill of a snapshot says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NewestDrill {
-    /// This, in the word of who put it.
+    /// This, in the word of who put it, with the step alone that decides.
     Says(DrillRecord),
     /// Nobody knows, for this reason: older ones do not count.
     Unknown(String),
@@ -116,8 +116,9 @@ struct ListedDrills {
 impl Vault {
     /// A name for a drill of this snapshot that is put now, which sorts after those that are there.
     pub fn name_drill(&self, snapshot: SnapshotId) -> DrillName {
-        let listed = self.list_drills_of(snapshot);
-        let latest = listed.iter().flatten().map(|one| {
+        let listed = self.list_beside(snapshot);
+        let listed = listed.iter().flatten().filter_map(ListedDrill::of);
+        let latest = listed.map(|one| {
             let name = one.name.drill.unix_ms();
             // No later than it may say itself.
             name.min(one.latest_ms() - 1) + 1
@@ -175,22 +176,26 @@ impl Vault {
             if known.rank() < one.rank() {
                 *known = one;
             }
-            let nothing = || Drilled {
-                newest: NewestDrill::Unknown(format!("it has more than {MOST_OF_ONE}")),
-                count: 0,
-            };
-            found.of.entry(snapshot).or_insert_with(nothing).count += 1;
+            let of = found.of.entry(snapshot).or_insert_with(not_read);
+            of.count += 1;
+        }
+        for snapshot in &listed.too_many {
+            found.of.entry(*snapshot).or_insert_with(not_read);
         }
         newest.retain(|snapshot, _| !listed.too_many.contains(snapshot));
-        let manifests: HashMap<SnapshotId, &ManifestHash> = wanted
-            .iter()
-            .map(|one| (one.snapshot, &one.manifest))
-            .collect();
+        // Of two manifests of one name, of two hosts, nobody knows which one is meant.
+        let mut manifests: HashMap<SnapshotId, Option<&ManifestHash>> = HashMap::new();
+        for one in wanted {
+            let known = manifests.entry(one.snapshot);
+            known
+                .and_modify(|known| *known = None)
+                .or_insert(Some(&one.manifest));
+        }
         let names: Vec<DrillName> = newest.values().map(|one| one.name).collect();
         let read = |name: &DrillName| self.read_drill(*name);
         ask_of_each(self.store.as_ref(), &names, cancel, read, |name, drill| {
             if let Some(of) = found.of.get_mut(&name.snapshot) {
-                of.newest = judged(drill, manifests.get(&name.snapshot).copied());
+                of.newest = judged(drill, manifests.get(&name.snapshot).copied().flatten());
             }
             Ok(())
         })?;
@@ -220,22 +225,23 @@ impl Vault {
             missed: wanted.len() - asked.len(),
             too_many: BTreeSet::new(),
         };
-        let list = |snapshot: &SnapshotId| self.list_drills_of(*snapshot);
+        let list = |snapshot: &SnapshotId| self.list_beside(*snapshot);
         ask_of_each(self.store.as_ref(), asked, cancel, list, |snapshot, of| {
             let of = of?;
+            // Whatever their names are: what comes after them was not seen.
             if of.len() >= MOST_OF_ONE {
                 listed.too_many.insert(*snapshot);
             }
-            listed.found.extend(of);
+            listed.found.extend(of.iter().filter_map(ListedDrill::of));
             Ok(())
         })?;
         Ok(listed)
     }
 
-    fn list_drills_of(&self, snapshot: SnapshotId) -> Result<Vec<ListedDrill>> {
+    /// The first objects below the folder of a snapshot's drills.
+    fn list_beside(&self, snapshot: SnapshotId) -> Result<Vec<ObjectInfo>> {
         let below = ObjectName::drills_of(snapshot);
-        let listed = self.store.list_some(&below, MOST_OF_ONE)?;
-        Ok(listed.iter().filter_map(ListedDrill::of).collect())
+        self.store.list_some(&below, MOST_OF_ONE)
     }
 
     fn read_drill(&self, name: DrillName) -> Result<DrillRecord> {
@@ -309,11 +315,21 @@ impl Vault {
     }
 }
 
+/// What is told of drills that are not read.
+fn not_read() -> Drilled {
+    Drilled {
+        newest: NewestDrill::Unknown(format!(
+            "there are more than {MOST_OF_ONE} objects, and which is the newest is not known"
+        )),
+        count: 0,
+    }
+}
+
 /// What a drill says of the snapshot with this manifest.
 fn judged(drill: Result<DrillRecord>, manifest: Option<&ManifestHash>) -> NewestDrill {
     let unknown = |error: Error| NewestDrill::Unknown(format!("it cannot be read: {error}"));
     match drill {
-        Ok(drill) if Some(&drill.manifest) == manifest => NewestDrill::Says(drill),
+        Ok(drill) if Some(&drill.manifest) == manifest => NewestDrill::Says(drill.in_short()),
         Ok(drill) => NewestDrill::Unknown(format!(
             "it was of another manifest than the one that is there: {} by {}",
             drill.drill, drill.by

@@ -6,11 +6,11 @@
     reason = "signal dispositions and raw descriptors have no safe wrapper"
 )]
 
+use super::pidfd::PidFd;
 use crate::error::Result;
 use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal};
@@ -18,9 +18,10 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use nix::unistd::{ForkResult, fork};
 use std::fs::File;
 use std::io::IoSliceMut;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
+use std::time::Duration;
 
 /// The most descriptors that one message can carry: `SCM_MAX_FD` in `include/net/scm.h`.
 pub const MAX_FDS_PER_MESSAGE: usize = 253;
@@ -88,22 +89,18 @@ pub fn die_with_starter(command: &mut Command) {
 
 /// Starts `command` as the first process of a PID namespace (pid_namespaces(7)): when it ends, all
 /// that it has started is killed, also what has left its group or session. It sees no other
-/// processes, has no network, and mounts of its own. It is killed when this thread is dead. What it
-/// is to say must have been given to it as a pipe, of which this process has the other end.
+/// processes, has no network, and mounts of its own. It is killed when this thread is dead.
 ///
 /// To an init the kernel brings no signal that it does not handle, but SIGKILL from here.
 ///
 /// # Errors
 /// `EPERM`: not root. `ENOSPC`: this host allows no such namespaces. Else as clone(2).
 pub fn spawn_apart(command: &mut Command) -> std::io::Result<Child> {
-    let begin = || {
+    let starter = PidFd::open(std::process::id())?;
+    let begin = move || {
         set_pdeathsig(Signal::SIGKILL)?;
-        // The starter may be dead already. Its pipe tells: a parent outside cannot be seen.
-        // SAFETY: it stays open, as the standard output of what is to be run.
-        let says = unsafe { BorrowedFd::borrow_raw(1) };
-        let mut says = [PollFd::new(says, PollFlags::empty())];
-        poll(&mut says, PollTimeout::ZERO)?;
-        if says[0].revents() != Some(PollFlags::empty()) {
+        // Dead already: no signal will come, and a parent outside cannot be seen.
+        if starter.await_end(Some(Duration::ZERO)) {
             return Err(Errno::ESRCH.into());
         }
         unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS)?;

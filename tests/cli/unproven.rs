@@ -44,6 +44,11 @@ fn parted(lab: &Lab, kinds: &[&str]) -> Disk {
                 tool("mkfs.ext4", &["-q", path]);
                 tool("debugfs", &["-w", "-R", "feature FEATURE_C13", path]);
             }
+            // The same of the kernel.
+            "newer" => {
+                tool("mkfs.ext4", &["-q", path]);
+                tool("debugfs", &["-w", "-R", "feature FEATURE_I20", path]);
+            }
             "nothing" => fs::write(&image, noise(EACH as usize, 5)).unwrap(),
             _ => panic!("{kind}"),
         }
@@ -143,13 +148,17 @@ fn what_is_not_known_is_neither_proven_nor_wrong() {
     let Some(lab) = Lab::with_vault("cli: a drill of what is not known") else {
         return;
     };
-    let disk = parted(&lab, &["ext4", "nothing", "later"]);
+    let disk = parted(&lab, &["ext4", "nothing", "later", "newer"]);
     lab.run(&["snapshot", disk.name(), "--full", "--all-blocks"])
         .expect(0);
     let (_, document) = drilled(&lab, &[], 3);
     assert_eq!(document["result"], "incomplete", "{document:#}");
     assert_eq!(outcome(&document, "p2: what stands there"), "not_done");
     assert_eq!(outcome(&document, "p3 (ext4): it is checked"), "not_done");
+    assert_eq!(
+        outcome(&document, "p4 (ext4): the kernel opens it"),
+        "not_done"
+    );
     let steps = document["steps"].to_string();
     assert!(steps.contains("newer version of e2fsck"), "{steps}");
     for drilled in told(&lab) {
@@ -302,11 +311,46 @@ fn a_drill_that_is_ended_in_its_middle_is_kept() {
     let _disk = snapshot_of(&lab);
     drilled(&lab, &[], 0);
     // Before anything of it is seen.
+    lab.run(&["drill", "latest", "--timeout", "18446744073709551615s"])
+        .expect(0);
+    fs::remove_file(drills(&lab).pop().unwrap()).unwrap();
     let (_, document) = drilled(&lab, &["--timeout", "0s"], 3);
     let steps = document["steps"].to_string();
     assert!(steps.contains("time was over"), "{steps}");
     assert_eq!(drills(&lab).len(), 2);
     assert_told(&lab, "incomplete", 2);
+}
+
+#[test]
+fn a_script_judges_no_tree_that_is_there_in_part() {
+    let Some(lab) = Lab::with_vault("cli: a check of a part of a tree") else {
+        return;
+    };
+    let mut top = lab.disk("top", 24 << 20);
+    let place = top.mount("ext4");
+    let mut below = lab.disk("below", 128 << 20);
+    // Not opened here: its superblock bears another sum than crc32c.
+    tool("mkfs.btrfs", &["-q", "--csum", "xxhash", &below.device]);
+    let data = place.join("data");
+    fs::create_dir(&data).unwrap();
+    tool(
+        "mount",
+        &["-t", "btrfs", &below.device, data.to_str().unwrap()],
+    );
+    below.mounted = Some(data.clone());
+    fs::write(data.join("file"), "here").unwrap();
+    lab.run(&["snapshot", top.name(), below.name(), "--full"])
+        .expect(0);
+    let text = format!("test -s $STILLPOINT_TREE{}/file", data.display());
+    let check = script(&lab, "check.sh", &text);
+    let (_, document) = drilled(&lab, &["--check", &check], 3);
+    assert_eq!(outcome(&document, "check.sh"), "not_done", "{document:#}");
+    assert!(
+        document["steps"].to_string().contains("there in part"),
+        "{document:#}"
+    );
+    below.unmount();
+    top.unmount();
 }
 
 #[test]

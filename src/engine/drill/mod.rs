@@ -19,8 +19,11 @@ use crate::hooks::qualify_check;
 use crate::sys::machine::{host_name, kernel_release};
 use jiff::Timestamp;
 use setting::{DrillMonitor, millis};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use steps::Steps;
+
+/// A drill may take so long at most.
+const MOST_TIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// What a drill has found, and where that was put.
 pub struct DrillReport {
@@ -41,7 +44,7 @@ pub fn drill(options: &DrillOptions<'_>, monitor: &dyn Monitor) -> Result<DrillR
     options.check.map_or(Ok(()), qualify_check)?;
     let listening = DrillMonitor {
         outer: monitor,
-        until: begun + options.timeout,
+        until: begun + options.timeout.min(MOST_TIME),
     };
     let manifest = &options.manifest.manifest;
     let disks: Vec<&DiskRecord> = manifest.disks.iter().collect();

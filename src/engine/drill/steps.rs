@@ -11,6 +11,7 @@ use crate::export::AttachedFilesystem;
 use crate::format::{DrillOutcome, DrillStep};
 use crate::hooks::{ProgramLimits, run_program};
 use crate::model::printable::one_line;
+use nix::errno::Errno;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -78,15 +79,16 @@ impl<'a> Steps<'a> {
     }
 
     /// Ends a step in which a failure may be none of what was tried: when the time was over, or the
-    /// vault did not answer, and what it has is not known to be damaged.
+    /// vault did not answer, and what it has is not known to be damaged. After one late answer a
+    /// disk is not asked for a while, and nobody says so each time: so one that came before counts.
     pub(super) fn end(&mut self, look: &SnapshotLook<'_>, step: BegunStep, end: StepEnd) {
         let failures = look.failures();
-        let since = failures.get(step.failures..).unwrap_or_default();
-        let is_damage = since.iter().any(|failure| failure.is_damage);
-        let end = match (end.outcome, since.first()) {
-            (DrillOutcome::Failed, _) if is_damage => end,
-            (DrillOutcome::Failed, Some(first)) => end.in_doubt(&first.what),
-            (DrillOutcome::Failed, None) if self.monitor.is_over() => end.in_doubt(TIME_IS_OVER),
+        let late = failures.iter().find(|failure| !failure.is_damage);
+        let end = match (end.outcome, late) {
+            (DrillOutcome::Failed, _) if met_damage(look, &step) => end,
+            _ if self.monitor.is_over() => end.in_doubt(TIME_IS_OVER),
+            (DrillOutcome::Failed, Some(late)) => end.in_doubt(&late.what),
+            (DrillOutcome::Failed, None) if look.view.hangs() => end.in_doubt(HANGS),
             _ => end,
         };
         self.add(step, end);
@@ -151,17 +153,17 @@ impl<'a> Steps<'a> {
         let attached = match look.attach(at) {
             Ok(attached) => attached,
             Err(error) => {
-                let end = match error.kind() {
-                    // As a driver that this kernel lacks, or no loop devices.
-                    ErrorKind::Unsupported => StepEnd::not_done(in_full(&error)),
-                    _ => StepEnd::failed(in_full(&error)),
+                let end = match is_harm(&error) || met_damage(look, &step) {
+                    true => StepEnd::failed(in_full(&error)),
+                    // As a driver that this kernel lacks, or that is too old; no loop devices.
+                    false => StepEnd::not_done(in_full(&error)),
                 };
                 self.end(look, step, end);
                 return Ok(());
             }
         };
         let end = match &attached.without_log {
-            None => StepEnd::passed("read-only, its log replayed in memory"),
+            None => StepEnd::passed("read-only, its log, if it has one, replayed in memory"),
             Some(why) if attached.log_untried => StepEnd::not_done(why.as_str()),
             Some(why) => StepEnd::failed(why.as_str()),
         };
@@ -228,6 +230,28 @@ impl<'a> Steps<'a> {
         };
         let step = self.begin(look, "all that was asked of its disks could be read".into());
         self.add(step, end);
+    }
+}
+
+/// What is said where a disk is not asked.
+const HANGS: &str = "the vault did not answer in time";
+
+/// Whether something that the vault has was found damaged since a step has begun.
+fn met_damage(look: &SnapshotLook<'_>, step: &BegunStep) -> bool {
+    let failures = look.failures();
+    let since = failures.get(step.failures..).unwrap_or_default();
+    since.iter().any(|failure| failure.is_damage)
+}
+
+/// Whether an error says that a filesystem is not as it should be. A kernel that is too old for
+/// one, or lacks memory, has other words; a superblock that is none has no number.
+fn is_harm(error: &Error) -> bool {
+    match std::error::Error::source(error) {
+        Some(source) => matches!(
+            source.downcast_ref(),
+            Some(Errno::EUCLEAN | Errno::EBADMSG | Errno::EIO)
+        ),
+        None => error.kind() == ErrorKind::Failed,
     }
 }
 

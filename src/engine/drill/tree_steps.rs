@@ -5,7 +5,7 @@ use super::setting::DrillOptions;
 use super::step_end::{StepEnd, said_by, tail};
 use super::steps::{Steps, in_full};
 use crate::engine::mount::{HostTree, NotShown, SnapshotLook};
-use crate::error::{ErrorKind, Result};
+use crate::error::Result;
 use crate::hooks::{ProgramLimits, run_check};
 use std::path::Path;
 
@@ -49,11 +49,8 @@ impl Steps<'_> {
         let tree = match look.tree() {
             Ok(tree) => tree,
             Err(error) => {
-                let end = match error.kind() {
-                    ErrorKind::Unsupported => StepEnd::not_done(in_full(&error)),
-                    _ => StepEnd::failed(in_full(&error)),
-                };
-                self.end(look, step, end);
+                // Each filesystem by itself was a step before.
+                self.end(look, step, StepEnd::not_done(in_full(&error)));
                 return None;
             }
         };
@@ -67,9 +64,13 @@ impl Steps<'_> {
             self.end(look, step, StepEnd::not_done(why.as_str()));
         }
         let places: Vec<&str> = tree.shown.iter().map(|one| one.target.as_str()).collect();
-        let end = match places.is_empty() {
-            true => StepEnd::not_done("nothing that was mounted can be shown"),
-            false => StepEnd::passed(places.join(", ")),
+        let without_log = tree.shown.iter().find(|one| one.without_log.is_some());
+        let end = match (places.is_empty(), without_log) {
+            (true, _) => StepEnd::not_done("nothing that was mounted can be shown"),
+            (false, Some(one)) => {
+                StepEnd::not_done(format!("{} is there without its log", one.target))
+            }
+            (false, None) => StepEnd::passed(places.join(", ")),
         };
         self.end(look, step, end);
         Some(tree)
@@ -92,10 +93,19 @@ impl Steps<'_> {
         };
         match run_check(check, &environment, &limits) {
             Ok(end) if end.code == Some(0) => StepEnd::passed(tail(&end.output)),
+            Ok(end) if end.code.is_some() && is_in_part(tree) => {
+                StepEnd::not_done(said_by(&end)).in_doubt("the tree is there in part")
+            }
             Ok(end) if end.code.is_some() => StepEnd::failed(said_by(&end)),
             Ok(end) => StepEnd::not_done(said_by(&end)),
             // It qualified when the drill began.
             Err(error) => StepEnd::not_done(in_full(&error)),
         }
     }
+}
+
+/// Whether something of the tree is missing, or may be: what a script misses there may be that.
+fn is_in_part(tree: &HostTree) -> bool {
+    let is_missing = tree.not_shown.iter().any(|one| one.was_mounted);
+    is_missing || tree.shown.iter().any(|one| one.without_log.is_some())
 }

@@ -4,7 +4,7 @@
 
 use super::disk_bytes::DiskBytes;
 use crate::device::{Signature, signature};
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::export::Image;
 use crate::format::{DiskRecord, FilesystemRecord};
 use crate::model::{Bytes, Cancel, Extent};
@@ -211,6 +211,11 @@ impl DiskLook<'_> {
     ) -> Result<Option<DiskContent>> {
         let found = signature(bytes, one.place);
         let failure = bytes.take_failure();
+        let is_damaged = |error: &Error| error.kind() == ErrorKind::Damaged;
+        if let (Some(_), Some(error)) = (&found, failure.as_ref().filter(|one| is_damaged(one))) {
+            let why = format!("a part of its beginning cannot be read: {error}");
+            self.tell_damage(all, Some(one), why);
+        }
         match (found, failure) {
             (Some(signature), _) => Ok(Some(DiskContent {
                 disk: self.number,

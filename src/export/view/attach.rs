@@ -48,7 +48,8 @@ pub struct AttachedFilesystem {
     pub path: PathBuf,
     /// Why its log was not replayed: what was changed last may be missing, or half there.
     pub without_log: Option<String>,
-    /// Whether that says nothing of the log: it is elsewhere, or larger than what is kept of it.
+    /// Whether that says nothing of the log: it is elsewhere, larger than what is kept of it, or
+    /// the kernel is too old for it.
     pub log_untried: bool,
     /// Its layer: what its driver has written, in memory.
     pub(super) layer: u32,
@@ -152,7 +153,8 @@ impl View {
             }
             (Err(AttachFailure::Kernel(errno)), Some(_)) if errno != Errno::ENODEV => {
                 let why = format!("its log could not be replayed: {}", errno.desc());
-                (Some(why), errno == Errno::ENOSPC)
+                let says = matches!(errno, Errno::EUCLEAN | Errno::EBADMSG | Errno::EIO);
+                (Some(why), !says)
             }
             (Err(failed), _) => return Err(told(failed)),
         };
@@ -274,7 +276,7 @@ impl View {
     ///
     /// # Errors
     /// It is in use; `Unsupported`: there are no loop devices.
-    pub fn closed(&self, attached: AttachedFilesystem, part: &AttachPart) -> Result<LoopDevice> {
+    pub fn closed(&self, attached: AttachedFilesystem, part: &AttachPart) -> Result<ClosedPart> {
         let AttachedFilesystem {
             path, layer, root, ..
         } = attached;
@@ -285,7 +287,18 @@ impl View {
             place: part.place,
             writable: false,
         };
-        loop_device(self.overlay(part.disk, layer)?, options)
+        let device = loop_device(self.overlay(part.disk, layer)?, options)?;
+        let control = self.control.clone();
+        Ok(ClosedPart {
+            device,
+            layer,
+            control,
+        })
+    }
+
+    /// Whether a disk has not answered in time lately.
+    pub fn hangs(&self) -> bool {
+        self.control.hangs()
     }
 
     /// Unmounts all, the last one first.
@@ -296,6 +309,27 @@ impl View {
                 let _ = unmount(&place, Unmount::Detach);
             }
         }
+    }
+}
+
+/// A part of a filesystem that was unmounted again, with what its driver has written. That is
+/// forgotten when this is dropped.
+pub struct ClosedPart {
+    device: LoopDevice,
+    layer: u32,
+    control: FuseControl,
+}
+
+impl ClosedPart {
+    /// Its node.
+    pub fn path(&self) -> &Path {
+        self.device.path()
+    }
+}
+
+impl Drop for ClosedPart {
+    fn drop(&mut self) {
+        self.control.give_up(self.layer);
     }
 }
 

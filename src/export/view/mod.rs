@@ -12,7 +12,7 @@ mod part;
 mod prepare;
 mod thread;
 
-pub use attach::{AttachOptions, AttachedFilesystem, View};
+pub use attach::{AttachOptions, AttachedFilesystem, ClosedPart, View};
 pub use deadline::ViewDeadline;
 pub use kinds::is_attachable;
 pub use part::AttachPart;
