@@ -4,9 +4,7 @@
 use super::args::{Command, Common};
 use super::find_snapshot::find_snapshot;
 use super::progress::ProgressDisplay;
-use super::{
-    check, completions, cp, delete, diff, disks, doctor, drill, gc, help, info, init,
-};
+use super::{check, completions, cp, delete, diff, disks, doctor, drill, gc, help, info, init};
 use super::{job, keep, key, list, lock, ls, mirror, mount};
 use super::{
     plan, prune, repair, restore, schema, serve, show, snapshot, status, thaw, track, verify,

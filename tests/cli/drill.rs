@@ -116,7 +116,7 @@ fn a_good_snapshot_passes_and_the_vault_keeps_it() {
     let told = list.contains("drilled: ") && list.contains(": passed on ");
     assert!(told && list.contains(" says\n"), "{list}");
     lab.run(&["delete", "latest"]).expect(0);
-    assert_eq!(drills(&lab), [PathBuf::new(); 0]);
+    assert!(drills(&lab).is_empty());
     drop(disk);
 }
 

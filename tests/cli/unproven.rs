@@ -283,7 +283,7 @@ fn no_older_result_stands_for_a_newer_one() {
     drilled(&lab, &[], 0);
     assert_told(&lab, "passed", 2);
     lab.run(&["delete", "latest"]).expect(0);
-    assert_eq!(drills(&lab), [PathBuf::new(); 0]);
+    assert!(drills(&lab).is_empty());
 }
 
 /// Puts another manifest of the same name in the place of the only one, as who can write may.

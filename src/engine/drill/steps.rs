@@ -55,12 +55,12 @@ impl<'a> Steps<'a> {
                 true => StepEnd::failed(place.why.as_str()),
                 false => StepEnd::not_done(place.why.as_str()),
             };
-            self.add(step, end);
+            self.add(&step, &end);
         }
         if look.plan.filesystems.is_empty() {
             let step = self.begin(look, "a filesystem is found".into());
             let said = "no filesystem was found on its disks that can be opened here";
-            self.add(step, StepEnd::not_done(said));
+            self.add(&step, &StepEnd::not_done(said));
         }
         for (at, planned) in look.plan.filesystems.iter().enumerate() {
             self.filesystem(look, at, planned)?;
@@ -91,10 +91,10 @@ impl<'a> Steps<'a> {
             (DrillOutcome::Failed, None) if look.view.hangs() => end.in_doubt(HANGS),
             _ => end,
         };
-        self.add(step, end);
+        self.add(&step, &end);
     }
 
-    fn add(&mut self, step: BegunStep, end: StepEnd) {
+    fn add(&mut self, step: &BegunStep, end: &StepEnd) {
         let what = one_line(&step.what).into_owned();
         let lines = end.said.lines().map(str::trim);
         let lines: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
@@ -123,7 +123,7 @@ impl<'a> Steps<'a> {
             ErrorKind::Damaged => StepEnd::failed(error.to_string()),
             _ => StepEnd::not_done(error.to_string()),
         };
-        self.add(step, end);
+        self.add(&step, &end);
     }
 
     /// Takes down that there was no time for a step; returns whether there is any.
@@ -132,7 +132,7 @@ impl<'a> Steps<'a> {
         let goes_on = !self.monitor.is_over();
         if !goes_on {
             let step = self.begin(look, what.to_owned());
-            self.add(step, StepEnd::not_done(TIME_IS_OVER));
+            self.add(&step, &StepEnd::not_done(TIME_IS_OVER));
         }
         Ok(goes_on)
     }
@@ -229,7 +229,7 @@ impl<'a> Steps<'a> {
             false => StepEnd::not_done(said),
         };
         let step = self.begin(look, "all that was asked of its disks could be read".into());
-        self.add(step, end);
+        self.add(&step, &end);
     }
 }
 
