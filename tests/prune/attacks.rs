@@ -177,6 +177,44 @@ fn a_flood_that_lasts_takes_an_hour_at_a_time() {
     }
 }
 
+/// A run while the clock of host and vault was a year ahead: when it is right again, what came
+/// before by far stays as if that run had not been, with a rule of any kind; and what comes next
+/// is not deleted at once. Where the clock is behind, all stays.
+#[test]
+fn a_clock_that_was_ahead_pushes_nothing_out() {
+    let within = RetentionRules {
+        within: Some(seconds(30 * DAY)),
+        ..RetentionRules::default()
+    };
+    let last = RetentionRules {
+        last: 1,
+        ..RetentionRules::default()
+    };
+    for rules in [within, last, usual()] {
+        let world = World::new();
+        let real = world.days(20);
+        let must: BTreeSet<SnapshotId> = {
+            let plan = world.plan(rules);
+            let staying = plan.judged.iter().filter(|one| !one.goes());
+            staying.map(|one| one.snapshot.id).collect()
+        };
+        let ahead = world.put(ago(-400 * DAY), |_| ());
+        let left = world.prune(rules);
+        assert!(must.is_subset(&left), "{rules:?}");
+        assert!(left.contains(&ahead) && left.contains(real.last().unwrap()));
+        assert_eq!(left.len(), must.len() + 1, "{rules:?}");
+        let next = world.put(ago(-60), |_| ());
+        assert!(world.prune(rules).contains(&next), "{rules:?}");
+        let behind = RetentionOptions {
+            now: world.now - seconds(500 * DAY),
+            ..world.options(rules)
+        };
+        let before = world.left();
+        prune(&world.vault, &behind).unwrap();
+        assert_eq!(world.left(), before, "{rules:?}");
+    }
+}
+
 /// The word of somebody that real segments are damaged takes nothing from what the rules keep.
 #[test]
 fn false_words_of_damage_push_nothing_out() {

@@ -81,17 +81,17 @@ impl<'a> Steps<'a> {
     /// Ends a step in which a failure may be none of what was tried: when the time was over, or the
     /// vault did not answer, and what it has is not known to be damaged. After one late answer a
     /// disk is not asked for a while, and nobody says so each time: so one that came before counts.
-    pub(super) fn end(&mut self, look: &SnapshotLook<'_>, step: BegunStep, end: StepEnd) {
+    pub(super) fn end(&mut self, look: &SnapshotLook<'_>, step: &BegunStep, end: StepEnd) {
         let failures = look.failures();
         let late = failures.iter().find(|failure| !failure.is_damage);
         let end = match (end.outcome, late) {
-            (DrillOutcome::Failed, _) if met_damage(look, &step) => end,
+            (DrillOutcome::Failed, _) if met_damage(look, step) => end,
             _ if self.monitor.is_over() => end.in_doubt(TIME_IS_OVER),
             (DrillOutcome::Failed, Some(late)) => end.in_doubt(&late.what),
             (DrillOutcome::Failed, None) if look.view.hangs() => end.in_doubt(HANGS),
             _ => end,
         };
-        self.add(&step, &end);
+        self.add(step, &end);
     }
 
     fn add(&mut self, step: &BegunStep, end: &StepEnd) {
@@ -158,7 +158,7 @@ impl<'a> Steps<'a> {
                     // As a driver that this kernel lacks, or that is too old; no loop devices.
                     false => StepEnd::not_done(in_full(&error)),
                 };
-                self.end(look, step, end);
+                self.end(look, &step, end);
                 return Ok(());
             }
         };
@@ -167,13 +167,13 @@ impl<'a> Steps<'a> {
             Some(why) if attached.log_untried => StepEnd::not_done(why.as_str()),
             Some(why) => StepEnd::failed(why.as_str()),
         };
-        self.end(look, step, end);
+        self.end(look, &step, end);
         let checked = format!("{name} ({kind}): it is checked");
         if self.goes_on(look, &checked)? {
             let step = self.begin(look, checked);
             let end = self.check_filesystem(look, planned, attached);
             self.monitor.outer.check()?;
-            self.end(look, step, end);
+            self.end(look, &step, end);
         }
         Ok(())
     }

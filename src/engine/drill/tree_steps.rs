@@ -40,7 +40,7 @@ impl Steps<'_> {
             _ => StepEnd::not_done("there is no tree that it could look at"),
         };
         self.monitor.outer.check()?;
-        self.end(look, step, end);
+        self.end(look, &step, end);
         Ok(())
     }
 
@@ -50,7 +50,7 @@ impl Steps<'_> {
             Ok(tree) => tree,
             Err(error) => {
                 // Each filesystem by itself was a step before.
-                self.end(look, step, StepEnd::not_done(in_full(&error)));
+                self.end(look, &step, StepEnd::not_done(in_full(&error)));
                 return None;
             }
         };
@@ -61,7 +61,7 @@ impl Steps<'_> {
         let missing = tree.not_shown.iter().filter(|one| one.was_mounted);
         for NotShown { what, why, .. } in missing.filter(|one| !of_plan(one)) {
             let step = self.begin(look, format!("{what} is in the tree"));
-            self.end(look, step, StepEnd::not_done(why.as_str()));
+            self.end(look, &step, StepEnd::not_done(why.as_str()));
         }
         let places: Vec<&str> = tree.shown.iter().map(|one| one.target.as_str()).collect();
         let without_log = tree.shown.iter().find(|one| one.without_log.is_some());
@@ -72,7 +72,7 @@ impl Steps<'_> {
             }
             (false, None) => StepEnd::passed(places.join(", ")),
         };
-        self.end(look, step, end);
+        self.end(look, &step, end);
         Some(tree)
     }
 

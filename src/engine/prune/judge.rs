@@ -12,7 +12,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::Manifest;
 use crate::model::SnapshotId;
 use crate::store::{KeptBy, SnapshotRef, StoredSnapshot, Vault};
+use jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+/// Clocks that differ by no more than this are right.
+const LATER: SignedDuration = SignedDuration::from_hours(1);
 
 /// What a prune with these options would do.
 ///
@@ -76,7 +80,9 @@ impl Judgement {
         for ((_, manifest), stored) in manifests.zip(listed) {
             monitor.check()?;
             match manifest {
-                Ok(manifest) if fits(&manifest, options) => self.add(stored, &manifest)?,
+                Ok(manifest) if fits(&manifest, options) => {
+                    self.add(stored, &manifest, options.now)?;
+                }
                 Ok(manifest) => {
                     self.plan.others += 1;
                     self.of_others.extend(manifest.borne());
@@ -93,13 +99,16 @@ impl Judgement {
         Ok(())
     }
 
-    fn add(&mut self, stored: &StoredSnapshot, manifest: &Manifest) -> Result<()> {
+    fn add(&mut self, stored: &StoredSnapshot, manifest: &Manifest, now: Timestamp) -> Result<()> {
         self.disks.add(manifest)?;
         self.twins.add(manifest);
         let snapshot = &stored.snapshot;
         let received = manifest.first_received(stored.received);
         let disks = self.disks.of(self.candidates.len()).iter();
-        let groups = disks.clone().flat_map(|disk| disk.groups.iter().copied());
+        // A run while the clock was ahead must not have all others go that came before it by far.
+        let is_from_later = stored.received.duration_since(now) > LATER;
+        let groups = disks.clone().filter(|_| !is_from_later);
+        let groups = groups.flat_map(|disk| disk.groups.iter().copied());
         self.candidates.push(Candidate {
             snapshot: snapshot.id,
             cut: manifest.time,
@@ -117,7 +126,10 @@ impl Judgement {
             cut: manifest.time,
             received,
             disks: disks.map(|disk| disk.name.clone()).collect(),
-            stays: Vec::new(),
+            stays: is_from_later
+                .then_some(StayReason::FromLater)
+                .into_iter()
+                .collect(),
         });
         Ok(())
     }

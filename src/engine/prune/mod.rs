@@ -93,6 +93,9 @@ pub enum StayReason {
     Locked(Timestamp),
     /// Without it no good copy of these disks would be left, or none of theirs is known to be good.
     LastGood(Vec<String>),
+    /// The store got it after now, by its clock: one of the clocks is wrong, or was. No rule judges
+    /// it, and it takes no other one's place.
+    FromLater,
     /// It is the same snapshot as this one, which stays, under another name.
     SameAs(SnapshotId),
 }
