@@ -146,6 +146,8 @@ fn ours() -> Vec<String> {
         "run/stillpoint/expedited".into(),
         "etc/stillpoint/config.toml".into(),
         "etc/stillpoint/plans.d/nightly.toml".into(),
+        "var/lib/stillpoint/plans/nightly.json".into(),
+        "var/lib/stillpoint/plans/nightly.lock".into(),
     ]
 }
 
@@ -235,6 +237,47 @@ fn a_purge_follows_no_link_and_empties_no_vault() {
     assert_eq!(tree.left(), before);
 }
 
+/// Units of a plan: a timer that the program wrote, one of somebody's, and a link.
+fn units(folder: &Path) -> [PathBuf; 3] {
+    fs::create_dir_all(folder).unwrap();
+    let name = |plan: &str| folder.join(format!("stillpoint-plan-{plan}.timer"));
+    let [ours, theirs, link] = ["ours", "theirs", "link"].map(name);
+    let first = "# Written by stillpoint for the plan ours. Do not edit it:\n";
+    fs::write(&ours, format!("{first}[Timer]\n")).unwrap();
+    fs::write(&theirs, "[Timer]\n").unwrap();
+    symlink(&ours, &link).unwrap();
+    [ours, theirs, link]
+}
+
+#[test]
+fn timers_of_plans_are_stopped_and_a_purge_takes_those_that_are_ours() {
+    let Some(lab) = Lab::new("packages: timers") else {
+        return;
+    };
+    let folder = lab.path("units");
+    let [ours, theirs, link] = units(&folder);
+    for other in ["upgrade", "1", ""] {
+        let run = prerm(&lab, PROGRAM, other).expect(0);
+        assert_eq!(run.stderr, "", "{run:?}");
+    }
+    assert!(!lab.path("asked").exists());
+    let run = prerm(&lab, PROGRAM, "remove").expect(0);
+    let asked = fs::read_to_string(lab.path("asked")).unwrap();
+    assert_eq!(asked, "disable --now --quiet stillpoint-plan-ours.timer\n");
+    assert!(
+        run.stderr.contains("timers of plans are stopped"),
+        "{run:?}"
+    );
+    assert!(ours.exists() && theirs.exists() && link.exists());
+
+    let tree = Tree::new(&[]);
+    let [ours, theirs, link] = units(&tree.0.path().join("etc/systemd/system"));
+    tree.postrm("remove");
+    assert!(ours.exists());
+    tree.postrm("purge");
+    assert!(!ours.exists() && theirs.exists() && link.is_symlink());
+}
+
 /// The script that comes before the removal, about the lab's own folders and another program.
 fn prerm(lab: &Lab, program: &str, what: &str) -> Run {
     let mut text = fs::read_to_string(script("prerm")).unwrap();
@@ -247,14 +290,29 @@ fn prerm(lab: &Lab, program: &str, what: &str) -> Run {
             "pins=/sys/fs/bpf/stillpoint\n",
             format!("pins={}\n", pins(lab).display()),
         ),
+        (
+            "units=/etc/systemd/system\n",
+            format!("units='{}'\n", lab.path("units").display()),
+        ),
     ] {
         assert_eq!(text.matches(usual).count(), 1, "{usual}");
         text = text.replace(usual, &here);
     }
+    // Who would ask systemd is asked instead, and notes it.
+    let systemctl = lab.path("bin/systemctl");
+    fs::create_dir_all(systemctl.parent().unwrap()).unwrap();
+    let notes = format!(
+        "#!/bin/sh\necho \"$@\" >>'{}'\n",
+        lab.path("asked").display()
+    );
+    fs::write(&systemctl, notes).unwrap();
+    fs::set_permissions(&systemctl, Permissions::from_mode(0o755)).unwrap();
     let path = lab.path("prerm");
     fs::write(&path, text).unwrap();
+    let search = format!("PATH={}:$PATH", systemctl.parent().unwrap().display());
     // The lab's program comes after its own arguments, and is of no use here.
-    let prefix = ["sh", "-c", "exec sh \"$0\" $2", path.to_str().unwrap()];
+    let start = format!("{search} exec sh \"$0\" $2");
+    let prefix = ["sh", "-c", &start, path.to_str().unwrap()];
     finish(lab.command_with(&prefix, &[what]).env_remove("DPKG_ROOT"))
 }
 
