@@ -25,7 +25,7 @@ fn last_good_of(plan: &PrunePlan) -> Vec<(SnapshotId, Vec<String>)> {
 fn a_disks_last_good_copy_stays_until_it_is_said_twice() {
     let world = World::new();
     let good = world.days(10)[9];
-    let bad = world.put(ago(-DAY), without_index);
+    let bad = world.put(ago(-60), without_index);
     let plan = world.plan(last(1));
     assert_eq!(last_good_of(&plan), [(good, vec!["vda".to_owned()])]);
     assert_eq!(world.prune(last(1)), set(&[good, bad]));

@@ -192,10 +192,10 @@ fn a_list_of_a_thousand_asks_for_each_once_and_then_for_none() {
         Requests::of(&proxy.seen())
     };
     // `vault.json` comes first, and a page holds them all; another one what is kept, which is none,
-    // and one more what was found damaged.
+    // one more what was found damaged, and one what was drilled.
     let asked = |manifests: u64| Requests {
         get: 1 + manifests,
-        list: 3,
+        list: 4,
         ..Requests::default()
     };
     assert_eq!(list(), asked(1000), "cold");
