@@ -169,6 +169,16 @@ fn plans_are_made_shown_changed_and_deleted() {
         "what is not named stays"
     );
     assert_eq!(both["retention"]["rules"]["weekly"], 8);
+    // What goes although it was not named is told.
+    for (args, told) in [
+        (["--retention", "7d"], "the rules of [retention] are gone"),
+        (["--keep-last", "3"], "retention = \"7d\" is gone"),
+    ] {
+        let modify = [&["plan", "modify", "every-6h"], &args[..]].concat();
+        let changed = scene.checked("plan modify", &modify, 3);
+        let warning = changed["warnings"][0].as_str().unwrap();
+        assert!(warning.contains(told), "{warning}");
+    }
     let modify = [
         "plan",
         "modify",

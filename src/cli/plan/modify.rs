@@ -8,7 +8,7 @@ use super::places::PlanPlaces;
 use super::set_keys::set_keys;
 use super::systemd::write_units;
 use crate::error::Result;
-use crate::plan::{PlanEdit, PlanName};
+use crate::plan::{PlanEdit, PlanName, PlanRetention};
 use crate::report::{self, Report};
 
 pub fn run(args: &PlanModifyArgs, common: &Common) -> Result<Report> {
@@ -16,6 +16,8 @@ pub fn run(args: &PlanModifyArgs, common: &Common) -> Result<Report> {
     let places = PlanPlaces::of(common);
     let name: PlanName = args.name.parse()?;
     let mut edit = PlanEdit::of(name.clone(), places.folder.settings(&name)?);
+    // One that is wrong may be put right.
+    let before = edit.plan(places.now).ok().and_then(|plan| plan.retention);
     set_keys(&mut edit, &args.keys, places.now)?;
     if let Some(vault) = named_vault(common)?.filter(|_| super::run::vault_is_a_flag()) {
         edit.set_text("vault", &vault);
@@ -27,8 +29,26 @@ pub fn run(args: &PlanModifyArgs, common: &Common) -> Result<Report> {
         false => Vec::new(),
     };
     places.folder.replace(&name, &edit.render()?)?;
+    warnings.extend(replaced(before, plan.retention));
     warnings.extend(write_units(&plan, &places, common));
     told(&places, &name, "changed", &warnings, common)
+}
+
+/// What to say where days take the place of rules, or rules that of days: all of what was there is
+/// gone, and the next run deletes by what is there now.
+fn replaced(before: Option<PlanRetention>, now: Option<PlanRetention>) -> Option<String> {
+    let what = match (before?, now?) {
+        (PlanRetention::Days(days), PlanRetention::Rules(_)) => {
+            format!("retention = \"{days}d\" is gone: the rules alone keep snapshots now")
+        }
+        (PlanRetention::Rules(_), PlanRetention::Days(days)) => {
+            format!("the rules of [retention] are gone: snapshots stay for {days} days now")
+        }
+        _ => return None,
+    };
+    Some(format!(
+        "{what}; the next run deletes by that (`stillpoint prune --dry-run` shows what would go)"
+    ))
 }
 
 pub fn suspend(args: &PlanNameArgs, common: &Common) -> Result<Report> {

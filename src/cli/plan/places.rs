@@ -33,14 +33,44 @@ impl PlanPlaces {
 /// of its installation and its firmware. Empty where it has neither.
 fn machine() -> String {
     let id = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
-    let uuid = machine_uuid().unwrap_or_default();
-    if id.trim().is_empty() && uuid.is_empty() {
+    label(id.trim(), &machine_uuid().unwrap_or_default())
+}
+
+/// Before the first boot an image says "uninitialized", as all its copies do (machine-id(5)).
+fn label(id: &str, uuid: &str) -> String {
+    let is_id = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let id = if is_id { id } else { "" };
+    if id.is_empty() && uuid.is_empty() {
         return String::new();
     }
     let mut hasher = blake3::Hasher::new();
-    for part in [id.trim(), &uuid] {
+    for part in [id, uuid] {
         hasher.update(part.as_bytes()).update(&[0]);
     }
     let hash = hasher.finalize().to_hex();
     hash.as_str().chars().take(16).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_has_a_label_of_its_own_or_none() {
+        let (one, other) = ("0123456789abcdef0123456789abcdef", "4c4c4544-0031");
+        let labels = [label(one, ""), label(one, other), label("", other)];
+        for (at, made) in labels.iter().enumerate() {
+            assert_eq!(made.len(), 16, "{made}");
+            assert!(labels[at + 1..].iter().all(|next| next != made));
+        }
+        for no_id in [
+            "",
+            "uninitialized",
+            "0123",
+            "x123456789abcdef0123456789abcdef",
+        ] {
+            assert_eq!(label(no_id, ""), "");
+            assert_eq!(label(no_id, other), labels[2]);
+        }
+    }
 }

@@ -142,7 +142,17 @@ impl PlanWork {
     }
 
     fn snapshot(&mut self, steps: &StepRunner<'_>) -> StepOutcome {
-        let Here { plan, gone } = on_this_host(&self.plan);
+        let Here {
+            plan,
+            gone,
+            passed_over,
+        } = on_this_host(&self.plan);
+        if !passed_over.is_empty() {
+            let names = passed_over.join(", ");
+            self.said.push(format!(
+                "excluded, and not here: {names}; is it called otherwise now?"
+            ));
+        }
         let mut outcome = steps.run(words::snapshot(&plan, &self.places.machine));
         if !gone.is_empty() && outcome.is_good() {
             let told = format!("{} not here, and left out", gone.join(", "));
