@@ -298,19 +298,32 @@ fn what_stands_before_a_cut_is_read_also_where_it_is_asked_for_with_what_is_not(
     }
 }
 
+/// An image of a vault that answers for no segment's bytes while it hangs, as it does now.
+struct HungImage {
+    image: Image,
+    hangs: Arc<AtomicBool>,
+}
+
+impl HungImage {
+    fn of(noise: &Noise) -> Self {
+        let hangs = Arc::new(AtomicBool::new(false));
+        let image = noise.image({
+            let hangs = Arc::clone(&hangs);
+            move |operation| {
+                while is_begun_segment(&operation) && hangs.load(Ordering::SeqCst) {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            }
+        });
+        hangs.store(true, Ordering::SeqCst);
+        Self { image, hangs }
+    }
+}
+
 #[test]
 fn who_says_what_he_will_ask_for_leaves_room_for_others() {
     let noise = Noise::new(96 * MIB);
-    let hangs = Arc::new(AtomicBool::new(false));
-    let image = noise.image({
-        let hangs = Arc::clone(&hangs);
-        move |operation| {
-            while is_begun_segment(&operation) && hangs.load(Ordering::SeqCst) {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-        }
-    });
-    hangs.store(true, Ordering::SeqCst);
+    let HungImage { image, hangs } = HungImage::of(&noise);
     for n in 0..3 {
         let place = Extent::new(Bytes(n * 32 * MIB), Bytes(32 * MIB));
         image.get_ahead(place).unwrap();
@@ -327,16 +340,7 @@ fn who_says_what_he_will_ask_for_leaves_room_for_others() {
 #[test]
 fn what_nobody_waits_for_any_more_is_not_got() {
     let noise = Noise::new(64 * MIB);
-    let hangs = Arc::new(AtomicBool::new(false));
-    let image = noise.image({
-        let hangs = Arc::clone(&hangs);
-        move |operation| {
-            while is_begun_segment(&operation) && hangs.load(Ordering::SeqCst) {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-        }
-    });
-    hangs.store(true, Ordering::SeqCst);
+    let HungImage { image, hangs } = HungImage::of(&noise);
     let mut buffer = [0; 512];
     for n in 0..60 {
         let patience = Duration::from_millis(5);
