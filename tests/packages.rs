@@ -148,6 +148,8 @@ fn ours() -> Vec<String> {
         "etc/stillpoint/plans.d/nightly.toml".into(),
         "var/lib/stillpoint/plans/nightly.json".into(),
         "var/lib/stillpoint/plans/nightly.lock".into(),
+        "var/lib/stillpoint/plans/.nightly.json.17.new".into(),
+        "etc/stillpoint/plans.d/.nightly.toml.17.new".into(),
     ]
 }
 
