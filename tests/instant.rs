@@ -4,9 +4,11 @@
 mod judge;
 mod writers;
 
-use crate::support::host::{LoopDisk, Mount, format};
+use crate::support::host::{LoopDisk, Mount, attempt, available, format};
 use crate::support::rig::{Rig, Watching, assert_mode, parent, rounds, told};
+use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -249,6 +251,31 @@ fn ext4_and_ext4_are_of_one_instant() {
 #[test]
 fn xfs_and_btrfs_are_of_one_instant() {
     one_instant("xfs_and_btrfs_are_of_one_instant", ["xfs", "btrfs"]);
+}
+
+/// What the judge of an xfs rests on: it looks when the kernel is done, though another process has
+/// got a copy of the mount.
+#[test]
+fn a_filesystem_is_judged_when_no_namespace_has_it_any_more() {
+    if !available("unmounted everywhere") {
+        return;
+    }
+    let disk = LoopDisk::within(parent(), 320 << 20, &[]);
+    format("xfs", &disk.device);
+    let mount = Mount::somewhere(disk.path(), "rw");
+    std::fs::write(mount.place.join("file"), [7; 100_000]).unwrap();
+    let shell = ["--mount", "sh", "-c", "echo; exec sleep 1"];
+    let mut other = Command::new("unshare")
+        .args(shell)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let read = other.stdout.take().unwrap().read(&mut [0]);
+    mount.end();
+    let checked = attempt("xfs_repair", &["-n", &disk.device]);
+    other.wait().unwrap();
+    assert_eq!(read.unwrap(), 1);
+    assert!(checked.status.success(), "{checked:?}");
 }
 
 /// What the others rest on: that a copy of two instants is told from one of one.

@@ -36,7 +36,7 @@ impl MadeDisk {
         }
         let mount = Mount::somewhere(disk.path(), "rw");
         fill(&mount.place);
-        drop(mount);
+        mount.end();
         Self { kind, place, disk }
     }
 

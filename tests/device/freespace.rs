@@ -194,7 +194,7 @@ fn throw_free_space_away(variant: &Variant) {
     } else {
         "rw"
     };
-    drop(Mount::somewhere(&copied.0, nouuid));
+    Mount::somewhere(&copied.0, nouuid).end();
     let (check, options) = variant.check.split_first().unwrap();
     let mut options = options.to_vec();
     options.push(copy_path);

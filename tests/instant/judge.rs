@@ -102,7 +102,7 @@ pub fn clean(fstype: &str, image: &Path, place: &Path) -> Result<(), String> {
         "xfs" => {
             // A frozen xfs leaves a record in its log on purpose, which a mount takes out.
             let attached = LoopDisk::of_file(image, &[]);
-            drop(Mount::new(&attached.device, place, "nouuid"));
+            Mount::new(&attached.device, place, "nouuid").end();
             ("xfs_repair", &["-n", path])
         }
         _ => ("btrfs", &["check", "--readonly", "--force", path]),

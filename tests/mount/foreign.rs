@@ -43,7 +43,7 @@ impl LogElsewhere {
             .unwrap();
         let bytes = std::fs::read(&disk.file).unwrap();
         let log = std::fs::read(&journal.file).unwrap();
-        drop(mount);
+        mount.end();
         // As it was before it was unmounted.
         journal.write_at(0, &log);
         Self {

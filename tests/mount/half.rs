@@ -18,7 +18,7 @@ fn nothing_of_a_replay_that_found_no_room_is_seen() {
     let disk = LoopDisk::holding(&made.bytes, &[]);
     let mount = Mount::somewhere(disk.path(), "ro,noload");
     let unreplayed = listing(&mount.place);
-    drop(mount);
+    mount.end();
     assert!(unreplayed != made.tree);
     let shot = Shot::of(&made.bytes);
     let plan = MountPlan::of(&shot.disks()).unwrap();

@@ -133,7 +133,7 @@ fn subvolumes_are_found_where_the_host_had_them() {
     }
     std::fs::write(mount.place.join("@/home/which"), "a folder of @").unwrap();
     run("btrfs", &["subvolume", "set-default", &subvolume("@")]);
-    drop(mount);
+    mount.end();
     let mut shot = Shot::of(&std::fs::read(&disk.file).unwrap());
     drop(disk);
     let all = place(0, 128);

@@ -101,7 +101,7 @@ pub fn make(kind: &str, mib: u64, taken: Taken) -> Made {
     fill(&mount.place);
     if taken == Taken::Clean {
         let tree = listing(&mount.place);
-        drop(mount);
+        mount.end();
         let bytes = std::fs::read(&disk.file).unwrap();
         return Made { bytes, tree };
     }
@@ -137,7 +137,7 @@ pub fn make_spread() -> Vec<u8> {
         std::fs::write(&data, noise(1 << 20, number)).unwrap();
         std::fs::File::open(&data).unwrap().sync_all().unwrap();
     }
-    drop(mount);
+    mount.end();
     std::fs::read(&disk.file).unwrap()
 }
 

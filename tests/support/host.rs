@@ -6,7 +6,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Mutex;
@@ -219,6 +219,7 @@ pub fn format(fstype: &str, device: &str) {
 /// A mount. When it is dropped it is thawed and undone, whatever happened.
 pub struct Mount {
     pub place: PathBuf,
+    source: PathBuf,
     /// Dropped when nothing is mounted there.
     _folder: Option<TempDir>,
 }
@@ -230,6 +231,7 @@ impl Mount {
         run("mount", &["-o", options, device, place.to_str().unwrap()]);
         Self {
             place: place.to_owned(),
+            source: PathBuf::from(device),
             _folder: None,
         }
     }
@@ -252,6 +254,7 @@ impl Mount {
         run("mount", &["-t", "tmpfs", "-o", &size, at[0], at[1]]);
         Self {
             place,
+            source: PathBuf::from("stillpoint-test"),
             _folder: Some(folder),
         }
     }
@@ -259,6 +262,21 @@ impl Mount {
     /// Where it is mounted.
     pub fn path(&self) -> &str {
         self.place.to_str().unwrap()
+    }
+
+    /// Unmounts the last mount of a device, and waits until the filesystem has let go of it. A
+    /// process that got mounts of its own meanwhile (another test's) keeps a copy of this one until
+    /// it ends, where `/` is not shared: a checker would see the filesystem at work until then.
+    pub fn end(self) {
+        let device = self.source.clone();
+        drop(self);
+        let until = Instant::now() + Duration::from_secs(120);
+        let mut options = File::options();
+        options.read(true).custom_flags(libc::O_EXCL);
+        while let Err(error) = options.open(&device) {
+            assert!(Instant::now() < until, "{}: {error}", device.display());
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 }
 
