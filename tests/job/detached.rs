@@ -88,6 +88,16 @@ impl Job {
         }
     }
 
+    /// Waits until its record names a phase.
+    #[track_caller]
+    fn is_told_to_be(&self, phase: &str) {
+        let until = Instant::now() + Duration::from_secs(60);
+        while self.record().phase != phase {
+            assert!(Instant::now() < until, "{:?}", self.record());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     pub fn go_on(&self) {
         kill(self.pid(), Signal::SIGCONT).unwrap();
     }
@@ -268,6 +278,9 @@ fn the_starter_is_let_go_and_the_job_tells_how_it_goes() {
             .stdout
             .ends_with(&format!("stillpoint job status {}\n", job.id))
     );
+    gate.wait();
+    // Its record is written beside the run, a moment later.
+    job.is_told_to_be("holding applications");
     job.stop_at(&gate);
     let cmdline = std::fs::read(format!("/proc/{}/cmdline", job.pid())).unwrap();
     assert!(!String::from_utf8_lossy(&cmdline).contains("geheim"));

@@ -177,10 +177,26 @@ pub fn attach(image: &Path, options: &[&str]) -> PathBuf {
     PathBuf::from(losetup(&args))
 }
 
-/// Takes a loop device and its partitions away.
+/// Takes a loop device and its partitions away. A partition that a process with mounts of its own
+/// keeps busy for a while (see `Mount::end`) would be the next one's who gets the device.
 pub fn detach(device: &Path) {
-    let _ = Command::new("partx").arg("-d").arg(device).output();
+    let until = Instant::now() + Duration::from_secs(30);
+    while has_partitions(device) && Instant::now() < until {
+        if !attempt("partx", &["-d", device.to_str().unwrap()])
+            .status
+            .success()
+        {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
     let _ = Command::new("losetup").arg("-d").arg(device).output();
+}
+
+fn has_partitions(device: &Path) -> bool {
+    let name = device.file_name().unwrap_or_default();
+    let entries = std::fs::read_dir(Path::new("/sys/block").join(name));
+    let is_one = |entry: std::fs::DirEntry| entry.path().join("partition").exists();
+    entries.is_ok_and(|entries| entries.flatten().any(is_one))
 }
 
 /// Writes a GPT of partitions, each from a sector on and so many sectors long, and tells the
