@@ -278,8 +278,7 @@ fn the_starter_is_let_go_and_the_job_tells_how_it_goes() {
             .stdout
             .ends_with(&format!("stillpoint job status {}\n", job.id))
     );
-    gate.wait();
-    // Its record is written beside the run, a moment later.
+    gate.wait(); // Its record is written beside the run, a moment later.
     job.is_told_to_be("holding applications");
     job.stop_at(&gate);
     let cmdline = std::fs::read(format!("/proc/{}/cmdline", job.pid())).unwrap();
