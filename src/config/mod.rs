@@ -111,6 +111,11 @@ impl Config {
         self.tables.vaults.keys().map(String::as_str)
     }
 
+    /// What the file names as the vault, a name or a place.
+    pub fn usual_vault(&self) -> Option<&str> {
+        self.tables.vault.as_deref()
+    }
+
     /// Where the vault is that is meant: as `given` by what goes before the file (a name from the
     /// file, or a place), then as the file says. `None`: nobody has named one.
     ///

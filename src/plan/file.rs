@@ -2,7 +2,7 @@
 //! key that it does not know for one that does no harm.
 
 use super::interval::Interval;
-use super::name::PlanName;
+use super::name::{PlanId, PlanName};
 use super::retention::PlanRetention;
 use super::schedule::Schedule;
 use super::window::DayWindow;
@@ -27,6 +27,8 @@ const MOST_JITTER: Duration = Duration::from_secs(12 * 3600);
 pub struct SnapshotPlan {
     /// Its name.
     pub name: PlanName,
+    /// What tells it from an earlier one of its name; `None`: its note says it.
+    pub id: Option<PlanId>,
     /// Which disks.
     pub disks: PlanDisks,
     /// Whether it goes on with the rest where a disk cannot be snapshotted.
@@ -142,6 +144,7 @@ impl SnapshotPlan {
         });
         let plan = Self {
             name,
+            id: keys.parsed("id", str::parse),
             disks,
             partial: keys.flag("partial").unwrap_or(false),
             vault: keys.parsed("vault", parse_place),

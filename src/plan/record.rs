@@ -2,7 +2,8 @@
 //! data is ever judged by it, and one that cannot be read means a run more, never one less.
 
 use super::file::SnapshotPlan;
-use super::name::PlanName;
+use super::name::{PlanId, PlanName};
+use super::trust::{ClockReading, HoldReason, SteadyRuns};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::from_json;
 use crate::model::clip;
@@ -28,6 +29,13 @@ pub struct PlanRecord {
     pub version: u32,
     /// Its name.
     pub plan: String,
+    /// What tells it from an earlier plan of its name. `None`: it was noted before there were such,
+    /// and its name alone tells what it has taken.
+    #[serde(default)]
+    pub id: Option<PlanId>,
+    /// The vault of its last run; `None`: none is known.
+    #[serde(default)]
+    pub vault: Option<NotedVault>,
     /// What its times followed from when this was noted.
     pub timing: String,
     /// Times up to this one are owed to nobody.
@@ -40,11 +48,31 @@ pub struct PlanRecord {
     pub last: Option<PlanTry>,
     /// The last one that took a snapshot.
     pub last_good: Option<PlanTry>,
-    /// Since when nothing is deleted, as the clock may have jumped, until someone has the plan run.
+    /// Since when nothing is deleted, as the clock may be wrong.
     #[serde(default)]
     pub prune_held: Option<Timestamp>,
+    /// Why.
+    #[serde(default)]
+    pub hold_reason: HoldReason,
+    /// How steady the clock has been since.
+    #[serde(default)]
+    pub steady: Option<SteadyRuns>,
+    /// The clocks after the last snapshot.
+    #[serde(default)]
+    pub clock: Option<ClockReading>,
     /// What followed snapshots, by its name: the last try of each.
     pub steps: BTreeMap<String, PlanStep>,
+}
+
+/// The vault that a plan's run went to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotedVault {
+    /// As the plan's file named it then; `None`: it named none.
+    pub named: Option<String>,
+    /// The vault's ID. Its copy in a second place has the same.
+    pub id: String,
+    /// Where it was.
+    pub place: String,
 }
 
 /// A try to take the plan's snapshot.
@@ -123,6 +151,8 @@ impl PlanRecord {
         Self {
             version: VERSION,
             plan: plan.name.to_string(),
+            id: plan.id.clone(),
+            vault: None,
             timing: plan.timing(),
             since: since(plan, now),
             suspended: plan.suspended,
@@ -130,14 +160,21 @@ impl PlanRecord {
             last: None,
             last_good: None,
             prune_held: None,
+            hold_reason: HoldReason::default(),
+            steady: None,
+            clock: None,
             steps: BTreeMap::new(),
         }
     }
 
     /// The same for the plan as it is now: where its times are other ones, or it is no longer held
-    /// back, what came before its file was written is owed to nobody.
+    /// back, what came before its file was written is owed to nobody. What is noted of another plan
+    /// of its name says nothing of this one.
     #[must_use]
     pub fn for_plan(mut self, plan: &SnapshotPlan, now: Timestamp) -> Self {
+        if plan.id.is_some() && self.id != plan.id {
+            return Self::new(plan, now);
+        }
         let other = self.timing != plan.timing();
         if other || (self.suspended && !plan.suspended) {
             self.since = since(plan, now);

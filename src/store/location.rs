@@ -68,10 +68,13 @@ impl Location {
     }
 
     /// What tells this place from every other: a vault's ID is no secret, and may be claimed by
-    /// another bucket.
-    fn reached(&self) -> String {
+    /// another bucket; a second place has the same.
+    pub fn reached(&self) -> String {
         match &self.place {
-            S3OrDirectory::Directory(path) => path.display().to_string(),
+            S3OrDirectory::Directory(path) => {
+                let whole = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+                whole.display().to_string()
+            }
             S3OrDirectory::S3(s3) => {
                 format!("{} {} {:?}", s3.bucket, s3.prefix, s3.settings.endpoint)
             }

@@ -5,6 +5,7 @@ pub mod bpf;
 pub mod bpf_scratch;
 pub mod buffer;
 pub mod cgroup;
+pub mod clock_state;
 pub mod dirents;
 pub mod fiemap;
 pub mod freeze;

@@ -6,9 +6,10 @@ use super::look::{look, look_at_all};
 use super::places::PlanPlaces;
 use super::set_keys::set_keys;
 use super::systemd::write_units;
+use crate::config::Config;
 use crate::device::HostLayout;
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::{HostClock, PlanDisks, PlanEdit, PlanName, SnapshotPlan};
+use crate::plan::{HostClock, PlanDisks, PlanEdit, PlanId, PlanName, SnapshotPlan};
 use crate::report::{self, Report};
 use crate::store::{self, Location};
 use jiff::SignedDuration;
@@ -27,8 +28,11 @@ pub fn run(args: &PlanCreateArgs, common: &Common) -> Result<Report> {
         None => made_up(args, &places)?,
     };
     let mut edit = PlanEdit::new(name.clone(), &places.folder.file(&name));
+    // What an earlier plan of this name has taken is not this one's to delete.
+    edit.set_text("id", &PlanId::generate().to_string());
     set_keys(&mut edit, &args.keys, places.now)?;
-    if let Some(vault) = named_vault(common)? {
+    // The one that is checked now, wherever its name came from, is the one that is meant.
+    if let Some(vault) = named_or_usual_vault(common)? {
         edit.set_text("vault", &vault);
     }
     let plan = edit.plan(places.now)?;
@@ -59,6 +63,15 @@ fn made_up(args: &PlanCreateArgs, places: &PlanPlaces) -> Result<PlanName> {
     let mut names = names.map(|name| name.parse().or_else(|_| "plan".parse()));
     let free = names.find(|name| name.as_ref().map_or(true, is_free));
     free.unwrap_or_else(|| "plan".parse())
+}
+
+/// The vault that was named, or else the one of the configuration.
+fn named_or_usual_vault(common: &Common) -> Result<Option<String>> {
+    if let Some(named) = named_vault(common)? {
+        return Ok(Some(named));
+    }
+    let config = Config::read(&common.config_place())?;
+    Ok(config.usual_vault().map(str::to_owned))
 }
 
 /// The vault that was named, so that the plan means the same from everywhere.

@@ -7,7 +7,7 @@ use super::places::PlanPlaces;
 use super::run::runs_now;
 use super::systemd::Systemd;
 use crate::error::{ErrorKind, Result};
-use crate::plan::PlanName;
+use crate::plan::{PlanId, PlanName};
 use crate::report::{self, Report};
 use crate::sys::machine::host_name;
 
@@ -21,6 +21,7 @@ pub fn run(args: &PlanNameArgs, common: &Common) -> Result<Report> {
     let Some(_lock) = places.notes.lock(&name)? else {
         return Err(runs_now(&places, &name).and_said("nothing was deleted"));
     };
+    let id = id_of(&places, &name);
     // What starts it first: else a timer of a plan that is gone would fail for ever.
     let units = Systemd::here(common).map_or(Ok(false), |systemd| systemd.remove(&name));
     let was_there = noted || !matches!(units, Ok(false));
@@ -29,7 +30,7 @@ pub fn run(args: &PlanNameArgs, common: &Common) -> Result<Report> {
         Err(error) if error.kind() == ErrorKind::NotFound && was_there => {}
         Err(error) => return Err(error),
     }
-    let mut report = report::plan::deleted(&name, &host_name());
+    let mut report = report::plan::deleted(&name, &host_name(), id.as_ref());
     for error in [units.err(), places.notes.forget(&name).err()]
         .into_iter()
         .flatten()
@@ -40,4 +41,11 @@ pub fn run(args: &PlanNameArgs, common: &Common) -> Result<Report> {
         report.warn(&format!("{error}{hint}"));
     }
     Ok(report)
+}
+
+/// What its snapshots bear, as far as that is known.
+fn id_of(places: &PlanPlaces, name: &PlanName) -> Option<PlanId> {
+    let plan = places.folder.plan(name).ok();
+    let noted = || places.notes.noted(name).ok().flatten()?.id;
+    plan.and_then(|plan| plan.id).or_else(noted)
 }

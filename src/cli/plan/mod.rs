@@ -1,11 +1,13 @@
 //! `plan`: what this host snapshots by itself. It must never take a snapshot in a way of its own:
 //! what it runs are commands that anyone could type.
 
+mod clock_word;
 mod create;
 mod delete;
 mod here;
 mod list;
 mod look;
+mod may_delete;
 mod modify;
 mod places;
 mod run;
@@ -13,6 +15,7 @@ mod set_keys;
 mod show;
 mod steps;
 mod systemd;
+mod whose_vault;
 mod words;
 mod work;
 

@@ -8,7 +8,7 @@ use super::places::PlanPlaces;
 use super::set_keys::set_keys;
 use super::systemd::write_units;
 use crate::error::Result;
-use crate::plan::{PlanEdit, PlanName, PlanRetention};
+use crate::plan::{PlanEdit, PlanName, PlanRecord, PlanRetention};
 use crate::report::{self, Report};
 
 pub fn run(args: &PlanModifyArgs, common: &Common) -> Result<Report> {
@@ -29,6 +29,13 @@ pub fn run(args: &PlanModifyArgs, common: &Common) -> Result<Report> {
         false => Vec::new(),
     };
     places.folder.replace(&name, &edit.render()?)?;
+    // Whoever names the vault has said that it is the plan's.
+    if super::run::vault_is_a_flag() && !note(&places, &name, |record| record.vault = None)? {
+        warnings.push(
+            "it is being run: once it has ended, the same again, or nothing is deleted there"
+                .into(),
+        );
+    }
     warnings.extend(replaced(before, plan.retention));
     warnings.extend(write_units(&plan, &places, common));
     told(&places, &name, "changed", &warnings, common)
@@ -70,25 +77,26 @@ fn set_suspended(args: &PlanNameArgs, common: &Common, suspended: bool) -> Resul
         edit.set_flag("suspended", suspended);
         edit.plan(places.now)?;
         places.folder.replace(&name, &edit.render()?)?;
-        note_suspended(&places, &name)?;
+        note(&places, &name, |_| ())?;
     }
     told(&places, &name, done, &[], common)
 }
 
-/// Notes that a plan is held back, or goes on: what passes meanwhile is owed to nobody, also where
-/// nothing looks at the plan before it goes on. Who runs it notes it by himself.
-fn note_suspended(places: &PlanPlaces, name: &PlanName) -> Result<()> {
+/// Notes that a plan is another one now. That it is held back, or goes on: what passes meanwhile is
+/// owed to nobody, also where nothing looks at the plan before it goes on. Who runs it notes that
+/// by himself: then it returns `false`.
+fn note(places: &PlanPlaces, name: &PlanName, set: impl FnOnce(&mut PlanRecord)) -> Result<bool> {
     let Some(_lock) = places.notes.lock(name)? else {
-        return Ok(());
+        return Ok(false);
     };
     let plan = places.folder.plan(name)?;
-    match places.notes.noted(name) {
-        Ok(Some(record)) => places
-            .notes
-            .write(name, &record.for_plan(&plan, places.now)),
-        // Of what is not known nothing is owed from before the file was written.
-        _ => Ok(()),
+    // Of what is not known nothing is owed from before the file was written.
+    if let Ok(Some(record)) = places.notes.noted(name) {
+        let mut record = record.for_plan(&plan, places.now);
+        set(&mut record);
+        places.notes.write(name, &record)?;
     }
+    Ok(true)
 }
 
 fn told(

@@ -36,6 +36,7 @@ pub fn run(args: &PlanRunArgs, common: &Common, dispatch: Dispatch) -> Result<Re
         common: &common,
         dispatch,
         vault,
+        distrust_clock: args.distrust_clock,
     };
     let mut runs = Vec::new();
     for name in names {

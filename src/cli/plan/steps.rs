@@ -20,6 +20,8 @@ pub struct StepRunner<'a> {
     pub dispatch: Dispatch,
     /// The vault that a flag names: it goes before the plan's.
     pub vault: Option<&'a str>,
+    /// No time service is believed.
+    pub distrust_clock: bool,
 }
 
 impl StepRunner<'_> {

@@ -2,16 +2,37 @@
 
 use crate::engine::{OnHookFailure, RetentionRules};
 use crate::model::Bytes;
-use crate::plan::{GC, MIRROR, PRUNE, PlanDisks, PlanRetention, SnapshotPlan, VERIFY};
+use crate::plan::{GC, MIRROR, PRUNE, PlanDisks, PlanId, PlanRetention, SnapshotPlan, VERIFY};
 use crate::sys::machine::host_name;
 
 /// The label that each snapshot of a plan bears.
 const LABEL: &str = "plan";
 /// The label that says on which machine it was taken.
 const MACHINE: &str = "plan-machine";
+/// The label that tells the plan from others of its name, before it and after.
+const ID: &str = "plan-id";
+
+/// What tells whose snapshots are meant, beside the name of the plan.
+#[derive(Clone, Copy)]
+pub struct PlanLabels<'a> {
+    /// The machine; empty: nothing tells it from others.
+    pub machine: &'a str,
+    /// The plan's ID; a plan that was noted before there were such has none.
+    pub id: Option<&'a PlanId>,
+}
+
+impl PlanLabels<'_> {
+    fn words(self, plan: &SnapshotPlan) -> impl Iterator<Item = String> {
+        let name = format!("--tag={LABEL}={}", plan.name);
+        let machine = Some(self.machine).filter(|machine| !machine.is_empty());
+        let machine = machine.map(|machine| format!("--tag={MACHINE}={machine}"));
+        let id = self.id.map(|id| format!("--tag={ID}={id}"));
+        [Some(name), machine, id].into_iter().flatten()
+    }
+}
 
 /// `snapshot`, as the plan has it.
-pub fn snapshot(plan: &SnapshotPlan, machine: &str) -> Vec<String> {
+pub fn snapshot(plan: &SnapshotPlan, labels: PlanLabels<'_>) -> Vec<String> {
     let mut words = begin(plan, "snapshot");
     match &plan.disks {
         PlanDisks::AllBut(excluded) => {
@@ -24,10 +45,7 @@ pub fn snapshot(plan: &SnapshotPlan, machine: &str) -> Vec<String> {
         words.push("--partial".into());
     }
     words.push(format!("--level={}", plan.level));
-    words.push(format!("--tag={LABEL}={}", plan.name));
-    if !machine.is_empty() {
-        words.push(format!("--tag={MACHINE}={machine}"));
-    }
+    words.extend(labels.words(plan));
     if let Some(PlanRetention::Days(days)) = plan.retention {
         words.push(format!("--keep={days}d"));
     }
@@ -68,10 +86,10 @@ pub fn snapshot(plan: &SnapshotPlan, machine: &str) -> Vec<String> {
 }
 
 /// What follows a snapshot, by its name; `None` where the plan has no such thing.
-pub fn follow_up(plan: &SnapshotPlan, name: &str, machine: &str) -> Option<Vec<String>> {
+pub fn follow_up(plan: &SnapshotPlan, name: &str, labels: PlanLabels<'_>) -> Option<Vec<String>> {
     let mut words = begin(plan, name);
     match name {
-        PRUNE => words.extend(prune(plan, machine)?),
+        PRUNE => words.extend(prune(plan, labels)?),
         MIRROR => words.push(format!("--to={}", plan.mirror.as_ref()?.to)),
         VERIFY => {
             words.push("--all".into());
@@ -90,12 +108,9 @@ fn begin(plan: &SnapshotPlan, command: &str) -> Vec<String> {
 
 /// Only what this plan has taken on this machine is judged: others may have the host's name, and a
 /// plan of the same name.
-fn prune(plan: &SnapshotPlan, machine: &str) -> Option<Vec<String>> {
-    let mut words = vec![
-        format!("--host={}", host_name()),
-        format!("--tag={LABEL}={}", plan.name),
-        format!("--tag={MACHINE}={machine}"),
-    ];
+fn prune(plan: &SnapshotPlan, labels: PlanLabels<'_>) -> Option<Vec<String>> {
+    let mut words = vec![format!("--host={}", host_name())];
+    words.extend(labels.words(plan));
     match plan.retention? {
         PlanRetention::Days(days) => words.push(format!("--keep-within={days}d")),
         PlanRetention::Rules(rules) => words.extend(rule_words(&rules)),
@@ -137,6 +152,21 @@ mod tests {
         edit.plan(Timestamp::now()).unwrap()
     }
 
+    /// Those of a plan that was noted before there were IDs.
+    fn old() -> PlanLabels<'static> {
+        PlanLabels {
+            machine: "m",
+            id: None,
+        }
+    }
+
+    fn new(id: &PlanId) -> PlanLabels<'_> {
+        PlanLabels {
+            machine: "m",
+            id: Some(id),
+        }
+    }
+
     fn parsed(words: &[String]) {
         let all = ["stillpoint"]
             .into_iter()
@@ -147,7 +177,7 @@ mod tests {
     #[test]
     fn a_plan_is_what_anyone_could_type() {
         let least = plan(|_| ());
-        let words = snapshot(&least, "m");
+        let words = snapshot(&least, old());
         assert_eq!(
             words.join(" "),
             "snapshot --all --level=filesystem --tag=plan=daily --tag=plan-machine=m"
@@ -155,6 +185,7 @@ mod tests {
         parsed(&words);
         assert!(least.follow_ups().is_empty());
 
+        let id: PlanId = "i1".parse().unwrap();
         let most = plan(|edit| {
             edit.set_texts("disks", &["-x".into(), "vda".into()]);
             edit.set_flag("partial", true);
@@ -172,11 +203,11 @@ mod tests {
             edit.set_text("verify.every", "1w");
             edit.set_text("gc.every", "1d");
         });
-        let words = snapshot(&most, "m");
+        let words = snapshot(&most, new(&id));
         assert_eq!(
             words.join(" "),
             "snapshot --vault=s3://b/p --partial --level=application --tag=plan=daily \
-             --tag=plan-machine=m --keep=30d \
+             --tag=plan-machine=m --tag=plan-id=i1 --keep=30d \
              --prescript=/a b --postscript=/c --hook-timeout=60s --on-hook-failure=fail \
              --limit-read=1048576B --limit-write=2097152B -- -x vda"
         );
@@ -184,14 +215,16 @@ mod tests {
         let names: Vec<&str> = most.follow_ups().iter().map(|one| one.name).collect();
         assert_eq!(names, ["prune", "mirror", "verify", "gc"]);
         for name in names {
-            let words = follow_up(&most, name, "m").unwrap();
+            let words = follow_up(&most, name, new(&id)).unwrap();
             assert_eq!(words[1], "--vault=s3://b/p");
             parsed(&words);
-            assert_eq!(follow_up(&least, name, "m"), None);
+            assert_eq!(follow_up(&least, name, new(&id)), None);
         }
-        let prune = follow_up(&most, PRUNE, "m").unwrap().join(" ");
+        let prune = follow_up(&most, PRUNE, new(&id)).unwrap().join(" ");
         assert!(
-            prune.ends_with(" --tag=plan=daily --tag=plan-machine=m --keep-within=30d"),
+            prune.ends_with(
+                " --tag=plan=daily --tag=plan-machine=m --tag=plan-id=i1 --keep-within=30d"
+            ),
             "{prune}"
         );
         assert!(prune.contains("--host="), "{prune}");
@@ -206,11 +239,11 @@ mod tests {
             edit.set_text("retention.within", "2d");
         });
         assert!(
-            !snapshot(&rules, "m")
+            !snapshot(&rules, old())
                 .iter()
                 .any(|word| word.starts_with("--keep"))
         );
-        let words = follow_up(&rules, PRUNE, "m").unwrap();
+        let words = follow_up(&rules, PRUNE, old()).unwrap();
         parsed(&words);
         let rules = "--keep-last=1 --keep-hourly=2 --keep-daily=3 --keep-weekly=4 \
                      --keep-within=172800s";

@@ -1,20 +1,22 @@
 //! A run of a plan. Each try is noted before it begins and when it has ended, so that one that was
 //! cut off is known and tried again. Nothing is deleted after a run that took no snapshot, nor
-//! where the clock may have jumped.
+//! where `may_delete` says so.
 
 use super::super::signals;
+use super::clock_word::{ClockAsk, read_clocks};
 use super::here::{Here, on_this_host};
+use super::may_delete::{DeleteAsk, MayDelete, deletes};
 use super::places::PlanPlaces;
 use super::steps::StepRunner;
-use super::words;
+use super::words::{self, PlanLabels};
 use crate::error::Result;
 use crate::model::exit::BELOW;
 use crate::plan::{
-    Decision, DueOrAsked, HostClock, PRUNE, PlanCase, PlanName, PlanRecord, PlanStep, PlanTry,
-    SnapshotPlan, StepOutcome,
+    ClockCase, ClockReading, Decision, DueOrAsked, HostClock, PlanCase, PlanId, PlanName,
+    PlanRecord, PlanStep, PlanTry, SnapshotPlan, StepOutcome,
 };
 use crate::report::plan::{FollowedStep, PlanRunEnd};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 /// A run of a plan.
 pub struct PlanWork {
@@ -26,6 +28,10 @@ pub struct PlanWork {
     is_noted: bool,
     /// What is to be told of it.
     said: Vec<String>,
+    /// The clocks when it began.
+    begun: Option<ClockReading>,
+    /// Whether what was noted before is of a clock that was ahead.
+    clock_was_ahead: bool,
 }
 
 impl PlanWork {
@@ -46,11 +52,17 @@ impl PlanWork {
             Some(record) => record.for_plan(&plan, places.now),
             None => PlanRecord::new(&plan, places.now),
         };
-        if !said.is_empty() {
-            // Nor is it known whether the clock has jumped.
-            record.prune_held = Some(places.now);
+        if before.is_none() && record.id.is_none() {
+            said.push(
+                "no run of it was noted: it deletes what it takes from now on, and nothing that a \
+                 plan of its name has taken before"
+                    .into(),
+            );
+            record.id = Some(PlanId::generate());
         }
         Ok(Self {
+            begun: read_clocks(),
+            clock_was_ahead: false,
             clock: HostClock::of(&plan, &places.host),
             is_noted: before.as_ref() == Some(&record),
             places,
@@ -91,9 +103,7 @@ impl PlanWork {
                 due.missed
             ));
         }
-        if due.clock_was_ahead || self.clock_may_have_jumped() {
-            self.record.prune_held.get_or_insert(self.places.now);
-        }
+        self.clock_was_ahead = due.clock_was_ahead;
         self.run(Some(due.time), steps)
     }
 
@@ -103,8 +113,8 @@ impl PlanWork {
         if steps.vault.is_some() {
             return Ok(self.run_elsewhere(steps));
         }
-        // Whoever asks has looked at the clock.
-        self.record.prune_held = None;
+        // Whoever was told that the clock may be wrong, and asks, has looked at it.
+        self.record.let_go();
         let time = match self.case().asked_for() {
             DueOrAsked::Due(time) => Some(time),
             DueOrAsked::Asked => None,
@@ -130,15 +140,11 @@ impl PlanWork {
         }
     }
 
-    /// Whether so much time has passed since the last snapshot, or so little, that the clock may be
-    /// wrong. What is deleted by its age must wait for somebody then.
-    fn clock_may_have_jumped(&self) -> bool {
-        let Some(last) = &self.record.last_good else {
-            return false;
-        };
-        let passed = self.places.now.duration_since(last.began);
-        let most = self.clock.interval() * 2 + SignedDuration::from_hours(24);
-        passed > most || passed < SignedDuration::ZERO
+    fn labels(&self) -> PlanLabels<'_> {
+        PlanLabels {
+            machine: &self.places.machine,
+            id: self.record.id.as_ref(),
+        }
     }
 
     fn snapshot(&mut self, steps: &StepRunner<'_>) -> StepOutcome {
@@ -153,7 +159,7 @@ impl PlanWork {
                 "excluded, and not here: {names}; is it called otherwise now?"
             ));
         }
-        let mut outcome = steps.run(words::snapshot(&plan, &self.places.machine));
+        let mut outcome = steps.run(words::snapshot(&plan, self.labels()));
         if !gone.is_empty() && outcome.is_good() {
             let told = format!("{} not here, and left out", gone.join(", "));
             outcome.said = format!("{}; {told}", outcome.said);
@@ -181,6 +187,7 @@ impl PlanWork {
         this.ended = Some(Timestamp::now());
         this.outcome = Some(outcome.clone());
         let good = this.is_good();
+        let may_delete = good.then(|| self.judge(&this, steps));
         if good {
             self.record.served = time.or(self.record.served);
             self.record.last_good = Some(this.clone());
@@ -189,8 +196,8 @@ impl PlanWork {
         // What was done is told, whatever becomes of the note; nothing follows without one.
         let mut unnoted = self.note().err();
         let mut followed = Vec::new();
-        if good && unnoted.is_none() {
-            unnoted = self.follow_up(steps, &mut followed).err();
+        if let Some(may_delete) = may_delete.filter(|_| unnoted.is_none()) {
+            unnoted = self.follow_up(steps, &may_delete, &mut followed).err();
         }
         let said = std::mem::take(&mut self.said);
         Ok(PlanRunEnd::Ran {
@@ -204,16 +211,54 @@ impl PlanWork {
         })
     }
 
+    /// Notes after a snapshot whether what deletes may be run.
+    fn judge(&mut self, this: &PlanTry, steps: &StepRunner<'_>) -> MayDelete {
+        let may_delete = MayDelete::look(&DeleteAsk {
+            plan: &self.plan,
+            noted: self.record.vault.as_ref(),
+            machine: &self.places.machine,
+            common: steps.common,
+        });
+        self.said
+            .extend(may_delete.other_vault().map(str::to_owned));
+        self.record.vault = may_delete.own_vault().or(self.record.vault.take());
+        let now = read_clocks();
+        let word = ClockAsk {
+            taken: Some(this),
+            ..self.time_service(steps)
+        };
+        self.record.judge_clock(&ClockCase {
+            begun: self.begun.as_ref(),
+            now: now.as_ref(),
+            word: word.word(),
+            before: self.record.last_good.as_ref().map(|last| last.began),
+            interval: self.clock.interval(),
+            was_ahead: self.clock_was_ahead,
+        });
+        may_delete
+    }
+
+    /// Who is asked for the time where there is no snapshot to ask the vault about.
+    fn time_service<'a>(&'a self, steps: &'a StepRunner<'_>) -> ClockAsk<'a> {
+        ClockAsk {
+            plan: &self.plan,
+            common: steps.common,
+            distrust: steps.distrust_clock,
+            taken: None,
+        }
+    }
+
     fn follow_up(
         &mut self,
         steps: &StepRunner<'_>,
+        may_delete: &MayDelete,
         followed: &mut Vec<FollowedStep>,
     ) -> Result<()> {
         for follow_up in self.plan.follow_ups() {
             let Some(due) = self.case().follow_up(&follow_up) else {
                 continue;
             };
-            let words = words::follow_up(&self.plan, follow_up.name, &self.places.machine);
+            let words = words::follow_up(&self.plan, follow_up.name, self.labels());
             let Some(words) = words else {
                 continue;
             };
@@ -222,12 +267,13 @@ impl PlanWork {
             let before = self.record.steps.get(follow_up.name);
             let served = before.and_then(|step| step.served);
             let began = Timestamp::now();
-            let prunes = follow_up.name == PRUNE;
-            let outcome = match self.record.prune_held.filter(|_| prunes) {
-                Some(since) => held_back(self.plan.name.as_str(), since),
-                None if prunes && self.places.machine.is_empty() => unlabelled(),
-                None => steps.run(words),
-            };
+            if deletes(follow_up.name) {
+                // Steps before it may have taken hours.
+                let word = self.time_service(steps).word();
+                self.record.look_again(read_clocks().as_ref(), &word);
+            }
+            let refused = may_delete.why_not(follow_up.name, &self.plan, &self.record);
+            let outcome = refused.unwrap_or_else(|| steps.run(words));
             let served = match outcome.is_good() {
                 true => due.0.or(served),
                 false => served,
@@ -260,34 +306,5 @@ impl PlanWork {
             Decision::Now(_) => Some(case.now),
             Decision::Later(wait) => wait.until,
         }
-    }
-}
-
-/// What is said where nothing tells this machine from others.
-fn unlabelled() -> StepOutcome {
-    StepOutcome {
-        exit_code: BELOW,
-        job: None,
-        snapshot: None,
-        said: "nothing is deleted: without /etc/machine-id, and without an ID of the firmware, \
-               snapshots of this machine cannot be told from others' of its name"
-            .into(),
-        hint: Some("systemd-machine-id-setup makes one".into()),
-    }
-}
-
-/// What is said in place of deleting.
-fn held_back(plan: &str, since: Timestamp) -> StepOutcome {
-    StepOutcome {
-        exit_code: BELOW,
-        job: None,
-        snapshot: None,
-        said: format!(
-            "nothing is deleted since {since:.0}: by the clock, much more time had passed than \
-             between two runs, or less than none"
-        ),
-        hint: Some(format!(
-            "if the clock is right, `stillpoint plan run {plan}` once, by hand: then it goes on"
-        )),
     }
 }

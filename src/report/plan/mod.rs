@@ -10,7 +10,7 @@ pub use seen::{PlanRunner, SeenPlan, SeenTimer, UnreadPlan};
 
 use super::Report;
 use super::text::{cells, counted, table_text};
-use crate::plan::PlanName;
+use crate::plan::{PlanId, PlanName};
 use comfy_table::{Table, presets};
 use describe::described;
 use jiff::Timestamp;
@@ -113,11 +113,13 @@ pub fn changed(seen: &SeenPlan, done: &str) -> Report {
 }
 
 /// What `plan delete` reports.
-pub fn deleted(name: &PlanName, host: &str) -> Report {
-    let json = json!({"plan": name.as_str(), "deleted": true});
+pub fn deleted(name: &PlanName, host: &str, id: Option<&PlanId>) -> Report {
+    let json = json!({"plan": name.as_str(), "deleted": true, "id": id.map(ToString::to_string)});
+    let whose = id.map_or_else(String::new, |id| format!(" --tag plan-id={id}"));
     let text = format!(
         "its snapshots stay, and nothing prunes them any more: `stillpoint prune --host {host} \
-         --tag plan={name} --keep-last 1 --dry-run` says what would go\nplan {name} is deleted"
+         --tag plan={name}{whose} --keep-last 1 --dry-run` says what would go\n\
+         plan {name} is deleted"
     );
     Report::done(json, text)
 }

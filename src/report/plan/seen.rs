@@ -193,6 +193,7 @@ impl SeenPlan {
         let steps: Vec<Value> = follow_ups.iter().map(|one| self.step(one)).collect();
         json!({
             "plan": plan.name.as_str(),
+            "id": self.record.id.as_ref().map(ToString::to_string),
             "file": self.file.display().to_string(),
             "state": health.name(),
             "overdue_since": overdue,

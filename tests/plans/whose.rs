@@ -1,0 +1,179 @@
+//! Whose snapshots a plan's rules judge: its own, and in its own vault.
+
+use super::{HOUR, Scene, ago, disk};
+use crate::cli::lab::{Disk, finish, tool};
+use std::collections::BTreeSet;
+use std::fs;
+
+/// A plan by hand that has all its snapshots stay, or the last one.
+fn text(disk: &Disk, last: bool) -> String {
+    let retention = if last { "[retention]\nlast = 1\n" } else { "" };
+    format!(
+        "start = {:?}\nevery = \"1d\"\ndisks = [{:?}]\n{retention}",
+        ago(HOUR / 2),
+        disk.device
+    )
+}
+
+fn count(scene: &Scene) -> usize {
+    scene.snapshots().len()
+}
+
+/// Runs it twice: by the second run the clock is believed.
+fn run_twice(scene: &Scene, name: &str) {
+    for _ in 0..2 {
+        scene.run(&["plan", "run", name]).expect(0);
+    }
+}
+
+#[test]
+fn a_plan_prunes_nothing_of_an_earlier_one_of_its_name() {
+    let Some(scene) = Scene::new("plans: names again") else {
+        return;
+    };
+    let disk = disk(&scene.lab);
+    // By command, with the name that is made up of the interval.
+    let base = [
+        "plan",
+        "create",
+        "--every",
+        "1d",
+        "--start",
+        "2020-01-01T00:00:00",
+    ];
+    let base = [&base[..], &["--disk", &disk.device]].concat();
+    let made = scene.checked("plan create", &base, 0);
+    let id = made["id"].as_str().unwrap().to_owned();
+    assert_eq!(made["plan"], "every-1d");
+    run_twice(&scene, "every-1d");
+    let tags = &scene.snapshots()[0]["tags"];
+    assert_eq!(tags["plan-id"], id.as_str());
+    let deleted = scene.checked("plan delete", &["plan", "delete", "every-1d"], 0);
+    assert_eq!(deleted["id"], id.as_str());
+    let again = [&base[..], &["--keep-last", "1"]].concat();
+    let made = scene.checked("plan create", &again, 0);
+    assert_eq!(made["plan"], "every-1d");
+    assert_ne!(made["id"], id.as_str());
+    run_twice(&scene, "every-1d");
+    assert_eq!(
+        count(&scene),
+        3,
+        "two of the old plan, and the newest of this one"
+    );
+
+    // By hand: the note tells them apart, and `plan delete` forgets it.
+    scene.write("hand", &text(&disk, false), HOUR);
+    run_twice(&scene, "hand");
+    scene.run(&["plan", "delete", "hand"]).expect(0);
+    scene.write("hand", &text(&disk, true), HOUR);
+    run_twice(&scene, "hand");
+    assert_eq!(count(&scene), 3 + 3);
+    // Another plan's file under this name.
+    let file = |name: &str| scene.lab.path(&format!("etc/plans.d/{name}.toml"));
+    fs::copy(file("every-1d"), file("hand")).unwrap();
+    run_twice(&scene, "hand");
+    assert_eq!(count(&scene), 3 + 3 + 1);
+}
+
+/// A plan that was noted before there were IDs goes on, and reaches what it has taken.
+#[test]
+fn a_plan_without_an_id_reaches_what_bears_none() {
+    let Some(scene) = Scene::new("plans: older notes") else {
+        return;
+    };
+    let disk = disk(&scene.lab);
+    scene.write("old", &text(&disk, true), HOUR);
+    scene.run(&["plan", "run", "old"]).expect(0);
+    let tags = scene.snapshots()[0]["tags"].clone();
+    let tag = |key: &str| format!("--tag={key}={}", tags[key].as_str().unwrap());
+    let older = [tag("plan"), tag("plan-machine")];
+    for _ in 0..2 {
+        scene
+            .run(&["snapshot", &disk.device, &older[0], &older[1]])
+            .expect(0);
+    }
+    let mut note = scene.note("old");
+    for key in [
+        "id",
+        "vault",
+        "hold_reason",
+        "steady",
+        "clock",
+        "prune_held",
+    ] {
+        note.as_object_mut().unwrap().remove(key).unwrap();
+    }
+    fs::write(scene.lab.path("plans/old.json"), note.to_string()).unwrap();
+    // No vault of the runs before was noted: the first run into it deletes nothing.
+    scene.run(&["plan", "run", "old"]).expect(0);
+    assert_eq!(count(&scene), 4);
+    scene.run(&["plan", "run", "old"]).expect(0);
+    assert_eq!(count(&scene), 1);
+    assert_eq!(scene.snapshots()[0]["tags"].get("plan-id"), None);
+}
+
+#[test]
+fn another_vault_than_that_of_the_runs_before_is_not_pruned() {
+    let Some(scene) = Scene::new("plans: another vault") else {
+        return;
+    };
+    let disk = disk(&scene.lab);
+    scene.write("any", &text(&disk, false), HOUR);
+    run_twice(&scene, "any");
+    // A second place: the same ID, and the same snapshots.
+    let other = scene.lab.at("other");
+    tool("cp", &["-a", &scene.lab.at("vault"), &other]);
+    let ids = |vault: &str| -> BTreeSet<String> {
+        let list = scene
+            .run(&["list", "--vault", vault, "--json"])
+            .expect(0)
+            .json();
+        let all = list["snapshots"].as_array().unwrap().iter();
+        all.map(|one| one["snapshot"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let before = ids(&other);
+    scene.write("any", &text(&disk, true), HOUR);
+    let noted = scene.note("any")["vault"].clone();
+    for _ in 0..2 {
+        let mut elsewhere = scene.command(&["plan", "run", "any", "--json"]);
+        elsewhere.env("STILLPOINT_VAULT", &other);
+        let ran = finish(&mut elsewhere).expect(3).json();
+        let said = ran["plans"][0]["steps"][0]["outcome"]["said"]
+            .as_str()
+            .unwrap();
+        assert!(said.contains("this run has gone to"), "{said}");
+    }
+    assert!(ids(&other).is_superset(&before));
+    assert_eq!(ids(&other).len(), 4);
+    assert_eq!(scene.note("any")["vault"], noted);
+    // The plan's own is pruned.
+    scene.run(&["plan", "run", "any"]).expect(0);
+    assert_eq!(count(&scene), 1);
+    // Whoever names the other one for the plan has said so.
+    scene
+        .run(&["plan", "modify", "any", "--vault", &other])
+        .expect(0);
+    scene.run(&["plan", "run", "any"]).expect(0);
+    assert_eq!(ids(&other).len(), 1);
+}
+
+#[test]
+fn a_plan_that_is_made_names_the_vault_that_was_checked() {
+    let Some(scene) = Scene::new("plans: the vault of the configuration") else {
+        return;
+    };
+    let config = format!(
+        "vault = \"main\"\n[vaults.main]\nurl = {:?}\n",
+        scene.lab.at("vault")
+    );
+    fs::write(scene.lab.path("etc/config.toml"), config).unwrap();
+    let create = [
+        "plan", "create", "daily", "--every", "1d", "--start", "02:30", "--json",
+    ];
+    let mut command = scene.command(&create);
+    command.env_remove("STILLPOINT_VAULT");
+    let made = finish(&mut command).expect(0).json();
+    assert_eq!(made["vault"], "main");
+    assert!(scene.text("daily").contains("vault = \"main\"\n"));
+}
