@@ -5,6 +5,7 @@ compile_error!("disks are larger than 32-bit address spaces: 64-bit targets only
 
 pub mod capture;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod device;
 pub mod engine;

@@ -146,6 +146,8 @@ fn ours() -> Vec<String> {
         "run/stillpoint/expedited".into(),
         "etc/stillpoint/config.toml".into(),
         "etc/stillpoint/plans.d/nightly.toml".into(),
+        "var/lib/stillpoint/client.json".into(),
+        "run/stillpoint/client.draft.credentials".into(),
         "var/lib/stillpoint/plans/nightly.json".into(),
         "var/lib/stillpoint/plans/nightly.lock".into(),
         "var/lib/stillpoint/plans/.nightly.json.17.new".into(),

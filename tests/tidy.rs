@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: &[&[&str]] = &[
     &["cli"],
     &["report"],
-    &["job", "plan"],
+    &["client", "job", "plan"],
     &["config"],
     &["engine"],
     &["capture", "restore", "export"],

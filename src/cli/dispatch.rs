@@ -4,7 +4,9 @@
 use super::args::{Command, Common};
 use super::find_snapshot::find_snapshot;
 use super::progress::ProgressDisplay;
-use super::{check, completions, cp, delete, diff, disks, doctor, drill, gc, help, info, init};
+use super::{
+    check, client, completions, cp, delete, diff, disks, doctor, drill, gc, help, info, init,
+};
 use super::{job, keep, key, list, lock, ls, mirror, mount};
 use super::{
     plan, prune, repair, restore, schema, serve, show, snapshot, status, thaw, track, verify,
@@ -47,6 +49,7 @@ pub fn dispatch(command: &Command, common: &Common, progress: &ProgressDisplay) 
         Command::Thaw => thaw::run(common, progress),
         Command::Job(args) => job::run(args, common),
         Command::Plan(args) => plan::run(args, common, dispatch),
+        Command::Client(args) => client::run(args, common, progress, dispatch),
         Command::Completions(args) => completions::run(args),
         Command::Schema(args) => schema::run(args),
         Command::Help(args) => help::run(args, common),
@@ -103,6 +106,7 @@ pub fn holds_stdout(command: &Command) -> bool {
     match command {
         Command::Restore(args) => restore::to_stdout(args),
         Command::Cp(args) => cp::to_stdout(args),
+        Command::Client(args) => client::to_stdout(args),
         _ => false,
     }
 }

@@ -5,6 +5,7 @@ mod against_disk;
 mod args;
 mod browse;
 mod check;
+mod client;
 mod completions;
 mod confirm;
 mod context;

@@ -21,6 +21,11 @@ use std::sync::Arc;
 const MOST_VAULTS: usize = 16;
 
 pub fn run(args: &StatusArgs, common: &Common, progress: &ProgressDisplay) -> Result<Report> {
+    look(args, common, progress).map(|status| report(&status))
+}
+
+/// How this host's snapshots stand.
+pub fn look(args: &StatusArgs, common: &Common, progress: &ProgressDisplay) -> Result<HostStatus> {
     let now = Timestamp::now();
     let plans = plan::look_at_plans(common)?;
     let vaults = vaults_of(&plans, common)?;
@@ -65,13 +70,13 @@ pub fn run(args: &StatusArgs, common: &Common, progress: &ProgressDisplay) -> Re
     let max_age = args
         .max_age
         .map(|age| SignedDuration::try_from(age).unwrap_or(SignedDuration::MAX));
-    Ok(report(&HostStatus {
+    Ok(HostStatus {
         disks: rows.collect(),
         vaults: asked,
         plans: plans.seen,
         unread: plans.unread,
         limits: StatusLimits { now, max_age },
-    }))
+    })
 }
 
 fn asked_vault(named: Option<String>, found: Result<(String, NewestCopies)>) -> AskedVault {

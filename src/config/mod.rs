@@ -73,6 +73,12 @@ impl ConfigPlace {
     pub fn folder(&self) -> &Path {
         self.folder.as_deref().unwrap_or(Path::new(USUAL))
     }
+
+    /// The file, be it there or not.
+    pub fn path(&self) -> PathBuf {
+        let usual = || self.folder().join(FILE);
+        self.file.clone().unwrap_or_else(usual)
+    }
 }
 
 impl Config {
@@ -82,12 +88,10 @@ impl Config {
     /// It is missing though it was named, cannot be read, or is not root's; or what stands in it
     /// cannot be understood.
     pub fn read(place: &ConfigPlace) -> Result<Self> {
-        let named = place.file.as_deref();
-        let usual = place.folder().join(FILE);
-        let path = named.unwrap_or(&usual);
+        let path = &place.path();
         let found = match trusted::read(path)? {
             Some(found) => found,
-            None if named.is_none() => return Ok(Self::default()),
+            None if place.file.is_none() => return Ok(Self::default()),
             None => {
                 let message = format!(
                     "there is no configuration {}; nothing was done",
@@ -97,23 +101,30 @@ impl Config {
                 return Err(Error::new(ErrorKind::NotFound, message).with_hint(hint));
             }
         };
-        let tables = toml::from_str(&found.text).map_err(|error| {
-            wrong(path, &trusted::unparsed(&found.text, &error)).with_hint(KEYS)
-        })?;
+        Self::of_text(path, &found.text)
+    }
+
+    /// The same of a text that is to stand at `path`.
+    ///
+    /// # Errors
+    /// It cannot be understood.
+    pub fn of_text(path: &Path, text: &str) -> Result<Self> {
+        let tables = toml::from_str(text)
+            .map_err(|error| wrong(path, &trusted::unparsed(text, &error)).with_hint(KEYS))?;
         Ok(Self {
             path: path.into(),
             tables,
         })
     }
 
+    /// The vault that is meant where none is named.
+    pub fn usual_vault(&self) -> Option<&str> {
+        self.tables.vault.as_deref()
+    }
+
     /// The names of the vaults in it.
     pub fn vault_names(&self) -> impl Iterator<Item = &str> {
         self.tables.vaults.keys().map(String::as_str)
-    }
-
-    /// What the file names as the vault, a name or a place.
-    pub fn usual_vault(&self) -> Option<&str> {
-        self.tables.vault.as_deref()
     }
 
     /// Where the vault is that is meant: as `given` by what goes before the file (a name from the

@@ -4,6 +4,7 @@
 
 pub mod against_disk;
 pub mod check;
+pub mod client;
 pub mod cp;
 pub mod diff;
 pub mod disks;

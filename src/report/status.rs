@@ -172,7 +172,8 @@ pub fn report(status: &HostStatus) -> Report {
     Report::done(document, text).below(!problems.is_empty())
 }
 
-fn problems(status: &HostStatus) -> Vec<String> {
+/// What must be looked at, a sentence each.
+pub(super) fn problems(status: &HostStatus) -> Vec<String> {
     let mut problems = Vec::new();
     for vault in &status.vaults {
         vault.problems(&mut problems);

@@ -144,6 +144,7 @@ impl Lab {
             .env("STILLPOINT_JOB_DIR", self.path("jobs"))
             .env("STILLPOINT_CACHE_DIR", self.path("cache"))
             .env("STILLPOINT_PLAN_NOTES", self.path("plans"))
+            .env("STILLPOINT_CLIENT_NOTE", self.path("client.json"))
             .env("STILLPOINT_PIN_NAME", &self.pins)
             .stdin(Stdio::null());
         command

@@ -142,13 +142,16 @@ fn every_command_has_a_schema() {
     };
     let mut commands = listed(&lab, &[]);
     assert!(commands.len() > 12, "{commands:?}");
-    commands.retain(|command| command != "job" && command != "plan");
+    commands.retain(|command| !["client", "job", "plan"].contains(&command.as_str()));
     let jobs = listed(&lab, &["job"]);
     assert!(jobs.len() > 4, "{jobs:?}");
     commands.extend(jobs.iter().map(|word| format!("job {word}")));
     let plans = listed(&lab, &["plan"]);
     assert!(plans.len() > 7, "{plans:?}");
     commands.extend(plans.iter().map(|word| format!("plan {word}")));
+    let clients = listed(&lab, &["client"]);
+    assert!(clients.len() > 4, "{clients:?}");
+    commands.extend(clients.iter().map(|word| format!("client {word}")));
     commands.extend(["error", "detach", "mount list"].map(String::from));
     let all = checked(&lab, "schema", &["schema"], 0);
     assert!(jsonschema::meta::is_valid(&all));

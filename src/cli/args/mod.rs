@@ -1,6 +1,7 @@
 //! The command line, as clap parses it: the options of every command here, and those of each
 //! command in a file of its own.
 
+mod client;
 mod completions;
 mod cp;
 mod delete;
@@ -33,6 +34,7 @@ mod tag;
 mod track;
 mod verify;
 
+pub use client::{ClientAction, ClientActivateArgs, ClientArgs, ClientTokenArgs, ClientUpdateArgs};
 pub use completions::{CompletionsArgs, ShellArg};
 pub use cp::CpArgs;
 pub use delete::DeleteArgs;
@@ -68,6 +70,7 @@ pub use tag::tag;
 pub use track::{TrackAction, TrackArgs};
 pub use verify::VerifyArgs;
 
+use crate::client::DEFAULT_CLIENT_NOTE;
 use crate::config::ConfigPlace;
 use crate::engine::Places;
 use crate::error::Result;
@@ -170,6 +173,10 @@ pub struct Common {
     #[arg(long, global = true, env = "STILLPOINT_SYSTEMCTL", hide = true)]
     #[arg(value_name = "PROGRAM")]
     pub systemctl: Option<PathBuf>,
+    /// The note of what activation did [usually: /var/lib/stillpoint/client.json]
+    #[arg(long, global = true, env = "STILLPOINT_CLIENT_NOTE", hide = true)]
+    #[arg(value_name = "FILE", default_value = DEFAULT_CLIENT_NOTE)]
+    pub client_note: PathBuf,
     /// Where small objects of distant vaults are kept, and notes of what runs have put
     #[arg(
         long,
@@ -275,6 +282,8 @@ pub enum Command {
     Job(JobArgs),
     /// Make, run and show plans: what this host snapshots by itself, and when
     Plan(Box<PlanArgs>),
+    /// Activate this host for a vault, show its state, update and deactivate it
+    Client(ClientArgs),
     /// Print what bash, zsh or fish needs to complete command lines
     Completions(CompletionsArgs),
     /// Print what the documents of --json look like, as JSON Schema

@@ -12,7 +12,7 @@ pub struct Page {
 }
 
 /// All pages, as they are listed.
-pub const PAGES: [Page; 13] = [
+pub const PAGES: [Page; 14] = [
     Page {
         name: "rescue",
         about: "A disk died, a vault is damaged, a machine is gone: what to do",
@@ -27,6 +27,11 @@ pub const PAGES: [Page; 13] = [
         name: "plans",
         about: "What a host snapshots by itself, when, and what follows",
         markdown: include_str!("../pages/plans.md"),
+    },
+    Page {
+        name: "clients",
+        about: "A host that is activated by a token, how it stands, another version, away with it",
+        markdown: include_str!("../pages/clients.md"),
     },
     Page {
         name: "levels",

@@ -20,6 +20,8 @@ mod words;
 mod work;
 
 pub use look::{PlansFound, look_at_plans};
+pub use run::vault_is_a_flag;
+pub use set_keys::set_keys;
 pub use steps::Dispatch;
 
 use super::args::{Common, PlanAction, PlanArgs};

@@ -169,7 +169,7 @@ impl SeenPlan {
     }
 
     /// Its next times; none while it is held back.
-    pub(super) fn next(&self) -> Vec<Timestamp> {
+    pub(in crate::report) fn next(&self) -> Vec<Timestamp> {
         match self.plan.suspended {
             true => Vec::new(),
             false => self.clock.following(self.now).take(TIMES).collect(),

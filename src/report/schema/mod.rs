@@ -12,8 +12,13 @@ const SHARED: &str = include_str!("shared.json");
 const REFERENCE: &str = "#/$defs/";
 
 /// By the name that `schema` takes: a command, or another document that is printed.
-const DOCUMENTS: [(&str, &str); 47] = [
+const DOCUMENTS: [(&str, &str); 52] = [
     ("check", include_str!("check.json")),
+    ("client activate", include_str!("client-activate.json")),
+    ("client deactivate", include_str!("client-deactivate.json")),
+    ("client status", include_str!("client-status.json")),
+    ("client token", include_str!("client-token.json")),
+    ("client update", include_str!("client-update.json")),
     ("completions", include_str!("completions.json")),
     ("cp", include_str!("cp.json")),
     ("delete", include_str!("delete.json")),
