@@ -2,6 +2,7 @@
 //! each step, told how it stands, updated, and taken back until nothing is left.
 
 mod bucket;
+mod golden;
 mod killed;
 mod refused;
 mod standing;

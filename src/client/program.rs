@@ -148,7 +148,8 @@ fn check_hash_word(word: &str) -> Result<()> {
 /// be able to change it.
 fn copy_beside(from: &Path, aside: &Path, is_known: bool) -> Result<String> {
     // A link may lead to it: what is copied is judged, not what was named.
-    let resolved = fs::canonicalize(from).io_context("find", from)?;
+    let resolved = fs::canonicalize(from).io_context("find", from);
+    let resolved = resolved.map_err(|error| error.with_hint("name the other program's file"))?;
     let mut file = plain::open(&resolved, OFlag::O_RDONLY).io_context("open", from)?;
     let stat = file.metadata().io_context("look at", from)?;
     let owner = nix::unistd::geteuid().as_raw();

@@ -48,7 +48,12 @@ pub fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
     let mut options = File::options();
     // Opening a named pipe would block without this.
     let opened = options.read(true).custom_flags(libc::O_NONBLOCK).open(path);
-    let file = opened.io_context("open", path)?;
+    let file = opened
+        .io_context("open", path)
+        .map_err(|error| match error.kind() {
+            ErrorKind::NotFound => error.with_hint("name the file; - is standard input"),
+            _ => error,
+        })?;
     let stat = file.metadata().io_context("look at", path)?;
     let owner = nix::unistd::geteuid().as_raw();
     if !stat.is_file() || stat.uid() != owner || stat.mode() & 0o077 != 0 {

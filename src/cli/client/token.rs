@@ -205,7 +205,14 @@ fn line(bytes: &[u8]) -> Result<TokenSecret> {
 
 fn write(to: &Path, text: &[u8]) -> Result<()> {
     if !is_stream(to) {
-        return put_new_file(to, text, 0o600);
+        return put_new_file(to, text, 0o600).map_err(|error| match error.kind() {
+            ErrorKind::Exists => {
+                let what = format!("{} is there already; no token was made", to.display());
+                Error::new(ErrorKind::Exists, what)
+                    .with_hint("name another file, or remove that one: it may be a secret")
+            }
+            _ => error,
+        });
     }
     let mut stdout = std::io::stdout().lock();
     let written = stdout.write_all(text).and_then(|()| stdout.flush());
