@@ -5,7 +5,7 @@ use super::spare::{Lent, Spare};
 use super::worker::{BlockOutcome, Encoded};
 use crate::error::Result;
 use crate::format::{EncodedChunk, Packed, Sealer, SegmentWriter};
-use crate::model::{BlockIndex, Bytes, Content, ObjectId, Run, RunMap};
+use crate::model::{BlockIndex, BlockSet, Bytes, Content, ObjectId, Run, RunMap};
 use crate::store::{Blob, SentRun};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -19,6 +19,9 @@ pub struct Captured {
     pub map: RunMap,
     /// Bytes added to the vault: chunks with their headers.
     pub stored: Bytes,
+    /// The captured blocks of which packing wins next to nothing, as far as that is known: of what
+    /// anybody else has put it is not.
+    pub hardly_pack: BlockSet,
 }
 
 /// A finished segment on its way to the vault.
@@ -94,10 +97,15 @@ impl Assembler {
             self.next += 1;
             done += 1;
             for (block, outcome) in (batch.first.0..).zip(batch.outcomes) {
+                let mut hardly_packs = false;
                 let content = match outcome {
                     BlockOutcome::Zero => Content::Zero,
-                    BlockOutcome::Known(content) => content,
+                    BlockOutcome::Known(known) => {
+                        hardly_packs = known.hardly_packs;
+                        known.content
+                    }
                     BlockOutcome::Chunk(chunk) => {
+                        hardly_packs = chunk.hardly_packs();
                         if self.segment.as_ref().is_some_and(SegmentWriter::is_full) {
                             self.finish_segment(put)?;
                         }
@@ -111,7 +119,9 @@ impl Assembler {
                     count: 1,
                     content,
                 };
-                self.disks[batch.disk].map.insert(run);
+                let disk = &mut self.disks[batch.disk];
+                disk.map.insert(run);
+                disk.hardly_pack.set(BlockIndex(block), hardly_packs);
             }
             self.batches.give(batch.packed);
         }

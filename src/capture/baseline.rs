@@ -20,6 +20,25 @@ pub struct Baseline {
     given_up: Option<OnceLock<Error>>,
 }
 
+/// A block whose bytes are in the vault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KnownBlock {
+    /// Where they stand.
+    pub content: Content,
+    /// Whether packing wins next to nothing of them; false where that is not known.
+    pub hardly_packs: bool,
+}
+
+impl KnownBlock {
+    /// Of bytes that somebody has put; how they pack is not known.
+    pub fn of_others(content: Content) -> Self {
+        Self {
+            content,
+            hardly_packs: false,
+        }
+    }
+}
+
 /// What an earlier snapshot needs and the vault has no more.
 #[derive(Debug)]
 pub struct Lost {
@@ -139,7 +158,7 @@ impl Baseline {
     /// # Errors
     /// The vault cannot be read. Of what runs that were cut off have put, nothing is known from
     /// then on, and [why](Self::trouble) is kept.
-    pub fn known(&self, block: BlockIndex, plain: &[u8]) -> Result<Option<Content>> {
+    pub fn known(&self, block: BlockIndex, plain: &[u8]) -> Result<Option<KnownBlock>> {
         let Some(content @ Content::Data { segment, slot }) = self.map.get(block) else {
             return Ok(None);
         };
@@ -147,7 +166,10 @@ impl Baseline {
             return Ok(None);
         }
         match self.vault.chunk(segment, slot) {
-            Ok(chunk) if self.is_chunk(chunk, plain) => Ok(Some(content)),
+            Ok(chunk) if self.is_chunk(chunk, plain) => Ok(Some(KnownBlock {
+                content,
+                hardly_packs: chunk.hardly_packs(),
+            })),
             Ok(_) => Ok(None),
             Err(error) if error.kind() == ErrorKind::Damaged => Ok(None),
             Err(error) if error.kind() == ErrorKind::Archived && self.given_up.is_none() => {

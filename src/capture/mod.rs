@@ -16,7 +16,7 @@ mod spare;
 mod worker;
 
 pub use assembler::Captured;
-pub use baseline::{Baseline, Lost};
+pub use baseline::{Baseline, KnownBlock, Lost};
 pub use passes::{Budget, LITTLE, Next, PassLog};
 pub use pipeline::{Pipeline, PipelineOptions};
 pub use worker::InVault;

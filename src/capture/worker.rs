@@ -1,10 +1,10 @@
 //! Encoding on all cores: a batch of neighbouring blocks comes in, what is to be stored goes out.
 
-use super::baseline::Baseline;
+use super::baseline::{Baseline, KnownBlock};
 use crate::device::read::Buffer;
 use crate::error::Result;
 use crate::format::{ChunkHash, EncodedChunk, Packed, Sealer};
-use crate::model::{BLOCK_SIZE, BlockIndex, Content, Extent};
+use crate::model::{BLOCK_SIZE, BlockIndex, Extent};
 use crate::store::{ChunksElsewhere, LookedFor};
 use std::sync::Arc;
 
@@ -45,7 +45,7 @@ pub(super) enum BlockOutcome {
     /// All zeros.
     Zero,
     /// In the vault already.
-    Known(Content),
+    Known(KnownBlock),
     /// To be stored.
     Chunk(EncodedChunk),
 }
@@ -78,9 +78,9 @@ pub(super) fn encode(batch: &Batch, mut packed: Packed, sealer: &Sealer) -> Resu
         None => vec![None; plains.len()],
     };
     let mut outcomes = Vec::with_capacity(plains.len());
-    for ((plain, content), hash) in plains.into_iter().zip(known).zip(hashes) {
-        outcomes.push(match content {
-            Some(content) => BlockOutcome::Known(content),
+    for ((plain, known), hash) in plains.into_iter().zip(known).zip(hashes) {
+        outcomes.push(match known {
+            Some(known) => BlockOutcome::Known(known),
             None => {
                 let chunk = match hash {
                     Some(hash) => sealer.encode_hashed(plain, hash, &mut packed),
@@ -104,7 +104,7 @@ pub(super) fn encode(batch: &Batch, mut packed: Packed, sealer: &Sealer) -> Resu
 fn find_elsewhere(
     elsewhere: &ChunksElsewhere,
     plains: &[&[u8]],
-    known: &mut [Option<Content>],
+    known: &mut [Option<KnownBlock>],
     sealer: &Sealer,
 ) -> Result<Vec<Option<ChunkHash>>> {
     let unknown = plains.iter().zip(known.iter());
@@ -118,7 +118,7 @@ fn find_elsewhere(
     let blocks = blocks.map(|(plain, hash)| hash.map(|hash| LookedFor { plain, hash }));
     let found = elsewhere.find(&blocks.collect::<Vec<_>>())?;
     for (known, found) in known.iter_mut().zip(found) {
-        *known = known.or(found);
+        *known = known.or(found.map(KnownBlock::of_others));
     }
     Ok(hashes)
 }
@@ -128,11 +128,11 @@ fn known_before(
     baselines: &[Arc<Baseline>],
     block: BlockIndex,
     plain: &[u8],
-) -> Result<Option<Content>> {
+) -> Result<Option<KnownBlock>> {
     for baseline in baselines {
-        let content = baseline.known(block, plain)?;
-        if content.is_some() {
-            return Ok(content);
+        let known = baseline.known(block, plain)?;
+        if known.is_some() {
+            return Ok(known);
         }
     }
     Ok(None)

@@ -1,6 +1,6 @@
 //! `snapshot`: takes a snapshot of disks.
 
-use super::args::{Common, SnapshotArgs, tag};
+use super::args::{Common, SnapshotArgs, SwitchArg, tag};
 use super::context;
 use super::progress::ProgressDisplay;
 use crate::config::{Config, ReadingSettings};
@@ -23,6 +23,7 @@ pub struct Checked {
     on_busy: OnBusy,
     hooks: HookSettings,
     reading: ReadingSettings,
+    encryption_alarm: bool,
 }
 
 /// Refuses what can be refused without looking at any disk.
@@ -34,12 +35,14 @@ pub fn check(args: &SnapshotArgs, common: &Common) -> Result<Checked> {
         return Err(Error::new(ErrorKind::Usage, message).with_hint("add --level application"));
     }
     let tags = args.tags.iter().map(|text| tag(text));
+    let given_alarm = args.encryption_alarm.map(|given| given == SwitchArg::On);
     let config = Config::read(&common.config_place())?;
     Ok(Checked {
         tags: tags.collect::<Result<_>>()?,
         on_busy: args.on_busy.choice(),
         hooks: config.hooks(&given)?,
         reading: config.reading(args.limit_read)?,
+        encryption_alarm: config.encryption_alarm(given_alarm),
     })
 }
 
@@ -66,6 +69,7 @@ fn take(
         on_busy,
         hooks,
         reading,
+        encryption_alarm,
     } = checked;
     let layout = HostLayout::scan()?;
     let choice = if args.all {
@@ -91,6 +95,7 @@ fn take(
         limit_read: reading.limit,
         idle: reading.idle,
         hooks,
+        encryption_alarm,
     };
     let places = common.places()?;
     let (manifest, failed) = if args.partial {

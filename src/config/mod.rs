@@ -3,6 +3,7 @@
 //! values; this room reads the file, and must never take it from a file that others than root can
 //! write to.
 
+mod alarm;
 mod hooks;
 mod invalid;
 mod keys;
@@ -20,6 +21,7 @@ use crate::engine::HookSettings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Bytes;
 use crate::store::Location;
+use alarm::AlarmTable;
 use hooks::HookTable;
 use invalid::wrong;
 use reading::ReadingTable;
@@ -37,7 +39,7 @@ const KEYS: &str = "there may be in it: vault; tables [vaults.NAME] with url, en
                     path_style, checksums, storage_class, ca_file, credentials, limits, \
                     password_file and password_command; a table \
                     [hooks] with prescript, postscript, timeout and on_failure; a table [reading] \
-                    with limit and priority";
+                    with limit and priority; a table [alarm] with encryption";
 
 /// Where the configuration is. What is not named is where it usually is.
 #[derive(Clone, Debug, Default)]
@@ -66,6 +68,8 @@ struct Tables {
     hooks: HookTable,
     #[serde(default)]
     reading: ReadingTable,
+    #[serde(default)]
+    alarm: AlarmTable,
 }
 
 impl ConfigPlace {
@@ -156,5 +160,11 @@ impl Config {
     /// What stands in the file cannot be used.
     pub fn reading(&self, given: Option<Bytes>) -> Result<ReadingSettings> {
         self.tables.reading.settings(&self.path, given)
+    }
+
+    /// Whether what looks like encryption at work is told: as `given` by what goes before the file,
+    /// then as in the file; else it is.
+    pub fn encryption_alarm(&self, given: Option<bool>) -> bool {
+        self.tables.alarm.encryption(given)
     }
 }

@@ -5,12 +5,16 @@ use super::monitor::Monitor;
 use super::parents::likeness;
 use crate::device::{Disk, Topology};
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::EncryptionAlarm;
 use crate::model::{Level, Likeness, SnapshotId};
-use crate::store::Vault;
+use crate::store::{KeptBy, Vault};
 use jiff::{SignedDuration, Timestamp};
+use std::collections::BTreeMap;
 
 /// Most snapshots that are looked at: newer ones than these there are none of.
 const MOST_LOOKS: usize = 64;
+/// Most snapshots before alarms that are asked about: of others the alarms stand.
+const MOST_ALARMS: usize = 16;
 /// A cut that is later than now by no more than this is of now: clocks differ.
 const SLACK: SignedDuration = SignedDuration::from_mins(5);
 
@@ -23,6 +27,9 @@ pub struct GoodCopy {
     pub time: Timestamp,
     /// How consistent it is.
     pub level: Level,
+    /// What looked like encryption at work on the disk: when this was taken, or before it, and what
+    /// was held for it is held still.
+    pub alarm: Option<EncryptionAlarm>,
 }
 
 /// What was found of a host's disks in a vault.
@@ -78,6 +85,7 @@ pub fn newest_good(
             snapshot: snapshot.id,
             time: manifest.time,
             level,
+            alarm: None,
         };
         if manifest.time > latest {
             found.ahead.push(copy(manifest.level));
@@ -93,14 +101,40 @@ pub fn newest_good(
             let newer =
                 record.filter(|_| place.as_ref().is_none_or(|old| old.time < manifest.time));
             if let Some(record) = newer {
-                *place = Some(copy(record.level));
+                *place = Some(GoodCopy {
+                    alarm: record.rewritten.and_then(|noted| noted.alarm),
+                    ..copy(record.level)
+                });
             }
         }
     }
     if found.copies.iter().any(Option::is_none) {
         found.left_out = count.saturating_sub(MOST_LOOKS);
     }
+    forget_released(vault, &mut found.copies, monitor)?;
     Ok(found)
+}
+
+/// Forgets alarms of earlier runs whose holds were released. Nothing is asked where there is none.
+fn forget_released(
+    vault: &Vault,
+    copies: &mut [Option<GoodCopy>],
+    monitor: &dyn Monitor,
+) -> Result<()> {
+    let mut held: BTreeMap<SnapshotId, KeptBy> = BTreeMap::new();
+    for copy in copies.iter_mut().flatten() {
+        let Some(alarm) = copy.alarm.filter(|alarm| alarm.told != copy.snapshot) else {
+            continue;
+        };
+        if held.len() < MOST_ALARMS && !held.contains_key(&alarm.clean) {
+            held.insert(alarm.clean, vault.kept_by(alarm.clean, monitor)?);
+        }
+        let stands = held
+            .get(&alarm.clean)
+            .is_none_or(|kept| kept.holds.contains(&alarm.hold()) || !kept.unreadable.is_empty());
+        copy.alarm = copy.alarm.filter(|_| stands);
+    }
+    Ok(())
 }
 
 /// Which disks are asked about.

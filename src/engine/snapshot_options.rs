@@ -39,6 +39,8 @@ pub struct SnapshotOptions {
     pub idle: bool,
     /// For the level `application`.
     pub hooks: HookSettings,
+    /// Whether what looks like encryption at work is told, and the last snapshot before held.
+    pub encryption_alarm: bool,
 }
 
 impl SnapshotOptions {

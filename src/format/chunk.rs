@@ -48,6 +48,11 @@ impl EncodedChunk {
     pub fn stored_len(&self) -> usize {
         self.wrapping + self.stored.len()
     }
+
+    /// Whether packing wins less than an eighth: so it is of what is encrypted, or packed already.
+    pub fn hardly_packs(&self) -> bool {
+        self.stored.len() > self.plain_len as usize / 8 * 7
+    }
 }
 
 /// Where chunks are encoded to, one after another. Meant to be used again: memory that is new each

@@ -4,6 +4,7 @@ use super::envelope::ObjectKind;
 use super::footer_copies::FooterCopiesRef;
 use super::json::from_json;
 use super::mount_record::{MountRecord, OtherMountRecord};
+use super::rewritten::RewrittenRecord;
 use super::seal::Sealer;
 use super::{VERSION, damaged};
 use crate::error::{Error, ErrorKind, Result};
@@ -201,6 +202,10 @@ pub struct DiskRecord {
     /// Bytes in blocks that are in segments that others had put, or earlier runs.
     #[serde(default)]
     pub shared_bytes: Bytes,
+    /// What became of the parent's blocks that were rewritten in place; absent where nobody counted
+    /// them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rewritten: Option<RewrittenRecord>,
     /// Bytes read while frozen.
     pub frozen_bytes: Bytes,
     /// Bytes of free space and swap that were not copied.

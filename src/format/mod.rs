@@ -16,6 +16,7 @@ mod keep;
 mod key_entry;
 mod manifest;
 mod mount_record;
+mod rewritten;
 mod sample_memory;
 mod seal;
 mod segment;
@@ -42,6 +43,7 @@ pub use manifest::{
     LookedRecord, MAX_KEEP_SECONDS, MOST_BORNE, Manifest, SessionRecord,
 };
 pub use mount_record::{EscapedPath, MountRecord, OtherMountRecord, is_the_kernels_own};
+pub use rewritten::{EncryptionAlarm, RewrittenRecord};
 pub use sample_memory::SampleMemory;
 pub use seal::Sealer;
 pub use segment::{

@@ -61,6 +61,18 @@ impl BlockSet {
         self.insert_range(extent.offset.0.div_ceil(BLOCK_SIZE)..end);
     }
 
+    /// Puts one block in, or takes it out.
+    pub fn set(&mut self, block: BlockIndex, is_in: bool) {
+        match (is_in, u32::try_from(block.0)) {
+            (true, _) => self.insert(block),
+            (false, Ok(block)) => {
+                self.0.remove(block);
+            }
+            // None so large is ever in.
+            (false, Err(_)) => {}
+        }
+    }
+
     /// Whether the block is in the set.
     pub fn contains(&self, block: BlockIndex) -> bool {
         u32::try_from(block.0).is_ok_and(|block| self.0.contains(block))

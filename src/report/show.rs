@@ -5,8 +5,8 @@ use super::keep::kept_document;
 use super::snapshot::document;
 use super::{Report, asked};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{DamagedChunks, DiskRecord, HookRecords, Manifest};
-use crate::model::{Bytes, Content, RunMap, SnapshotId, printable};
+use crate::format::{DamagedChunks, DiskRecord, HookRecords, Manifest, RewrittenRecord};
+use crate::model::{BLOCK_SIZE, Bytes, Content, RunMap, SnapshotId, printable};
 use crate::store::{DrillsFound, KeptBy};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -205,6 +205,24 @@ fn hooks_text(hooks: &HookRecords) -> String {
     text
 }
 
+/// What became of the parent's blocks, and whether that looked like encryption.
+fn rewritten_words(rewritten: &RewrittenRecord) -> String {
+    let of = |blocks: u64| Bytes(blocks.saturating_mul(BLOCK_SIZE));
+    let alarm = rewritten.alarm.map(|alarm| {
+        format!(
+            "; what looked like ENCRYPTION AT WORK was told by {}, the last before it is {}",
+            alarm.told, alarm.clean
+        )
+    });
+    format!(
+        "rewritten in place {}, of which {} hardly pack now (usual: {} at most){}",
+        of(rewritten.blocks),
+        of(rewritten.hardly_pack),
+        of(rewritten.usual),
+        alarm.unwrap_or_default()
+    )
+}
+
 fn disk_text(disk: &DiskRecord, blocks: &BlockCounts) -> String {
     let serial = disk
         .identity
@@ -229,6 +247,10 @@ fn disk_text(disk: &DiskRecord, blocks: &BlockCounts) -> String {
         blocks.zero,
         blocks.free,
     );
+    if let Some(rewritten) = disk.rewritten {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "  {}", rewritten_words(&rewritten));
+    }
     for filesystem in &disk.filesystems {
         // Writing to a string cannot fail.
         let _ = writeln!(

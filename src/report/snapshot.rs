@@ -196,6 +196,7 @@ fn disk_document(disk: &DiskRecord) -> Value {
         "stored_bytes": disk.stored_bytes,
         "resumed_bytes": disk.resumed_bytes,
         "shared_bytes": disk.shared_bytes,
+        "rewritten": disk.rewritten,
         "frozen_bytes": disk.frozen_bytes,
         "free_skipped_bytes": disk.free_skipped_bytes,
         "filesystems": disk.filesystems,

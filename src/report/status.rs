@@ -123,6 +123,17 @@ impl StatusDisk {
         Some(age.max(SignedDuration::ZERO))
     }
 
+    /// What looked like encryption at work.
+    fn alarm(&self) -> Option<String> {
+        let found = self.copy.as_ref()?;
+        let alarm = found.copy.alarm?;
+        Some(format!(
+            "{}: snapshot {} saw what looks like ENCRYPTION AT WORK; the last one before is {} \
+             (vault {}): see `stillpoint help alarm`",
+            self.name, alarm.told, alarm.clean, found.vault
+        ))
+    }
+
     fn overdue(&self, limits: StatusLimits) -> bool {
         let late = |max: SignedDuration| self.age(limits.now).is_none_or(|age| age > max);
         self.expected && limits.max_age.is_some_and(late)
@@ -139,6 +150,7 @@ impl StatusDisk {
             "time": copy.map(|found| format!("{:.0}", found.copy.time)),
             "age_seconds": self.age(limits.now).map(|age| age.as_secs()),
             "level": copy.map(|found| found.copy.level.to_string()),
+            "alarm": copy.and_then(|found| found.copy.alarm),
             "vault": copy.map(|found| found.vault.as_str()),
         })
     }
@@ -192,6 +204,7 @@ pub(super) fn problems(status: &HostStatus) -> Vec<String> {
         problems
             .push("there is no plan, and no --max-age was given: nothing says what is late".into());
     }
+    problems.extend(status.disks.iter().filter_map(StatusDisk::alarm));
     for disk in &status.disks {
         if !disk.overdue(status.limits) {
             continue;

@@ -7,8 +7,8 @@ use super::object_name::ObjectName;
 use super::object_store::{Blob, ObjectStore};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{
-    ChunkHash, Footer, FooterCopies, FooterCopiesRef, MAX_SEGMENT, SLOTS_MAX, Sealer, TRAILER,
-    Trailer, check_sealed_segment,
+    CHUNK_HEADER, ChunkHash, Footer, FooterCopies, FooterCopiesRef, MAX_SEGMENT, SLOTS_MAX, Sealer,
+    TRAILER, Trailer, check_sealed_segment,
 };
 use crate::model::{Cancel, ObjectId};
 use crate::sys::locked::LockExt;
@@ -28,6 +28,19 @@ pub struct StoredChunk {
     pub plain_len: u32,
     /// Bytes that it takes in the vault.
     pub stored_len: u32,
+}
+
+impl StoredChunk {
+    /// Whether it takes three quarters of its plain bytes at most.
+    pub fn packs_well(&self) -> bool {
+        u64::from(self.stored_len) * 4 <= u64::from(self.plain_len) * 3
+    }
+
+    /// Whether packing won less than an eighth. What it is wrapped into does not count.
+    pub fn hardly_packs(&self) -> bool {
+        let stored = u64::from(self.stored_len).saturating_sub(CHUNK_HEADER as u64);
+        stored > u64::from(self.plain_len) / 8 * 7
+    }
 }
 
 /// Neighbouring chunks of a segment.

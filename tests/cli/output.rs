@@ -124,7 +124,7 @@ const SNAPSHOT_KEYS: [&str; 9] = [
     "hooks",
     "disks",
 ];
-const DISK_KEYS: [&str; 18] = [
+const DISK_KEYS: [&str; 19] = [
     "disk",
     "device",
     "serial",
@@ -139,6 +139,7 @@ const DISK_KEYS: [&str; 18] = [
     "stored_bytes",
     "resumed_bytes",
     "shared_bytes",
+    "rewritten",
     "frozen_bytes",
     "free_skipped_bytes",
     "filesystems",

@@ -140,6 +140,7 @@ impl Rig {
             limit_read: None,
             idle: true,
             hooks: HookSettings::default(),
+            encryption_alarm: true,
         };
         change(&mut options);
         snapshot_through(vault, &options, &self.places, &self.ear, around)

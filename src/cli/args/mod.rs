@@ -63,7 +63,7 @@ pub use restore::{FormatArg, RestoreArgs};
 pub use schema::SchemaArgs;
 pub use serve::ServeArgs;
 pub use show::ShowArgs;
-pub use snapshot::SnapshotArgs;
+pub use snapshot::{SnapshotArgs, SwitchArg};
 pub use snapshot_path::SnapshotPath;
 pub use status::StatusArgs;
 pub use tag::tag;

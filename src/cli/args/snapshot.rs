@@ -57,11 +57,22 @@ pub struct SnapshotArgs {
     #[arg(long, value_parser = parse_rate, value_name = "RATE")]
     #[arg(env = "STILLPOINT_LIMIT_WRITE", hide_env = true)]
     pub limit_write: Option<Bytes>,
+    /// Whether what looks like encryption at work is told, and the last snapshot before held
+    #[arg(long, value_enum, value_name = "SWITCH")]
+    pub encryption_alarm: Option<SwitchArg>,
     /// Return at once with a job's ID; the job goes on by itself
     #[arg(long)]
     pub detach: bool,
     #[command(flatten)]
     pub hooks: HookArgs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SwitchArg {
+    /// It is
+    On,
+    /// It is not
+    Off,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

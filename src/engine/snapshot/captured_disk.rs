@@ -4,7 +4,7 @@ use super::mode::CaptureMode;
 use super::resume::Sent;
 use crate::capture::{Baseline, Captured};
 use crate::device::read::ReadStats;
-use crate::format::{DiskRecord, FilesystemRecord};
+use crate::format::{DiskRecord, FilesystemRecord, RewrittenRecord};
 use crate::model::{BlockSet, Bytes, DiskIdentity, Witness};
 use std::sync::Arc;
 
@@ -34,4 +34,6 @@ pub struct CapturedDisk {
     pub cut: Option<Witness>,
     /// What was stored.
     pub stored: Captured,
+    /// What became of the parent's blocks that were rewritten in place; `None`: nobody has counted.
+    pub rewritten: Option<RewrittenRecord>,
 }

@@ -485,6 +485,7 @@ impl DiskRun {
             frozen: self.frozen,
             cut: self.cut,
             stored,
+            rewritten: None,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `snapshot`: from the names of disks to a manifest in the vault.
 
+mod alarm;
 mod capture;
 mod captured_disk;
 mod cut;
@@ -14,6 +15,7 @@ mod precopy;
 pub(super) mod prepare;
 mod record;
 mod resume;
+mod rewritten;
 mod room;
 mod sample;
 mod select_disks;
@@ -46,13 +48,14 @@ use super::snapshot_options::SnapshotOptions;
 use crate::device::read::BufferPool;
 use crate::device::{Disk, FreezeSet, HostLayout};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{Manifest, SessionRecord};
+use crate::format::{EncryptionAlarm, Manifest, SessionRecord};
 use crate::freeze::Expedite;
 use crate::model::{Bytes, DevNumber, Level, SnapshotId};
 use crate::store::{Draft, Session, SnapshotRef, Vault};
 use crate::sys::locked::LockExt;
 use crate::sys::machine::host_name;
 use crate::sys::memory;
+use alarm::AlarmLook;
 use capture::window_memory;
 use jiff::Timestamp;
 use mounted::{name_mounts, records_of};
@@ -166,25 +169,24 @@ pub fn snapshot_through(
     let failed = |error| draft.ended_by(explained(error, disks, &hook_log.warnings));
     let mut result = result.map_err(failed)?;
     monitor.check().map_err(failed)?;
+    let alarm = AlarmLook::of(vault, options, id, &known, monitor);
+    alarm.look(&mut result.disks);
     let seen = seen.locked().clone();
     let mut warnings = warnings_of(&mut result, &seen, options, &log);
     warnings.extend(hook_log.warnings);
     let record_options = RecordOptions {
-        snapshot: id,
-        vault: vault.info().id,
-        started,
         host: host.clone(),
-        requested: options.level,
         frozen: quiesce.freezes() && !result.cut.held.is_zero(),
         doubted: doubted(&seen),
         hooks: hook_log.records,
         warnings,
-        tags: options.tags.clone(),
-        keep: options.keep,
+        ..RecordOptions::of(options, id, vault.info().id, started)
     };
     let said = |manifest: &mut Manifest| name_mounts(manifest, &seen.others);
-    let manifest = commit(result, draft, record_options, said, monitor)?;
+    let mut manifest = commit(result, draft, record_options, said, monitor)?;
     prepared.tracking.keep();
+    let held = alarm.hold(&raised_by(&manifest), &host);
+    manifest.warnings.extend(held);
     Ok(manifest)
 }
 
@@ -217,6 +219,14 @@ fn commit(
         .ok_or_else(|| Error::new(ErrorKind::Failed, "a thread still writes to the vault"))?;
     draft.commit(&mut manifest)?;
     Ok(manifest)
+}
+
+/// The alarms of this run.
+fn raised_by(manifest: &Manifest) -> Vec<EncryptionAlarm> {
+    let noted = manifest.disks.iter().filter_map(|disk| disk.rewritten);
+    noted
+        .filter_map(|noted| noted.raised(manifest.snapshot))
+        .collect()
 }
 
 fn capture_options(options: &SnapshotOptions, pool: BufferPool) -> Result<CaptureOptions> {

@@ -4,6 +4,7 @@
 use super::capture::CaptureResult;
 use super::captured_disk::CapturedDisk;
 use super::cut::Cut;
+use crate::engine::snapshot_options::SnapshotOptions;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{
     DiskRecord, FREE_RULES, FooterCopiesRef, HookRecords, IndexRef, LookedRecord, Manifest,
@@ -50,6 +51,30 @@ pub struct RecordOptions {
     pub tags: BTreeMap<String, String>,
     /// How long it must stay.
     pub keep: Option<Duration>,
+}
+
+impl RecordOptions {
+    /// What is known when a run begins.
+    pub(super) fn of(
+        options: &SnapshotOptions,
+        snapshot: SnapshotId,
+        vault: ObjectId,
+        started: Timestamp,
+    ) -> Self {
+        Self {
+            snapshot,
+            vault,
+            started,
+            host: String::new(),
+            requested: options.level,
+            frozen: false,
+            doubted: BTreeSet::new(),
+            hooks: None,
+            warnings: Vec::new(),
+            tags: options.tags.clone(),
+            keep: options.keep,
+        }
+    }
 }
 
 /// Puts the index objects and makes the manifest.
@@ -172,6 +197,7 @@ fn disk_record(
         stored_bytes: disk.stored.stored,
         resumed_bytes: resumed,
         shared_bytes: shared.bytes,
+        rewritten: disk.rewritten,
         frozen_bytes: disk.frozen,
         free_skipped_bytes: disk.free.bytes(),
         free_rules: FREE_RULES,
