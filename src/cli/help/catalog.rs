@@ -12,7 +12,7 @@ pub struct Page {
 }
 
 /// All pages, as they are listed.
-pub const PAGES: [Page; 14] = [
+pub const PAGES: [Page; 15] = [
     Page {
         name: "rescue",
         about: "A disk died, a vault is damaged, a machine is gone: what to do",
@@ -67,6 +67,11 @@ pub const PAGES: [Page; 14] = [
         name: "retention",
         about: "What stays, what goes, what is freed, what a vault holds",
         markdown: include_str!("../pages/retention.md"),
+    },
+    Page {
+        name: "alarm",
+        about: "When files are being encrypted: what is told, what is held, what to do",
+        markdown: include_str!("../pages/alarm.md"),
     },
     Page {
         name: "damage",
