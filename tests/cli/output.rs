@@ -161,7 +161,7 @@ fn documents_have_the_promised_keys() {
         keys(&snapshot),
         sorted(&[&SNAPSHOT_KEYS[..], &gained].concat())
     );
-    assert_eq!(keys(&snapshot["disks"][0]), sorted(&DISK_KEYS[..17]));
+    assert_eq!(keys(&snapshot["disks"][0]), sorted(&DISK_KEYS[..18]));
     let filesystem = &snapshot["disks"][0]["filesystems"][0];
     let expected = [
         "source",
