@@ -111,30 +111,32 @@ pub fn newest_good(
     if found.copies.iter().any(Option::is_none) {
         found.left_out = count.saturating_sub(MOST_LOOKS);
     }
-    forget_released(vault, &mut found.copies, monitor)?;
+    forget_released(vault, &mut found.copies, monitor);
     Ok(found)
 }
 
-/// Forgets alarms of earlier runs whose holds were released. Nothing is asked where there is none.
-fn forget_released(
-    vault: &Vault,
-    copies: &mut [Option<GoodCopy>],
-    monitor: &dyn Monitor,
-) -> Result<()> {
-    let mut held: BTreeMap<SnapshotId, KeptBy> = BTreeMap::new();
+/// Forgets alarms whose holds were released. Nothing is asked where there is none; what cannot be
+/// asked stands.
+fn forget_released(vault: &Vault, copies: &mut [Option<GoodCopy>], monitor: &dyn Monitor) {
+    let mut stand: BTreeMap<SnapshotId, bool> = BTreeMap::new();
     for copy in copies.iter_mut().flatten() {
-        let Some(alarm) = copy.alarm.filter(|alarm| alarm.told != copy.snapshot) else {
+        let Some(alarm) = copy.alarm.filter(|alarm| alarm.held) else {
             continue;
         };
-        if held.len() < MOST_ALARMS && !held.contains_key(&alarm.clean) {
-            held.insert(alarm.clean, vault.kept_by(alarm.clean, monitor)?);
+        if stand.len() < MOST_ALARMS && !stand.contains_key(&alarm.clean) {
+            let kept = vault.kept_by(alarm.clean, monitor);
+            stand.insert(alarm.clean, kept.map_or(true, |kept| is_held(&kept)));
         }
-        let stands = held
-            .get(&alarm.clean)
-            .is_none_or(|kept| kept.holds.contains(&alarm.hold()) || !kept.unreadable.is_empty());
-        copy.alarm = copy.alarm.filter(|_| stands);
+        copy.alarm = copy
+            .alarm
+            .filter(|_| stand.get(&alarm.clean) != Some(&false));
     }
-    Ok(())
+}
+
+/// Whether an alarm's hold is among what keeps a snapshot, or may be.
+pub(super) fn is_held(kept: &KeptBy) -> bool {
+    let mut holds = kept.holds.iter();
+    holds.any(|hold| EncryptionAlarm::is_hold(hold)) || !kept.unreadable.is_empty()
 }
 
 /// Which disks are asked about.

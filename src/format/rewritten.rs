@@ -19,6 +19,10 @@ pub struct RewrittenRecord {
     pub hardly_pack: u64,
     /// The most of the latter that a run before this one has seen, less half in each 30 days since.
     pub usual: u64,
+    /// How they had packed could not be looked up, or not all were compared: this run says nothing
+    /// of what is usual.
+    #[serde(default, skip_serializing_if = "is_known")]
+    pub unknown: bool,
     /// The last alarm: of this run, or of one before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alarm: Option<EncryptionAlarm>,
@@ -35,27 +39,35 @@ pub struct EncryptionAlarm {
     pub looked: u64,
     /// Those that had taken three quarters of their length at most.
     pub packed: u64,
+    /// Whether `clean` was seen to be held: where it is not any more, somebody has released it.
+    #[serde(default)]
+    pub held: bool,
 }
 
 impl RewrittenRecord {
     /// What is usual for a run that begins so many milliseconds later, of a disk of so many blocks.
     pub fn usual_after(&self, ms: u64, blocks: u64) -> u64 {
-        let most = self.usual.max(self.hardly_pack).min(blocks);
+        let own = match self.unknown {
+            true => 0,
+            false => self.hardly_pack,
+        };
+        let most = self.usual.max(own).min(blocks);
         let halves = ms as f64 / HALF_FORGOTTEN_MS as f64;
         // It only ever gets less.
         ((most as f64 * 0.5_f64.powf(halves)).round() as u64).min(most)
     }
 
-    /// The alarm, where this run has raised it.
-    pub fn raised(&self, run: SnapshotId) -> Option<EncryptionAlarm> {
-        self.alarm.filter(|alarm| alarm.told == run)
-    }
-
-    /// The alarm, where it is not older than what is remembered of it.
+    /// The alarm, as long as it is remembered: where nothing could be held, for 30 days.
     pub fn remembered(&self, now: SnapshotId) -> Option<EncryptionAlarm> {
         let age = |alarm: &EncryptionAlarm| now.unix_ms().saturating_sub(alarm.told.unix_ms());
-        self.alarm.filter(|alarm| age(alarm) <= HALF_FORGOTTEN_MS)
+        let lasts = |alarm: &EncryptionAlarm| alarm.held || age(alarm) <= HALF_FORGOTTEN_MS;
+        self.alarm.filter(lasts)
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks like this")]
+fn is_known(unknown: &bool) -> bool {
+    !*unknown
 }
 
 impl EncryptionAlarm {
@@ -88,23 +100,30 @@ mod tests {
         assert_eq!(record(3, 800).usual_after(60 * DAY, 1000), 200);
         assert_eq!(record(800, 800).usual_after(7 * DAY, 1000), 681);
         assert_eq!(record(800, 800).usual_after(u64::MAX, 1000), 0);
+        let unknown = RewrittenRecord {
+            unknown: true,
+            ..record(3, 800)
+        };
+        assert_eq!(unknown.usual_after(0, 1000), 3);
         // A manifest may say anything.
         assert_eq!(record(u64::MAX, u64::MAX).usual_after(0, 1000), 1000);
     }
 
     #[test]
-    fn an_alarm_is_remembered_for_a_month() {
+    fn an_alarm_that_holds_nothing_is_remembered_for_a_month() {
         let at = |days: u64| SnapshotId::generate(days * DAY + 1);
         let alarm = EncryptionAlarm {
             told: at(10),
             clean: at(9),
             looked: 256,
             packed: 200,
+            held: false,
         };
-        let record = RewrittenRecord {
+        let of = |alarm| RewrittenRecord {
             alarm: Some(alarm),
             ..RewrittenRecord::default()
         };
+        let record = of(alarm);
         assert_eq!(record.remembered(at(40)), Some(alarm));
         assert_eq!(
             record.remembered(at(3)),
@@ -112,8 +131,12 @@ mod tests {
             "a clock was set back"
         );
         assert_eq!(record.remembered(at(41)), None);
-        assert_eq!(record.raised(alarm.told), Some(alarm));
-        assert_eq!(record.raised(at(10)), None);
+        // What is held is remembered until somebody releases it.
+        let held = EncryptionAlarm {
+            held: true,
+            ..alarm
+        };
+        assert_eq!(of(held).remembered(at(400)), Some(held));
         assert!(alarm.hold().len() <= crate::format::MAX_HOLD);
     }
 }

@@ -48,14 +48,14 @@ use super::snapshot_options::SnapshotOptions;
 use crate::device::read::BufferPool;
 use crate::device::{Disk, FreezeSet, HostLayout};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{EncryptionAlarm, Manifest, SessionRecord};
+use crate::format::{Manifest, SessionRecord};
 use crate::freeze::Expedite;
 use crate::model::{Bytes, DevNumber, Level, SnapshotId};
 use crate::store::{Draft, Session, SnapshotRef, Vault};
 use crate::sys::locked::LockExt;
 use crate::sys::machine::host_name;
 use crate::sys::memory;
-use alarm::AlarmLook;
+use alarm::{AlarmLook, is_alarm};
 use capture::window_memory;
 use jiff::Timestamp;
 use mounted::{name_mounts, records_of};
@@ -169,8 +169,7 @@ pub fn snapshot_through(
     let failed = |error| draft.ended_by(explained(error, disks, &hook_log.warnings));
     let mut result = result.map_err(failed)?;
     monitor.check().map_err(failed)?;
-    let alarm = AlarmLook::of(vault, options, id, &known, monitor);
-    alarm.look(&mut result.disks);
+    AlarmLook::of(vault, options, id, &known, monitor).look(&mut result.disks);
     let seen = seen.locked().clone();
     let mut warnings = warnings_of(&mut result, &seen, options, &log);
     warnings.extend(hook_log.warnings);
@@ -183,10 +182,8 @@ pub fn snapshot_through(
         ..RecordOptions::of(options, id, vault.info().id, started)
     };
     let said = |manifest: &mut Manifest| name_mounts(manifest, &seen.others);
-    let mut manifest = commit(result, draft, record_options, said, monitor)?;
+    let manifest = commit(result, draft, record_options, said, monitor)?;
     prepared.tracking.keep();
-    let held = alarm.hold(&raised_by(&manifest), &host);
-    manifest.warnings.extend(held);
     Ok(manifest)
 }
 
@@ -219,14 +216,6 @@ fn commit(
         .ok_or_else(|| Error::new(ErrorKind::Failed, "a thread still writes to the vault"))?;
     draft.commit(&mut manifest)?;
     Ok(manifest)
-}
-
-/// The alarms of this run.
-fn raised_by(manifest: &Manifest) -> Vec<EncryptionAlarm> {
-    let noted = manifest.disks.iter().filter_map(|disk| disk.rewritten);
-    noted
-        .filter_map(|noted| noted.raised(manifest.snapshot))
-        .collect()
 }
 
 fn capture_options(options: &SnapshotOptions, pool: BufferPool) -> Result<CaptureOptions> {
@@ -313,6 +302,7 @@ fn warnings_of(
         ));
     }
     warnings.append(&mut log.take());
+    warnings.sort_by_key(|warning| !is_alarm(warning));
     bounded(warnings)
 }
 

@@ -3,7 +3,7 @@
 
 use super::captured_disk::CapturedDisk;
 use crate::capture::Baseline;
-use crate::format::{EncryptionAlarm, RewrittenRecord};
+use crate::format::RewrittenRecord;
 use crate::model::{BlockSet, Content, Mode, Run, RunMap, SnapshotId, block_count};
 
 /// What a run found rewritten of a disk.
@@ -16,8 +16,6 @@ pub(super) struct Rewritten<'a> {
     pub parent: &'a Baseline,
     /// Its name.
     pub since: SnapshotId,
-    /// The alarm that the parent's run has raised.
-    pub raised: Option<EncryptionAlarm>,
 }
 
 impl<'a> Rewritten<'a> {
@@ -38,6 +36,8 @@ impl<'a> Rewritten<'a> {
             blocks,
             hardly_pack: hardly_pack.len(),
             usual: before.usual_after(passed, block_count(disk.identity.size)),
+            // What could not be compared was stored again, and may be the same.
+            unknown: disk.capture.mode == Mode::Compare && baseline.archived() > 0,
             alarm: before.remembered(run),
         };
         Some(Self {
@@ -45,7 +45,6 @@ impl<'a> Rewritten<'a> {
             hardly_pack,
             parent: baseline,
             since,
-            raised: before.raised(since),
         })
     }
 }
