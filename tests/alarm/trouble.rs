@@ -110,7 +110,8 @@ fn a_vault_that_does_not_answer_fails_no_snapshot() {
     let thawed = Arc::new(AtomicBool::new(false));
     let said = Arc::clone(&thawed);
     let store = FaultStore::new(stage.store.clone(), move |operation| {
-        let is_segment = operation.name.as_str().starts_with("segments/");
+        let name = operation.name.as_str();
+        let is_segment = name.starts_with("segments/") || name.starts_with("footers/");
         match operation.verb == "get" && is_segment && said.load(Ordering::SeqCst) {
             true => Err(Error::new(ErrorKind::Io, "the store is away")),
             false => Ok(()),
