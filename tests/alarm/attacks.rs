@@ -101,7 +101,7 @@ fn what_grows_is_told_again_and_the_first_clean_one_stays_held() {
         assert!(is_told(struck) && alarm.held, "{:?}", struck.warnings);
     }
     let hold = noted(&first).alarm.unwrap().hold();
-    assert_eq!(stage.holds(clean.snapshot), [hold.clone()]);
+    assert_eq!(stage.holds(clean.snapshot), std::slice::from_ref(&hold));
     assert_eq!(stage.keeps(), 1);
     // `status` goes on to tell it, on quiet days too, until the hold is released.
     let quiet = stage.snapshot();
