@@ -17,6 +17,7 @@ mod helper;
 pub mod hooks;
 pub mod job;
 pub mod model;
+pub mod notify;
 pub mod plan;
 pub mod report;
 pub mod restore;

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: &[&[&str]] = &[
     &["cli"],
     &["report"],
-    &["client", "job", "plan"],
+    &["client", "job", "plan", "notify"],
     &["config"],
     &["engine"],
     &["capture", "restore", "export"],

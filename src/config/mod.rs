@@ -7,6 +7,7 @@ mod alarm;
 mod hooks;
 mod invalid;
 mod keys;
+mod notify;
 mod rate;
 mod reading;
 mod trusted;
@@ -14,6 +15,9 @@ mod vaults;
 
 pub use hooks::{GivenHooks, parse_hook_time};
 pub use keys::{SettingKeys, SettingsFile};
+pub use notify::{
+    MailSettings, NotifySettings, PingSettings, PlanNotify, SecretUrl, WebAddress, WebhookSettings,
+};
 pub use rate::parse_rate;
 pub use reading::ReadingSettings;
 
@@ -39,7 +43,7 @@ const KEYS: &str = "there may be in it: vault; tables [vaults.NAME] with url, en
                     path_style, checksums, storage_class, ca_file, credentials, limits, \
                     password_file and password_command; a table \
                     [hooks] with prescript, postscript, timeout and on_failure; a table [reading] \
-                    with limit and priority; a table [alarm] with encryption";
+                    with limit and priority; a table [alarm] with encryption; a table [notify]";
 
 /// Where the configuration is. What is not named is where it usually is.
 #[derive(Clone, Debug, Default)]
@@ -70,6 +74,8 @@ struct Tables {
     reading: ReadingTable,
     #[serde(default)]
     alarm: AlarmTable,
+    /// Looked at by who tells alone: what is wrong there keeps no snapshot from being taken.
+    notify: Option<toml::Value>,
 }
 
 impl ConfigPlace {
@@ -166,5 +172,29 @@ impl Config {
     /// then as in the file; else it is.
     pub fn encryption_alarm(&self, given: Option<bool>) -> bool {
         self.tables.alarm.encryption(given)
+    }
+
+    /// How it is told that something did not go well; all that is wrong there is told at once.
+    ///
+    /// # Errors
+    /// What stands in the file cannot be used.
+    pub fn notify(&self) -> Result<NotifySettings> {
+        let Some(table) = &self.tables.notify else {
+            return Ok(NotifySettings::default());
+        };
+        let file = SettingsFile {
+            path: self.path.clone(),
+            table: [("notify".to_owned(), table.clone())].into_iter().collect(),
+            written: None,
+        };
+        let mut keys = file.keys();
+        let settings = keys.table("notify", NotifySettings::take);
+        match keys.faults() {
+            faults if faults.is_empty() => Ok(settings.unwrap_or_default()),
+            faults => Err(file.error(&faults).with_hint(
+                "`stillpoint help notify` describes each key; snapshots are taken all the same, \
+                 and nobody is told how they went",
+            )),
+        }
     }
 }

@@ -188,6 +188,17 @@ pub fn left_frozen(run_dir: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
+/// Whether anything may be frozen now, by a run that is alive or dead. What cannot be read says
+/// nothing.
+pub fn may_be_frozen(run_dir: &Path) -> bool {
+    let (Ok(boot_id), Ok(paths)) = (boot_id(), list_notes(run_dir, FREEZES)) else {
+        return false;
+    };
+    let records = paths.iter().filter_map(|path| Record::read(path).ok());
+    let mut records = records.filter(|record| record.is_of_boot(&boot_id));
+    records.any(|record| record.targets().any(|(_, state)| state.may_be_frozen()))
+}
+
 /// Thaws what the records in `run_dir` name and whose guardian is dead, or has not thawed long
 /// after its deadline and is killed; then undoes what else dead runs left, apart from hooks.
 /// Records of no more use are removed; those of an earlier boot without thawing, as a reboot thaws

@@ -23,7 +23,9 @@ mod target;
 mod target_states;
 mod throttle;
 
-pub use emergency_thaw::{LiveGuardian, MountOutcome, ThawReport, ThawedMount, left_frozen, thaw};
+pub use emergency_thaw::{
+    LiveGuardian, MountOutcome, ThawReport, ThawedMount, left_frozen, may_be_frozen, thaw,
+};
 pub use expedite::{Expedite, Expedited};
 pub use guardian::{FreezeTimes, Guardian, GuardianOptions, ThawTimes, Watch, guardian_main};
 pub use target::FreezeTarget;

@@ -103,6 +103,7 @@ pub fn run_check(
         // In surroundings of its own it does.
         dies_with_us: false,
         surroundings: Surroundings::Apart,
+        input: None,
     };
     let run = execute(&script, &options, &mut |_| (), &mut || (limits.cancelled)());
     Ok(ProgramEnd::of(run, limits))

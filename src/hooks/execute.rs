@@ -7,6 +7,7 @@ use crate::sys::process::{die_with_starter, spawn_apart};
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+use std::fs::File;
 use std::io::{PipeReader, Read};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -69,6 +70,8 @@ pub(super) struct ExecuteOptions<'a> {
     /// Whether it is killed when this process dies.
     pub dies_with_us: bool,
     pub surroundings: Surroundings,
+    /// What it reads; `None`: nothing.
+    pub input: Option<File>,
 }
 
 /// What a program sees of the host.
@@ -198,6 +201,9 @@ fn start(script: &Script, options: &ExecuteOptions<'_>) -> std::io::Result<(Chil
                 .iter()
                 .map(|(name, value)| (name, value)),
         );
+    if let Some(input) = &options.input {
+        command.stdin(input.try_clone()?);
+    }
     if options.dies_with_us {
         die_with_starter(&mut command);
     }

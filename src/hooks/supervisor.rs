@@ -204,6 +204,7 @@ impl Supervisor {
             // supervisor's postscript has let them go. A postscript may always run to its end.
             dies_with_us: phase == "pre",
             surroundings: Surroundings::Host,
+            input: None,
         };
         let mut ended = execute(script, &options, &mut begun, cancelled);
         self.outputs.borrow_mut().extend(ended.output_pipe.take());

@@ -6,7 +6,7 @@ use super::name::{PlanId, PlanName};
 use super::retention::PlanRetention;
 use super::schedule::Schedule;
 use super::window::DayWindow;
-use crate::config::{GivenHooks, SettingKeys, SettingsFile, parse_hook_time, parse_rate};
+use crate::config::{GivenHooks, PlanNotify, SettingKeys, SettingsFile, parse_hook_time, parse_rate};
 use crate::engine::OnHookFailure;
 use crate::error::Result;
 use crate::model::{Bytes, Level};
@@ -59,6 +59,8 @@ pub struct SnapshotPlan {
     pub verify: Option<PlanVerify>,
     /// How often what no snapshot needs is freed.
     pub gc: Option<Interval>,
+    /// Who is told how it went.
+    pub notify: PlanNotify,
     /// Whether it is held back.
     pub suspended: bool,
     /// When its file was last written.
@@ -160,6 +162,7 @@ impl SnapshotPlan {
             mirror,
             verify,
             gc: gc.flatten(),
+            notify: keys.table("notify", PlanNotify::take).unwrap_or_default(),
             suspended: keys.flag("suspended").unwrap_or(false),
             written: file.written.and_then(|time| Timestamp::try_from(time).ok()),
         };

@@ -92,7 +92,9 @@ pub use object_store::{
 };
 pub use plans::Plan;
 pub use room::VaultRoom;
-pub use s3::{CredentialSource, Patience, PutChecksum, S3Place, S3Settings, S3Store};
+pub use s3::{
+    CredentialSource, Patience, PutChecksum, S3Place, S3Settings, S3Store, web_connector,
+};
 pub use sample_records::KnownSamples;
 pub use second_place::{InfoStanding, make_second, open_second, put_info_back};
 pub use segment_reader::{SlotRange, StoredChunk};

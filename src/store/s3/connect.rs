@@ -25,7 +25,8 @@ use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use aws_smithy_http_client::{Builder, Connector};
-use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_sdk_s3::config::SharedAsyncSleep;
+use aws_smithy_runtime_api::client::http::{HttpConnectorSettings, SharedHttpClient};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -85,8 +86,8 @@ fn region(settings: &S3Settings, http: &SharedHttpClient) -> RegionProviderChain
     chain.or_else(Region::from_static(NO_REGION))
 }
 
-/// A client that trusts the system's certificates, and those in `ca_file`.
-fn http_client(ca_file: Option<&Path>) -> Result<SharedHttpClient> {
+/// Whom to trust: those that the system trusts, and those in `ca_file`.
+fn trust(ca_file: Option<&Path>) -> Result<TlsContext> {
     let mut trusted = TrustStore::default();
     if let Some(path) = ca_file {
         let pem = std::fs::read(path).io_context("read the certificates", path)?;
@@ -100,20 +101,44 @@ fn http_client(ca_file: Option<&Path>) -> Result<SharedHttpClient> {
         trusted = trusted.with_pem_certificate(pem);
     }
     let tls = TlsContext::builder().with_trust_store(trusted).build();
-    let tls = tls.map_err(|error| {
+    tls.map_err(|error| {
         Error::new(ErrorKind::Usage, "the certificates cannot be used").with_source(error)
-    })?;
-    let connector = move |settings: Option<&_>, components: Option<&RuntimeComponents>| {
-        let mut builder = Connector::builder()
-            .tls_provider(Provider::Rustls(CryptoMode::Ring))
-            .tls_context(tls.clone())
-            .proxy_config(ProxyConfig::from_env())
-            .pool_idle_timeout(IDLE);
-        builder.set_connector_settings(settings.cloned());
-        builder.set_sleep_impl(components.and_then(RuntimeComponents::sleep_impl));
-        builder.build()
+    })
+}
+
+/// Makes connections. What is not set has no limit of its own.
+fn connector(
+    tls: &TlsContext,
+    settings: Option<&HttpConnectorSettings>,
+    sleep: Option<SharedAsyncSleep>,
+) -> Connector {
+    let mut builder = Connector::builder()
+        .tls_provider(Provider::Rustls(CryptoMode::Ring))
+        .tls_context(tls.clone())
+        .proxy_config(ProxyConfig::from_env())
+        .pool_idle_timeout(IDLE);
+    builder.set_connector_settings(settings.cloned());
+    builder.set_sleep_impl(sleep);
+    builder.build()
+}
+
+/// What makes single requests of the web, for who is no store. It follows no redirect and tries
+/// nothing twice.
+///
+/// # Errors
+/// The certificates cannot be used.
+pub fn web_connector(ca_file: Option<&Path>) -> Result<Connector> {
+    trust(ca_file).map(|tls| connector(&tls, None, None))
+}
+
+/// A client that trusts the system's certificates, and those in `ca_file`.
+fn http_client(ca_file: Option<&Path>) -> Result<SharedHttpClient> {
+    let tls = trust(ca_file)?;
+    let made = move |settings: Option<&_>, components: Option<&RuntimeComponents>| {
+        let sleep = components.and_then(RuntimeComponents::sleep_impl);
+        connector(&tls, settings, sleep)
     };
-    Ok(Builder::new().build_with_connector_fn(connector))
+    Ok(Builder::new().build_with_connector_fn(made))
 }
 
 /// Takes headers out of requests that some stores change before they check the signature.

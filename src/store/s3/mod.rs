@@ -17,6 +17,7 @@ mod timeouts;
 mod traffic;
 
 pub use bucket::{BucketRule, Condition, Said, Versioning, WrongBody};
+pub use connect::web_connector;
 pub use settings::{CredentialSource, Patience, PutChecksum, S3Place, S3Settings};
 
 use super::layer::{Retrier, RetryPolicy, StopCheck};
