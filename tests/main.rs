@@ -50,6 +50,8 @@ mod mirror;
 #[cfg(test)]
 mod mount;
 #[cfg(test)]
+mod notify;
+#[cfg(test)]
 mod old_formats;
 #[cfg(test)]
 mod packages;

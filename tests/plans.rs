@@ -9,6 +9,7 @@ mod refused;
 mod runs;
 mod status;
 mod times;
+mod told;
 mod units;
 mod whose;
 

@@ -30,6 +30,7 @@ mod ls;
 mod may_lack;
 mod mirror;
 mod mount;
+mod notify;
 mod output;
 mod plan;
 mod progress;

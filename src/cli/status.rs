@@ -2,6 +2,7 @@
 //! not find out is told, and never called fine.
 
 use super::args::{Common, StatusArgs};
+use super::notify::{Notifier, Untold};
 use super::progress::ProgressDisplay;
 use super::{context, plan};
 use crate::device::{Disk, HostLayout};
@@ -26,6 +27,15 @@ pub fn run(args: &StatusArgs, common: &Common, progress: &ProgressDisplay) -> Re
 
 /// How this host's snapshots stand.
 pub fn look(args: &StatusArgs, common: &Common, progress: &ProgressDisplay) -> Result<HostStatus> {
+    let notifier = Notifier::of(common);
+    if args.notify || args.notify_test {
+        context::need_root_to("tell how plans stand")?;
+    }
+    let untold = match (args.notify, args.notify_test) {
+        (true, _) => notifier.look(),
+        (_, true) => notifier.test(),
+        _ => Untold::default(),
+    };
     let now = Timestamp::now();
     let plans = plan::look_at_plans(common)?;
     let vaults = vaults_of(&plans, common)?;
@@ -75,6 +85,7 @@ pub fn look(args: &StatusArgs, common: &Common, progress: &ProgressDisplay) -> R
         vaults: asked,
         plans: plans.seen,
         unread: plans.unread,
+        notify: notifier.seen(untold),
         limits: StatusLimits { now, max_age },
     })
 }

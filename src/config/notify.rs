@@ -206,7 +206,7 @@ impl NotifySettings {
 
 impl WebhookSettings {
     fn take(keys: &mut SettingKeys) -> Option<Self> {
-        let address = WebAddress::take(keys);
+        let address = WebAddress::take(keys, "url", "url_file");
         let secret_file = keys.parsed("secret_file", whole_path);
         let ca_file = keys.parsed("ca_file", whole_path);
         Some(Self {
@@ -245,7 +245,7 @@ impl MailSettings {
 
 impl PingSettings {
     fn take(keys: &mut SettingKeys) -> Option<Self> {
-        let address = WebAddress::take(keys);
+        let address = WebAddress::take(keys, "url", "url_file");
         let start = keys.flag("start").unwrap_or(false);
         let fail = keys.flag("fail").unwrap_or(false);
         let ca_file = keys.parsed("ca_file", whole_path);
@@ -261,27 +261,41 @@ impl PingSettings {
 impl PlanNotify {
     /// Takes the table `[notify]` of a plan.
     pub fn take(keys: &mut SettingKeys) -> Self {
-        Self {
-            silent: keys.flag("silent").unwrap_or(false),
-            ping: keys.table("ping", PingSettings::take).flatten(),
-        }
+        let silent = keys.flag("silent").unwrap_or(false);
+        let more = ["ping_start", "ping_fail", "ping_ca_file"];
+        let means_ping = more.iter().any(|key| keys.has(key));
+        let address = match means_ping || keys.has("ping") || keys.has("ping_file") {
+            true => WebAddress::take(keys, "ping", "ping_file"),
+            false => None,
+        };
+        let start = keys.flag("ping_start").unwrap_or(false);
+        let fail = keys.flag("ping_fail").unwrap_or(false);
+        let ca_file = keys.parsed("ping_ca_file", whole_path);
+        let ping = address.map(|address| PingSettings {
+            address,
+            start,
+            fail,
+            ca_file,
+        });
+        Self { silent, ping }
     }
 }
 
 impl WebAddress {
-    fn take(keys: &mut SettingKeys) -> Option<Self> {
-        let has_file = keys.has("url_file");
-        let file = keys.parsed("url_file", whole_path);
+    /// As it stands under `key`, or in the file that `file_key` names.
+    fn take(keys: &mut SettingKeys, key: &str, file_key: &str) -> Option<Self> {
+        let has_file = keys.has(file_key);
+        let file = keys.parsed(file_key, whole_path);
         // What stands there may open a door: what is wrong is told without it.
-        let url = keys.text("url").map(|text| SecretUrl::parse(&text));
+        let url = keys.text(key).map(|text| SecretUrl::parse(&text));
         match (url, file) {
             (Some(Ok(url)), None) => Some(Self::Url(url)),
-            (Some(Err(why)), None) => keys.fault("url", &why),
+            (Some(Err(why)), None) => keys.fault(key, &why),
             (None, Some(file)) => Some(Self::File(file)),
-            (Some(_), Some(_)) => keys.fault("url", "name it or url_file, and not both"),
+            (Some(_), Some(_)) => keys.fault(key, &format!("name it or {file_key}, and not both")),
             (None, None) => {
                 if !has_file {
-                    keys.missing("url", "name it, or url_file");
+                    keys.missing(key, &format!("name it, or {file_key}"));
                 }
                 None
             }
@@ -319,6 +333,25 @@ mod tests {
         let mut keys = file.keys();
         let settings = NotifySettings::take(&mut keys);
         (settings, keys.faults())
+    }
+
+    #[test]
+    fn a_plan_has_an_address_of_its_own() {
+        let of = |text: &str| {
+            let file = SettingsFile {
+                table: toml::from_str(text).unwrap(),
+                ..SettingsFile::default()
+            };
+            let mut keys = file.keys();
+            (PlanNotify::take(&mut keys), keys.faults())
+        };
+        assert_eq!(of(""), (PlanNotify::default(), Vec::new()));
+        let (plan, faults) = of("ping = \"https://h/t0ken\"\nping_fail = true\n");
+        assert!(faults.is_empty(), "{faults:?}");
+        let ping = plan.ping.unwrap();
+        assert_eq!((ping.start, ping.fail), (false, true));
+        let (_, faults) = of("ping_start = true\nsilent = 1\nreminder = \"1d\"\n");
+        assert_eq!(faults.len(), 3, "{faults:?}");
     }
 
     #[test]
@@ -379,6 +412,8 @@ mod tests {
             assert!(told.contains(part), "{part}: {told}");
         }
         assert_eq!(faults.len(), 9, "{told}");
+        let (_, faults) = taken("[mail]\nto = [\"-oQ/tmp\"]\nsendmail = \"x\"\n");
+        assert_eq!(faults.len(), 2, "{faults:?}");
         let (_, faults) = taken("[webhook]\n[mail]\n[ping]\n");
         assert_eq!(faults.len(), 3, "{faults:?}");
     }

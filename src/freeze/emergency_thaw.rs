@@ -188,15 +188,32 @@ pub fn left_frozen(run_dir: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Whether anything may be frozen now, by a run that is alive or dead. What cannot be read says
-/// nothing.
-pub fn may_be_frozen(run_dir: &Path) -> bool {
+/// What may be frozen now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FrozenNow {
+    /// Nothing that is known of.
+    Nothing,
+    /// What a dead run has left, or one whose guardian is long past its deadline.
+    LeftBehind,
+    /// What a run is at work on: it thaws within its deadline.
+    ByARun,
+}
+
+/// What may be frozen now. A record that cannot be read says nothing.
+pub fn frozen_now(run_dir: &Path) -> FrozenNow {
     let (Ok(boot_id), Ok(paths)) = (boot_id(), list_notes(run_dir, FREEZES)) else {
-        return false;
+        return FrozenNow::Nothing;
     };
     let records = paths.iter().filter_map(|path| Record::read(path).ok());
-    let mut records = records.filter(|record| record.is_of_boot(&boot_id));
-    records.any(|record| record.targets().any(|(_, state)| state.may_be_frozen()))
+    let frozen = records.filter(|record| {
+        let mut targets = record.targets();
+        record.is_of_boot(&boot_id) && targets.any(|(_, state)| state.may_be_frozen())
+    });
+    let states = frozen.map(|record| match record.guardian.is_alive() {
+        true if !record.is_overdue() => FrozenNow::ByARun,
+        _ => FrozenNow::LeftBehind,
+    });
+    states.max().unwrap_or(FrozenNow::Nothing)
 }
 
 /// Thaws what the records in `run_dir` name and whose guardian is dead, or has not thawed long
@@ -371,4 +388,67 @@ fn open_anywhere(target: &FreezeTarget) -> Result<OwnedFd> {
         }
     }
     Err(why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::RecordFile;
+    use super::*;
+    use crate::model::DevNumber;
+
+    #[test]
+    fn what_may_be_frozen_is_seen_from_its_freeze_to_its_thaw() {
+        use FrozenNow::{ByARun, LeftBehind, Nothing};
+        let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+        let run_dir = dir.path().join("run");
+        assert_eq!(frozen_now(&run_dir), Nothing, "there is none");
+        let target = FreezeTarget {
+            mount_point: "/x".into(),
+            namespace_pid: None,
+            dev: DevNumber { major: 7, minor: 1 },
+            wave: 0,
+            source: "/dev/loop1".into(),
+            fstype: "ext4".into(),
+        };
+        let alive = std::process::id();
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        let of = |guardian: u32| {
+            let record = Record::new(
+                guardian,
+                Duration::from_secs(2),
+                std::slice::from_ref(&target),
+            )
+            .unwrap();
+            let file = RecordFile::create(&run_dir, &record).unwrap();
+            file.arm(1, Duration::from_secs(2)).unwrap();
+            file
+        };
+        let file = of(alive);
+        assert_eq!(frozen_now(&run_dir), Nothing, "it is about to be");
+        for (state, frozen) in [
+            (TargetState::Freezing, ByARun),
+            (TargetState::Frozen, ByARun),
+            (TargetState::Thawing, ByARun),
+            (TargetState::Thawed, Nothing),
+            (TargetState::Lost, ByARun),
+        ] {
+            file.journal.note(0, state);
+            assert_eq!(frozen_now(&run_dir), frozen, "{state:?}");
+        }
+        fs::write(&file.path, "rubbish").unwrap();
+        assert_eq!(
+            frozen_now(&run_dir),
+            Nothing,
+            "what cannot be read silences nobody"
+        );
+        let dead = of(child.id());
+        dead.journal.note(0, TargetState::Frozen);
+        assert_eq!(frozen_now(&run_dir), ByARun);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(frozen_now(&run_dir), LeftBehind);
+    }
 }

@@ -24,7 +24,7 @@ mod target_states;
 mod throttle;
 
 pub use emergency_thaw::{
-    LiveGuardian, MountOutcome, ThawReport, ThawedMount, left_frozen, may_be_frozen, thaw,
+    FrozenNow, LiveGuardian, MountOutcome, ThawReport, ThawedMount, frozen_now, left_frozen, thaw,
 };
 pub use expedite::{Expedite, Expedited};
 pub use guardian::{FreezeTimes, Guardian, GuardianOptions, ThawTimes, Watch, guardian_main};

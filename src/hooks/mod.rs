@@ -23,7 +23,7 @@ pub use pair::{HookOptions, HookOutcome, Hooks};
 pub use pending::{PendingPostscript, PendingReport, run_pending};
 pub use script::check_hooks;
 pub use supervisor::hook_supervisor_main;
-pub use teller::{TellerCall, hand_over, run_teller};
+pub use teller::{TellerCall, TellerFault, hand_over, run_teller};
 
 /// The hidden command under which the program becomes a hook supervisor.
 pub const HOOK_SUPERVISOR_COMMAND: &str = "__hooks";

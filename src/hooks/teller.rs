@@ -16,6 +16,17 @@ use std::time::{Duration, Instant};
 
 /// Most bytes of what a program said that are told.
 const MOST_SAID: usize = 200;
+/// The exit code of who wants to be asked again later.
+const LATER: i32 = 75;
+
+/// Why a program did not do what it was to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TellerFault {
+    /// It was not run, or has asked to be run again later (75, `EX_TEMPFAIL` of sysexits.h).
+    NotYet(String),
+    /// It has run, and whatever it did is done.
+    Ended(String),
+}
 
 /// What a program is given.
 pub struct TellerCall<'a> {
@@ -33,10 +44,12 @@ pub struct TellerCall<'a> {
 ///
 /// # Errors
 /// It does not qualify, or did not end well.
-pub fn run_teller(path: &Path, call: &TellerCall<'_>) -> std::result::Result<(), String> {
-    let script = Script::open(path).map_err(|unfit| match unfit {
-        Unfit::Absent => "there is none".to_owned(),
-        Unfit::Rejected(why) => why,
+pub fn run_teller(path: &Path, call: &TellerCall<'_>) -> std::result::Result<(), TellerFault> {
+    let script = Script::open(path).map_err(|unfit| {
+        TellerFault::NotYet(match unfit {
+            Unfit::Absent => "there is none".to_owned(),
+            Unfit::Rejected(why) => why,
+        })
     })?;
     let options = ExecuteOptions {
         environment: call.environment,
@@ -57,7 +70,7 @@ pub fn hand_over(
     program: &Path,
     args: &[&str],
     call: &TellerCall<'_>,
-) -> std::result::Result<(), String> {
+) -> std::result::Result<(), TellerFault> {
     let begun = Instant::now();
     let mut command = Command::new(program);
     let started = surround(&mut command).and_then(|reader| {
@@ -82,11 +95,11 @@ fn input(message: &[u8]) -> std::io::Result<File> {
     Ok(file)
 }
 
-fn not_started(error: &std::io::Error) -> String {
-    format!("it cannot be started: {error}")
+fn not_started(error: &std::io::Error) -> TellerFault {
+    TellerFault::NotYet(format!("it cannot be started: {error}"))
 }
 
-fn verdict(run: &HookRun) -> std::result::Result<(), String> {
+fn verdict(run: &HookRun) -> std::result::Result<(), TellerFault> {
     let why = match &run.end {
         HookEnd::Exited(0) => return Ok(()),
         HookEnd::Exited(code) => format!("it exited with {code}"),
@@ -97,9 +110,15 @@ fn verdict(run: &HookRun) -> std::result::Result<(), String> {
     };
     let said = run.output.trim().lines().last().unwrap_or_default();
     let said: String = said.chars().take(MOST_SAID).collect();
-    Err(match said.is_empty() {
+    let why = match said.is_empty() {
         true => why,
         false => format!("{why}; it said: {said}"),
+    };
+    Err(match run.end {
+        HookEnd::Exited(LATER) | HookEnd::Cancelled | HookEnd::NotStarted(_) => {
+            TellerFault::NotYet(why)
+        }
+        _ => TellerFault::Ended(why),
     })
 }
 
@@ -123,9 +142,11 @@ mod tests {
         let found = hand_over(cat, &["-q", "^word$"], &call(b"a\nword\n", long));
         assert_eq!(found, Ok(()));
         let other = hand_over(cat, &["-q", "^other$"], &call(b"a\nword\n", long));
-        assert_eq!(other, Err("it exited with 1".into()));
+        assert_eq!(other, Err(TellerFault::Ended("it exited with 1".into())));
         let gone = hand_over(Path::new("/nowhere/x"), &[], &call(b"", long)).unwrap_err();
-        assert!(gone.starts_with("it cannot be started"), "{gone}");
+        assert!(matches!(gone, TellerFault::NotYet(_)), "{gone:?}");
+        let later = hand_over(Path::new("/bin/sh"), &["-c", "exit 75"], &call(b"", long));
+        assert!(matches!(later, Err(TellerFault::NotYet(_))), "{later:?}");
     }
 
     /// What it has started ends with it, and what it says without end is not kept.
@@ -133,8 +154,14 @@ mod tests {
     fn a_program_that_hangs_is_ended_with_all_that_it_started() {
         let shell = Path::new("/bin/sh");
         let script = "trap '' TERM; yes & while :; do sleep 1; done";
-        let late = hand_over(shell, &["-c", script], &call(b"", Duration::from_millis(200)));
-        let late = late.unwrap_err();
+        let late = hand_over(
+            shell,
+            &["-c", script],
+            &call(b"", Duration::from_millis(200)),
+        );
+        let Err(TellerFault::Ended(late)) = late else {
+            panic!("{late:?}");
+        };
         assert!(late.starts_with("it took longer than 0 s"), "{late}");
         assert!(late.len() < 400, "{late}");
     }
@@ -147,6 +174,6 @@ mod tests {
         let told = call(b"", Duration::from_secs(30));
         assert!(run_teller(&path, &told).is_err(), "its mode is 0644");
         let absent = run_teller(&dir.path().join("none"), &told);
-        assert_eq!(absent, Err("there is none".into()));
+        assert_eq!(absent, Err(TellerFault::NotYet("there is none".into())));
     }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 /// How it is judged.
 #[derive(Clone, Copy, Debug)]
-pub struct Judgement<'a> {
+pub struct PartJudgement<'a> {
     /// When.
     pub now: Timestamp,
     /// The host.
@@ -17,6 +17,8 @@ pub struct Judgement<'a> {
     pub reminder: Option<SignedDuration>,
     /// Whether less than was asked is told.
     pub warnings: bool,
+    /// Whether anybody is told.
+    pub is_heard: bool,
     /// Whether these are all parts that there are: others are forgotten.
     pub is_whole: bool,
 }
@@ -25,7 +27,7 @@ pub struct Judgement<'a> {
 pub fn judge(
     note: &mut NotifyNote,
     parts: &[WatchedPart],
-    judgement: &Judgement<'_>,
+    judgement: &PartJudgement<'_>,
 ) -> Vec<NotifyEvent> {
     let mut events = Vec::new();
     for part in parts {
@@ -41,7 +43,7 @@ pub fn judge(
         note.parts.insert(part.key(), now_known);
         if told {
             let facts = EventFacts {
-                state,
+                state: now_known.state,
                 was: known.map(|known| known.state),
                 since: now_known.since,
                 reminder: now_known.reminders,
@@ -63,7 +65,7 @@ fn compare(
     known: Option<KnownPart>,
     state: PartState,
     part: &WatchedPart,
-    judgement: &Judgement<'_>,
+    judgement: &PartJudgement<'_>,
 ) -> (KnownPart, bool) {
     let now = judgement.now;
     let fresh = KnownPart {
@@ -71,12 +73,22 @@ fn compare(
         since: part.since.unwrap_or(now),
         told: now,
         reminders: 0,
+        heard: judgement.is_heard,
     };
     let Some(known) = known else {
         return (fresh, state != PartState::Good);
     };
-    if known.state != state {
+    if known.state != state && !is_no_news(&known, state, part, now) {
         return (fresh, true);
+    }
+    if !known.heard && judgement.is_heard {
+        // Nobody was there when it happened.
+        let now_heard = KnownPart {
+            told: now,
+            heard: true,
+            ..known
+        };
+        return (now_heard, known.state != PartState::Good);
     }
     // Told by a clock that was ahead: it counts from now on.
     let told = known.told.min(now);
@@ -84,7 +96,7 @@ fn compare(
     let due = judgement
         .reminder
         .is_some_and(|every| now.duration_since(told) >= every);
-    if state == PartState::Good || !due {
+    if known.state == PartState::Good || !due {
         return (known, false);
     }
     let again = KnownPart {
@@ -93,6 +105,17 @@ fn compare(
         ..known
     };
     (again, true)
+}
+
+/// Whether a state that looks better is none: what is late stays late until there is a snapshot,
+/// and nothing is good again before it was tried again.
+fn is_no_news(known: &KnownPart, state: PartState, part: &WatchedPart, now: Timestamp) -> bool {
+    let since = known.told.min(now);
+    match (known.state, state) {
+        (PartState::Overdue, PartState::Failed) => true,
+        (PartState::Good, _) | (_, PartState::Failed | PartState::Overdue) => false,
+        _ => part.tried.is_none_or(|tried| tried <= since),
+    }
 }
 
 #[cfg(test)]
@@ -108,16 +131,18 @@ mod tests {
         WatchedPart {
             plan: plan.into(),
             state,
+            tried: Some(Timestamp::MAX),
             ..WatchedPart::default()
         }
     }
 
-    fn by(seconds: i64) -> Judgement<'static> {
-        Judgement {
+    fn by(seconds: i64) -> PartJudgement<'static> {
+        PartJudgement {
             now: at(seconds),
             host: "h",
             reminder: None,
             warnings: true,
+            is_heard: true,
             is_whole: true,
         }
     }
@@ -136,6 +161,9 @@ mod tests {
             (Some(Failed), None),
             (Some(Overdue), Some(E::Overdue)),
             (Some(Overdue), None),
+            // What is late stays late.
+            (Some(Failed), None),
+            (Some(Overdue), None),
             (Some(Warned), Some(E::Warned)),
             (Some(Good), Some(E::Recovered)),
             (Some(Good), None),
@@ -145,6 +173,24 @@ mod tests {
             let kinds: Vec<EventKind> = events.iter().map(|event| event.event).collect();
             assert_eq!(kinds, told.into_iter().collect::<Vec<_>>(), "look {at}");
         }
+        // Nothing is good again before it was tried again.
+        let mut stale = part("p", Some(Good));
+        judge(&mut note, &[part("p", Some(Failed))], &by(1200));
+        for (tried, told) in [(None, 0), (Some(at(1200)), 0), (Some(at(1201)), 1)] {
+            stale.tried = tried;
+            let events = judge(&mut note, &[stale.clone()], &by(1260));
+            assert_eq!(events.len(), told, "{tried:?}");
+        }
+        // Where nobody is told, whoever comes later is.
+        let deaf = PartJudgement {
+            is_heard: false,
+            ..by(1300)
+        };
+        let failed = [part("p", Some(Failed))];
+        assert_eq!(judge(&mut note, &failed, &deaf).len(), 1);
+        assert_eq!(judge(&mut note, &failed, &deaf).len(), 0);
+        assert_eq!(judge(&mut note, &failed, &by(1400)).len(), 1);
+        assert_eq!(judge(&mut note, &failed, &by(1500)).len(), 0);
         // A note that is lost: what is bad is told once more, and what is good is not.
         let mut lost = NotifyNote::new(at(0));
         let parts = [part("p", Some(Failed)), part("q", Some(Good))];
@@ -157,7 +203,7 @@ mod tests {
         use PartState::Failed;
         let mut note = NotifyNote::new(at(0));
         let parts = [part("p", Some(Failed))];
-        let look = |seconds| Judgement {
+        let look = |seconds| PartJudgement {
             reminder: Some(SignedDuration::from_hours(1)),
             ..by(seconds)
         };
@@ -179,9 +225,13 @@ mod tests {
             step: Some("prune".into()),
             ..part("p", Some(Failed))
         };
-        let parts = [part("p", Some(Failed)), step.clone(), part("q", Some(Failed))];
+        let parts = [
+            part("p", Some(Failed)),
+            step.clone(),
+            part("q", Some(Failed)),
+        ];
         assert_eq!(judge(&mut note, &parts, &by(0)).len(), 3);
-        let one = Judgement {
+        let one = PartJudgement {
             is_whole: false,
             ..by(60)
         };
@@ -190,7 +240,7 @@ mod tests {
         judge(&mut note, &parts[..1], &by(120));
         assert_eq!(note.parts.len(), 1);
         // Warnings that nobody wants are none.
-        let quiet = Judgement {
+        let quiet = PartJudgement {
             warnings: false,
             ..by(180)
         };

@@ -2,11 +2,15 @@
 //! program has said can become a line of its head.
 
 use super::event::NotifyEvent;
+use super::web::Undelivered;
 use crate::config::MailSettings;
 use crate::hooks::{TellerCall, hand_over};
 use crate::model::printable::one_line;
 use jiff::Timestamp;
 use std::fmt::Write;
+
+/// Longest line of the body, in letters of up to four bytes.
+const MOST_LINE: usize = 200;
 
 /// Hands it over.
 ///
@@ -16,7 +20,7 @@ pub(super) fn send(
     settings: &MailSettings,
     event: &NotifyEvent,
     call: &TellerCall<'_>,
-) -> Result<(), String> {
+) -> Result<(), Undelivered> {
     let text = letter(settings, event);
     let call = TellerCall {
         message: text.as_bytes(),
@@ -24,7 +28,8 @@ pub(super) fn send(
     };
     let program = settings.sendmail.display();
     // A dot alone in a line ends no mail; whom it goes to stands in it.
-    hand_over(&settings.sendmail, &["-oi", "-t"], &call).map_err(|why| format!("{program}: {why}"))
+    let handed = hand_over(&settings.sendmail, &["-oi", "-t"], &call);
+    handed.map_err(|fault| Undelivered::from(fault).of(&program.to_string()))
 }
 
 /// The mail.
@@ -36,12 +41,22 @@ fn letter(settings: &MailSettings, event: &NotifyEvent) -> String {
             .map(|c| if matches!(c, ' '..='~') { c } else { '?' })
             .collect();
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "{name}: {plain}");
+        let _ = match name {
+            "" => writeln!(text, " {plain}"),
+            name => writeln!(text, "{name}: {plain}"),
+        };
     };
     if let Some(from) = &settings.from {
         head("From", from);
     }
-    head("To", &settings.to.join(", "));
+    for (at, one) in settings.to.iter().enumerate() {
+        // No line of mail is longer than 998 bytes (RFC 5322, 2.1.1): the list goes on below.
+        let more = if at + 1 < settings.to.len() { "," } else { "" };
+        match at {
+            0 => head("To", &format!("{one}{more}")),
+            _ => head("", &format!("{one}{more}")),
+        }
+    }
     head("Subject", &format!("stillpoint: {}", event.headline()));
     let date = event.time.strftime("%a, %d %b %Y %H:%M:%S +0000");
     head("Date", &date.to_string());
@@ -52,7 +67,11 @@ fn letter(settings: &MailSettings, event: &NotifyEvent) -> String {
     head("Content-Transfer-Encoding", "8bit");
     text.push('\n');
     for (name, value) in lines(event) {
-        let _ = writeln!(text, "{name}: {}", one_line(&value));
+        let line = format!("{name}: {}", one_line(&value));
+        let letters: Vec<char> = line.chars().collect();
+        for part in letters.chunks(MOST_LINE) {
+            let _ = writeln!(text, "{}", part.iter().collect::<String>());
+        }
     }
     text.push_str("\nOn that host, `stillpoint status` says how all stands now.\n");
     text
@@ -75,7 +94,10 @@ fn lines(event: &NotifyEvent) -> Vec<(&'static str, String)> {
         ("last good snapshot", event.last_good.map(shown)),
         ("next run", event.next.map(shown)),
     ];
-    lines.extend(more.into_iter().filter_map(|(name, value)| Some((name, value?))));
+    lines.extend(
+        more.into_iter()
+            .filter_map(|(name, value)| Some((name, value?))),
+    );
     lines
 }
 
@@ -96,6 +118,7 @@ mod tests {
         let (head, body) = text.split_once("\n\n").unwrap();
         let names: Vec<&str> = head
             .lines()
+            .filter(|line| !line.starts_with(' '))
             .map(|line| line.split_once(": ").unwrap().0)
             .collect();
         let expected = [
@@ -110,9 +133,15 @@ mod tests {
             "Content-Transfer-Encoding",
         ];
         assert_eq!(names, expected, "{text}");
-        assert!(head.contains("\nTo: root, ops@example.org\n"), "{head}");
-        assert!(head.contains("\nDate: Thu, 01 Jan 1970 00:00:00 +0000\n"), "{head}");
+        assert!(head.contains("\nTo: root,\n ops@example.org\n"), "{head}");
+        assert!(
+            head.contains("\nDate: Thu, 01 Jan 1970 00:00:00 +0000\n"),
+            "{head}"
+        );
         assert!(head.is_ascii(), "{head}");
-        assert!(body.contains("said: one\\n\\nBcc: x@y\\u{202e}\n"), "{body}");
+        assert!(
+            body.contains("said: one\\n\\nBcc: x@y\\u{202e}\n"),
+            "{body}"
+        );
     }
 }

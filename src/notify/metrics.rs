@@ -7,7 +7,14 @@ use std::fmt::Write;
 
 /// All words for how a plan stands.
 const STATES: [&str; 8] = [
-    "good", "new", "running", "due", "overdue", "failed", "warned", "suspended",
+    "good",
+    "new",
+    "running",
+    "due",
+    "overdue",
+    "failed",
+    "warned",
+    "suspended",
 ];
 
 /// What is known of a plan.

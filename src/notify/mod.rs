@@ -1,7 +1,7 @@
-//! Hosts tell when it did not go well: once for each change, to a script, a webhook, by mail, and by
-//! an address that is asked for after each good run. What could not be sent waits for the next
-//! occasion. It must never hold up a run beyond a bound, send anything while anything is frozen, nor
-//! show an address or a secret. It does not know the command line, nor what a plan is made of.
+//! Hosts tell when it did not go well: once for each change, to a script, a webhook, by mail, and
+//! by an address that is asked for after each good run. What could not be sent waits for the next
+//! occasion. It must never hold up a run beyond a bound, send anything while anything is frozen,
+//! nor show an address or a secret. It knows neither the command line nor what a plan is made of.
 
 mod courier;
 mod event;
@@ -16,9 +16,9 @@ mod textfile;
 mod web;
 mod webhook;
 
-pub use courier::{Courier, EACH, ROUND};
+pub use courier::{Courier, EACH, METRICS, ROUND};
 pub use event::{EventKind, NotifyEvent};
-pub use judge::{Judgement, judge};
+pub use judge::{PartJudgement, judge};
 pub use metrics::{PlanFigures, StepFigures, exposition};
 pub use note::{
     ChannelTrouble, KnownPart, MOST_WAITING, NotifyNote, NotifyPlaces, PingKind, WaitingMessage,

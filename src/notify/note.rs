@@ -6,7 +6,8 @@ use super::part::PartState;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::from_json;
 use crate::helper::{FileLock, open_run_dir, read_note, write_note};
-use jiff::Timestamp;
+use crate::model::Cancel;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -27,7 +28,9 @@ const MOST_VALUES: usize = 128 << 10;
 /// Most messages that wait for one receiver; the oldest are given up.
 pub const MOST_WAITING: usize = 64;
 /// Most messages that wait in all.
-const MOST_IN_ALL: usize = 512;
+const MOST_IN_ALL: usize = 256;
+/// Who tells is done within this, mostly; else the next look forgets.
+const FORGETS_WITHIN: Duration = Duration::from_secs(5);
 /// Most parts that are remembered.
 const MOST_PARTS: usize = 2048;
 
@@ -57,6 +60,8 @@ pub struct KnownPart {
     pub told: Timestamp,
     /// How often it was told again.
     pub reminders: u32,
+    /// Whether there was anybody to be told.
+    pub heard: bool,
 }
 
 /// What is to be sent.
@@ -70,6 +75,8 @@ pub struct WaitingMessage {
     pub event: Option<NotifyEvent>,
     /// Or what is asked for.
     pub ping: Option<PingKind>,
+    /// How often it was refused.
+    pub refused: u32,
 }
 
 /// What an address is asked for.
@@ -93,8 +100,21 @@ pub struct ChannelTrouble {
     pub tried: Timestamp,
     /// Why not.
     pub reason: String,
+    /// How often it was tried since then.
+    pub tries: u32,
     /// How many messages were given up.
     pub dropped: u64,
+}
+
+impl ChannelTrouble {
+    /// Whether it is not tried again yet: pauses of a minute, two, four and so on to an hour.
+    pub fn pauses(&self, now: Timestamp) -> bool {
+        let doubled = 1_i64 << self.tries.saturating_sub(1).min(6);
+        let pause = SignedDuration::from_mins(doubled).min(SignedDuration::from_hours(1));
+        let passed = now.duration_since(self.tried);
+        // Of a clock that was ahead it says nothing.
+        self.tries > 0 && passed >= SignedDuration::ZERO && passed < pause
+    }
 }
 
 /// Where the note is, and where it goes when it cannot be written there.
@@ -125,20 +145,27 @@ impl NotifyNote {
             since: event.time,
             event: Some(event.clone()),
             ping: None,
+            refused: 0,
         });
         self.keep_within_bounds(event.time);
     }
 
     /// Has an address asked for. What waited for it is out of date by now.
     pub fn ping(&mut self, channel: &str, kind: PingKind, now: Timestamp) {
-        self.waiting.retain(|one| one.channel != channel);
+        self.forget(channel);
         self.waiting.push(WaitingMessage {
             channel: channel.to_owned(),
             since: now,
             event: None,
             ping: Some(kind),
+            refused: 0,
         });
         self.keep_within_bounds(now);
+    }
+
+    /// Forgets what waits for a receiver.
+    pub fn forget(&mut self, channel: &str) {
+        self.waiting.retain(|one| one.channel != channel);
     }
 
     /// Forgets what was for receivers that are none any more.
@@ -151,7 +178,18 @@ impl NotifyNote {
     pub fn trouble(&mut self, channel: &str, reason: &str, now: Timestamp) {
         let one = self.trouble_of(channel, now);
         one.tried = now;
+        one.tries = one.tries.saturating_add(1);
         reason.clone_into(&mut one.reason);
+    }
+
+    /// Notes that a receiver was reached.
+    pub fn reached(&mut self, channel: &str) {
+        self.troubles.remove(channel);
+    }
+
+    /// Whether nothing is noted.
+    pub fn is_empty(&self) -> bool {
+        self.parts.is_empty() && self.waiting.is_empty() && self.troubles.is_empty()
     }
 
     /// Gives up a message for a receiver.
@@ -167,6 +205,7 @@ impl NotifyNote {
             since: now,
             tried: now,
             reason: "not tried yet".into(),
+            tries: 0,
             dropped: 0,
         };
         self.troubles
@@ -220,10 +259,24 @@ impl NotifyPlaces {
     /// `within`.
     ///
     /// # Errors
-    /// The run directory cannot be used.
-    pub fn lock(&self, within: Duration) -> Result<Option<FileLock>> {
+    /// `cancel`'s; the run directory cannot be used.
+    pub fn lock(&self, within: Duration, cancel: &dyn Cancel) -> Result<Option<FileLock>> {
         open_run_dir(&self.run_dir)?;
-        FileLock::take(&self.run_dir.join(LOCK), within, &|| Ok(()))
+        FileLock::take(&self.run_dir.join(LOCK), within, cancel)
+    }
+
+    /// Forgets a plan that is deleted; the note goes with the last one.
+    ///
+    /// # Errors
+    /// The note cannot be read or written.
+    pub fn forget(&self, plan: &str, now: Timestamp) -> Result<()> {
+        let _lock = self.lock(FORGETS_WITHIN, &|| Ok(()))?;
+        let Some(mut note) = self.read()? else {
+            return Ok(());
+        };
+        let of_plan = |key: &str| key == plan || key.starts_with(&format!("{plan}/"));
+        note.parts.retain(|key, _| !of_plan(key));
+        self.write(&mut note, now)
     }
 
     /// The newest note; `None`: there is none. What cannot be read is told, and counts as none.
@@ -252,6 +305,17 @@ impl NotifyPlaces {
     /// # Errors
     /// Neither can be written to: then what is bad is told at each look.
     pub fn write(&self, note: &mut NotifyNote, now: Timestamp) -> Result<()> {
+        if note.is_empty() {
+            for path in [self.usual(), self.other()] {
+                match std::fs::remove_file(&path) {
+                    Err(error) if !is_gone(&error) => {
+                        return Err(Error::io("remove", &path, error));
+                    }
+                    _ => {}
+                }
+            }
+            return Ok(());
+        }
         // Of two notes the later one counts, whatever the clock did.
         note.written = now.max(note.written);
         while note.parts.len() > MOST_PARTS {
@@ -274,6 +338,11 @@ impl NotifyPlaces {
                 }),
         }
     }
+}
+
+fn is_gone(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{NotADirectory, NotFound};
+    matches!(error.kind(), NotFound | NotADirectory)
 }
 
 #[cfg(test)]
@@ -322,6 +391,15 @@ mod tests {
         fs::write(&notes, "").unwrap();
         fs::write(&aside, "").unwrap();
         assert!(places.write(&mut note, at(5)).is_err());
+        fs::remove_file(&notes).unwrap();
+        places.write(&mut note, at(6)).unwrap();
+        note.reached("mail");
+        places.write(&mut note, at(7)).unwrap();
+        assert_eq!(
+            fs::read_dir(&notes).unwrap().count(),
+            0,
+            "an empty one is none"
+        );
     }
 
     #[test]
@@ -329,6 +407,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let places = places(dir.path());
         let mut note = NotifyNote::new(at(0));
+        note.trouble("mail", "why", at(0));
         places.write(&mut note, at(0)).unwrap();
         let path = dir.path().join("notes/.notify.json");
         for text in ["", "[]", "{\"version\":2}"] {
@@ -355,13 +434,13 @@ mod tests {
         assert_eq!(note.troubles["mail"].dropped, 36);
         assert_eq!(note.waiting.len(), MOST_WAITING + 1);
         for channel in 0..20 {
-            for second in 0..60 {
+            for second in 0..30 {
                 let event = NotifyEvent::test("h", at(second));
                 note.tell(&channel.to_string(), &event);
             }
         }
         assert_eq!(note.waiting.len(), MOST_IN_ALL);
         note.keep_channels(&["19".into()]);
-        assert_eq!((note.waiting.len(), note.troubles.len()), (60, 0));
+        assert_eq!((note.waiting.len(), note.troubles.len()), (30, 0));
     }
 }

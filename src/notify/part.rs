@@ -38,6 +38,8 @@ pub struct WatchedPart {
     pub step: Option<String>,
     /// How it stands; `None`: nobody can say yet, and what was known of it stays.
     pub state: Option<PartState>,
+    /// When the last try of it ended, as far as that is known.
+    pub tried: Option<Timestamp>,
     /// Since when, where that is known.
     pub since: Option<Timestamp>,
     /// What it said.

@@ -3,6 +3,7 @@
 
 use crate::config::{SecretUrl, WebAddress};
 use crate::sys::plain;
+use crate::sys::secret::dump_nothing;
 use nix::fcntl::OFlag;
 use std::fmt;
 use std::io::Read;
@@ -31,6 +32,7 @@ impl WebhookSecret {
     /// # Errors
     /// It is too short.
     pub fn new(bytes: Vec<u8>) -> std::result::Result<Self, String> {
+        dump_nothing();
         let bytes = Zeroizing::new(bytes);
         match bytes.len() < LEAST {
             true => Err(format!("the secret is shorter than {LEAST} bytes")),
@@ -68,6 +70,7 @@ pub(super) fn resolve(address: &WebAddress) -> std::result::Result<SecretUrl, St
 }
 
 fn read_private(path: &Path) -> std::result::Result<Zeroizing<String>, String> {
+    dump_nothing();
     let shown = path.display();
     let fault = |error: std::io::Error| format!("{shown} cannot be read: {error}");
     let file = plain::open(path, OFlag::O_RDONLY).map_err(fault)?;
@@ -106,7 +109,7 @@ mod tests {
         let why = WebhookSecret::read(&path).unwrap_err();
         assert!(why.contains("chmod 0600"), "{why}");
         fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
-        for text in ["short", &"x".repeat(5000)] {
+        for text in ["t0ken", &"x".repeat(5000)] {
             fs::write(&path, text).unwrap();
             let why = WebhookSecret::read(&path).unwrap_err();
             assert!(!why.contains(text), "{why}");

@@ -48,7 +48,10 @@ fn entry(event: &NotifyEvent) -> Vec<u8> {
         ("STILLPOINT_STATE", Some(event.state.name().to_owned())),
         ("STILLPOINT_SINCE", Some(format!("{:.0}", event.since))),
         ("STILLPOINT_REMINDER", Some(event.reminder.to_string())),
-        ("STILLPOINT_EXIT_CODE", event.exit_code.map(|code| code.to_string())),
+        (
+            "STILLPOINT_EXIT_CODE",
+            event.exit_code.map(|code| code.to_string()),
+        ),
         ("STILLPOINT_JOB", event.job.clone()),
         ("STILLPOINT_SNAPSHOT", event.snapshot.clone()),
         ("STILLPOINT_HINT", event.hint.clone()),
@@ -80,7 +83,10 @@ mod tests {
     fn fields(mut bytes: &[u8]) -> BTreeMap<String, String> {
         let mut found = BTreeMap::new();
         while !bytes.is_empty() {
-            let at = bytes.iter().position(|b| matches!(b, b'=' | b'\n')).unwrap();
+            let at = bytes
+                .iter()
+                .position(|b| matches!(b, b'=' | b'\n'))
+                .unwrap();
             let name = String::from_utf8(bytes[..at].to_vec()).unwrap();
             assert!(
                 name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_'),
@@ -118,7 +124,10 @@ mod tests {
         assert_eq!(found["STILLPOINT_PLAN"], "daily");
         assert_eq!(found["STILLPOINT_EXIT_CODE"], "1");
         assert_eq!(found["PRIORITY"], "3");
-        assert_eq!(found["MESSAGE"], "h: plan daily FAILED: no\nroom\nPRIORITY=7");
+        assert_eq!(
+            found["MESSAGE"],
+            "h: plan daily FAILED: no\nroom\nPRIORITY=7"
+        );
         assert_eq!(found["MESSAGE_ID"].len(), 32);
         assert!(!found.contains_key("STILLPOINT_STEP"));
         // Nobody reads: it must end, and not wait for room.

@@ -1,6 +1,6 @@
 //! The file for node_exporter's textfile collector: as a whole or not at all, for all to read. The
-//! folder may be another user's: it is opened once, without following a link, and what is made there
-//! is new.
+//! folder may be another user's: it is opened once, without following a link, and what is made
+//! there is new.
 
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat, openat2, renameat};
@@ -21,7 +21,7 @@ pub const METRICS_FILE: &str = "stillpoint.prom";
 pub fn put_metrics(folder: &Path, text: &str) -> Result<()> {
     let within = open_folder(folder)?;
     // The collector reads what ends in .prom.
-    let aside = format!(".{METRICS_FILE}.{}.new", std::process::id());
+    let aside = format!(".{METRICS_FILE}.new");
     let path = folder.join(METRICS_FILE);
     let put = write(&within, &aside, text)
         .and_then(|()| renameat(&within, aside.as_str(), &within, METRICS_FILE).map_err(Into::into))
@@ -49,7 +49,7 @@ fn open_folder(folder: &Path) -> Result<OwnedFd> {
 }
 
 fn write(folder: &OwnedFd, name: &str, text: &str) -> std::io::Result<()> {
-    // Left by a process of that number that was killed at this very point.
+    // Left by a process that was killed at this very point. One process at a time tells.
     let _ = unlinkat(folder, name, UnlinkatFlags::NoRemoveDir);
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW;
     let made = openat(
@@ -87,7 +87,7 @@ mod tests {
         fs::write(&victim, "whole").unwrap();
         fs::remove_file(&path).unwrap();
         symlink(&victim, &path).unwrap();
-        let aside = folder.join(format!(".{METRICS_FILE}.{}.new", std::process::id()));
+        let aside = folder.join(format!(".{METRICS_FILE}.new"));
         symlink(&victim, &aside).unwrap();
         put_metrics(&folder, "x 2\n").unwrap();
         assert_eq!(fs::read_to_string(&victim).unwrap(), "whole");

@@ -1,8 +1,9 @@
 //! One request of the web, within a time that includes all of it: names, connection, certificates,
-//! the head of the answer. Its body is not read. It must never follow a redirect, try twice, or show
-//! more of an address than its scheme and host.
+//! the head of the answer. Its body is not read. It must never follow a redirect, try twice, or
+//! show more of an address than its scheme and host.
 
 use crate::config::SecretUrl;
+use crate::hooks::TellerFault;
 use crate::store::web_connector;
 use aws_smithy_runtime_api::client::http::HttpConnector;
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
@@ -19,6 +20,34 @@ use tokio::time::timeout;
 const ASKED: Duration = Duration::from_millis(50);
 /// Most letters of a reason.
 const MOST_REASON: usize = 200;
+
+/// Why a message did not arrive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Undelivered {
+    /// Nobody has it.
+    Unreached(String),
+    /// Somebody has it, and does not want it: or has done with it what he does.
+    Refused(String),
+}
+
+impl Undelivered {
+    /// The reason with more before it.
+    pub(super) fn of(self, whom: &str) -> Self {
+        match self {
+            Self::Unreached(why) => Self::Unreached(format!("{whom}: {why}")),
+            Self::Refused(why) => Self::Refused(format!("{whom}: {why}")),
+        }
+    }
+}
+
+impl From<TellerFault> for Undelivered {
+    fn from(fault: TellerFault) -> Self {
+        match fault {
+            TellerFault::NotYet(why) => Self::Unreached(why),
+            TellerFault::Ended(why) => Self::Refused(why),
+        }
+    }
+}
 
 /// What is asked.
 pub(super) struct WebRequest<'a> {
@@ -38,17 +67,30 @@ pub(super) struct WebRequest<'a> {
 ///
 /// # Errors
 /// Why not, without the address.
-pub(super) fn ask(asked: WebRequest<'_>) -> Result<(), String> {
+pub(super) fn ask(asked: WebRequest<'_>) -> Result<(), Undelivered> {
     let host = asked.url.shown().to_owned();
     let path = asked.url.reveal().get(host.len()..).unwrap_or_default();
     let path = path.to_owned();
-    send(asked).map_err(|why| match path.len() > 1 && why.contains(&path) {
-        true => format!("{host}: the request failed"),
-        false => format!("{host}: {why}"),
-    })
+    let status = send(asked).map_err(|why| {
+        // Whatever stands in it, the address does not.
+        let shown = path.len() <= 1 || !why.contains(&path);
+        let why = if shown { &why } else { "the request failed" };
+        Undelivered::Unreached(format!("{host}: {why}"))
+    })?;
+    let why = format!("{host}: it answered {status}");
+    match status {
+        200..=299 => Ok(()),
+        300..=399 => Err(Undelivered::Unreached(format!(
+            "{why}: redirects are not followed"
+        ))),
+        // These are of the address, the key or the moment, and not of what was sent.
+        401..=404 | 407 | 408 | 425 | 429 => Err(Undelivered::Unreached(why)),
+        400..=499 => Err(Undelivered::Refused(why)),
+        _ => Err(Undelivered::Unreached(why)),
+    }
 }
 
-fn send(asked: WebRequest<'_>) -> Result<(), String> {
+fn send(asked: WebRequest<'_>) -> Result<u16, String> {
     let connector = web_connector(asked.ca_file).map_err(|error| error.to_string())?;
     let mut request = HttpRequest::new(SdkBody::from(asked.body));
     let unusable = "the address cannot be used";
@@ -81,12 +123,7 @@ fn send(asked: WebRequest<'_>) -> Result<(), String> {
     });
     // A name server that does not answer keeps its thread for long.
     runtime.shutdown_background();
-    let status = answer?.status().as_u16();
-    match status {
-        200..=299 => Ok(()),
-        300..=399 => Err(format!("it answered {status}: redirects are not followed")),
-        _ => Err(format!("it answered {status}")),
-    }
+    Ok(answer?.status().as_u16())
 }
 
 /// What lies at the bottom of a failure.

@@ -2,7 +2,7 @@
 
 use super::event::NotifyEvent;
 use super::secret::{WebhookSecret, resolve};
-use super::web::{WebRequest, ask};
+use super::web::{Undelivered, WebRequest, ask};
 use crate::config::WebhookSettings;
 use jiff::Timestamp;
 use ring::hmac;
@@ -32,19 +32,20 @@ pub fn signature(secret: &WebhookSecret, second: i64, body: &[u8]) -> String {
 ///
 /// # Errors
 /// Why it did not arrive.
-pub(super) fn send(call: &WebhookCall<'_>) -> Result<(), String> {
-    let url = resolve(&call.settings.address)?;
+pub(super) fn send(call: &WebhookCall<'_>) -> Result<(), Undelivered> {
+    let url = resolve(&call.settings.address).map_err(Undelivered::Unreached)?;
     let of_file = call.settings.secret_file.as_deref();
     let secret = match (of_file.map(WebhookSecret::read), call.secret) {
-        (Some(read), _) => read?,
+        (Some(read), _) => read.map_err(Undelivered::Unreached)?,
         (None, Some(given)) => given.clone(),
         (None, None) => {
-            let what = "there is no secret: name secret_file, or set STILLPOINT_WEBHOOK_SECRET; \
-                        nothing is sent unsigned";
-            return Err(what.into());
+            let what = "there is no secret of 16 bytes or more: name secret_file, or set \
+                        STILLPOINT_WEBHOOK_SECRET; nothing is sent unsigned";
+            return Err(Undelivered::Unreached(what.into()));
         }
     };
-    let body = call.event.document().map_err(|error| error.to_string())?;
+    let body = call.event.document();
+    let body = body.map_err(|error| Undelivered::Refused(error.to_string()))?;
     let body = body.into_bytes();
     let second = Timestamp::now().as_second();
     let headers = vec![

@@ -6,7 +6,9 @@ use super::name::{PlanId, PlanName};
 use super::retention::PlanRetention;
 use super::schedule::Schedule;
 use super::window::DayWindow;
-use crate::config::{GivenHooks, PlanNotify, SettingKeys, SettingsFile, parse_hook_time, parse_rate};
+use crate::config::{
+    GivenHooks, PlanNotify, SettingKeys, SettingsFile, parse_hook_time, parse_rate,
+};
 use crate::engine::OnHookFailure;
 use crate::error::Result;
 use crate::model::{Bytes, Level};

@@ -24,6 +24,7 @@ mod lost_files;
 pub mod ls;
 pub mod mirror;
 pub mod mount;
+pub mod notify;
 pub mod plan;
 pub mod prune;
 pub mod repair;

@@ -1,6 +1,7 @@
 //! How a host's snapshots stand: each disk, each plan, and what must be looked at.
 
 use super::Report;
+use super::notify::NotifySeen;
 use super::plan::{SeenPlan, UnreadPlan, table as plan_table, unread_document};
 use super::text::{cells, counted, listed, table_text};
 use crate::engine::{GoodCopy, NewestCopies};
@@ -23,6 +24,8 @@ pub struct HostStatus {
     pub plans: Vec<SeenPlan>,
     /// Files that hold none.
     pub unread: Vec<UnreadPlan>,
+    /// Who is told when it does not go well.
+    pub notify: NotifySeen,
     /// What is called late.
     pub limits: StatusLimits,
 }
@@ -165,6 +168,7 @@ pub fn report(status: &HostStatus) -> Report {
         "vaults": status.vaults.iter().map(AskedVault::document).collect::<Vec<_>>(),
         "plans": status.plans.iter().map(SeenPlan::document).collect::<Vec<_>>(),
         "unreadable": status.unread.iter().map(unread_document).collect::<Vec<_>>(),
+        "notifications": status.notify.document(),
         "max_age_seconds": limits.max_age.map(|age| age.as_secs()),
         "problems": problems,
     });
@@ -200,6 +204,7 @@ pub(super) fn problems(status: &HostStatus) -> Vec<String> {
         problems.extend(plan.unread.as_ref().map(ToString::to_string));
         problems.extend(plan.not_run());
     }
+    problems.extend(status.notify.told(status.limits.now));
     if status.plans.is_empty() && status.unread.is_empty() && status.limits.max_age.is_none() {
         problems
             .push("there is no plan, and no --max-age was given: nothing says what is late".into());

@@ -72,6 +72,13 @@ pub fn check(lab: &Lab, command: &str, document: &Value) {
     assert!(faults.is_empty(), "{command}: {faults:#?}\n{document:#}");
 }
 
+/// A document is as the schema of that name says, which the library has.
+pub fn check_named(name: &str, document: &Value) {
+    let schema = stillpoint::report::schema(Some(name)).unwrap();
+    let faults = faults(&closed_of(name, schema), document);
+    assert!(faults.is_empty(), "{name}: {faults:#?}\n{document:#}");
+}
+
 /// A document is as a schema says that was printed.
 pub fn check_printed(schema: &str, document: &Value) {
     let schema = closed_of("printed", serde_json::from_str(schema).unwrap());
@@ -152,7 +159,7 @@ fn every_command_has_a_schema() {
     let clients = listed(&lab, &["client"]);
     assert!(clients.len() > 4, "{clients:?}");
     commands.extend(clients.iter().map(|word| format!("client {word}")));
-    commands.extend(["error", "detach", "mount list"].map(String::from));
+    commands.extend(["error", "detach", "mount list", "notification"].map(String::from));
     let all = checked(&lab, "schema", &["schema"], 0);
     assert!(jsonschema::meta::is_valid(&all));
     for command in &commands {

@@ -75,6 +75,7 @@ use crate::config::ConfigPlace;
 use crate::engine::Places;
 use crate::error::Result;
 use crate::job::JobId;
+use crate::notify::DEFAULT_SOCKET;
 use crate::plan::DEFAULT_NOTES;
 use crate::track::PinDir;
 use clap::{Args, Parser, Subcommand};
@@ -177,6 +178,10 @@ pub struct Common {
     #[arg(long, global = true, env = "STILLPOINT_CLIENT_NOTE", hide = true)]
     #[arg(value_name = "FILE", default_value = DEFAULT_CLIENT_NOTE)]
     pub client_note: PathBuf,
+    /// Where the system's journal listens
+    #[arg(long, global = true, env = "STILLPOINT_JOURNAL_SOCKET", hide = true)]
+    #[arg(value_name = "SOCKET", default_value = DEFAULT_SOCKET)]
+    pub journal_socket: PathBuf,
     /// Where small objects of distant vaults are kept, and notes of what runs have put
     #[arg(
         long,

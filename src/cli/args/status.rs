@@ -16,4 +16,10 @@ pub struct StatusArgs {
     /// With --max-age: not this disk
     #[arg(long, requires = "max_age", value_name = "DISK")]
     pub exclude: Vec<String>,
+    /// Tell how plans stand, as the configuration's [notify] says, and what could not be sent yet
+    #[arg(long)]
+    pub notify: bool,
+    /// Send everybody who is told a test message
+    #[arg(long, conflicts_with = "notify")]
+    pub notify_test: bool,
 }

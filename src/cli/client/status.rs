@@ -64,6 +64,8 @@ pub fn run(common: &Common, progress: &ProgressDisplay) -> Result<Report> {
         let asked = StatusArgs {
             max_age: None,
             exclude: Vec::new(),
+            notify: false,
+            notify_test: false,
         };
         told.status = Some(status::look(&asked, &common, progress)?);
         let vault = match (expected, &config) {

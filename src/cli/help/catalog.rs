@@ -12,7 +12,7 @@ pub struct Page {
 }
 
 /// All pages, as they are listed.
-pub const PAGES: [Page; 15] = [
+pub const PAGES: [Page; 16] = [
     Page {
         name: "rescue",
         about: "A disk died, a vault is damaged, a machine is gone: what to do",
@@ -32,6 +32,11 @@ pub const PAGES: [Page; 15] = [
         name: "clients",
         about: "A host that is activated by a token, how it stands, another version, away with it",
         markdown: include_str!("../pages/clients.md"),
+    },
+    Page {
+        name: "notify",
+        about: "Told when it did not go well: script, webhook, mail, pings, figures, journal",
+        markdown: include_str!("../pages/notify.md"),
     },
     Page {
         name: "levels",

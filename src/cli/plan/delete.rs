@@ -7,6 +7,7 @@ use super::places::PlanPlaces;
 use super::run::runs_now;
 use super::systemd::Systemd;
 use crate::error::{ErrorKind, Result};
+use crate::notify::NotifyPlaces;
 use crate::plan::{PlanId, PlanName};
 use crate::report::{self, Report};
 use crate::sys::machine::host_name;
@@ -31,6 +32,12 @@ pub fn run(args: &PlanNameArgs, common: &Common) -> Result<Report> {
         Err(error) => return Err(error),
     }
     let mut report = report::plan::deleted(&name, &host_name(), id.as_ref());
+    let told = NotifyPlaces {
+        notes: common.plan_notes.clone(),
+        run_dir: common.run_dir.clone(),
+    };
+    // What cannot be forgotten now the next look forgets.
+    let _ = told.forget(name.as_str(), places.now);
     for error in [units.err(), places.notes.forget(&name).err()]
         .into_iter()
         .flatten()

@@ -20,6 +20,12 @@ pub fn look_at_plans(common: &Common) -> Result<PlansFound> {
     look_at_all(&PlanPlaces::of(common), common)
 }
 
+/// The same without asking what runs them.
+pub fn look_without_timers(common: &Common) -> Result<PlansFound> {
+    let systemd = None;
+    look_with_ask(&PlanPlaces::of(common), &LookAsk { common, systemd })
+}
+
 /// Looks at the plan of that name. A note that cannot be read is told, and counts as none.
 pub fn look(places: &PlanPlaces, name: &PlanName, common: &Common) -> Result<SeenPlan> {
     let systemd = Systemd::here(common);
@@ -54,15 +60,18 @@ fn look_with(places: &PlanPlaces, name: &PlanName, ask: &LookAsk<'_>) -> Result<
 
 /// All plans, and the files that hold none.
 pub fn look_at_all(places: &PlanPlaces, common: &Common) -> Result<PlansFound> {
-    let (mut seen, mut unread) = (Vec::new(), Vec::new());
     // One that does not answer is asked once, and not for each plan.
     let systemd = Systemd::here(common);
-    let ask = LookAsk { common, systemd };
+    look_with_ask(places, &LookAsk { common, systemd })
+}
+
+fn look_with_ask(places: &PlanPlaces, ask: &LookAsk<'_>) -> Result<PlansFound> {
+    let (mut seen, mut unread) = (Vec::new(), Vec::new());
     let mut known = BTreeSet::new();
     for name in places.folder.names()? {
         known.extend(name.as_ref().ok().cloned());
         let shown = name.as_ref().ok().map(ToString::to_string);
-        match name.and_then(|name| look_with(places, &name, &ask)) {
+        match name.and_then(|name| look_with(places, &name, ask)) {
             Ok(one) => seen.push(one),
             Err(error) => unread.push(UnreadPlan { name: shown, error }),
         }

@@ -19,7 +19,7 @@ mod whose_vault;
 mod words;
 mod work;
 
-pub use look::{PlansFound, look_at_plans};
+pub use look::{PlansFound, look_at_plans, look_without_timers};
 pub use run::vault_is_a_flag;
 pub use set_keys::set_keys;
 pub use steps::Dispatch;

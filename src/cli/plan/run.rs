@@ -2,12 +2,13 @@
 //! no other from being run.
 
 use super::super::args::{CommandLine, Common, PlanRunArgs};
+use super::super::notify::{Notifier, RunWent};
 use super::super::{context, signals};
 use super::places::PlanPlaces;
 use super::steps::{Dispatch, StepRunner};
 use super::work::PlanWork;
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::PlanName;
+use crate::plan::{PlanName, StepOutcome};
 use crate::report::plan::{PlanRun, PlanRunEnd, PlanRunReport};
 use crate::report::{self, Report};
 use clap::CommandFactory;
@@ -32,7 +33,9 @@ pub fn run(args: &PlanRunArgs, common: &Common, dispatch: Dispatch) -> Result<Re
         return Err(Error::new(ErrorKind::Usage, what)
             .with_hint("name the plan, without --due, to have a snapshot there besides"));
     }
+    let notifier = Notifier::of(&common);
     let steps = StepRunner {
+        begins: &|plan| notifier.begins(plan),
         common: &common,
         dispatch,
         vault,
@@ -50,25 +53,70 @@ pub fn run(args: &PlanRunArgs, common: &Common, dispatch: Dispatch) -> Result<Re
         // Others may have run for hours.
         let places = PlanPlaces::of(&common);
         let shown = name.as_ref().ok().map(ToString::to_string);
+        let known = name.as_ref().ok().cloned();
         let end = name.and_then(|name| match args.due {
             true => run_if_due(places, &name, &steps),
             false => run_now(places, &name, &steps),
         });
+        if let (Some(name), Some(went), None) = (known, went(&end), vault) {
+            notifier.ran(&name, went, unrun(&end));
+        }
         match end {
             Ok(end) => runs.push(PlanRun { name: shown, end }),
             // The plan that somebody has named is all that there is to do.
-            Err(error) if args.name.is_some() => return Err(error),
+            Err(error) if args.name.is_some() => {
+                notifier.look();
+                return Err(error);
+            }
             Err(error) => runs.push(PlanRun {
                 name: shown,
                 end: PlanRunEnd::Unrun(error),
             }),
         }
     }
-    Ok(report::plan::ran(&PlanRunReport {
+    let ran = runs
+        .iter()
+        .any(|run| matches!(run.end, PlanRunEnd::Ran { .. }));
+    let mut report = report::plan::ran(&PlanRunReport {
         runs,
         due: args.due,
         verbose: common.verbose,
-    }))
+    });
+    // Whoever looks each minute gets no mail for it; `status` tells.
+    notifier.conclude(&mut report, ran || common.verbose || common.json);
+    Ok(report)
+}
+
+/// Why there was none.
+fn unrun(end: &Result<PlanRunEnd>) -> Option<&Error> {
+    match end {
+        Ok(PlanRunEnd::Unrun(error)) | Err(error) => Some(error),
+        Ok(_) => None,
+    }
+}
+
+/// How a run went; `None`: there was none.
+fn went(end: &Result<PlanRunEnd>) -> Option<RunWent> {
+    match end {
+        Ok(PlanRunEnd::Ran {
+            snapshot,
+            followed,
+            unnoted,
+            ..
+        }) => {
+            let followed = followed.iter().map(|step| &step.outcome);
+            let mut all = [snapshot].into_iter().chain(followed);
+            let stopped = all.clone().any(|outcome| outcome.exit_code >= 128);
+            Some(match all.all(StepOutcome::is_good) && unnoted.is_none() {
+                true => RunWent::Well,
+                false if stopped => RunWent::Neither,
+                false => RunWent::Wrong,
+            })
+        }
+        Err(error) if error.kind() == ErrorKind::Busy => None,
+        Ok(PlanRunEnd::Unrun(_)) | Err(_) => Some(RunWent::Wrong),
+        Ok(PlanRunEnd::Waits(_) | PlanRunEnd::RunsNow(_)) => None,
+    }
 }
 
 /// Whether `--vault` stands on the command line: it goes before what a plan says, and the

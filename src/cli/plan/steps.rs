@@ -7,7 +7,7 @@ use crate::engine::{Event, Monitor};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::exit::{DONE, code};
 use crate::model::printable::one_line;
-use crate::plan::StepOutcome;
+use crate::plan::{SnapshotPlan, StepOutcome};
 use crate::report::{self, Report};
 use clap::Parser;
 
@@ -22,6 +22,8 @@ pub struct StepRunner<'a> {
     pub vault: Option<&'a str>,
     /// No time service is believed.
     pub distrust_clock: bool,
+    /// What is to be done before a run of a plan's own begins.
+    pub begins: &'a dyn Fn(&SnapshotPlan),
 }
 
 impl StepRunner<'_> {

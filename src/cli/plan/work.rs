@@ -183,6 +183,7 @@ impl PlanWork {
         self.record.last = Some(this.clone());
         // A run that nobody could note would be begun again and again.
         self.note()?;
+        (steps.begins)(&self.plan);
         let outcome = self.snapshot(steps);
         this.ended = Some(Timestamp::now());
         this.outcome = Some(outcome.clone());

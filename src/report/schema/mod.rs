@@ -12,7 +12,7 @@ const SHARED: &str = include_str!("shared.json");
 const REFERENCE: &str = "#/$defs/";
 
 /// By the name that `schema` takes: a command, or another document that is printed.
-const DOCUMENTS: [(&str, &str); 52] = [
+const DOCUMENTS: [(&str, &str); 53] = [
     ("check", include_str!("check.json")),
     ("client activate", include_str!("client-activate.json")),
     ("client deactivate", include_str!("client-deactivate.json")),
@@ -45,6 +45,7 @@ const DOCUMENTS: [(&str, &str); 52] = [
     ("mirror", include_str!("mirror.json")),
     ("mount", include_str!("mount.json")),
     ("mount list", include_str!("mount-list.json")),
+    ("notification", include_str!("notification.json")),
     ("plan create", include_str!("plan.json")),
     ("plan delete", include_str!("plan-delete.json")),
     ("plan list", include_str!("plan-list.json")),
