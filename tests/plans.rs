@@ -5,6 +5,8 @@ mod at_once;
 mod clocks;
 mod files;
 mod golden;
+mod looks;
+mod owed;
 mod refused;
 mod runs;
 mod status;

@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::model::DevNumber;
 use crate::plan::PlanDisks;
 use crate::report::Report;
-use crate::report::status::{AskedVault, HostStatus, StatusDisk, StatusLimits, report};
+use crate::report::status::{AskedVault, ByPlan, HostStatus, StatusDisk, StatusLimits, report};
 use crate::store::Vault;
 use crate::sys::machine::host_name;
 use jiff::{SignedDuration, Timestamp};
@@ -45,6 +45,7 @@ pub fn look(args: &StatusArgs, common: &Common, progress: &ProgressDisplay) -> R
     // What `--all` takes; a vault's own disk is none of them.
     let mut taken: BTreeSet<DevNumber> = taken_without_vault(&layout, &excluded);
     let named = named_by_plans(&plans, &layout);
+    let active = ActivePlans::of(&plans, &layout);
     let disks = layout.topology.disks();
     let disks = disks.filter(|disk| taken.contains(&disk.dev()) || named.contains(&disk.dev()));
     let disks: Vec<Disk> = disks.cloned().collect();
@@ -75,6 +76,7 @@ pub fn look(args: &StatusArgs, common: &Common, progress: &ProgressDisplay) -> R
         name: disk.name().to_owned(),
         device: disk.path.display().to_string(),
         expected: expected(disk.dev()),
+        by_plan: active.take(disk.dev()),
         copy: AskedVault::newest(&asked, at),
     });
     let max_age = args
@@ -144,6 +146,45 @@ fn vaults_of(plans: &plan::PlansFound, common: &Common) -> Result<Vec<Option<Str
             .with_hint("have the plans name fewer; or ask one by one with --vault"));
     }
     Ok(vaults)
+}
+
+/// What the plans take that are not held back.
+struct ActivePlans {
+    /// The disks that they name.
+    named: BTreeSet<DevNumber>,
+    /// Of each that takes all disks, those that it leaves out.
+    all_but: Vec<BTreeSet<DevNumber>>,
+}
+
+impl ActivePlans {
+    fn of(plans: &plan::PlansFound, layout: &HostLayout) -> Self {
+        let found = |names: &[String]| -> BTreeSet<DevNumber> {
+            let each = names.iter().map(std::slice::from_ref);
+            let each = each.filter_map(|name| layout.resolve(name).ok());
+            each.flatten().map(|disk| disk.dev()).collect()
+        };
+        let mut active = Self {
+            named: BTreeSet::new(),
+            all_but: Vec::new(),
+        };
+        for seen in plans.seen.iter().filter(|seen| !seen.plan.suspended) {
+            match &seen.plan.disks {
+                PlanDisks::These(disks) => active.named.extend(found(disks)),
+                PlanDisks::AllBut(out) => active.all_but.push(found(out)),
+            }
+        }
+        active
+    }
+
+    /// Whether one of them takes this disk, or leaves it out by its name.
+    fn take(&self, disk: DevNumber) -> ByPlan {
+        let taken = self.all_but.iter().any(|out| !out.contains(&disk));
+        match (taken || self.named.contains(&disk), self.all_but.is_empty()) {
+            (true, _) => ByPlan::Taken,
+            (false, false) => ByPlan::LeftOut,
+            (false, true) => ByPlan::NotMeant,
+        }
+    }
 }
 
 /// The disks that plans name, as far as they are here. A plan whose disk is gone fails by itself.

@@ -4,8 +4,6 @@
 use super::clock::{HostClock, Owed};
 use super::file::{FollowUp, SnapshotPlan};
 use super::record::{PlanRecord, PlanTry, StepOutcome};
-use crate::error::ErrorKind;
-use crate::model::exit::code;
 use jiff::{SignedDuration, Timestamp};
 
 /// So many tries that were cut off or stopped are followed by another one at once: what takes the
@@ -175,6 +173,17 @@ impl PlanCase<'_> {
         }
     }
 
+    /// Whether what is owed after the last snapshot may be done now: it was cut off, and not again
+    /// and again. After a try that has failed since nothing follows.
+    pub fn catches_up(&self) -> bool {
+        let record = self.record;
+        let last_is_good = record.last.as_ref().is_some_and(PlanTry::is_good);
+        let owed = self.plan.follow_ups();
+        let owed = owed.iter().any(|one| record.owed.contains_key(one.name));
+        let may = !self.plan.suspended && self.opens(self.now) <= self.now;
+        owed && last_is_good && may && record.owed_tries < CUT_OFF_TRIES
+    }
+
     /// For which time something that follows a snapshot is to be done now; `None`: not now.
     pub fn follow_up(&self, follow_up: &FollowUp) -> Option<FollowUpDue> {
         let Some(every) = follow_up.every else {
@@ -214,7 +223,9 @@ impl PlanCase<'_> {
         let step_failed = steps.iter().any(|outcome| !outcome.is_good());
         let of_last = last.and_then(|last| last.outcome.as_ref());
         let mut all = of_last.into_iter().chain(steps.iter().copied());
-        let warned = all.any(|outcome| !outcome.is_as_asked());
+        let owes = follow_ups.iter();
+        let owes = owes.filter(|one| self.record.owed.contains_key(one.name));
+        let warned = all.any(|outcome| !outcome.is_as_asked()) || owes.count() > 0;
         match (running, last) {
             (true, _) => PlanHealth::Running,
             _ if failed || step_failed => PlanHealth::Failed,
@@ -273,16 +284,11 @@ pub enum DueOrAsked {
 /// once, but not again and again.
 fn not_before(last: &PlanTry) -> Timestamp {
     let ended = last.ended.unwrap_or(last.began);
-    let cut_off = last.outcome.as_ref().is_none_or(is_stopped);
+    let cut_off = last.outcome.as_ref().is_none_or(StepOutcome::is_stopped);
     if cut_off && last.number < CUT_OFF_TRIES {
         return ended;
     }
     ended.checked_add(pause(last.number)).unwrap_or(ended)
-}
-
-fn is_stopped(outcome: &StepOutcome) -> bool {
-    let signals = [libc::SIGINT, libc::SIGTERM].map(|signal| code(ErrorKind::Interrupted(signal)));
-    signals.contains(&outcome.exit_code)
 }
 
 /// The pause after so many tries that failed: 5 minutes, 10, 20, 40, 80, and so on to 6 hours.

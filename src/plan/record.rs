@@ -7,7 +7,7 @@ use super::trust::{ClockReading, HoldReason, SteadyRuns};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::from_json;
 use crate::model::clip;
-use crate::model::exit::{BELOW, DONE};
+use crate::model::exit::{BELOW, DONE, code};
 use crate::model::printable::json;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -48,6 +48,9 @@ pub struct PlanRecord {
     pub last: Option<PlanTry>,
     /// The last one that took a snapshot.
     pub last_good: Option<PlanTry>,
+    /// Since when each snapshot was less than was asked.
+    #[serde(default)]
+    pub below_since: Option<Timestamp>,
     /// Since when nothing is deleted, as the clock may be wrong.
     #[serde(default)]
     pub prune_held: Option<Timestamp>,
@@ -60,6 +63,13 @@ pub struct PlanRecord {
     /// The clocks after the last snapshot.
     #[serde(default)]
     pub clock: Option<ClockReading>,
+    /// What is still to follow the last snapshot, by its name, and the time of its own that it is
+    /// for. Noted before the first of it begins: what is cut off is owed.
+    #[serde(default)]
+    pub owed: BTreeMap<String, Option<Timestamp>>,
+    /// How often it was begun.
+    #[serde(default)]
+    pub owed_tries: u32,
     /// What followed snapshots, by its name: the last try of each.
     pub steps: BTreeMap<String, PlanStep>,
 }
@@ -127,6 +137,13 @@ impl StepOutcome {
         self.exit_code == DONE
     }
 
+    /// Whether a signal has stopped it.
+    pub fn is_stopped(&self) -> bool {
+        let signals = [libc::SIGINT, libc::SIGTERM];
+        let signals = signals.map(|signal| code(ErrorKind::Interrupted(signal)));
+        signals.contains(&self.exit_code)
+    }
+
     /// The same, no longer than it may be.
     pub fn bounded(self) -> Self {
         Self {
@@ -159,10 +176,13 @@ impl PlanRecord {
             served: None,
             last: None,
             last_good: None,
+            below_since: None,
             prune_held: None,
             hold_reason: HoldReason::default(),
             steady: None,
             clock: None,
+            owed: BTreeMap::new(),
+            owed_tries: 0,
             steps: BTreeMap::new(),
         }
     }
@@ -195,6 +215,19 @@ impl PlanRecord {
         let since = Some(self.since).filter(|since| *since <= now);
         let since = since.unwrap_or(Timestamp::MIN);
         self.served.map_or(since, |served| served.max(since))
+    }
+
+    /// The latest moment that was noted.
+    pub fn latest(&self) -> Option<Timestamp> {
+        let tries = [&self.last, &self.last_good].into_iter().flatten();
+        let tries = tries.flat_map(|one| [Some(one.began), one.ended]).flatten();
+        let steps = self.steps.values().map(|step| step.began);
+        [Some(self.since), self.served]
+            .into_iter()
+            .flatten()
+            .chain(tries)
+            .chain(steps)
+            .max()
     }
 
     /// The bytes to write.

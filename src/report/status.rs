@@ -47,8 +47,21 @@ pub struct StatusDisk {
     pub device: String,
     /// Whether a plan names it, or `--all` would take it, or leave it out with a warning.
     pub expected: bool,
+    /// Whether a plan takes it that is not held back.
+    pub by_plan: ByPlan,
     /// Its newest good copy.
     pub copy: Option<FoundCopy>,
+}
+
+/// What the plans that are not held back do with a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ByPlan {
+    /// One takes it.
+    Taken,
+    /// One leaves it out by its name, and none takes it.
+    LeftOut,
+    /// None takes it, and none says that it is not to be taken.
+    NotMeant,
 }
 
 /// A copy, and in which vault it is.
@@ -142,12 +155,22 @@ impl StatusDisk {
         self.expected && limits.max_age.is_some_and(late)
     }
 
+    /// Whether there is no good snapshot of it, and no plan will take one.
+    fn is_forgotten(&self) -> bool {
+        self.expected && self.copy.is_none() && self.by_plan == ByPlan::NotMeant
+    }
+
     fn document(&self, limits: StatusLimits) -> Value {
         let copy = self.copy.as_ref();
         json!({
             "disk": self.name,
             "device": self.device,
             "expected": self.expected,
+            "by_plan": match self.by_plan {
+                ByPlan::Taken => "taken",
+                ByPlan::LeftOut => "left_out",
+                ByPlan::NotMeant => "not_meant",
+            },
             "overdue": limits.max_age.map(|_| self.overdue(limits)),
             "snapshot": copy.map(|found| found.copy.snapshot.to_string()),
             "time": copy.map(|found| format!("{:.0}", found.copy.time)),
@@ -177,7 +200,11 @@ pub fn report(status: &HostStatus) -> Report {
     let lines = problems.iter().map(|problem| format!("!! {problem}"));
     text.push_str(&listed(lines, MOST_PROBLEMS, "stillpoint status --json"));
     let disks = counted(status.disks.len(), "disk");
-    let plans = counted(status.plans.len(), "plan");
+    let held = status.plans.iter().filter(|seen| seen.plan.suspended);
+    let plans = match (counted(status.plans.len(), "plan"), held.count()) {
+        (plans, 0) => plans,
+        (plans, held) => format!("{plans} ({held} held back)"),
+    };
     text.push_str(&match problems.len() {
         0 => format!("nothing is overdue and nothing has failed: {disks}, {plans}"),
         count => format!(
@@ -203,35 +230,69 @@ pub(super) fn problems(status: &HostStatus) -> Vec<String> {
         }
         problems.extend(plan.unread.as_ref().map(ToString::to_string));
         problems.extend(plan.not_run());
+        problems.extend(plan.noted_ahead());
     }
     problems.extend(status.notify.told(status.limits.now));
-    if status.plans.is_empty() && status.unread.is_empty() && status.limits.max_age.is_none() {
-        problems
-            .push("there is no plan, and no --max-age was given: nothing says what is late".into());
-    }
+    problems.extend(nobody_snapshots(status));
     problems.extend(status.disks.iter().filter_map(StatusDisk::alarm));
     for disk in &status.disks {
-        if !disk.overdue(status.limits) {
-            continue;
-        }
-        let left_out: usize = status.vaults.iter().map(AskedVault::left_out).sum();
-        problems.push(match &disk.copy {
-            Some(found) => format!(
-                "{} is OVERDUE: its last good snapshot is {} old",
-                disk.name,
-                shown_age(disk.age(status.limits.now).unwrap_or_default(), found)
-            ),
-            None if left_out > 0 => format!(
-                "{} is OVERDUE: no good snapshot of it is among the newest that were looked at",
-                disk.name
-            ),
-            None => format!("{} is OVERDUE: there is no good snapshot of it", disk.name),
-        });
+        problems.extend(disk_problem(status, disk));
     }
     problems
         .iter()
         .map(|line| one_line(line).into_owned())
         .collect()
+}
+
+/// That nothing is snapshotted by itself, where nothing else says what is late.
+fn nobody_snapshots(status: &HostStatus) -> Option<String> {
+    if !status.unread.is_empty() || status.limits.max_age.is_some() {
+        return None;
+    }
+    let plans = &status.plans;
+    if plans.is_empty() {
+        return Some(
+            "there is no plan, and no --max-age was given: nothing says what is late".into(),
+        );
+    }
+    plans.iter().all(|seen| seen.plan.suspended).then(|| {
+        format!(
+            "nothing is snapshotted by itself: {} held back; `stillpoint plan resume NAME`",
+            match plans.len() {
+                1 => "the one plan is".to_owned(),
+                count => format!("all {count} plans are"),
+            }
+        )
+    })
+}
+
+/// That a disk has no good snapshot, or an old one, and what should have taken one.
+fn disk_problem(status: &HostStatus, disk: &StatusDisk) -> Option<String> {
+    let name = &disk.name;
+    let (limits, plans) = (status.limits, &status.plans);
+    let left_out: usize = status.vaults.iter().map(AskedVault::left_out).sum();
+    let none = match left_out {
+        0 => "there is no good snapshot of it",
+        _ => "no good snapshot of it is among the newest that were looked at",
+    };
+    if disk.overdue(limits) {
+        return Some(match &disk.copy {
+            Some(found) => format!(
+                "{name} is OVERDUE: its last good snapshot is {} old",
+                shown_age(disk.age(limits.now).unwrap_or_default(), found)
+            ),
+            None => format!("{name} is OVERDUE: {none}"),
+        });
+    }
+    // What a vault has that could not be asked is not known; that is told.
+    let all_asked = status.vaults.iter().all(|one| one.found.is_ok());
+    let forgotten = disk.is_forgotten() && all_asked && !plans.is_empty();
+    forgotten.then(|| {
+        format!(
+            "{name} is NOT TAKEN: {none}, and no plan that is not held back takes it (`stillpoint \
+             plan create --disk {name}`, or if it is not to be taken `status --exclude {name}`)"
+        )
+    })
 }
 
 impl AskedVault {

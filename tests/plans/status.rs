@@ -2,6 +2,8 @@
 //! and go on this host: only what is of this one is looked at.
 
 use super::{HOUR, Scene, ago, disk};
+use crate::cli::lab::Disk;
+use crate::cli::schema::check;
 use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -12,10 +14,25 @@ fn row<'a>(status: &'a Value, disk: &str) -> &'a Value {
     found.next().unwrap_or_else(|| panic!("{disk}: {status}"))
 }
 
-fn problems(status: &Value) -> String {
+/// What must be looked at, but for disks of other tests.
+fn problems(status: &Value, disk: &Disk) -> String {
+    let own = format!("{} is ", disk.name());
+    let is_others = |line: &&str| line.contains(" is NOT TAKEN: ") && !line.starts_with(&own);
     let problems = status["problems"].as_array().unwrap();
-    let problems: Vec<&str> = problems.iter().map(|one| one.as_str().unwrap()).collect();
+    let problems = problems.iter().map(|one| one.as_str().unwrap());
+    let problems: Vec<&str> = problems.filter(|line| !is_others(line)).collect();
     problems.join("\n")
+}
+
+/// `status --json`, which ends as it says.
+fn status(scene: &Scene, args: &[&str]) -> Value {
+    let run = scene.run(&[&["status", "--json"], args].concat());
+    assert!([0, 3].contains(&run.code), "{run:?}");
+    let document = run.json();
+    check(&scene.lab, "status", &document);
+    let fine = document["problems"].as_array().unwrap().is_empty();
+    assert_eq!(run.code, if fine { 0 } else { 3 }, "{document}");
+    document
 }
 
 #[test]
@@ -32,19 +49,19 @@ fn what_is_late_or_not_known_is_never_called_fine() {
     );
     scene.write("daily", &text, 10 * HOUR);
     // The plan was never run.
-    let late = scene.checked("status", &["status"], 3);
+    let late = status(&scene, &[]);
     assert!(
-        problems(&late).contains("plan daily is OVERDUE since"),
+        problems(&late, &disk).contains("plan daily is OVERDUE since"),
         "{late}"
     );
     assert_eq!(row(&late, disk.name())["snapshot"], Value::Null);
     let said = scene.run(&["status"]).expect(3).stdout;
     let verdict = said.lines().last().unwrap();
-    assert!(verdict.starts_with("LOOK AT THIS: 1 problem"), "{said}");
+    assert!(verdict.starts_with("LOOK AT THIS: "), "{said}");
 
     scene.run(&["plan", "run", "--due"]).expect(0);
-    let good = scene.checked("status", &["status"], 0);
-    assert_eq!(good["problems"], json!([]));
+    let good = status(&scene, &[]);
+    assert_eq!(problems(&good, &disk), "");
     let found = row(&good, disk.name());
     assert_eq!(found["snapshot"], scene.snapshots()[0]["snapshot"]);
     assert!(found["age_seconds"].as_u64().unwrap() < 3600, "{found}");
@@ -52,21 +69,13 @@ fn what_is_late_or_not_known_is_never_called_fine() {
         (&found["vault"], &found["overdue"]),
         (&json!(scene.lab.at("vault")), &Value::Null)
     );
-    let verdict = scene.run(&["status"]).expect(0).stdout;
-    assert!(
-        verdict
-            .lines()
-            .last()
-            .unwrap()
-            .starts_with("nothing is overdue"),
-        "{verdict}"
-    );
+    assert_eq!(found["by_plan"], "taken");
 
     // Of disks that nobody snapshots --max-age knows, too.
     std::thread::sleep(std::time::Duration::from_millis(1100));
-    let old = scene.checked("status", &["status", "--max-age", "1s"], 3);
+    let old = status(&scene, &["--max-age", "1s"]);
     let told = format!("{} is OVERDUE: its last good snapshot is", disk.name());
-    assert!(problems(&old).contains(&told), "{old}");
+    assert!(problems(&old, &disk).contains(&told), "{old}");
     let young = ["status", "--max-age", "26h", "--json"];
     let young = scene.run(&young).json();
     assert_eq!(row(&young, disk.name())["overdue"], false);
@@ -83,15 +92,15 @@ fn what_is_late_or_not_known_is_never_called_fine() {
 
     // A plan that cannot be read runs nothing.
     scene.write("wrong", "every = \"1d\"\n", HOUR);
-    let wrong = scene.checked("status", &["status"], 3);
-    assert!(problems(&wrong).contains("wrong.toml"), "{wrong}");
+    let wrong = status(&scene, &[]);
+    assert!(problems(&wrong, &disk).contains("wrong.toml"), "{wrong}");
     fs::remove_file(scene.lab.path("etc/plans.d/wrong.toml")).unwrap();
 
     // A vault that is not there: what it has is not known.
     fs::rename(scene.lab.path("vault"), scene.lab.path("away")).unwrap();
-    let unknown = scene.checked("status", &["status"], 3);
+    let unknown = status(&scene, &[]);
     assert!(
-        problems(&unknown).contains("COULD NOT BE ASKED"),
+        problems(&unknown, &disk).contains("COULD NOT BE ASKED"),
         "{unknown}"
     );
     assert_eq!(row(&unknown, disk.name())["snapshot"], Value::Null);
@@ -101,7 +110,8 @@ fn what_is_late_or_not_known_is_never_called_fine() {
         "{said}"
     );
     fs::rename(scene.lab.path("away"), scene.lab.path("vault")).unwrap();
-    scene.checked("status", &["status"], 0);
+    let good = status(&scene, &[]);
+    assert_eq!(problems(&good, &disk), "");
 }
 
 #[test]
@@ -111,15 +121,22 @@ fn damage_that_is_noted_and_plans_that_fail_are_told() {
     };
     let disk = disk(&scene.lab);
     scene.run(&["snapshot", &disk.device]).expect(0);
-    let fine = scene.checked("status", &["status"], 3);
+    let fine = status(&scene, &[]);
     assert_eq!(fine["plans"], json!([]));
     assert!(
-        problems(&fine).contains("nothing says what is late"),
+        problems(&fine, &disk).contains("nothing says what is late"),
         "{fine}"
     );
     let held = "start = \"2026-12-01T02:30:00\"\nevery = \"1d\"\nsuspended = true\n";
     scene.write("held", held, HOUR);
-    scene.checked("status", &["status"], 0);
+    // Plans that are held back snapshot nothing; --max-age knows what is late.
+    let all_held = status(&scene, &[]);
+    let told = "nothing is snapshotted by itself: the one plan is held back";
+    assert!(problems(&all_held, &disk).contains(told), "{all_held}");
+    let said = scene.run(&["status"]).expect(3).stdout;
+    assert!(said.trim_end().ends_with("1 plan (1 held back)"), "{said}");
+    let young = status(&scene, &["--max-age", "26h"]);
+    assert!(!problems(&young, &disk).contains(told), "{young}");
     for (path, length) in scene.lab.vault_files() {
         if path.to_str().unwrap().contains("/segments/") {
             let file = File::options().write(true).open(path).unwrap();
@@ -127,12 +144,16 @@ fn damage_that_is_noted_and_plans_that_fail_are_told() {
         }
     }
     scene.run(&["verify", "--all"]).expect(4);
-    let damaged = scene.checked("status", &["status"], 3);
-    assert!(problems(&damaged).contains("damage is noted"), "{damaged}");
+    let damaged = status(&scene, &[]);
+    assert!(
+        problems(&damaged, &disk).contains("damage is noted"),
+        "{damaged}"
+    );
     assert_eq!(damaged["vaults"][0]["noted_damage"], true);
     scene.run(&["delete", "latest"]).expect(0);
     scene.run(&["verify", "--all"]).expect(0);
-    scene.checked("status", &["status"], 0);
+    let mended = status(&scene, &[]);
+    assert!(!problems(&mended, &disk).contains("damage"), "{mended}");
 
     let text = format!(
         "start = {:?}\nevery = \"1d\"\ndisks = [\"gone\"]\nvault = {:?}\n",
@@ -141,13 +162,86 @@ fn damage_that_is_noted_and_plans_that_fail_are_told() {
     );
     scene.write("daily", &text, 10 * HOUR);
     scene.run(&["plan", "run", "--due"]).expect(1);
-    let failed = scene.checked("status", &["status"], 3);
+    let failed = status(&scene, &[]);
     assert!(
-        problems(&failed).contains("plan daily FAILED: snapshot:"),
+        problems(&failed, &disk).contains("plan daily FAILED: snapshot:"),
         "{failed}"
     );
     scene.run(&["plan", "suspend", "daily"]).expect(0);
-    scene.checked("status", &["status"], 0);
+    let held = status(&scene, &[]);
+    let told = "nothing is snapshotted by itself: all 2 plans are held back";
+    assert!(problems(&held, &disk).contains(told), "{held}");
+}
+
+#[test]
+fn a_disk_that_no_plan_takes_and_that_has_no_snapshot_is_told() {
+    let Some(scene) = Scene::new("plans: status of a disk") else {
+        return;
+    };
+    let disk = disk(&scene.lab);
+    let other = scene.lab.disk("other", 24 << 20);
+    let told = format!(
+        "{} is NOT TAKEN: there is no good snapshot of it",
+        disk.name()
+    );
+    let base = format!("start = {:?}\nevery = \"1d\"\n", ago(HOUR / 4));
+    let plan = |disks: &str| scene.write("daily", &format!("{base}{disks}"), HOUR / 8);
+    // One that names another disk, and one that would take it and is held back.
+    plan(&format!("disks = [{:?}]\n", other.device));
+    let named = format!("disks = [{:?}]\nsuspended = true\n", disk.device);
+    scene.write("held", &format!("{base}{named}"), HOUR / 8);
+    let found = status(&scene, &[]);
+    let said = problems(&found, &disk);
+    assert!(
+        said.starts_with(&told) && said.lines().count() == 1,
+        "{found}"
+    );
+    assert!(
+        said.contains(&format!("`status --exclude {}`", disk.name())),
+        "{found}"
+    );
+    assert_eq!(row(&found, disk.name())["by_plan"], "not_meant");
+    assert_eq!(
+        problems(&status(&scene, &["--exclude", &disk.device]), &disk),
+        ""
+    );
+    // One that leaves it out by its name, and one that takes it: it knows when.
+    plan(&format!("exclude = [{:?}]\n", disk.device));
+    let found = status(&scene, &[]);
+    assert_eq!(row(&found, disk.name())["by_plan"], "left_out");
+    assert_eq!(problems(&found, &disk), "");
+    plan("");
+    let found = status(&scene, &[]);
+    assert_eq!(row(&found, disk.name())["by_plan"], "taken");
+    assert_eq!(problems(&found, &disk), "");
+    // A good snapshot, whoever has taken it: --max-age knows how old it may be.
+    plan(&format!("disks = [{:?}]\n", other.device));
+    scene.run(&["snapshot", &disk.device]).expect(0);
+    assert_eq!(problems(&status(&scene, &[]), &disk), "");
+}
+
+/// Nobody knows what is owed where the note is from after now.
+#[test]
+fn a_note_from_after_now_is_told() {
+    let Some(scene) = Scene::new("plans: status of a note") else {
+        return;
+    };
+    let disk = disk(&scene.lab);
+    let text = format!(
+        "start = {:?}\nevery = \"1h\"\ndisks = [{:?}]\nvault = {:?}\n",
+        ago(HOUR / 4),
+        disk.device,
+        scene.lab.at("vault"),
+    );
+    scene.write("hourly", &text, HOUR);
+    scene.run(&["plan", "run", "hourly"]).expect(0);
+    assert_eq!(problems(&status(&scene, &[]), &disk), "");
+    let mut note = scene.note("hourly");
+    note["last_good"]["began"] = "2199-01-01T00:00:00Z".into();
+    fs::write(scene.lab.path("plans/hourly.json"), note.to_string()).unwrap();
+    let found = status(&scene, &[]);
+    let told = "plan hourly: its note is of 2199-01-01T00:00:00Z, which is after now";
+    assert!(problems(&found, &disk).contains(told), "{found}");
 }
 
 #[test]

@@ -13,8 +13,8 @@ pub struct StatusArgs {
     /// Call each disk overdue that --all would take, and whose last good snapshot is older
     #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
     pub max_age: Option<Duration>,
-    /// With --max-age: not this disk
-    #[arg(long, requires = "max_age", value_name = "DISK")]
+    /// Not this disk: it is neither called overdue nor missed
+    #[arg(long, value_name = "DISK")]
     pub exclude: Vec<String>,
     /// Tell how plans stand, as the configuration's [notify] says, and what could not be sent yet
     #[arg(long)]

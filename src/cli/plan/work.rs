@@ -86,6 +86,9 @@ impl PlanWork {
         let due = match self.case().decide() {
             Decision::Now(due) => due,
             Decision::Later(wait) => {
+                if self.case().catches_up() {
+                    return self.catch_up(steps);
+                }
                 // Since when times are owed must not follow a file that is written again and again.
                 if !self.is_noted {
                     self.note()?;
@@ -188,10 +191,13 @@ impl PlanWork {
         this.ended = Some(Timestamp::now());
         this.outcome = Some(outcome.clone());
         let good = this.is_good();
-        let may_delete = good.then(|| self.judge(&this, steps));
+        let may_delete = good.then(|| self.judge(Some(&this), steps));
         if good {
             self.record.served = time.or(self.record.served);
             self.record.last_good = Some(this.clone());
+            let since = self.record.below_since.unwrap_or(this.began);
+            self.record.below_since = (!outcome.is_as_asked()).then_some(since);
+            self.owe();
         }
         self.record.last = Some(this);
         // What was done is told, whatever becomes of the note; nothing follows without one.
@@ -213,7 +219,7 @@ impl PlanWork {
     }
 
     /// Notes after a snapshot whether what deletes may be run.
-    fn judge(&mut self, this: &PlanTry, steps: &StepRunner<'_>) -> MayDelete {
+    fn judge(&mut self, taken: Option<&PlanTry>, steps: &StepRunner<'_>) -> MayDelete {
         let may_delete = MayDelete::look(&DeleteAsk {
             plan: &self.plan,
             noted: self.record.vault.as_ref(),
@@ -225,7 +231,7 @@ impl PlanWork {
         self.record.vault = may_delete.own_vault().or(self.record.vault.take());
         let now = read_clocks();
         let word = ClockAsk {
-            taken: Some(this),
+            taken,
             ..self.time_service(steps)
         };
         self.record.judge_clock(&ClockCase {
@@ -249,21 +255,49 @@ impl PlanWork {
         }
     }
 
+    /// Notes what is to follow the snapshot, with what was owed before and cut off.
+    fn owe(&mut self) {
+        let mut owed = std::mem::take(&mut self.record.owed);
+        for follow_up in self.plan.follow_ups() {
+            if let Some(due) = self.case().follow_up(&follow_up) {
+                owed.insert(follow_up.name.to_owned(), due.0);
+            }
+        }
+        self.record.owed = owed;
+        self.record.owed_tries = 0;
+    }
+
+    /// Does what was cut off after the last snapshot, without another one.
+    fn catch_up(mut self, steps: &StepRunner<'_>) -> Result<PlanRunEnd> {
+        self.said
+            .push("what follows the last snapshot was cut off: it is done now".into());
+        let may_delete = self.judge(None, steps);
+        let mut followed = Vec::new();
+        let unnoted = self.follow_up(steps, &may_delete, &mut followed).err();
+        Ok(PlanRunEnd::CaughtUp {
+            followed,
+            said: std::mem::take(&mut self.said),
+            unnoted,
+            next: self.next(),
+        })
+    }
+
     fn follow_up(
         &mut self,
         steps: &StepRunner<'_>,
         may_delete: &MayDelete,
         followed: &mut Vec<FollowedStep>,
     ) -> Result<()> {
+        self.record.owed_tries = self.record.owed_tries.saturating_add(1);
+        self.note()?;
         for follow_up in self.plan.follow_ups() {
-            let Some(due) = self.case().follow_up(&follow_up) else {
+            let Some(due) = self.record.owed.get(follow_up.name).copied() else {
                 continue;
             };
             let words = words::follow_up(&self.plan, follow_up.name, self.labels());
             let Some(words) = words else {
                 continue;
             };
-            // What a signal has left out is tried after the next snapshot.
             signals::check()?;
             let before = self.record.steps.get(follow_up.name);
             let served = before.and_then(|step| step.served);
@@ -276,22 +310,33 @@ impl PlanWork {
             let refused = may_delete.why_not(follow_up.name, &self.plan, &self.record);
             let outcome = refused.unwrap_or_else(|| steps.run(words));
             let served = match outcome.is_good() {
-                true => due.0.or(served),
+                true => due.or(served),
                 false => served,
             };
-            let step = PlanStep {
-                served,
-                began,
-                outcome: outcome.clone(),
-            };
-            self.record.steps.insert(follow_up.name.to_owned(), step);
+            // What a signal has stopped is still owed.
+            if !outcome.is_stopped() {
+                self.record.owed.remove(follow_up.name);
+                let step = PlanStep {
+                    served,
+                    began,
+                    outcome: outcome.clone(),
+                };
+                self.record.steps.insert(follow_up.name.to_owned(), step);
+            }
             followed.push(FollowedStep {
                 name: follow_up.name,
                 outcome,
             });
             self.note()?;
         }
-        Ok(())
+        // What the plan has no more is owed to nobody.
+        let follow_ups = self.plan.follow_ups();
+        let has = |name: &str| follow_ups.iter().any(|one| one.name == name);
+        self.record.owed.retain(|name, _| has(name));
+        if self.record.owed.is_empty() {
+            self.record.owed_tries = 0;
+        }
+        self.note()
     }
 
     fn note(&self) -> Result<()> {

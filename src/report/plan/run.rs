@@ -38,6 +38,17 @@ pub enum PlanRunEnd {
         /// When it runs next.
         next: Option<Timestamp>,
     },
+    /// It is not due, and what had followed its last snapshot was cut off: that was done.
+    CaughtUp {
+        /// What followed.
+        followed: Vec<FollowedStep>,
+        /// What else is to be said.
+        said: Vec<String>,
+        /// Why it could not be noted, or not all was done.
+        unnoted: Option<Error>,
+        /// When it runs next.
+        next: Option<Timestamp>,
+    },
     /// It is not due.
     Waits(PlanWait),
     /// Somebody else runs it.
@@ -97,28 +108,29 @@ fn run_lines(text: &mut String, name: &str, end: &PlanRunEnd, verbose: bool) {
             next,
             ..
         } => {
-            for line in said {
-                let _ = writeln!(text, "plan {name}: {}", one_line(line));
-            }
-            let snapshot = ("snapshot", snapshot);
-            let steps = followed.iter().map(|step| (step.name, &step.outcome));
-            for (step, outcome) in [snapshot].into_iter().chain(steps) {
-                let _ = writeln!(text, "plan {name}: {step}: {}", one_line(&outcome.said));
-                if let Some(hint) = &outcome.hint {
-                    let _ = writeln!(text, "  hint: {}", one_line(hint));
-                }
-            }
-            if let Some(error) = unnoted {
-                let _ = writeln!(text, "plan {name}: what follows was left out: {error}");
-            }
-            let code = end_code(end);
-            let next = next.map_or_else(|| "none by itself".into(), shown);
-            let how = match code {
-                0 => "is done".into(),
-                BELOW => format!("is done with warnings, exit code {code}"),
-                _ => format!("FAILED, exit code {code}"),
+            let lines = RunLines {
+                snapshot: Some(snapshot),
+                followed,
+                said,
+                unnoted: unnoted.as_ref(),
+                next: *next,
             };
-            writeln!(text, "plan {name} {how}; next run: {next}")
+            lines.write(text, name, end_code(end))
+        }
+        PlanRunEnd::CaughtUp {
+            followed,
+            said,
+            unnoted,
+            next,
+        } => {
+            let lines = RunLines {
+                snapshot: None,
+                followed,
+                said,
+                unnoted: unnoted.as_ref(),
+                next: *next,
+            };
+            lines.write(text, name, end_code(end))
         }
         PlanRunEnd::Waits(wait) if verbose => {
             let until = wait.until.map_or_else(|| "not by itself".into(), shown);
@@ -137,6 +149,41 @@ fn run_lines(text: &mut String, name: &str, end: &PlanRunEnd, verbose: bool) {
     };
 }
 
+/// What is said of a run.
+struct RunLines<'a> {
+    snapshot: Option<&'a StepOutcome>,
+    followed: &'a [FollowedStep],
+    said: &'a [String],
+    unnoted: Option<&'a Error>,
+    next: Option<Timestamp>,
+}
+
+impl RunLines<'_> {
+    fn write(&self, text: &mut String, name: &str, code: u8) -> std::fmt::Result {
+        for line in self.said {
+            writeln!(text, "plan {name}: {}", one_line(line))?;
+        }
+        let snapshot = self.snapshot.map(|outcome| ("snapshot", outcome));
+        let steps = self.followed.iter().map(|step| (step.name, &step.outcome));
+        for (step, outcome) in snapshot.into_iter().chain(steps) {
+            writeln!(text, "plan {name}: {step}: {}", one_line(&outcome.said))?;
+            if let Some(hint) = &outcome.hint {
+                writeln!(text, "  hint: {}", one_line(hint))?;
+            }
+        }
+        if let Some(error) = self.unnoted {
+            writeln!(text, "plan {name}: what follows was left out: {error}")?;
+        }
+        let next = self.next.map_or_else(|| "none by itself".into(), shown);
+        let how = match code {
+            0 => "is done".into(),
+            BELOW => format!("is done with warnings, exit code {code}"),
+            _ => format!("FAILED, exit code {code}"),
+        };
+        writeln!(text, "plan {name} {how}; next run: {next}")
+    }
+}
+
 fn end_code(end: &PlanRunEnd) -> u8 {
     match end {
         PlanRunEnd::Ran {
@@ -148,20 +195,26 @@ fn end_code(end: &PlanRunEnd) -> u8 {
             if !snapshot.is_good() {
                 return snapshot.exit_code;
             }
-            // The snapshot is there: what follows makes it less than was asked.
-            let codes = followed.iter().map(|step| step.outcome.exit_code);
-            let worst = codes.max_by_key(|code| rank(*code)).unwrap_or(0);
-            let unnoted = unnoted.as_ref().map(|error| code(error.kind()));
-            match worst {
-                _ if unnoted.is_some_and(|code| code >= 128) => unnoted.unwrap_or(BELOW),
-                0 if unnoted.is_some() => BELOW,
-                0 => snapshot.exit_code,
-                code if code == DAMAGED || code >= 128 => code,
-                _ => BELOW,
-            }
+            code_after(followed, unnoted.as_ref()).unwrap_or(snapshot.exit_code)
         }
+        PlanRunEnd::CaughtUp {
+            followed, unnoted, ..
+        } => code_after(followed, unnoted.as_ref()).unwrap_or(0),
         PlanRunEnd::Waits(_) | PlanRunEnd::RunsNow(_) => 0,
         PlanRunEnd::Unrun(error) => code(error.kind()),
+    }
+}
+
+/// What makes a run whose snapshot is there less than was asked; `None`: nothing.
+fn code_after(followed: &[FollowedStep], unnoted: Option<&Error>) -> Option<u8> {
+    let codes = followed.iter().map(|step| step.outcome.exit_code);
+    let worst = codes.max_by_key(|code| rank(*code)).unwrap_or(0);
+    let unnoted = unnoted.map(|error| code(error.kind()));
+    match (worst, unnoted) {
+        (_, Some(stopped)) if stopped >= 128 => Some(stopped),
+        (0, None) => None,
+        (code, _) if code == DAMAGED || code >= 128 => Some(code),
+        _ => Some(BELOW),
     }
 }
 
@@ -170,6 +223,11 @@ fn rank(code: u8) -> usize {
     const ORDER: [u8; 7] = [0, BELOW, 2, 6, 5, 1, 4];
     let place = ORDER.iter().position(|known| *known == code);
     place.unwrap_or(ORDER.len())
+}
+
+fn steps_document(followed: &[FollowedStep]) -> Value {
+    let step = |one: &FollowedStep| json!({"step": one.name, "outcome": outcome(&one.outcome)});
+    followed.iter().map(step).collect()
 }
 
 fn run_document(run: &PlanRun) -> Value {
@@ -204,10 +262,19 @@ fn run_document(run: &PlanRun) -> Value {
             document["time"] = json!(time.map(shown));
             document["try"] = json!(number);
             document["snapshot"] = outcome(snapshot);
-            let steps = followed.iter();
-            let step =
-                |one: &FollowedStep| json!({"step": one.name, "outcome": outcome(&one.outcome)});
-            document["steps"] = steps.map(step).collect();
+            document["steps"] = steps_document(followed);
+            document["said"] = json!(said);
+            document["next"] = json!(next.map(shown));
+        }
+        PlanRunEnd::CaughtUp {
+            followed,
+            said,
+            unnoted,
+            next,
+        } => {
+            document["error"] = json!(unnoted.as_ref().map(crate::report::error::document));
+            document["state"] = "caught_up".into();
+            document["steps"] = steps_document(followed);
             document["said"] = json!(said);
             document["next"] = json!(next.map(shown));
         }

@@ -7,10 +7,12 @@ use crate::plan::{
     Decision, FollowUp, HostClock, PlanCase, PlanDisks, PlanHealth, PlanRecord, PlanWait,
     SnapshotPlan, StepOutcome, UnitState, WaitReason,
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
+/// Who looks while it is noted sees a time of a moment ago.
+const MUCH_AHEAD: SignedDuration = SignedDuration::from_mins(5);
 /// So many of its next times are told.
 const TIMES: usize = 5;
 
@@ -160,6 +162,21 @@ impl SeenPlan {
         nothing.then(|| format!("plan {name}: {}", self.runner.described(name)))
     }
 
+    /// That its note is of a clock that was ahead, or this one is behind: then nobody knows what it
+    /// owes.
+    pub(in crate::report) fn noted_ahead(&self) -> Option<String> {
+        let latest = self.record.latest().filter(|latest| {
+            let ahead = latest.duration_since(self.now);
+            ahead > MUCH_AHEAD
+        })?;
+        Some(format!(
+            "plan {}: its note is of {}, which is after now: which clock is wrong, that of then or \
+             this one?",
+            self.plan.name,
+            shown(latest)
+        ))
+    }
+
     /// When it runs next, and why not now; `None`: it is due now.
     pub(super) fn waits(&self) -> Option<PlanWait> {
         match self.case().decide() {
@@ -219,6 +236,7 @@ impl SeenPlan {
             "last": self.record.last.as_ref().map(attempt),
             "last_good": self.record.last_good.as_ref().map(attempt),
             "steps": steps,
+            "below_since": self.record.below_since.map(shown),
             "note_problem": self.unread.as_ref().map(ToString::to_string),
             "timer": self.runner.timer().map(SeenTimer::document),
             "cron": self.runner.cron(),
@@ -230,6 +248,7 @@ impl SeenPlan {
         json!({
             "step": one.name,
             "every": one.every.map(|every| every.to_string()),
+            "owed": self.record.owed.contains_key(one.name),
             "began": step.map(|step| shown(step.began)),
             "outcome": step.map(|step| outcome(&step.outcome)),
         })
@@ -262,10 +281,23 @@ impl SeenPlan {
                 format!("is OVERDUE since {}{why}", shown(since))
             }
             PlanHealth::Failed => format!("FAILED: {}", self.failed()),
-            PlanHealth::Warned => format!("did less than was asked: {}", self.failed()),
+            PlanHealth::Warned => {
+                let since = self.record.below_since;
+                let since =
+                    since.map_or_else(String::new, |since| format!(" since {}", shown(since)));
+                format!("did less than was asked{since}: {}", self.failed())
+            }
             PlanHealth::Suspended => return format!("plan {name} is held back"),
         };
         format!("plan {name} {state}; next run: {next}")
+    }
+
+    /// What is still to follow the last snapshot.
+    fn owed(&self) -> Vec<&'static str> {
+        let names = self.plan.follow_ups().into_iter().map(|one| one.name);
+        names
+            .filter(|name| self.record.owed.contains_key(*name))
+            .collect()
     }
 
     fn failed(&self) -> String {
@@ -286,6 +318,10 @@ impl SeenPlan {
         match first.into_iter().chain(steps).next() {
             _ if cut_off => "the last run was cut off".into(),
             Some((name, outcome)) => one_line(&format!("{name}: {}", outcome.said)).into_owned(),
+            None if !self.owed().is_empty() => {
+                let owed = self.owed().join(", ");
+                format!("what follows the last snapshot was cut off, and is still owed: {owed}")
+            }
             None => "it is not known why".into(),
         }
     }
