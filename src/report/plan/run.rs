@@ -19,7 +19,6 @@ pub struct PlanRun {
 }
 
 /// What became of a plan that was to be run.
-#[expect(clippy::large_enum_variant, reason = "there are as many as plans")]
 pub enum PlanRunEnd {
     /// It was run.
     Ran {
