@@ -45,7 +45,7 @@ pub fn look(args: &StatusArgs, common: &Common, progress: &ProgressDisplay) -> R
     // What `--all` takes; a vault's own disk is none of them.
     let mut taken: BTreeSet<DevNumber> = taken_without_vault(&layout, &excluded);
     let named = named_by_plans(&plans, &layout);
-    let active = ActivePlans::of(&plans, &layout);
+    let [active, held] = [false, true].map(|held| PlansDisks::of(&plans, held, &layout));
     let disks = layout.topology.disks();
     let disks = disks.filter(|disk| taken.contains(&disk.dev()) || named.contains(&disk.dev()));
     let disks: Vec<Disk> = disks.cloned().collect();
@@ -76,7 +76,10 @@ pub fn look(args: &StatusArgs, common: &Common, progress: &ProgressDisplay) -> R
         name: disk.name().to_owned(),
         device: disk.path.display().to_string(),
         expected: expected(disk.dev()),
-        by_plan: active.take(disk.dev()),
+        by_plan: match (active.take(disk.dev()), held.take(disk.dev())) {
+            (ByPlan::NotMeant, ByPlan::Taken) => ByPlan::HeldBack,
+            (by_plan, _) => by_plan,
+        },
         copy: AskedVault::newest(&asked, at),
     });
     let max_age = args
@@ -148,16 +151,16 @@ fn vaults_of(plans: &plan::PlansFound, common: &Common) -> Result<Vec<Option<Str
     Ok(vaults)
 }
 
-/// What the plans take that are not held back.
-struct ActivePlans {
+/// What the plans take that are held back, or those that are not.
+struct PlansDisks {
     /// The disks that they name.
     named: BTreeSet<DevNumber>,
     /// Of each that takes all disks, those that it leaves out.
     all_but: Vec<BTreeSet<DevNumber>>,
 }
 
-impl ActivePlans {
-    fn of(plans: &plan::PlansFound, layout: &HostLayout) -> Self {
+impl PlansDisks {
+    fn of(plans: &plan::PlansFound, held: bool, layout: &HostLayout) -> Self {
         let found = |names: &[String]| -> BTreeSet<DevNumber> {
             let each = names.iter().map(std::slice::from_ref);
             let each = each.filter_map(|name| layout.resolve(name).ok());
@@ -167,7 +170,7 @@ impl ActivePlans {
             named: BTreeSet::new(),
             all_but: Vec::new(),
         };
-        for seen in plans.seen.iter().filter(|seen| !seen.plan.suspended) {
+        for seen in plans.seen.iter().filter(|seen| seen.plan.suspended == held) {
             match &seen.plan.disks {
                 PlanDisks::These(disks) => active.named.extend(found(disks)),
                 PlanDisks::AllBut(out) => active.all_but.push(found(out)),

@@ -60,6 +60,8 @@ pub enum ByPlan {
     Taken,
     /// One leaves it out by its name, and none takes it.
     LeftOut,
+    /// None does, and one that is held back would take it.
+    HeldBack,
     /// None takes it, and none says that it is not to be taken.
     NotMeant,
 }
@@ -157,7 +159,7 @@ impl StatusDisk {
 
     /// Whether there is no good snapshot of it, and no plan will take one.
     fn is_forgotten(&self) -> bool {
-        self.expected && self.copy.is_none() && self.by_plan == ByPlan::NotMeant
+        self.expected && self.copy.is_none() && self.by_plan == ByPlan::HeldBack
     }
 
     fn document(&self, limits: StatusLimits) -> Value {
@@ -169,6 +171,7 @@ impl StatusDisk {
             "by_plan": match self.by_plan {
                 ByPlan::Taken => "taken",
                 ByPlan::LeftOut => "left_out",
+                ByPlan::HeldBack => "held_back",
                 ByPlan::NotMeant => "not_meant",
             },
             "overdue": limits.max_age.map(|_| self.overdue(limits)),

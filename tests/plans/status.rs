@@ -200,7 +200,7 @@ fn a_disk_that_no_plan_takes_and_that_has_no_snapshot_is_told() {
         said.contains(&format!("`status --exclude {}`", disk.name())),
         "{found}"
     );
-    assert_eq!(row(&found, disk.name())["by_plan"], "not_meant");
+    assert_eq!(row(&found, disk.name())["by_plan"], "held_back");
     assert_eq!(
         problems(&status(&scene, &["--exclude", &disk.device]), &disk),
         ""
