@@ -2,6 +2,8 @@
 
 // Helpers of tests are test code too: `cfg(test)` is what tells the lints so.
 #[cfg(test)]
+mod boots;
+#[cfg(test)]
 mod browse;
 #[cfg(test)]
 mod check;
