@@ -10,6 +10,7 @@ mod clock;
 mod completions;
 mod damage;
 mod drill;
+mod drill_boot;
 mod golden;
 mod ground;
 mod help;

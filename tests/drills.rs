@@ -32,6 +32,7 @@ fn record(name: DrillName) -> DrillRecord {
         kernel: "6".into(),
         check: None,
         took_ms: 1,
+        boot: None,
         steps: vec![DrillStep {
             what: "all".into(),
             outcome: DrillOutcome::Passed,
@@ -325,6 +326,7 @@ fn drill_with(shot: &Shot, monitor: &dyn Monitor, timeout: Duration) -> DrillRec
         manifest: &manifest,
         run_dir: shot.run_dir.path(),
         check: None,
+        boot: None,
         timeout,
     };
     let report = drill(&options, monitor).unwrap();

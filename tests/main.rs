@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod alarm;
 #[cfg(test)]
+mod boots;
+#[cfg(test)]
 mod browse;
 #[cfg(test)]
 mod check;

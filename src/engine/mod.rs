@@ -46,7 +46,7 @@ pub use collect::{
     PlanOutcome, Rewriting, Tally, collect, collect_at, plan_collection,
 };
 pub use diff::{diff, partitions_of};
-pub use drill::{DrillOptions, DrillReport, drill};
+pub use drill::{BootDiskBus, BootFirmware, BootOptions, DrillOptions, DrillReport, REST, drill};
 pub use info::{
     DiskHolding, Growth, Holding, HostHolding, MissingObjects, RunSeen, SnapshotHolding,
     UnreadPart, VaultHoldings, look_at_holdings,

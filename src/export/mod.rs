@@ -15,7 +15,7 @@ pub use fuse::{
 };
 pub use host_places::{FilesystemName, HostMount, HostPlaces, RecordedFilesystem};
 pub use image::{Allocation, AllocationRun, ChunkPool, Image};
-pub use nbd::{ListenAddress, NbdLimits, NbdServer};
+pub use nbd::{ListenAddress, NbdLimits, NbdServer, PairedServer, ServedFailure};
 pub use nbd_disk::NbdDisk;
 pub use overlay::{Overlay, OverlayOf};
 pub use tree::{

@@ -7,7 +7,7 @@ use super::envelope::ObjectKind;
 use super::manifest::JsonObject;
 use super::seal::Sealer;
 use crate::error::Result;
-use crate::model::{SnapshotId, clip};
+use crate::model::{Bytes, SnapshotId, clip};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -88,8 +88,86 @@ pub struct DrillRecord {
     pub check: Option<String>,
     /// How long all of it took, in milliseconds.
     pub took_ms: u64,
+    /// The machine that was booted, if one was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<BootProof>,
     /// What was tried, in that order.
     pub steps: Vec<DrillStep>,
+}
+
+/// A machine that was made of a snapshot's disks, and what was seen of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootProof {
+    /// The disk that it was to boot from.
+    pub disk: String,
+    /// `bios` or `uefi`.
+    pub firmware: String,
+    /// The type of the machine, and how it sees its disks: `pc, virtio`.
+    pub machine: String,
+    /// What ran it: `QEMU 10.0.2`.
+    pub emulator: String,
+    /// Whether the processor ran its code itself.
+    pub accelerated: bool,
+    /// How much memory it had.
+    pub memory: Bytes,
+    /// How it was seen that it is up; absent: it was not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub up: Option<BootMark>,
+    /// The console's log, which whoever tried keeps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub console: Option<KeptDigest>,
+    /// A picture of the screen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub screen: Option<KeptDigest>,
+}
+
+/// How it was seen that a machine is up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootMark {
+    /// `login`, `target` or `power_button`.
+    pub seen: String,
+    /// `serial`, `screen` or `acpi`.
+    pub on: String,
+    /// The line that says so.
+    pub line: String,
+    /// How long after power-on that was, in milliseconds.
+    pub after_ms: u64,
+}
+
+/// A file that is kept elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptDigest {
+    /// Its length.
+    pub length: Bytes,
+    /// Its BLAKE3 hash, in hex.
+    pub blake3: String,
+}
+
+impl KeptDigest {
+    /// Of these bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self {
+            length: Bytes(bytes.len() as u64),
+            blake3: blake3::hash(bytes).to_hex().to_string(),
+        }
+    }
+}
+
+impl BootProof {
+    fn texts(&mut self) -> Vec<&mut String> {
+        let mut all = vec![
+            &mut self.disk,
+            &mut self.firmware,
+            &mut self.machine,
+            &mut self.emulator,
+        ];
+        if let Some(up) = &mut self.up {
+            all.extend([&mut up.seen, &mut up.on, &mut up.line]);
+        }
+        let kept = [&mut self.console, &mut self.screen];
+        all.extend(kept.into_iter().flatten().map(|kept| &mut kept.blake3));
+        all
+    }
 }
 
 const DRILL: JsonObject = JsonObject {
@@ -153,6 +231,9 @@ impl DrillRecord {
         for text in [&mut record.by, &mut record.writer, &mut record.kernel] {
             *text = clip(text, MAX_NAME);
         }
+        for text in record.boot.iter_mut().flat_map(BootProof::texts) {
+            *text = clip(text, MAX_NAME);
+        }
         DRILL.encode(&record, sealer)
     }
 
@@ -161,7 +242,7 @@ impl DrillRecord {
     /// # Errors
     /// It cannot be understood, is another one, or another snapshot's.
     pub fn decode(bytes: &[u8], sealer: &Sealer, name: DrillName) -> Result<Self> {
-        let drill: Self = DRILL.decode(bytes, sealer)?;
+        let mut drill: Self = DRILL.decode(bytes, sealer)?;
         let DrillName {
             snapshot,
             drill: own,
@@ -172,10 +253,14 @@ impl DrillRecord {
             ));
         }
         let names = [&drill.by, &drill.writer, &drill.kernel, &drill.host];
+        let names_fit = names.iter().all(|name| name.len() <= MAX_NAME);
+        let mut texts = drill.boot.iter_mut().flat_map(BootProof::texts);
+        let texts_fit = texts.all(|text| text.len() <= MAX_NAME);
         let is_short = |step: &DrillStep| step.what.len().max(step.said.len()) <= MAX_TEXT;
         let fits = drill.steps.len() <= MAX_STEPS
+            && texts_fit
             && drill.steps.iter().all(is_short)
-            && names.iter().all(|name| name.len() <= MAX_NAME)
+            && names_fit
             && drill.check.iter().all(|path| path.len() <= MAX_PATH);
         if !fits {
             return Err(damaged("it is longer than a drill may be"));
@@ -221,6 +306,7 @@ mod tests {
             kernel: "6".into(),
             check: None,
             took_ms: 7,
+            boot: None,
             steps,
         }
     }
@@ -296,6 +382,42 @@ mod tests {
         long.steps[0].what = "x".repeat(MAX_TEXT + 1);
         let bytes = DRILL.encode(&long, &SEALER).unwrap();
         assert!(DrillRecord::decode(&bytes, &SEALER, own_name(&long)).is_err());
+    }
+
+    #[test]
+    fn what_was_booted_comes_back_and_old_readers_read_past_it() {
+        let mut one = drill(vec![step(DrillOutcome::Passed)]);
+        one.boot = Some(BootProof {
+            disk: "vda".into(),
+            firmware: "uefi".into(),
+            machine: "pc, virtio".into(),
+            emulator: "QEMU 10.0.2".into(),
+            accelerated: false,
+            memory: Bytes(1 << 30),
+            up: Some(BootMark {
+                seen: "login".into(),
+                on: "serial".into(),
+                line: "x".repeat(MAX_NAME * 2),
+                after_ms: 29_000,
+            }),
+            console: Some(KeptDigest::of(b"console")),
+            screen: None,
+        });
+        let bytes = one.encode(&SEALER).unwrap();
+        let read = DrillRecord::decode(&bytes, &SEALER, own_name(&one)).unwrap();
+        let line = &read.boot.as_ref().unwrap().up.as_ref().unwrap().line;
+        assert_eq!(line.len(), MAX_NAME);
+        assert_eq!(
+            read.boot.as_ref().unwrap().console,
+            one.boot.as_ref().unwrap().console
+        );
+        // What this one does not know is passed over: so it was before there was a boot.
+        let mut later = serde_json::to_value(&read).unwrap();
+        later["of_a_later_version"] = serde_json::json!({"boot": 1});
+        assert_eq!(serde_json::from_value::<DrillRecord>(later).unwrap(), read);
+        // A text that is too long is no drill.
+        let bytes = DRILL.encode(&one, &SEALER).unwrap();
+        assert!(DrillRecord::decode(&bytes, &SEALER, own_name(&one)).is_err());
     }
 
     #[test]

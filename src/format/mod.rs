@@ -31,7 +31,9 @@ pub use chunk::{CHUNK_HEADER, ChunkHash, DecodedChunk, EncodedChunk, Packed};
 pub use codec::{Codec, Compression, ZstdLevel};
 pub use condemned::{Condemned, PlanList, PlanPart};
 pub use damage::{DamagedChunks, MAX_DAMAGE};
-pub use drill::{DrillName, DrillOutcome, DrillRecord, DrillStep, ManifestHash};
+pub use drill::{
+    BootMark, BootProof, DrillName, DrillOutcome, DrillRecord, DrillStep, KeptDigest, ManifestHash,
+};
 pub use envelope::ObjectKind;
 pub use footer_copies::{FooterCopies, FooterCopiesRef, FooterCopiesWriter};
 pub use index::{MAX_RUNS, decode_index, encode_index};

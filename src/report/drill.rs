@@ -5,7 +5,7 @@ use crate::engine::DrillReport;
 use crate::error::{ErrorKind, Result};
 use crate::format::{DrillOutcome, DrillRecord};
 use crate::model::exit::FAILED;
-use crate::model::printable::one_line;
+use crate::model::printable::{one_line, path};
 use crate::store::{Drilled, NewestDrill};
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -38,6 +38,7 @@ fn document(record: &DrillRecord) -> Value {
         "kernel": record.kernel,
         "check": record.check,
         "took_ms": record.took_ms,
+        "boot": record.boot,
         "steps": record.steps,
     })
 }
@@ -69,7 +70,12 @@ pub fn report(done: &DrillReport) -> Report {
             format!("nothing failed in the drill of {id}, and not all could be tried ({kept})")
         }
     });
+    if let Some(Ok(folder)) = &done.kept {
+        let folder = path(folder);
+        let _ = write!(text, "\nits screen and its console's log are in {folder}");
+    }
     let mut json = document(record);
+    json["kept"] = json!(done.kept.as_ref().and_then(|kept| kept.as_ref().ok()));
     json["object"] = json!(done.object.as_ref().ok());
     let mut report = Report::done(json, text).below(!record.is_whole());
     if record.failed().is_some() {
@@ -77,6 +83,11 @@ pub fn report(done: &DrillReport) -> Report {
     }
     if let Err(error) = &done.object {
         report.warn(&format!("the vault does not keep what came of it: {error}"));
+    }
+    if let Some(Err(error)) = &done.kept {
+        report.warn(&format!(
+            "the screen and the console's log are not kept: {error}"
+        ));
     }
     report
 }
@@ -105,7 +116,7 @@ pub(super) fn drilled_document(drilled: Option<&Drilled>) -> Value {
         return Value::Null;
     };
     let (newest, why) = match &drilled.newest {
-        NewestDrill::Says(record) => (Some(record), None),
+        NewestDrill::Says(record) => (Some(record.as_ref()), None),
         NewestDrill::Unknown(why) => (None, Some(why)),
     };
     json!({
@@ -116,6 +127,7 @@ pub(super) fn drilled_document(drilled: Option<&Drilled>) -> Value {
         "time": newest.map(|record| format!("{:.0}", record.time)),
         "by": newest.map(|record| &record.by),
         "check": newest.and_then(|record| record.check.as_ref()),
+        "booted": newest.map(|record| record.boot.as_ref().is_some_and(|boot| boot.up.is_some())),
     })
 }
 
@@ -134,7 +146,10 @@ pub(super) fn drilled_words(drilled: &Drilled) -> String {
     };
     let what = match record.failed() {
         Some(step) => format!("failed at: {};", one_line(&step.what)),
-        None if record.is_whole() => "passed".to_owned(),
+        None if record.is_whole() => match &record.boot {
+            Some(_) => "it has booted (filesystems were not checked)".to_owned(),
+            None => "passed".to_owned(),
+        },
         None => "nothing was found wrong, and not all could be tried,".to_owned(),
     };
     let by = one_line(&record.by);

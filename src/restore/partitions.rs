@@ -17,6 +17,8 @@ pub struct TablePartition {
     pub place: Extent,
     /// Whether its type says that no filesystem is in it: a boot loader's own place.
     pub is_loaders: bool,
+    /// Whether its type says that firmware starts a machine from it (an EFI system partition).
+    pub is_esp: bool,
 }
 
 /// Of a GPT, the types of partitions that no filesystem is in, as they are stored: BIOS boot, PReP
@@ -34,6 +36,12 @@ const OF_LOADERS: [[u8; 16]; 3] = [
 ];
 /// The same of an MBR: PReP boot.
 const OF_LOADERS_MBR: u8 = 0x41;
+/// The type of an EFI system partition, as it is stored in a GPT.
+const ESP: [u8; 16] = [
+    0x28, 0x73, 0x2a, 0xc1, 0x1f, 0xf8, 0xd2, 0x11, 0xba, 0x4b, 0x00, 0xa0, 0xc9, 0x3e, 0xc9, 0x3b,
+];
+/// The same in an MBR.
+const ESP_MBR: u8 = 0xEF;
 
 /// The partitions by the table in `head`, the beginning of a disk with sectors of `sector` bytes,
 /// by their place. Of an MBR the primary ones, an extended one as a whole.
@@ -56,6 +64,7 @@ fn of_mbr(mbr: &[u8; 512], sector: u32) -> Vec<TablePartition> {
             number: at,
             place: Extent::new(bytes(start), bytes(count)),
             is_loaders: entry[4] == OF_LOADERS_MBR,
+            is_esp: entry[4] == ESP_MBR,
         }
     });
     let is_one =
@@ -88,6 +97,7 @@ fn of_gpt(head: &[u8], sector: u32) -> Option<Vec<TablePartition>> {
             number,
             place,
             is_loaders: kind.is_some_and(|kind| OF_LOADERS.contains(kind)),
+            is_esp: kind == Some(&ESP),
         })
     });
     Some(found.collect())

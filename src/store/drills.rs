@@ -46,7 +46,7 @@ pub struct Drilled {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NewestDrill {
     /// This, in the word of who put it, with the step alone that decides.
-    Says(DrillRecord),
+    Says(Box<DrillRecord>),
     /// Nobody knows, for this reason: older ones do not count.
     Unknown(String),
 }
@@ -329,7 +329,9 @@ fn not_read() -> Drilled {
 fn judged(drill: Result<DrillRecord>, manifest: Option<&ManifestHash>) -> NewestDrill {
     let unknown = |error: Error| NewestDrill::Unknown(format!("it cannot be read: {error}"));
     match drill {
-        Ok(drill) if Some(&drill.manifest) == manifest => NewestDrill::Says(drill.in_short()),
+        Ok(drill) if Some(&drill.manifest) == manifest => {
+            NewestDrill::Says(Box::new(drill.in_short()))
+        }
         Ok(drill) => NewestDrill::Unknown(format!(
             "it was of another manifest than the one that is there: {} by {}",
             drill.drill, drill.by

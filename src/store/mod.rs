@@ -91,6 +91,7 @@ pub use object_store::{
     Blob, BucketLock, Capabilities, Directory, ObjectInfo, ObjectLock, ObjectStore, VersionedStore,
 };
 pub use plans::Plan;
+pub use private_dir::make_private;
 pub use room::VaultRoom;
 pub use s3::{
     CredentialSource, Patience, PutChecksum, S3Place, S3Settings, S3Store, web_connector,

@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 
 /// Makes a directory for this user alone, or checks one that is there.
-pub(super) fn make_private(directory: &Path) -> Result<()> {
+pub fn make_private(directory: &Path) -> Result<()> {
     let made = DirBuilder::new()
         .recursive(true)
         .mode(0o700)

@@ -10,15 +10,18 @@ use super::pidfd::PidFd;
 use crate::error::Result;
 use nix::cmsg_space;
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl, open};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
-use nix::sys::prctl::set_pdeathsig;
+use nix::sys::prctl::{set_no_new_privs, set_pdeathsig};
+use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
-use nix::unistd::{ForkResult, fork};
+use nix::sys::stat::Mode;
+use nix::unistd::{ForkResult, Gid, Uid, fork, setgid, setgroups, setuid};
 use std::fs::File;
 use std::io::IoSliceMut;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 use std::time::Duration;
@@ -98,27 +101,99 @@ pub fn die_with_starter(command: &mut Command) {
 pub fn spawn_apart(command: &mut Command) -> std::io::Result<Child> {
     let starter = PidFd::open(std::process::id())?;
     let begin = move || {
-        set_pdeathsig(Signal::SIGKILL)?;
-        // Dead already: no signal will come, and a parent outside cannot be seen.
-        if starter.await_end(Some(Duration::ZERO)) {
-            return Err(Errno::ESRCH.into());
-        }
-        unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS)?;
-        let nothing: Option<&str> = None;
-        mount(
-            nothing,
-            "/",
-            nothing,
-            MsFlags::MS_SLAVE | MsFlags::MS_REC,
-            nothing,
-        )?;
-        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-        mount(Some("proc"), "/proc", Some("proc"), flags, nothing)?;
-        Ok(())
+        die_with(&starter)?;
+        leave_network_and_mounts()
     };
     // SAFETY: between fork and exec it makes system calls alone, which are async-signal-safe, and
     // takes no lock and no memory: its texts are short and go through the stack.
     unsafe { command.pre_exec(begin) };
+    spawn_in_pid_namespace(command)
+}
+
+/// Who a program is that is not trusted, and what it gets beside its standard streams.
+pub struct LoweredProgram {
+    /// Its user and its group, a number that nobody else should have.
+    pub id: u32,
+    /// A group that it has besides.
+    pub group: Option<u32>,
+    /// What it inherits, under the same numbers as here.
+    pub descriptors: Vec<OwnedFd>,
+    /// The longest file that it may write.
+    pub file_size: u64,
+}
+
+/// The same as [`spawn_apart`], but as a user without rights, that can get none, and leaves no
+/// image of its memory. It sees this host's mounts, and holds no copy of them: a filesystem that is
+/// unmounted meanwhile is gone, however long it runs. The descriptors are closed here.
+///
+/// # Errors
+/// As [`spawn_apart`].
+pub fn spawn_lowered(command: &mut Command, lowered: LoweredProgram) -> std::io::Result<Child> {
+    let LoweredProgram {
+        id,
+        group,
+        descriptors,
+        file_size,
+    } = lowered;
+    let starter = PidFd::open(std::process::id())?;
+    let (user, own_group) = (Uid::from_raw(id), Gid::from_raw(id));
+    let groups: Vec<Gid> = group.map(Gid::from_raw).into_iter().collect();
+    let raw: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+    let begin = move || {
+        die_with(&starter)?;
+        unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWIPC)?;
+        // Before anything else of the host's, should memory run out.
+        let score = open(c"/proc/self/oom_score_adj", OFlag::O_WRONLY, Mode::empty())?;
+        nix::unistd::write(&score, b"1000")?;
+        for fd in &raw {
+            // SAFETY: the starter holds them open until it has started this process.
+            let fd = unsafe { BorrowedFd::borrow_raw(*fd) };
+            fcntl(fd, FcntlArg::F_SETFD(FdFlag::empty()))?;
+        }
+        setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+        setrlimit(Resource::RLIMIT_FSIZE, file_size, file_size)?;
+        setgroups(&groups)?;
+        setgid(own_group)?;
+        setuid(user)?;
+        set_no_new_privs()?;
+        // With another user the kernel forgets it (PR_SET_PDEATHSIG(2const)).
+        die_with(&starter)?;
+        Ok(())
+    };
+    // SAFETY: between fork and exec it makes system calls alone, which are async-signal-safe, and
+    // takes no lock and no memory: its lists were made before.
+    unsafe { command.pre_exec(begin) };
+    let child = spawn_in_pid_namespace(command);
+    drop(descriptors);
+    child
+}
+
+/// Has this process killed with the thread that has started it.
+fn die_with(starter: &PidFd) -> std::io::Result<()> {
+    set_pdeathsig(Signal::SIGKILL)?;
+    // Dead already: no signal will come, and a parent outside cannot be seen.
+    match starter.await_end(Some(Duration::ZERO)) {
+        true => Err(Errno::ESRCH.into()),
+        false => Ok(()),
+    }
+}
+
+fn leave_network_and_mounts() -> std::io::Result<()> {
+    unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS)?;
+    let nothing: Option<&str> = None;
+    mount(
+        nothing,
+        "/",
+        nothing,
+        MsFlags::MS_SLAVE | MsFlags::MS_REC,
+        nothing,
+    )?;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some("proc"), "/proc", Some("proc"), flags, nothing)?;
+    Ok(())
+}
+
+fn spawn_in_pid_namespace(command: &mut Command) -> std::io::Result<Child> {
     let own = File::open("/proc/thread-self/ns/pid")?;
     // For the children of this thread alone.
     unshare(CloneFlags::CLONE_NEWPID)?;

@@ -40,7 +40,7 @@ pub use cp::CpArgs;
 pub use delete::DeleteArgs;
 pub use diff::DiffArgs;
 pub use doctor::DoctorArgs;
-pub use drill::DrillArgs;
+pub use drill::{BootArgs, DrillArgs};
 pub use gc::GcArgs;
 pub use help::HelpArgs;
 pub use init::InitArgs;

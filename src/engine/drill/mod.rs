@@ -3,12 +3,14 @@
 //! tree. What came of it is put beside the snapshot. Nothing is written to what the vault has, and
 //! what was not tried is never called proven.
 
+mod boot;
 mod checker;
 mod setting;
 mod step_end;
 mod steps;
 mod tree_steps;
 
+pub use boot::{BootDiskBus, BootFirmware, BootOptions, REST};
 pub use setting::DrillOptions;
 
 use super::monitor::Monitor;
@@ -19,6 +21,7 @@ use crate::hooks::qualify_check;
 use crate::sys::machine::{host_name, kernel_release};
 use jiff::Timestamp;
 use setting::{DrillMonitor, millis};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use steps::Steps;
 
@@ -31,6 +34,8 @@ pub struct DrillReport {
     pub record: DrillRecord,
     /// The object's name, or why it could not be put: then nobody else will know.
     pub object: Result<String>,
+    /// Of a machine that was booted: the folder with what was seen of it, or why there is none.
+    pub kept: Option<Result<PathBuf>>,
 }
 
 /// Drills a snapshot, and puts what came of it into the vault: also of a drill that fails, and of
@@ -46,27 +51,25 @@ pub fn drill(options: &DrillOptions<'_>, monitor: &dyn Monitor) -> Result<DrillR
         outer: monitor,
         until: begun + options.timeout.min(MOST_TIME),
     };
-    let manifest = &options.manifest.manifest;
-    let disks: Vec<&DiskRecord> = manifest.disks.iter().collect();
-    let look = LookIntoOptions {
-        vault: options.vault,
-        manifest,
-        disks,
-        run_dir: options.run_dir,
-    };
     let mut steps = Steps::new(&listening);
-    let looked = look_into(&look, &listening, |look| steps.run(look, options));
+    let looked = match &options.boot {
+        Some(boot) => steps.boot(options, boot).map(Some),
+        None => look_at_all(&mut steps, options).map(|()| None),
+    };
     monitor.check()?;
-    let mut ended = None;
-    if let Err(error) = looked {
-        let could_not_begin = matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::Usage);
-        if steps.done.is_empty() && could_not_begin {
-            return Err(error);
+    let (mut ended, mut booted) = (None, None);
+    match looked {
+        Ok(machine) => booted = machine,
+        Err(error) => {
+            let could_not_begin = matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::Usage);
+            if steps.done.is_empty() && could_not_begin {
+                return Err(error);
+            }
+            // A vault that is out of reach will not take a result, either.
+            let is_all = steps.done.is_empty();
+            steps.ended_by(&error);
+            ended = is_all.then_some(error);
         }
-        // A vault that is out of reach will not take a result, either.
-        let is_all = steps.done.is_empty();
-        steps.ended_by(&error);
-        ended = is_all.then_some(error);
     }
     let DrillName { snapshot, drill } = options.vault.name_drill(options.snapshot.id);
     let record = DrillRecord {
@@ -80,11 +83,31 @@ pub fn drill(options: &DrillOptions<'_>, monitor: &dyn Monitor) -> Result<DrillR
         kernel: kernel_release(),
         check: options.check.map(|path| path.display().to_string()),
         took_ms: millis(begun.elapsed()),
+        boot: booted.as_ref().map(|booted| booted.proof.clone()),
         steps: steps.done,
     };
+    let kept = booted.map(|booted| booted.kept);
     let object = options.vault.put_drill(&record);
     match (object, ended) {
         (Err(_), Some(error)) if error.kind() != ErrorKind::Damaged => Err(error),
-        (object, _) => Ok(DrillReport { record, object }),
+        (object, _) => Ok(DrillReport {
+            record,
+            object,
+            kept,
+        }),
     }
+}
+
+/// The steps that need no machine.
+fn look_at_all(steps: &mut Steps<'_>, options: &DrillOptions<'_>) -> Result<()> {
+    let manifest = &options.manifest.manifest;
+    let disks: Vec<&DiskRecord> = manifest.disks.iter().collect();
+    let look = LookIntoOptions {
+        vault: options.vault,
+        manifest,
+        disks,
+        run_dir: options.run_dir,
+    };
+    let monitor = steps.monitor;
+    look_into(&look, monitor, |look| steps.run(look, options))
 }

@@ -1,5 +1,6 @@
 //! What a drill is asked to do, and the time that ends it.
 
+use super::boot::BootOptions;
 use crate::engine::monitor::{Event, Monitor};
 use crate::engine::restore::Overwritten;
 use crate::error::{Error, ErrorKind, Result};
@@ -21,6 +22,8 @@ pub struct DrillOptions<'a> {
     pub run_dir: &'a Path,
     /// A script that is run against the tree.
     pub check: Option<&'a Path>,
+    /// A machine is booted, in place of what the kernel of this host can try.
+    pub boot: Option<BootOptions>,
     /// How long all of it may take.
     pub timeout: Duration,
 }

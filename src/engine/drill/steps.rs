@@ -78,6 +78,15 @@ impl<'a> Steps<'a> {
         }
     }
 
+    /// The same of a step that sees no filesystem.
+    pub(super) fn begin_anew(&self, what: String) -> BegunStep {
+        BegunStep {
+            what,
+            begun: Instant::now(),
+            failures: 0,
+        }
+    }
+
     /// Ends a step in which a failure may be none of what was tried: when the time was over, or the
     /// vault did not answer, and what it has is not known to be damaged. After one late answer a
     /// disk is not asked for a while, and nobody says so each time: so one that came before counts.
@@ -94,7 +103,7 @@ impl<'a> Steps<'a> {
         self.add(step, &end);
     }
 
-    fn add(&mut self, step: &BegunStep, end: &StepEnd) {
+    pub(super) fn add(&mut self, step: &BegunStep, end: &StepEnd) {
         let what = one_line(&step.what).into_owned();
         let lines = end.said.lines().map(str::trim);
         let lines: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
@@ -114,11 +123,7 @@ impl<'a> Steps<'a> {
             true => "what its disks hold is looked for",
             false => "it goes on",
         };
-        let step = BegunStep {
-            what: what.into(),
-            begun: Instant::now(),
-            failures: 0,
-        };
+        let step = self.begin_anew(what.into());
         let end = match error.kind() {
             ErrorKind::Damaged => StepEnd::failed(error.to_string()),
             _ => StepEnd::not_done(error.to_string()),

@@ -105,7 +105,8 @@ impl<'a> NbdAnswers<'a> {
                 self.say(&request, Ok(()))
             }
             _ => {
-                let done = self.change(&request, payload, place, room);
+                let change = || self.change(&request, payload, place, room);
+                let done = self.troubles.timed(change);
                 let lasts = request.flags & CMD_FLAG_FUA != 0 || request.command == CMD_FLUSH;
                 let done = done.and_then(|()| match lasts {
                     true => self.disk.flush().map_err(|error| self.failed(&error)),
@@ -277,7 +278,8 @@ impl<'a> NbdAnswers<'a> {
 
     fn fetch(&self, piece: Extent, room: &mut [u8]) -> Result<()> {
         let room = &mut room[..piece.length.0 as usize];
-        self.disk.read(piece.offset, room, VAULT_PATIENCE)
+        let read = || self.disk.read(piece.offset, room, VAULT_PATIENCE);
+        self.troubles.timed(read)
     }
 
     fn block_status(&self, request: &NbdRequest) -> Heard<()> {
@@ -319,7 +321,7 @@ impl<'a> NbdAnswers<'a> {
         let why = error.to_string();
         // Whoever watches knows of a signal.
         if !matches!(error.kind(), ErrorKind::Interrupted(_)) {
-            self.troubles.tell(&why);
+            self.troubles.failed(error);
         }
         NbdRefusal {
             errno: match error.kind() {

@@ -8,6 +8,7 @@ mod connection;
 mod handshake;
 mod limits;
 mod listener;
+mod pair;
 mod protocol;
 mod server;
 mod socket;
@@ -15,4 +16,6 @@ mod trouble;
 
 pub use address::ListenAddress;
 pub use limits::NbdLimits;
+pub use pair::PairedServer;
 pub use server::NbdServer;
+pub use trouble::ServedFailure;

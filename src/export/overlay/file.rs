@@ -5,10 +5,11 @@ use super::head::{OverlayLayout, OverlayOf, PAGE, decode_head, encode_head};
 use super::marks::{MarkPage, OverlayMarks};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::export::image::{Allocation, AllocationRun};
-use crate::model::{Bytes, Extent};
+use crate::model::{Bytes, Extent, ObjectId};
 use crate::sys::plain;
 use nix::errno::Errno;
-use nix::fcntl::{FallocateFlags, OFlag, fallocate};
+use nix::fcntl::{FallocateFlags, OFlag, fallocate, open};
+use nix::sys::stat::Mode;
 use nix::sys::statvfs::fstatvfs;
 use nix::unistd::{Whence, lseek};
 use std::fs::{File, TryLockError};
@@ -26,6 +27,8 @@ pub(super) struct OverlayFile {
     file: File,
     path: PathBuf,
     layout: OverlayLayout,
+    /// The most room that it may take; `None`: what the host has.
+    most: Option<Bytes>,
 }
 
 impl OverlayFile {
@@ -40,6 +43,7 @@ impl OverlayFile {
             file,
             path: path.into(),
             layout: OverlayLayout::of(of.size),
+            most: None,
         };
         overlay.refuse_foreign()?;
         overlay.lock()?;
@@ -48,6 +52,19 @@ impl OverlayFile {
             false => overlay.refuse_another(of, known_as)?,
         }
         Ok(overlay)
+    }
+
+    /// Makes one without a name in a folder: it is gone with this process, however that ends.
+    pub(super) fn nameless(folder: &Path, layout: OverlayLayout, most: Bytes) -> Result<Self> {
+        let file = nameless_file(folder).io_context("make a file in", folder)?;
+        file.set_len(layout.length)
+            .io_context("make a file in", folder)?;
+        Ok(Self {
+            file,
+            path: folder.into(),
+            layout,
+            most: Some(most),
+        })
     }
 
     /// Its path, as it was named.
@@ -228,6 +245,14 @@ impl OverlayFile {
 
     /// Refuses to take what the host needs for itself.
     pub(super) fn refuse_without_room(&self, wanted: Bytes) -> Result<()> {
+        if let Some(most) = self.most {
+            let found = self.file.metadata().io_context("look at", &self.path)?;
+            let taken = found.blocks().saturating_mul(512);
+            if taken.saturating_add(wanted.0) > most.0 {
+                let what = format!("what is written has taken {most}, and may take no more");
+                return Err(Error::new(ErrorKind::NoSpace, what));
+            }
+        }
         // What cannot tell will fail when it is full.
         let Ok(room) = fstatvfs(&self.file) else {
             return Ok(());
@@ -276,6 +301,23 @@ impl OverlayFile {
         }
         runs
     }
+}
+
+/// A file without a name, or, where the filesystem has none, one that loses its name at once.
+fn nameless_file(folder: &Path) -> io::Result<File> {
+    let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC;
+    let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+    match open(folder, flags, mode) {
+        Ok(file) => return Ok(file.into()),
+        Err(Errno::EOPNOTSUPP | Errno::EISDIR | Errno::ENOENT) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    let name = format!("stillpoint-{}.overlay", ObjectId::generate());
+    let path = folder.join(name);
+    let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_RDWR | OFlag::O_CLOEXEC;
+    let file = open(&path, flags, mode)?;
+    std::fs::remove_file(&path)?;
+    Ok(file.into())
 }
 
 fn refused(path: &Path, what: &str) -> Error {

@@ -36,6 +36,8 @@ pub struct Overlay {
     flushing: Mutex<()>,
     /// Something that was to last has not: nobody knows what else has not.
     is_broken: AtomicBool,
+    /// Nobody will read it after this process.
+    is_thrown_away: bool,
 }
 
 /// What is to be changed.
@@ -73,6 +75,27 @@ impl Overlay {
             writing: Mutex::default(),
             flushing: Mutex::default(),
             is_broken: AtomicBool::new(false),
+            is_thrown_away: false,
+        })
+    }
+
+    /// Makes one of a disk of this size, that is gone with this process: a file without a name in
+    /// `folder`, which takes no more room than `most`.
+    ///
+    /// # Errors
+    /// There can be no file in that folder.
+    pub fn nameless(folder: &Path, size: Bytes, most: Bytes) -> Result<Self> {
+        let layout = OverlayLayout::of(size);
+        let file = OverlayFile::nameless(folder, OverlayLayout::of(size), most)?;
+        Ok(Self {
+            file,
+            layout,
+            size,
+            marks: Mutex::default(),
+            writing: Mutex::default(),
+            flushing: Mutex::default(),
+            is_broken: AtomicBool::new(false),
+            is_thrown_away: true,
         })
     }
 
@@ -193,6 +216,9 @@ impl Overlay {
         // Who comes second waits for what the first has taken.
         let _flushing = self.flushing.locked();
         self.refuse_broken()?;
+        if self.is_thrown_away {
+            return Ok(());
+        }
         let pages = self.marks.locked().take_dirty();
         // What marks say must be there before they say it.
         let flushed = self.file.sync().and_then(|()| {

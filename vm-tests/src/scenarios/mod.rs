@@ -1,6 +1,7 @@
 //! What is proven in virtual machines. A scenario ends with `Ok` only when it saw what it is about.
 
 mod bank;
+mod drilled;
 mod faults;
 mod first;
 mod frozen;
@@ -61,6 +62,7 @@ pub const ALL: &[Scenario] = &[
     scenario("great::an_instance_boots_again", &[V6_12], &[V6_1], great::an_instance_boots_again),
     scenario("great::an_instance_on_lvm_boots_again", &[], BOTH, great::an_instance_on_lvm_boots_again),
     scenario("served::an_instance_runs_from_its_vault", &[], BOTH, served::an_instance_runs_from_its_vault),
+    scenario("drilled::a_machine_is_booted_from_its_vault", &[], BOTH, drilled::a_machine_is_booted_from_its_vault),
     scenario("topology::lvm_over_two_disks", &[], BOTH, topology::lvm_over_two_disks),
     scenario("topology::luks_under_lvm", &[], BOTH, topology::luks_under_lvm),
     scenario("topology::md_raid1", &[], BOTH, topology::md_raid1),
