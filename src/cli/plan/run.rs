@@ -113,6 +113,14 @@ fn went(end: &Result<PlanRunEnd>) -> Option<RunWent> {
                 false => RunWent::Wrong,
             })
         }
+        // It took no snapshot: that went neither well nor wrong, but what was owed may have.
+        Ok(PlanRunEnd::CaughtUp { followed, .. }) => {
+            let mut wrong = followed.iter().filter(|step| !step.outcome.is_good());
+            wrong.next().map(|step| match step.outcome.exit_code {
+                128.. => RunWent::Neither,
+                _ => RunWent::Wrong,
+            })
+        }
         Err(error) if error.kind() == ErrorKind::Busy => None,
         Ok(PlanRunEnd::Unrun(_)) | Err(_) => Some(RunWent::Wrong),
         Ok(PlanRunEnd::Waits(_) | PlanRunEnd::RunsNow(_)) => None,
