@@ -2,6 +2,7 @@
 //! refuse, hang, die, lie or never stop; lists that are wrong; runs that are killed and run again;
 //! ssh with a real server.
 
+mod golden;
 mod killed;
 mod place;
 mod real;
