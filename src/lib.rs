@@ -11,6 +11,7 @@ pub mod device;
 pub mod engine;
 pub mod error;
 pub mod export;
+pub mod fleet;
 pub mod format;
 pub mod freeze;
 mod helper;

@@ -36,6 +36,8 @@ mod export;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod fleet;
+#[cfg(test)]
 mod freeze;
 #[cfg(test)]
 mod fuzz;

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: &[&[&str]] = &[
     &["cli"],
     &["report"],
+    &["fleet"],
     &["client", "job", "plan", "notify"],
     &["config"],
     &["engine"],

@@ -5,7 +5,7 @@ use super::args::{Command, Common};
 use super::find_snapshot::find_snapshot;
 use super::progress::ProgressDisplay;
 use super::{
-    check, client, completions, cp, delete, diff, disks, doctor, drill, gc, help, info, init,
+    check, client, completions, cp, delete, diff, disks, doctor, drill, fleet, gc, help, info, init,
 };
 use super::{job, keep, key, list, lock, ls, mirror, mount};
 use super::{
@@ -50,6 +50,7 @@ pub fn dispatch(command: &Command, common: &Common, progress: &ProgressDisplay) 
         Command::Job(args) => job::run(args, common),
         Command::Plan(args) => plan::run(args, common, dispatch),
         Command::Client(args) => client::run(args, common, progress, dispatch),
+        Command::Fleet(args) => fleet::run(args, progress),
         Command::Completions(args) => completions::run(args),
         Command::Schema(args) => schema::run(args),
         Command::Help(args) => help::run(args, common),

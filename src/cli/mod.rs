@@ -17,6 +17,7 @@ mod dispatch;
 mod doctor;
 mod drill;
 mod find_snapshot;
+mod fleet;
 mod gc;
 mod help;
 mod info;

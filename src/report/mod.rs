@@ -11,6 +11,7 @@ pub mod disks;
 pub mod doctor;
 pub mod drill;
 pub mod error;
+pub mod fleet;
 pub mod gc;
 mod gc_rewriting;
 pub mod info;

@@ -407,14 +407,14 @@ fn damaged(scene: &mut Scene) {
 #[test]
 fn golden_files_are_all_read() {
     let mut sources = String::new();
-    let files = [
+    for file in [
         "golden.rs",
         "refused.rs",
         "hints.rs",
-        "../plans/golden.rs",
         "../client/golden.rs",
-    ];
-    for file in files {
+        "../fleet/golden.rs",
+        "../plans/golden.rs",
+    ] {
         let file = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("tests/cli")
             .join(file);

@@ -149,7 +149,7 @@ fn every_command_has_a_schema() {
     };
     let mut commands = listed(&lab, &[]);
     assert!(commands.len() > 12, "{commands:?}");
-    commands.retain(|command| !["client", "job", "plan"].contains(&command.as_str()));
+    commands.retain(|command| !["client", "fleet", "job", "plan"].contains(&command.as_str()));
     let jobs = listed(&lab, &["job"]);
     assert!(jobs.len() > 4, "{jobs:?}");
     commands.extend(jobs.iter().map(|word| format!("job {word}")));
@@ -159,6 +159,9 @@ fn every_command_has_a_schema() {
     let clients = listed(&lab, &["client"]);
     assert!(clients.len() > 4, "{clients:?}");
     commands.extend(clients.iter().map(|word| format!("client {word}")));
+    let fleets = listed(&lab, &["fleet"]);
+    assert!(fleets.len() > 2, "{fleets:?}");
+    commands.extend(fleets.iter().map(|word| format!("fleet {word}")));
     commands.extend(["error", "detach", "mount list", "notification"].map(String::from));
     let all = checked(&lab, "schema", &["schema"], 0);
     assert!(jsonschema::meta::is_valid(&all));

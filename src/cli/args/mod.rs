@@ -8,6 +8,7 @@ mod delete;
 mod diff;
 mod doctor;
 mod drill;
+mod fleet;
 mod gc;
 mod help;
 mod hooks;
@@ -41,6 +42,9 @@ pub use delete::DeleteArgs;
 pub use diff::DiffArgs;
 pub use doctor::DoctorArgs;
 pub use drill::{BootArgs, DrillArgs};
+pub use fleet::{
+    FleetAction, FleetApplyArgs, FleetArgs, FleetReachArgs, FleetStatusArgs, FleetTemplateArgs,
+};
 pub use gc::GcArgs;
 pub use help::HelpArgs;
 pub use init::InitArgs;
@@ -289,6 +293,8 @@ pub enum Command {
     Plan(Box<PlanArgs>),
     /// Activate this host for a vault, show its state, update and deactivate it
     Client(ClientArgs),
+    /// Install and activate many instances from here, and ask how they stand
+    Fleet(Box<FleetArgs>),
     /// Print what bash, zsh or fish needs to complete command lines
     Completions(CompletionsArgs),
     /// Print what the documents of --json look like, as JSON Schema

@@ -12,7 +12,7 @@ pub struct Page {
 }
 
 /// All pages, as they are listed.
-pub const PAGES: [Page; 16] = [
+pub const PAGES: [Page; 17] = [
     Page {
         name: "rescue",
         about: "A disk died, a vault is damaged, a machine is gone: what to do",
@@ -37,6 +37,11 @@ pub const PAGES: [Page; 16] = [
         name: "notify",
         about: "Told when it did not go well: script, webhook, mail, pings, figures, journal",
         markdown: include_str!("../pages/notify.md"),
+    },
+    Page {
+        name: "fleets",
+        about: "Many instances from one machine: lists, runners, the clouds' assistants",
+        markdown: include_str!("../pages/fleets.md"),
     },
     Page {
         name: "levels",

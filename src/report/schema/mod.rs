@@ -12,7 +12,7 @@ const SHARED: &str = include_str!("shared.json");
 const REFERENCE: &str = "#/$defs/";
 
 /// By the name that `schema` takes: a command, or another document that is printed.
-const DOCUMENTS: [(&str, &str); 53] = [
+const DOCUMENTS: [(&str, &str); 56] = [
     ("check", include_str!("check.json")),
     ("client activate", include_str!("client-activate.json")),
     ("client deactivate", include_str!("client-deactivate.json")),
@@ -28,6 +28,9 @@ const DOCUMENTS: [(&str, &str); 53] = [
     ("doctor", include_str!("doctor.json")),
     ("drill", include_str!("drill.json")),
     ("error", include_str!("error.json")),
+    ("fleet apply", include_str!("fleet-apply.json")),
+    ("fleet status", include_str!("fleet-status.json")),
+    ("fleet template", include_str!("fleet-template.json")),
     ("gc", include_str!("gc.json")),
     ("help", include_str!("help.json")),
     ("info", include_str!("info.json")),
