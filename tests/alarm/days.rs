@@ -22,8 +22,8 @@ fn what_people_do_is_not_told() {
     };
     stage.write(0, &text(40 * MIB, 3));
     day("other text", [blocks(40), 0]);
-    stage.write(0, &noise(31 * MIB, 4));
-    day("some files were packed", [blocks(31), blocks(31)]);
+    stage.write(0, &noise(20 * MIB, 4));
+    day("some files were packed", [blocks(20), blocks(20)]);
     stage.write(90, &noise(40 * MIB, 5));
     day("photos came to where nothing was", [0, 0]);
     // More than three times what is usual by now: it is looked up how these had packed.
