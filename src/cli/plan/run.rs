@@ -28,17 +28,14 @@ pub fn run(args: &PlanRunArgs, common: &Common, dispatch: Dispatch) -> Result<Re
         ..common.clone()
     };
     let vault = common.vault.as_deref().filter(|_| vault_is_a_flag());
-    if args.due && vault.is_some() {
-        let what = "--vault with --due: what is due goes to the vault of its plan; nothing was run";
-        return Err(Error::new(ErrorKind::Usage, what)
-            .with_hint("name the plan, without --due, to have a snapshot there besides"));
-    }
+    refuse_due_elsewhere(args, vault)?;
     let notifier = Notifier::of(&common);
     let steps = StepRunner {
         begins: &|plan| notifier.begins(plan),
         common: &common,
         dispatch,
         vault,
+        clock_is_right: args.clock_is_right,
         distrust_clock: args.distrust_clock,
     };
     let mut runs = Vec::new();
@@ -95,6 +92,15 @@ fn unrun(end: &Result<PlanRunEnd>) -> Option<&Error> {
     }
 }
 
+fn refuse_due_elsewhere(args: &PlanRunArgs, vault: Option<&str>) -> Result<()> {
+    if !args.due || vault.is_none() {
+        return Ok(());
+    }
+    let what = "--vault with --due: what is due goes to the vault of its plan; nothing was run";
+    Err(Error::new(ErrorKind::Usage, what)
+        .with_hint("name the plan, without --due, to have a snapshot there besides"))
+}
+
 /// How a run went; `None`: there was none.
 fn went(end: &Result<PlanRunEnd>) -> Option<RunWent> {
     match end {
@@ -106,6 +112,17 @@ fn went(end: &Result<PlanRunEnd>) -> Option<RunWent> {
         }) => {
             let followed = followed.iter().map(|step| &step.outcome);
             let mut all = [snapshot].into_iter().chain(followed);
+            let stopped = all.clone().any(|outcome| outcome.exit_code >= 128);
+            Some(match all.all(StepOutcome::is_good) && unnoted.is_none() {
+                true => RunWent::Well,
+                false if stopped => RunWent::Neither,
+                false => RunWent::Wrong,
+            })
+        }
+        Ok(PlanRunEnd::CaughtUp {
+            followed, unnoted, ..
+        }) => {
+            let mut all = followed.iter().map(|step| &step.outcome);
             let stopped = all.clone().any(|outcome| outcome.exit_code >= 128);
             Some(match all.all(StepOutcome::is_good) && unnoted.is_none() {
                 true => RunWent::Well,
