@@ -286,7 +286,8 @@ fn a_plan_runs_as_if_its_commands_had_been_typed() {
     assert_eq!(scene.snapshots().len(), 2);
 
     // Whoever asks for it gets it, and it prunes; what follows at an interval waits for its own.
-    let asked = scene.checked("plan run", &["plan", "run", "hourly"], 0);
+    let asked = ["plan", "run", "hourly", "--clock-is-right"];
+    let asked = scene.checked("plan run", &asked, 0);
     let steps = asked["plans"][0]["steps"].as_array().unwrap();
     assert_eq!(steps.len(), 1, "{steps:?}");
     assert_eq!(scene.snapshots().len(), 2, "the oldest of three goes");
@@ -319,7 +320,12 @@ fn a_plan_runs_as_if_its_commands_had_been_typed() {
     assert_eq!(scene.snapshots().len(), 3);
     let shown = scene.checked("plan show", &["plan", "show", "hourly"], 0);
     assert_eq!(shown["state"], "warned");
-    scene.run(&["plan", "run", "hourly"]).expect(0);
+    // Whoever asks for a run has not looked at the clock yet.
+    scene.run(&["plan", "run", "hourly"]).expect(3);
+    assert_eq!(scene.snapshots().len(), 4);
+    scene
+        .run(&["plan", "run", "hourly", "--clock-is-right"])
+        .expect(0);
     assert_eq!(scene.snapshots().len(), 2);
     let shown = scene.checked("plan show", &["plan", "show", "hourly"], 0);
     assert_eq!(shown["state"], "good");

@@ -8,18 +8,38 @@ use jiff::{SignedDuration, Timestamp};
 /// So many runs on a steady clock in a row, and so much time, end what a jump began.
 pub const STEADY_RUNS: u32 = 3;
 const STEADY_TIME: SignedDuration = SignedDuration::from_hours(72);
+/// The same where a time service says all the while that the clock is right: one that was misled is
+/// put right within a day, or somebody has noticed.
+const KEPT_RUNS: u32 = 2;
+const KEPT_TIME: SignedDuration = SignedDuration::from_hours(24);
 
 impl PlanRecord {
+    /// Whether it matters what others than a time service say of the time.
+    pub fn asks_for_the_time(&self, case: &ClockCase<'_>) -> bool {
+        let is_steady = matches!(case.going(self.clock.as_ref()), ClockGoing::Steady);
+        self.prune_held.is_some() || !is_steady
+    }
+
     /// Notes whether what deletes may go on after a run that took a snapshot.
     pub fn judge_clock(&mut self, case: &ClockCase<'_>) {
         let going = case.going(self.clock.as_ref());
         let now = case.now.map_or(self.since, |now| now.wall);
         match (&case.word, going) {
-            (ClockWord::Right, _) => self.let_go(),
+            (ClockWord::Agreed, _) => self.let_go(),
             (ClockWord::Wrong(_), _) => self.hold(HoldReason::Disputed, now),
-            (ClockWord::Nobody, ClockGoing::Jumped) => self.hold(HoldReason::Jumped, now),
+            (_, ClockGoing::Jumped) => self.hold(HoldReason::Jumped, now),
+            // It was off for long, or its notes are lost; or there is nothing to end.
+            (ClockWord::Right, _)
+                if self.prune_held.is_none() || self.hold_reason == HoldReason::Unnoted =>
+            {
+                self.let_go();
+            }
+            (ClockWord::Right, _) => self.count_steady(now, KEPT_RUNS, KEPT_TIME),
+            (ClockWord::Nobody, ClockGoing::Away) => self.hold(HoldReason::Jumped, now),
             (ClockWord::Nobody, ClockGoing::Unknown) => self.hold(HoldReason::Unnoted, now),
-            (ClockWord::Nobody, ClockGoing::Steady) => self.count_steady(now),
+            (ClockWord::Nobody, ClockGoing::Steady) => {
+                self.count_steady(now, STEADY_RUNS, STEADY_TIME);
+            }
         }
         if let Some(now) = case.now {
             self.clock = Some(now.clone());
@@ -33,7 +53,7 @@ impl PlanRecord {
         let in_step = now
             .zip(judged)
             .and_then(|(now, judged)| now.in_step(judged));
-        if in_step != Some(true) && *word != ClockWord::Right {
+        if in_step != Some(true) && *word != ClockWord::Agreed {
             let at = now.map_or(self.since, |now| now.wall);
             self.hold(HoldReason::Jumped, at);
         }
@@ -47,15 +67,19 @@ impl PlanRecord {
     }
 
     fn hold(&mut self, reason: HoldReason, now: Timestamp) {
+        let was_held = self.prune_held.is_some();
         self.prune_held.get_or_insert(now);
-        self.hold_reason = reason;
+        // What was told stays told where nobody knows more.
+        if !(was_held && reason == HoldReason::Unnoted) {
+            self.hold_reason = reason;
+        }
         self.steady = Some(SteadyRuns {
             since: now,
             runs: 0,
         });
     }
 
-    fn count_steady(&mut self, now: Timestamp) {
+    fn count_steady(&mut self, now: Timestamp, runs: u32, time: SignedDuration) {
         if self.prune_held.is_none() {
             return;
         }
@@ -64,8 +88,8 @@ impl PlanRecord {
             runs: 0,
         });
         steady.runs = steady.runs.saturating_add(1);
-        let long = now.duration_since(steady.since) >= STEADY_TIME;
-        if steady.runs >= STEADY_RUNS && long {
+        let long = now.duration_since(steady.since) >= time;
+        if steady.runs >= runs && long {
             self.let_go();
         }
     }

@@ -25,6 +25,10 @@ pub struct ClockReading {
     pub boot: String,
     /// Milliseconds since it began, with those in which the host has slept.
     pub up_ms: u64,
+    /// Milliseconds of these in which it has slept: how long they were says the clock of the
+    /// hardware, which may have been wrong.
+    #[serde(default)]
+    pub slept_ms: u64,
     /// The time.
     pub wall: Timestamp,
 }
@@ -50,8 +54,10 @@ impl ClockReading {
 pub enum ClockWord {
     /// Nobody says anything.
     Nobody,
-    /// It is right.
+    /// A time service says that it is right: whoever misleads that misleads the clock, too.
     Right,
+    /// A vault with a clock of its own has the same time.
+    Agreed,
     /// It is wrong, or the vault's clock is: by so much.
     Wrong(SignedDuration),
 }
@@ -62,7 +68,7 @@ impl ClockWord {
     pub fn of_vault(received: Timestamp, ended: Timestamp) -> Self {
         let apart = ended.duration_since(received);
         match apart.abs() {
-            little if little <= AGREE => Self::Right,
+            little if little <= AGREE => Self::Agreed,
             much if much > DISAGREE => Self::Wrong(apart),
             _ => Self::Nobody,
         }
@@ -110,8 +116,13 @@ pub struct ClockCase<'a> {
 
 /// How the clock has gone on.
 pub(super) enum ClockGoing {
+    /// As it did.
     Steady,
+    /// Over a reboot by more than a plan may be late: the host was off for long, or it jumped.
+    Away,
+    /// It has jumped in this boot, or the host has slept for longer than a plan may be late.
     Jumped,
+    /// Nobody knows.
     Unknown,
 }
 
@@ -124,18 +135,18 @@ impl ClockCase<'_> {
             return ClockGoing::Jumped;
         }
         let step = before.and_then(|before| now.in_step(before));
-        match (step, before.map(|before| before.wall).or(self.before)) {
-            (Some(true), _) => ClockGoing::Steady,
-            (Some(false), _) => ClockGoing::Jumped,
-            (None, None) => ClockGoing::Unknown,
-            (None, Some(before)) => {
-                let passed = now.wall.duration_since(before);
-                let most = self.interval * 2 + SignedDuration::from_hours(24);
-                match passed >= SignedDuration::ZERO && passed <= most {
-                    true => ClockGoing::Steady,
-                    false => ClockGoing::Jumped,
-                }
-            }
+        let slept = before.map_or(0, |before| now.slept_ms.saturating_sub(before.slept_ms));
+        let Some(earlier) = before.map(|before| before.wall).or(self.before) else {
+            return ClockGoing::Unknown;
+        };
+        let passed = now.wall.duration_since(earlier);
+        let most = self.interval * 2 + SignedDuration::from_hours(24);
+        let is_little = passed >= SignedDuration::ZERO && passed <= most;
+        match step {
+            Some(true) if u128::from(slept) <= APART_MS || is_little => ClockGoing::Steady,
+            Some(_) => ClockGoing::Jumped,
+            None if is_little => ClockGoing::Steady,
+            None => ClockGoing::Away,
         }
     }
 }

@@ -289,7 +289,9 @@ fn disk_problem(status: &HostStatus, disk: &StatusDisk) -> Option<String> {
     }
     // What a vault has that could not be asked is not known; that is told.
     let all_asked = status.vaults.iter().all(|one| one.found.is_ok());
-    let forgotten = disk.is_forgotten() && all_asked && !plans.is_empty();
+    // Where all plans are held back, that is told.
+    let some_run = plans.iter().any(|seen| !seen.plan.suspended);
+    let forgotten = disk.is_forgotten() && all_asked && some_run;
     forgotten.then(|| {
         format!(
             "{name} is NOT TAKEN: {none}, and no plan that is not held back takes it (`stillpoint \

@@ -19,6 +19,7 @@ fn clocks(boot: &str, up: i64, wall: i64) -> ClockReading {
     ClockReading {
         boot: boot.into(),
         up_ms: u64::try_from(up * 1000).unwrap(),
+        slept_ms: 0,
         wall: now() + SignedDuration::from_secs(wall),
     }
 }
@@ -103,8 +104,59 @@ fn a_clock_that_jumps_is_believed_again_by_evidence() {
         let on = clocks("a", 12_200, 7200 + jump);
         assert!(!host.runs(&on, ClockWord::Nobody), "{jump}");
         let right = clocks("a", 15_800, 3 * 3600);
-        assert!(host.runs(&right, ClockWord::Right), "{jump}");
+        assert!(host.runs(&right, ClockWord::Agreed), "{jump}");
         assert_eq!(host.record.steady, None);
+    }
+}
+
+/// A time service that is misled moves the clock and calls it right: a day must pass, and then it
+/// has been put right, or was right.
+#[test]
+fn a_time_service_alone_does_not_excuse_a_jump_that_was_seen() {
+    for jump in [400 * DAY, -DAY] {
+        let mut host = Host::new();
+        host.record.clock = Some(clocks("a", 5000, 0));
+        let mut free_after = None;
+        for hour in 0..40 {
+            let (up, wall) = (8600 + hour * 3600, 3600 + jump + hour * 3600);
+            if host.runs(&clocks("a", up, wall), ClockWord::Right) {
+                free_after.get_or_insert(hour);
+            }
+        }
+        assert_eq!(free_after, Some(24), "{jump}");
+    }
+    // Off for long, and its notes lost: there the word is enough.
+    let mut host = Host::new();
+    assert!(!host.runs(&clocks("a", 5000, 0), ClockWord::Nobody));
+    assert!(host.runs(&clocks("a", 8600, 3600), ClockWord::Right));
+    assert!(host.runs(&clocks("b", 100, 30 * DAY), ClockWord::Right));
+    // A vault with another time goes before it.
+    let wrong = ClockWord::Wrong(SignedDuration::from_hours(9600));
+    assert!(!host.runs(&clocks("b", 3700, 30 * DAY + 3600), wrong));
+}
+
+/// While a host sleeps both clocks go by the one of its hardware.
+#[test]
+fn a_host_that_has_slept_for_long_has_no_steady_clock() {
+    let slept = |seconds: i64| ClockReading {
+        slept_ms: u64::try_from(seconds * 1000).unwrap(),
+        ..clocks("a", 5000 + seconds, seconds)
+    };
+    for (seconds, word, free) in [
+        (30, ClockWord::Nobody, true),
+        (8 * 3600, ClockWord::Nobody, true),
+        (30 * DAY, ClockWord::Nobody, false),
+        // The kernel does not know that its clock was set so.
+        (30 * DAY, ClockWord::Right, false),
+        (30 * DAY, ClockWord::Agreed, true),
+    ] {
+        let mut host = Host::new();
+        host.record.clock = Some(clocks("a", 5000, 0));
+        assert_eq!(
+            host.runs(&slept(seconds), word.clone()),
+            free,
+            "{seconds} {word:?}"
+        );
     }
 }
 
@@ -123,9 +175,9 @@ fn a_jump_in_the_middle_of_a_run_is_noticed() {
     host.record.look_again(Some(&steady), &ClockWord::Nobody);
     assert_eq!(host.record.prune_held, None);
     let jumped = clocks("a", 8600 + 7300, 3600 + 400 * DAY);
-    // A time service has put it right.
+    // A vault with a clock of its own says the same.
     let mut right = host.record.clone();
-    right.look_again(Some(&jumped), &ClockWord::Right);
+    right.look_again(Some(&jumped), &ClockWord::Agreed);
     assert_eq!(right.prune_held, None);
     host.record.look_again(Some(&jumped), &ClockWord::Nobody);
     assert_eq!(host.record.prune_held, Some(jumped.wall));
@@ -152,6 +204,7 @@ fn without_any_word_it_ends_after_runs_and_days() {
     assert!(!host.runs(&first, ClockWord::Nobody));
     assert_eq!(host.record.hold_reason, HoldReason::Unnoted);
     for week in 1..=i64::from(STEADY_RUNS) {
+        // It is not asked whether that is late for its interval.
         let at = clocks("a", 8600 + week * 7 * DAY, week * 7 * DAY);
         let free = host.runs(&at, ClockWord::Nobody);
         assert_eq!(free, week == i64::from(STEADY_RUNS), "{week}");
@@ -170,9 +223,9 @@ fn without_any_word_it_ends_after_runs_and_days() {
 fn a_vault_with_a_clock_of_its_own_is_a_witness() {
     let at = |seconds: i64| now() + SignedDuration::from_secs(seconds);
     for (apart, word) in [
-        (0, ClockWord::Right),
-        (599, ClockWord::Right),
-        (-599, ClockWord::Right),
+        (0, ClockWord::Agreed),
+        (599, ClockWord::Agreed),
+        (-599, ClockWord::Agreed),
         (1800, ClockWord::Nobody),
         (7200, ClockWord::Wrong(SignedDuration::from_secs(7200))),
         (-7200, ClockWord::Wrong(SignedDuration::from_secs(-7200))),
@@ -184,7 +237,7 @@ fn a_vault_with_a_clock_of_its_own_is_a_witness() {
     let wrong = ClockWord::Wrong(SignedDuration::from_hours(2));
     assert!(!host.runs(&clocks("a", 8600, 3600), wrong));
     assert_eq!(host.record.hold_reason, HoldReason::Disputed);
-    assert!(host.runs(&clocks("a", 12_200, 7200), ClockWord::Right));
+    assert!(host.runs(&clocks("a", 12_200, 7200), ClockWord::Agreed));
 }
 
 /// Without a note the next run knows of no time before: it deletes nothing, by hand neither.
@@ -208,7 +261,8 @@ fn where_nothing_is_noted_nothing_is_deleted() {
     scene.write("daily", &text, 10 * HOUR);
     let path = scene.lab.path("plans/daily.json");
     let mut count = 2;
-    for args in [&["plan", "run", "--due"][..], &["plan", "run", "daily"]] {
+    let by_hand = ["plan", "run", "daily", "--clock-is-right"];
+    for args in [&["plan", "run", "--due"][..], &by_hand] {
         for gone in [true, false] {
             match gone {
                 true => fs::remove_file(&path).unwrap(),
@@ -224,19 +278,29 @@ fn where_nothing_is_noted_nothing_is_deleted() {
             assert_eq!(scene.note("daily")["hold_reason"], json!("unnoted"));
         }
     }
-    // Whoever asks for it now was told.
-    scene.run(&["plan", "run", "daily"]).expect(0);
+    let shown = scene.run(&["plan", "show", "daily"]).expect(0).stdout;
+    assert!(shown.contains("deletes nothing since"), "{shown}");
+    // Whoever says so now was told.
+    scene.run(&by_hand).expect(0);
     assert_eq!(scene.snapshots().len(), 1);
     let note = scene.note("daily");
     assert_eq!(note["prune_held"], json!(null));
     // By hand, too, a clock that has jumped since the run before is told first.
     let mut jumped = note.clone();
+    // By its time gc is owed.
+    jumped["steps"]["gc"]["served"] = "2020-01-01T00:00:00Z".into();
+    let gc_served = jumped["steps"]["gc"]["served"].clone();
     jumped["clock"]["wall"] = format!("{}Z", ago(100 * HOUR)).into();
     fs::write(&path, jumped.to_string()).unwrap();
-    let ran = scene.checked("plan run", &["plan", "run", "daily"], 3);
+    let ran = scene.checked("plan run", &by_hand, 3);
     let said = ran["plans"][0]["steps"][0]["outcome"]["said"].to_string();
     assert!(said.contains("the clock has jumped"), "{ran}");
     assert_eq!(scene.snapshots().len(), 2);
-    scene.run(&["plan", "run", "daily"]).expect(0);
+    // Nobody has looked at it: not by asking for a run.
+    scene.run(&["plan", "run", "daily"]).expect(3);
+    assert_eq!(scene.snapshots().len(), 3);
+    // What must wait is not done for its time.
+    assert_eq!(scene.note("daily")["steps"]["gc"]["served"], gc_served);
+    scene.run(&by_hand).expect(0);
     assert_eq!(scene.snapshots().len(), 1);
 }

@@ -89,6 +89,9 @@ pub struct PlanRunArgs {
     /// Only if a run is due; prints nothing where none is
     #[arg(long)]
     pub due: bool,
+    /// With a plan's name: the clock was looked at and is right, so that what deletes goes on
+    #[arg(long, conflicts_with = "due")]
+    pub clock_is_right: bool,
     /// Believe no time service, and no vault, that the clock is right
     #[arg(long, env = "STILLPOINT_DISTRUST_CLOCK", hide = true)]
     pub distrust_clock: bool,

@@ -236,6 +236,7 @@ fn snapshot_now(activation: &mut Activation<'_>) -> Option<String> {
         action: PlanAction::Run(PlanRunArgs {
             name: Some(name.clone()),
             due: false,
+            clock_is_right: false,
             distrust_clock: false,
         }),
     };

@@ -7,7 +7,7 @@ use super::super::context;
 use crate::plan::{ClockReading, ClockWord, PlanTry, SnapshotPlan};
 use crate::store;
 use crate::sys::clock_state::is_synchronised;
-use crate::sys::machine::{boot_id, host_name, since_boot};
+use crate::sys::machine::{asleep, boot_id, host_name, since_boot};
 use jiff::Timestamp;
 
 /// The clocks now; `None`: they cannot be read.
@@ -16,6 +16,7 @@ pub fn read_clocks() -> Option<ClockReading> {
     Some(ClockReading {
         boot: boot_id().ok()?,
         up_ms: u64::try_from(up.as_millis()).ok()?,
+        slept_ms: u64::try_from(asleep().ok()?.as_millis()).ok()?,
         wall: Timestamp::now(),
     })
 }
@@ -31,13 +32,16 @@ pub struct ClockAsk<'a> {
 }
 
 impl ClockAsk<'_> {
-    /// What others say of the time. A vault is asked where no time service is known of.
+    /// What others say of the time. A vault goes before a time service, as that sets the clock.
     pub fn word(&self) -> ClockWord {
-        match (self.distrust, is_synchronised()) {
-            (true, _) => ClockWord::Nobody,
-            (false, Some(true)) => ClockWord::Right,
-            (false, _) => self.word_of_the_vault().unwrap_or(ClockWord::Nobody),
+        if self.distrust {
+            return ClockWord::Nobody;
         }
+        let of_vault = self.word_of_the_vault();
+        of_vault.unwrap_or_else(|| match is_synchronised() {
+            Some(true) => ClockWord::Right,
+            _ => ClockWord::Nobody,
+        })
     }
 
     /// What the vault says by the time at which it got the snapshot; `None`: it has no clock of its
@@ -53,6 +57,7 @@ impl ClockAsk<'_> {
         let vault = store::open(&place).ok()?;
         let stored = vault.stored_snapshots(Some(&host_name())).ok()?;
         let own = stored.into_iter().find(|one| one.snapshot.id == id)?;
-        Some(ClockWord::of_vault(own.received, taken.ended?))
+        let word = ClockWord::of_vault(own.received, taken.ended?);
+        Some(word).filter(|word| *word != ClockWord::Nobody)
     }
 }

@@ -8,6 +8,7 @@ use crate::model::exit::{BELOW, DONE};
 use crate::plan::{
     GC, HoldReason, NotedVault, PRUNE, PlanRecord, STEADY_RUNS, SnapshotPlan, StepOutcome,
 };
+use jiff::SignedDuration;
 
 /// Whether a step deletes.
 pub fn deletes(step: &str) -> bool {
@@ -23,6 +24,9 @@ pub struct DeleteAsk<'a> {
     pub machine: &'a str,
     pub common: &'a Common,
 }
+
+/// What is not noted is not known for so long, and that is told from then on.
+const LONG: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// What was found after a snapshot.
 pub struct MayDelete {
@@ -71,12 +75,10 @@ impl MayDelete {
         if record.prune_held.is_some() {
             return Some(held_back(plan, record));
         }
-        if step != PRUNE {
-            return None;
-        }
         let name = &plan.name;
         match &self.vault {
-            _ if !self.has_machine => Some(unlabelled()),
+            Ok((_, VaultCase::Own | VaultCase::First)) if step != PRUNE => None,
+            _ if step == PRUNE && !self.has_machine => Some(unlabelled()),
             Ok((_, VaultCase::Own)) => None,
             Ok((_, VaultCase::First)) => Some(not_yet(
                 "nothing is deleted by the first run into a vault that the plan's file does not \
@@ -102,22 +104,24 @@ fn held_back(plan: &SnapshotPlan, record: &PlanRecord) -> StepOutcome {
     let since = record.prune_held.unwrap_or_default();
     let name = &plan.name;
     let ends = format!(
-        "it ends by itself when a time service keeps the clock, or after {STEADY_RUNS} runs and \
-         three days on a steady one"
+        "it ends by itself after {STEADY_RUNS} runs and three days on a steady clock, sooner where \
+         a time service keeps it"
     );
+    let clock = record.clock.as_ref().map(|clock| clock.wall);
+    let lasts = clock.is_some_and(|now| now.duration_since(since) > LONG);
     match record.hold_reason {
-        HoldReason::Unnoted => not_yet(&format!(
+        HoldReason::Unnoted if !lasts => not_yet(&format!(
             "nothing is deleted yet: of runs before {since:.0} nothing is known, and nobody says \
              that the clock is right; {ends}"
         )),
-        HoldReason::Jumped => refused(
+        HoldReason::Jumped | HoldReason::Unnoted => refused(
             format!(
                 "nothing is deleted since {since:.0}: the clock has jumped, or was off for long, \
                  and nobody says that it is right"
             ),
             format!(
-                "if the clock is right, `stillpoint plan run {name}` once, by hand: then it goes \
-                 on; {ends}"
+                "if the clock is right, `stillpoint plan run {name} --clock-is-right` once: then \
+                 it goes on; {ends}"
             ),
         ),
         HoldReason::Disputed => refused(
@@ -125,7 +129,10 @@ fn held_back(plan: &SnapshotPlan, record: &PlanRecord) -> StepOutcome {
                 "nothing is deleted since {since:.0}: the vault's own clock says another time than \
                  this host's"
             ),
-            "set the clock that is wrong: `timedatectl` shows this host's".into(),
+            format!(
+                "set the clock that is wrong (`timedatectl` shows this host's); if it is the \
+                 vault's: `stillpoint plan run {name} --clock-is-right --distrust-clock`"
+            ),
         ),
     }
 }

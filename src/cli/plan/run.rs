@@ -28,17 +28,14 @@ pub fn run(args: &PlanRunArgs, common: &Common, dispatch: Dispatch) -> Result<Re
         ..common.clone()
     };
     let vault = common.vault.as_deref().filter(|_| vault_is_a_flag());
-    if args.due && vault.is_some() {
-        let what = "--vault with --due: what is due goes to the vault of its plan; nothing was run";
-        return Err(Error::new(ErrorKind::Usage, what)
-            .with_hint("name the plan, without --due, to have a snapshot there besides"));
-    }
+    refuse_due_elsewhere(args, vault)?;
     let notifier = Notifier::of(&common);
     let steps = StepRunner {
         begins: &|plan| notifier.begins(plan),
         common: &common,
         dispatch,
         vault,
+        clock_is_right: args.clock_is_right,
         distrust_clock: args.distrust_clock,
     };
     let mut runs = Vec::new();
@@ -95,6 +92,15 @@ fn unrun(end: &Result<PlanRunEnd>) -> Option<&Error> {
     }
 }
 
+fn refuse_due_elsewhere(args: &PlanRunArgs, vault: Option<&str>) -> Result<()> {
+    if !args.due || vault.is_none() {
+        return Ok(());
+    }
+    let what = "--vault with --due: what is due goes to the vault of its plan; nothing was run";
+    Err(Error::new(ErrorKind::Usage, what)
+        .with_hint("name the plan, without --due, to have a snapshot there besides"))
+}
+
 /// How a run went; `None`: there was none.
 fn went(end: &Result<PlanRunEnd>) -> Option<RunWent> {
     match end {
@@ -113,13 +119,16 @@ fn went(end: &Result<PlanRunEnd>) -> Option<RunWent> {
                 false => RunWent::Wrong,
             })
         }
-        // It took no snapshot: that went neither well nor wrong, but what was owed may have.
-        Ok(PlanRunEnd::CaughtUp { followed, .. }) => {
+        // It took no snapshot, so it is no word for one; what was owed may have gone wrong.
+        Ok(PlanRunEnd::CaughtUp {
+            followed, unnoted, ..
+        }) => {
             let mut wrong = followed.iter().filter(|step| !step.outcome.is_good());
-            wrong.next().map(|step| match step.outcome.exit_code {
+            let wrong = wrong.next().map(|step| match step.outcome.exit_code {
                 128.. => RunWent::Neither,
                 _ => RunWent::Wrong,
-            })
+            });
+            wrong.or(unnoted.is_some().then_some(RunWent::Wrong))
         }
         Err(error) if error.kind() == ErrorKind::Busy => None,
         Ok(PlanRunEnd::Unrun(_)) | Err(_) => Some(RunWent::Wrong),

@@ -20,6 +20,8 @@ pub struct StepRunner<'a> {
     pub dispatch: Dispatch,
     /// The vault that a flag names: it goes before the plan's.
     pub vault: Option<&'a str>,
+    /// Somebody has looked at the clock.
+    pub clock_is_right: bool,
     /// No time service is believed.
     pub distrust_clock: bool,
     /// What is to be done before a run of a plan's own begins.

@@ -52,6 +52,13 @@ impl PlanWork {
             Some(record) => record.for_plan(&plan, places.now),
             None => PlanRecord::new(&plan, places.now),
         };
+        if before.as_ref().is_some_and(|before| before.id != record.id) {
+            said.push(
+                "its ID is another one than was noted: what was taken before stays, and is none of \
+                 this plan's"
+                    .into(),
+            );
+        }
         if before.is_none() && record.id.is_none() {
             said.push(
                 "no run of it was noted: it deletes what it takes from now on, and nothing that a \
@@ -116,8 +123,9 @@ impl PlanWork {
         if steps.vault.is_some() {
             return Ok(self.run_elsewhere(steps));
         }
-        // Whoever was told that the clock may be wrong, and asks, has looked at it.
-        self.record.let_go();
+        if steps.clock_is_right {
+            self.record.let_go();
+        }
         let time = match self.case().asked_for() {
             DueOrAsked::Due(time) => Some(time),
             DueOrAsked::Asked => None,
@@ -230,18 +238,22 @@ impl PlanWork {
             .extend(may_delete.other_vault().map(str::to_owned));
         self.record.vault = may_delete.own_vault().or(self.record.vault.take());
         let now = read_clocks();
-        let word = ClockAsk {
-            taken,
-            ..self.time_service(steps)
-        };
-        self.record.judge_clock(&ClockCase {
+        let mut case = ClockCase {
             begun: self.begun.as_ref(),
             now: now.as_ref(),
-            word: word.word(),
+            word: self.time_service(steps).word(),
             before: self.record.last_good.as_ref().map(|last| last.began),
             interval: self.clock.interval(),
             was_ahead: self.clock_was_ahead,
-        });
+        };
+        if self.record.asks_for_the_time(&case) {
+            let ask = ClockAsk {
+                taken,
+                ..self.time_service(steps)
+            };
+            case.word = ask.word();
+        }
+        self.record.judge_clock(&case);
         may_delete
     }
 
@@ -271,7 +283,8 @@ impl PlanWork {
     fn catch_up(mut self, steps: &StepRunner<'_>) -> Result<PlanRunEnd> {
         self.said
             .push("what follows the last snapshot was cut off: it is done now".into());
-        let may_delete = self.judge(None, steps);
+        let taken = self.record.last_good.clone();
+        let may_delete = self.judge(taken.as_ref(), steps);
         let mut followed = Vec::new();
         let unnoted = self.follow_up(steps, &may_delete, &mut followed).err();
         Ok(PlanRunEnd::CaughtUp {
@@ -308,8 +321,10 @@ impl PlanWork {
                 self.record.look_again(read_clocks().as_ref(), &word);
             }
             let refused = may_delete.why_not(follow_up.name, &self.plan, &self.record);
+            let was_run = refused.is_none();
             let outcome = refused.unwrap_or_else(|| steps.run(words));
-            let served = match outcome.is_good() {
+            // What must wait was not done for its time.
+            let served = match outcome.is_good() && was_run {
                 true => due.or(served),
                 false => served,
             };

@@ -40,6 +40,12 @@ pub(super) fn described(seen: &SeenPlan) -> String {
     if let Some(good) = good.filter(|_| seen.record.last != seen.record.last_good) {
         lines.push(format!("last snapshot: {}", tried(good)));
     }
+    if let Some(since) = seen.record.prune_held.filter(|_| plan.retention.is_some()) {
+        lines.push(format!(
+            "deletes nothing since {}: the clock may be wrong, or no run before was noted",
+            shown(since)
+        ));
+    }
     if let Some(error) = &seen.unread {
         lines.push(format!("!! {error}: what it has done is not known"));
     }

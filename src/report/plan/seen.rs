@@ -236,6 +236,7 @@ impl SeenPlan {
             "last": self.record.last.as_ref().map(attempt),
             "last_good": self.record.last_good.as_ref().map(attempt),
             "steps": steps,
+            "held_since": self.record.prune_held.map(shown),
             "below_since": self.record.below_since.map(shown),
             "note_problem": self.unread.as_ref().map(ToString::to_string),
             "timer": self.runner.timer().map(SeenTimer::document),
