@@ -16,7 +16,8 @@ pub struct StatusArgs {
     /// Not this disk: it is neither called overdue nor missed
     #[arg(long, value_name = "DISK")]
     pub exclude: Vec<String>,
-    /// Tell how plans stand, as the configuration's [notify] says, and what could not be sent yet
+    /// Tell how plans stand, as `[notify]` of the configuration says, and send what could not be
+    /// sent yet
     #[arg(long)]
     pub notify: bool,
     /// Send everybody who is told a test message

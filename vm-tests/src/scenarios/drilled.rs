@@ -3,10 +3,11 @@
 //! which is a failure, with the console's last lines.
 
 use crate::cache::{Layout, system_disk};
-use crate::disk::{Bus, Disk, spoil};
 use crate::lab::Lab;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -27,7 +28,7 @@ pub fn a_machine_is_booted_from_its_vault(lab: &Lab) -> Result<()> {
         .arg(&drilled.disk))?;
     drilled.product(&["init", &drilled.vault.display().to_string()], 0)?;
     if lab.broken {
-        drilled.spoil_loader()?;
+        drilled.lose_loader()?;
     }
     drilled.snapshot()?;
     for firmware in ["bios", "uefi"] {
@@ -37,19 +38,22 @@ pub fn a_machine_is_booted_from_its_vault(lab: &Lab) -> Result<()> {
         let seconds = up["after_ms"].as_f64().context("no time")? / 1000.0;
         lab.note(format!("{firmware}: up {seconds:.1} s after power-on"));
     }
-    // The same machine without its loader: UEFI has one of its own.
-    drilled.spoil_loader()?;
+    // The same machine without its loader.
+    let sector = drilled.lose_loader()?;
     drilled.snapshot()?;
     failed(&drilled.boot("bios", 1)?, "boots by BIOS")?;
-    drilled.boot("uefi", 0)?;
 
+    drilled.disk()?.write_all_at(&sector, 0)?;
     drilled.break_fstab()?;
     drilled.snapshot()?;
     let document = drilled.boot("uefi", 1)?;
     failed(&document, "boots by UEFI")?;
     let said = document["steps"][0]["said"].as_str().context("no words")?;
     ensure!(said.contains("emergency mode"), "{document:#}");
-    ensure!(said.contains("beef"), "not what it waited for: {document:#}");
+    ensure!(
+        said.contains("beef"),
+        "not what it waited for: {document:#}"
+    );
     Ok(())
 }
 
@@ -71,10 +75,18 @@ struct Drilled<'a> {
 }
 
 impl Drilled<'_> {
-    /// GRUB's second part for a BIOS.
-    fn spoil_loader(&self) -> Result<()> {
-        let disk = Disk::of(&self.disk, "disk", Bus::Virtio);
-        (0..16).try_for_each(|part| spoil(&disk, (1 << 20) + part * 4096))
+    /// What a BIOS begins with goes; what it was.
+    fn lose_loader(&self) -> Result<[u8; 512]> {
+        let disk = self.disk()?;
+        let mut sector = [0; 512];
+        disk.read_exact_at(&mut sector, 0)?;
+        disk.write_all_at(&[0; 512], 0)?;
+        Ok(sector)
+    }
+
+    fn disk(&self) -> Result<File> {
+        let mut options = File::options();
+        Ok(options.read(true).write(true).open(&self.disk)?)
     }
 
     /// A filesystem that is nowhere.
