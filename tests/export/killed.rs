@@ -191,7 +191,13 @@ fn request(
 fn an_overlay_outlives_its_server_wherever_that_is_killed() {
     let mut disk = Mortal::new();
     let mut chance = Chance(77);
-    for _ in 0..12 * rounds() {
+    let is_kept = |may: &&Vec<Held>| matches!(may[..], [Held::Written(_)]);
+    let kept = |disk: &Mortal| disk.may_hold.iter().filter(is_kept).count();
+    // On a busy host a server does little before it is killed: then there are more rounds.
+    let few = |disk: &Mortal| disk.writes <= 100 || kept(disk) <= 100;
+    let mut round = 0;
+    while round < 12 * rounds() || (few(&disk) && round < 400) {
+        round += 1;
         let pid = Pid::from_raw(disk.server.id().cast_signed());
         let after = Duration::from_micros(chance.below(120_000));
         std::thread::scope(|scope| {
@@ -205,8 +211,10 @@ fn an_overlay_outlives_its_server_wherever_that_is_killed() {
         disk.server = start(&disk.cli);
         disk.look();
     }
-    assert!(disk.writes > 100, "{} writes", disk.writes);
-    let is_kept = |may: &&Vec<Held>| matches!(may[..], [Held::Written(_)]);
-    let kept = disk.may_hold.iter().filter(is_kept).count();
-    assert!(kept > 100, "{kept} sectors");
+    assert!(
+        !few(&disk),
+        "{} writes, {} sectors",
+        disk.writes,
+        kept(&disk)
+    );
 }
