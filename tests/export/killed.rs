@@ -114,8 +114,7 @@ impl Mortal {
     }
 
     /// Works until the server is gone.
-    fn work(&mut self, chance: &mut Chance) {
-        let mut stream = self.client().stream;
+    fn work(&mut self, mut stream: UnixStream, chance: &mut Chance) {
         loop {
             if self.step(&mut stream, chance).is_none() {
                 return;
@@ -200,12 +199,14 @@ fn an_overlay_outlives_its_server_wherever_that_is_killed() {
         round += 1;
         let pid = Pid::from_raw(disk.server.id().cast_signed());
         let after = Duration::from_micros(chance.below(120_000));
+        // Served before it may be killed: on a busy host that takes as long as some of its lives.
+        let stream = disk.client().stream;
         std::thread::scope(|scope| {
             scope.spawn(move || {
                 std::thread::sleep(after);
                 kill(pid, Signal::SIGKILL).unwrap();
             });
-            disk.work(&mut chance);
+            disk.work(stream, &mut chance);
         });
         disk.server.wait().unwrap();
         disk.server = start(&disk.cli);
