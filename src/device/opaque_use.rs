@@ -7,7 +7,7 @@ use super::host::Host;
 use super::kind::DeviceKind;
 use super::layout::HostLayout;
 use super::name::node_name;
-use super::swap::swaps;
+use super::swap_witness::witnessed_swaps;
 use super::topology::Topology;
 use crate::model::DevNumber;
 use serde::Serialize;
@@ -33,7 +33,7 @@ pub struct OpaqueUse {
 impl HostLayout {
     /// What is in use on these disks by something that no mount table, swap or holder shows.
     pub fn opaque_uses(&self, disks: &[Disk]) -> Vec<OpaqueUse> {
-        let swaps = swaps(&self.host, &self.topology);
+        let swaps = witnessed_swaps(&self.host, &self.topology, &self.mounts);
         let members = self
             .mounts
             .filesystems()

@@ -1,7 +1,9 @@
 //! This machine: its name, its kernel, its boot, and how long it has slept. It only asks.
 
 use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::model::Bytes;
 use nix::time::{ClockId, clock_gettime};
+use nix::unistd::{SysconfVar, sysconf};
 use std::path::Path;
 use std::time::Duration;
 
@@ -48,6 +50,12 @@ pub fn kernel_version() -> Option<(u32, u32)> {
 fn version_of(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|letter: char| !letter.is_ascii_digit());
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+/// Bytes of a page of memory.
+pub fn page_size() -> Bytes {
+    let size = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
+    Bytes(size.and_then(|size| size.try_into().ok()).unwrap_or(4096))
 }
 
 /// How long ago this boot of the machine began, suspends and hibernations included. While a

@@ -28,3 +28,4 @@ pub mod plain;
 pub mod process;
 pub mod ring;
 pub mod secret;
+pub mod swap_file;

@@ -3,10 +3,10 @@
 //! worker would wait for itself then, and with it whoever calls sync(2), until the machine is
 //! reset.
 
-use super::lab::{Lab, tool, try_tool};
+use super::lab::{Disk, Lab, tool, try_tool};
 use crate::support::host::skipped;
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 /// Swapped to until it is dropped.
@@ -136,4 +136,145 @@ fn a_swap_file_on_the_disk_is_no_obstacle_and_its_contents_are_not_copied() {
     let same = std::fs::read(format!("{back}/swap file")).unwrap() == super::lab::noise(8 << 20, 2);
     tool("umount", &[&back]);
     assert!(same);
+}
+
+const AREA: usize = 1 << 20;
+/// What is kept of a swap area.
+const KEPT: usize = 64 << 10;
+
+/// Switched on for so short a time, and so small, that next to nothing is sent there.
+fn swapped_to(file: &Path) -> Option<SwapFile> {
+    std::fs::write(file, super::lab::noise(AREA, 6)).unwrap();
+    write_out(file);
+    tool("chmod", &["600", file.to_str().unwrap()]);
+    tool("mkswap", &[file.to_str().unwrap()]);
+    let on = try_tool("swapon", &["--priority", "0", file.to_str().unwrap()]);
+    on.then(|| SwapFile(file.to_owned()))
+}
+
+fn write_out(file: &Path) {
+    nix::unistd::syncfs(std::fs::File::open(file).unwrap()).unwrap();
+}
+
+/// What the file `swap` holds in a restored copy of the disk.
+fn restored(lab: &Lab, disk: &Disk) -> Vec<u8> {
+    let (target, back) = (lab.at(&format!("{}.img", disk.name())), lab.at("back"));
+    lab.run(&["restore", "latest", "--disk", disk.name(), &target])
+        .expect(0);
+    std::fs::create_dir_all(&back).unwrap();
+    tool("mount", &["-o", "ro,loop", &target, &back]);
+    let bytes = std::fs::read(format!("{back}/swap"));
+    tool("umount", &[&back]);
+    bytes.unwrap()
+}
+
+/// `/proc/swaps` has names, and a name may lead elsewhere by now.
+#[test]
+fn a_file_with_the_name_of_a_swap_file_that_a_mount_hides_is_copied() {
+    let Some(lab) = Lab::on_disk("swap: a hidden file") else {
+        return;
+    };
+    let mut below = lab.disk("below", 32 << 20);
+    let mut above = lab.disk("above", 64 << 20);
+    let place = below.mount("ext4");
+    let file = place.join("swap");
+    let Some(swap) = swapped_to(&file) else {
+        skipped("swap: a hidden file", "cannot swap here");
+        return;
+    };
+    // Its own contents are left out: the kernel says that it swaps to this very file.
+    lab.run(&["snapshot", &below.device]).expect(0);
+    let own = restored(&lab, &below);
+    assert!(own[..KEPT].iter().any(|byte| *byte != 0));
+    // All blocks that hold nothing else.
+    let left_out = own[KEPT..].iter().filter(|byte| **byte == 0).count();
+    assert!(left_out > AREA / 2, "it was copied");
+
+    tool("mkfs.ext4", &["-q", &above.device]);
+    tool("mount", &[&above.device, place.to_str().unwrap()]);
+    above.mounted = Some(place.clone());
+    let ordinary = super::lab::noise(AREA, 7);
+    std::fs::write(&file, &ordinary).unwrap();
+    write_out(&file);
+    let taken = lab.run(&["snapshot", &above.device, "--json"]);
+    above.unmount();
+    drop(swap);
+    let taken = taken.expect(0).json();
+    let same = restored(&lab, &above) == ordinary;
+    assert!(same, "it was taken for the swap file: {taken}");
+}
+
+/// A namespace of mounts in which one device has another's name, and is swapped to by that name.
+struct Apart {
+    shell: Child,
+    swap: PathBuf,
+}
+
+impl Apart {
+    fn swap_to(real: &Disk, name: &Disk) -> Option<Self> {
+        let script =
+            "mount --bind \"$1\" \"$2\" && swapon --priority 0 \"$2\" && echo on && read end";
+        let mut command = Command::new("unshare");
+        let command = command
+            .args([
+                "--mount",
+                "sh",
+                "-c",
+                script,
+                "sh",
+                &real.device,
+                &name.device,
+            ])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        let mut apart = Self {
+            shell: command.spawn().unwrap(),
+            swap: PathBuf::from(&real.device),
+        };
+        let mut line = String::new();
+        let out = apart.shell.stdout.take().unwrap();
+        BufReader::new(out).read_line(&mut line).unwrap();
+        (line == "on\n").then_some(apart)
+    }
+}
+
+impl Drop for Apart {
+    fn drop(&mut self) {
+        try_tool("swapoff", &[self.swap.to_str().unwrap()]);
+        // The shell waits for a line.
+        drop(self.shell.stdin.take());
+        let _ = self.shell.wait();
+    }
+}
+
+/// A container has its devices under names of its own, and the table has those.
+#[test]
+fn a_device_with_the_name_of_one_that_is_swapped_to_is_copied() {
+    let Some(lab) = Lab::on_disk("swap: another's name") else {
+        return;
+    };
+    let (real, mut other) = (lab.disk("real", 4 << 20), lab.disk("other", 64 << 20));
+    let place = other.mount("ext4");
+    let bytes = super::lab::noise(16 << 20, 8);
+    let file = place.join("file");
+    std::fs::write(&file, &bytes).unwrap();
+    write_out(&file);
+    tool("mkswap", &[&real.device]);
+    let Some(swap) = Apart::swap_to(&real, &other) else {
+        skipped("swap: another's name", "cannot swap here");
+        return;
+    };
+    let table = std::fs::read_to_string("/proc/swaps").unwrap();
+    let taken = lab.run(&["snapshot", &other.device, "--json"]);
+    drop(swap);
+    assert!(table.contains(&other.device), "the test: {table}");
+    let taken = taken.expect(0).json();
+    let target = lab.at("restored");
+    lab.run(&["restore", "latest", &target]).expect(0);
+    let back = lab.at("back");
+    std::fs::create_dir_all(&back).unwrap();
+    tool("mount", &["-o", "ro,loop", &target, &back]);
+    let same = std::fs::read(format!("{back}/file")).unwrap() == bytes;
+    tool("umount", &[&back]);
+    assert!(same, "it was taken for swap: {taken}");
 }

@@ -1,16 +1,12 @@
 //! The second witness of free space: the superblock as it stands on the disk, read past all
 //! caches, against the mounted filesystem as the kernel's memory has it. It only reads.
 
+use super::super::head::head_on_disk;
 use crate::model::{Bytes, Extent};
 use crate::sys::fsinfo::{counts, xfs_geometry};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
-
-/// What is read of a filesystem's beginning: all of either type's superblock, and as much as the
-/// largest sector there is.
-const HEAD: usize = 64 * 1024;
 
 /// A superblock of those types that are asked for free space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,18 +25,7 @@ impl Superblock {
     /// Reads it from the disk at that path, of which the filesystem is believed to begin at
     /// `place`. `None`: none stands there.
     pub(super) fn read(disk: &Path, place: Extent) -> io::Result<Option<Self>> {
-        let disk = OpenOptions::new()
-            .read(true)
-            .custom_flags(libc::O_DIRECT)
-            .open(disk)?;
-        let mut room = vec![0; 2 * HEAD];
-        let shift = room.as_ptr().align_offset(HEAD);
-        let length = HEAD.min(usize::try_from(place.length.0).unwrap_or(HEAD));
-        let head = room
-            .get_mut(shift..shift + length)
-            .ok_or_else(|| io::Error::other("no aligned memory"))?;
-        disk.read_exact_at(head, place.offset.0)?;
-        Ok(parse(head))
+        Ok(parse(&head_on_disk(disk, place)?))
     }
 
     /// Why this is not the superblock of the filesystem that `root` is on; `None`: it is.
@@ -109,7 +94,7 @@ mod tests {
 
     #[test]
     fn an_ext_superblock_tells_size_uuid_and_errors() {
-        let mut head = vec![0; HEAD];
+        let mut head = vec![0; 64 * 1024];
         assert_eq!(parse(&head), None);
         let mut put = |at: usize, bytes: &[u8]| {
             head[1024 + at..1024 + at + bytes.len()].copy_from_slice(bytes);
@@ -129,7 +114,7 @@ mod tests {
 
     #[test]
     fn an_xfs_superblock_tells_size_and_uuid() {
-        let mut head = vec![0; HEAD];
+        let mut head = vec![0; 64 * 1024];
         head[..4].copy_from_slice(b"XFSB");
         head[4..8].copy_from_slice(&4096_u32.to_be_bytes());
         head[8..16].copy_from_slice(&1000_u64.to_be_bytes());
