@@ -9,6 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::Manifest;
 use crate::report::Report;
 use crate::report::diff::{Difference, report};
+use crate::report::diff_map::drawn;
 use crate::store::{Dated, History};
 use jiff::Timestamp;
 
@@ -31,12 +32,15 @@ pub fn run(args: &DiffArgs, common: &Common, progress: &ProgressDisplay) -> Resu
     let places = diff(&vault, from, to, progress)?;
     // Without a table that can be read there are no partitions to name.
     let partitions = partitions_of(&vault, to, progress).unwrap_or_default();
-    Ok(report(&Difference {
+    let size = from.identity.size.max(to.identity.size);
+    let difference = Difference {
         from: one.snapshot,
         to: two.snapshot,
         places,
         partitions,
-    }))
+    };
+    let map = args.map.then(|| drawn(&difference.places, size));
+    Ok(report(&difference, map))
 }
 
 /// Refuses a newer snapshot that was named first.

@@ -50,6 +50,9 @@ pub fn run(args: &ListArgs, common: &Common) -> Result<Report> {
             Err(error) => return Err(error),
         }
     }
+    if let Some(last) = args.last {
+        listing.only_last(last);
+    }
     let shown = listing.shown();
     if !shown.is_empty() {
         let keeps = vault.list_keeps(&|id| shown.contains(&id))?;
@@ -67,6 +70,7 @@ pub fn run(args: &ListArgs, common: &Common) -> Result<Report> {
 
 fn fits(manifest: &Manifest, args: &ListArgs, tags: &[(String, String)]) -> bool {
     has_disk(manifest, args)
+        && args.since.is_none_or(|since| manifest.time >= since)
         && tags
             .iter()
             .all(|(key, value)| manifest.tags.get(key) == Some(value))

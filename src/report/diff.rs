@@ -22,8 +22,8 @@ pub struct Difference {
     pub partitions: Vec<TablePartition>,
 }
 
-/// What `diff` reports.
-pub fn report(difference: &Difference) -> Report {
+/// What `diff` reports. A map, where one was drawn, stands in place of the list for people.
+pub fn report(difference: &Difference, map: Option<String>) -> Report {
     let Difference {
         from,
         to,
@@ -31,7 +31,7 @@ pub fn report(difference: &Difference) -> Report {
         partitions,
     } = difference;
     let sum = Bytes(places.iter().map(|place| place.length.0).sum());
-    let mut text = listed_places(places, partitions);
+    let mut text = map.unwrap_or_else(|| listed_places(places, partitions));
     for (partition, count, bytes) in each(places, partitions) {
         let (number, count) = (partition.number, counted(count, "place"));
         // Writing to a string cannot fail.

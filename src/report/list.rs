@@ -19,6 +19,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write;
+use std::num::NonZeroUsize;
 
 /// Most bytes of memory for the documents of all snapshots together.
 const MOST_DOCUMENTS: usize = 128 << 20;
@@ -95,7 +96,17 @@ impl Listing {
         });
     }
 
-    /// Whether a snapshot is shown.
+    /// Leaves so many of those that are shown: the newest, in the order of their time.
+    pub fn only_last(&mut self, last: NonZeroUsize) {
+        let order = History::of(self.dated.clone(), Timestamp::now()).order;
+        let shown = self.shown();
+        let newest = order.iter().rev().map(|one| one.id);
+        let newest = newest.filter(|id| shown.contains(id)).take(last.get());
+        let newest: HashSet<SnapshotId> = newest.collect();
+        self.shown.retain(|one| newest.contains(&one.snapshot));
+    }
+
+    /// The snapshots that are shown.
     pub fn shown(&self) -> HashSet<SnapshotId> {
         self.shown.iter().map(|one| one.snapshot).collect()
     }

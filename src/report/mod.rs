@@ -7,6 +7,7 @@ pub mod check;
 pub mod client;
 pub mod cp;
 pub mod diff;
+pub mod diff_map;
 pub mod disks;
 pub mod doctor;
 pub mod drill;

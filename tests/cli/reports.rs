@@ -171,7 +171,48 @@ fn differences_are_told_by_partition_and_forwards_only() {
             run.stderr.contains(&hint) && run.stderr.contains("is newer than"),
             "{run:?}"
         );
-        lab.run(&["diff", &newer, &newer]).expect(0);
+        let map = lab.run(&["diff", &older, &newer, "--map"]).expect(0).stdout;
+        let first = map.lines().nth(1).unwrap();
+        // 24 MiB are 384 blocks, one a sign; a MiB is 16.
+        let dots = |count: usize| ".".repeat(count);
+        let expected = format!("0x0000000 {}#{}#{}", dots(16), dots(15), dots(31));
+        assert_eq!(first, expected, "{map}");
+        assert!(
+            map.contains(&format!("\n0x0400000 #{}#", dots(15))),
+            "{map}"
+        );
+        assert!(
+            map.ends_with("\n4 places differ, 256.00 KiB in all\n"),
+            "{map}"
+        );
+        let same = lab.run(&["diff", &newer, &newer, "--map"]).expect(0).stdout;
+        assert_eq!(same.matches('#').count(), 1, "the legend alone: {same}");
+    }
+}
+
+#[test]
+fn a_list_may_be_of_the_newest_alone_or_since_a_time() {
+    let Some(lab) = Lab::with_vault("told: a part of the list") else {
+        return;
+    };
+    let disk = lab.disk("disk", MIB);
+    let taken = [(); 3].map(|()| lab.json(&["snapshot", disk.name()]));
+    let id = |one: usize| taken[one]["snapshot"].as_str().unwrap();
+    let time = |one: usize| taken[one]["time"].as_str().unwrap();
+    let listed = |args: &[&str]| {
+        let list = lab.json(&[&["list"], args].concat());
+        let all = list["snapshots"].as_array().unwrap().iter();
+        all.map(|one| one["snapshot"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(listed(&["--last", "2"]), [id(2), id(1)]);
+    assert_eq!(listed(&["--last", "9"]), [id(2), id(1), id(0)]);
+    assert_eq!(listed(&["--since", time(1)]), [id(2), id(1)]);
+    assert_eq!(listed(&["--since", time(0), "--last", "1"]), [id(2)]);
+    assert_eq!(listed(&["--since", "2199-01-01"]), [""; 0]);
+    assert_eq!(listed(&["--since", "1999-01-01"]).len(), 3);
+    for wrong in [["--last", "0"], ["--last", "-1"], ["--since", "soon"]] {
+        lab.run(&[&["list"][..], &wrong].concat()).expect(2);
     }
 }
 

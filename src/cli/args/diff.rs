@@ -3,7 +3,8 @@
 use clap::Args;
 
 #[derive(Args, Debug)]
-#[command(after_help = "Example:\n  stillpoint diff 01KA latest --disk vda")]
+#[command(after_help = "Example:\n  stillpoint diff 01KA latest --disk vda\n  \
+    stillpoint diff 01KA latest --map")]
 pub struct DiffArgs {
     /// The older snapshot
     pub one: String,
@@ -12,4 +13,7 @@ pub struct DiffArgs {
     /// Which disk, if they have several
     #[arg(long)]
     pub disk: Option<String>,
+    /// Draw the disk, and where on it they differ
+    #[arg(long)]
+    pub map: bool,
 }

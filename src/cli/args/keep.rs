@@ -1,9 +1,8 @@
 //! The arguments of `keep`.
 
+use super::time::moment;
 use crate::format::{MAX_HOLD, MAX_KEEP_SECONDS};
 use clap::{ArgGroup, Args};
-use jiff::civil::Date;
-use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use std::time::Duration;
 
@@ -41,13 +40,7 @@ pub fn keep_time(text: &str) -> Result<Duration, String> {
 }
 
 fn until(text: &str) -> Result<Timestamp, String> {
-    let day = || {
-        let day: Date = text.parse().ok()?;
-        Some(day.to_zoned(TimeZone::UTC).ok()?.timestamp())
-    };
-    let time = text.parse().ok().or_else(day);
-    let time: Timestamp =
-        time.ok_or("give a day like 2027-01-31, or a time like 2027-01-31T12:00:00Z")?;
+    let time = moment(text)?;
     let left = time.duration_since(Timestamp::now());
     let most = SignedDuration::from_secs(MAX_KEEP_SECONDS as i64);
     match left > SignedDuration::ZERO && left <= most {

@@ -32,6 +32,7 @@ mod snapshot;
 mod snapshot_path;
 mod status;
 mod tag;
+mod time;
 mod track;
 mod verify;
 
