@@ -113,7 +113,8 @@ impl Error {
     /// An operating system error: `action` says what was tried ("open", "write at 4096 of").
     pub fn io(action: &str, path: &Path, source: io::Error) -> Self {
         let kind = kind_of(&source);
-        let error = Self::new(kind, format!("cannot {action} {}", path.display()));
+        let mut error = Self::new(kind, format!("cannot {action} {}", path.display()));
+        error.hint = hint_of(&source).map(str::to_owned);
         error.at(action, path).with_source(source)
     }
 
@@ -238,6 +239,27 @@ fn kind_of(source: &io::Error) -> ErrorKind {
             ErrorKind::Unsupported
         }
         _ => ErrorKind::Io,
+    }
+}
+
+/// What to do where the number alone tells it: no device is at fault.
+fn hint_of(source: &io::Error) -> Option<&'static str> {
+    match source.raw_os_error()? {
+        libc::EMFILE | libc::ENFILE => Some(
+            "allow more open files (`ulimit -n 1024`, LimitNOFILE= of a unit), and run it again",
+        ),
+        libc::ENAMETOOLONG => Some("give it a shorter name"),
+        libc::EROFS => {
+            Some("that filesystem is read-only: name another place, or mount it writable")
+        }
+        libc::EFBIG => Some(
+            "allow larger files (`ulimit -f unlimited`, LimitFSIZE= of a unit), or name a place \
+             whose filesystem holds them",
+        ),
+        libc::ENOMEM => {
+            Some("free memory, or allow more (`ulimit -v`, MemoryMax= of a unit), and run it again")
+        }
+        _ => None,
     }
 }
 

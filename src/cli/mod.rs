@@ -59,7 +59,7 @@ use crate::hooks::{HOOK_SUPERVISOR_COMMAND, hook_supervisor_main};
 use crate::job::{RECORD_WRITER_COMMAND, record_writer_main};
 use crate::report::Report;
 use crate::sys::name_service;
-use crate::sys::process::keep_exits_of_children;
+use crate::sys::process::{keep_exits_of_children, survive_file_limits};
 use args::{Command, CommandLine};
 use clap::Parser;
 use dispatch::dispatch;
@@ -71,6 +71,7 @@ use std::time::Duration;
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
     keep_exits_of_children();
+    survive_file_limits();
     name_service::keep_to_what_is_linked();
     // Helper processes of a run, not for users. Each needs a process with nothing set up.
     let hidden = std::env::args_os().nth(1).unwrap_or_default();

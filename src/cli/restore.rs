@@ -17,6 +17,8 @@ use crate::model::Cancel;
 use crate::report::{self, Report};
 use crate::store::Vault;
 use crate::sys::locked::LockExt;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::stat::{fstat, stat};
 use std::fs::File;
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
@@ -83,6 +85,12 @@ pub fn check(args: &RestoreArgs, common: &Common) -> Result<()> {
             "leave --detach out, or restore to a file",
         );
     }
+    if goes_nowhere() {
+        return refused(
+            "standard output is closed",
+            "redirect it, or pipe it into a program: ... - > FILE",
+        );
+    }
     if std::io::stdout().is_terminal() {
         return refused(
             "a disk's bytes are not for a terminal",
@@ -90,6 +98,17 @@ pub fn check(args: &RestoreArgs, common: &Common) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Whether standard output was closed when the program began: what takes its place then (Rust's
+/// runtime, `sys/pal/unix`, opens it) is /dev/null for reading and writing. A shell's redirection
+/// there is for writing only.
+fn goes_nowhere() -> bool {
+    let out = std::io::stdout();
+    let flags = fcntl(&out, FcntlArg::F_GETFL).map(OFlag::from_bits_retain);
+    let both = flags.is_ok_and(|flags| flags & OFlag::O_ACCMODE == OFlag::O_RDWR);
+    let (null, out) = (stat("/dev/null"), fstat(&out));
+    both && null.is_ok_and(|null| out.is_ok_and(|out| out.st_rdev == null.st_rdev))
 }
 
 /// Checks what a job needs before it is said to have started: the snapshot has the disks, and their

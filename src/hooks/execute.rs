@@ -3,7 +3,7 @@
 //! the script leaves behind may keep its output open.
 
 use super::script::{Call, Script};
-use crate::sys::process::{die_with_starter, spawn_apart};
+use crate::sys::process::{die_of_file_limits, die_with_starter, spawn_apart};
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -165,6 +165,7 @@ impl RunningProgram {
 /// a pipe for what it says, of which this is the end to read from; reading never waits.
 pub(super) fn surround(command: &mut Command) -> std::io::Result<PipeReader> {
     let (reader, writer) = std::io::pipe()?;
+    die_of_file_limits(command);
     let flags = fcntl(&reader, FcntlArg::F_GETFL)?;
     let flags = OFlag::from_bits_retain(flags) | OFlag::O_NONBLOCK;
     fcntl(&reader, FcntlArg::F_SETFL(flags))?;

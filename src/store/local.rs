@@ -150,10 +150,8 @@ impl LocalStore {
         let file = self.open_object(name, OFlag::O_RDONLY)?;
         let whole = self.length(&file, name)?;
         if offset.checked_add(length).is_none_or(|end| end > whole) {
-            return Err(Error::new(
-                ErrorKind::Damaged,
-                format!("{name} is cut short"),
-            ));
+            let what = format!("{name} is cut short");
+            return Err(Error::new(ErrorKind::Damaged, what));
         }
         Ok(file)
     }
@@ -373,6 +371,7 @@ impl LocalStore {
     fn put_error(&self, name: &ObjectName, source: std::io::Error) -> Error {
         let error = Error::io("write", &self.full_path(name), source);
         match error.kind() {
+            ErrorKind::NoSpace if error.hint().is_some() => error,
             ErrorKind::NoSpace => error.with_hint(
                 "the vault's disk is full: make room on it; the snapshots that are there are whole",
             ),

@@ -336,6 +336,7 @@ pub fn create(place: &Location, options: VaultOptions) -> Result<Vault> {
 impl Vault {
     /// Makes a vault in a directory, which must be empty or not there yet.
     pub fn create_local(path: &Path, options: VaultOptions) -> Result<Self> {
+        refuse_inside_another(path)?;
         let store = LocalStore::create(path)?;
         if !store.is_empty()? {
             return Err(taken(&store, "directory"));
@@ -351,6 +352,24 @@ impl Vault {
     /// Opens the vault in a directory, with a key where it is encrypted.
     pub fn open_local_by(path: &Path, key: &KeySource) -> Result<Self> {
         Self::open_by(Arc::new(LocalStore::open(path)?), key)
+    }
+}
+
+/// A vault's own tools would take what lies in it for something of its own.
+fn refuse_inside_another(path: &Path) -> Result<()> {
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    let parent = std::fs::canonicalize(parent.unwrap_or(Path::new(".")));
+    let has_vault = |folder: &&Path| folder.join(ObjectName::vault_info().as_str()).is_file();
+    let parent = parent.unwrap_or_default();
+    match parent.ancestors().find(has_vault) {
+        None => Ok(()),
+        Some(other) => {
+            let (path, other) = (path.display(), other.display());
+            let what = format!("{path} is inside the vault in {other}; no vault was made");
+            Err(Error::new(ErrorKind::Usage, what).with_hint("name a directory beside it"))
+        }
     }
 }
 

@@ -60,6 +60,26 @@ pub fn keep_exits_of_children() {
     debug_assert!(set.is_ok(), "SIGCHLD has a default");
 }
 
+/// Has a file that may not grow further be an error of the write (`EFBIG`), and not a death by
+/// SIGXFSZ in the middle of a run (setrlimit(2), `RLIMIT_FSIZE`).
+pub fn survive_file_limits() {
+    // SAFETY: ignoring a signal installs no handler, so no code runs in signal context.
+    let set = unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) };
+    debug_assert!(set.is_ok(), "SIGXFSZ may be ignored");
+}
+
+/// The process that `command` will start dies of such a limit as any other does.
+pub fn die_of_file_limits(command: &mut Command) {
+    let begin = || {
+        // SAFETY: SIG_DFL is no function of ours, so there is none that could run at a bad moment.
+        unsafe { signal(Signal::SIGXFSZ, SigHandler::SigDfl) }?;
+        Ok(())
+    };
+    // SAFETY: between fork and exec it makes one system call, which is async-signal-safe, and
+    // takes no lock and no memory.
+    unsafe { command.pre_exec(begin) };
+}
+
 /// Lets the process that `command` will start begin in a session of its own: what is sent to the
 /// starter's process group, or comes with the end of its terminal, does not reach it.
 pub fn in_own_session(command: &mut Command) {

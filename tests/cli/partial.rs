@@ -80,8 +80,10 @@ fn a_full_vault_is_no_disks_fault() {
     let limited = ["prlimit", "--fsize=1048576"];
     let args = ["snapshot", &one.device, &two.device, "--partial", "--json"];
     let run = super::lab::finish(&mut lab.command_with(&limited, &args));
-    assert_ne!(run.code, 0, "{run:?}");
-    assert_ne!(run.code, 3, "{run:?}");
+    assert_eq!(run.code, 1, "{run:?}");
+    let error = &run.json()["error"];
+    assert_eq!(error["kind"], "no_space", "{error}");
+    assert!(error["hint"].to_string().contains("ulimit -f"), "{error}");
     let none = lab.json(&["list"]);
     assert_eq!(none["snapshots"].as_array().unwrap().len(), 0);
 }

@@ -88,6 +88,24 @@ fn a_snapshot_is_made_whoever_listens() {
     lab.run(&["verify", "--all"]).expect(0);
 }
 
+/// The bytes of the disk would be written to nobody, and called restored.
+#[test]
+fn a_disk_is_not_restored_to_an_output_that_is_closed() {
+    let Some(lab) = Lab::with_vault("cli: closed output") else {
+        return;
+    };
+    let disk = lab.disk("disk", 1 << 20);
+    lab.run(&["snapshot", &disk.device]).expect(0);
+    let to = |redirection: &str| {
+        let script = format!("exec \"$@\" {redirection}");
+        let script = ["sh", "-c", &script, "sh"];
+        finish(&mut lab.command_with(&script, &["restore", "latest", "-"]))
+    };
+    let run = to(">&-").expect(2);
+    assert!(run.stderr.contains("standard output is closed"), "{run:?}");
+    to(">/dev/null").expect(0);
+}
+
 /// Somebody will read a file, and take half a list for all of it.
 #[test]
 fn an_answer_that_is_cut_short_is_no_good_answer() {

@@ -68,6 +68,7 @@ const VAULTS: &[Row] = &[
     row("init, not empty", "init {dir}", 1),
     row("init, on a file", "init {dir}disk", 2),
     row("init, no parent", "init {dir}no/such", 1),
+    row("init, in a vault", "init {dir}vault/new", 2),
     row("no name", "list --vault ''", 2),
     row("init, no letters", "init {dir}new --name ''", 2),
     row("another's vault", "NOBODY list", 5),
