@@ -8,6 +8,7 @@ mod busy;
 mod claims;
 mod clock;
 mod completions;
+mod container;
 mod damage;
 mod drill;
 mod drill_boot;

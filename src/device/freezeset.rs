@@ -58,7 +58,8 @@ pub struct FreezeSet {
     /// of these disks alone does not have all of them.
     pub partly_outside: BTreeSet<DevNumber>,
     /// Mounted filesystems that may or may not be on those disks: their members could not be found
-    /// out (ZFS, a btrfs whose device was renamed).
+    /// out (ZFS, a btrfs whose device was renamed), or it lies in a file whose place could not be
+    /// (in a container's overlay).
     pub undetermined: Vec<Filesystem>,
     /// What is in use on those disks by something that no mount table shows, as far as it was
     /// looked for: see [`HostLayout::opaque_uses`].

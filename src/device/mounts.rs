@@ -5,7 +5,7 @@ use super::host::Host;
 use super::journal::{JournalPlace, Journals};
 use super::kind::DeviceKind;
 use super::mountinfo::{self, MountEntry, OwnMounts};
-use super::stacking::Stacking;
+use super::stacking::{Anonymous, Stacking, anonymous};
 use super::topology::Topology;
 use crate::error::Result;
 use crate::model::{Bytes, DevNumber, Extent};
@@ -35,8 +35,13 @@ impl Mounts {
         let mut found: Vec<Filesystem> = Vec::new();
         let mut places: HashMap<DevNumber, Option<usize>> = HashMap::new();
         let mut own = None;
+        let wanted = anonymous(topology);
+        let mut apart = Anonymous::new();
         mountinfo::each(host, |namespace| {
             for entry in &namespace.entries {
+                if wanted.contains(&entry.dev) && !apart.contains_key(&entry.dev) {
+                    apart.insert(entry.dev, entry.clone());
+                }
                 let place = *places.entry(entry.dev).or_insert_with(|| {
                     found.push(scan.filesystem(entry)?);
                     Some(found.len() - 1)
@@ -48,11 +53,12 @@ impl Mounts {
             own.get_or_insert(namespace.entries);
         })?;
         let own = OwnMounts::new(own.unwrap_or_default());
-        let stacking = Stacking::new(topology, &found, &own);
+        let stacking = Stacking::new(topology, &found, &own, &apart);
         for filesystem in &mut found {
             filesystem.disks = stacking.disks(topology, &filesystem.members);
             filesystem.below = stacking.below(topology, &filesystem.members);
             filesystem.depth = stacking.depth(topology, &filesystem.members);
+            filesystem.members_known &= stacking.is_known(topology, &filesystem.members);
         }
         Ok(Self {
             filesystems: found,

@@ -1,13 +1,15 @@
 //! What is stacked on what, also through loop devices: a loop device's file lies on a filesystem,
-//! which lies on devices. The loop device names its file by number. Where it does not, the names of
-//! mounts decide, so that nothing is opened.
+//! which lies on devices. The loop device names its file's filesystem by number. Where no table of
+//! mounts has that number, names of mounts decide, so that nothing is opened; and where these lead
+//! nowhere, it is not known what lies below.
 
 use super::filesystem::Filesystem;
 use super::kind::DeviceKind;
-use super::mountinfo::OwnMounts;
-use super::topology::Topology;
+use super::mountinfo::{MountEntry, OwnMounts};
+use super::topology::{Device, Topology};
 use crate::model::DevNumber;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 /// Deepest stack of loop devices on files on loop devices that is followed.
 const DEPTH_LIMIT: usize = 64;
@@ -17,16 +19,35 @@ const DEPTH_LIMIT: usize = 64;
 pub(super) struct Stacking {
     files: BTreeMap<DevNumber, DevNumber>,
     members: BTreeMap<DevNumber, Vec<DevNumber>>,
+    /// Loop devices whose files may lie on any disk.
+    unplaced: BTreeSet<DevNumber>,
+}
+
+/// Mounts by their numbers, of filesystems without one block device.
+pub(super) type Anonymous = BTreeMap<DevNumber, MountEntry>;
+
+/// The numbers of such filesystems in which loop devices have their files.
+pub(super) fn anonymous(topology: &Topology) -> BTreeSet<DevNumber> {
+    let loops = topology.devices().filter_map(|device| device.loop_file);
+    let devices = loops.map(|file| file.device);
+    devices.filter(|dev| dev.major == 0).collect()
 }
 
 impl Stacking {
-    /// `own` is our namespace's mounts, in which the kernel names the files.
-    pub(super) fn new(topology: &Topology, found: &[Filesystem], own: &OwnMounts) -> Self {
+    /// `own` is our namespace's mounts, in which the kernel names the files; `apart` has those of
+    /// all namespaces whose numbers are [`anonymous`].
+    pub(super) fn new(
+        topology: &Topology,
+        found: &[Filesystem],
+        own: &OwnMounts,
+        apart: &Anonymous,
+    ) -> Self {
         let mut members: BTreeMap<_, _> = found
             .iter()
             .map(|filesystem| (filesystem.dev, filesystem.members.clone()))
             .collect();
         let mut files = BTreeMap::new();
+        let mut unplaced = BTreeSet::new();
         let loops = topology
             .devices()
             .filter(|device| device.kind == DeviceKind::Loop && device.parents.is_empty());
@@ -38,19 +59,30 @@ impl Stacking {
                 // A filesystem that no mount table shows (any more): of its device all is known.
                 members.insert(reported, vec![reported]);
             }
-            let on = reported
-                .filter(|dev| members.contains_key(dev))
-                .or_else(|| {
-                    // A file of btrfs or overlay has the number of a part that no table shows.
-                    let name = device.backing_file.as_deref()?;
-                    let apart = own.holding(name)?.dev.major == 0;
-                    (reported.is_none() || apart).then(|| own.filesystem_of(name))?
-                });
-            if let Some(on) = on.filter(|on| members.contains_key(on)) {
-                files.insert(device.dev, on);
+            if reported.is_none() && device.backing_file.is_none() {
+                continue;
+            }
+            match place_of(device, own, apart, &|dev| members.contains_key(&dev)) {
+                FilePlace::On(filesystem) => {
+                    files.insert(device.dev, filesystem);
+                }
+                FilePlace::OnNoDisk => {}
+                FilePlace::Unknown => {
+                    unplaced.insert(device.dev);
+                }
             }
         }
-        Self { files, members }
+        Self {
+            files,
+            members,
+            unplaced,
+        }
+    }
+
+    /// Whether it is known what `members` rest on, down to the disks.
+    pub(super) fn is_known(&self, topology: &Topology, members: &[DevNumber]) -> bool {
+        let below = self.ancestors(topology, members, true).devices;
+        below.is_disjoint(&self.unplaced)
     }
 
     /// Everything that `members` rest on, themselves included.
@@ -128,6 +160,63 @@ impl Stacking {
             }
         }
         true
+    }
+}
+
+/// Where a loop device's file lies.
+#[derive(Debug, PartialEq, Eq)]
+enum FilePlace {
+    /// On that filesystem.
+    On(DevNumber),
+    /// In memory, on a network, or where a program says.
+    OnNoDisk,
+    /// Nobody can say.
+    Unknown,
+}
+
+fn place_of(
+    device: &Device,
+    own: &OwnMounts,
+    apart: &Anonymous,
+    is_on_devices: &dyn Fn(DevNumber) -> bool,
+) -> FilePlace {
+    let on = |dev: DevNumber| match is_on_devices(dev) {
+        true => Some(FilePlace::On(dev)),
+        false => None,
+    };
+    let reported = device.loop_file.map(|file| file.device);
+    if let Some(place) = reported.and_then(on) {
+        return place;
+    }
+    // The number is that of a mount, wherever that is.
+    if let Some(mount) = reported.and_then(|dev| apart.get(&dev)) {
+        if mount.fstype != "overlay" {
+            return FilePlace::OnNoDisk;
+        }
+        // By the words of whoever mounted it, which mostly was somebody in our namespace.
+        let upper = mount.option("upperdir").map(PathBuf::from);
+        let below = upper.and_then(|upper| own.filesystem_of(&upper));
+        return below.and_then(on).unwrap_or(FilePlace::Unknown);
+    }
+    // A file of btrfs, or of an overlay over several filesystems, has the number of a part that no
+    // table shows: what holds its name here must be such a one. Where the device itself cannot be
+    // asked, there is its name alone.
+    let name = device.backing_file.as_deref();
+    let holder = name.and_then(|name| own.holding(name));
+    let fits = |mount: &&MountEntry| {
+        reported.is_none() || ["btrfs", "bcachefs", "overlay"].contains(&mount.fstype.as_str())
+    };
+    let Some(holder) = holder.filter(fits) else {
+        return match reported {
+            Some(_) => FilePlace::Unknown,
+            None => FilePlace::OnNoDisk,
+        };
+    };
+    let by_name = name.and_then(|name| own.filesystem_of(name)).and_then(on);
+    match by_name {
+        Some(place) => place,
+        None if holder.fstype == "overlay" => FilePlace::Unknown,
+        None => FilePlace::OnNoDisk,
     }
 }
 

@@ -21,10 +21,9 @@ use std::path::Path;
 /// Types of which a file's place on the device is what `FS_IOC_FIEMAP` says; that of btrfs is not.
 const TELL_PLACES: &[&str] = &["ext2", "ext3", "ext4", "xfs"];
 
-/// The parts of `disk` that hold nothing but swapped-out memory, in files too. The table's names are
-/// those of the
-/// namespace in which each was switched on, and of mounts that another may hide by now: a device
-/// or file that has such a name here counts only if it says itself that it is swapped to.
+/// The parts of `disk` that hold nothing but swapped-out memory, in files too. The table's names
+/// are those of the namespace in which each was switched on, and of mounts that another may hide
+/// by now: a device or file with such a name counts only if it says itself that it is swapped to.
 ///
 /// # Errors
 /// When the devices or mounts cannot be listed.
