@@ -155,6 +155,9 @@ fn reason_document(why: &StayReason, of: &Judged) -> Value {
         StayReason::LastGood(disks) => {
             json!({"reason": "last_good", "disks": disks, "what": what})
         }
+        StayReason::LastAsAsked(disks) => {
+            json!({"reason": "last_as_asked", "disks": disks, "what": what})
+        }
         StayReason::FromLater => json!({"reason": "from_later", "what": what}),
         StayReason::SameAs(_) => json!({"reason": "same", "what": what}),
     }
@@ -177,6 +180,10 @@ fn in_words(why: &StayReason, of: &Judged) -> String {
         StayReason::Kept(kept) => format!("kept {kept}"),
         StayReason::Locked(until) => format!("locked until {until:.0}"),
         StayReason::LastGood(disks) => format!("last good one{}", of_disks(disks)),
+        StayReason::LastAsAsked(disks) => format!(
+            "last one for which applications were quiesced{}",
+            of_disks(disks)
+        ),
         StayReason::FromLater => "from a clock that was ahead, or this one is behind".into(),
         StayReason::SameAs(other) => format!("the same as {other}, which stays"),
     }

@@ -148,3 +148,48 @@ fn what_lacks_a_segment_is_no_good() {
         "the last one that is whole has gone"
     );
 }
+
+/// Hooks that fail for weeks push out nothing of which the application was sure. One that asked for
+/// less is no worse for it.
+#[test]
+fn the_last_copy_with_quiesced_applications_stays_beside_lesser_ones() {
+    let world = World::new();
+    let at = |reached: Level, asked: Level| {
+        move |manifest: &mut Manifest| {
+            (manifest.level, manifest.requested_level) = (reached, asked);
+            for disk in &mut manifest.disks {
+                disk.level = reached;
+            }
+        }
+    };
+    let sure = |days| world.put(ago(days * DAY), at(Level::Application, Level::Application));
+    let failed = |days| world.put(ago(days * DAY), at(Level::Crash, Level::Application));
+    let (_old, kept) = (sure(9), sure(8));
+    let lesser = [7, 6, 5].map(failed);
+    let plan = world.plan(last(2));
+    let of_it = plan.judged.iter().find(|one| one.snapshot.id == kept);
+    let disks = ["vda", "vdb"].map(str::to_owned).to_vec();
+    let stays = &of_it.unwrap().stays;
+    assert!(
+        matches!(&stays[..], [StayReason::LastAsAsked(found)] if *found == disks),
+        "{stays:?}"
+    );
+    assert_eq!(world.prune(last(2)), set(&[kept, lesser[1], lesser[2]]));
+    assert_eq!(
+        world.prune(last(2)),
+        set(&[kept, lesser[1], lesser[2]]),
+        "again"
+    );
+    // The hooks are mended.
+    let mended = [sure(4), sure(3)];
+    assert_eq!(world.prune(last(2)), set(&mended));
+    // The owner has lowered the level.
+    let lowered = [2, 1].map(|days| world.put(ago(days * DAY), at(Level::Crash, Level::Crash)));
+    assert_eq!(world.prune(last(2)), set(&lowered));
+    let again = failed(0);
+    assert_eq!(world.prune(last(1)), set(&[lowered[1], again]));
+    let mut options = world.options(last(1));
+    options.take_last_good = true;
+    prune(&world.vault, &options).unwrap();
+    assert_eq!(world.left(), set(&[again]));
+}

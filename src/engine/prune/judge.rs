@@ -262,15 +262,20 @@ impl Judgement {
         let stay = last_good(&self.candidates, &goes, &mut copies)?;
         let warning = copies.warning();
         self.plan.warnings.extend(warning);
+        self.note_copies(stay.good, StayReason::LastGood);
+        self.note_copies(stay.as_asked, StayReason::LastAsAsked);
+        Ok(())
+    }
+
+    fn note_copies(&mut self, copies: Vec<DiskCopy>, reason: fn(Vec<String>) -> StayReason) {
         let mut by_place: BTreeMap<usize, Vec<DiskGroup>> = BTreeMap::new();
-        for DiskCopy { at, group } in stay {
+        for DiskCopy { at, group } in copies {
             by_place.entry(at).or_default().push(group);
         }
         for (at, groups) in by_place {
             let disks = self.disks.names(at, &groups);
-            self.stays(at, StayReason::LastGood(disks));
+            self.stays(at, reason(disks));
         }
-        Ok(())
     }
 
     /// The plan, newest first. Keeps of what stays for another reason are left alone.

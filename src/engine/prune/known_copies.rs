@@ -20,6 +20,8 @@ const MOST_NAME: usize = 64;
 pub(super) struct JudgedDisk {
     pub(super) name: String,
     fuzzy: bool,
+    /// The applications were to be quiesced, and were not.
+    below: bool,
     /// It is judged beside others of that name, and beside others of that serial number: names
     /// change from boot to boot, and numbers are not always one disk's alone.
     pub(super) groups: Vec<DiskGroup>,
@@ -44,19 +46,21 @@ impl JudgedDisks {
             return Err(error.with_hint("name one host after the other: --host HOST"));
         }
         let disks = manifest.disks.iter();
-        let disks = disks.map(|disk| self.disk(&manifest.host, disk)).collect();
+        let disks = disks.map(|disk| self.disk(manifest, disk)).collect();
         self.of.push(disks);
         Ok(())
     }
 
-    fn disk(&mut self, host: &str, disk: &DiskRecord) -> JudgedDisk {
-        let known = &disk.identity;
+    fn disk(&mut self, manifest: &Manifest, disk: &DiskRecord) -> JudgedDisk {
+        let (host, known) = (manifest.host.as_str(), &disk.identity);
+        let asks = manifest.requested_level == Level::Application;
         let name = self.group(&[host, "name", &known.name]);
         let number = Some(known.key()).filter(|key| *key != known.name);
         let number = number.map(|number| self.group(&[host, "number", number]));
         JudgedDisk {
             name: clip(&known.name, MOST_NAME),
             fuzzy: disk.level <= Level::Fuzzy,
+            below: asks && disk.level < Level::Application,
             groups: [name].into_iter().chain(number).collect(),
         }
     }
@@ -193,6 +197,11 @@ impl Goodness for KnownCopies<'_> {
     fn is_fuzzy(&self, copy: DiskCopy) -> bool {
         let mut disks = self.disks.of(copy.at).iter();
         disks.any(|disk| disk.groups.contains(&copy.group) && disk.fuzzy)
+    }
+
+    fn is_below(&self, copy: DiskCopy) -> bool {
+        let mut disks = self.disks.of(copy.at).iter();
+        disks.any(|disk| disk.groups.contains(&copy.group) && disk.below)
     }
 
     fn is_good(&mut self, copy: DiskCopy) -> Result<bool> {

@@ -19,8 +19,21 @@ pub trait Goodness {
     /// Whether the copy is of no one instant.
     fn is_fuzzy(&self, copy: DiskCopy) -> bool;
 
+    /// Whether the applications were to be quiesced for it, and were not.
+    fn is_below(&self, copy: DiskCopy) -> bool;
+
     /// Whether the copy is complete, and nothing of it is known to be damaged.
     fn is_good(&mut self, copy: DiskCopy) -> Result<bool>;
+}
+
+/// What has to stay all the same, although no rule keeps it.
+#[derive(Debug, Default)]
+pub struct LastCopies {
+    /// The newest good copies of disks of which no good one would stay.
+    pub good: Vec<DiskCopy>,
+    /// The newest good ones that are as consistent as they were asked to be, of disks of which only
+    /// others would stay.
+    pub as_asked: Vec<DiskCopy>,
 }
 
 /// What of `goes`, one for each candidate, has to stay all the same: the newest good copy of a disk
@@ -29,12 +42,17 @@ pub trait Goodness {
 ///
 /// Copies of no one instant count where a disk has no others that are good. Nothing is asked about
 /// a disk of which all stay.
+///
+/// Copies for which hooks failed are good: after a restore the application recovers as after a
+/// power cut, which most can. But a hook that is broken for weeks must not push out the last copy
+/// of which that is sure: it stays beside them. A level that somebody has lowered on purpose holds
+/// nothing back: what was taken since is as it was asked to be.
 pub fn last_good(
     all: &[Candidate],
     goes: &[bool],
     goodness: &mut dyn Goodness,
-) -> Result<Vec<DiskCopy>> {
-    let mut stay = Vec::new();
+) -> Result<LastCopies> {
+    let mut stay = LastCopies::default();
     for (group, members) in members_of(all).into_iter().enumerate() {
         let group = DiskGroup(group);
         let goes = |at: usize| goes.get(at).copied().unwrap_or(false);
@@ -48,21 +66,29 @@ pub fn last_good(
             let time = all.get(copy.at).map(|one| (one.cut, one.snapshot));
             (goodness.is_fuzzy(*copy), goes(copy.at), Reverse(time))
         });
-        let mut found = None;
-        for copy in &copies {
-            if goodness.is_good(*copy)? {
-                found = Some(*copy);
-                break;
-            }
+        let Some(found) = first_good(&copies, goodness)? else {
+            let left = copies.into_iter().filter(|copy| goes(copy.at));
+            stay.good.extend(left);
+            continue;
+        };
+        if goes(found.at) {
+            stay.good.push(found);
         }
-        match found {
-            Some(copy) if goes(copy.at) => stay.push(copy),
-            Some(_) => {}
-            None => {
-                let left = copies.into_iter().filter(|copy| goes(copy.at));
-                stay.extend(left);
-            }
+        if !goodness.is_below(found) {
+            continue;
         }
+        copies.retain(|copy| !goodness.is_below(*copy) && !goodness.is_fuzzy(*copy));
+        let as_asked = first_good(&copies, goodness)?;
+        stay.as_asked.extend(as_asked.filter(|copy| goes(copy.at)));
     }
     Ok(stay)
+}
+
+fn first_good(copies: &[DiskCopy], goodness: &mut dyn Goodness) -> Result<Option<DiskCopy>> {
+    for copy in copies {
+        if goodness.is_good(*copy)? {
+            return Ok(Some(*copy));
+        }
+    }
+    Ok(None)
 }

@@ -93,6 +93,9 @@ pub enum StayReason {
     Locked(Timestamp),
     /// Without it no good copy of these disks would be left, or none of theirs is known to be good.
     LastGood(Vec<String>),
+    /// It is the last good copy of these disks at the level that was asked: hooks failed for what
+    /// stays of them by the rules.
+    LastAsAsked(Vec<String>),
     /// The store got it after now, by its clock: one of the clocks is wrong, or was. No rule judges
     /// it, and it takes no other one's place.
     FromLater,

@@ -230,11 +230,16 @@ fn sum(one: &RetentionRules, two: &RetentionRules) -> RetentionRules {
 struct Said {
     good: BTreeSet<usize>,
     fuzzy: BTreeSet<usize>,
+    below: BTreeSet<usize>,
 }
 
 impl Goodness for Said {
     fn is_fuzzy(&self, copy: DiskCopy) -> bool {
         self.fuzzy.contains(&copy.at)
+    }
+
+    fn is_below(&self, copy: DiskCopy) -> bool {
+        self.below.contains(&copy.at)
     }
 
     fn is_good(&mut self, copy: DiskCopy) -> crate::error::Result<bool> {
@@ -248,7 +253,8 @@ fn stays(rules: &RetentionRules, all: &[Candidate], said: &mut Said) -> BTreeSet
     let goes: Vec<bool> = hits.iter().map(Vec::is_empty).collect();
     let last = last_good(all, &goes, said).unwrap();
     let by_rules = (0..all.len()).filter(|&one| !goes[one]);
-    let stay: BTreeSet<usize> = by_rules.chain(last.iter().map(|copy| copy.at)).collect();
+    let last = last.good.into_iter().chain(last.as_asked);
+    let stay: BTreeSet<usize> = by_rules.chain(last.map(|copy| copy.at)).collect();
     stay.into_iter().map(|one| all[one].snapshot).collect()
 }
 
@@ -265,8 +271,41 @@ fn part(all: &[Candidate], said: &Said, of: impl Fn(usize) -> bool) -> (Vec<Cand
     let said = Said {
         good: again(&said.good),
         fuzzy: again(&said.fuzzy),
+        below: again(&said.below),
     };
     (places.iter().map(|&one| all[one].clone()).collect(), said)
+}
+
+/// Hooks that are broken for a month push out nothing that is sure; a level that was lowered on
+/// purpose does.
+#[test]
+fn copies_below_what_was_asked_do_not_push_out_the_last_one_that_is_not() {
+    let all: Vec<Candidate> = (0..30).map(|day| honest(monday() + day * DAY)).collect();
+    let rules = RetentionRules { last: 7, ..NONE };
+    let mut said = Said {
+        good: (0..30).collect(),
+        fuzzy: BTreeSet::new(),
+        below: (10..30).collect(),
+    };
+    let places = |stay: BTreeSet<SnapshotId>| -> Vec<usize> {
+        let places = (0..30).filter(|one| stay.contains(&all[*one].snapshot));
+        places.collect()
+    };
+    let by_rules: Vec<usize> = (23..30).collect();
+    let mut with_last = by_rules.clone();
+    with_last.insert(0, 9);
+    assert_eq!(places(stays(&rules, &all, &mut said)), with_last);
+    // It is damaged: the one before.
+    said.good.remove(&9);
+    with_last[0] = 8;
+    assert_eq!(places(stays(&rules, &all, &mut said)), with_last);
+    said.below.clear();
+    assert_eq!(places(stays(&rules, &all, &mut said)), by_rules);
+    // Where none by the rules is good, the newest stays, and not an old one in its place.
+    let rules = RetentionRules { last: 1, ..NONE };
+    said.below = (10..30).collect();
+    said.good = [5, 20].into();
+    assert_eq!(places(stays(&rules, &all, &mut said)), [5, 20, 29]);
 }
 
 proptest! {
@@ -277,8 +316,9 @@ proptest! {
         all in candidates(), rules in rules(), some in prop::collection::vec(any::<bool>(), 60),
         good in prop::collection::btree_set(0_usize..60, 0..60),
         fuzzy in prop::collection::btree_set(0_usize..60, 0..60),
+        below in prop::collection::btree_set(0_usize..60, 0..60),
     ) {
-        let mut said = Said { good, fuzzy };
+        let mut said = Said { good, fuzzy, below };
         let first = stays(&rules, &all, &mut said);
         let left = |one: usize| first.contains(&all[one].snapshot) || some[one];
         let (killed, mut said) = part(&all, &said, left);
@@ -308,14 +348,18 @@ proptest! {
         all in candidates(), rules in rules(),
         good in prop::collection::btree_set(0_usize..60, 0..60),
         fuzzy in prop::collection::btree_set(0_usize..60, 0..60),
+        below in prop::collection::btree_set(0_usize..60, 0..60),
     ) {
-        let mut said = Said { good, fuzzy };
+        let mut said = Said { good, fuzzy, below };
         let stay = stays(&rules, &all, &mut said);
         for group in (0..3).map(DiskGroup) {
             let of_it = || (0..all.len()).filter(|&one| all[one].groups.contains(&group));
             let is_clear = |one: &usize| said.good.contains(one) && !said.fuzzy.contains(one);
+            let is_as_asked = |one: &usize| is_clear(one) && !said.below.contains(one);
             let stayed = |one: &usize| stay.contains(&all[*one].snapshot);
-            for is_good in [&is_clear as &dyn Fn(&usize) -> bool, &|one| said.good.contains(one)] {
+            let kinds: [&dyn Fn(&usize) -> bool; 3] =
+                [&is_clear, &is_as_asked, &|one| said.good.contains(one)];
+            for is_good in kinds {
                 let there = of_it().any(|one| is_good(&one));
                 let left = of_it().filter(stayed).any(|one| is_good(&one));
                 prop_assert_eq!(there, left);
