@@ -3,6 +3,7 @@
 //! must never print a token or a secret in one.
 
 mod host_files;
+mod machine;
 mod note;
 mod program;
 mod settings_text;

@@ -1,6 +1,7 @@
 //! Replacing this program by another version of it. What stands by its name is a whole program at
 //! every moment: the one before, or the new one, which has run once before it was put there.
 
+use super::machine::{HEAD, not_for_here};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::helper::sync_folder;
 use crate::sys::plain;
@@ -15,8 +16,7 @@ use std::path::{Path, PathBuf};
 const MOST: u64 = 512 << 20;
 /// What is read at a time.
 const PIECE: usize = 1 << 20;
-/// The first bytes of a program, and of what is packed.
-const ELF: &[u8] = b"\x7fELF";
+/// The first bytes of what is packed.
 const GZIP: &[u8] = &[0x1f, 0x8b];
 
 /// What says which version a program is: it runs it.
@@ -171,30 +171,36 @@ fn copy_beside(from: &Path, aside: &Path, is_known: bool) -> Result<String> {
     let mut wrong = None;
     let sha256 = each_piece(&mut file, from, &mut |at, piece| {
         if at == 0 {
-            wrong = not_a_program(piece);
+            wrong = not_a_program(piece.get(..HEAD).unwrap_or(piece));
         }
         match wrong {
             Some(_) => Ok(()),
             None => copy.write_all(piece).io_context("write", aside),
         }
     })?;
-    if let Some(hint) = wrong {
-        let what = format!("{} is no program of Linux", from.display());
+    if let Some((why, hint)) = wrong {
+        let what = format!("{}: {why}", from.display());
         return Err(Error::new(ErrorKind::Usage, what).with_hint(hint));
     }
     copy.sync_all().io_context("write out", aside)?;
     Ok(sha256)
 }
 
-/// What to do about a file that begins so; `None`: it may be a program.
-fn not_a_program(start: &[u8]) -> Option<&'static str> {
-    match start {
-        _ if start.starts_with(ELF) => None,
-        _ if start.starts_with(GZIP) => {
-            Some("it is packed: tar xzf it, and name the program that was in it")
-        }
-        _ => Some("name the program `stillpoint` itself, as the tarball has it"),
-    }
+/// Why a file that begins so cannot take this one's place, and what to do about it; `None`: it may
+/// be a program for here. What an emulator would run is none.
+fn not_a_program(start: &[u8]) -> Option<(String, &'static str)> {
+    let why = not_for_here(start)?;
+    Some(if start.starts_with(GZIP) {
+        let hint = "it is packed: tar xzf it, and name the program that was in it";
+        (why, hint)
+    } else if start.starts_with(b"\x7fELF") {
+        (why, "take the one for this machine: `uname -m` names it")
+    } else {
+        (
+            why,
+            "name the program `stillpoint` itself, as the tarball has it",
+        )
+    })
 }
 
 fn hash_file(path: &Path) -> Result<String> {
@@ -252,14 +258,15 @@ fn is_older(version: &str, than: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::machine::head_of_here;
     use super::*;
     use std::os::unix::fs::PermissionsExt;
     use tempfile::TempDir;
 
-    /// Programs say their version by what stands in them: `ELF`, then words.
+    /// Programs say their version by what stands in them behind the head.
     fn version_of(path: &Path) -> Result<String> {
         let bytes = fs::read(path).unwrap();
-        match std::str::from_utf8(&bytes[4..]).unwrap() {
+        match std::str::from_utf8(&bytes[HEAD..]).unwrap() {
             "broken" => Err(Error::new(ErrorKind::Failed, "it does not run")),
             version => Ok(version.trim().into()),
         }
@@ -279,7 +286,11 @@ mod tests {
         }
 
         fn write(&self, name: &str, version: &str) {
-            fs::write(self.at(name), [ELF, version.as_bytes()].concat()).unwrap();
+            fs::write(
+                self.at(name),
+                [&head_of_here(), version.as_bytes()].concat(),
+            )
+            .unwrap();
             let mode = fs::Permissions::from_mode(0o755);
             fs::set_permissions(self.at(name), mode).unwrap();
         }
@@ -356,6 +367,11 @@ mod tests {
         refused(|_| (), "tar xzf");
         fs::write(place.at("from"), "").unwrap();
         refused(|_| (), "no program");
+        let mut other = head_of_here();
+        // Neither x86-64 nor arm64, so it is another's everywhere.
+        other[18] = 22;
+        fs::write(place.at("from"), [&other, &b"0.3.0"[..]].concat()).unwrap();
+        refused(|_| (), "it is a program for s390x");
         place.write("from", "0.3.0");
         fs::set_permissions(place.at("from"), fs::Permissions::from_mode(0o777)).unwrap();
         refused(|_| (), "others can change it");

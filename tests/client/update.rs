@@ -107,11 +107,22 @@ fn another_program_takes_the_place_of_this_one() {
     let foreign = bin.at("foreign");
     fs::copy("/bin/true", &foreign).unwrap();
     let broken = bin.at("broken");
-    fs::write(&broken, b"\x7fELF, and no more").unwrap();
+    let program = fs::read(PROGRAM).unwrap();
+    fs::write(&broken, &program[..64]).unwrap();
+    // Of another machine, which an emulator might run.
+    let arm = bin.at("arm");
+    let mut bytes = program.clone();
+    bytes[18] = if bytes[18] == 183 { 62 } else { 183 };
+    fs::write(&arm, &bytes).unwrap();
+    // It was linked where glibc is later than here.
+    let later = bin.at("later");
+    fs::write(&later, of_a_later_glibc(program)).unwrap();
     for (from, options, code, told) in [
         (&script, &[][..], 2, "no program of Linux"),
         (&foreign, &[], 1, "does not say that it is stillpoint"),
         (&broken, &[], 1, "does not run here"),
+        (&arm, &[], 2, "it is a program for"),
+        (&later, &[], 1, "GLIBC_9.9"),
         (&bin.at("nowhere"), &[], 1, "nowhere"),
         (&bin.at("other"), &["--sha256", "00"], 2, "64 hexadecimal"),
     ] {
@@ -123,6 +134,17 @@ fn another_program_takes_the_place_of_this_one() {
         assert!(bin.runs() && bin.is("stillpoint", "other"), "{told}");
         assert!(!bin.at("stillpoint.new").exists(), "{told}");
     }
+}
+
+/// The same program, which needs a glibc that nobody has.
+fn of_a_later_glibc(mut program: Vec<u8>) -> Vec<u8> {
+    let needed = b"\0GLIBC_2.";
+    let at = program
+        .windows(needed.len())
+        .position(|part| part == needed);
+    let number = at.expect("it is linked with glibc") + needed.len() - 2;
+    program[number..number + 3].copy_from_slice(b"9.9");
+    program
 }
 
 #[test]

@@ -6,9 +6,11 @@ use super::busy::refuse_while_busy;
 use super::places::ClientPlaces;
 use crate::client::{InstallOptions, belongs_to_packages, swap_program};
 use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::model::printable::one_line;
 use crate::report::{self, Report};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use std::io::Read;
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -19,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// How often it is looked whether it has.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// Most bytes that it may say.
-const MOST_WORDS: u64 = 200;
+const MOST_WORDS: u64 = 400;
 
 pub fn run(args: &ClientUpdateArgs, common: &Common) -> Result<Report> {
     context::need_root_to("replace the program")?;
@@ -87,7 +89,7 @@ fn version_of(program: &Path) -> Result<String> {
     };
     let mut command = Command::new(program);
     command.arg("--version").env_clear().stdin(Stdio::null());
-    command.stdout(Stdio::piped()).stderr(Stdio::null());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command
         .spawn()
         .map_err(|error| failed("does not run here").with_source(error))?;
@@ -106,16 +108,33 @@ fn version_of(program: &Path) -> Result<String> {
             }
         }
     };
-    let mut said = String::new();
-    if let Some(stdout) = child.stdout.take() {
-        // A child of its own may have it open for ever.
-        let _ = fcntl(&stdout, FcntlArg::F_SETFL(OFlag::O_NONBLOCK));
-        // What is no text is no version.
-        let _ = stdout.take(MOST_WORDS).read_to_string(&mut said);
-    }
+    let said = child.stdout.take().map(words_in).unwrap_or_default();
     let version = said.trim().strip_prefix("stillpoint ");
     match version.filter(|_| status.success()) {
         Some(version) if !version.contains(char::is_whitespace) => Ok(version.to_owned()),
-        _ => Err(failed("does not say that it is stillpoint")),
+        // What loads it says what it lacks: a later glibc, most of the time.
+        _ => match child
+            .stderr
+            .take()
+            .map(words_in)
+            .unwrap_or_default()
+            .lines()
+            .next()
+        {
+            Some(why) if !status.success() => {
+                let why = one_line(why);
+                Err(failed(&format!("does not run here ({status}): {why}")))
+            }
+            _ => Err(failed("does not say that it is stillpoint")),
+        },
     }
+}
+
+/// What stands in a pipe of a process that has ended. What is no text is no word.
+fn words_in(pipe: impl Read + AsFd) -> String {
+    let mut said = Vec::new();
+    // A child of its own may have it open for ever.
+    let _ = fcntl(&pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK));
+    let _ = pipe.take(MOST_WORDS).read_to_end(&mut said);
+    String::from_utf8(said).unwrap_or_default()
 }
