@@ -6,6 +6,7 @@ mod golden;
 mod killed;
 mod refused;
 mod standing;
+mod stores;
 mod timers;
 mod undone;
 mod update;
