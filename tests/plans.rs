@@ -6,6 +6,7 @@ mod clocks;
 mod files;
 mod golden;
 mod looks;
+mod lost;
 mod owed;
 mod refused;
 mod runs;
@@ -72,6 +73,20 @@ impl Scene {
     fn note(&self, name: &str) -> Value {
         let path = self.lab.path(&format!("plans/{name}.json"));
         serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+    }
+
+    fn has_note(&self, name: &str) -> bool {
+        self.lab.path(&format!("plans/{name}.json")).exists()
+    }
+
+    /// The label of the plan that the newest snapshot bears.
+    fn newest_id(&self) -> String {
+        let snapshots = self.snapshots();
+        let newest = snapshots.iter().max_by_key(|one| one["snapshot"].as_str());
+        newest.unwrap()["tags"]["plan-id"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     }
 
     fn snapshots(&self) -> Vec<Value> {

@@ -11,6 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::model::DevNumber;
 use crate::plan::PlanDisks;
 use crate::report::Report;
+use crate::report::plan::SeenPlan;
 use crate::report::status::{AskedVault, ByPlan, HostStatus, StatusDisk, StatusLimits, report};
 use crate::store::Vault;
 use crate::sys::machine::host_name;
@@ -57,8 +58,10 @@ pub fn look(args: &StatusArgs, common: &Common, progress: &ProgressDisplay) -> R
         now,
     };
     let mut asked = Vec::new();
-    for vault in vaults {
+    let mut lost_notes = Vec::new();
+    for (at, vault) in vaults.into_iter().enumerate() {
         let opened = open(vault.as_deref(), common);
+        let own = plans_into(&plans, vault.clone(), at == 0);
         if let Ok(vault) = &opened
             && let Ok(place) = VaultPlace::find(vault, &layout)
         {
@@ -66,6 +69,7 @@ pub fn look(args: &StatusArgs, common: &Common, progress: &ProgressDisplay) -> R
         }
         let found = opened.and_then(|vault| {
             let found = newest_good(&vault, &wanted, progress)?;
+            lost_notes.extend(plan::lost_notes(own, &vault, common, progress)?);
             Ok((vault.location(), found))
         });
         asked.push(asked_vault(vault, found));
@@ -76,23 +80,35 @@ pub fn look(args: &StatusArgs, common: &Common, progress: &ProgressDisplay) -> R
         name: disk.name().to_owned(),
         device: disk.path.display().to_string(),
         expected: expected(disk.dev()),
-        by_plan: match (active.take(disk.dev()), held.take(disk.dev())) {
-            (ByPlan::NotMeant, ByPlan::Taken) => ByPlan::HeldBack,
-            (by_plan, _) => by_plan,
-        },
+        by_plan: active.with(&held, disk.dev()),
         copy: AskedVault::newest(&asked, at),
     });
-    let max_age = args
-        .max_age
-        .map(|age| SignedDuration::try_from(age).unwrap_or(SignedDuration::MAX));
+    let span = |age| SignedDuration::try_from(age).unwrap_or(SignedDuration::MAX);
+    let max_age = args.max_age.map(span);
     Ok(HostStatus {
         disks: rows.collect(),
         vaults: asked,
         plans: plans.seen,
         unread: plans.unread,
+        lost_notes,
         notify: notifier.seen(untold),
         limits: StatusLimits { now, max_age },
     })
+}
+
+/// The plans whose vault was asked by this name, or as the first one: that of who names none.
+fn plans_into(
+    plans: &plan::PlansFound,
+    vault: Option<String>,
+    is_first: bool,
+) -> impl Iterator<Item = &SeenPlan> {
+    plans
+        .seen
+        .iter()
+        .filter(move |seen| match &seen.plan.vault {
+            None => is_first,
+            meant => *meant == vault,
+        })
 }
 
 fn asked_vault(named: Option<String>, found: Result<(String, NewestCopies)>) -> AskedVault {
@@ -177,6 +193,14 @@ impl PlansDisks {
             }
         }
         active
+    }
+
+    /// What these do with a disk, and `held`, which are held back.
+    fn with(&self, held: &Self, disk: DevNumber) -> ByPlan {
+        match (self.take(disk), held.take(disk)) {
+            (ByPlan::NotMeant, ByPlan::Taken) => ByPlan::HeldBack,
+            (by_plan, _) => by_plan,
+        }
     }
 
     /// Whether one of them takes this disk, or leaves it out by its name.

@@ -22,6 +22,8 @@ pub struct SettingsFile {
     pub table: Table,
     /// When it was last written.
     pub written: Option<SystemTime>,
+    /// What tells its text from any other; `None`: it stands nowhere yet.
+    pub hash: Option<String>,
 }
 
 impl SettingsFile {
@@ -39,6 +41,7 @@ impl SettingsFile {
             path: path.into(),
             table,
             written: found.written,
+            hash: Some(blake3::hash(found.text.as_bytes()).to_hex().to_string()),
         }))
     }
 

@@ -186,6 +186,7 @@ impl Config {
             path: self.path.clone(),
             table: [("notify".to_owned(), table.clone())].into_iter().collect(),
             written: None,
+            hash: None,
         };
         let mut keys = file.keys();
         let settings = keys.table("notify", NotifySettings::take);

@@ -10,6 +10,7 @@ mod disk_lock;
 mod drill;
 mod info;
 mod keep;
+mod labels;
 mod lock;
 mod mirror;
 mod monitor;
@@ -52,6 +53,7 @@ pub use info::{
     UnreadPart, VaultHoldings, look_at_holdings,
 };
 pub use keep::{kept_now, kept_with, refuse_kept};
+pub use labels::{LabelledSnapshot, MOST_LABELLED, newest_labels};
 pub use lock::{LockFailure, LockOptions, LockReport, UnknownNeeds, lock};
 pub use mirror::{MirrorReport, SourceDamage, WrongObject, mirror, mirror_sealed, plan_mirror};
 pub use monitor::{Event, Monitor, Silent, refused_to_overwrite};

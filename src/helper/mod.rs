@@ -14,7 +14,10 @@ mod stamp;
 pub use channel::{NoMessage, has_message, recv, recv_with_fds, send, send_with_fds};
 pub use lock::FileLock;
 pub use process::{Helper, Role, begin};
-pub use put_file::{put_file, put_new_file, remove_file, sync_folder};
+pub use put_file::{
+    put_file, put_file_beside_others, put_new_file, put_new_file_beside_others, remove_file,
+    sync_folder,
+};
 pub use run_dir::{
     check_run_dir, escape, in_memory, list_notes, new_note, open_run_dir, read_note, write_note,
 };

@@ -8,17 +8,13 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// Puts a file of that mode in place, whatever stands there.
+/// Puts a file of that mode in place, whatever stands there. Nobody else puts one at this path
+/// meanwhile: what a killed process has left of its draft is written over.
 ///
 /// # Errors
 /// It cannot be written; what stood there is untouched.
 pub fn put_file(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
-    let aside = write_aside(path, bytes, mode)?;
-    let put = fs::rename(&aside, path).io_context("put down", path);
-    if put.is_err() {
-        let _ = fs::remove_file(&aside);
-    }
-    put.and_then(|()| sync_folder(folder_of(path)).io_context("write out", path))
+    put_by(&draft(path, None), path, bytes, mode)
 }
 
 /// The same where nothing is there yet.
@@ -26,10 +22,49 @@ pub fn put_file(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
 /// # Errors
 /// `Exists` where something is; it cannot be written.
 pub fn put_new_file(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
-    let aside = write_aside(path, bytes, mode)?;
+    put_new_by(&draft(path, None), path, bytes, mode)
+}
+
+/// As [`put_file`], where other processes may put one there at the same time: each has a draft of
+/// its own, and the last one stands.
+///
+/// # Errors
+/// As [`put_file`].
+pub fn put_file_beside_others(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    put_by(&draft(path, Some(std::process::id())), path, bytes, mode)
+}
+
+/// As [`put_new_file`], where other processes may put one there at the same time: one of them does.
+///
+/// # Errors
+/// As [`put_new_file`].
+pub fn put_new_file_beside_others(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    put_new_by(&draft(path, Some(std::process::id())), path, bytes, mode)
+}
+
+/// The draft of a file: one name for all, or one of a process.
+fn draft(path: &Path, process: Option<u32>) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    folder_of(path).join(match process {
+        None => format!(".{name}.new"),
+        Some(process) => format!(".{name}.{process}.new"),
+    })
+}
+
+fn put_by(draft: &Path, path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    write_draft(draft, path, bytes, mode)?;
+    let put = fs::rename(draft, path).io_context("put down", path);
+    if put.is_err() {
+        let _ = fs::remove_file(draft);
+    }
+    put.and_then(|()| sync_folder(folder_of(path)).io_context("write out", path))
+}
+
+fn put_new_by(draft: &Path, path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    write_draft(draft, path, bytes, mode)?;
     // Unlike a rename, a link replaces nothing.
-    let linked = fs::hard_link(&aside, path).io_context("put down", path);
-    let _ = fs::remove_file(&aside);
+    let linked = fs::hard_link(draft, path).io_context("put down", path);
+    let _ = fs::remove_file(draft);
     linked.and_then(|()| sync_folder(folder_of(path)).io_context("write out", path))
 }
 
@@ -50,26 +85,20 @@ pub fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Writes a file beside `path`, by a name that whoever was killed here has used, too.
-fn write_aside(path: &Path, bytes: &[u8], mode: u32) -> Result<PathBuf> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let aside = folder_of(path).join(format!(".{name}.new"));
+fn write_draft(draft: &Path, path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     // Left by a process that was killed at this very point.
-    let _ = fs::remove_file(&aside);
+    let _ = fs::remove_file(draft);
     let mut options = OpenOptions::new();
     options.write(true).create_new(true).mode(mode);
     let done = (|| {
-        let mut file = options.open(&aside).io_context("write", path)?;
+        let mut file = options.open(draft).io_context("write", path)?;
         file.write_all(bytes).io_context("write", path)?;
         file.sync_all().io_context("write out", path)
     })();
-    match done {
-        Ok(()) => Ok(aside),
-        Err(error) => {
-            let _ = fs::remove_file(&aside);
-            Err(error)
-        }
+    if done.is_err() {
+        let _ = fs::remove_file(draft);
     }
+    done
 }
 
 fn folder_of(path: &Path) -> &Path {
@@ -106,6 +135,14 @@ mod tests {
         assert_eq!(fs::read(at("file")).unwrap(), b"two");
         assert!(!at("link").is_symlink());
         assert!(put_file(&at("nowhere/file"), b"", 0o600).is_err());
+        // Another process is at its draft: this one has another.
+        fs::write(at(".file.new"), "of another").unwrap();
+        put_file_beside_others(&at("file"), b"four", 0o600).unwrap();
+        let there = put_new_file_beside_others(&at("file"), b"five", 0o600).unwrap_err();
+        assert_eq!(there.kind(), ErrorKind::Exists);
+        assert_eq!(fs::read(at("file")).unwrap(), b"four");
+        assert_eq!(fs::read(at(".file.new")).unwrap(), b"of another");
+        fs::remove_file(at(".file.new")).unwrap();
         assert_eq!(folder_of(Path::new("name")), Path::new("."));
         assert_eq!(folder_of(Path::new("/name")), Path::new("/"));
         remove_file(&at("link")).unwrap();

@@ -190,6 +190,7 @@ mod tests {
             table: toml::from_str(&edit.render().unwrap()).unwrap(),
             written: Some(SystemTime::from(now())),
             path: "/etc/p/daily.toml".into(),
+            hash: None,
         };
         assert_eq!(read.table, edit.file.table);
         assert_eq!(SnapshotPlan::of(plan.name.clone(), &read).unwrap(), plan);

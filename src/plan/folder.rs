@@ -2,14 +2,17 @@
 //! owner alone can read. It must never replace a file that it was not asked to.
 
 use super::file::SnapshotPlan;
-use super::name::PlanName;
+use super::name::{PlanId, PlanName};
 use super::record::{MOST_BYTES, PlanRecord};
 use crate::config::SettingsFile;
 use crate::error::{Error, ErrorKind, IoContext, Result};
-use crate::helper::{FileLock, open_run_dir, read_note};
-use std::fs::{self, File, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use crate::helper::{
+    FileLock, open_run_dir, put_file_beside_others, put_new_file_beside_others, read_note,
+    remove_file,
+};
+use jiff::Timestamp;
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,6 +24,8 @@ const LOOKS_WITHIN: Duration = Duration::from_millis(200);
 const MOST_ENTRIES: usize = 4 * MOST_PLANS;
 /// The ending of a plan's file.
 const ENDING: &str = "toml";
+/// All of it is its owner's alone.
+const MODE: u32 = 0o600;
 
 /// The folder of the plans' files.
 #[derive(Clone, Debug)]
@@ -153,14 +158,16 @@ impl PlanFolder {
             return Err(Error::new(ErrorKind::Usage, what).with_hint("delete one first"));
         }
         let path = self.file(name);
-        put_new(&path, text.as_bytes()).map_err(|error| match error.kind() {
-            ErrorKind::Exists => {
-                let what = format!("a plan {name} is there already: {}", path.display());
-                Error::new(ErrorKind::Exists, what).with_hint(format!(
-                    "name it otherwise, or change it with `stillpoint plan modify {name}`"
-                ))
+        put_new_file_beside_others(&path, text.as_bytes(), MODE).map_err(|error| {
+            match error.kind() {
+                ErrorKind::Exists => {
+                    let what = format!("a plan {name} is there already: {}", path.display());
+                    Error::new(ErrorKind::Exists, what).with_hint(format!(
+                        "name it otherwise, or change it with `stillpoint plan modify {name}`"
+                    ))
+                }
+                _ => error,
             }
-            _ => error,
         })
     }
 
@@ -175,7 +182,7 @@ impl PlanFolder {
             return Err(Error::new(ErrorKind::Usage, what)
                 .with_hint("change that file: a link is not replaced"));
         }
-        put(&path, text.as_bytes())
+        put_file_beside_others(&path, text.as_bytes(), MODE)
     }
 
     /// Removes the file of a plan.
@@ -184,8 +191,7 @@ impl PlanFolder {
     /// It cannot be removed.
     pub fn remove(&self, name: &PlanName) -> Result<()> {
         let path = self.file(name);
-        fs::remove_file(&path).io_context("remove", &path)?;
-        sync_folder(&self.0)
+        remove_file(&path).io_context("remove", &path)
     }
 }
 
@@ -201,6 +207,11 @@ impl PlanNotes {
 
     fn note(&self, name: &PlanName) -> PathBuf {
         self.0.join(format!("{name}.json"))
+    }
+
+    /// Where its ID stands besides: an older version of the program drops it from the note.
+    fn id_file(&self, name: &PlanName) -> PathBuf {
+        self.0.join(format!("{name}.id"))
     }
 
     fn lock_file(&self, name: &PlanName) -> PathBuf {
@@ -224,14 +235,65 @@ impl PlanNotes {
     /// # Errors
     /// The folder is another user's, or cannot be written to.
     pub fn write(&self, name: &PlanName, record: &PlanRecord) -> Result<()> {
-        let written = self
-            .make()
-            .and_then(|()| put(&self.note(name), &record.encode()?));
+        let written = self.make().and_then(|()| {
+            // First: a note whose ID was dropped is not known from one of before there were any.
+            self.write_id(name, record.id.as_ref())?;
+            put_file_beside_others(&self.note(name), &record.encode()?, MODE)
+        });
         written.map_err(|error| {
             error
                 .context(format!("nothing can be noted of plan {name}"))
                 .with_hint("make room there, or name another folder with --plan-notes")
         })
+    }
+
+    /// The ID that a plan of which something is noted has had; `None`: none was ever noted.
+    ///
+    /// # Errors
+    /// One was, and cannot be read.
+    pub fn id(&self, name: &PlanName) -> Result<Option<PlanId>> {
+        let path = self.id_file(name);
+        let bytes = match read_note(&path, MOST_BYTES) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            other => other?,
+        };
+        let text = String::from_utf8_lossy(&bytes);
+        text.trim().parse().map(Some).map_err(|why: String| {
+            let what = format!("{}: {why}", path.display());
+            Error::new(ErrorKind::Failed, what)
+        })
+    }
+
+    fn write_id(&self, name: &PlanName, id: Option<&PlanId>) -> Result<()> {
+        let Some(id) = id else { return Ok(()) };
+        if matches!(self.id(name), Ok(Some(there)) if there == *id) {
+            return Ok(());
+        }
+        put_file_beside_others(&self.id_file(name), format!("{id}\n").as_bytes(), MODE)
+    }
+
+    /// Notes that a plan's file is gone: what comes by its name later is another plan. Who runs it
+    /// has read its file.
+    ///
+    /// # Errors
+    /// The note cannot be read or written.
+    pub fn note_gone(&self, name: &PlanName, now: Timestamp) -> Result<()> {
+        let Some(_lock) = self.lock(name)? else {
+            return Ok(());
+        };
+        match self.noted(name)? {
+            Some(record) if record.gone_since.is_none() => {
+                let gone_since = Some(now);
+                self.write(
+                    name,
+                    &PlanRecord {
+                        gone_since,
+                        ..record
+                    },
+                )
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The right to run a plan, until it is dropped; `None` when somebody runs it.
@@ -268,11 +330,14 @@ impl PlanNotes {
     /// # Errors
     /// Its note cannot be removed.
     pub fn forget(&self, name: &PlanName) -> Result<()> {
-        let path = self.note(name);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            other => other.io_context("remove", &path),
+        // The note first: without one an ID counts for nothing.
+        for path in [self.note(name), self.id_file(name)] {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                other => other.io_context("remove", &path)?,
+            }
         }
+        Ok(())
     }
 
     /// The plans of which something is noted, as far as that can be seen.
@@ -290,63 +355,4 @@ impl PlanNotes {
     fn make(&self) -> Result<()> {
         open_run_dir(&self.0)
     }
-}
-
-/// Puts a file in place as a whole, for its owner alone. It outlasts a power cut.
-fn put(path: &Path, bytes: &[u8]) -> Result<()> {
-    put_as(path, bytes, 0o600)
-}
-
-/// The same for all to read.
-pub(super) fn put_readable(path: &Path, bytes: &[u8]) -> Result<()> {
-    put_as(path, bytes, 0o644)
-}
-
-/// The same where nothing is there yet.
-fn put_new(path: &Path, bytes: &[u8]) -> Result<()> {
-    let aside = write_aside(path, bytes, 0o600)?;
-    // Unlike a rename, a link replaces nothing.
-    let linked = fs::hard_link(&aside, path).io_context("put down", path);
-    let _ = fs::remove_file(&aside);
-    linked.and_then(|()| sync_folder(folder_of(path)))
-}
-
-fn put_as(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
-    let aside = write_aside(path, bytes, mode)?;
-    let put = fs::rename(&aside, path).io_context("put down", path);
-    if put.is_err() {
-        let _ = fs::remove_file(&aside);
-    }
-    put.and_then(|()| sync_folder(folder_of(path)))
-}
-
-/// Writes a file beside `path`, under a name that no other process uses.
-fn write_aside(path: &Path, bytes: &[u8], mode: u32) -> Result<PathBuf> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let aside = folder_of(path).join(format!(".{name}.{}.new", std::process::id()));
-    // Left by a process of that number that was killed at this very point.
-    let _ = fs::remove_file(&aside);
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true).mode(mode);
-    let done = (|| {
-        let mut file = options.open(&aside).io_context("write", path)?;
-        file.write_all(bytes).io_context("write", path)?;
-        file.sync_all().io_context("write out", path)
-    })();
-    match done {
-        Ok(()) => Ok(aside),
-        Err(error) => {
-            let _ = fs::remove_file(&aside);
-            Err(error)
-        }
-    }
-}
-
-fn folder_of(path: &Path) -> &Path {
-    path.parent().unwrap_or(Path::new("/"))
-}
-
-fn sync_folder(folder: &Path) -> Result<()> {
-    let opened = File::open(folder).io_context("open", folder)?;
-    opened.sync_all().io_context("write out", folder)
 }

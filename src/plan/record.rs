@@ -36,6 +36,16 @@ pub struct PlanRecord {
     /// The vault of its last run; `None`: none is known.
     #[serde(default)]
     pub vault: Option<NotedVault>,
+    /// Since when anything is noted: what there is of before was noted, and is lost. `None`: that
+    /// was not noted yet.
+    #[serde(default)]
+    pub noted_since: Option<Timestamp>,
+    /// What told the plan's file from any other at its last run.
+    #[serde(default)]
+    pub file_hash: Option<String>,
+    /// Since when the plan's file is known to be gone.
+    #[serde(default)]
+    pub gone_since: Option<Timestamp>,
     /// What its times followed from when this was noted.
     pub timing: String,
     /// Times up to this one are owed to nobody.
@@ -170,6 +180,9 @@ impl PlanRecord {
             plan: plan.name.to_string(),
             id: plan.id.clone(),
             vault: None,
+            noted_since: Some(now),
+            file_hash: None,
+            gone_since: None,
             timing: plan.timing(),
             since: since(plan, now),
             suspended: plan.suspended,
@@ -207,6 +220,14 @@ impl PlanRecord {
         self.timing = plan.timing();
         self.suspended = plan.suspended;
         self
+    }
+
+    /// Whether this is the note of another plan than the one of its name whose file has this hash:
+    /// that one's file was gone, and what stands there now is no copy of it. An ID in the file says
+    /// whose it is.
+    pub fn is_of_another(&self, plan: &SnapshotPlan, hash: Option<&str>) -> bool {
+        let is_same = hash.is_some() && self.file_hash.as_deref() == hash;
+        plan.id.is_none() && self.gone_since.is_some() && !is_same
     }
 
     /// Up to which time nothing is owed at `now`. What was noted by a clock that was ahead says

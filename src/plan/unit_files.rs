@@ -3,10 +3,10 @@
 
 use super::clock::HostClock;
 use super::file::SnapshotPlan;
-use super::folder::put_readable;
 use super::name::PlanName;
 use super::units::{UnitContext, UnitNames, first_line, service_text, timer_text};
 use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::helper::put_file_beside_others;
 use crate::sys::plain;
 use nix::fcntl::OFlag;
 use std::fs;
@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 
 /// No unit of ours is longer, in bytes.
 const MOST: u64 = 64 << 10;
+/// systemd and people read them.
+const MODE: u32 = 0o644;
 
 /// The folder of units.
 #[derive(Clone, Debug)]
@@ -114,7 +116,7 @@ impl UnitFolder {
             self.refuse_others(name, &units.name)?;
         }
         for (name, text) in units.each() {
-            put_readable(&self.0.join(name), text.as_bytes())?;
+            put_file_beside_others(&self.0.join(name), text.as_bytes(), MODE)?;
         }
         Ok(())
     }

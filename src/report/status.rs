@@ -24,6 +24,8 @@ pub struct HostStatus {
     pub plans: Vec<SeenPlan>,
     /// Files that hold none.
     pub unread: Vec<UnreadPlan>,
+    /// What of plans' snapshots no note says any more whose it is, a sentence each.
+    pub lost_notes: Vec<String>,
     /// Who is told when it does not go well.
     pub notify: NotifySeen,
     /// What is called late.
@@ -235,6 +237,7 @@ pub(super) fn problems(status: &HostStatus) -> Vec<String> {
         problems.extend(plan.not_run());
         problems.extend(plan.noted_ahead());
     }
+    problems.extend(status.lost_notes.iter().cloned());
     problems.extend(status.notify.told(status.limits.now));
     problems.extend(nobody_snapshots(status));
     problems.extend(status.disks.iter().filter_map(StatusDisk::alarm));

@@ -15,6 +15,7 @@ use super::vault::{Vault, VaultOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Compression, VaultInfo, ZstdLevel};
 use crate::model::{Bytes, LockRule};
+use crate::sys::own_address::leads_here;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -92,6 +93,18 @@ impl Location {
     /// Whether it is in S3.
     pub fn is_s3(&self) -> bool {
         matches!(self.place, S3OrDirectory::S3(_))
+    }
+
+    /// Whether what serves it is this very host, as far as its address says: then its time is this
+    /// host's own.
+    pub fn is_served_here(&self) -> bool {
+        match &self.place {
+            S3OrDirectory::Directory(_) => true,
+            S3OrDirectory::S3(s3) => s3
+                .settings
+                .endpoint_in_force()
+                .is_some_and(|endpoint| leads_here(&endpoint)),
+        }
     }
 
     /// How a vault here packs unless its user chose otherwise: a directory takes bytes faster than

@@ -23,6 +23,7 @@ pub mod memory;
 pub mod mountinfo;
 pub mod mounting;
 pub mod name_service;
+pub mod own_address;
 pub mod pidfd;
 pub mod plain;
 pub mod process;

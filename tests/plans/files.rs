@@ -37,7 +37,18 @@ fn notes_of_runs_come_back_and_others_are_refused() {
     assert!(lock.is_some() && notes.is_running(&plan.name).unwrap());
     assert!(notes.lock(&plan.name).unwrap().is_none());
     drop(lock);
+    // The ID stands besides, and goes with the note.
+    let id = stillpoint::plan::PlanId::generate();
+    let mut record = PlanRecord::new(&plan, at(5));
+    assert_eq!(notes.id(&plan.name).unwrap(), None);
+    record.id = Some(id.clone());
+    notes.write(&plan.name, &record).unwrap();
+    assert_eq!(notes.id(&plan.name).unwrap(), Some(id));
+    assert_eq!(notes.names(), std::slice::from_ref(&plan.name));
+    std::fs::write(dir.path().join("plans/p.id"), "no id").unwrap();
+    assert!(notes.id(&plan.name).is_err());
     notes.forget(&plan.name).unwrap();
+    assert_eq!(notes.id(&plan.name).unwrap(), None);
     assert_eq!(notes.noted(&plan.name).unwrap(), None);
 }
 

@@ -439,3 +439,31 @@ fn figures_of_real_runs_are_there_for_node_exporter() {
     let said = host.run(&["plan", "run", "--due", "-v"], 0);
     assert!(said.contains("notifications: metrics:"), "{said}");
 }
+
+/// `plan show` says who is told, and of an address no more than its scheme and host.
+#[test]
+fn a_plan_shows_who_is_told_and_no_secret() {
+    let Some(host) = Telling::new("plans: who is told") else {
+        return;
+    };
+    let one = host.receiver.url(&format!("/{TOKEN}/daily"));
+    let shown = one.split(&format!("/{TOKEN}")).next().unwrap();
+    let more = format!("[notify]\nping = {one:?}\nping_fail = true\nsilent = true\n");
+    host.plan("gone", &more);
+    let said = host.run(&["plan", "show", "daily"], 0);
+    let line = format!("pings {shown} after a good run, after one that failed (/fail)\n");
+    assert!(said.contains(&line), "{said}");
+    assert!(said.contains("nobody is told of it (silent)"), "{said}");
+    let said = host.run(&["plan", "show", "daily", "--json"], 0);
+    let document: Value = serde_json::from_str(&said).unwrap();
+    crate::cli::schema::check(&host.scene.lab, "plan show", &document);
+    let ping = json!({"place": shown, "start": false, "fail": true});
+    assert_eq!(document["notify"], json!({"silent": true, "ping": ping}));
+    let file = host.scene.lab.at("url");
+    host.plan("gone", &format!("[notify]\nping_file = {file:?}\n"));
+    let said = host.run(&["plan", "show", "daily"], 0);
+    assert!(
+        said.contains(&format!("pings what stands in {file} after")),
+        "{said}"
+    );
+}

@@ -2,7 +2,7 @@
 //! looks once after the snapshot, and again at the clocks before each of them.
 
 use super::super::args::Common;
-use super::whose_vault::{VaultCase, vault_of, whose};
+use super::whose_vault::{FoundVault, VaultCase, vault_of, whose};
 use crate::error::Result;
 use crate::model::exit::{BELOW, DONE};
 use crate::plan::{
@@ -30,7 +30,7 @@ const LONG: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// What was found after a snapshot.
 pub struct MayDelete {
-    vault: Result<(NotedVault, VaultCase)>,
+    vault: Result<(FoundVault, VaultCase)>,
     has_machine: bool,
 }
 
@@ -49,8 +49,8 @@ impl MayDelete {
     /// The vault to note as the plan's.
     pub fn own_vault(&self) -> Option<NotedVault> {
         match self.vault.as_ref().ok()? {
-            (_, VaultCase::Other(_)) => None,
-            (found, _) => Some(found.clone()),
+            (_, VaultCase::Other(_) | VaultCase::ByEnvironment) => None,
+            (found, VaultCase::Own | VaultCase::First) => Some(found.vault.clone()),
         }
     }
 
@@ -81,8 +81,19 @@ impl MayDelete {
             _ if step == PRUNE && !self.has_machine => Some(unlabelled()),
             Ok((_, VaultCase::Own)) => None,
             Ok((_, VaultCase::First)) => Some(not_yet(
-                "nothing is deleted by the first run into a vault that the plan's file does not \
-                 name",
+                "nothing is deleted by the first run that is noted: the next one knows whether it \
+                 is in the same vault",
+            )),
+            Ok((found, VaultCase::ByEnvironment)) => Some(refused(
+                format!(
+                    "nothing is deleted: the environment alone names the vault ({}), and neither \
+                     the plan nor the configuration says that it is the plan's",
+                    found.vault.place
+                ),
+                format!(
+                    "if it is, say so: `stillpoint plan modify {name} --vault ...`, or vault = \
+                     \"...\" in the file"
+                ),
             )),
             Ok((_, VaultCase::Other(why))) => Some(refused(
                 format!("nothing is deleted: {why}"),

@@ -7,6 +7,7 @@ mod delete;
 mod here;
 mod list;
 mod look;
+mod lost_notes;
 mod may_delete;
 mod modify;
 mod places;
@@ -20,6 +21,7 @@ mod words;
 mod work;
 
 pub use look::{PlansFound, look_at_plans, look_without_timers};
+pub use lost_notes::lost_notes;
 pub use run::vault_is_a_flag;
 pub use set_keys::set_keys;
 pub use steps::Dispatch;

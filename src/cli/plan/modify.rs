@@ -7,6 +7,7 @@ use super::look::look;
 use super::places::PlanPlaces;
 use super::set_keys::set_keys;
 use super::systemd::write_units;
+use super::whose_vault::vault_of;
 use crate::error::Result;
 use crate::plan::{PlanEdit, PlanName, PlanRecord, PlanRetention};
 use crate::report::{self, Report};
@@ -29,8 +30,9 @@ pub fn run(args: &PlanModifyArgs, common: &Common) -> Result<Report> {
         false => Vec::new(),
     };
     places.folder.replace(&name, &edit.render()?)?;
-    // Whoever names the vault has said that it is the plan's.
-    if super::run::vault_is_a_flag() && !note(&places, &name, |record| record.vault = None)? {
+    // Whoever names the vault has said that it is the plan's, and it was looked at just now.
+    let own = || vault_of(&plan, common).ok().map(|found| found.vault);
+    if super::run::vault_is_a_flag() && !note(&places, &name, |record| record.vault = own())? {
         warnings.push(
             "it is being run: once it has ended, the same again, or nothing is deleted there"
                 .into(),

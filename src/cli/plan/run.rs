@@ -13,15 +13,13 @@ use crate::report::plan::{PlanRun, PlanRunEnd, PlanRunReport};
 use crate::report::{self, Report};
 use clap::CommandFactory;
 use clap::parser::ValueSource;
+use std::collections::BTreeSet;
 use std::io::IsTerminal;
 
 pub fn run(args: &PlanRunArgs, common: &Common, dispatch: Dispatch) -> Result<Report> {
     context::need_root_to("run plans")?;
     let places = PlanPlaces::of(common);
-    let names = match &args.name {
-        Some(name) => vec![name.parse::<PlanName>()],
-        None => places.folder.names()?,
-    };
+    let names = names(args, &places)?;
     let quiet = args.due && !common.verbose && !std::io::stderr().is_terminal();
     let common = Common {
         quiet: common.quiet || quiet,
@@ -99,6 +97,31 @@ fn refuse_due_elsewhere(args: &PlanRunArgs, vault: Option<&str>) -> Result<()> {
     let what = "--vault with --due: what is due goes to the vault of its plan; nothing was run";
     Err(Error::new(ErrorKind::Usage, what)
         .with_hint("name the plan, without --due, to have a snapshot there besides"))
+}
+
+/// The plans that are meant; of those whose files are gone that is noted.
+fn names(args: &PlanRunArgs, places: &PlanPlaces) -> Result<Vec<Result<PlanName>>> {
+    let names = match &args.name {
+        Some(name) => vec![name.parse::<PlanName>()],
+        None => places.folder.names()?,
+    };
+    if args.due {
+        note_gone(places, &names);
+    }
+    Ok(names)
+}
+
+/// Notes whose files are gone: what comes by such a name later is another plan. What cannot be
+/// noted is seen again by the next look, and `status` tells of the file.
+fn note_gone(places: &PlanPlaces, named: &[Result<PlanName>]) {
+    let noted = places.notes.names().into_iter();
+    let named = named.iter().filter_map(|name| name.as_ref().ok()).cloned();
+    for name in noted.chain(named).collect::<BTreeSet<_>>() {
+        let found = places.folder.settings_path(&name);
+        if found.is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+            let _ = places.notes.note_gone(&name, places.now);
+        }
+    }
 }
 
 /// How a run went; `None`: there was none.

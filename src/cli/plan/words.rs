@@ -6,11 +6,11 @@ use crate::plan::{GC, MIRROR, PRUNE, PlanDisks, PlanId, PlanRetention, SnapshotP
 use crate::sys::machine::host_name;
 
 /// The label that each snapshot of a plan bears.
-const LABEL: &str = "plan";
+pub const LABEL: &str = "plan";
 /// The label that says on which machine it was taken.
-const MACHINE: &str = "plan-machine";
+pub const MACHINE: &str = "plan-machine";
 /// The label that tells the plan from others of its name, before it and after.
-const ID: &str = "plan-id";
+pub const ID: &str = "plan-id";
 
 /// What tells whose snapshots are meant, beside the name of the plan.
 #[derive(Clone, Copy)]

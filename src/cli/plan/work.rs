@@ -37,21 +37,29 @@ pub struct PlanWork {
 impl PlanWork {
     /// What is known of the plan, of which the caller has the lock.
     pub fn begin(places: PlanPlaces, name: &PlanName) -> Result<Self> {
-        let plan = places.folder.plan(name)?;
+        let file = places.folder.settings(name)?;
+        let plan = SnapshotPlan::of(name.clone(), &file)?;
         let mut said = Vec::new();
-        let noted = match places.notes.noted(name) {
-            Ok(noted) => noted,
-            // Who cannot tell what was done does it once more.
-            Err(error) => {
-                said.push(format!("{error}: it is written anew"));
-                None
-            }
-        };
+        let noted = noted_with_id(&places, name, &mut said);
         let before = noted.clone();
+        let noted = noted.filter(|noted| !noted.is_of_another(&plan, file.hash.as_deref()));
+        let is_new = noted.is_none();
         let mut record = match noted {
             Some(record) => record.for_plan(&plan, places.now),
             None => PlanRecord::new(&plan, places.now),
         };
+        record.gone_since = None;
+        record.file_hash = file.hash;
+        if let Some(gone) = before
+            .as_ref()
+            .filter(|_| is_new)
+            .and_then(|one| one.gone_since)
+        {
+            said.push(format!(
+                "its file was gone (since {gone:.0} at least), and another one stands there now"
+            ));
+            record.id = Some(PlanId::generate());
+        }
         if before.as_ref().is_some_and(|before| before.id != record.id) {
             said.push(
                 "its ID is another one than was noted: what was taken before stays, and is none of \
@@ -368,4 +376,34 @@ impl PlanWork {
             Decision::Later(wait) => wait.until,
         }
     }
+}
+
+/// What is noted of a plan, with the ID that an older version of the program has dropped. Who
+/// cannot tell what was done does it once more.
+fn noted_with_id(
+    places: &PlanPlaces,
+    name: &PlanName,
+    said: &mut Vec<String>,
+) -> Option<PlanRecord> {
+    let noted = places.notes.noted(name).unwrap_or_else(|error| {
+        said.push(format!("{error}: it is written anew"));
+        None
+    });
+    let mut record = noted?;
+    if record.id.is_none() {
+        record.id = match places.notes.id(name) {
+            Ok(id) => id,
+            // By its name alone it would reach what an earlier one has taken.
+            Err(error) => {
+                said.push(format!("{error}: it gets another ID"));
+                Some(PlanId::generate())
+            }
+        };
+        if let Some(id) = &record.id {
+            said.push(format!(
+                "an older version of the program had dropped its ID from the note: it is {id}"
+            ));
+        }
+    }
+    Some(record)
 }

@@ -1,7 +1,7 @@
 //! All of a plan, for people.
 
 use super::seen::SeenPlan;
-use super::words::{retention, shown};
+use super::words::{retention, shown, shown_address};
 use crate::model::printable::one_line;
 use crate::plan::{PlanDisks, PlanRetention, PlanTry, SnapshotPlan};
 use crate::report::text::counted;
@@ -33,6 +33,7 @@ pub(super) fn described(seen: &SeenPlan) -> String {
         );
         lines.push(format!("then {} after {every}", one.name));
     }
+    lines.extend(told_to(plan));
     if let Some(last) = &seen.record.last {
         lines.push(format!("last try: {}", tried(last)));
     }
@@ -81,6 +82,24 @@ fn times(seen: &SeenPlan) -> String {
         let _ = write!(text, "; begins {window} only");
     }
     text
+}
+
+/// Who is told of it beside those whom the configuration names. Of an address no more is shown than
+/// its scheme and host.
+fn told_to(plan: &SnapshotPlan) -> Vec<String> {
+    let notify = &plan.notify;
+    let mut lines = Vec::new();
+    if notify.silent {
+        lines.push("nobody is told of it (silent)".into());
+    }
+    if let Some(ping) = &notify.ping {
+        let mut when = vec!["after a good run"];
+        when.extend(ping.start.then_some("before one (/start)"));
+        when.extend(ping.fail.then_some("after one that failed (/fail)"));
+        let place = shown_address(&ping.address);
+        lines.push(format!("pings {place} {}", when.join(", ")));
+    }
+    lines
 }
 
 fn kept(plan: &SnapshotPlan) -> String {

@@ -1,6 +1,6 @@
 //! A plan as it was seen: how it stands, in words and as a document.
 
-use super::words::{attempt, outcome, retention, shown, waiting, why};
+use super::words::{attempt, notify, outcome, retention, shown, waiting, why};
 use crate::error::Error;
 use crate::model::printable::one_line;
 use crate::plan::{
@@ -231,6 +231,7 @@ impl SeenPlan {
             "limit_write": plan.limit_write,
             "mirror": plan.mirror.as_ref().map(|one| &one.to),
             "verify": plan.verify.as_ref().map(|one| &one.sample),
+            "notify": notify(&plan.notify),
             "next": next,
             "waits": self.waits().map(|wait| waiting(&wait)),
             "last": self.record.last.as_ref().map(attempt),

@@ -1,5 +1,6 @@
 //! Parts of what is said of plans.
 
+use crate::config::{PlanNotify, WebAddress};
 use crate::plan::{PlanRetention, PlanTry, PlanWait, StepOutcome, WaitReason};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -36,6 +37,22 @@ pub(super) fn retention(retention: Option<&PlanRetention>) -> Value {
             "within_seconds": rules.within.map(|within| within.as_secs()),
         }}),
     }
+}
+
+/// Where an address leads, as far as it may be shown.
+pub(super) fn shown_address(address: &WebAddress) -> String {
+    match address {
+        WebAddress::Url(url) => url.shown().to_owned(),
+        WebAddress::File(path) => format!("what stands in {}", path.display()),
+    }
+}
+
+/// Who is told of a plan, for programs.
+pub(super) fn notify(notify: &PlanNotify) -> Value {
+    let ping = notify.ping.as_ref().map(|ping| {
+        json!({"place": shown_address(&ping.address), "start": ping.start, "fail": ping.fail})
+    });
+    json!({"silent": notify.silent, "ping": ping})
 }
 
 /// A try, for programs.
