@@ -19,7 +19,7 @@ mod steps;
 mod token;
 mod work;
 
-pub use batch::{BatchOptions, run_batch};
+pub use batch::{BatchEnd, BatchOptions, HostTurn, run_batch};
 pub use columns::TEMPLATE;
 pub use host::FleetHost;
 pub use host_file::{HostFile, MOST_HOSTS, write_template};

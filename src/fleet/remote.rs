@@ -23,6 +23,23 @@ const PUT: &str = "mkdir -p /usr/local/sbin && n=$(mktemp /usr/local/sbin/.still
                    false ;; esac && mv -f \"$n\" /usr/local/sbin/stillpoint || \
                    { rm -f \"$n\"; false; }; }";
 
+/// Whether the program `$f` is one for this machine: an emulator might run another. What is no
+/// program is left to be tried.
+const FITS: &str = "m=$(uname -m); case \"$(od -An -v -tx1 -N4 \"$f\" | tr -d ' ')\" in 7f454c46) \
+                    p=$(od -An -v -tx1 -j18 -N2 \"$f\" | tr -d ' '); case \"$p\" in \
+                    3e00) p=x86_64 ;; b700) p=aarch64 ;; esac; \
+                    test \"$p\" = \"$m\" || { echo \"it is a program for $p, and this is $m\"; \
+                    false; } ;; esac";
+/// The same of a package, by the words of what installs it.
+const DEB_FITS: &str = "m=$(dpkg --print-architecture) && \
+                        p=$(dpkg-deb --field \"$f\" Architecture) && \
+                        { test \"$p\" = all || test \"$p\" = \"$m\" || \
+                        { echo \"it is a package for $p, and this is $m\"; false; }; }";
+const RPM_FITS: &str = "m=$(uname -m); \
+                        p=$(rpm --query --package --queryformat '%{ARCH}' \"$f\") && \
+                        { test \"$p\" = noarch || test \"$p\" = \"$m\" || \
+                        { echo \"it is a package for $p, and this is $m\"; false; }; }";
+
 /// How instances are entered.
 #[derive(Clone, Debug, Default)]
 pub struct EnterOptions {
@@ -45,16 +62,19 @@ impl EnterOptions {
     /// Installs what comes by its input.
     pub(super) fn install(&self, package: &FleetPackage) -> Result<String> {
         let put = match package.kind {
-            PackageKind::Deb => "mv \"$d/package\" \"$d/stillpoint.deb\" && \
-                 DEBIAN_FRONTEND=noninteractive dpkg --install \"$d/stillpoint.deb\""
-                .to_owned(),
-            PackageKind::Rpm => "rpm --upgrade --replacepkgs \"$d/package\"".to_owned(),
+            PackageKind::Deb => format!(
+                "f=\"$d/stillpoint.deb\" && mv \"$d/package\" \"$f\" && {DEB_FITS} && \
+                 DEBIAN_FRONTEND=noninteractive dpkg --install \"$f\""
+            ),
+            PackageKind::Rpm => {
+                format!("f=\"$d/package\" && {RPM_FITS} && rpm --upgrade --replacepkgs \"$f\"")
+            }
             PackageKind::Tarball => format!(
                 "mkdir \"$d/all\" && tar -xzf \"$d/package\" -C \"$d/all\" && \
                  f=$(find \"$d/all\" -mindepth 2 -maxdepth 2 -type f -name stillpoint -perm \
-                 -100) && test -f \"$f\" && {PUT}"
+                 -100) && test -f \"$f\" && {FITS} && {PUT}"
             ),
-            PackageKind::Program => format!("f=\"$d/package\" && {PUT}"),
+            PackageKind::Program => format!("f=\"$d/package\" && {FITS} && {PUT}"),
         };
         let mut script = String::from(
             "umask 077; d=$(mktemp -d) || exit 90; trap 'rm -rf \"$d\"' EXIT; \
@@ -166,5 +186,70 @@ mod tests {
             remote_token_file: Some("a\0b".into()),
         };
         assert!(bad.activate().is_err());
+    }
+
+    /// Runs what an instance is told, with these words for commands of its, and this package.
+    fn installs(kind: PackageKind, bytes: &[u8], commands: &[(&str, &str)]) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("package");
+        std::fs::write(&path, bytes).unwrap();
+        let sum = ring::digest::digest(&ring::digest::SHA256, bytes);
+        let package = FleetPackage {
+            path: path.clone(),
+            kind,
+            bytes: Bytes(bytes.len() as u64),
+            sha256: hex::encode(sum),
+        };
+        let command = EnterOptions::default().install(&package).unwrap();
+        let words = shlex::split(&command).unwrap();
+        // Where it would be put is nothing that this test may touch.
+        let script = words[2].replace("/usr/local/sbin", dir.path().to_str().unwrap());
+        for (name, text) in commands {
+            let place = dir.path().join(name);
+            std::fs::write(&place, format!("#!/bin/sh\n{text}\n")).unwrap();
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            std::fs::set_permissions(&place, mode).unwrap();
+        }
+        let path_of = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", dir.path().display());
+        let ran = Command::new("sh")
+            .args(["-c", &script])
+            .env("PATH", path_of)
+            .stdin(std::fs::File::open(&path).unwrap())
+            .output()
+            .unwrap();
+        assert!(!dir.path().join("stillpoint").exists());
+        String::from_utf8(ran.stdout).unwrap()
+    }
+
+    /// An emulator might run it, and dpkg install it where that machine was added: it is refused in
+    /// words, before it is run or put anywhere.
+    #[test]
+    fn what_is_for_another_machine_is_refused_in_words() {
+        let mut arm = [&b"\x7fELF\x02\x01\x01"[..], &[0; 11], &[183, 0]].concat();
+        let here = ("uname", "echo x86_64");
+        let told = "it is a program for aarch64, and this is x86_64";
+        let said = installs(PackageKind::Program, &arm, &[here]);
+        assert!(said.contains(told) && !said.contains("end 0"), "{said}");
+        // What fits is tried; it is no program at all.
+        arm[18] = 62;
+        let said = installs(PackageKind::Program, &arm, &[here]);
+        assert!(!said.contains("it is a program for"), "{said}");
+        let log = "echo \"$0 $*\" >&2; case $1 in --print-architecture) echo amd64 ;; \
+                   --install) echo INSTALLED ;; esac";
+        let dpkg = ("dpkg", log);
+        for (architecture, installed) in [("arm64", false), ("amd64", true), ("all", true)] {
+            let field = format!("echo {architecture}");
+            let said = installs(PackageKind::Deb, b"!<arch>", &[dpkg, ("dpkg-deb", &field)]);
+            assert_eq!(said.contains("INSTALLED"), installed, "{said}");
+            let told = "it is a package for arm64, and this is amd64";
+            assert_eq!(said.contains(told), !installed, "{said}");
+        }
+        for (architecture, installed) in [("aarch64", false), ("x86_64", true), ("noarch", true)] {
+            let rpm = format!(
+                "case $1 in --query) echo {architecture} ;; --upgrade) echo INSTALLED ;; esac"
+            );
+            let said = installs(PackageKind::Rpm, b"rpm", &[here, ("rpm", &rpm)]);
+            assert_eq!(said.contains("INSTALLED"), installed, "{said}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! What becomes of an instance: the steps on its way, and what is kept of it. It is what stands in
 //! the file of results, too: never a secret, and nothing longer than a few lines.
 
+use super::host::FleetHost;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +47,10 @@ pub enum HostState {
     Unreachable,
     /// Its answer is not understood.
     Unclear,
+    /// The batch was stopped while it was under way: what became of it the next run sees.
+    CutOff,
+    /// Its turn did not come.
+    NotBegun,
 }
 
 impl HostState {
@@ -58,6 +63,8 @@ impl HostState {
             Self::Failed => "failed",
             Self::Unreachable => "unreachable",
             Self::Unclear => "unclear",
+            Self::CutOff => "cut_off",
+            Self::NotBegun => "not_begun",
         }
     }
 }
@@ -97,4 +104,22 @@ pub struct HostResult {
     pub failure: Option<HostFailure>,
     /// When this was known.
     pub time: Timestamp,
+}
+
+impl HostResult {
+    /// What is known of an instance that was not asked anything.
+    pub fn of(host: &FleetHost, state: HostState) -> Self {
+        Self {
+            instance: host.instance.clone(),
+            name: host.name.clone(),
+            address: None,
+            state,
+            version: None,
+            last_snapshot: None,
+            problems: Vec::new(),
+            done: Vec::new(),
+            failure: None,
+            time: Timestamp::now(),
+        }
+    }
 }

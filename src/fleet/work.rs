@@ -84,18 +84,7 @@ impl<'a> HostVisit<'a> {
             work,
             host,
             token,
-            result: HostResult {
-                instance: host.instance.clone(),
-                name: host.name.clone(),
-                address: None,
-                state: HostState::Unreachable,
-                version: None,
-                last_snapshot: None,
-                problems: Vec::new(),
-                done: Vec::new(),
-                failure: None,
-                time: Timestamp::UNIX_EPOCH,
-            },
+            result: HostResult::of(host, HostState::Unreachable),
         }
     }
 
@@ -205,7 +194,11 @@ impl<'a> HostVisit<'a> {
         }
         match told.state {
             HostState::NotInstalled | HostState::Installed | HostState::Activated => Onward::Yes,
-            HostState::Failed | HostState::Unreachable | HostState::Unclear => {
+            HostState::Failed
+            | HostState::Unreachable
+            | HostState::Unclear
+            | HostState::CutOff
+            | HostState::NotBegun => {
                 let why = told.reason.unwrap_or_else(|| "it does not say why".into());
                 self.fail(step, &why, told.remedy.as_deref().unwrap_or(ASK_THERE));
                 Onward::No

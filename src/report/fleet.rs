@@ -2,8 +2,9 @@
 
 use super::Report;
 use super::text::{cells, counted, listed, table_text};
+use crate::error::Error;
 use crate::fleet::{HostResult, HostState, TEMPLATE};
-use crate::model::exit::{BELOW, FAILED};
+use crate::model::exit::{BELOW, FAILED, code};
 use crate::model::printable::one_line;
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
@@ -29,13 +30,14 @@ pub fn template(file: Option<&Path>) -> Report {
     }
 }
 
-/// What `fleet apply` reports.
-pub fn apply(list: &Path, kept: &Path, results: &[HostResult]) -> Report {
+/// What `fleet apply` reports; `stopped`: why it did not come to its end.
+pub fn apply(list: &Path, kept: &Path, results: &[HostResult], stopped: Option<&Error>) -> Report {
     let wrong: Vec<&HostResult> = results.iter().filter(|one| one.failure.is_some()).collect();
     let kept = one_line(&kept.to_string_lossy()).into_owned();
     let mut text = told(results, &wrong, &format!("all stand in {kept}"));
     let (all, activated) = (results.len(), activated(results));
-    let ready = all - wrong.len() - activated;
+    let left = UnvisitedHosts::of(results);
+    let ready = all - wrong.len() - activated - left.cut_off - left.not_begun;
     let mut parts = vec![format!("{activated} activated")];
     if ready > 0 {
         parts.push(format!(
@@ -45,11 +47,13 @@ pub fn apply(list: &Path, kept: &Path, results: &[HostResult]) -> Report {
     if !wrong.is_empty() {
         parts.push(format!("{} FAILED", wrong.len()));
     }
+    parts.extend(left.words());
     let _ = write!(
         text,
-        "of {}: {}; kept in {kept}",
+        "of {}: {}; kept in {kept}{}",
         counted(all, "instance"),
-        parts.join(", ")
+        parts.join(", "),
+        left.because(stopped)
     );
     let json = json!({
         "list": list,
@@ -58,39 +62,98 @@ pub fn apply(list: &Path, kept: &Path, results: &[HostResult]) -> Report {
         "activated": activated,
         "installed": ready,
         "failed": wrong.len(),
+        "cut_off": left.cut_off,
+        "not_begun": left.not_begun,
     });
     let mut report = Report::done(json, text);
-    report.code = match wrong.len() {
-        0 => report.code,
-        failed if failed == all => FAILED,
-        _ => BELOW,
+    report.code = match (stopped, wrong.len()) {
+        (Some(error), _) => code(error.kind()),
+        (None, failed) if failed == all => FAILED,
+        (None, 0) if left.is_none() => report.code,
+        (None, _) => BELOW,
     };
     report
 }
 
-/// What `fleet status` reports.
-pub fn status(list: &Path, results: &[HostResult]) -> Report {
+/// What `fleet status` reports; `stopped`: why it did not come to its end.
+pub fn status(list: &Path, results: &[HostResult], stopped: Option<&Error>) -> Report {
     let is_wrong = |one: &&HostResult| {
         let bad = one.failure.is_some() || !one.problems.is_empty();
         bad || one.state != HostState::Activated
     };
+    let left = UnvisitedHosts::of(results);
     let wrong: Vec<&HostResult> = results.iter().filter(is_wrong).collect();
     let mut text = told(results, &wrong, "--json tells of all");
     let all = counted(results.len(), "instance");
-    let _ = match wrong.len() {
-        0 => write!(
+    let not_right = wrong.len() - left.cut_off - left.not_begun;
+    let mut parts = Vec::new();
+    if not_right > 0 {
+        parts.push(format!("{not_right} NOT as they should be"));
+    }
+    parts.extend(left.words());
+    let _ = match parts.is_empty() {
+        true => write!(
             text,
             "of {all}: all activated, and nothing is wrong with them"
         ),
-        count => write!(text, "of {all}: {count} NOT as they should be"),
+        false => write!(
+            text,
+            "of {all}: {}{}",
+            parts.join(", "),
+            left.because(stopped)
+        ),
     };
     let json = json!({
         "list": list,
         "hosts": documents(results),
         "activated": results.len() - wrong.len(),
         "wrong": wrong.len(),
+        "cut_off": left.cut_off,
+        "not_begun": left.not_begun,
     });
-    Report::done(json, text).below(!wrong.is_empty())
+    let mut report = Report::done(json, text).below(!wrong.is_empty());
+    if let Some(error) = stopped {
+        report.code = code(error.kind());
+    }
+    report
+}
+
+/// How many instances are left for another run.
+struct UnvisitedHosts {
+    cut_off: usize,
+    not_begun: usize,
+}
+
+impl UnvisitedHosts {
+    fn of(results: &[HostResult]) -> Self {
+        let count = |state| results.iter().filter(|one| one.state == state).count();
+        Self {
+            cut_off: count(HostState::CutOff),
+            not_begun: count(HostState::NotBegun),
+        }
+    }
+
+    fn is_none(&self) -> bool {
+        self.cut_off == 0 && self.not_begun == 0
+    }
+
+    fn words(&self) -> impl Iterator<Item = String> {
+        let words = [(self.cut_off, "CUT OFF"), (self.not_begun, "NOT BEGUN")];
+        let words = words.into_iter().filter(|(count, _)| *count > 0);
+        words.map(|(count, word)| format!("{count} {word}"))
+    }
+
+    /// Why, and what to do about it.
+    fn because(&self, stopped: Option<&Error>) -> String {
+        match stopped {
+            _ if self.is_none() => String::new(),
+            None => "; its deadline came: the same command goes on".into(),
+            Some(error) => {
+                let why = one_line(&error.to_string()).into_owned();
+                format!("; {why}: the same command goes on")
+            }
+        }
+    }
 }
 
 /// What is told of an instance as soon as it is known.
@@ -160,7 +223,13 @@ fn told(results: &[HostResult], wrong: &[&HostResult], where_else: &str) -> Stri
     });
     text.push_str(&listed(problems, MOST_WRONG, where_else));
     let said = wrong.iter().filter_map(|one| match &one.failure {
-        None if one.state == HostState::Activated => None,
+        None if matches!(
+            one.state,
+            HostState::Activated | HostState::CutOff | HostState::NotBegun
+        ) =>
+        {
+            None
+        }
         None => Some(format!("!! {}: it is not activated", who(one))),
         Some(failure) => Some(format!(
             "!! {}: {}: {}; {}",

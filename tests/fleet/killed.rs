@@ -3,10 +3,12 @@
 
 use super::place::Fleet;
 use crate::cli::lab::{LONG, Lab, code_of};
+use crate::cli::schema::check;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use std::fs;
+use std::io::Read;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
@@ -30,7 +32,7 @@ fn is_alive(pid: u32) -> bool {
 
 fn started(lab: &Lab, args: &[&str]) -> Child {
     let mut command = lab.command(args);
-    command.stdout(Stdio::null()).stderr(Stdio::null());
+    command.stdout(Stdio::piped()).stderr(Stdio::null());
     command.spawn().unwrap()
 }
 
@@ -81,6 +83,21 @@ fn ended_by(signal: Signal, code: i32) {
     assert!(busy.stderr.contains("another run is at work"), "{busy:?}");
     kill(Pid::from_raw(i32::try_from(batch.id()).unwrap()), signal).unwrap();
     assert_eq!(code_of(batch.wait().unwrap()), code);
+    let mut said = String::new();
+    let mut stdout = batch.stdout.take().unwrap();
+    if signal != Signal::SIGKILL {
+        // A process that it has started may have it open for as long as it lives.
+        stdout.read_to_string(&mut said).unwrap();
+        let rows = said.lines().filter(|line| line.contains(" activated "));
+        assert_eq!(rows.count(), 3, "{said}");
+        for part in [
+            "cut_off",
+            "3 activated, 1 CUT OFF",
+            "the same command goes on",
+        ] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+    }
     let pids = fs::read_to_string(hangs.folder.join("pids")).unwrap();
     let pids: Vec<u32> = pids
         .split_whitespace()
@@ -141,4 +158,77 @@ fn a_host_that_hangs_has_its_time_and_no_more() {
     ] {
         assert!(run.stdout.contains("no answer within 0.3 s"), "{run:?}");
     }
+}
+
+/// What was not begun is told, what was done stays, and the same command does the rest.
+#[test]
+fn a_deadline_ends_a_batch_and_it_goes_on() {
+    let Some(fleet) = Fleet::new("fleet: a deadline") else {
+        return;
+    };
+    let slow = fleet.host("a-slow");
+    // It is under way when the time is over, and ends well.
+    slow.goes(
+        "[ -e ${0%/*}/slept ] || sleep 4; : >${0%/*}/slept; exec ${0%/*}/../../enter-in \"$@\"",
+    );
+    for name in ["b", "c", "d"] {
+        fleet.host(name);
+    }
+    let (list, package, token) = (fleet.list(), fleet.package(), fleet.token());
+    let apply = [
+        "--package",
+        &package,
+        "--token-file",
+        &token,
+        "--at-once",
+        "1",
+    ];
+    let ended = [&apply[..], &["--deadline", "3s", "--json"]].concat();
+    let ended = fleet.apply(&list, &ended).expect(3).json();
+    check(&fleet.lab, "fleet apply", &ended);
+    let left = ended["not_begun"].as_u64().unwrap();
+    assert!((3..=4).contains(&left), "{ended:#}");
+    assert_eq!(ended["activated"].as_u64().unwrap() + left, 4, "{ended:#}");
+    assert_eq!(ended["hosts"][3]["state"], "not_begun");
+    assert_eq!(results(&list).len(), usize::try_from(4 - left).unwrap());
+    let again = fleet.apply(&list, &apply).expect(0);
+    assert!(again.stdout.contains("4 activated; kept in"), "{again:?}");
+    let activated = fleet.lines().matches("client activate").count();
+    assert_eq!(activated, 4, "each once");
+    let error = fleet.status(&list, &["--deadline", "0s"]).expect(2);
+    assert!(error.stderr.contains("no time at all"), "{error:?}");
+}
+
+#[test]
+fn ten_thousand_rows_are_told_of_whole_and_in_a_few_lines() {
+    let Some(fleet) = Fleet::new("fleet: ten thousand rows") else {
+        return;
+    };
+    let rows: String = (0..10_000).map(|n| format!("i-{n},,i-{n},,,\n")).collect();
+    let list = fleet.list_of(&rows);
+    let ask = |more: &[&str]| {
+        let runner = "exec:false {instance} {command}";
+        let args = [
+            "fleet",
+            "status",
+            &list,
+            "--runner",
+            runner,
+            "--deadline",
+            "20ms",
+        ];
+        fleet.lab.run(&[&args[..], more].concat()).expect(3)
+    };
+    let document = ask(&["--json"]).json();
+    check(&fleet.lab, "fleet status", &document);
+    assert_eq!(document["hosts"].as_array().unwrap().len(), 10_000);
+    assert_eq!(document["wrong"], 10_000);
+    assert_eq!(document["hosts"][9999]["state"], "not_begun");
+    let said = ask(&[]).stdout;
+    assert!(said.len() < 16 << 10, "{}", said.len());
+    let verdict = said.lines().last().unwrap();
+    assert!(
+        verdict.contains("NOT BEGUN; its deadline came"),
+        "{verdict}"
+    );
 }

@@ -41,7 +41,8 @@ pub struct FleetTemplateArgs {
     'exec:ssh -o BatchMode=yes -J bastion root@{address} {command}' \
     --token-file '/root/tokens/{instance}.token' --at-once 20\n\n\
     What becomes of each instance stands in FILE.results as soon as it is known. Exit code 3: \
-    some failed; 1: all of them. The same command goes on. `stillpoint help fleets` tells all.")]
+    some failed, or were not begun by --deadline; 1: all failed. The same command goes on. \
+    `stillpoint help fleets` tells all.")]
 pub struct FleetApplyArgs {
     #[command(flatten)]
     pub reach: FleetReachArgs,
@@ -85,6 +86,9 @@ pub struct FleetReachArgs {
     /// Become root there by `sudo -n`
     #[arg(long)]
     pub sudo: bool,
+    /// No instance is begun after this time; those under way end by --timeout [default: all are]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub deadline: Option<Duration>,
     /// So many instances at once
     #[arg(long, value_name = "N", default_value = "8")]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=256))]

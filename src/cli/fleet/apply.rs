@@ -31,7 +31,7 @@ pub fn run(args: &FleetApplyArgs, progress: &ProgressDisplay) -> Result<Report> 
     let mut kept = ResultFile::begin(&list, earlier)?;
     let path = kept.path().to_owned();
     let mut tell = teller(&list, progress);
-    let results = run_batch(
+    let ended = run_batch(
         &list.hosts,
         batch(&args.reach, progress),
         &|host| apply_to(&work, host),
@@ -40,7 +40,7 @@ pub fn run(args: &FleetApplyArgs, progress: &ProgressDisplay) -> Result<Report> 
             kept.add(result)
         },
     );
-    let results = results.map_err(|error| match error.hint() {
+    let mut ended = ended.map_err(|error| match error.hint() {
         None => error.with_hint(format!(
             "what became of them stands in {}; the same command goes on: what is done is only \
              looked at",
@@ -48,7 +48,9 @@ pub fn run(args: &FleetApplyArgs, progress: &ProgressDisplay) -> Result<Report> 
         )),
         Some(_) => error,
     })?;
-    let mut report = report::fleet::apply(&list.path, &path, &results);
+    let stopped = ended.stopped.take();
+    let results = ended.rows(&list.hosts);
+    let mut report = report::fleet::apply(&list.path, &path, &results, stopped.as_ref());
     if unread > 0 {
         report.mention(
             "the results of an instance were cut off by an earlier end: it was looked at anew",

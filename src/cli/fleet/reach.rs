@@ -7,7 +7,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fleet::{BatchOptions, EnterOptions, FleetWork, HostFile, HostResult};
 use crate::report;
 use std::num::NonZeroUsize;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What only asks how an instance stands.
 pub fn asking<'a>(
@@ -15,9 +15,15 @@ pub fn asking<'a>(
     within: Duration,
     go_on: &'a ProgressDisplay,
 ) -> Result<FleetWork<'a>> {
+    let zero = |option: &str| {
+        let what = format!("{option}: no time at all: nothing was done");
+        Error::new(ErrorKind::Usage, what).with_hint(format!("as in {option} 5m"))
+    };
     if within.is_zero() {
-        let what = "--timeout: no time at all: nothing was done";
-        return Err(Error::new(ErrorKind::Usage, what).with_hint("as in --timeout 5m"));
+        return Err(zero("--timeout"));
+    }
+    if args.deadline.is_some_and(|time| time.is_zero()) {
+        return Err(zero("--deadline"));
     }
     Ok(FleetWork {
         runner: args.runner.parse()?,
@@ -36,6 +42,10 @@ pub fn batch<'a>(args: &FleetReachArgs, go_on: &'a ProgressDisplay) -> BatchOpti
     BatchOptions {
         at_once: NonZeroUsize::new(args.at_once.into()).unwrap_or(NonZeroUsize::MIN),
         go_on,
+        // One that no clock reaches is none.
+        until: args
+            .deadline
+            .and_then(|time| Instant::now().checked_add(time)),
     }
 }
 

@@ -12,7 +12,7 @@ pub fn run(args: &FleetStatusArgs, progress: &ProgressDisplay) -> Result<Report>
     let list = HostFile::read(&args.reach.file)?;
     work.runner.check(&list.hosts)?;
     let mut tell = teller(&list, progress);
-    let results = run_batch(
+    let mut ended = run_batch(
         &list.hosts,
         batch(&args.reach, progress),
         &|host| ask(&work, host),
@@ -21,5 +21,11 @@ pub fn run(args: &FleetStatusArgs, progress: &ProgressDisplay) -> Result<Report>
             Ok(())
         },
     )?;
-    Ok(report::fleet::status(&list.path, &results))
+    let stopped = ended.stopped.take();
+    let results = ended.rows(&list.hosts);
+    Ok(report::fleet::status(
+        &list.path,
+        &results,
+        stopped.as_ref(),
+    ))
 }
