@@ -3,7 +3,9 @@
 //! the script leaves behind may keep its output open.
 
 use super::script::{Call, Script};
-use crate::sys::process::{die_of_file_limits, die_with_starter, spawn_apart};
+use crate::sys::process::{
+    GONE_WITHIN, LOOK_EVERY, await_end, die_of_file_limits, die_with_starter, spawn_apart,
+};
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -16,12 +18,8 @@ use std::time::{Duration, Instant};
 
 /// Between asking a process group to end and ending it.
 pub(super) const GRACE: Duration = Duration::from_secs(2);
-/// How long a killed process may take to be gone: it may hang in the kernel.
-pub(super) const GONE_WITHIN: Duration = Duration::from_secs(5);
 /// The end of a hook's output that is kept, in bytes.
 const KEPT: usize = 8 << 10;
-/// How often is looked whether it has ended.
-const LOOK_EVERY: Duration = Duration::from_millis(1);
 /// Where programs are looked for.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -245,15 +243,10 @@ fn end_group(child: &mut Child, tail: &mut Tail, reader: &mut PipeReader) {
     for (signal, patience) in [(Signal::SIGTERM, GRACE), (Signal::SIGKILL, GONE_WITHIN)] {
         // Gone already: nothing to do.
         let _ = killpg(group, signal);
-        let until = Instant::now() + patience;
-        while Instant::now() < until {
-            tail.take_in(reader);
-            if !matches!(child.try_wait(), Ok(None)) {
-                // Those it started may still be there, and deaf.
-                let _ = killpg(group, Signal::SIGKILL);
-                return;
-            }
-            std::thread::sleep(LOOK_EVERY);
+        if await_end(child, patience, &mut || tail.take_in(reader)) {
+            // Those it started may still be there, and deaf.
+            let _ = killpg(group, Signal::SIGKILL);
+            return;
         }
     }
 }

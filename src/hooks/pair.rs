@@ -2,7 +2,7 @@
 //! never the one without the other.
 
 use super::HOOK_SUPERVISOR_COMMAND;
-use super::execute::{GONE_WITHIN, GRACE};
+use super::execute::GRACE;
 use super::note::NOTES;
 use super::script::{Script, open_both};
 use super::wire::{HookReply, HookRequest, HookSetup};
@@ -11,6 +11,7 @@ use crate::format::{HookRecord, HookStatus};
 use crate::helper::{FileLock, Helper, NoMessage, Role, new_note, open_run_dir};
 use crate::helper::{recv, send, send_with_fds};
 use crate::model::Cancel;
+use crate::sys::process::GONE_WITHIN;
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::socket::{Shutdown, shutdown};
 use nix::unistd::Pid;

@@ -7,7 +7,7 @@ use super::prune::PruneOptions;
 use super::{JobDirectory, JobRecord};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::model::exit::{DONE, USAGE, below, exit};
-use crate::sys::process::{close_from, hear_signals, ignore_signals, spawn_deaf};
+use crate::sys::process::{await_end, close_from, hear_signals, ignore_signals, spawn_deaf};
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsStr;
@@ -16,7 +16,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The argument that makes the program this process; the directory follows.
 pub const RECORD_WRITER_COMMAND: &str = "__record";
@@ -98,10 +98,7 @@ impl RecordWriter {
     /// Closes the channel, and waits no longer than `patience` for the process to exit.
     pub fn finish(mut self, patience: Duration) {
         let _ = self.requests.shutdown(std::net::Shutdown::Both);
-        let until = Instant::now() + patience;
-        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        await_end(&mut self.child, patience, &mut || ());
     }
 }
 

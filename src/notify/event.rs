@@ -29,9 +29,9 @@ impl EventKind {
     /// The word for it.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Failed => "failed",
-            Self::Overdue => "overdue",
-            Self::Warned => "warned",
+            Self::Failed => PartState::Failed.name(),
+            Self::Overdue => PartState::Overdue.name(),
+            Self::Warned => PartState::Warned.name(),
             Self::Recovered => "recovered",
             Self::Test => "test",
         }

@@ -24,7 +24,7 @@ use std::io::IoSliceMut;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The most descriptors that one message can carry: `SCM_MAX_FD` in `include/net/scm.h`.
 pub const MAX_FDS_PER_MESSAGE: usize = 253;
@@ -186,6 +186,27 @@ pub fn spawn_lowered(command: &mut Command, lowered: LoweredProgram) -> std::io:
     let child = spawn_in_pid_namespace(command);
     drop(descriptors);
     child
+}
+
+/// How long a killed process may take to be gone: it may hang in the kernel.
+pub const GONE_WITHIN: Duration = Duration::from_secs(5);
+/// How often is looked whether one has ended.
+pub const LOOK_EVERY: Duration = Duration::from_millis(1);
+
+/// Waits until a child has ended, for so long at most; `meanwhile` is called again and again.
+/// Whether it has: one that cannot be waited for is nobody's child any more.
+pub fn await_end(child: &mut Child, within: Duration, meanwhile: &mut dyn FnMut()) -> bool {
+    let until = Instant::now() + within;
+    loop {
+        meanwhile();
+        if !matches!(child.try_wait(), Ok(None)) {
+            return true;
+        }
+        if Instant::now() >= until {
+            return false;
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
 }
 
 /// Has this process killed with the thread that has started it.
@@ -355,7 +376,33 @@ pub fn receive_with_fds(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::process::ExitStatusExt;
     use std::process::Stdio;
+
+    /// With another user the kernel forgets that it was to be killed with its starter.
+    #[test]
+    fn a_lowered_program_dies_with_the_thread_that_has_started_it() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let start = || {
+            let mut command = Command::new("/bin/sleep");
+            command.arg("600").stdin(Stdio::null());
+            let lowered = LoweredProgram {
+                id: 61_184,
+                group: None,
+                descriptors: Vec::new(),
+                file_size: 1 << 20,
+            };
+            spawn_lowered(&mut command, lowered).unwrap()
+        };
+        let mut child = std::thread::spawn(start).join().unwrap();
+        let has_ended = await_end(&mut child, Duration::from_secs(60), &mut || ());
+        child.kill().unwrap();
+        let status = child.wait().unwrap();
+        assert!(has_ended, "it sleeps on");
+        assert_eq!(status.signal(), Some(Signal::SIGKILL as i32));
+    }
 
     /// The blocked signals in the text of a `/proc/PID/status`.
     fn blocked(status: &str) -> u64 {

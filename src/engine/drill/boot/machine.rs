@@ -8,7 +8,7 @@ use super::qmp::{QmpChannel, QmpEvent};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::export::PairedServer;
 use crate::sys::plain;
-use crate::sys::process::{LoweredProgram, spawn_lowered};
+use crate::sys::process::{GONE_WITHIN, LoweredProgram, await_end, spawn_lowered};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -38,8 +38,6 @@ const MOST_VARIABLES: u64 = 16 << 20;
 const FIRST_ANSWER: Duration = Duration::from_secs(60);
 /// The same once it runs: whoever stops the drill waits for that.
 const ANSWER: Duration = Duration::from_secs(10);
-/// How long a killed process may take to be gone.
-const GONE_WITHIN: Duration = Duration::from_secs(5);
 
 /// A machine that runs.
 pub(super) struct BootMachine {
@@ -274,10 +272,7 @@ impl BootMachine {
 impl Drop for BootMachine {
     fn drop(&mut self) {
         let _ = self.child.kill();
-        let until = Instant::now() + GONE_WITHIN;
-        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        await_end(&mut self.child, GONE_WITHIN, &mut || ());
     }
 }
 
