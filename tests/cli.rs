@@ -10,7 +10,7 @@ mod clock;
 mod completions;
 mod container;
 mod damage;
-mod drill;
+pub mod drill;
 mod drill_boot;
 mod golden;
 mod ground;

@@ -2,6 +2,8 @@
 //! may not read it is told so, what is left of deleted snapshots goes; and a vault that hangs ends
 //! no drill but its own steps.
 
+mod kinds;
+
 use crate::mount::attached::assert_nothing_attached;
 use crate::mount::scene::{Taken, make};
 use crate::mount::shot::Shot;
@@ -32,6 +34,7 @@ fn record(name: DrillName) -> DrillRecord {
         kernel: "6".into(),
         check: None,
         took_ms: 1,
+        kind: None,
         boot: None,
         steps: vec![DrillStep {
             what: "all".into(),
@@ -85,9 +88,10 @@ fn few_questions_tell_of_all_however_many_others_have_put() {
         (of("list"), of("get"), of("size"), found)
     };
     let (list, get, size, found) = asked(&wanted[..1]);
-    assert_eq!((list, get, size, found.of.len()), (1, 1, 0, 1));
+    // None of the three has booted anything: that takes a look at each.
+    assert_eq!((list, get, size, found.of.len()), (1, 3, 0, 1));
     let (list, get, size, found) = asked(&wanted);
-    assert_eq!((list, get, size, found.of.len()), (1, 100, 0, 100));
+    assert_eq!((list, get, size, found.of.len()), (1, 300, 0, 100));
     let all = found.of.values();
     let says =
         |newest: &NewestDrill| matches!(newest, NewestDrill::Says(record) if record.is_whole());
@@ -108,7 +112,7 @@ fn few_questions_tell_of_all_however_many_others_have_put() {
         memory.put(&name, b"rubbish".to_vec().into()).unwrap();
     }
     let (list, get, size, found) = asked(&wanted);
-    assert_eq!((list, get, size, found.of.len()), (1 + 64, 64, 0, 64));
+    assert_eq!((list, get, size, found.of.len()), (1 + 64, 3 * 64, 0, 64));
     let lacks = found.lacks.unwrap();
     assert!(
         lacks.contains("of 36 snapshots it was not asked"),

@@ -3,7 +3,9 @@
 
 mod at_once;
 mod clocks;
+mod drilled;
 mod files;
+mod follow;
 mod golden;
 mod looks;
 mod lost;

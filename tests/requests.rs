@@ -2,6 +2,8 @@
 //! store each is money and a round trip, and one more for each snapshot or segment is felt by
 //! everybody.
 
+mod drills;
+
 use crate::support::host::{LoopDisk, noise};
 use crate::support::rig::{Rig, was_hidden};
 use crate::support::tracked::forget_pins;

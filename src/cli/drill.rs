@@ -4,18 +4,14 @@ use super::args::{BootArgs, Common, DrillArgs};
 use super::context;
 use super::find_snapshot::find_snapshot;
 use super::progress::ProgressDisplay;
-use crate::engine::{BootOptions, DrillOptions, REST, drill};
-use crate::error::{Error, ErrorKind, Result};
+use crate::engine::{BootOptions, DrillOptions, DrillReport, REST, can_boot, drill};
+use crate::error::Result;
 use crate::report::Report;
-use crate::report::drill::report;
+use crate::report::drill::{report, verdict};
+use std::time::Instant;
 
 pub fn run(args: &DrillArgs, common: &Common, progress: &ProgressDisplay) -> Result<Report> {
     context::need_root()?;
-    if args.boot && args.check.is_some() {
-        let what = "a check sees a tree of files, and a machine that boots shows none";
-        return Err(Error::new(ErrorKind::Usage, what)
-            .with_hint("drill twice: once with --boot, once with --check"));
-    }
     // What this host has kept of it proves nothing.
     let vault = context::open_vault_itself(common)?;
     vault.need_to_read()?;
@@ -30,10 +26,52 @@ pub fn run(args: &DrillArgs, common: &Common, progress: &ProgressDisplay) -> Res
         boot: args.boot.then(|| machine(&args.machine)),
         timeout: args.timeout,
     };
-    context::asking(&vault, progress, || Ok(report(&drill(&options, progress)?)))
+    context::asking(&vault, progress, || {
+        let done = match &options.boot {
+            Some(boot) if options.check.is_some() => drill_both(&options, boot, progress)?,
+            _ => vec![drill(&options, progress)?],
+        };
+        Ok(report(&done))
+    })
 }
 
-fn machine(args: &BootArgs) -> BootOptions {
+/// The files first, so that a machine that is slow leaves no check undone; then the machine,
+/// whatever became of them. Each is a drill of its own kind in the vault, so what was found first
+/// is kept also where the second one is stopped.
+fn drill_both(
+    options: &DrillOptions<'_>,
+    boot: &BootOptions,
+    progress: &ProgressDisplay,
+) -> Result<Vec<DrillReport>> {
+    can_boot(options.vault, boot)?;
+    let begun = Instant::now();
+    let files = DrillOptions {
+        boot: None,
+        ..options.clone()
+    };
+    let files = drill(&files, progress)?;
+    let machine = DrillOptions {
+        check: None,
+        timeout: options.timeout.saturating_sub(begun.elapsed()),
+        ..options.clone()
+    };
+    match drill(&machine, progress) {
+        Ok(machine) => Ok(vec![files, machine]),
+        Err(error) => {
+            let kept = match &files.object {
+                Ok(object) => format!("kept as {object}"),
+                Err(error) => format!("not kept: {error}"),
+            };
+            let found = verdict(&files.record);
+            Err(error.and_said(&format!(
+                "its files were tried before, nothing was booted: {found} ({kept})"
+            )))
+        }
+    }
+}
+
+/// The machine that these ask for.
+pub fn machine(args: &BootArgs) -> BootOptions {
     BootOptions {
         firmware: args.firmware,
         bus: args.disk_bus,

@@ -6,7 +6,9 @@ use super::notify::{Notifier, Untold};
 use super::progress::ProgressDisplay;
 use super::{context, plan};
 use crate::device::{Disk, HostLayout};
-use crate::engine::{NewestCopies, VaultPlace, WantedDisks, newest_good, select};
+use crate::engine::{
+    DrilledDisks, NewestCopies, VaultPlace, WantedDisks, newest_drills, newest_good, select,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::DevNumber;
 use crate::plan::PlanDisks;
@@ -68,9 +70,9 @@ pub fn look(args: &StatusArgs, common: &Common, progress: &ProgressDisplay) -> R
             taken.retain(|dev| !place.disks.contains(dev));
         }
         let found = opened.and_then(|vault| {
-            let found = newest_good(&vault, &wanted, progress)?;
+            let found = look_into(&vault, &wanted, progress)?;
             lost_notes.extend(plan::lost_notes(own, &vault, common, progress)?);
-            Ok((vault.location(), found))
+            Ok(found)
         });
         asked.push(asked_vault(vault, found));
     }
@@ -82,6 +84,7 @@ pub fn look(args: &StatusArgs, common: &Common, progress: &ProgressDisplay) -> R
         expected: expected(disk.dev()),
         by_plan: active.with(&held, disk.dev()),
         copy: AskedVault::newest(&asked, at),
+        drills: AskedVault::drills(&asked, at),
     });
     let span = |age| SignedDuration::try_from(age).unwrap_or(SignedDuration::MAX);
     let max_age = args.max_age.map(span);
@@ -111,20 +114,38 @@ fn plans_into(
         })
 }
 
-fn asked_vault(named: Option<String>, found: Result<(String, NewestCopies)>) -> AskedVault {
-    let usual = || {
-        named
-            .clone()
-            .unwrap_or_else(|| "the vault of the configuration".into())
-    };
+/// What a vault has.
+struct VaultFound {
+    location: String,
+    copies: NewestCopies,
+    drilled: DrilledDisks,
+}
+
+fn look_into(
+    vault: &Vault,
+    wanted: &WantedDisks<'_>,
+    progress: &ProgressDisplay,
+) -> Result<VaultFound> {
+    let copies = newest_good(vault, wanted, progress)?;
+    let drilled = newest_drills(vault, wanted, &copies, progress)?;
+    Ok(VaultFound {
+        location: vault.location(),
+        copies,
+        drilled,
+    })
+}
+
+fn asked_vault(named: Option<String>, found: Result<VaultFound>) -> AskedVault {
     match found {
-        Ok((location, copies)) => AskedVault {
-            vault: named.unwrap_or(location),
-            found: Ok(copies),
+        Ok(found) => AskedVault {
+            vault: named.unwrap_or(found.location),
+            found: Ok(found.copies),
+            drilled: found.drilled,
         },
         Err(error) => AskedVault {
-            vault: usual(),
+            vault: named.unwrap_or_else(|| "the vault of the configuration".into()),
             found: Err(error),
+            drilled: DrilledDisks::default(),
         },
     }
 }

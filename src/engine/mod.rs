@@ -15,6 +15,7 @@ mod lock;
 mod mirror;
 mod monitor;
 mod mount;
+mod newest_drills;
 mod newest_good;
 mod parents;
 mod places;
@@ -47,7 +48,9 @@ pub use collect::{
     PlanOutcome, Rewriting, Tally, collect, collect_at, plan_collection,
 };
 pub use diff::{diff, partitions_of};
-pub use drill::{BootDiskBus, BootFirmware, BootOptions, DrillOptions, DrillReport, REST, drill};
+pub use drill::{
+    BootDiskBus, BootFirmware, BootOptions, DrillOptions, DrillReport, REST, can_boot, drill,
+};
 pub use info::{
     DiskHolding, Growth, Holding, HostHolding, MissingObjects, RunSeen, SnapshotHolding,
     UnreadPart, VaultHoldings, look_at_holdings,
@@ -64,6 +67,7 @@ pub use mount::{
     hold_mount, list_mounts, look_into, mount_watcher_main, refuse_mount_directory,
     take_down_all_dead, unmount_snapshot,
 };
+pub use newest_drills::{DiskDrills, DrilledDisks, newest_drills};
 pub use newest_good::{GoodCopy, NewestCopies, WantedDisks, newest_good};
 pub use parents::{Newest, find_parents};
 pub use places::Places;

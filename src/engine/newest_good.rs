@@ -7,7 +7,7 @@ use crate::device::{Disk, Topology};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::EncryptionAlarm;
 use crate::model::{Level, Likeness, SnapshotId};
-use crate::store::{KeptBy, Vault};
+use crate::store::{KeptBy, SnapshotRef, Vault};
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
 
@@ -45,6 +45,8 @@ pub struct NewestCopies {
     pub left_out: usize,
     /// Whether `verify` has noted anything of this vault as damaged.
     pub noted_damage: bool,
+    /// All snapshots of the host by their names, newest first.
+    pub snapshots: Vec<SnapshotRef>,
 }
 
 /// Looks for the newest good copy of each of these disks among the snapshots of `host`.
@@ -59,14 +61,15 @@ pub fn newest_good(
     let mut snapshots = vault.snapshots_of(wanted.host)?;
     snapshots.reverse();
     let count = snapshots.len();
-    snapshots.truncate(MOST_LOOKS);
+    let newest = snapshots.iter().take(MOST_LOOKS).cloned().collect();
     let mut found = NewestCopies {
         copies: vec![None; wanted.disks.len()],
         noted_damage: count > 0 && vault.has_noted_damage()?,
+        snapshots,
         ..NewestCopies::default()
     };
     let latest = wanted.now.checked_add(SLACK).unwrap_or(Timestamp::MAX);
-    let mut manifests = vault.manifests(snapshots);
+    let mut manifests = vault.manifests(newest);
     while found.copies.iter().any(Option::is_none)
         && let Some((snapshot, manifest)) = manifests.next()
     {

@@ -35,6 +35,19 @@ pub enum DrillOutcome {
     NotDone,
 }
 
+/// What a drill tries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DrillKind {
+    /// Filesystems are opened by a kernel and checked, and a script sees the tree.
+    Opened,
+    /// A machine is booted.
+    Booted,
+    /// Something that a reader does not know: it says nothing of the others.
+    #[serde(other)]
+    Other,
+}
+
 /// One thing that was tried.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DrillStep {
@@ -88,6 +101,9 @@ pub struct DrillRecord {
     pub check: Option<String>,
     /// How long all of it took, in milliseconds.
     pub took_ms: u64,
+    /// What it tries; absent in records of before there were kinds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<DrillKind>,
     /// The machine that was booted, if one was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot: Option<BootProof>,
@@ -176,6 +192,14 @@ const DRILL: JsonObject = JsonObject {
 };
 
 impl DrillRecord {
+    /// What it has tried. A record of before there were kinds says so by its machine.
+    pub fn tried(&self) -> DrillKind {
+        self.kind.unwrap_or(match self.boot {
+            Some(_) => DrillKind::Booted,
+            None => DrillKind::Opened,
+        })
+    }
+
     /// The first step that failed.
     pub fn failed(&self) -> Option<&DrillStep> {
         let mut steps = self.steps.iter();
@@ -306,6 +330,7 @@ mod tests {
             kernel: "6".into(),
             check: None,
             took_ms: 7,
+            kind: None,
             boot: None,
             steps,
         }
@@ -418,6 +443,21 @@ mod tests {
         // A text that is too long is no drill.
         let bytes = DRILL.encode(&one, &SEALER).unwrap();
         assert!(DrillRecord::decode(&bytes, &SEALER, own_name(&one)).is_err());
+    }
+
+    #[test]
+    fn a_kind_is_its_own_word_or_that_of_its_machine() {
+        let mut one = drill(vec![step(DrillOutcome::Passed)]);
+        assert_eq!(one.tried(), DrillKind::Opened);
+        // A machine that never began is no filesystem that was opened.
+        one.kind = Some(DrillKind::Booted);
+        let bytes = one.encode(&SEALER).unwrap();
+        let read = DrillRecord::decode(&bytes, &SEALER, own_name(&one)).unwrap();
+        assert_eq!(read.tried(), DrillKind::Booted);
+        let mut later = serde_json::to_value(&read).unwrap();
+        later["kind"] = "of_a_later_version".into();
+        let later: DrillRecord = serde_json::from_value(later).unwrap();
+        assert_eq!(later.tried(), DrillKind::Other);
     }
 
     #[test]

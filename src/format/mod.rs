@@ -32,7 +32,8 @@ pub use codec::{Codec, Compression, ZstdLevel};
 pub use condemned::{Condemned, PlanList, PlanPart};
 pub use damage::{DamagedChunks, MAX_DAMAGE};
 pub use drill::{
-    BootMark, BootProof, DrillName, DrillOutcome, DrillRecord, DrillStep, KeptDigest, ManifestHash,
+    BootMark, BootProof, DrillKind, DrillName, DrillOutcome, DrillRecord, DrillStep, KeptDigest,
+    ManifestHash,
 };
 pub use envelope::ObjectKind;
 pub use footer_copies::{FooterCopies, FooterCopiesRef, FooterCopiesWriter};

@@ -184,6 +184,11 @@ mod tests {
         edit.set_text("mirror.every", "1w");
         edit.set_text("verify.sample", "5%");
         edit.set_text("limits.read", "20MiB/s");
+        edit.set_text("drill.every", "1w");
+        edit.set_flag("drill.boot", true);
+        edit.set_text("drill.check", "/etc/check \"1\"");
+        edit.set_text("drill.timeout", "1h");
+        edit.set_text("drill.memory", "2GiB");
         edit.set_text("gc.every", "1d");
         let plan = edit.plan(now()).unwrap();
         let read = SettingsFile {
@@ -194,7 +199,7 @@ mod tests {
         };
         assert_eq!(read.table, edit.file.table);
         assert_eq!(SnapshotPlan::of(plan.name.clone(), &read).unwrap(), plan);
-        assert!(plan.suspended && plan.follow_ups().len() == 4);
+        assert!(plan.suspended && plan.follow_ups().len() == 5);
         assert_eq!(plan.timing(), "2026-12-01T02:30:00 Europe/Berlin 1d 1200s");
     }
 
@@ -210,6 +215,27 @@ mod tests {
         assert_eq!(rules.daily, 7);
         edit.remove("retention");
         assert_eq!(edit.plan(now()).unwrap().retention, None);
+    }
+
+    #[test]
+    fn all_that_is_wrong_with_its_drill_is_told() {
+        let mut edit = edit();
+        edit.set_text("drill.check", "x.sh");
+        edit.set_text("drill.timeout", "2d");
+        edit.set_text("drill.memory", "1GiB");
+        edit.set_text("drill.machine", "pc");
+        let said = edit.plan(now()).unwrap_err().to_string();
+        for told in [
+            "drill.every: say how often",
+            "drill.check:",
+            "drill.timeout:",
+            "drill.memory: it is that of a machine",
+            "drill.machine: there is no such key",
+        ] {
+            assert!(said.contains(told), "{told}: {said}");
+        }
+        edit.remove("drill");
+        assert_eq!(edit.plan(now()).unwrap().drill, None);
     }
 
     #[test]

@@ -24,6 +24,10 @@ const YEARS: RangeInclusive<i16> = 1970..=2200;
 /// The longest jitter.
 const MOST_JITTER: Duration = Duration::from_secs(12 * 3600);
 
+/// How long a drill of a plan may take: nothing of the plan is run meanwhile.
+const LEAST_DRILL: Duration = Duration::from_secs(1);
+const MOST_DRILL: Duration = Duration::from_secs(24 * 3600);
+
 /// What is snapshotted by itself, when, and what follows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SnapshotPlan {
@@ -59,6 +63,8 @@ pub struct SnapshotPlan {
     pub mirror: Option<PlanMirror>,
     /// How much is verified, and how often.
     pub verify: Option<PlanVerify>,
+    /// How the snapshot is tried, and how often.
+    pub drill: Option<PlanDrill>,
     /// How often what no snapshot needs is freed.
     pub gc: Option<Interval>,
     /// Who is told how it went.
@@ -84,6 +90,8 @@ pub const PRUNE: &str = "prune";
 pub const MIRROR: &str = "mirror";
 /// Reading a part of the vault.
 pub const VERIFY: &str = "verify";
+/// Trying whether the snapshot can be restored.
+pub const DRILL: &str = "drill";
 /// Freeing what no snapshot needs.
 pub const GC: &str = "gc";
 
@@ -114,6 +122,21 @@ pub struct PlanVerify {
     pub every: Option<Interval>,
 }
 
+/// A drill of the snapshot that was taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlanDrill {
+    /// How often.
+    pub every: Interval,
+    /// Whether a machine is booted from it.
+    pub boot: bool,
+    /// The script that is run against its tree.
+    pub check: Option<PathBuf>,
+    /// How long all of it may take; `None`: as `drill` has it.
+    pub timeout: Option<Duration>,
+    /// The memory of the machine; `None`: as `drill` has it.
+    pub memory: Option<Bytes>,
+}
+
 impl SnapshotPlan {
     /// The plan of that name, as its file says it; all that is wrong is told at once.
     ///
@@ -139,13 +162,8 @@ impl SnapshotPlan {
         let (limit_read, limit_write) = limits.unwrap_or_default();
         let mirror = keys.table("mirror", take_mirror).flatten();
         let verify = keys.table("verify", take_verify).flatten();
-        let gc = keys.table("gc", |keys| {
-            let every = keys.parsed("every", str::parse);
-            if every.is_none() {
-                keys.missing("every", "say how often, like \"1d\"");
-            }
-            every
-        });
+        let drill = keys.table("drill", take_drill).flatten();
+        let gc = keys.table("gc", |keys| take_every(keys, "1d"));
         let plan = Self {
             name,
             id: keys.parsed("id", str::parse),
@@ -163,6 +181,7 @@ impl SnapshotPlan {
             limit_write,
             mirror,
             verify,
+            drill,
             gc: gc.flatten(),
             notify: keys.table("notify", PlanNotify::take).unwrap_or_default(),
             suspended: keys.flag("suspended").unwrap_or(false),
@@ -183,8 +202,12 @@ impl SnapshotPlan {
         let prune = self.retention.map(|_| every(PRUNE, None));
         let mirror = self.mirror.as_ref().map(|one| every(MIRROR, one.every));
         let verify = self.verify.as_ref().map(|one| every(VERIFY, one.every));
+        let drill = self.drill.as_ref().map(|one| every(DRILL, Some(one.every)));
         let gc = self.gc.map(|one| every(GC, Some(one)));
-        [prune, mirror, verify, gc].into_iter().flatten().collect()
+        [prune, mirror, verify, drill, gc]
+            .into_iter()
+            .flatten()
+            .collect()
     }
 
     /// All that its times follow from, as text: who has served a time of another text owes nothing.
@@ -297,13 +320,9 @@ fn take_disks(keys: &mut SettingKeys) -> PlanDisks {
 }
 
 fn take_hooks(keys: &mut SettingKeys) -> GivenHooks {
-    let script = |text: &str| match text.starts_with('/') {
-        true => Ok(PathBuf::from(text)),
-        false => Err("give the whole path".into()),
-    };
     GivenHooks {
-        prescript: keys.parsed("prescript", script),
-        postscript: keys.parsed("postscript", script),
+        prescript: keys.parsed("prescript", parse_script),
+        postscript: keys.parsed("postscript", parse_script),
         timeout: keys.parsed("timeout", parse_hook_time),
         on_failure: keys.parsed("on_failure", |text| match text {
             "filesystem" => Ok(OnHookFailure::Filesystem),
@@ -340,6 +359,49 @@ fn take_verify(keys: &mut SettingKeys) -> Option<PlanVerify> {
         sample: sample?,
         every,
     })
+}
+
+/// How often, where a table is of no use without it.
+fn take_every(keys: &mut SettingKeys, example: &str) -> Option<Interval> {
+    let every = keys.parsed("every", str::parse);
+    if every.is_none() {
+        keys.missing("every", &format!("say how often, like {example:?}"));
+    }
+    every
+}
+
+fn take_drill(keys: &mut SettingKeys) -> Option<PlanDrill> {
+    let every = take_every(keys, "1w");
+    let boot = keys.flag("boot").unwrap_or(false);
+    let memory = keys.parsed("memory", parse_rate);
+    if memory.is_some() && !boot {
+        keys.missing("memory", "it is that of a machine: boot = true");
+    }
+    let check = keys.parsed("check", parse_script);
+    let timeout = keys.parsed("timeout", parse_drill_time);
+    Some(PlanDrill {
+        every: every?,
+        boot,
+        check,
+        timeout,
+        memory,
+    })
+}
+
+fn parse_script(text: &str) -> std::result::Result<PathBuf, String> {
+    match text.starts_with('/') {
+        true => Ok(PathBuf::from(text)),
+        false => Err("give the whole path".into()),
+    }
+}
+
+fn parse_drill_time(text: &str) -> std::result::Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    let time = Duration::from_secs(time.as_secs());
+    match time >= LEAST_DRILL && time <= MOST_DRILL {
+        true => Ok(time),
+        false => Err("give 1s at least, and 1d at most".into()),
+    }
 }
 
 fn parse_level(text: &str) -> std::result::Result<Level, String> {

@@ -25,8 +25,8 @@ pub use decide::{
 };
 pub use edit::PlanEdit;
 pub use file::{
-    FollowUp, GC, MIRROR, NamedZone, PRUNE, PlanDisks, PlanMirror, PlanVerify, SnapshotPlan,
-    VERIFY, parse_start, parse_zone,
+    DRILL, FollowUp, GC, MIRROR, NamedZone, PRUNE, PlanDisks, PlanDrill, PlanMirror, PlanVerify,
+    SnapshotPlan, VERIFY, parse_start, parse_zone,
 };
 pub use folder::{MOST_PLANS, PlanFolder, PlanNotes};
 pub use hold::STEADY_RUNS;

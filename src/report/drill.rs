@@ -3,10 +3,10 @@
 use super::Report;
 use crate::engine::DrillReport;
 use crate::error::{ErrorKind, Result};
-use crate::format::{DrillOutcome, DrillRecord};
+use crate::format::{DrillKind, DrillOutcome, DrillRecord};
 use crate::model::exit::FAILED;
 use crate::model::printable::{one_line, path};
-use crate::store::{Drilled, NewestDrill};
+use crate::store::{DrillKinds, Drilled, NewestDrill};
 use serde_json::{Value, json};
 use std::fmt::Write;
 
@@ -43,9 +43,37 @@ fn document(record: &DrillRecord) -> Value {
     })
 }
 
-/// What `drill` reports.
-pub fn report(done: &DrillReport) -> Report {
-    let record = &done.record;
+/// What several drills of one snapshot have found, as if they were one.
+fn merged(done: &[DrillReport]) -> Option<DrillRecord> {
+    let mut records = done.iter().map(|one| one.record.clone());
+    let first = records.next()?;
+    Some(records.fold(first, |mut all, one| {
+        all.steps.extend(one.steps);
+        all.took_ms = all.took_ms.saturating_add(one.took_ms);
+        all.boot = all.boot.or(one.boot);
+        all.check = all.check.or(one.check);
+        all
+    }))
+}
+
+/// What came of a drill, in a sentence.
+pub fn verdict(record: &DrillRecord) -> String {
+    let id = record.snapshot;
+    let seconds = record.took_ms as f64 / 1000.0;
+    match (record.failed(), record.is_whole()) {
+        (Some(step), _) => format!("the drill of {id} failed at: {}", one_line(&step.what)),
+        (None, true) => format!("the drill of {id} passed in {seconds:.1} s"),
+        (None, false) => {
+            format!("nothing failed in the drill of {id}, and not all could be tried")
+        }
+    }
+}
+
+/// What `drill` reports: of one drill, or of one of the snapshot's files and one of its machine.
+pub fn report(done: &[DrillReport]) -> Report {
+    let Some(record) = merged(done) else {
+        return Report::done(Value::Null, String::new());
+    };
     let mut text = String::new();
     for step in &record.steps {
         // Writing to a string cannot fail.
@@ -54,37 +82,40 @@ pub fn report(done: &DrillReport) -> Report {
             let _ = writeln!(text, "      {}", one_line(&step.said));
         }
     }
-    let id = record.snapshot;
-    let seconds = record.took_ms as f64 / 1000.0;
-    let kept = match &done.object {
-        Ok(object) => format!("kept as {}", one_line(object)),
-        Err(_) => "not kept".to_owned(),
-    };
-    text.push_str(&match (record.failed(), record.is_whole()) {
-        (Some(step), _) => {
-            let step = one_line(&step.what);
-            format!("the drill of {id} failed at: {step} ({kept})")
-        }
-        (None, true) => format!("the drill of {id} passed in {seconds:.1} s ({kept})"),
-        (None, false) => {
-            format!("nothing failed in the drill of {id}, and not all could be tried ({kept})")
-        }
-    });
-    if let Some(Ok(folder)) = &done.kept {
+    let objects: Vec<&String> = done
+        .iter()
+        .filter_map(|one| one.object.as_ref().ok())
+        .collect();
+    let kept = done.iter().filter_map(|one| one.kept.as_ref());
+    for folder in kept.clone().flatten() {
         let folder = path(folder);
-        let _ = write!(text, "\nits screen and its console's log are in {folder}");
+        let _ = writeln!(text, "its screen and its console's log are in {folder}");
     }
-    let mut json = document(record);
-    json["kept"] = json!(done.kept.as_ref().and_then(|kept| kept.as_ref().ok()));
-    json["object"] = json!(done.object.as_ref().ok());
+    let names: Vec<String> = objects
+        .iter()
+        .map(|name| one_line(name).into_owned())
+        .collect();
+    let is_kept = match names.len() == done.len() {
+        true => format!("kept as {}", names.join(" and ")),
+        false if names.is_empty() => "not kept".to_owned(),
+        false => format!("kept as {}, and not all of it", names.join(" and ")),
+    };
+    text.push_str(&format!("{} ({is_kept})", verdict(&record)));
+    let mut json = document(&record);
+    json["kept"] = json!(kept.clone().flatten().next());
+    json["object"] = match objects.len() == done.len() {
+        true => json!(objects.last()),
+        false => Value::Null,
+    };
+    json["objects"] = json!(objects);
     let mut report = Report::done(json, text).below(!record.is_whole());
     if record.failed().is_some() {
         report.code = FAILED;
     }
-    if let Err(error) = &done.object {
+    for error in done.iter().filter_map(|one| one.object.as_ref().err()) {
         report.warn(&format!("the vault does not keep what came of it: {error}"));
     }
-    if let Some(Err(error)) = &done.kept {
+    for error in kept.filter_map(|kept| kept.as_ref().err()) {
         report.warn(&format!(
             "the screen and the console's log are not kept: {error}"
         ));
@@ -115,30 +146,63 @@ pub(super) fn drilled_document(drilled: Option<&Drilled>) -> Value {
     let Some(drilled) = drilled else {
         return Value::Null;
     };
-    let (newest, why) = match &drilled.newest {
+    let newest = match &drilled.newest {
+        NewestDrill::Says(record) => Some(record.as_ref()),
+        NewestDrill::Unknown(_) => None,
+    };
+    let mut json = says_document(&drilled.newest);
+    json["count"] = json!(drilled.count);
+    json["booted"] =
+        json!(newest.map(|record| record.boot.as_ref().is_some_and(|boot| boot.up.is_some())));
+    json["kinds"] = json!({
+        "opened": drilled.kinds.opened.as_ref().map(says_document),
+        "booted": drilled.kinds.booted.as_ref().map(says_document),
+    });
+    json
+}
+
+/// What one drill says, for programs.
+pub(super) fn says_document(says: &NewestDrill) -> Value {
+    let (record, why) = match says {
         NewestDrill::Says(record) => (Some(record.as_ref()), None),
         NewestDrill::Unknown(why) => (None, Some(why)),
     };
     json!({
-        "count": drilled.count,
-        "result": newest.map_or("unknown", result),
+        "result": record.map_or("unknown", result),
         "why": why,
-        "failed_step": newest.and_then(DrillRecord::failed).map(|step| &step.what),
-        "time": newest.map(|record| format!("{:.0}", record.time)),
-        "by": newest.map(|record| &record.by),
-        "check": newest.and_then(|record| record.check.as_ref()),
-        "booted": newest.map(|record| record.boot.as_ref().is_some_and(|boot| boot.up.is_some())),
+        "failed_step": record.and_then(DrillRecord::failed).map(|step| &step.what),
+        "time": record.map(|record| format!("{:.0}", record.time)),
+        "by": record.map(|record| &record.by),
+        "check": record.and_then(|record| record.check.as_ref()),
     })
 }
 
-/// Whether the newest one has failed.
+/// Whether the newest one of a kind has failed.
 pub(super) fn has_failed(drilled: &Drilled) -> bool {
-    matches!(&drilled.newest, NewestDrill::Says(record) if record.failed().is_some())
+    drilled.kinds.each().any(NewestDrill::has_failed) || drilled.newest.has_failed()
 }
 
-/// The same for people: `passed on 2026-11-30T00:00:00Z, as web1 says`.
+/// The same for people: `passed on 2026-11-30T00:00:00Z, as web1 says`. Of each kind the newest.
 pub(super) fn drilled_words(drilled: &Drilled) -> String {
-    let record = match &drilled.newest {
+    let DrillKinds { opened, booted } = &drilled.kinds;
+    match (opened, booted) {
+        (None, None) => says_words(&drilled.newest),
+        (Some(one), None) => says_words(one),
+        (None, Some(one)) if one.is_whole() => {
+            format!("{} (filesystems were not checked)", says_words(one))
+        }
+        (None, Some(one)) => says_words(one),
+        (Some(one), Some(other)) if one == other => says_words(one),
+        (Some(opened), Some(booted)) => {
+            let (opened, booted) = (says_words(opened), says_words(booted));
+            format!("of its filesystems: {opened}; of its boot: {booted}")
+        }
+    }
+}
+
+/// What one drill says, in words.
+pub(super) fn says_words(says: &NewestDrill) -> String {
+    let record = match says {
         NewestDrill::Says(record) => record,
         NewestDrill::Unknown(why) => {
             return format!("unknown; of the newest drill: {}", one_line(why));
@@ -146,9 +210,9 @@ pub(super) fn drilled_words(drilled: &Drilled) -> String {
     };
     let what = match record.failed() {
         Some(step) => format!("failed at: {};", one_line(&step.what)),
-        None if record.is_whole() => match &record.boot {
-            Some(_) => "it has booted (filesystems were not checked)".to_owned(),
-            None => "passed".to_owned(),
+        None if record.is_whole() => match record.tried() {
+            DrillKind::Booted => "it has booted".to_owned(),
+            _ => "passed".to_owned(),
         },
         None => "nothing was found wrong, and not all could be tried,".to_owned(),
     };

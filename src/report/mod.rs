@@ -37,6 +37,7 @@ pub mod serve;
 pub mod show;
 pub mod snapshot;
 pub mod status;
+mod status_drills;
 mod text;
 pub mod thaw;
 pub mod track;

@@ -3,8 +3,9 @@
 use super::Report;
 use super::notify::NotifySeen;
 use super::plan::{SeenPlan, UnreadPlan, table as plan_table, unread_document};
+use super::status_drills::VaultDrills;
 use super::text::{cells, counted, listed, table_text};
-use crate::engine::{GoodCopy, NewestCopies};
+use crate::engine::{DrilledDisks, GoodCopy, NewestCopies};
 use crate::error::Result;
 use crate::model::printable::one_line;
 use comfy_table::{Table, presets};
@@ -13,6 +14,8 @@ use serde_json::{Value, json};
 
 /// Most bytes of what must be looked at: the verdict comes after it.
 const MOST_PROBLEMS: usize = 4000;
+/// The same of what drills have found.
+const MOST_DRILLS: usize = 3000;
 
 /// How a host's snapshots stand.
 pub struct HostStatus {
@@ -53,6 +56,8 @@ pub struct StatusDisk {
     pub by_plan: ByPlan,
     /// Its newest good copy.
     pub copy: Option<FoundCopy>,
+    /// What each vault that has a copy has of drills.
+    pub drills: Vec<VaultDrills>,
 }
 
 /// What the plans that are not held back do with a disk.
@@ -82,6 +87,8 @@ pub struct AskedVault {
     pub vault: String,
     /// What it has, or why that is not known.
     pub found: Result<NewestCopies>,
+    /// What drills of it say.
+    pub drilled: DrilledDisks,
 }
 
 impl AskedVault {
@@ -94,6 +101,19 @@ impl AskedVault {
             Some(FoundCopy { vault, copy })
         });
         copies.max_by_key(|found| found.copy.time)
+    }
+
+    /// What each of these has of drills of the disk at `at`.
+    pub fn drills(asked: &[Self], at: usize) -> Vec<VaultDrills> {
+        let each = asked.iter().filter_map(|one| {
+            let copy = one.found.as_ref().ok()?.copies.get(at)?.as_ref()?;
+            Some(VaultDrills {
+                vault: one.vault.clone(),
+                copy: copy.snapshot,
+                drills: one.drilled.of.get(at)?.clone(),
+            })
+        });
+        each.collect()
     }
 
     fn problems(&self, problems: &mut Vec<String>) {
@@ -115,6 +135,11 @@ impl AskedVault {
         for error in &found.unread {
             problems.push(format!("vault {vault}: {error}"));
         }
+        if let Some(error) = &self.drilled.error {
+            problems.push(format!(
+                "vault {vault}: whether drills have failed COULD NOT BE ASKED: {error}"
+            ));
+        }
         for copy in &found.ahead {
             problems.push(format!(
                 "vault {vault}: snapshot {} is from {:.0}, which is after now: its age says \
@@ -133,6 +158,8 @@ impl AskedVault {
             "unread": found.map(|found| found.unread.len()),
             "ahead": found.map(|found| found.ahead.len()),
             "left_out": found.map(|found| found.left_out),
+            "drills_error": self.drilled.error.as_ref().map(super::error::document),
+            "drills_lack": self.drilled.lacks,
         })
     }
 }
@@ -183,6 +210,7 @@ impl StatusDisk {
             "level": copy.map(|found| found.copy.level.to_string()),
             "alarm": copy.and_then(|found| found.copy.alarm),
             "vault": copy.map(|found| found.vault.as_str()),
+            "drills": self.drills.iter().flat_map(VaultDrills::documents).collect::<Vec<_>>(),
         })
     }
 }
@@ -201,6 +229,11 @@ pub fn report(status: &HostStatus) -> Report {
         "problems": problems,
     });
     let mut text = disk_table(status);
+    text.push_str(&listed(
+        drill_lines(status),
+        MOST_DRILLS,
+        "stillpoint status --json",
+    ));
     text.push_str(&plan_table(&status.plans));
     let lines = problems.iter().map(|problem| format!("!! {problem}"));
     text.push_str(&listed(lines, MOST_PROBLEMS, "stillpoint status --json"));
@@ -243,6 +276,7 @@ pub(super) fn problems(status: &HostStatus) -> Vec<String> {
     problems.extend(status.disks.iter().filter_map(StatusDisk::alarm));
     for disk in &status.disks {
         problems.extend(disk_problem(status, disk));
+        problems.extend(disk.drills.iter().flat_map(|one| one.problems(&disk.name)));
     }
     problems
         .iter()
@@ -322,6 +356,17 @@ fn rounded(age: SignedDuration) -> String {
         (0, _) => format!("{hours} h {minutes} min"),
         _ => format!("{days} d {hours} h"),
     }
+}
+
+/// What drills have found, a line each, and where there may be others.
+fn drill_lines(status: &HostStatus) -> Vec<String> {
+    let disks = status.disks.iter();
+    let lines = disks.flat_map(|disk| disk.drills.iter().flat_map(|one| one.lines(&disk.name)));
+    let lacks = status.vaults.iter().filter_map(|one| {
+        let lacks = one.drilled.lacks.as_ref()?;
+        Some(format!("drilled: vault {}: {lacks}", one.vault))
+    });
+    lines.chain(lacks).collect()
 }
 
 fn disk_table(status: &HostStatus) -> String {

@@ -1,68 +1,32 @@
-//! What drills have found, put beside snapshots in `drills/`. Nothing rests on it, and who may put
-//! may put a false one. It must never take an older drill for the newest, nor what it cannot read
-//! for nothing, and costs few requests, however many there are.
+//! What drills have found, put beside snapshots in `drills/`: their names, in the order of time.
+//! Nothing rests on it, and who may put may put a false one. It must never take an older drill for
+//! the newest, and costs few requests, however many there are.
 
 use super::ask::ask_of_each;
 use super::object_name::ObjectName;
 use super::object_store::ObjectInfo;
 use super::vault::Vault;
-use crate::error::{Error, ErrorKind, Result};
-use crate::format::{DrillName, DrillRecord, ManifestHash, ObjectKind};
+use crate::error::{ErrorKind, Result};
+use crate::format::{DrillName, DrillRecord, ObjectKind};
 use crate::model::{Cancel, ObjectId, SnapshotId};
 use jiff::Timestamp;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Of so many snapshots each has its drills listed by itself.
 const FEW: usize = 4;
 /// The same where the vault has too many drills to list all.
 const MOST_BY_THEMSELVES: usize = 64;
 /// Most drills of a vault that are listed.
-const MOST_LISTED: usize = 8000;
+pub(super) const MOST_LISTED: usize = 8000;
 /// Most drills of one snapshot that are listed.
-const MOST_OF_ONE: usize = 1000;
+pub(super) const MOST_OF_ONE: usize = 1000;
 /// Stores' times may be cut to whole seconds.
 const SECOND_MS: u64 = 1000;
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
-/// A snapshot whose drills are asked for.
-#[derive(Clone, Debug)]
-pub struct DrillsWanted {
-    /// The snapshot.
-    pub snapshot: SnapshotId,
-    /// Its manifest, as it was read: a drill of another one says nothing of it.
-    pub manifest: ManifestHash,
-}
-
-/// What is known of the drills of one snapshot.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Drilled {
-    /// The newest one.
-    pub newest: NewestDrill,
-    /// How many there are, whatever they say.
-    pub count: usize,
-}
-
-/// What the newest drill of a snapshot says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NewestDrill {
-    /// This, in the word of who put it, with the step alone that decides.
-    Says(Box<DrillRecord>),
-    /// Nobody knows, for this reason: older ones do not count.
-    Unknown(String),
-}
-
-/// What is known of the drills of several snapshots.
-#[derive(Debug, Default)]
-pub struct DrillsFound {
-    /// Of those that have any.
-    pub of: BTreeMap<SnapshotId, Drilled>,
-    /// Why it is not known of all others that they have none.
-    pub lacks: Option<String>,
-}
-
 /// A drill that is there.
-struct ListedDrill {
-    name: DrillName,
+pub(super) struct ListedDrill {
+    pub name: DrillName,
     /// When the store got it, in milliseconds after 1970-01-01 UTC.
     put_ms: u64,
 }
@@ -82,7 +46,7 @@ impl ListedDrill {
     /// By which they are in order of time. A name may lie ahead of the store's clock, and one that
     /// is put again, or touched, gets a new time: so the earlier of both counts. Of two that the
     /// store got in one second one that lies ahead is the older one: it may lie ahead on purpose.
-    fn rank(&self) -> DrillRank {
+    pub fn rank(&self) -> DrillRank {
         let named_ms = self.name.drill.unix_ms();
         DrillRank {
             time_ms: named_ms.min(self.put_ms),
@@ -98,19 +62,19 @@ impl ListedDrill {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct DrillRank {
+pub(super) struct DrillRank {
     time_ms: u64,
     is_named_by_then: bool,
     name: SnapshotId,
 }
 
 /// The drills of some snapshots.
-struct ListedDrills {
-    found: Vec<ListedDrill>,
+pub(super) struct ListedDrills {
+    pub found: Vec<ListedDrill>,
     /// Of which it is not known whether they have any.
-    missed: usize,
+    pub missed: usize,
     /// Which have more than are listed.
-    too_many: BTreeSet<SnapshotId>,
+    pub too_many: BTreeSet<SnapshotId>,
 }
 
 impl Vault {
@@ -140,70 +104,12 @@ impl Vault {
         Ok(name.to_string())
     }
 
-    /// What the newest drills of these snapshots say; the first ones go before where there are too
-    /// many. What cannot be asked for is said in it.
-    ///
-    /// # Errors
-    /// Those of `cancel`.
-    pub fn drilled(&self, wanted: &[DrillsWanted], cancel: &dyn Cancel) -> Result<DrillsFound> {
-        let snapshots: Vec<SnapshotId> = wanted.iter().map(|one| one.snapshot).collect();
-        let listed = self.list_drills(&snapshots, cancel);
-        cancel.check()?;
-        let listed = match listed {
-            Ok(listed) => listed,
-            Err(error) => {
-                let lacks = format!("whether there were drills is not known: {error}");
-                return Ok(DrillsFound {
-                    of: BTreeMap::new(),
-                    lacks: Some(lacks),
-                });
-            }
-        };
-        let mut found = DrillsFound {
-            of: BTreeMap::new(),
-            lacks: (listed.missed > 0).then(|| {
-                format!(
-                    "this vault has more than {MOST_LISTED} drills: of {} snapshots it was not \
-                     asked whether they were drilled; `stillpoint show ID` does",
-                    listed.missed
-                )
-            }),
-        };
-        let mut newest: BTreeMap<SnapshotId, &ListedDrill> = BTreeMap::new();
-        for one in &listed.found {
-            let snapshot = one.name.snapshot;
-            let known = newest.entry(snapshot).or_insert(one);
-            if known.rank() < one.rank() {
-                *known = one;
-            }
-            let of = found.of.entry(snapshot).or_insert_with(not_read);
-            of.count += 1;
-        }
-        for snapshot in &listed.too_many {
-            found.of.entry(*snapshot).or_insert_with(not_read);
-        }
-        newest.retain(|snapshot, _| !listed.too_many.contains(snapshot));
-        // Of two manifests of one name, of two hosts, nobody knows which one is meant.
-        let mut manifests: HashMap<SnapshotId, Option<&ManifestHash>> = HashMap::new();
-        for one in wanted {
-            let known = manifests.entry(one.snapshot);
-            known
-                .and_modify(|known| *known = None)
-                .or_insert(Some(&one.manifest));
-        }
-        let names: Vec<DrillName> = newest.values().map(|one| one.name).collect();
-        let read = |name: &DrillName| self.read_drill(*name);
-        ask_of_each(self.store.as_ref(), &names, cancel, read, |name, drill| {
-            if let Some(of) = found.of.get_mut(&name.snapshot) {
-                of.newest = judged(drill, manifests.get(&name.snapshot).copied().flatten());
-            }
-            Ok(())
-        })?;
-        Ok(found)
-    }
-
     /// Lists the drills of these snapshots: each by itself, or all of the vault.
-    fn list_drills(&self, wanted: &[SnapshotId], cancel: &dyn Cancel) -> Result<ListedDrills> {
+    pub(super) fn list_drills(
+        &self,
+        wanted: &[SnapshotId],
+        cancel: &dyn Cancel,
+    ) -> Result<ListedDrills> {
         if wanted.len() > FEW {
             let mut found = Vec::new();
             let these: BTreeSet<SnapshotId> = wanted.iter().copied().collect();
@@ -244,7 +150,7 @@ impl Vault {
         self.store.list_some(&below, MOST_OF_ONE)
     }
 
-    fn read_drill(&self, name: DrillName) -> Result<DrillRecord> {
+    pub(super) fn read_drill(&self, name: DrillName) -> Result<DrillRecord> {
         let object = ObjectName::drill(name);
         let bytes = self.store.get(&object, ObjectKind::Drill.most_stored())?;
         DrillRecord::decode(&bytes, self.sealer(), name)
@@ -312,30 +218,5 @@ impl Vault {
         let manifest = format!("snapshots/{}/{}", drill.host, name.snapshot);
         let size = ObjectName::parse(&manifest).and_then(|manifest| self.store.size(&manifest));
         Ok(size.is_err_and(|error| error.kind() == ErrorKind::NotFound))
-    }
-}
-
-/// What is told of drills that are not read.
-fn not_read() -> Drilled {
-    Drilled {
-        newest: NewestDrill::Unknown(format!(
-            "there are more than {MOST_OF_ONE} objects, and which is the newest is not known"
-        )),
-        count: 0,
-    }
-}
-
-/// What a drill says of the snapshot with this manifest.
-fn judged(drill: Result<DrillRecord>, manifest: Option<&ManifestHash>) -> NewestDrill {
-    let unknown = |error: Error| NewestDrill::Unknown(format!("it cannot be read: {error}"));
-    match drill {
-        Ok(drill) if Some(&drill.manifest) == manifest => {
-            NewestDrill::Says(Box::new(drill.in_short()))
-        }
-        Ok(drill) => NewestDrill::Unknown(format!(
-            "it was of another manifest than the one that is there: {} by {}",
-            drill.drill, drill.by
-        )),
-        Err(error) => unknown(error),
     }
 }

@@ -12,6 +12,7 @@ mod confirm;
 mod damage;
 mod door;
 mod draft;
+mod drilled;
 mod drills;
 mod elsewhere;
 mod false_segments;
@@ -66,7 +67,7 @@ pub use check::{CheckOptions, CheckRow, RowState, StoreCheck, check, check_store
 pub use collectable::Collectable;
 pub use damage::{KnownDamage, Losses};
 pub use draft::Draft;
-pub use drills::{Drilled, DrillsFound, DrillsWanted, NewestDrill};
+pub use drilled::{DrillKinds, DrillNames, Drilled, DrillsFound, DrillsWanted, NewestDrill};
 pub use elsewhere::{ChunksElsewhere, LookOptions, LookedFor, UsedElsewhere};
 pub use history::{Dated, Doubtful, History, Than};
 pub use keeps::{KeepTerm, Keeps, KeptBy, SplitKeeps};

@@ -9,10 +9,10 @@ use stillpoint::plan::{
 };
 
 /// A host that looks at its plan again and again.
-struct Simulated {
-    plan: SnapshotPlan,
+pub struct Simulated {
+    pub plan: SnapshotPlan,
     clock: HostClock,
-    record: PlanRecord,
+    pub record: PlanRecord,
     /// How often each time was served.
     served: BTreeMap<i64, usize>,
     failing: bool,
@@ -20,7 +20,7 @@ struct Simulated {
 }
 
 impl Simulated {
-    fn new(plan: SnapshotPlan, written: i64) -> Self {
+    pub fn new(plan: SnapshotPlan, written: i64) -> Self {
         let plan = SnapshotPlan {
             written: Some(at(written)),
             ..plan
@@ -35,7 +35,7 @@ impl Simulated {
         }
     }
 
-    fn case(&self, now: i64) -> PlanCase<'_> {
+    pub fn case(&self, now: i64) -> PlanCase<'_> {
         PlanCase {
             plan: &self.plan,
             record: &self.record,
@@ -45,7 +45,7 @@ impl Simulated {
     }
 
     /// What `plan run --due` does; returns the time that it was for.
-    fn look(&mut self, now: i64) -> Option<DueRun> {
+    pub fn look(&mut self, now: i64) -> Option<DueRun> {
         let Decision::Now(due) = self.case(now).decide() else {
             return None;
         };

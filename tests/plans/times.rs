@@ -102,7 +102,7 @@ pub struct Case {
 }
 
 impl Case {
-    const fn new(zone: Hand, start: [i64; 4], every: &'static str) -> Self {
+    pub const fn new(zone: Hand, start: [i64; 4], every: &'static str) -> Self {
         Self { zone, start, every }
     }
 

@@ -56,7 +56,8 @@ pub struct PlanNameArgs {
 #[derive(Args, Debug)]
 #[command(after_help = "Example:\n  \
     stillpoint plan create daily --start 02:30 --zone Europe/Berlin --every 1d --retention 30d\n  \
-    stillpoint plan create --disk vda --start 2026-12-01T00:00:00 --every 6h --verify 5%\n\n\
+    stillpoint plan create --disk vda --start 2026-12-01T00:00:00 --every 6h --verify 5%\n  \
+    stillpoint plan create proven --start 03:00 --every 1d --drill-every 1w --drill-boot\n\n\
     It takes all disks, later ones included, unless some are named. `stillpoint help plans` tells \
     of times, tries and what is told when.")]
 pub struct PlanCreateArgs {
@@ -70,8 +71,9 @@ pub struct PlanCreateArgs {
 #[command(
     after_help = "Example:\n  stillpoint plan modify daily --every 12h\n  \
     stillpoint plan modify daily --retention none\n\n\
-    `none` takes away what --retention, --window, --jitter, --mirror, --verify, --gc-every, \
-    --limit-read, --limit-write, --prescript, --postscript and --hook-timeout have set."
+    `none` takes away what --retention, --window, --jitter, --mirror, --verify, --drill-every, \
+    --drill-check, --drill-timeout, --drill-memory, --gc-every, --limit-read, --limit-write, \
+    --prescript, --postscript and --hook-timeout have set."
 )]
 pub struct PlanModifyArgs {
     /// The plan
@@ -178,14 +180,37 @@ pub struct PlanKeyArgs {
     /// How often to do that [default: after each snapshot]
     #[arg(long, value_name = "TIME")]
     pub verify_every: Option<String>,
+    /// How often to try a snapshot after it was taken, as `drill` does
+    #[arg(long, value_name = "TIME")]
+    pub drill_every: Option<String>,
+    /// With that: boot a machine from it; its files are tried then only with --drill-check
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub drill_boot: Option<bool>,
+    /// With that: the script that is run against its tree
+    #[arg(long, value_name = "FILE")]
+    pub drill_check: Option<String>,
+    /// With that: how long all of it may take [default: 10m]
+    #[arg(long, value_name = "TIME")]
+    pub drill_timeout: Option<String>,
+    /// With --drill-boot: the machine's memory [default: 1GiB]
+    #[arg(long, value_name = "SIZE")]
+    pub drill_memory: Option<String>,
     /// How often to free what no snapshot needs, after a snapshot
     #[arg(long, value_name = "TIME")]
     pub gc_every: Option<String>,
 }
 
 impl PlanKeyArgs {
-    /// Whether disks or places are named.
+    /// Whether disks, places or scripts are named.
     pub fn names_what_is_there(&self) -> bool {
-        !self.disks.is_empty() || self.all || !self.exclude.is_empty() || self.mirror.is_some()
+        !self.disks.is_empty()
+            || self.all
+            || !self.exclude.is_empty()
+            || self.mirror.is_some()
+            || self.drill_boot == Some(true)
+            || self
+                .drill_check
+                .as_deref()
+                .is_some_and(|check| check != "none")
     }
 }

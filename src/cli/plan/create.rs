@@ -1,17 +1,22 @@
 //! `plan create`: makes a plan, if this host can carry it out.
 
-use super::super::args::{Common, PlanCreateArgs};
+use super::super::args::{Command, CommandLine, Common, PlanCreateArgs};
 use super::super::context;
+use super::super::drill::machine;
 use super::look::{look, look_at_all};
 use super::places::PlanPlaces;
 use super::set_keys::set_keys;
 use super::systemd::write_units;
+use super::words::{self, FollowedRun, PlanLabels};
 use crate::config::Config;
 use crate::device::HostLayout;
+use crate::engine::can_boot;
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::{HostClock, PlanDisks, PlanEdit, PlanId, PlanName, SnapshotPlan};
+use crate::hooks::qualify_check;
+use crate::plan::{DRILL, HostClock, PlanDisks, PlanEdit, PlanId, PlanName, SnapshotPlan};
 use crate::report::{self, Report};
-use crate::store::{self, Location};
+use crate::store::{self, Location, Vault};
+use clap::Parser;
 use jiff::SignedDuration;
 use std::path::Path;
 
@@ -115,6 +120,7 @@ pub fn check_here(
         not_written(error)
     })?;
     let mut told = overlaps(plan, places, &common)?;
+    told.extend(check_drill(plan, &vault).map_err(not_written)?);
     told.extend(credentials_of_here(plan, &common)?);
     if let Some(mirror) = &plan.mirror {
         let place = context::vault_named(&common, Some(&mirror.to)).map_err(not_written)?;
@@ -129,6 +135,33 @@ pub fn check_here(
         }
     }
     Ok(told)
+}
+
+/// Refuses a script that no drill would run, and a key that reads nothing; returns what to say
+/// where this host can boot nothing.
+fn check_drill(plan: &SnapshotPlan, vault: &Vault) -> Result<Option<String>> {
+    let Some(drill) = &plan.drill else {
+        return Ok(None);
+    };
+    drill.check.as_deref().map_or(Ok(()), qualify_check)?;
+    vault.need_to_read()?;
+    let run = FollowedRun {
+        labels: PlanLabels {
+            machine: "",
+            id: None,
+        },
+        snapshot: Some("latest"),
+    };
+    let words = words::follow_up(plan, DRILL, run).unwrap_or_default();
+    let line = ["stillpoint".to_owned()].into_iter().chain(words);
+    let line = CommandLine::try_parse_from(line).ok();
+    let boots = match line.map(|line| line.command) {
+        Some(Command::Drill(args)) if drill.boot => can_boot(vault, &machine(&args.machine)),
+        _ => Ok(()),
+    };
+    Ok(boots
+        .err()
+        .map(|error| format!("its drills can boot nothing here now: {error}")))
 }
 
 /// What to say of a bucket whose credentials are in the environment: what starts the plan has none.

@@ -38,6 +38,10 @@ pub fn set_keys(edit: &mut PlanEdit, keys: &PlanKeyArgs, now: Timestamp) -> Resu
         ("mirror.every", "mirror.every", &keys.mirror_every),
         ("verify.sample", "verify", &keys.verify),
         ("verify.every", "verify.every", &keys.verify_every),
+        ("drill.every", "drill", &keys.drill_every),
+        ("drill.check", "drill.check", &keys.drill_check),
+        ("drill.timeout", "drill.timeout", &keys.drill_timeout),
+        ("drill.memory", "drill.memory", &keys.drill_memory),
         ("gc.every", "gc", &keys.gc_every),
     ];
     for (key, whole, text) in removable {
@@ -46,6 +50,9 @@ pub fn set_keys(edit: &mut PlanEdit, keys: &PlanKeyArgs, now: Timestamp) -> Resu
             Some(text) => edit.set_text(key, text),
             None => {}
         }
+    }
+    if let Some(boot) = keys.drill_boot {
+        edit.set_flag("drill.boot", boot);
     }
     Ok(())
 }

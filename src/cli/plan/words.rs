@@ -2,7 +2,9 @@
 
 use crate::engine::{OnHookFailure, RetentionRules};
 use crate::model::Bytes;
-use crate::plan::{GC, MIRROR, PRUNE, PlanDisks, PlanId, PlanRetention, SnapshotPlan, VERIFY};
+use crate::plan::{
+    DRILL, GC, MIRROR, PRUNE, PlanDisks, PlanDrill, PlanId, PlanRetention, SnapshotPlan, VERIFY,
+};
 use crate::sys::machine::host_name;
 
 /// The label that each snapshot of a plan bears.
@@ -85,8 +87,19 @@ pub fn snapshot(plan: &SnapshotPlan, labels: PlanLabels<'_>) -> Vec<String> {
     words
 }
 
-/// What follows a snapshot, by its name; `None` where the plan has no such thing.
-pub fn follow_up(plan: &SnapshotPlan, name: &str, labels: PlanLabels<'_>) -> Option<Vec<String>> {
+/// What a follow-up is of.
+#[derive(Clone, Copy)]
+pub struct FollowedRun<'a> {
+    /// What tells whose snapshots are meant.
+    pub labels: PlanLabels<'a>,
+    /// The snapshot that was taken last; `None`: none was noted.
+    pub snapshot: Option<&'a str>,
+}
+
+/// What follows a snapshot, by its name; `None` where the plan has no such thing, or nothing is
+/// there that it could be of.
+pub fn follow_up(plan: &SnapshotPlan, name: &str, run: FollowedRun<'_>) -> Option<Vec<String>> {
+    let labels = run.labels;
     let mut words = begin(plan, name);
     match name {
         PRUNE => words.extend(prune(plan, labels)?),
@@ -95,6 +108,8 @@ pub fn follow_up(plan: &SnapshotPlan, name: &str, labels: PlanLabels<'_>) -> Opt
             words.push("--all".into());
             words.push(format!("--sample={}", plan.verify.as_ref()?.sample));
         }
+        // The very one that was taken: in a vault of many hosts the latest may be another's.
+        DRILL => words.extend(drill(plan.drill.as_ref()?, run.snapshot?)),
         GC => plan.gc.map(drop)?,
         _ => return None,
     }
@@ -104,6 +119,21 @@ pub fn follow_up(plan: &SnapshotPlan, name: &str, labels: PlanLabels<'_>) -> Opt
 fn begin(plan: &SnapshotPlan, command: &str) -> Vec<String> {
     let vault = plan.vault.iter().map(|vault| format!("--vault={vault}"));
     [command.to_owned()].into_iter().chain(vault).collect()
+}
+
+fn drill(drill: &PlanDrill, snapshot: &str) -> Vec<String> {
+    let mut words = vec![snapshot.to_owned()];
+    if drill.boot {
+        words.push("--boot".into());
+    }
+    let check = drill.check.as_ref();
+    words.extend(check.map(|path| format!("--check={}", path.display())));
+    let timeout = drill
+        .timeout
+        .map(|time| format!("--timeout={}s", time.as_secs()));
+    words.extend(timeout);
+    words.extend(drill.memory.map(|memory| format!("--memory={}B", memory.0)));
+    words
 }
 
 /// Only what this plan has taken on this machine is judged: others may have the host's name, and a
@@ -201,6 +231,7 @@ mod tests {
             edit.set_text("mirror.to", "second");
             edit.set_text("verify.sample", "5%");
             edit.set_text("verify.every", "1w");
+            edit.set_text("drill.every", "1w");
             edit.set_text("gc.every", "1d");
         });
         let words = snapshot(&most, new(&id));
@@ -213,14 +244,18 @@ mod tests {
         );
         parsed(&words);
         let names: Vec<&str> = most.follow_ups().iter().map(|one| one.name).collect();
-        assert_eq!(names, ["prune", "mirror", "verify", "gc"]);
+        assert_eq!(names, ["prune", "mirror", "verify", "drill", "gc"]);
+        let run = FollowedRun {
+            labels: new(&id),
+            snapshot: Some("01K0000000000000000000000X"),
+        };
         for name in names {
-            let words = follow_up(&most, name, new(&id)).unwrap();
+            let words = follow_up(&most, name, run).unwrap();
             assert_eq!(words[1], "--vault=s3://b/p");
             parsed(&words);
-            assert_eq!(follow_up(&least, name, new(&id)), None);
+            assert_eq!(follow_up(&least, name, run), None);
         }
-        let prune = follow_up(&most, PRUNE, new(&id)).unwrap().join(" ");
+        let prune = follow_up(&most, PRUNE, run).unwrap().join(" ");
         assert!(
             prune.ends_with(
                 " --tag=plan=daily --tag=plan-machine=m --tag=plan-id=i1 --keep-within=30d"
@@ -228,6 +263,31 @@ mod tests {
             "{prune}"
         );
         assert!(prune.contains("--host="), "{prune}");
+    }
+
+    #[test]
+    fn a_drill_is_of_the_snapshot_that_was_taken() {
+        let drilled = plan(|edit| {
+            edit.set_text("drill.every", "1w");
+            edit.set_flag("drill.boot", true);
+            edit.set_text("drill.check", "/a b");
+            edit.set_text("drill.timeout", "1h");
+            edit.set_text("drill.memory", "2GiB");
+        });
+        let run = FollowedRun {
+            labels: old(),
+            snapshot: Some("01K0000000000000000000000X"),
+        };
+        assert_eq!(
+            follow_up(&drilled, DRILL, run).unwrap().join(" "),
+            "drill 01K0000000000000000000000X --boot --check=/a b --timeout=3600s \
+             --memory=2147483648B"
+        );
+        let unknown = FollowedRun {
+            snapshot: None,
+            ..run
+        };
+        assert_eq!(follow_up(&drilled, DRILL, unknown), None);
     }
 
     #[test]
@@ -243,7 +303,11 @@ mod tests {
                 .iter()
                 .any(|word| word.starts_with("--keep"))
         );
-        let words = follow_up(&rules, PRUNE, old()).unwrap();
+        let run = FollowedRun {
+            labels: old(),
+            snapshot: None,
+        };
+        let words = follow_up(&rules, PRUNE, run).unwrap();
         parsed(&words);
         let rules = "--keep-last=1 --keep-hourly=2 --keep-daily=3 --keep-weekly=4 \
                      --keep-within=172800s";

@@ -8,7 +8,7 @@ use super::here::{Here, on_this_host};
 use super::may_delete::{DeleteAsk, MayDelete, deletes};
 use super::places::PlanPlaces;
 use super::steps::StepRunner;
-use super::words::{self, PlanLabels};
+use super::words::{self, FollowedRun, PlanLabels};
 use crate::error::Result;
 use crate::model::exit::BELOW;
 use crate::plan::{
@@ -315,8 +315,7 @@ impl PlanWork {
             let Some(due) = self.record.owed.get(follow_up.name).copied() else {
                 continue;
             };
-            let words = words::follow_up(&self.plan, follow_up.name, self.labels());
-            let Some(words) = words else {
+            let Some(words) = self.words(follow_up.name) else {
                 continue;
             };
             signals::check()?;
@@ -360,6 +359,17 @@ impl PlanWork {
             self.record.owed_tries = 0;
         }
         self.note()
+    }
+
+    /// The command of what follows the last snapshot.
+    fn words(&self, name: &str) -> Option<Vec<String>> {
+        let last = self.record.last_good.as_ref();
+        let taken = last.and_then(|last| last.outcome.as_ref());
+        let run = FollowedRun {
+            labels: self.labels(),
+            snapshot: taken.and_then(|outcome| outcome.snapshot.as_deref()),
+        };
+        words::follow_up(&self.plan, name, run)
     }
 
     fn note(&self) -> Result<()> {

@@ -10,13 +10,13 @@ mod step_end;
 mod steps;
 mod tree_steps;
 
-pub use boot::{BootDiskBus, BootFirmware, BootOptions, REST};
+pub use boot::{BootDiskBus, BootFirmware, BootOptions, REST, can_boot};
 pub use setting::DrillOptions;
 
 use super::monitor::Monitor;
 use super::mount::{LookIntoOptions, look_into};
 use crate::error::{ErrorKind, Result};
-use crate::format::{DiskRecord, DrillName, DrillRecord};
+use crate::format::{DiskRecord, DrillKind, DrillName, DrillRecord};
 use crate::hooks::qualify_check;
 use crate::sys::machine::{host_name, kernel_release};
 use jiff::Timestamp;
@@ -83,6 +83,10 @@ pub fn drill(options: &DrillOptions<'_>, monitor: &dyn Monitor) -> Result<DrillR
         kernel: kernel_release(),
         check: options.check.map(|path| path.display().to_string()),
         took_ms: millis(begun.elapsed()),
+        kind: Some(match options.boot {
+            Some(_) => DrillKind::Booted,
+            None => DrillKind::Opened,
+        }),
         boot: booted.as_ref().map(|booted| booted.proof.clone()),
         steps: steps.done,
     };

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What is to be proven.
+#[derive(Clone)]
 pub struct DrillOptions<'a> {
     /// The vault itself: what this host has kept of it proves nothing.
     pub vault: &'a Arc<Vault>,

@@ -3,7 +3,7 @@
 use super::seen::SeenPlan;
 use super::words::{retention, shown, shown_address};
 use crate::model::printable::one_line;
-use crate::plan::{PlanDisks, PlanRetention, PlanTry, SnapshotPlan};
+use crate::plan::{DRILL, PlanDisks, PlanDrill, PlanRetention, PlanTry, SnapshotPlan};
 use crate::report::text::counted;
 use serde_json::json;
 use std::fmt::Write;
@@ -31,7 +31,9 @@ pub(super) fn described(seen: &SeenPlan) -> String {
             || "each snapshot".into(),
             |every| format!("a snapshot, every {every}"),
         );
-        lines.push(format!("then {} after {every}", one.name));
+        let how = plan.drill.as_ref().filter(|_| one.name == DRILL);
+        let how = how.map_or_else(String::new, how_drilled);
+        lines.push(format!("then {} after {every}{how}", one.name));
     }
     lines.extend(told_to(plan));
     if let Some(last) = &seen.record.last {
@@ -65,6 +67,21 @@ pub(super) fn described(seen: &SeenPlan) -> String {
         let _ = writeln!(text, "  {}", one_line(&line));
     }
     text
+}
+
+fn how_drilled(drill: &PlanDrill) -> String {
+    let mut how = String::new();
+    if drill.boot {
+        how.push_str(", which boots a machine");
+    }
+    if let Some(check) = &drill.check {
+        // Writing to a string cannot fail.
+        let _ = write!(how, ", checked by {}", check.display());
+    }
+    if let Some(time) = drill.timeout {
+        let _ = write!(how, ", within {} s", time.as_secs());
+    }
+    how
 }
 
 fn times(seen: &SeenPlan) -> String {

@@ -1,6 +1,6 @@
 //! A plan as it was seen: how it stands, in words and as a document.
 
-use super::words::{attempt, notify, outcome, retention, shown, waiting, why};
+use super::words::{attempt, drill, notify, outcome, retention, shown, waiting, why};
 use crate::error::Error;
 use crate::model::printable::one_line;
 use crate::plan::{
@@ -232,6 +232,7 @@ impl SeenPlan {
             "mirror": plan.mirror.as_ref().map(|one| &one.to),
             "verify": plan.verify.as_ref().map(|one| &one.sample),
             "notify": notify(&plan.notify),
+            "drill": plan.drill.as_ref().map(drill),
             "next": next,
             "waits": self.waits().map(|wait| waiting(&wait)),
             "last": self.record.last.as_ref().map(attempt),

@@ -1,7 +1,7 @@
 //! Parts of what is said of plans.
 
 use crate::config::{PlanNotify, WebAddress};
-use crate::plan::{PlanRetention, PlanTry, PlanWait, StepOutcome, WaitReason};
+use crate::plan::{PlanDrill, PlanRetention, PlanTry, PlanWait, StepOutcome, WaitReason};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -53,6 +53,16 @@ pub(super) fn notify(notify: &PlanNotify) -> Value {
         json!({"place": shown_address(&ping.address), "start": ping.start, "fail": ping.fail})
     });
     json!({"silent": notify.silent, "ping": ping})
+}
+
+/// How a snapshot is tried, for programs.
+pub(super) fn drill(drill: &PlanDrill) -> Value {
+    json!({
+        "boot": drill.boot,
+        "check": drill.check,
+        "timeout_seconds": drill.timeout.map(|time| time.as_secs()),
+        "memory": drill.memory,
+    })
 }
 
 /// A try, for programs.

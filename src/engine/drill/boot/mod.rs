@@ -23,6 +23,7 @@ use crate::engine::restore::refuse_the_vault;
 use crate::error::{ErrorKind, Result};
 use crate::export::{PairedServer, ServedFailure};
 use crate::format::{BootMark, BootProof, DiskRecord};
+use crate::store::Vault;
 use arguments::{MACHINE, MachinePlan, PlannedBootDisk};
 use disks::{MachineDisks, MadeFor};
 use emulator::Emulator;
@@ -56,6 +57,20 @@ struct BootAttempt {
     waited: Duration,
 }
 
+/// Refuses a machine that this host cannot make, before anything else is tried.
+///
+/// # Errors
+/// What is needed is not here, or a folder is in the vault.
+pub fn can_boot(vault: &Vault, boot: &BootOptions) -> Result<()> {
+    find_emulator(vault, boot).map(drop)
+}
+
+fn find_emulator(vault: &Vault, boot: &BootOptions) -> Result<Emulator> {
+    refuse_the_vault(vault, &boot.keep)?;
+    refuse_the_vault(vault, &boot.work)?;
+    Emulator::find(boot)
+}
+
 impl Steps<'_> {
     /// Boots a machine, and takes down what came of it.
     ///
@@ -66,9 +81,7 @@ impl Steps<'_> {
         options: &DrillOptions<'_>,
         boot: &BootOptions,
     ) -> Result<BootedMachine> {
-        refuse_the_vault(options.vault, &boot.keep)?;
-        refuse_the_vault(options.vault, &boot.work)?;
-        let emulator = Emulator::find(boot)?;
+        let emulator = find_emulator(options.vault, boot)?;
         let disks = MachineDisks::of(options.vault, &options.manifest.manifest, boot)?;
         let MadeFor { firmware, or_bios } = match boot.firmware {
             Some(firmware) => MadeFor {
