@@ -157,11 +157,11 @@ TasksMax=512
 # systemd's switches make: PrivateTmp= would hide /tmp/prescript.sh, ProtectSystem=, ProtectHome=,
 # PrivateDevices=, ProtectKernelTunables=, ProtectControlGroups=, ProtectKernelLogs= and
 # ProtectProc= what it freezes, reads, sets or tells. ProtectClock= and DeviceAllow= take the disks
-# away, NoNewPrivileges= the `sudo` of hooks, MemoryDenyWriteExecute= and RestrictNamespaces= what
-# hooks start (runtimes, containers).
+# away, RestrictSUIDSGID= openat2(2), by which files of a vault are opened, NoNewPrivileges= the
+# `sudo` of hooks, MemoryDenyWriteExecute= and RestrictNamespaces= what hooks start (runtimes,
+# containers).
 CapabilityBoundingSet=~CAP_SYS_TIME CAP_SYS_BOOT CAP_SYS_MODULE CAP_MAC_ADMIN CAP_WAKE_ALARM
 LockPersonality=yes
-RestrictSUIDSGID=yes
 SystemCallArchitectures=native
 UMask=0077
 ";
