@@ -105,3 +105,32 @@ fn what_was_cut_off_after_a_snapshot_is_done_at_the_next_look() {
     scene.run(&["plan", "run", "daily"]).expect(0);
     assert_eq!(scene.note("daily")["owed"], json!({}));
 }
+
+/// Resumed by command, and looked at in the same minute: the file is as new as the note.
+#[test]
+fn what_passed_while_it_was_held_back_is_owed_to_nobody() {
+    let Some(scene) = Scene::new("plans: held back") else {
+        return;
+    };
+    let disk = disk(&scene.lab);
+    let text = format!(
+        "start = {:?}\nevery = \"1d\"\ndisks = [{:?}]\nvault = {:?}\n",
+        ago(2 * HOUR),
+        disk.device,
+        scene.lab.at("vault"),
+    );
+    scene.write("daily", &text, 10 * HOUR);
+    scene.run(&["plan", "suspend", "daily"]).expect(0);
+    let due = ["plan", "run", "daily", "--due"];
+    // The file's time is of a clock that ticks, so it was not always too late.
+    for _ in 0..5 {
+        let held = scene.checked("plan run", &due, 0);
+        assert_eq!(held["plans"][0]["state"], "waits", "{held}");
+        let on = scene.checked("plan resume", &["plan", "resume", "daily"], 0);
+        assert_eq!(on["state"], "new", "{on}");
+        let looked = scene.checked("plan run", &due, 0);
+        assert_eq!(looked["plans"][0]["state"], "waits", "{looked}");
+        assert!(scene.snapshots().is_empty());
+        scene.run(&["plan", "suspend", "daily"]).expect(0);
+    }
+}

@@ -27,7 +27,7 @@ const TOGETHER: SignedDuration = SignedDuration::from_mins(1);
 
 pub fn run(args: &PlanCreateArgs, common: &Common) -> Result<Report> {
     context::need_root_to("make plans")?;
-    let places = PlanPlaces::of(common);
+    let mut places = PlanPlaces::of(common);
     let name = match &args.name {
         Some(name) => name.parse()?,
         None => made_up(args, &places)?,
@@ -50,6 +50,7 @@ pub fn run(args: &PlanCreateArgs, common: &Common) -> Result<Report> {
         );
     }
     places.folder.create(&name, &edit.render()?)?;
+    places.look_at_the_clock();
     warnings.extend(write_units(&plan, &places, common));
     let seen = look(&places, &name, common)?;
     let mut report = report::plan::changed(&seen, "made");

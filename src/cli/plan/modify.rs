@@ -14,7 +14,7 @@ use crate::report::{self, Report};
 
 pub fn run(args: &PlanModifyArgs, common: &Common) -> Result<Report> {
     context::need_root_to("change plans")?;
-    let places = PlanPlaces::of(common);
+    let mut places = PlanPlaces::of(common);
     let name: PlanName = args.name.parse()?;
     let mut edit = PlanEdit::of(name.clone(), places.folder.settings(&name)?);
     // One that is wrong may be put right.
@@ -30,6 +30,7 @@ pub fn run(args: &PlanModifyArgs, common: &Common) -> Result<Report> {
         false => Vec::new(),
     };
     places.folder.replace(&name, &edit.render()?)?;
+    places.look_at_the_clock();
     // Whoever names the vault has said that it is the plan's, and it was looked at just now.
     let own = || vault_of(&plan, common).ok().map(|found| found.vault);
     if super::run::vault_is_a_flag() && !note(&places, &name, |record| record.vault = own())? {
@@ -70,7 +71,7 @@ pub fn resume(args: &PlanNameArgs, common: &Common) -> Result<Report> {
 
 fn set_suspended(args: &PlanNameArgs, common: &Common, suspended: bool) -> Result<Report> {
     context::need_root_to("change plans")?;
-    let places = PlanPlaces::of(common);
+    let mut places = PlanPlaces::of(common);
     let name: PlanName = args.name.parse()?;
     let before = places.folder.plan(&name)?;
     let done = if suspended { "held back" } else { "let go on" };
@@ -79,6 +80,7 @@ fn set_suspended(args: &PlanNameArgs, common: &Common, suspended: bool) -> Resul
         edit.set_flag("suspended", suspended);
         edit.plan(places.now)?;
         places.folder.replace(&name, &edit.render()?)?;
+        places.look_at_the_clock();
         note(&places, &name, |_| ())?;
     }
     told(&places, &name, done, &[], common)

@@ -27,6 +27,12 @@ impl PlanPlaces {
             now: Timestamp::now(),
         }
     }
+
+    /// After a plan's file was written: one from after now would say nothing of when that was, and
+    /// times of before would be owed.
+    pub fn look_at_the_clock(&mut self) {
+        self.now = Timestamp::now();
+    }
 }
 
 /// What tells this machine from copies of its image, and from others of its name: made of the IDs
