@@ -5,6 +5,7 @@ use crate::agent::Output;
 use crate::cache::{Kernel, Layout, folder, key, made, system_disk};
 use crate::disk::{Bus, Disk};
 use crate::machine::{Firmware, Machine, Parts, recipe};
+use crate::product::package;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::cell::RefCell;
@@ -67,6 +68,17 @@ impl Lab {
 
     /// The same with another layout of its system disk.
     pub fn guest_on(&self, name: &str, layout: Layout) -> Result<Machine> {
+        let mut machine = self.fresh_on(name, layout)?;
+        self.bring_product(&mut machine)?;
+        Ok(machine)
+    }
+
+    /// A guest with nothing of the product in it, as it was a moment after its boot, now.
+    pub fn fresh(&self, name: &str) -> Result<Machine> {
+        self.fresh_on(name, Layout::Plain)
+    }
+
+    fn fresh_on(&self, name: &str, layout: Layout) -> Result<Machine> {
         let (disk, state) = booted(self.kernel, layout)?;
         let system = self.dir.join(format!("{name}.qcow2"));
         overlay(&disk, "qcow2", &system)?;
@@ -78,11 +90,11 @@ impl Lab {
             format: "qcow2",
             disks: &[],
             incoming: true,
+            clock: None,
         })?;
         machine.load(&state)?;
         machine.wait_agent()?;
         machine.set_time()?;
-        self.bring_product(&mut machine)?;
         Ok(machine)
     }
 
@@ -103,6 +115,7 @@ impl Lab {
             format: "qcow2",
             disks,
             incoming: false,
+            clock: None,
         })
     }
 
@@ -122,8 +135,20 @@ impl Lab {
         })?;
         let seconds = begun.elapsed().as_secs_f64();
         self.note(format!("{name}: boots in {seconds:.1} s"));
-        machine.set_time()?;
+        if parts.clock.is_none() {
+            machine.set_time()?;
+        }
         Ok(machine)
+    }
+
+    /// Carries the product as a Debian package into a guest, below `/root`.
+    pub fn bring_package(&self, machine: &mut Machine) -> Result<()> {
+        let image = package(&self.product).context("make the package")?;
+        let mut disk = Disk::of(&image, "package", Bus::Virtio);
+        disk.read_only = true;
+        machine.plug(&disk)?;
+        machine.sh(&format!("tar -xf {} -C /root", disk.path()))?;
+        machine.unplug(&disk)
     }
 
     /// Carries the product into a guest, as `/opt/stillpoint/stillpoint`.
@@ -241,6 +266,7 @@ fn booted(kernel: Kernel, layout: Layout) -> Result<(PathBuf, PathBuf)> {
             format: "qcow2",
             disks: &[],
             incoming: false,
+            clock: None,
         })?;
         machine.wait_agent()?;
         machine.set_time()?;

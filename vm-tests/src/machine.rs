@@ -42,6 +42,8 @@ pub struct Parts<'a> {
     pub disks: &'a [Disk],
     /// A saved state waits to be loaded, instead of power-on.
     pub incoming: bool,
+    /// What its hardware's clock says at power-on, in UTC; `None`: the time.
+    pub clock: Option<&'a str>,
 }
 
 /// A machine that runs.
@@ -121,6 +123,9 @@ fn arguments(parts: &Parts<'_>) -> Result<Vec<String>> {
     if parts.incoming {
         add("-incoming", "defer".into());
     }
+    if let Some(clock) = parts.clock {
+        add("-rtc", format!("base={clock}"));
+    }
     Ok(all)
 }
 
@@ -134,6 +139,7 @@ pub fn recipe() -> Result<String> {
         format: "qcow2",
         disks: &[],
         incoming: false,
+        clock: None,
     };
     Ok(arguments(&parts)?.join(" "))
 }

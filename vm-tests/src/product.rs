@@ -4,6 +4,9 @@ use anyhow::{Context, Result, ensure};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// The file that tells where the program was built.
+const PROGRAM_PATH: &str = "program-path";
+
 /// Puts the programs on a disk image in `dir`, without what only a debugger reads.
 pub fn pack(dir: &Path, program: &Path, test_program: Option<&Path>) -> Result<PathBuf> {
     let image = dir.join("product.raw");
@@ -33,20 +36,40 @@ pub fn pack(dir: &Path, program: &Path, test_program: Option<&Path>) -> Result<P
     )?;
     // The test program knows the other by its path at build time.
     let program = std::fs::canonicalize(program)?;
-    std::fs::write(folder.join("program-path"), program.display().to_string())?;
-    let place = folder.display().to_string();
-    let image_name = image.display().to_string();
-    run(
-        "tar",
-        &["--numeric-owner", "-C", &place, "-cf", &image_name, "."],
-    )?;
-    // Whole sectors.
-    let size = std::fs::metadata(&image)?.len().next_multiple_of(1 << 20);
-    std::fs::File::options()
-        .write(true)
-        .open(&image)?
-        .set_len(size)?;
+    std::fs::write(folder.join(PROGRAM_PATH), program.display().to_string())?;
+    image_of(&folder, &image)?;
     Ok(image)
+}
+
+/// Makes a Debian package of the program, by what makes those that users install, and puts it on a
+/// disk image beside `product`; it is made once.
+pub fn package(product: &Path) -> Result<PathBuf> {
+    let image = product.with_file_name("package.raw");
+    if image.exists() {
+        return Ok(image);
+    }
+    let program = std::fs::read_to_string(product.with_file_name("product").join(PROGRAM_PATH))?;
+    let folder = product.with_file_name("package");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/package");
+    let place = folder.display().to_string();
+    run(
+        &script.display().to_string(),
+        &["--built", program.trim(), &place],
+    )?;
+    image_of(&folder, &image)?;
+    Ok(image)
+}
+
+/// Puts what is in a folder on a disk image, as a tar.
+fn image_of(folder: &Path, image: &Path) -> Result<()> {
+    let place = folder.display().to_string();
+    let name = image.display().to_string();
+    run("tar", &["--numeric-owner", "-C", &place, "-cf", &name, "."])?;
+    // Whole sectors.
+    let size = std::fs::metadata(image)?.len().next_multiple_of(1 << 20);
+    let file = std::fs::File::options().write(true).open(image)?;
+    file.set_len(size)?;
+    Ok(())
 }
 
 fn run(program: &str, arguments: &[&str]) -> Result<()> {

@@ -9,7 +9,10 @@ mod great;
 mod hardware;
 mod kernel;
 mod load;
+mod morning;
+mod night;
 mod served;
+mod timers;
 mod topology;
 mod vault;
 
@@ -63,6 +66,10 @@ pub const ALL: &[Scenario] = &[
     scenario("great::an_instance_on_lvm_boots_again", &[], BOTH, great::an_instance_on_lvm_boots_again),
     scenario("served::an_instance_runs_from_its_vault", &[], BOTH, served::an_instance_runs_from_its_vault),
     scenario("drilled::a_machine_is_booted_from_its_vault", &[], BOTH, drilled::a_machine_is_booted_from_its_vault),
+    scenario("morning::the_next_morning_is_green", &[V6_12], &[V6_1], morning::the_next_morning_is_green),
+    scenario("morning::a_whole_machine_the_next_morning", &[], BOTH, morning::a_whole_machine_the_next_morning),
+    scenario("timers::a_missed_run_is_caught_up_once", &[], BOTH, timers::a_missed_run_is_caught_up_once),
+    scenario("timers::a_clock_that_jumps_deletes_nothing", &[], BOTH, timers::a_clock_that_jumps_deletes_nothing),
     scenario("topology::lvm_over_two_disks", &[], BOTH, topology::lvm_over_two_disks),
     scenario("topology::luks_under_lvm", &[], BOTH, topology::luks_under_lvm),
     scenario("topology::md_raid1", &[], BOTH, topology::md_raid1),

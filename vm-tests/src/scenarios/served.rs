@@ -98,6 +98,7 @@ impl Rescue<'_> {
             format: "raw",
             disks: &[data.disk()],
             incoming: false,
+            clock: None,
         })
     }
 
