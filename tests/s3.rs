@@ -18,6 +18,8 @@ mod named;
 mod policies;
 pub mod proxy;
 mod rados;
+mod recover_beside;
+mod recovered;
 mod refused;
 mod requests;
 pub mod server;

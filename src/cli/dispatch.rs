@@ -9,7 +9,8 @@ use super::{
 };
 use super::{job, keep, key, list, lock, ls, mirror, mount};
 use super::{
-    plan, prune, repair, restore, schema, serve, show, snapshot, status, thaw, track, verify,
+    plan, prune, recover, repair, restore, schema, serve, show, snapshot, status, thaw, track,
+    verify,
 };
 use crate::engine::Silent;
 use crate::error::{Error, ErrorKind, Result};
@@ -40,6 +41,7 @@ pub fn dispatch(command: &Command, common: &Common, progress: &ProgressDisplay) 
         Command::Drill(args) => drill::run(args, common, progress),
         Command::Mirror(args) => mirror::run(args, common, progress),
         Command::Repair(args) => repair::run(args, common, progress),
+        Command::Recover(args) => recover::run(args, common, progress),
         Command::Delete(args) => delete::run(args, common, progress),
         Command::Prune(args) => prune::run(args, common, progress),
         Command::Keep(args) => keep::run(args, common, progress),
@@ -78,6 +80,9 @@ fn stopped(command: &Command, error: Error) -> Error {
             .with_hint("the same command goes on from it"),
         Command::Prune(_) => error
             .and_said("what stays by the rules is untouched")
+            .with_hint("the same command goes on"),
+        Command::Recover(_) => error
+            .and_said("what is back is whole, and nothing was deleted")
             .with_hint("the same command goes on"),
         Command::Lock(_) => error
             .and_said("no lock became shorter")

@@ -37,6 +37,7 @@ mod plan;
 mod progress;
 mod prompt;
 mod prune;
+mod recover;
 mod repair;
 mod restore;
 mod schema;

@@ -2,6 +2,7 @@
 //! changes directory or reads the environment; it reports through a [`Monitor`].
 
 mod block_use;
+mod bring_back;
 mod browse;
 mod check;
 mod collect;
@@ -37,6 +38,7 @@ mod tracking;
 mod verify;
 mod witness;
 
+pub use bring_back::{BringBackOptions, BringBackReport, BroughtBack, Unrecovered, bring_back};
 pub use browse::{
     BrowseOptions, BrowseScope, Browsed, CopiedTop, CopyRequest, CopyResult, CopyTarget,
     ListOutcome, ListRequest, ListedEntry, LostFile, LostFiles, Unlisted, browse,

@@ -64,6 +64,8 @@ pub enum RunPhase {
     FindingLost,
     /// A repair: as many objects are put right.
     Repairing(usize),
+    /// A recovery: as many objects are looked at and brought back.
+    BringingBack(usize),
     /// A mirror: what is in both places is listed.
     ListingPlaces,
     /// A mirror: what this snapshot needs is put into the second place.
@@ -126,6 +128,7 @@ impl Display for RunPhase {
             }
             Self::FindingLost => "looking for what is lost",
             Self::Repairing(count) => return write!(f, "putting {count} objects right"),
+            Self::BringingBack(count) => return write!(f, "bringing {count} objects back"),
             Self::ListingPlaces => "listing both places",
             Self::Mirroring(snapshot) => return write!(f, "mirroring {snapshot}"),
             Self::ReadingManifests(count) => return write!(f, "reading {count} manifests"),

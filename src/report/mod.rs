@@ -29,6 +29,7 @@ pub mod mount;
 pub mod notify;
 pub mod plan;
 pub mod prune;
+pub mod recover;
 pub mod repair;
 pub mod restorable;
 pub mod restore;

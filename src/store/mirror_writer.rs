@@ -47,6 +47,22 @@ impl<'a> MirrorWriter<'a> {
         Ok(Self { target, session })
     }
 
+    /// The same where nothing may be deleted meanwhile that it relies on.
+    ///
+    /// # Errors
+    /// Of kind `Busy` where a collector's plan stands: it may name what is about to come back, and
+    /// may have been made because of what is gone.
+    pub fn begin_without_plans(target: &'a Vault, record: SessionRecord) -> Result<Self> {
+        let writer = Self::begin_alone(target, record)?;
+        // A plan that comes from here on waits for this session.
+        let standing = target.standing_plans()?;
+        if !standing.is_empty() {
+            return Err(plans_stand(target, &standing));
+        }
+        target.heed_plans(writer.session.run())?;
+        Ok(writer)
+    }
+
     /// How many objects are worth putting at once.
     pub fn puts_at_once(&self) -> usize {
         let puts = self.target.store.capabilities().puts;
@@ -115,8 +131,9 @@ impl<'a> MirrorWriter<'a> {
         match self.target.store.delete(manifest) {
             Ok(()) => error,
             Err(_) => error.and_said(format!(
-                "{manifest} may be in the second place all the same, and lack blocks: \
-                 `stillpoint verify` there tells"
+                "{manifest} may be in {} all the same, and lack blocks: `stillpoint verify` there \
+                 tells",
+                self.target.location()
             )),
         }
     }
@@ -151,6 +168,23 @@ impl<'a> MirrorWriter<'a> {
     fn confirm(&self, object: &StoredObject) -> Result<()> {
         confirm_kept(self.target.store.as_ref(), &object.name, object.length())
     }
+}
+
+/// The error of a place in which something may be collected.
+fn plans_stand(target: &Vault, plans: &[SnapshotId]) -> Error {
+    let (place, count) = (target.location(), plans.len());
+    let first = plans
+        .first()
+        .map_or_else(String::new, SnapshotId::to_string);
+    let what = format!(
+        "{place}: a collector means to delete objects there ({count} plans; the first is \
+         condemned/{first}-00000000), which may be what has to come back"
+    );
+    Error::new(ErrorKind::Busy, what).with_hint(
+        "nothing was put; let nothing run `gc` or `prune` there, wait until one that runs has \
+         ended, delete what is in the folder condemned there (the next `gc` plans anew), and run \
+         it again",
+    )
 }
 
 fn other_length(object: &StoredObject, size: u64) -> Error {

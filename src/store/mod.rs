@@ -1,6 +1,7 @@
 //! Where a vault's objects are kept, and the vault itself: what is in it, and which runs write to
 //! it. It must never know what a disk is.
 
+mod as_of;
 mod ask;
 mod bring_keys;
 mod cache;
@@ -38,6 +39,7 @@ mod mirror_writer;
 mod object_name;
 mod object_store;
 mod others;
+mod past;
 mod plans;
 mod presence;
 mod private_dir;
@@ -59,6 +61,7 @@ mod unfinished;
 mod vault;
 mod without_key;
 
+pub use as_of::{Stood, VersionSeen};
 pub use bring_keys::KeysFound;
 pub use cache::CacheStore;
 pub use catalog::{HashedManifest, SnapshotRef, StoredSnapshot};
@@ -89,8 +92,10 @@ pub use memory::MemoryStore;
 pub use mirror_writer::MirrorWriter;
 pub use object_name::ObjectName;
 pub use object_store::{
-    Blob, BucketLock, Capabilities, Directory, ObjectInfo, ObjectLock, ObjectStore, VersionedStore,
+    Blob, BucketLock, Capabilities, Directory, KeepsVersions, ObjectInfo, ObjectLock, ObjectStore,
+    ObjectVersion, VersionedStore, VersionsOf,
 };
+pub use past::{NeededSort, PastVault, open_as_it_stood};
 pub use plans::Plan;
 pub use private_dir::make_private;
 pub use room::VaultRoom;

@@ -198,6 +198,63 @@ pub enum BucketLock {
     ByDefault(String),
 }
 
+/// An object, or a mark that it was deleted, as it was put at some time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectVersion {
+    /// The object's name.
+    pub name: ObjectName,
+    /// The store's name of this version.
+    pub id: String,
+    /// Its length in bytes; `None`: it is a mark that says that the object was deleted.
+    pub size: Option<u64>,
+    /// What the store says of its bytes: equal ones may have other words, other ones have no equal
+    /// words but where somebody made them so.
+    pub etag: Option<String>,
+    /// When it was put, by the store's clock.
+    pub modified: Timestamp,
+    /// Whether it is what the store gives to who asks for the object.
+    pub is_current: bool,
+}
+
+/// Whether a place keeps versions of what is put over or deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeepsVersions {
+    /// It does.
+    Yes,
+    /// It did once.
+    NotNow,
+    /// It never did.
+    Never,
+    /// These credentials may not ask, or the store does not know the question.
+    Unknown,
+}
+
+/// Of which objects versions are listed.
+#[derive(Clone, Copy, Debug)]
+pub enum VersionsOf<'a> {
+    /// Of all that are in this folder, or deeper.
+    Below(&'a ObjectName),
+    /// Of this one.
+    One(&'a ObjectName),
+}
+
+impl<'a> VersionsOf<'a> {
+    /// The folder or the object.
+    pub fn name(self) -> &'a ObjectName {
+        match self {
+            Self::Below(name) | Self::One(name) => name,
+        }
+    }
+
+    /// Whether an object is one of them.
+    pub fn has(self, name: &ObjectName) -> bool {
+        match self {
+            Self::Below(folder) => name != folder && name.is_below(folder),
+            Self::One(one) => name == one,
+        }
+    }
+}
+
 /// A store that may keep versions of objects, and lock them. A lock is of one version: what is
 /// locked can be hidden by a newer one, and not deleted.
 pub trait VersionedStore: Send + Sync {
@@ -207,10 +264,25 @@ pub trait VersionedStore: Send + Sync {
     /// Whether objects can be locked; `None`: these credentials may not ask.
     fn bucket_lock(&self) -> Result<Option<BucketLock>>;
 
-    /// How an object is locked, its newest version; an error of kind `NotFound` if it is not there.
-    /// A lock that these credentials may not see is none.
+    /// How an object is locked; an error of kind `NotFound` if it is not there. A lock that these
+    /// credentials may not see is none.
     fn retention(&self, name: &ObjectName) -> Result<Option<ObjectRetention>>;
 
-    /// Locks an object, its newest version. What is locked longer is an error.
+    /// Locks an object. What is locked longer is an error.
     fn retain(&self, name: &ObjectName, retention: ObjectRetention) -> Result<()>;
+
+    /// Whether versions are kept here.
+    fn keeps_versions(&self) -> Result<KeepsVersions>;
+
+    /// Hands all versions of these objects to `each`, as the store's pages come in: objects by
+    /// their names, those of one object one after another, the newest first by the store's own
+    /// order. An error of `each` ends the listing and is returned. `each` must not call the store.
+    fn list_versions(
+        &self,
+        of: VersionsOf<'_>,
+        each: &mut dyn FnMut(ObjectVersion) -> Result<()>,
+    ) -> Result<()>;
+
+    /// A version, as `get` would give it.
+    fn get_version(&self, name: &ObjectName, version: &str, limit: u64) -> Result<Blob>;
 }

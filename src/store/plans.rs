@@ -118,6 +118,18 @@ impl Vault {
         Ok(plans.into_values().collect())
     }
 
+    /// The names of all plans that stand, or of which a part does, whether it can be read or not.
+    pub fn standing_plans(&self) -> Result<Vec<SnapshotId>> {
+        let mut names = BTreeSet::new();
+        self.store.list(&ObjectName::condemned(), &mut |object| {
+            if names.len() < MOST_PARTS {
+                names.extend(part_named(&object.name).map(|(plan, _)| plan));
+            }
+            Ok(())
+        })?;
+        Ok(names.into_iter().collect())
+    }
+
     pub(super) fn plan_part(&self, name: &ObjectName) -> Result<PlanPart> {
         let bytes = self.store.get(name, ObjectKind::Condemned.most_stored())?;
         PlanPart::decode(&bytes, self.sealer())

@@ -85,7 +85,8 @@ impl SealedFolder {
     }
 }
 
-fn check_copies(bytes: &[u8]) -> Result<()> {
+/// Whether bytes are copies of footers, as far as that can be said without a key.
+pub(super) fn check_copies(bytes: &[u8]) -> Result<()> {
     let copies = FooterCopies::decode(bytes, bytes.len() as u64)?;
     for (id, place) in copies.iter() {
         let copy = &bytes[place.start as usize..place.end as usize];

@@ -4,10 +4,10 @@
 use super::lab::{Lab, Run, noise};
 use serde_json::Value;
 
-const COMMANDS: [&str; 23] = [
+const COMMANDS: [&str; 24] = [
     "init", "info", "disks", "doctor", "track", "snapshot", "list", "show", "diff", "verify",
     "restore", "mount", "unmount", "serve", "drill", "mirror", "repair", "delete", "prune", "keep",
-    "lock", "gc", "thaw",
+    "lock", "recover", "gc", "thaw",
 ];
 
 fn keys(value: &Value) -> Vec<&str> {

@@ -4,6 +4,7 @@
 use super::locked::{PLACE, disk, program, snapshot};
 use super::policies::{of_file, to};
 use super::rados::Rados;
+use super::recovered::moment;
 use super::server::{BUCKET, KEY, SECRET, place};
 use crate::cli::lab::Lab;
 use crate::cli::schema;
@@ -139,17 +140,6 @@ fn lock_for_ages(server: &Rados, user: &str, of: &[Version]) -> usize {
     })
 }
 
-/// Puts the true version of each on top again, as the page says: by a copy of it.
-fn bring_back(server: &Rados, of: &[Version]) {
-    server.by("all", STOLEN, async |client| {
-        for Version { key, id } in of {
-            let copy = client.copy_object().bucket(BUCKET).key(key);
-            let copy = copy.copy_source(format!("{BUCKET}/{key}?versionId={id}"));
-            copy.send().await.unwrap();
-        }
-    });
-}
-
 /// How often each sort of attack was not denied.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Attack {
@@ -209,6 +199,7 @@ fn no_key_destroys_what_is_locked() {
         let error = as_user(user, &["delete", &first]);
         assert!([5, 6].contains(&error.code), "{error:?}");
     }
+    let at = moment(&server);
     let needed = versions(&server);
     let needed: Vec<Version> = needed
         .into_iter()
@@ -272,7 +263,17 @@ fn no_key_destroys_what_is_locked() {
     assert_eq!(aged, if knows { 0 } else { needed.len() });
     // And it comes back in the way of the page, over what was put over it and is locked there.
     assert!(store::open(&at_host).is_err());
-    bring_back(&server, &needed);
+    let at = at.to_string();
+    let would = as_user("all", &["recover", "--at", &at, "--dry-run"]);
+    let would = would.expect(3).json();
+    schema::check(&lab, "recover", &would);
+    let back = as_user("all", &["recover", "--at", &at]).expect(3).json();
+    schema::check(&lab, "recover", &back);
+    for told in ["snapshots", "objects", "bytes", "opened_by"] {
+        assert_eq!(would[told], back[told], "{told}");
+    }
+    assert_eq!(back["opened_by"], json!(["vault.json"]), "{back:#}");
+    assert_eq!(back["snapshots"].as_array().unwrap().len(), 2, "{back:#}");
     let vault = store::open(&at_host).unwrap();
     check_all(&vault, &taken);
 }

@@ -23,6 +23,7 @@ mod mirror;
 mod mount;
 mod plan;
 mod prune;
+mod recover;
 mod repair;
 mod restore;
 mod schema;
@@ -63,6 +64,7 @@ pub use plan::{
     PlanAction, PlanArgs, PlanCreateArgs, PlanKeyArgs, PlanModifyArgs, PlanNameArgs, PlanRunArgs,
 };
 pub use prune::PruneArgs;
+pub use recover::RecoverArgs;
 pub use repair::RepairArgs;
 pub use restore::{FormatArg, RestoreArgs};
 pub use schema::SchemaArgs;
@@ -273,6 +275,8 @@ pub enum Command {
     Mirror(MirrorArgs),
     /// Put right what has rotted in a vault, and note what is lost
     Repair(RepairArgs),
+    /// Bring back what was deleted or replaced, out of the versions that a bucket keeps
+    Recover(RecoverArgs),
     /// Delete snapshots; other snapshots never need them
     Delete(DeleteArgs),
     /// Delete the snapshots that no rule of a retention keeps

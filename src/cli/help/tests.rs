@@ -254,8 +254,11 @@ fn man_pages_are_written_for_all() {
         let text = page(&format!("stillpoint-{name}"));
         assert!(text.contains(&title), "{title} is not in {text}");
     }
-    let locks = page("stillpoint-locks.7");
-    assert!(locks.contains(r"\et") && !locks.contains(r"\\"), "{locks}");
+    let archives = page("stillpoint-s3.7");
+    assert!(
+        archives.contains(r"\et") && !archives.contains(r"\\"),
+        "{archives}"
+    );
     let error = man::write(&folder.path().join("nowhere")).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Io);
 }

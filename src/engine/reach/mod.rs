@@ -35,6 +35,17 @@ const AGAIN: Duration = Duration::from_secs(2);
 /// What a host with little memory may use.
 const LEAST_MEMORY: u64 = 256 << 20;
 
+/// Who listens while it is read what snapshots need.
+pub(super) trait ReachListener {
+    /// A manifest, or an index object that this snapshot and maybe others need, cannot be read.
+    fn unreadable(&mut self, snapshot: SnapshotId, error: Error) -> Result<()>;
+
+    /// Manifests were read; index objects are about to be.
+    fn named(&mut self, _found: &Reachable) -> Result<()> {
+        Ok(())
+    }
+}
+
 /// What snapshots need.
 #[derive(Default)]
 pub struct Reachable {
@@ -80,6 +91,24 @@ impl Reachable {
         monitor: &dyn Monitor,
         wait: &dyn Fn(Duration) -> Result<()>,
     ) -> Result<Self> {
+        struct Strict;
+        impl ReachListener for Strict {
+            fn unreadable(&mut self, snapshot: SnapshotId, error: Error) -> Result<()> {
+                Err(cannot_tell(error, snapshot))
+            }
+        }
+        Self::read_telling(vault, snapshots, monitor, wait, &mut Strict)
+    }
+
+    /// The same as far as it can be read: what cannot, `listener` is told of, and its error ends
+    /// it. Of a snapshot that it was told of not all is found that it needs.
+    pub(super) fn read_telling(
+        vault: &Vault,
+        snapshots: Vec<SnapshotRef>,
+        monitor: &dyn Monitor,
+        wait: &dyn Fn(Duration) -> Result<()>,
+        listener: &mut dyn ReachListener,
+    ) -> Result<Self> {
         let mut found = Self::default();
         let mut trees = PartTrees::default();
         monitor.tell(Event::Phase(RunPhase::ReadingManifests(snapshots.len())));
@@ -94,7 +123,7 @@ impl Reachable {
                 match manifest {
                     Ok(manifest) => found.take(snapshot, &manifest, &mut trees),
                     Err(error) if error.kind() == ErrorKind::NotFound => gone.push(snapshot),
-                    Err(error) => return Err(cannot_tell(error, snapshot.id)),
+                    Err(error) => listener.unreadable(snapshot.id, error)?,
                 }
             }
             left = gone;
@@ -103,7 +132,8 @@ impl Reachable {
         let nodes = trees.into_nodes();
         monitor.tell(Event::Phase(RunPhase::ReadingIndexes(nodes.len())));
         found.indexes.extend(nodes.iter().map(|node| node.id));
-        found.walk(vault, &nodes, monitor)?;
+        listener.named(&found)?;
+        found.walk(vault, &nodes, monitor, listener)?;
         Ok(found)
     }
 
@@ -119,7 +149,13 @@ impl Reachable {
         self.snapshots.push(snapshot);
     }
 
-    fn walk(&mut self, vault: &Vault, nodes: &[PartNode], monitor: &dyn Monitor) -> Result<()> {
+    fn walk(
+        &mut self,
+        vault: &Vault,
+        nodes: &[PartNode],
+        monitor: &dyn Monitor,
+        listener: &mut dyn ReachListener,
+    ) -> Result<()> {
         let parts: Vec<_> = nodes.iter().map(|node| (node.id, node.blocks)).collect();
         let most = memory::total()
             .map_or(0, |total| total.0 / 4)
@@ -135,10 +171,15 @@ impl Reachable {
                 return Ok(());
             };
             let snapshot = walk.found.snapshots.get(node.first as usize);
-            let map = map.map_err(|error| match snapshot {
-                Some(snapshot) => cannot_tell(error, snapshot.id),
-                None => error,
-            })?;
+            let map = match (map, snapshot) {
+                (Ok(map), _) => map,
+                (Err(error), None) => return Err(error),
+                (Err(error), Some(snapshot)) => {
+                    listener.unreadable(snapshot.id, error)?;
+                    // What lies beneath it counts.
+                    RunMap::new()
+                }
+            };
             walk.enter(node, &map);
             match walk.bytes() <= most {
                 true => Ok(()),
@@ -188,6 +229,16 @@ impl Reachable {
     /// Whether a manifest names this index object.
     pub fn has_index(&self, id: ObjectId) -> bool {
         self.indexes.contains(&id)
+    }
+
+    /// The index objects that manifests name.
+    pub fn indexes(&self) -> impl Iterator<Item = ObjectId> + '_ {
+        self.indexes.iter().copied()
+    }
+
+    /// The objects of copies of footers that manifests name.
+    pub fn copies(&self) -> impl Iterator<Item = CopiesName> + '_ {
+        self.copies.iter().copied()
     }
 
     /// Whether a manifest names this object of copies of footers.

@@ -12,7 +12,7 @@ const SHARED: &str = include_str!("shared.json");
 const REFERENCE: &str = "#/$defs/";
 
 /// By the name that `schema` takes: a command, or another document that is printed.
-const DOCUMENTS: [(&str, &str); 56] = [
+const DOCUMENTS: [(&str, &str); 57] = [
     ("check", include_str!("check.json")),
     ("client activate", include_str!("client-activate.json")),
     ("client deactivate", include_str!("client-deactivate.json")),
@@ -58,6 +58,7 @@ const DOCUMENTS: [(&str, &str); 56] = [
     ("plan show", include_str!("plan.json")),
     ("plan suspend", include_str!("plan.json")),
     ("prune", include_str!("prune.json")),
+    ("recover", include_str!("recover.json")),
     ("repair", include_str!("repair.json")),
     ("restore", include_str!("restore.json")),
     ("schema", include_str!("schema.json")),

@@ -14,6 +14,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::IdentityCache;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::get_object::GetObjectError;
+use aws_sdk_s3::operation::get_object::builders::GetObjectFluentBuilder;
 use aws_sdk_s3::operation::put_object::builders::PutObjectFluentBuilder;
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
 use aws_sdk_s3::types::{ObjectLockMode, StorageClass};
@@ -215,9 +216,24 @@ impl Connection {
     /// Asks for an object, or the part of it that `range` says.
     pub(super) async fn request(&self, name: &ObjectName, range: Option<String>) -> Result<Got> {
         let url = self.url(name);
-        let tried = self.tried("get", &url);
+        let request = self.get_request(name).set_range(range);
+        self.send(request, self.tried("get", &url)).await
+    }
+
+    /// Asks for a version of an object.
+    pub(super) async fn request_version(&self, name: &ObjectName, version: &str) -> Result<Got> {
+        let url = self.url(name);
+        let request = self.get_request(name).version_id(version);
+        self.send(request, self.tried("get a version of", &url))
+            .await
+    }
+
+    fn get_request(&self, name: &ObjectName) -> GetObjectFluentBuilder {
         let request = self.client().get_object().bucket(&self.place.bucket);
-        let request = request.key(self.key(name)).set_range(range);
+        request.key(self.key(name))
+    }
+
+    async fn send(&self, request: GetObjectFluentBuilder, tried: Tried<'_>) -> Result<Got> {
         let answer = request.send().await;
         if let Err(error) = &answer
             && let Some(GetObjectError::InvalidObjectState(state)) = error.as_service_error()

@@ -253,6 +253,7 @@ fn denied(error: Error, tried: Tried<'_>) -> Error {
         LOCKED_PUT => "s3:PutObject and s3:PutObjectRetention",
         "lock" => "s3:PutObjectRetention",
         "list the versions of" => "s3:ListBucketVersions",
+        "get a version of" => "s3:GetObjectVersion",
         "delete" => "s3:DeleteObject",
         "list" => "s3:ListBucket",
         _ => "s3:GetObject",

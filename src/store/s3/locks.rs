@@ -1,14 +1,16 @@
-//! Locks of objects, one request each. Whoever holds a vault's rules decides what they
-//! are for: nothing here knows what a snapshot needs.
+//! Locks of objects, one request each, and whether versions are kept. Whoever holds a vault's rules
+//! decides what they are for: nothing here knows what a snapshot needs.
 
 use super::S3Store;
-use super::bucket::Said;
+use super::bucket::{Said, Versioning};
 use super::connection::Connection;
 use super::listing::timestamp;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::model::{LockMode, LockRule, ObjectRetention};
 use crate::store::object_name::ObjectName;
-use crate::store::object_store::{BucketLock, VersionedStore};
+use crate::store::object_store::{
+    Blob, BucketLock, KeepsVersions, ObjectVersion, VersionedStore, VersionsOf,
+};
 use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types::{ObjectLockMode, ObjectLockRetention, ObjectLockRetentionMode};
 
@@ -65,5 +67,35 @@ impl VersionedStore for S3Store {
     fn retain(&self, name: &ObjectName, retention: ObjectRetention) -> Result<()> {
         self.runtime
             .wait(self.connection.retain_until(name, retention))
+    }
+
+    fn keeps_versions(&self) -> Result<KeepsVersions> {
+        Ok(match self.versioning()? {
+            Said::Told(Versioning::On) => KeepsVersions::Yes,
+            Said::Told(Versioning::Off) => KeepsVersions::NotNow,
+            Said::Told(Versioning::Never) => KeepsVersions::Never,
+            Said::MayNotBeAsked | Said::NotKnown(_) => KeepsVersions::Unknown,
+        })
+    }
+
+    fn list_versions(
+        &self,
+        of: VersionsOf<'_>,
+        each: &mut dyn FnMut(ObjectVersion) -> Result<()>,
+    ) -> Result<()> {
+        self.each_version(of, each)
+    }
+
+    fn get_version(&self, name: &ObjectName, version: &str, limit: u64) -> Result<Blob> {
+        self.runtime.wait(async {
+            let got = self.connection.request_version(name, version).await?;
+            if got.length > limit {
+                let what = format!("{name} is longer than an object of its kind can be");
+                return Err(Error::new(ErrorKind::Damaged, what));
+            }
+            let mut bytes = Vec::new();
+            self.connection.read(name, got, &mut bytes).await?;
+            Ok(bytes.into())
+        })
     }
 }

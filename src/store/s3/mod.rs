@@ -15,6 +15,7 @@ mod runtime;
 mod settings;
 mod timeouts;
 mod traffic;
+mod versions;
 
 pub use bucket::{BucketRule, Condition, Said, Versioning, WrongBody};
 pub use connect::web_connector;
