@@ -19,6 +19,7 @@ mod policies;
 pub mod proxy;
 mod rados;
 mod recover_beside;
+mod recover_early;
 mod recovered;
 mod refused;
 mod requests;

@@ -1,31 +1,19 @@
 //! A bucket as it stood at a time, out of the versions that it keeps, as a store that is only read:
 //! of each object the version that was the newest right before, by the store's own times and order.
 //! What a mark of deletion had hidden then was not there. So nothing that came later has a say in
-//! what is read. Nothing is ever put through it.
+//! what is read, but for index objects, which their names prove: of one that was not whole then any
+//! version is read that is. Nothing is ever put through it.
 
 use super::object_name::ObjectName;
-use super::object_store::{
-    Blob, Capabilities, ObjectInfo, ObjectStore, ObjectVersion, VersionedStore, VersionsOf,
-};
+use super::object_store::{Blob, Capabilities, ObjectInfo, ObjectStore, ObjectVersion, VersionsOf};
+use super::version_seen::{VersionSeen, any_version, kept_by};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::RequestCounts;
+use crate::format::ObjectKind;
+use crate::model::{ObjectId, RequestCounts};
 use crate::sys::locked::LockExt;
 use jiff::Timestamp;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-
-/// A version of an object that holds bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct VersionSeen {
-    /// The store's name of it.
-    pub id: String,
-    /// Its length in bytes.
-    pub size: u64,
-    /// What the store says of its bytes.
-    pub etag: Option<String>,
-    /// When it was put, by the store's clock.
-    pub modified: Timestamp,
-}
 
 /// How an object stood at a time, and how it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +26,20 @@ pub struct Stood {
     pub now: Option<VersionSeen>,
     /// Whether a version of it was put later.
     pub is_later: bool,
+    /// What had been put under its name before that time.
+    pub before: PutBefore,
+}
+
+/// What had been put under a name before a time. A name is used once: where it was not, somebody has
+/// repaired what lay there, or was there for no good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PutBefore {
+    /// Nothing.
+    Nothing,
+    /// One thing, once or more often.
+    OneThing,
+    /// Things of which the store does not say that they are one.
+    Several,
 }
 
 /// Gathers the versions of one object after another, each in the memory of two.
@@ -46,6 +48,8 @@ struct Gathering {
     one: Option<Stood>,
     /// The newest of that time was seen, a version or a mark.
     is_known: bool,
+    /// A version that was put before that time.
+    put: Option<VersionSeen>,
 }
 
 impl Gathering {
@@ -60,28 +64,36 @@ impl Gathering {
         };
         if self.one.is_none() {
             self.is_known = false;
+            self.put = None;
         }
         let one = self.one.get_or_insert_with(|| Stood {
             name: version.name.clone(),
             then: None,
             now: None,
             is_later: false,
+            before: PutBefore::Nothing,
         });
-        let seen = version.size.map(|size| VersionSeen {
-            id: version.id,
-            size,
-            etag: version.etag,
-            modified: version.modified,
-        });
-        if version.is_current {
+        let (modified, is_current) = (version.modified, version.is_current);
+        let seen = VersionSeen::of(version);
+        if is_current {
             one.now.clone_from(&seen);
         }
-        if version.modified >= self.at {
+        if modified >= self.at {
             one.is_later |= seen.is_some();
             // By the store's order what lies above is younger, whatever its time says.
             one.then = None;
             self.is_known = false;
-        } else if !self.is_known || is_put_again(one.then.as_ref(), seen.as_ref()) {
+            return Ok(before);
+        }
+        if let Some(seen) = &seen {
+            let put = self.put.get_or_insert_with(|| seen.clone());
+            let is_one = put.id == seen.id || put.says_the_same(seen);
+            one.before = match (one.before, is_one) {
+                (PutBefore::Nothing | PutBefore::OneThing, true) => PutBefore::OneThing,
+                _ => PutBefore::Several,
+            };
+        }
+        if !self.is_known || is_put_again(one.then.as_ref(), seen.as_ref()) {
             self.is_known = true;
             one.then = seen;
         }
@@ -102,18 +114,6 @@ fn not_in_order(name: &ObjectName) -> Error {
         .with_hint("nothing was put; this store cannot say what it keeps")
 }
 
-/// The store as one that may keep versions.
-pub(super) fn kept_by(store: &dyn ObjectStore) -> Result<&dyn VersionedStore> {
-    store.versioned().ok_or_else(|| {
-        let what = format!(
-            "{} is a directory: it keeps no versions of what was deleted or replaced",
-            store.location()
-        );
-        Error::new(ErrorKind::Unsupported, what)
-            .with_hint("a second place may have it: stillpoint repair --from VAULT")
-    })
-}
-
 /// Hands each of these objects to `each`, as it stood `at` that time and as it stands: also those
 /// of which there is nothing left but marks.
 pub(super) fn each_stood(
@@ -126,6 +126,7 @@ pub(super) fn each_stood(
         at,
         one: None,
         is_known: false,
+        put: None,
     };
     kept_by(store)?.list_versions(of, &mut |version| match gathering.add(version)? {
         Some(one) => each(one),
@@ -184,10 +185,25 @@ impl AsOfStore {
         })
     }
 
+    fn get_then(&self, name: &ObjectName, limit: u64) -> Result<Blob> {
+        let VersionSeen { id, size, .. } = self.version(name)?;
+        if size > limit {
+            let what = format!("{name} is longer than an object of its kind can be");
+            return Err(Error::new(ErrorKind::Damaged, what));
+        }
+        kept_by(self.inner.as_ref())?.get_version(name, &id, limit)
+    }
+
     fn whole(&self, name: &ObjectName) -> Result<Blob> {
         let VersionSeen { id, size, .. } = self.version(name)?;
         kept_by(self.inner.as_ref())?.get_version(name, &id, size)
     }
+}
+
+/// The ID of an index object, which proves its bytes.
+fn index_id(name: &ObjectName) -> Option<ObjectId> {
+    let id = name.components().last()?.parse().ok()?;
+    (ObjectName::index(id) == *name).then_some(id)
 }
 
 fn only_read() -> Error {
@@ -220,13 +236,16 @@ impl ObjectStore for AsOfStore {
         Err(only_read())
     }
 
+    /// What stood then; of an index object that was not whole then any version that is.
     fn get(&self, name: &ObjectName, limit: u64) -> Result<Blob> {
-        let VersionSeen { id, size, .. } = self.version(name)?;
-        if size > limit {
-            let what = format!("{name} is longer than an object of its kind can be");
-            return Err(Error::new(ErrorKind::Damaged, what));
+        let got = self.get_then(name, limit);
+        let Some(id) = index_id(name) else { return got };
+        let is_it = |bytes: &Blob| ObjectKind::Index.is_whole(Some(id), bytes);
+        match got {
+            Ok(bytes) if is_it(&bytes) => Ok(bytes),
+            Err(error) if matches!(error.kind(), ErrorKind::Interrupted(_)) => Err(error),
+            got => any_version(self.inner.as_ref(), name, limit, &is_it)?.map_or(got, Ok),
         }
-        kept_by(self.inner.as_ref())?.get_version(name, &id, limit)
     }
 
     fn get_range(&self, name: &ObjectName, offset: u64, length: u64) -> Result<Blob> {
@@ -289,6 +308,7 @@ mod tests {
             at: at(time),
             one: None,
             is_known: false,
+            put: None,
         };
         for (number, (id, modified)) in versions.iter().enumerate() {
             let version = ObjectVersion {
@@ -330,6 +350,17 @@ mod tests {
     }
 
     #[test]
+    fn more_than_one_thing_under_a_name_is_seen() {
+        use PutBefore::{Nothing, OneThing, Several};
+        let before = |time, versions: &[(&str, i64)]| stood(time, versions).before;
+        let all = [("d", 40), ("", 30), ("b", 20), ("a", 10)];
+        // The store says nothing of their bytes.
+        let seen = [10, 20, 30, 41].map(|time| before(time, &all));
+        assert_eq!(seen, [Nothing, OneThing, Several, Several]);
+        assert_eq!(before(50, &[("", 30), ("a", 10)]), OneThing);
+    }
+
+    #[test]
     fn what_was_put_in_parts_over_what_was_not_counts_for_nothing() {
         let seen = |etag: &str| VersionSeen {
             id: "x".into(),
@@ -355,6 +386,7 @@ mod tests {
             at: at(1),
             one: None,
             is_known: false,
+            put: None,
         };
         let mut add = |name: &str| {
             gathering.add(ObjectVersion {

@@ -59,9 +59,10 @@ mod stored;
 mod successor;
 mod unfinished;
 mod vault;
+mod version_seen;
 mod without_key;
 
-pub use as_of::{Stood, VersionSeen};
+pub use as_of::{PutBefore, Stood};
 pub use bring_keys::KeysFound;
 pub use cache::CacheStore;
 pub use catalog::{HashedManifest, SnapshotRef, StoredSnapshot};
@@ -112,4 +113,5 @@ pub use side_objects::SideObjects;
 pub use sizes::Sizes;
 pub use stored::{NeededSegments, StoredObject};
 pub use vault::{Vault, VaultOptions};
+pub use version_seen::VersionSeen;
 pub use without_key::SealedFolder;

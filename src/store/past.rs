@@ -2,7 +2,7 @@
 //! whether it stands still, and its bytes, checked. What came later is believed nothing: neither
 //! its `vault.json` nor its keys. Nothing is put or deleted here.
 
-use super::as_of::{AsOfStore, Stood, each_stood, kept_by};
+use super::as_of::{AsOfStore, PutBefore, Stood, each_stood};
 use super::catalog::{SnapshotRef, named_by};
 use super::keyring::{self, Opened};
 use super::location::Location;
@@ -10,6 +10,7 @@ use super::object_name::ObjectName;
 use super::object_store::{Blob, KeepsVersions, ObjectStore, VersionsOf};
 use super::stored::StoredObject;
 use super::vault::Vault;
+use super::version_seen::{any_version, kept_by};
 use super::without_key::check_copies;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{
@@ -37,6 +38,11 @@ pub enum NeededSort {
 }
 
 impl NeededSort {
+    /// Whether the name of such an object proves its bytes.
+    pub fn is_proven(self) -> bool {
+        matches!(self, Self::Segments | Self::Indexes)
+    }
+
     fn most(self) -> u64 {
         match self {
             Self::Info => VaultInfo::MAX_LEN,
@@ -150,6 +156,22 @@ impl PastVault {
         self.as_of.stood(&ObjectName::vault_info())
     }
 
+    /// Whether the `vault.json` of then is not the one that this vault was made with: nothing ever
+    /// changes it, and nobody knows a vault's ID before the first one is there.
+    pub fn is_info_another(&self) -> Result<bool> {
+        let name = ObjectName::vault_info();
+        let before = self.info_stood()?.map(|stood| stood.before);
+        if before != Some(PutBefore::Several) {
+            return Ok(false);
+        }
+        let id = self.then.info().id;
+        let is_it = |bytes: &Blob| VaultInfo::decode(bytes).is_ok_and(|info| info.id == id);
+        let store = self.now.store.as_ref();
+        let first = any_version(store, &name, VaultInfo::MAX_LEN, &is_it)?;
+        let then = self.as_of.get(&name, VaultInfo::MAX_LEN)?;
+        Ok(first.is_some_and(|first| first != then))
+    }
+
     /// Remembers where the bytes of then are, for who reads them by their name.
     pub fn learn(&self, stood: &Stood) {
         self.as_of.learn(stood);
@@ -170,8 +192,7 @@ impl PastVault {
         if then == now {
             return Ok(true);
         }
-        let says_the_same = then.etag.is_some() && then.etag == now.etag && then.size == now.size;
-        if !says_the_same || now.size == 0 {
+        if !then.says_the_same(now) || now.size == 0 {
             return Ok(false);
         }
         // The same bytes may have been put by somebody else's key, or into an archive.
@@ -197,6 +218,19 @@ impl PastVault {
         let bytes = checked.map_err(|error| error.context(format!("version {}", then.id)))?;
         let name = name.clone();
         Ok(StoredObject { name, bytes })
+    }
+
+    /// The bytes of any version that there is of an object, if its name proves them; `None`: none
+    /// of those that were tried.
+    pub fn bytes_proven(
+        &self,
+        sort: NeededSort,
+        name: &ObjectName,
+    ) -> Result<Option<StoredObject>> {
+        let is_it = |bytes: &Blob| self.check(sort, name, bytes).is_ok();
+        let found = any_version(self.now.store.as_ref(), name, sort.most(), &is_it)?;
+        let name = name.clone();
+        Ok(found.map(|bytes| StoredObject { name, bytes }))
     }
 
     /// Whether an object that stands now, as another version, has just these bytes. What cannot be

@@ -12,7 +12,7 @@ pub struct Page {
 }
 
 /// All pages, as they are listed.
-pub const PAGES: [Page; 17] = [
+pub const PAGES: [Page; 18] = [
     Page {
         name: "rescue",
         about: "A disk died, a vault is damaged, a machine is gone: what to do",
@@ -72,6 +72,11 @@ pub const PAGES: [Page; 17] = [
         name: "locks",
         about: "A bucket that root on a host cannot destroy",
         markdown: include_str!("../pages/locks.md"),
+    },
+    Page {
+        name: "theft",
+        about: "When a key of a bucket was stolen: to restored files, step by step",
+        markdown: include_str!("../pages/theft.md"),
     },
     Page {
         name: "retention",

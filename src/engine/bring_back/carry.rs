@@ -1,10 +1,10 @@
 //! Brings back objects, several at once: each is got as the version that stood then, checked, and
-//! put in its place. What is wrong with one, whatever it is, keeps no other from coming back.
+//! put in its place. Of what its name proves any version is as good, where that one is not whole. What is wrong with one, whatever it is, keeps no other from coming back.
 
 use crate::engine::monitor::{Event, Monitor};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::Bytes;
-use crate::store::{MirrorWriter, NeededSort, PastVault, Stood};
+use crate::model::{Bytes, clip};
+use crate::store::{MirrorWriter, NeededSort, PastVault, PutBefore, Stood, StoredObject};
 use crate::sys::locked::{LockExt, LockResultExt};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -116,56 +116,74 @@ impl<'a> CarryBack<'a> {
     }
 
     fn bring(&self, sort: NeededSort, stood: &Stood) -> Result<EndOfOne> {
-        if self.past.stands(stood)? {
+        // Where several things were put before then, what stood then may be any of them, and the
+        // name says which is true.
+        let is_doubtful = sort.is_proven() && stood.before == PutBefore::Several;
+        let stands = match is_doubtful {
+            true => stood.now.is_some() && self.past.is_whole_now(sort, &stood.name)?,
+            false => self.past.stands(stood)?,
+        };
+        if stands {
             return Ok(EndOfOne::Stands);
+        }
+        if stood.then.is_none() {
+            return self.bring_proven(sort, stood, not_then(stood));
         }
         let length = length(stood);
         let now = stood.now.as_ref();
-        let is_proven = matches!(sort, NeededSort::Segments | NeededSort::Indexes);
-        if stood.then.is_none() {
-            // It was not there then; what has come may be it, or anything.
-            let stands = is_proven && self.past.is_whole_now(sort, &stood.name)?;
-            return Ok(match stands {
-                true => EndOfOne::Stands,
-                false => EndOfOne::Failed(not_then(stood)),
-            });
-        }
         let may_be_equal = now.is_some_and(|now| now.size == length);
-        if self.writer.is_none() && !may_be_equal {
+        if self.writer.is_none() && !may_be_equal && !is_doubtful {
             return Ok(EndOfOne::Back(length));
         }
-        let object = match self.past.bytes_then(sort, stood) {
-            Ok(object) => object,
-            Err(error) if matches!(error.kind(), ErrorKind::Interrupted(_)) => return Err(error),
-            // Whatever it is, it is of this version: what is proven by its name may stand whole.
-            Err(error) => {
-                let stands = is_proven && now.is_some();
-                return match stands && self.past.is_whole_now(sort, &stood.name)? {
-                    true => Ok(EndOfOne::Stands),
-                    false => Ok(EndOfOne::Failed(error)),
-                };
-            }
-        };
-        if may_be_equal && self.past.has_now(sort, &object)? {
+        match self.past.bytes_then(sort, stood) {
+            Ok(object) if may_be_equal && self.past.has_now(sort, &object)? => Ok(EndOfOne::Stands),
+            Ok(object) => self.put(sort, stood, &object),
+            Err(error) if matches!(error.kind(), ErrorKind::Interrupted(_)) => Err(error),
+            // Whatever it is, it is of this version.
+            Err(error) => self.bring_proven(sort, stood, error),
+        }
+    }
+
+    /// Where what stood then is of no use: what the name proves, of whatever time. Of what no name
+    /// proves nothing but what stood then is true.
+    fn bring_proven(&self, sort: NeededSort, stood: &Stood, why: Error) -> Result<EndOfOne> {
+        if !sort.is_proven() {
+            return Ok(EndOfOne::Failed(why));
+        }
+        if stood.now.is_some() && self.past.is_whole_now(sort, &stood.name)? {
             return Ok(EndOfOne::Stands);
         }
+        match self.past.bytes_proven(sort, &stood.name)? {
+            Some(object) => self.put(sort, stood, &object),
+            None => Ok(EndOfOne::Failed(why)),
+        }
+    }
+
+    fn put(&self, sort: NeededSort, stood: &Stood, object: &StoredObject) -> Result<EndOfOne> {
         if let Some(writer) = self.writer {
-            match (sort, now.is_some()) {
-                (NeededSort::Manifests, replaces) => writer.put_manifest(&object, replaces)?,
-                (_, true) => writer.replace(&object)?,
-                (_, false) => writer.put(&object)?,
+            match (sort, stood.now.is_some()) {
+                (NeededSort::Manifests, replaces) => writer.put_manifest(object, replaces)?,
+                (_, true) => writer.replace(object)?,
+                (_, false) => writer.put(object)?,
             }
         }
-        Ok(EndOfOne::Back(length))
+        Ok(EndOfOne::Back(object.length()))
     }
 }
 
 fn not_then(stood: &Stood) -> Error {
-    let now = stood.now.as_ref().map_or("", |now| now.id.as_str());
-    let now = crate::model::clip(now, 128);
-    let what = format!(
-        "it did not stand then, and what stands now, version {now}, is not what its name says"
-    );
+    let what = match &stood.now {
+        Some(now) => format!(
+            "it did not stand then, what stands now, version {}, is not what its name says, nor is \
+             any other version that was tried",
+            clip(&now.id, 128)
+        ),
+        None => {
+            "it did not stand then, nor does it now, and no version that was tried is what its \
+                 name says"
+                .into()
+        }
+    };
     Error::new(ErrorKind::Damaged, what)
 }
 

@@ -1,6 +1,6 @@
 //! `recover`: what snapshots needed at a time stands again, out of the versions that a bucket
 //! keeps. The time is that of a theft: what stood then is what is true, and what came later has no
-//! say in it. What stands unchanged is left alone, and so is what was first put later.
+//! say in it; of segments and index objects that is true which their names prove. What stands unchanged is left alone, and so is what was first put later.
 //!
 //! It is a writer like any other: a session comes first, manifests last, and nobody collects
 //! meanwhile. It must never put bytes that were not checked, nor delete anything.
@@ -16,12 +16,14 @@ use super::run_phase::RunPhase;
 use super::session_record::session_record;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::ObjectId;
-use crate::store::{KeepsVersions, MirrorWriter, NeededSort, ObjectName, PastVault, Stood};
+use crate::store::{
+    KeepsVersions, MirrorWriter, NeededSort, ObjectName, PastVault, PutBefore, Stood,
+};
 use crate::sys::machine::host_name;
-use carry::CarryBack;
+use carry::{CarryBack, EndOfOne};
 use jiff::Timestamp;
 use needs::PastNeeds;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// Most looks at what stands: after the last one nothing should have been left to do.
 const MOST_LOOKS: usize = 4;
@@ -50,6 +52,7 @@ pub fn bring_back(
         monitor,
         writer: None,
         failed: HashSet::new(),
+        whole: HashMap::new(),
         report: BringBackReport::default(),
     };
     let done = work.run(options);
@@ -70,6 +73,8 @@ struct BringBack<'a> {
     writer: Option<MirrorWriter<'a>>,
     /// What could not be brought back: it is not tried again.
     failed: HashSet<ObjectName>,
+    /// Versions that stand, and were found whole, of what names prove.
+    whole: HashMap<ObjectName, String>,
     report: BringBackReport,
 }
 
@@ -103,6 +108,15 @@ impl BringBack<'_> {
                  not, nothing can come back",
             ),
         };
+        if self.past.is_info_another()? {
+            match options.dry_run {
+                true => self
+                    .report
+                    .warnings
+                    .push(info_was_another(self.past).to_string()),
+                false => return Err(info_was_another(self.past)),
+            }
+        }
         let warned = why.map(|why| format!("{}: {why}", self.past.now.location()));
         self.report.warnings.extend(warned);
         if options.dry_run {
@@ -128,10 +142,10 @@ impl BringBack<'_> {
             self.segments(some)?;
         }
         let mut missing: HashSet<ObjectId> = needs.indexes.clone();
-        let found = self.changed(&ObjectName::indexes(), |stood| {
+        let found = self.changed(NeededSort::Indexes, &ObjectName::indexes(), |stood| {
             let id = id_of(&stood.name).filter(|id| ObjectName::index(*id) == stood.name);
             let is_needed = id.is_some_and(|id| needs.indexes.contains(&id));
-            if is_needed && (stood.then.is_some() || stood.now.is_some()) {
+            if is_needed {
                 id.map(|id| missing.remove(&id));
             }
             is_needed
@@ -141,12 +155,12 @@ impl BringBack<'_> {
             .for_each(|id| self.is_lost(ObjectName::index(id)));
         self.carry(NeededSort::Indexes, &found)?;
         // Readers do without those that are lost.
-        let found = self.changed(&ObjectName::all_footers(), |stood| {
+        let found = self.changed(NeededSort::Footers, &ObjectName::all_footers(), |stood| {
             stood.then.is_some() && needs.copies.contains(&stood.name)
         })?;
         self.carry(NeededSort::Footers, &found)?;
         let past = self.past;
-        let found = self.changed(&ObjectName::snapshots(), |stood| {
+        let found = self.changed(NeededSort::Manifests, &ObjectName::snapshots(), |stood| {
             stood.then.is_some() && past.snapshot_named(&stood.name).is_some()
         })?;
         self.carry(NeededSort::Manifests, &found)
@@ -162,7 +176,7 @@ impl BringBack<'_> {
             return Ok(());
         }
         let mut since = 0;
-        let found = self.changed(&ObjectName::keys(), |stood| {
+        let found = self.changed(NeededSort::Keys, &ObjectName::keys(), |stood| {
             let id = stood
                 .name
                 .components()
@@ -182,29 +196,36 @@ impl BringBack<'_> {
             return Ok(());
         };
         let mut is_there = vec![false; some.len()];
-        let found = self.changed(&ObjectName::segments_beside(*first), |stood| {
-            let id = id_of(&stood.name).filter(|id| ObjectName::segment(*id) == stood.name);
-            let Some(at) = id.and_then(|id| some.binary_search(&id).ok()) else {
-                return false;
-            };
-            is_there[at] |= stood.then.is_some() || stood.now.is_some();
-            true
-        })?;
+        let found = self.changed(
+            NeededSort::Segments,
+            &ObjectName::segments_beside(*first),
+            |stood| {
+                let id = id_of(&stood.name).filter(|id| ObjectName::segment(*id) == stood.name);
+                let Some(at) = id.and_then(|id| some.binary_search(&id).ok()) else {
+                    return false;
+                };
+                is_there[at] = true;
+                true
+            },
+        )?;
         let missing = some.iter().zip(is_there).filter(|(_, is_there)| !is_there);
         missing.for_each(|(id, _)| self.is_lost(ObjectName::segment(*id)));
         self.carry(NeededSort::Segments, &found)
     }
 
-    /// What is needed of a folder and is another version now than then, or gone.
+    /// What is needed of a folder and is another version now than then, or gone; of what names prove
+    /// also what may have been wrong then.
     fn changed(
         &self,
+        sort: NeededSort,
         folder: &ObjectName,
         mut needed: impl FnMut(&Stood) -> bool,
     ) -> Result<Vec<Stood>> {
         let mut found = Vec::new();
         self.past.each_stood(folder, &mut |stood| {
             self.monitor.check()?;
-            if needed(&stood) && stood.then != stood.now && !self.failed.contains(&stood.name) {
+            let is_known = || self.failed.contains(&stood.name) || self.was_found_whole(&stood);
+            if needed(&stood) && may_be_wrong(sort, &stood) && !is_known() {
                 found.push(stood);
             }
             Ok(())
@@ -221,6 +242,11 @@ impl BringBack<'_> {
         let carry = CarryBack::new(self.past, self.writer.as_ref(), self.monitor);
         let (ended, done) = carry.all(sort, found);
         for (stood, ended) in found.iter().zip(ended) {
+            if let (Some(EndOfOne::Stands), true, Some(now)) =
+                (&ended, sort.is_proven(), &stood.now)
+            {
+                self.whole.insert(stood.name.clone(), now.id.clone());
+            }
             if let Some(ended) = ended
                 && self.report.note(self.past, sort, stood, ended)
             {
@@ -230,11 +256,35 @@ impl BringBack<'_> {
         done
     }
 
+    /// Whether an earlier look has found that this very version is whole.
+    fn was_found_whole(&self, stood: &Stood) -> bool {
+        let now = stood.now.as_ref();
+        now.is_some_and(|now| self.whole.get(&stood.name) == Some(&now.id))
+    }
+
     fn is_lost(&mut self, name: ObjectName) {
         if self.failed.insert(name.clone()) {
             self.report.is_lost(name);
         }
     }
+}
+
+/// Whether an object may not stand as it has to.
+fn may_be_wrong(sort: NeededSort, stood: &Stood) -> bool {
+    let was_wrong = || stood.then.is_none() || stood.before == PutBefore::Several;
+    stood.then != stood.now || (sort.is_proven() && was_wrong())
+}
+
+/// By its rule all would be locked that is put, and nobody could undo that.
+fn info_was_another(past: &PastVault) -> Error {
+    let what = format!(
+        "{}: vault.json as it stood at {:.0} is not the one that the vault was made with: somebody \
+         had replaced it before that time",
+        past.now.location(),
+        past.at
+    );
+    Error::new(ErrorKind::Damaged, what)
+        .with_hint("nothing was put; give an earlier time, before it was replaced")
 }
 
 /// What is put over would be gone.

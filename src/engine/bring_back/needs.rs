@@ -7,8 +7,8 @@ use crate::engine::reach::{CopiesName, ReachListener, Reachable};
 use crate::engine::run_phase::RunPhase;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::FooterCopiesRef;
-use crate::model::{ObjectId, SnapshotId};
-use crate::store::{ObjectName, PastVault, SnapshotRef};
+use crate::model::{ObjectId, SnapshotId, clip};
+use crate::store::{ObjectName, PastVault, PutBefore, SnapshotRef, Stood};
 use std::collections::HashSet;
 
 /// So many failures of the way to the store are no object's fault.
@@ -31,6 +31,8 @@ impl PastNeeds {
     ) -> Result<Self> {
         monitor.tell(Event::Phase(RunPhase::ListingVault));
         let mut stood: Vec<SnapshotRef> = Vec::new();
+        let mut doubts = Doubts::default();
+        past.info_stood()?.iter().for_each(|one| doubts.note(one));
         past.each_stood(&ObjectName::snapshots(), &mut |one| {
             monitor.check()?;
             let Some(snapshot) = past.snapshot_named(&one.name) else {
@@ -38,6 +40,7 @@ impl PastNeeds {
             };
             match (&one.then, &one.now) {
                 (Some(_), _) => {
+                    doubts.note(&one);
                     past.learn(&one);
                     stood.push(snapshot);
                 }
@@ -47,6 +50,7 @@ impl PastNeeds {
             Ok(())
         })?;
         report.stood = stood.len();
+        report.warnings.extend(doubts.told());
         let mut listener = WhatIsUnknown {
             past,
             monitor,
@@ -69,6 +73,42 @@ impl PastNeeds {
             indexes: found.indexes().collect(),
             copies: found.copies().map(copies_named).collect(),
         })
+    }
+}
+
+/// What stood then and need not be true, as other bytes had been put under its name before.
+#[derive(Default)]
+struct Doubts {
+    count: usize,
+    first: Option<Stood>,
+}
+
+impl Doubts {
+    fn note(&mut self, stood: &Stood) {
+        if stood.then.is_some() && stood.before == PutBefore::Several {
+            self.count += 1;
+            self.first.get_or_insert_with(|| stood.clone());
+        }
+    }
+
+    fn told(self) -> Option<String> {
+        let first = self.first?;
+        let version = first.then.as_ref().map_or("", |then| then.id.as_str());
+        Some(format!(
+            "of {} other bytes, too, had been put before then, which nobody does but `repair`: the \
+             first is {}, version {}; if you have not repaired it, somebody was there before that \
+             time: look at an earlier one",
+            counted(self.count),
+            first.name,
+            clip(version, 128)
+        ))
+    }
+}
+
+fn counted(count: usize) -> String {
+    match count {
+        1 => "1 manifest or vault.json".into(),
+        _ => format!("{count} manifests or vault.json"),
     }
 }
 
