@@ -168,8 +168,8 @@ impl PastVault {
         let is_it = |bytes: &Blob| VaultInfo::decode(bytes).is_ok_and(|info| info.id == id);
         let store = self.now.store.as_ref();
         let first = any_version(store, &name, VaultInfo::MAX_LEN, &is_it)?;
-        let then = self.as_of.get(&name, VaultInfo::MAX_LEN)?;
-        Ok(first.is_some_and(|first| first != then))
+        let first = first.and_then(|bytes| VaultInfo::decode(&bytes).ok());
+        Ok(first.is_some_and(|first| first != *self.then.info()))
     }
 
     /// Remembers where the bytes of then are, for who reads them by their name.
