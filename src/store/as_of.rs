@@ -30,8 +30,8 @@ pub struct Stood {
     pub before: PutBefore,
 }
 
-/// What had been put under a name before a time. A name is used once: where it was not, somebody has
-/// repaired what lay there, or was there for no good.
+/// What had been put under a name before a time. A name is used once: where it was not, somebody
+/// has repaired what lay there, or was there for no good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PutBefore {
     /// Nothing.

@@ -52,9 +52,9 @@ pub(super) fn kept_by(store: &dyn ObjectStore) -> Result<&dyn VersionedStore> {
     })
 }
 
-/// The bytes of any version of an object that are what `is_it` says, where the name proves them: the
-/// oldest come first, as before the first true one nobody knows such a name. What cannot be read is
-/// passed over. Of those of which the store says the same the oldest is tried.
+/// The bytes of any version of an object that are what `is_it` says, where the name proves them:
+/// the oldest come first, as before the first true one nobody knows such a name. What cannot be
+/// read is passed over. Of those of which the store says the same the oldest is tried.
 pub(super) fn any_version(
     store: &dyn ObjectStore,
     name: &ObjectName,
@@ -67,13 +67,10 @@ pub(super) fn any_version(
     store.list_versions(VersionsOf::One(name), &mut |version| {
         let seen = VersionSeen::of(version).filter(|seen| seen.size <= limit);
         let Some(seen) = seen else { return Ok(()) };
-        let mut kept = newest.iter_mut().chain(&mut oldest);
-        if let Some(same) = kept.find(|kept| kept.says_the_same(&seen)) {
-            // The older one: somebody may have put the same again where nobody can read it.
-            *same = seen;
-            return Ok(());
-        }
-        if newest.len() < TRIED_OF_EACH {
+        // The older one counts: somebody may have put the same again where nobody can read it.
+        newest.retain(|kept| !kept.says_the_same(&seen));
+        oldest.retain(|kept| !kept.says_the_same(&seen));
+        if oldest.is_empty() && newest.len() < TRIED_OF_EACH {
             newest.push(seen);
             return Ok(());
         }

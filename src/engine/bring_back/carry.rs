@@ -1,5 +1,6 @@
 //! Brings back objects, several at once: each is got as the version that stood then, checked, and
-//! put in its place. Of what its name proves any version is as good, where that one is not whole. What is wrong with one, whatever it is, keeps no other from coming back.
+//! put in its place. Of what its name proves any version is as good, where that one is not whole.
+//! What is wrong with one, whatever it is, keeps no other from coming back.
 
 use crate::engine::monitor::{Event, Monitor};
 use crate::error::{Error, ErrorKind, Result};

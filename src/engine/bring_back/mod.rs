@@ -1,6 +1,7 @@
 //! `recover`: what snapshots needed at a time stands again, out of the versions that a bucket
 //! keeps. The time is that of a theft: what stood then is what is true, and what came later has no
-//! say in it; of segments and index objects that is true which their names prove. What stands unchanged is left alone, and so is what was first put later.
+//! say in it; of segments and index objects that is true which their names prove. What stands
+//! unchanged is left alone, and so is what was first put later.
 //!
 //! It is a writer like any other: a session comes first, manifests last, and nobody collects
 //! meanwhile. It must never put bytes that were not checked, nor delete anything.
@@ -213,8 +214,8 @@ impl BringBack<'_> {
         self.carry(NeededSort::Segments, &found)
     }
 
-    /// What is needed of a folder and is another version now than then, or gone; of what names prove
-    /// also what may have been wrong then.
+    /// What is needed of a folder and is another version now than then, or gone; of what names
+    /// prove also what may have been wrong then.
     fn changed(
         &self,
         sort: NeededSort,
