@@ -95,9 +95,9 @@ impl Doubts {
         let first = self.first?;
         let version = first.then.as_ref().map_or("", |then| then.id.as_str());
         Some(format!(
-            "of {} other bytes, too, had been put before then, which nobody does but `repair`: the \
-             first is {}, version {}; if you have not repaired it, somebody was there before that \
-             time: look at an earlier one",
+            "of {} other bytes, too, had been put before then, which nobody does but `repair` and \
+             `recover`: the first is {}, version {}; if it was neither, somebody was there before \
+             that time: look at an earlier one",
             counted(self.count),
             first.name,
             clip(version, 128)
