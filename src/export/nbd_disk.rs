@@ -1,7 +1,7 @@
 //! A disk of a snapshot as its clients see it: what the vault holds, and over that what they have
 //! written, if they may write. Nothing that they do reaches the vault.
 
-use super::image::{Allocation, AllocationRun, Image};
+use super::image::{Allocation, AllocationRun, Image, PlainPart};
 use super::overlay::Overlay;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Bytes, Cancel, Extent};
@@ -19,6 +19,24 @@ pub struct NbdDisk {
     pub overlay: Option<Overlay>,
 }
 
+/// What was read of a disk.
+pub enum ReadPiece<'a> {
+    /// It is in the reader's room.
+    InRoom(&'a [u8]),
+    /// It is where it is kept.
+    Kept(Vec<PlainPart>),
+}
+
+impl ReadPiece<'_> {
+    /// All of it, in order.
+    pub fn slices(&self) -> Vec<&[u8]> {
+        match self {
+            Self::InRoom(bytes) => vec![bytes],
+            Self::Kept(parts) => parts.iter().map(PlainPart::bytes).collect(),
+        }
+    }
+}
+
 impl NbdDisk {
     /// The disk's size.
     pub fn size(&self) -> Bytes {
@@ -30,11 +48,24 @@ impl NbdDisk {
         self.overlay.is_some()
     }
 
-    /// Fills `buffer` from `offset` on, or returns an error in time.
-    pub fn read(&self, offset: Bytes, buffer: &mut [u8], patience: Duration) -> Result<()> {
+    /// Reads a place, which is short, or returns an error in time. What clients may have written is
+    /// read into `room`.
+    pub fn read<'r>(
+        &self,
+        place: Extent,
+        room: &'r mut Vec<u8>,
+        patience: Duration,
+    ) -> Result<ReadPiece<'r>> {
         match &self.overlay {
-            Some(overlay) => overlay.read(&self.image, offset, buffer, patience),
-            None => self.image.read_within(offset, buffer, patience),
+            Some(overlay) => {
+                room.resize(place.length.0 as usize, 0);
+                overlay.read(&self.image, place.offset, room, patience)?;
+                Ok(ReadPiece::InRoom(room))
+            }
+            None => {
+                let parts = self.image.read_parts(place, patience)?;
+                Ok(ReadPiece::Kept(parts))
+            }
         }
     }
 

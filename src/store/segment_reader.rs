@@ -199,19 +199,49 @@ impl SegmentReader {
     }
 
     /// Reads chunks with one request and hands each to `take`, checked, or why it cannot be had: a
-    /// damaged one says nothing of its neighbours. An error is of all of them.
+    /// damaged one says nothing of its neighbours. An error is of all of them. Their memory is taken
+    /// from `spare` first.
     pub(super) fn read_each_chunk(
         &self,
         range: SlotRange,
-        take: &mut dyn FnMut(u32, Result<&[u8]>),
+        spare: &mut Vec<Vec<u8>>,
+        take: &mut dyn FnMut(u32, Result<Vec<u8>>),
     ) -> Result<()> {
-        let mut read = |part: &FooterPart, bytes: &[u8], rooms: &mut [Vec<u8>]| {
-            for (number, room) in (range.first..).zip(rooms) {
-                take(number, self.chunk_of(part, bytes, number, room));
+        let mut read = |part: &FooterPart, bytes: &[u8], _: &mut [Vec<u8>]| {
+            for (number, _) in (range.first..).zip(0..range.count) {
+                take(number, self.own_chunk_of(part, bytes, number, spare));
             }
             Ok(())
         };
         self.with_bytes(range, &mut read)
+    }
+
+    /// The plain bytes of one chunk among the bytes of several, in memory of their own.
+    fn own_chunk_of(
+        &self,
+        part: &FooterPart,
+        bytes: &[u8],
+        number: u32,
+        spare: &mut Vec<Vec<u8>>,
+    ) -> Result<Vec<u8>> {
+        let mut room = spare.pop().unwrap_or_default();
+        let plain = self.chunk_of(part, bytes, number, &mut room)?;
+        // What was not packed stands as it is among the others.
+        if bytes.as_ptr_range().contains(&plain.as_ptr()) {
+            let mut copy = spare.pop().unwrap_or_default();
+            copy.clear();
+            copy.extend_from_slice(plain);
+            spare.push(room);
+            return Ok(copy);
+        }
+        let (at, length) = (plain.as_ptr(), plain.len());
+        match room.as_ptr() == at && room.len() == length {
+            true => Ok(room),
+            false => {
+                let what = "a chunk was not where it was unpacked to: this is a bug";
+                Err(Error::new(ErrorKind::Failed, what))
+            }
+        }
     }
 
     /// Gets the bytes of chunks with one request, into memory that the thread uses again.

@@ -394,13 +394,15 @@ impl Vault {
     }
 
     /// Reads chunks with one request and hands each to `take` with its slot: its bytes, checked
-    /// against their hash, or why they cannot be had. An error is of all of them.
+    /// against their hash, or why they cannot be had. An error is of all of them. `spare` is memory
+    /// to be used; what was not stays there.
     pub fn read_each_chunk(
         &self,
         range: SlotRange,
-        take: &mut dyn FnMut(u32, Result<&[u8]>),
+        spare: &mut Vec<Vec<u8>>,
+        take: &mut dyn FnMut(u32, Result<Vec<u8>>),
     ) -> Result<()> {
-        self.segments.read_each_chunk(range, take)
+        self.segments.read_each_chunk(range, spare, take)
     }
 
     /// Reads a whole segment and checks every byte of it; returns what is in it.

@@ -28,7 +28,7 @@ pub(super) struct Flight {
 /// What a flight has brought for one block.
 pub(super) enum Brought {
     /// Its bytes.
-    Plain(Arc<[u8]>),
+    Plain(Arc<Vec<u8>>),
     /// Nothing: it is to be asked for by itself.
     Alone,
 }
@@ -69,7 +69,9 @@ impl Flight {
         let awaited = self.awaited.load(Ordering::Acquire);
         let_go(&mut landed, awaited);
         *self.landed.locked() = Some(landed);
-        self.arrived.notify_all();
+        if !self.is_given_up() {
+            self.arrived.notify_all();
+        }
     }
 
     /// Waits for a block of it.
@@ -153,7 +155,7 @@ mod tests {
 
     #[test]
     fn only_what_is_waited_for_is_held() {
-        let kept: Arc<[u8]> = Arc::from([7; 100]);
+        let kept: Arc<Vec<u8>> = Arc::new(vec![7; 100]);
         let mut landed: Vec<Landed> = (0..70).map(|_| Landed::Plain(Arc::clone(&kept))).collect();
         let_go(&mut landed, bit(0) | bit(31) | bit(65));
         let held = (0..70).filter(|at| matches!(landed[*at], Landed::Plain(_)));

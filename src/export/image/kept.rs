@@ -26,7 +26,7 @@ impl ChunkKey {
 
 enum KeptSlot {
     Flying(Arc<Flight>),
-    Kept { plain: Arc<[u8]>, used: u64 },
+    Kept { plain: Arc<Vec<u8>>, used: u64 },
 }
 
 /// What is known of a block.
@@ -36,7 +36,7 @@ pub(super) enum FoundChunk {
     /// It is on its way.
     Flying(Arc<Flight>),
     /// Its bytes.
-    Kept(Arc<[u8]>),
+    Kept(Arc<Vec<u8>>),
 }
 
 /// Chunks that were read lately, and those on their way.
@@ -48,7 +48,12 @@ pub(super) struct KeptChunks {
     now: u64,
     bytes: u64,
     most: u64,
+    /// Memory of what is kept no more, for what comes next: new memory has to be cleared.
+    spare: Vec<Vec<u8>>,
 }
+
+/// Most blocks whose memory is spare: 2 MiB.
+const MOST_SPARE: usize = 32;
 
 impl KeptChunks {
     /// None yet; no more than `most` bytes will be kept.
@@ -59,6 +64,7 @@ impl KeptChunks {
             now: 0,
             bytes: 0,
             most: most.0,
+            spare: Vec::new(),
         }
     }
 
@@ -124,7 +130,7 @@ impl KeptChunks {
         matches!(slot, Some(KeptSlot::Flying(other)) if Arc::ptr_eq(other, flight))
     }
 
-    fn keep(&mut self, key: ChunkKey, plain: &Arc<[u8]>) {
+    fn keep(&mut self, key: ChunkKey, plain: &Arc<Vec<u8>>) {
         self.now += 1;
         self.bytes += plain.len() as u64;
         self.by_use.insert(self.now, key);
@@ -145,7 +151,20 @@ impl KeptChunks {
         if let Some(KeptSlot::Kept { plain, used }) = self.slots.remove(&key) {
             self.by_use.remove(&used);
             self.bytes -= plain.len() as u64;
+            self.give_back(Arc::into_inner(plain));
         }
+    }
+
+    /// Memory for so many blocks, as far as some is spare.
+    pub(super) fn take_spare(&mut self, count: u64) -> Vec<Vec<u8>> {
+        let left = self.spare.len().saturating_sub(count as usize);
+        self.spare.split_off(left)
+    }
+
+    /// Takes memory that is used no more.
+    pub(super) fn give_back(&mut self, spare: impl IntoIterator<Item = Vec<u8>>) {
+        let room = MOST_SPARE - self.spare.len();
+        self.spare.extend(spare.into_iter().take(room));
     }
 
     /// How many bytes are kept.
@@ -162,7 +181,7 @@ mod tests {
     fn what_was_used_lately_is_kept_and_no_more() {
         let mut kept = KeptChunks::new(Bytes(1000));
         let key = |block| ChunkKey { image: 1, block };
-        let plain: Arc<[u8]> = Arc::from([7; 100]);
+        let plain: Arc<Vec<u8>> = Arc::new(vec![7; 100]);
         for block in 0..30 {
             kept.keep(key(block), &plain);
             let first = kept.find(key(0));

@@ -4,11 +4,13 @@
 mod allocation;
 mod flight;
 mod kept;
+mod part;
 mod pool;
 mod source;
 mod streams;
 
 pub use allocation::{Allocation, AllocationRun};
+pub use part::PlainPart;
 pub use pool::ChunkPool;
 
 use self::allocation::allocation;
@@ -87,17 +89,38 @@ impl Image {
     /// The same; after `patience` an error of kind `Io` comes in place of the bytes, whatever the
     /// vault is doing.
     pub fn read_within(&self, offset: Bytes, buffer: &mut [u8], patience: Duration) -> Result<()> {
-        self.refuse_outside(offset, buffer.len() as u64)?;
+        let mut filled = 0;
+        let place = Extent::new(offset, Bytes(buffer.len() as u64));
+        self.read_each(place, patience, &mut |part| {
+            let bytes = part.bytes();
+            buffer[filled..filled + bytes.len()].copy_from_slice(bytes);
+            filled += bytes.len();
+        })
+    }
+
+    /// The same without a copy: the bytes of each block are where they are kept. All of them take
+    /// memory until they are let go of: it is for a short place.
+    pub fn read_parts(&self, place: Extent, patience: Duration) -> Result<Vec<PlainPart>> {
+        let mut parts = Vec::new();
+        self.read_each(place, patience, &mut |part| parts.push(part))?;
+        Ok(parts)
+    }
+
+    fn read_each(
+        &self,
+        place: Extent,
+        patience: Duration,
+        take: &mut dyn FnMut(PlainPart),
+    ) -> Result<()> {
+        self.refuse_outside(place.offset, place.length.0)?;
         let until = Instant::now() + patience;
-        let mut at = offset.0;
-        let mut rest = buffer;
-        while !rest.is_empty() {
+        let (mut at, end) = (place.offset.0, place.end().0);
+        while at < end {
             // Up to the end of a window, so that the next one begins with a whole block.
-            let length = (WINDOW - at % WINDOW).min(rest.len() as u64);
-            let (part, after) = rest.split_at_mut(length as usize);
-            self.read_window(Bytes(at), part, until)?;
+            let length = (WINDOW - at % WINDOW).min(end - at);
+            let window = Extent::new(Bytes(at), Bytes(length));
+            self.read_window(window, until, take)?;
             at += length;
-            rest = after;
         }
         Ok(())
     }
@@ -134,27 +157,28 @@ impl Image {
         }
     }
 
-    fn read_window(&self, offset: Bytes, buffer: &mut [u8], until: Instant) -> Result<()> {
-        let place = Extent::new(offset, Bytes(buffer.len() as u64));
-        let first = offset.block();
+    fn read_window(
+        &self,
+        place: Extent,
+        until: Instant,
+        take: &mut dyn FnMut(PlainPart),
+    ) -> Result<()> {
+        let first = place.offset.block();
         let blocks = BlockRange::from(first.0..place.end().0.div_ceil(BLOCK_SIZE));
         let tickets = self.pool.ask(&self.source, blocks);
         let ahead = self.streams.locked().note(place, self.source.size);
         if let Some(ahead) = ahead {
             self.pool.get_ahead(&self.source, ahead.into());
         }
-        let mut rest = buffer;
+        let mut at = place.offset.0;
         for (block, ticket) in (first.0..).map(BlockIndex).zip(tickets) {
-            let within = offset.0.saturating_sub(block.offset().0) as usize;
-            let length = rest.len().min(BLOCK_SIZE as usize - within);
-            let (part, after) = rest.split_at_mut(length);
-            match ticket.wait(&self.pool, until)? {
-                Some(plain) => part.copy_from_slice(&plain[within..within + length]),
-                None => part.fill(0),
-            }
-            rest = after;
+            let start = block.offset().0;
+            let end = (start + BLOCK_SIZE).min(place.end().0);
+            let within = (at - start) as usize..(end - start) as usize;
+            take(PlainPart::new(ticket.wait(&self.pool, until)?, within));
+            at = end;
         }
-        match rest.is_empty() {
+        match at == place.end().0 {
             true => Ok(()),
             false => Err(bug("fewer blocks came than were asked for")),
         }

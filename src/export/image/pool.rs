@@ -71,7 +71,7 @@ pub(super) enum Ticket {
     /// All bytes are zero.
     Zeros,
     /// Here it is.
-    Kept(Arc<[u8]>),
+    Kept(Arc<Vec<u8>>),
     /// It is on its way.
     Flying(Waiter, BlockIndex),
     /// Too much is waited for: the vault does not answer.
@@ -80,7 +80,7 @@ pub(super) enum Ticket {
 
 impl Ticket {
     /// Waits for it; `None`: zeros.
-    pub(super) fn wait(self, pool: &ChunkPool, until: Instant) -> Result<Option<Arc<[u8]>>> {
+    pub(super) fn wait(self, pool: &ChunkPool, until: Instant) -> Result<Option<Arc<Vec<u8>>>> {
         let Self::Flying(waiter, block) = self else {
             return self.at_once();
         };
@@ -96,7 +96,7 @@ impl Ticket {
         }
     }
 
-    fn at_once(self) -> Result<Option<Arc<[u8]>>> {
+    fn at_once(self) -> Result<Option<Arc<Vec<u8>>>> {
         match self {
             Self::Zeros => Ok(None),
             Self::Kept(plain) => Ok(Some(plain)),
@@ -318,6 +318,8 @@ impl PoolShared {
             }
         }
         let nobody_works = state.threads == 0;
+        // Who works already looks for more by himself.
+        let asleep = state.idle.min(waiting);
         drop(state);
         if nobody_works {
             // A host without a thread left: who asks does it.
@@ -326,7 +328,7 @@ impl PoolShared {
             }
             return;
         }
-        for _ in 0..waiting {
+        for _ in 0..asleep {
             self.work.notify_one();
         }
     }
@@ -355,9 +357,13 @@ impl PoolShared {
     fn get(&self, flight: &Arc<Flight>) {
         let (source, run) = (&flight.source, flight.run);
         // Whoever waits must hear of it, whatever happens.
-        let landed = catch_unwind(AssertUnwindSafe(|| source.fetch(run)));
+        let mut spare = self.state.locked().kept.take_spare(run.count);
+        let landed = catch_unwind(AssertUnwindSafe(|| source.fetch(run, &mut spare)));
         let landed = landed.unwrap_or_else(|_| source.all_bad(run, &bug("a reader panicked")));
-        self.state.locked().kept.land(flight, &landed);
+        let mut state = self.state.locked();
+        state.kept.give_back(spare);
+        state.kept.land(flight, &landed);
+        drop(state);
         flight.land(landed);
     }
 }

@@ -21,7 +21,7 @@ pub(super) struct ChunkSource {
 /// What came of a chunk that was asked for.
 pub(super) enum Landed {
     /// Its bytes, checked.
-    Plain(Arc<[u8]>),
+    Plain(Arc<Vec<u8>>),
     /// It cannot be had.
     Bad(Error),
     /// Those that it was asked for with cannot be had together: it is to be asked for by itself.
@@ -30,7 +30,8 @@ pub(super) enum Landed {
 
 impl ChunkSource {
     /// Gets the chunks of a run of data with one request; returns one answer for each.
-    pub(super) fn fetch(&self, run: Run) -> Vec<Landed> {
+    /// `spare` is memory for them.
+    pub(super) fn fetch(&self, run: Run, spare: &mut Vec<Vec<u8>>) -> Vec<Landed> {
         let Content::Data { segment, slot } = run.content else {
             return self.all_bad(run, &bug("a run without data was to be read"));
         };
@@ -40,10 +41,12 @@ impl ChunkSource {
             count: run.count as u32,
         };
         let mut landed = Vec::with_capacity(run.count as usize);
-        let got = self.vault.read_each_chunk(range, &mut |number, plain| {
-            let block = BlockIndex(run.start.0 + u64::from(number - slot));
-            landed.push(self.judge(block, plain));
-        });
+        let got = self
+            .vault
+            .read_each_chunk(range, spare, &mut |number, plain| {
+                let block = BlockIndex(run.start.0 + u64::from(number - slot));
+                landed.push(self.judge(block, plain));
+            });
         match got {
             Ok(()) if landed.len() as u64 == run.count => landed,
             Ok(()) => self.all_bad(run, &bug("not every chunk was read")),
@@ -62,10 +65,10 @@ impl ChunkSource {
         bad.collect()
     }
 
-    fn judge(&self, block: BlockIndex, plain: Result<&[u8]>) -> Landed {
+    fn judge(&self, block: BlockIndex, plain: Result<Vec<u8>>) -> Landed {
         let place = Extent::of_blocks(block, self.size);
         match plain {
-            Ok(plain) if plain.len() as u64 == place.length.0 => Landed::Plain(plain.into()),
+            Ok(plain) if plain.len() as u64 == place.length.0 => Landed::Plain(Arc::new(plain)),
             Ok(plain) => {
                 let what = format!("a block of {} is {} bytes long", place.length, plain.len());
                 self.bad(block, Error::new(ErrorKind::Damaged, what))

@@ -7,7 +7,7 @@ use super::socket::{ClientSocket, Gone, Heard};
 use super::trouble::Troubles;
 use crate::error::{Error, ErrorKind, Result};
 use crate::export::image::Allocation;
-use crate::export::nbd_disk::NbdDisk;
+use crate::export::nbd_disk::{NbdDisk, ReadPiece};
 use crate::model::{Bytes, Extent, clip};
 use crate::sys::locked::LockExt;
 use std::sync::Mutex;
@@ -91,13 +91,10 @@ impl<'a> NbdAnswers<'a> {
         }
         let place = Extent::new(Bytes(request.offset), Bytes(request.length));
         match request.command {
-            CMD_READ => {
-                room.resize(PIECE as usize, 0);
-                match self.style {
-                    HeaderStyle::Simple => self.read_at_once(&request, room),
-                    _ => self.read_in_chunks(&request, room),
-                }
-            }
+            CMD_READ => match self.style {
+                HeaderStyle::Simple => self.read_at_once(&request, room),
+                _ => self.read_in_chunks(&request, room),
+            },
             CMD_BLOCK_STATUS => self.block_status(&request),
             CMD_CACHE => {
                 // What cannot be got says so when it is read.
@@ -225,29 +222,35 @@ impl<'a> NbdAnswers<'a> {
 
     /// After the header of a simple reply no error can be told any more. So what does not fit into
     /// one piece is read twice.
-    fn read_at_once(&self, request: &NbdRequest, room: &mut [u8]) -> Heard<()> {
+    fn read_at_once(&self, request: &NbdRequest, room: &mut Vec<u8>) -> Heard<()> {
         let pieces: Vec<Extent> = Self::pieces(request).collect();
+        let header = simple_reply(request, 0);
         for piece in &pieces {
-            if let Err(error) = self.fetch(*piece, room) {
-                return self.say_no(request, &self.failed(&error));
+            let read = match self.fetch(*piece, room) {
+                Ok(read) => read,
+                Err(error) => return self.say_no(request, &self.failed(&error)),
+            };
+            if pieces.len() == 1 {
+                let _turn = self.turn.locked();
+                return self.write(&[&header], &read);
             }
         }
-        let header = simple_reply(request, 0);
         let _turn = self.turn.locked();
-        if let [piece] = pieces.as_slice() {
-            let bytes = &room[..piece.length.0 as usize];
-            return self.socket.write(&header, bytes, CLIENT_PATIENCE);
-        }
-        self.socket.write(&header, &[], CLIENT_PATIENCE)?;
+        self.socket.write(&[&header], CLIENT_PATIENCE)?;
         for piece in pieces {
-            self.fetch(piece, room).map_err(|_| Gone)?;
-            let bytes = &room[..piece.length.0 as usize];
-            self.socket.write(&[], bytes, CLIENT_PATIENCE)?;
+            let read = self.fetch(piece, room).map_err(|_| Gone)?;
+            self.write(&[], &read)?;
         }
         Ok(())
     }
 
-    fn read_in_chunks(&self, request: &NbdRequest, room: &mut [u8]) -> Heard<()> {
+    /// Says what was read, after something else.
+    fn write(&self, before: &[&[u8]], read: &ReadPiece<'_>) -> Heard<()> {
+        let all: Vec<&[u8]> = before.iter().copied().chain(read.slices()).collect();
+        self.socket.write(&all, CLIENT_PATIENCE)
+    }
+
+    fn read_in_chunks(&self, request: &NbdRequest, room: &mut Vec<u8>) -> Heard<()> {
         let whole = request.flags & CMD_FLAG_DF != 0;
         let end = request.offset + request.length;
         let pieces: Box<dyn Iterator<Item = Extent>> = match whole {
@@ -264,22 +267,22 @@ impl<'a> NbdAnswers<'a> {
                 // A piece is shorter than 4 GiB.
                 let length = (piece.length.0 as u32).to_be_bytes();
                 let hole = [&offset[..], &length].concat();
-                self.chunk(request, REPLY_TYPE_OFFSET_HOLE, is_last, &hole, &[])?;
+                self.chunk(request, REPLY_TYPE_OFFSET_HOLE, is_last, &[&hole])?;
                 continue;
             }
-            if let Err(error) = self.fetch(piece, room) {
-                return self.say_no(request, &self.failed(&error));
-            }
-            let bytes = &room[..piece.length.0 as usize];
-            self.chunk(request, REPLY_TYPE_OFFSET_DATA, is_last, &offset, bytes)?;
+            let read = match self.fetch(piece, room) {
+                Ok(read) => read,
+                Err(error) => return self.say_no(request, &self.failed(&error)),
+            };
+            let all: Vec<&[u8]> = [&offset[..]].into_iter().chain(read.slices()).collect();
+            self.chunk(request, REPLY_TYPE_OFFSET_DATA, is_last, &all)?;
         }
         Ok(())
     }
 
-    fn fetch(&self, piece: Extent, room: &mut [u8]) -> Result<()> {
-        let room = &mut room[..piece.length.0 as usize];
-        let read = || self.disk.read(piece.offset, room, VAULT_PATIENCE);
-        self.troubles.timed(read)
+    fn fetch<'r>(&self, piece: Extent, room: &'r mut Vec<u8>) -> Result<ReadPiece<'r>> {
+        self.troubles
+            .timed(|| self.disk.read(piece, room, VAULT_PATIENCE))
     }
 
     fn block_status(&self, request: &NbdRequest) -> Heard<()> {
@@ -313,7 +316,7 @@ impl<'a> NbdAnswers<'a> {
             true => REPLY_TYPE_BLOCK_STATUS_EXT,
             false => REPLY_TYPE_BLOCK_STATUS,
         };
-        self.chunk(request, kind, true, &[], &payload)
+        self.chunk(request, kind, true, &[&payload])
     }
 
     /// What is told of an error of ours, here and to whoever watches the server.
@@ -339,9 +342,9 @@ impl<'a> NbdAnswers<'a> {
             HeaderStyle::Simple => {
                 let _turn = self.turn.locked();
                 let header = simple_reply(request, 0);
-                self.socket.write(&header, &[], CLIENT_PATIENCE)
+                self.socket.write(&[&header], CLIENT_PATIENCE)
             }
-            _ => self.chunk(request, REPLY_TYPE_NONE, true, &[], &[]),
+            _ => self.chunk(request, REPLY_TYPE_NONE, true, &[]),
         }
     }
 
@@ -349,7 +352,7 @@ impl<'a> NbdAnswers<'a> {
         if self.style == HeaderStyle::Simple {
             let _turn = self.turn.locked();
             let header = simple_reply(request, refusal.errno);
-            return self.socket.write(&header, &[], CLIENT_PATIENCE);
+            return self.socket.write(&[&header], CLIENT_PATIENCE);
         }
         let words = clip(&refusal.why, MOST_WORDS);
         let mut payload = refusal.errno.to_be_bytes().to_vec();
@@ -367,26 +370,25 @@ impl<'a> NbdAnswers<'a> {
             }
             None => REPLY_TYPE_ERROR,
         };
-        self.chunk(request, kind, true, &[], &payload)
+        self.chunk(request, kind, true, &[&payload])
     }
 
-    /// Says one chunk of a reply, whose payload is in two parts.
+    /// Says one chunk of a reply, whose payload is in parts.
     fn chunk(
         &self,
         request: &NbdRequest,
         kind: u16,
         is_last: bool,
-        head: &[u8],
-        rest: &[u8],
+        payload: &[&[u8]],
     ) -> Heard<()> {
         let chunk = ReplyChunk {
             kind,
             is_last,
-            length: (head.len() + rest.len()) as u64,
+            length: payload.iter().map(|part| part.len() as u64).sum(),
         };
-        let mut header = chunk.encode(request, self.style);
-        header.extend(head);
+        let header = chunk.encode(request, self.style);
+        let all: Vec<&[u8]> = [&header[..]].iter().chain(payload).copied().collect();
         let _turn = self.turn.locked();
-        self.socket.write(&header, rest, CLIENT_PATIENCE)
+        self.socket.write(&all, CLIENT_PATIENCE)
     }
 }

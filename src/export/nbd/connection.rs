@@ -123,9 +123,7 @@ impl<'a> ClientTalk<'a> {
         let style = self.agreed.style;
         let mut header = [0; 32];
         let header = &mut header[..style.request_length()];
-        self.socket.wait()?;
-        let until = Instant::now() + self.arrival;
-        self.socket.read(header, until)?;
+        self.socket.read_next(header, self.arrival)?;
         let request = NbdRequest::decode(header, style).ok_or(Gone)?;
         // With extended headers a write has to say so; QEMU's does not, and brings them along.
         let brings_bytes = request.command == CMD_WRITE

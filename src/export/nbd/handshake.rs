@@ -72,7 +72,7 @@ impl Talk<'_> {
         let mut hello = MAGIC.to_be_bytes().to_vec();
         hello.extend(OPTION_MAGIC.to_be_bytes());
         hello.extend((FLAG_FIXED_NEWSTYLE | FLAG_NO_ZEROES).to_be_bytes());
-        self.socket.write(&hello, &[], PATIENCE)?;
+        self.socket.write(&[&hello], PATIENCE)?;
         let mut flags = [0; 4];
         self.socket.read(&mut flags, self.until)?;
         let flags = u32::from_be_bytes(flags);
@@ -118,7 +118,7 @@ impl Talk<'_> {
         header.extend(option.to_be_bytes());
         header.extend(reply.to_be_bytes());
         header.extend((data.len() as u32).to_be_bytes());
-        self.socket.write(&header, data, PATIENCE)
+        self.socket.write(&[&header, data], PATIENCE)
     }
 
     fn refuse(&self, option: u32, error: u32, why: &str) -> Heard<Option<Arc<NbdDisk>>> {
@@ -150,7 +150,7 @@ impl Talk<'_> {
         if !self.no_zeroes {
             reply.extend([0; 124]);
         }
-        self.socket.write(&reply, &[], PATIENCE)?;
+        self.socket.write(&[&reply], PATIENCE)?;
         Ok(Arc::clone(disk))
     }
 

@@ -26,40 +26,54 @@ impl ClientSocket {
         Self(socket)
     }
 
-    /// Waits until the client says something, or is gone: for ever, if it takes that long.
-    pub fn wait(&self) -> Heard<()> {
-        self.ready(PollFlags::POLLIN, None)
+    /// Fills `into` with what the client says next, if that takes for ever; but once it has begun
+    /// it has to come within `arrival`.
+    pub fn read_next(&self, into: &mut [u8], arrival: Duration) -> Heard<()> {
+        let begun = loop {
+            match self.take(into)? {
+                0 => self.ready(PollFlags::POLLIN, None)?,
+                count => break count,
+            }
+        };
+        self.read(&mut into[begun..], Instant::now() + arrival)
     }
 
     /// Fills `into` with what the client says, by a certain moment.
     pub fn read(&self, into: &mut [u8], until: Instant) -> Heard<()> {
         let mut filled = 0;
         while filled < into.len() {
-            let flags = MsgFlags::MSG_DONTWAIT;
-            match recv(self.0.as_raw_fd(), &mut into[filled..], flags) {
-                Ok(0) => return Err(Gone),
-                Ok(count) => filled += count,
-                Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => self.ready(PollFlags::POLLIN, Some(until))?,
-                Err(_) => return Err(Gone),
+            match self.take(&mut into[filled..])? {
+                0 => self.ready(PollFlags::POLLIN, Some(until))?,
+                count => filled += count,
             }
         }
         Ok(())
     }
 
-    /// Says two things, one right after the other. The client must take something of it each
+    /// Takes what there is of what the client has said; 0: nothing yet.
+    fn take(&self, into: &mut [u8]) -> Heard<usize> {
+        loop {
+            match recv(self.0.as_raw_fd(), into, MsgFlags::MSG_DONTWAIT) {
+                Ok(0) => return Err(Gone),
+                Ok(count) => return Ok(count),
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return Ok(0),
+                Err(_) => return Err(Gone),
+            }
+        }
+    }
+
+    /// Says things, one right after the other. The client must take something of it each
     /// `patience`.
-    pub fn write(&self, header: &[u8], payload: &[u8], patience: Duration) -> Heard<()> {
-        let all = header.len() + payload.len();
-        let mut said = 0;
-        while said < all {
-            let parts = [
-                IoSlice::new(&header[said.min(header.len())..]),
-                IoSlice::new(&payload[said.saturating_sub(header.len())..]),
-            ];
+    pub fn write(&self, all: &[&[u8]], patience: Duration) -> Heard<()> {
+        let mut parts: Vec<IoSlice<'_>> = all.iter().map(|part| IoSlice::new(part)).collect();
+        let mut left = parts.as_mut_slice();
+        // What is empty at the beginning goes.
+        IoSlice::advance_slices(&mut left, 0);
+        while !left.is_empty() {
             let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-            match sendmsg::<()>(self.0.as_raw_fd(), &parts, &[], flags, None) {
-                Ok(count) => said += count,
+            match sendmsg::<()>(self.0.as_raw_fd(), left, &[], flags, None) {
+                Ok(count) => IoSlice::advance_slices(&mut left, count),
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => {
                     self.ready(PollFlags::POLLOUT, Some(Instant::now() + patience))?;
