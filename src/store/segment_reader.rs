@@ -5,10 +5,11 @@ use super::footer_copies::CopiedFooters;
 use super::footers::FooterCache;
 use super::object_name::ObjectName;
 use super::object_store::{Blob, ObjectStore};
+use super::slots::SlotRange;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{
-    CHUNK_HEADER, ChunkHash, Footer, FooterCopies, FooterCopiesRef, MAX_SEGMENT, SLOTS_MAX, Sealer,
-    TRAILER, Trailer, check_sealed_segment,
+    Footer, FooterCopies, FooterCopiesRef, MAX_SEGMENT, SLOTS_MAX, Sealer, TRAILER, Trailer,
+    check_sealed_segment,
 };
 use crate::model::{Cancel, ObjectId};
 use crate::sys::locked::LockExt;
@@ -18,41 +19,6 @@ use std::sync::{Arc, Mutex};
 
 /// The first guess at how long a footer is: that of a segment of 64 KiB chunks that shrink by half.
 const TAIL_GUESS: u64 = 1024 * 48 + TRAILER as u64;
-
-/// A chunk as it stands in a segment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StoredChunk {
-    /// BLAKE3 of its plain bytes.
-    pub hash: ChunkHash,
-    /// Length of its plain bytes.
-    pub plain_len: u32,
-    /// Bytes that it takes in the vault.
-    pub stored_len: u32,
-}
-
-impl StoredChunk {
-    /// Whether it takes three quarters of its plain bytes at most.
-    pub fn packs_well(&self) -> bool {
-        u64::from(self.stored_len) * 4 <= u64::from(self.plain_len) * 3
-    }
-
-    /// Whether packing won less than an eighth. What it is wrapped into does not count.
-    pub fn hardly_packs(&self) -> bool {
-        let stored = u64::from(self.stored_len).saturating_sub(CHUNK_HEADER as u64);
-        stored > u64::from(self.plain_len) / 8 * 7
-    }
-}
-
-/// Neighbouring chunks of a segment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SlotRange {
-    /// Which segment.
-    pub segment: ObjectId,
-    /// The slot of the first chunk.
-    pub first: u32,
-    /// How many chunks.
-    pub count: u32,
-}
 
 /// The segments of a vault.
 pub(super) struct SegmentReader {
@@ -199,8 +165,8 @@ impl SegmentReader {
     }
 
     /// Reads chunks with one request and hands each to `take`, checked, or why it cannot be had: a
-    /// damaged one says nothing of its neighbours. An error is of all of them. Their memory is taken
-    /// from `spare` first.
+    /// damaged one says nothing of its neighbours. An error is of all of them. `spare` is memory
+    /// for them.
     pub(super) fn read_each_chunk(
         &self,
         range: SlotRange,

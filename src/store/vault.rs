@@ -12,8 +12,9 @@ use super::lost_segments;
 use super::object_name::ObjectName;
 use super::object_store::ObjectStore;
 use super::presence::Presence;
-use super::segment_reader::{SegmentReader, SlotRange, StoredChunk};
+use super::segment_reader::SegmentReader;
 use super::session::{Session, SessionPace};
+use super::slots::{SlotRange, StoredChunk};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{
     BlockDedup, Compression, Condemned, Encryption, Footer, FooterCopiesRef, IndexRef, ObjectKind,

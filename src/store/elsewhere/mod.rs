@@ -16,7 +16,7 @@ use super::ask::ask_of_each;
 use super::footer_copies::is_unusable;
 use super::object_name::ObjectName;
 use super::object_store::Blob;
-use super::segment_reader::SlotRange;
+use super::slots::SlotRange;
 use super::vault::Vault;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{
