@@ -6,6 +6,7 @@ mod door;
 mod foreign;
 mod half;
 mod host_tree;
+mod many_open;
 mod others;
 mod partitions;
 mod place;
