@@ -1,5 +1,6 @@
 //! Reading snapshots in place.
 
+pub mod authority;
 mod clients;
 mod hostile;
 mod image;
@@ -10,5 +11,6 @@ mod power;
 mod reader;
 mod room;
 mod server;
+mod tls;
 mod volatile;
 mod wire;

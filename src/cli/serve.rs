@@ -16,7 +16,11 @@ pub fn run(args: &ServeArgs, common: &Common, progress: &ProgressDisplay) -> Res
     let options = DiskServerOptions {
         listen: args.listen.parse()?,
         overlay: args.overlay.clone(),
+        certificates: args.tls_certificates.clone(),
     };
+    if options.certificates.is_none() {
+        options.listen.refuse_others()?;
+    }
     let vault = context::open_vault(common)?;
     vault.need_to_read()?;
     let disk = args.disk.as_deref();
@@ -34,8 +38,11 @@ pub fn run(args: &ServeArgs, common: &Common, progress: &ProgressDisplay) -> Res
         &options,
         progress,
         &mut |address| {
-            let overlay = args.overlay.as_deref();
-            let mut report = listening(&manifest, &disks, address, overlay);
+            let options = DiskServerOptions {
+                listen: address.clone(),
+                ..options.clone()
+            };
+            let mut report = listening(&manifest, &disks, &options);
             may_lack::warn_of_one(&vault, &manifest, &mut report);
             is_told = true;
             print_report(&report, common.json, PATIENCE);

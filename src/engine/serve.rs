@@ -5,6 +5,7 @@ use super::restore::refuse_the_vault;
 use crate::error::{Error, ErrorKind, Result};
 use crate::export::{
     ChunkPool, Image, ListenAddress, NbdDisk, NbdLimits, NbdServer, Overlay, OverlayOf,
+    ServerCertificates,
 };
 use crate::format::{DiskRecord, Manifest};
 use crate::model::printable::one_line;
@@ -20,6 +21,8 @@ pub struct DiskServerOptions {
     pub listen: ListenAddress,
     /// The file that what they write goes to; `None`: they can write nothing.
     pub overlay: Option<PathBuf>,
+    /// The folder of the certificates that clients and server show one another; `None`: no TLS.
+    pub certificates: Option<PathBuf>,
 }
 
 /// Serves these disks of a snapshot until the monitor says to stop, and returns its error.
@@ -27,7 +30,7 @@ pub struct DiskServerOptions {
 ///
 /// # Errors
 /// `Usage`: several disks, and one overlay; an overlay or a socket inside the vault. Else as
-/// [`Image::open`], [`Overlay::open`] and [`NbdServer::listen`].
+/// [`Image::open`], [`Overlay::open`], [`ServerCertificates::read`] and [`NbdServer::listen`].
 pub fn serve(
     vault: &Arc<Vault>,
     manifest: &Manifest,
@@ -36,6 +39,8 @@ pub fn serve(
     monitor: &dyn Monitor,
     listening: &mut dyn FnMut(&ListenAddress) -> Result<()>,
 ) -> Result<()> {
+    let certificates = options.certificates.as_deref();
+    let certificates = certificates.map(ServerCertificates::read).transpose()?;
     if let ListenAddress::Unix(path) = &options.listen {
         refuse_the_vault(vault, path)?;
     }
@@ -73,7 +78,8 @@ pub fn serve(
         })
     };
     let served: Result<Vec<NbdDisk>> = disks.iter().map(serve_one).collect();
-    let server = NbdServer::listen(&options.listen, served?, NbdLimits::default())?;
+    let server =
+        NbdServer::listen_with(&options.listen, served?, NbdLimits::default(), certificates)?;
     listening(server.address())?;
     server.run(monitor, &|what| monitor.tell(Event::Warning(what)))
 }

@@ -14,9 +14,11 @@ pub use fuse::{
     FuseDevice, FuseServer, OVERLAY, OnFailure, RAW, ReadFailure, ServeOptions, ServedDisk,
 };
 pub use host_places::{FilesystemName, HostMount, HostPlaces, RecordedFilesystem};
-pub use image::{Allocation, AllocationRun, ChunkPool, Image};
-pub use nbd::{ListenAddress, NbdLimits, NbdServer, PairedServer, ServedFailure};
-pub use nbd_disk::NbdDisk;
+pub use image::{Allocation, AllocationRun, ChunkPool, Image, PlainPart};
+pub use nbd::{
+    ListenAddress, NbdLimits, NbdServer, PairedServer, ServedFailure, ServerCertificates,
+};
+pub use nbd_disk::{NbdDisk, ReadPiece};
 pub use overlay::{Overlay, OverlayOf};
 pub use tree::{
     DataFailure, FailureCause, FilesystemRoots, LeftOutPlace, LostAttribute, MAX_NAMED, MOST_DEEP,

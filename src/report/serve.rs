@@ -2,6 +2,7 @@
 
 use super::Report;
 use super::text::counted;
+use crate::engine::DiskServerOptions;
 use crate::error::Error;
 use crate::export::ListenAddress;
 use crate::format::{DiskRecord, Manifest};
@@ -9,21 +10,25 @@ use crate::model::exit::code;
 use crate::model::printable::one_line;
 use serde_json::{Value, json};
 use std::fmt::Write;
-use std::path::Path;
 
-/// What `serve` reports when clients may come.
+/// What `serve` reports when clients may come; `options.listen` is where it listens.
 pub fn listening(
     manifest: &Manifest,
     disks: &[&DiskRecord],
-    address: &ListenAddress,
-    overlay: Option<&Path>,
+    options: &DiskServerOptions,
 ) -> Report {
     let id = manifest.snapshot;
+    let (address, overlay) = (&options.listen, options.overlay.as_deref());
+    let is_secured = options.certificates.is_some();
+    let uri = |disk: &DiskRecord| match is_secured {
+        true => address.secured_uri(&disk.identity.name),
+        false => address.uri(&disk.identity.name),
+    };
     let served = disks.iter().map(|disk| {
         json!({
             "disk": disk.identity.name,
             "size_bytes": disk.identity.size,
-            "uri": address.uri(&disk.identity.name),
+            "uri": uri(disk),
         })
     });
     let json = json!({
@@ -31,12 +36,14 @@ pub fn listening(
         "host": manifest.host,
         "time": manifest.time,
         "listen": address.to_string(),
-        "open_to_host": matches!(address, ListenAddress::Loopback(_)),
+        "open_to_host": !matches!(address, ListenAddress::Unix(_)),
+        "open_to_network": matches!(address, ListenAddress::Network(_)),
+        "tls": is_secured,
         "read_only": overlay.is_none(),
         "overlay": overlay.map(|path| path.display().to_string()),
         "disks": served.collect::<Vec<Value>>(),
     });
-    let first = disks.first().map(|disk| address.uri(&disk.identity.name));
+    let first = disks.first().map(|disk| uri(disk));
     let mut text = format!(
         "serving {} of snapshot {id}, {}: nbdinfo '{}'\n",
         counted(disks.len(), "disk"),
@@ -50,23 +57,32 @@ pub fn listening(
     // Writing to a string cannot fail.
     for disk in disks {
         let (name, size) = (one_line(&disk.identity.name), disk.identity.size);
-        let uri = address.uri(&disk.identity.name);
-        let _ = writeln!(text, "{name}, {size}: {uri}");
+        let _ = writeln!(text, "{name}, {size}: {}", uri(disk));
     }
     if let Some(overlay) = overlay.map(|path| path.display().to_string()) {
         let _ = writeln!(text, "what is written goes to {}", one_line(&overlay));
     }
-    text.push_str(match address {
-        ListenAddress::Unix(_) => "only its owner can connect; Ctrl-C or SIGTERM ends it",
-        ListenAddress::Loopback(_) if overlay.is_some() => {
-            "every process of this host can connect, read it all and write to it; Ctrl-C or \
-             SIGTERM ends it"
-        }
-        ListenAddress::Loopback(_) => {
-            "every process of this host can connect, and read it all; Ctrl-C or SIGTERM ends it"
-        }
-    });
+    text.push_str(&who_can(options));
     Report::done(json, text)
+}
+
+/// Who can connect, and do what.
+fn who_can(options: &DiskServerOptions) -> String {
+    let who = match options.listen {
+        ListenAddress::Unix(_) => "only its owner can connect",
+        ListenAddress::Loopback(_) => "every process of this host can connect",
+        ListenAddress::Network(_) => "every machine that reaches this one can connect",
+    };
+    let what = match (&options.listen, &options.overlay) {
+        (ListenAddress::Unix(_), _) => "",
+        (_, Some(_)) => ", read it all and write to it",
+        (_, None) => ", and read it all",
+    };
+    let with = match options.certificates {
+        Some(_) => ", with a certificate of that CA alone",
+        None => "",
+    };
+    format!("{who}{what}{with}; Ctrl-C or SIGTERM ends it")
 }
 
 /// What it says at its end, after a signal. Its document was printed when it began.

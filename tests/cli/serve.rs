@@ -2,6 +2,7 @@
 
 use super::lab::{LONG, code_of, tool, wait};
 use super::schema;
+use crate::export::authority::{Authority, Good};
 use crate::support::cli::Cli;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -192,6 +193,63 @@ fn serve_listens_to_no_other_machine_and_says_so_soon() {
         run.expect(code);
         assert!(said.contains(words), "{said}");
         assert!(begun.elapsed() < LONG);
+    }
+}
+
+#[test]
+fn serve_listens_to_other_machines_by_tls_alone_and_says_who_can_connect() {
+    let cli = Cli::new();
+    let authority = Authority::new();
+    let ours = authority.folder_of("ours", "server", Good::Now);
+    let theirs = authority.folder_of("theirs", "client", Good::Now);
+    let with = ["--tls-certificates", ours.to_str().unwrap()];
+    let all = [&["--listen", "0.0.0.0:0", "--disk", "vda"], &with[..]].concat();
+    let server = serve(&cli, &[&all[..], &["--json"]].concat());
+    let document: Value = serde_json::from_str(&server.first).unwrap();
+    schema::check_printed(&cli.run(&["schema", "serve"]).stdout, &document);
+    for key in ["tls", "open_to_network", "open_to_host"] {
+        assert_eq!(document[key], true, "{key}: {document}");
+    }
+    let uri = document["disks"][0]["uri"].as_str().unwrap();
+    let port = document["listen"]
+        .as_str()
+        .unwrap()
+        .rsplit_once(':')
+        .unwrap()
+        .1;
+    let rest = format!(":{port}/vda");
+    assert!(uri.starts_with("nbds://") && uri.ends_with(&rest), "{uri}");
+    let uri = format!(
+        "nbds://localhost{rest}?tls-certificates={}",
+        theirs.display()
+    );
+    let size = tool("nbdinfo", &["--size", &uri]);
+    assert_eq!(size.trim(), document["disks"][0]["size_bytes"].to_string());
+    assert_eq!(server.end(Signal::SIGTERM), (143, String::new()));
+    let server = serve(&cli, &all);
+    assert!(
+        server.first.contains("nbdinfo 'nbds://"),
+        "{}",
+        server.first
+    );
+    let (_, rest) = server.end(Signal::SIGTERM);
+    let words = "every machine that reaches this one can connect, and read it all, with a";
+    assert!(rest.contains(words), "{rest}");
+    // Nothing is served with what is not right, and it is said before anything is read.
+    let none = cli.folder().join("none");
+    for (folder, code, words) in [(&none, 1, "ca-cert.pem"), (&theirs, 1, "server-cert.pem")] {
+        let args = [
+            "serve",
+            SNAPSHOT,
+            "--vault",
+            VAULT,
+            "--listen",
+            "127.0.0.1:0",
+        ];
+        let with = ["--tls-certificates", folder.to_str().unwrap()];
+        let run = cli.run(&[&args[..], &with].concat()).expect(code);
+        assert!(run.stderr.contains(words), "{}", run.stderr);
+        assert!(run.stdout.is_empty());
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use stillpoint::export::ServerCertificates;
 use stillpoint::export::{Image, ListenAddress, NbdDisk, NbdLimits, NbdServer, Overlay};
 use stillpoint::{Error, ErrorKind};
 use tempfile::TempDir;
@@ -25,6 +26,25 @@ impl Served {
 
     /// The same; `listen`: there.
     pub fn with(disks: Vec<(&str, Image)>, listen: Option<&str>, limits: NbdLimits) -> Self {
+        Self::maybe_secured(disks, listen, limits, None)
+    }
+
+    /// The same by TLS.
+    pub fn secured(
+        disks: Vec<(&str, Image)>,
+        listen: Option<&str>,
+        limits: NbdLimits,
+        certificates: ServerCertificates,
+    ) -> Self {
+        Self::maybe_secured(disks, listen, limits, Some(certificates))
+    }
+
+    fn maybe_secured(
+        disks: Vec<(&str, Image)>,
+        listen: Option<&str>,
+        limits: NbdLimits,
+        certificates: Option<ServerCertificates>,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let socket = format!("unix:{}", folder.path().join("s").display());
         let address = listen.unwrap_or(&socket).parse().unwrap();
@@ -34,8 +54,8 @@ impl Served {
             image,
             overlay: None,
         });
-        let server = NbdServer::listen(&address, disks.collect(), limits).unwrap();
-        Self::run(folder, server)
+        let server = NbdServer::listen_with(&address, disks.collect(), limits, certificates);
+        Self::run(folder, server.unwrap())
     }
 
     /// Serves one disk with an overlay at a Unix socket.

@@ -1,7 +1,8 @@
-//! Where a server listens: a socket in the filesystem, or a port of the loopback. Nothing else:
-//! what is served is a whole disk, unencrypted, to whoever connects.
+//! Where a server listens: a socket in the filesystem, or a port. One that other machines reach
+//! must never be served without TLS: what is served is a whole disk, to whoever connects.
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::sys::machine::host_name;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -17,6 +18,8 @@ pub enum ListenAddress {
     Unix(PathBuf),
     /// A port that every process of the host can connect to.
     Loopback(SocketAddr),
+    /// A port that other machines may reach.
+    Network(SocketAddr),
 }
 
 impl FromStr for ListenAddress {
@@ -36,20 +39,18 @@ impl FromStr for ListenAddress {
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let host = match host {
             "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
-            host => host
-                .parse()
-                .map_err(|_| usage(format!("{host:?} is no address of this host's loopback")))?,
+            host => host.parse().map_err(|_| {
+                usage(format!(
+                    "{host:?} is no address of this host's: a number is meant"
+                ))
+            })?,
         };
         let is_own = host.is_loopback() || host == IpAddr::V6(Ipv6Addr::LOCALHOST);
-        if !is_own {
-            let what = format!(
-                "{host} can be reached from other machines, and whoever connects reads the whole \
-                 disk: only a unix socket and the loopback are served"
-            );
-            let hint = "from another machine: ssh -L /run/disk.sock:/run/disk.sock THISHOST";
-            return Err(Error::new(ErrorKind::Usage, what).with_hint(hint));
-        }
-        Ok(Self::Loopback(SocketAddr::new(host, port)))
+        let at = SocketAddr::new(host, port);
+        Ok(match is_own {
+            true => Self::Loopback(at),
+            false => Self::Network(at),
+        })
     }
 }
 
@@ -71,16 +72,48 @@ fn of_path(path: &str) -> Result<ListenAddress> {
 }
 
 impl ListenAddress {
+    /// Refuses an address that other machines may reach.
+    ///
+    /// # Errors
+    /// `Usage`: they may.
+    pub fn refuse_others(&self) -> Result<()> {
+        let Self::Network(at) = self else {
+            return Ok(());
+        };
+        let what = format!(
+            "{} can be reached from other machines, and whoever connects reads the whole disk: \
+             without TLS only a unix socket and the loopback are served",
+            at.ip()
+        );
+        let hint = "--tls-certificates DIR lets in who has a certificate; or, from the other \
+                    machine: ssh -L /run/disk.sock:/run/disk.sock THISHOST";
+        Err(Error::new(ErrorKind::Usage, what).with_hint(hint))
+    }
+
     /// What NBD clients are told to reach a disk of that name: a URI, by `doc/uri.md` of the
     /// NetworkBlockDevice project.
     pub fn uri(&self, disk: &str) -> String {
+        self.uri_of("nbd", disk)
+    }
+
+    /// The same where the server demands TLS.
+    pub fn secured_uri(&self, disk: &str) -> String {
+        self.uri_of("nbds", disk)
+    }
+
+    fn uri_of(&self, scheme: &str, disk: &str) -> String {
         let name = escaped(disk, b"");
         match self {
             Self::Unix(path) => {
                 let socket = path_escaped(path);
-                format!("nbd+unix:///{name}?socket={socket}")
+                format!("{scheme}+unix:///{name}?socket={socket}")
             }
-            Self::Loopback(address) => format!("nbd://{address}/{name}"),
+            // All addresses of the host: others know it by its name.
+            Self::Network(at) if at.ip().is_unspecified() => {
+                let host = escaped(&host_name(), b"");
+                format!("{scheme}://{host}:{}/{name}", at.port())
+            }
+            Self::Loopback(at) | Self::Network(at) => format!("{scheme}://{at}/{name}"),
         }
     }
 }
@@ -106,7 +139,7 @@ impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
-            Self::Loopback(address) => address.fmt(f),
+            Self::Loopback(at) | Self::Network(at) => at.fmt(f),
         }
     }
 }
@@ -116,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_other_machines_cannot_reach_is_listened_at() {
+    fn without_tls_only_what_other_machines_cannot_reach_is_listened_at() {
         let parse = |text: &str| text.parse::<ListenAddress>();
         let socket = ListenAddress::Unix("/run/a b.sock".into());
         assert_eq!(parse("unix:/run/a b.sock").unwrap(), socket);
@@ -130,14 +163,27 @@ mod tests {
             ("localhost:9", "nbd://127.0.0.1:9/vda"),
             ("[::1]:9", "nbd://[::1]:9/vda"),
         ] {
-            assert_eq!(parse(text).unwrap().uri("vda"), uri);
+            let address = parse(text).unwrap();
+            assert_eq!(address.uri("vda"), uri);
+            assert!(address.refuse_others().is_ok(), "{text}");
         }
+        for text in [
+            "0.0.0.0:10809",
+            "192.168.1.9:1",
+            "[::]:9",
+            "[::ffff:127.0.0.1]:9",
+        ] {
+            let error = parse(text).unwrap().refuse_others().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Usage);
+            assert!(error.to_string().contains("other machines"), "{error}");
+            assert!(error.hint().unwrap().contains("--tls-certificates"));
+        }
+        let uri = |text: &str| parse(text).unwrap().secured_uri("vda");
+        assert_eq!(uri("192.168.1.9:1"), "nbds://192.168.1.9:1/vda");
+        assert_eq!(uri("unix:/s"), "nbds+unix:///vda?socket=/s");
+        assert!(!uri("0.0.0.0:7").contains("0.0.0.0") && uri("[::]:7").ends_with(":7/vda"));
         for (text, words) in [
-            ("0.0.0.0:10809", "other machines"),
-            ("192.168.1.9:1", "other machines"),
-            ("[::]:9", "other machines"),
-            ("[::ffff:127.0.0.1]:9", "other machines"),
-            ("example.org:9", "loopback"),
+            ("example.org:9", "no address of this host"),
             ("127.0.0.1", "no address"),
             ("127.0.0.1:x", "number of a port"),
             ("127.0.0.1:70000", "number of a port"),

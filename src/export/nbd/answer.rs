@@ -2,8 +2,9 @@
 //! read ends in time, whatever the vault does.
 
 use super::handshake::{ALLOCATION_ID, Agreed, MOST_REQUEST};
+use super::heard::{Gone, Heard};
 use super::protocol::*;
-use super::socket::{ClientSocket, Gone, Heard};
+use super::socket::ClientSocket;
 use super::trouble::Troubles;
 use crate::error::{Error, ErrorKind, Result};
 use crate::export::image::Allocation;

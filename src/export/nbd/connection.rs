@@ -3,14 +3,13 @@
 //! connection. It must never hand out a byte that was not checked.
 
 use super::answer::{HeardRequest, NbdAnswers, PIECE, Payload};
-use super::handshake::{Agreed, MOST_REQUEST, shake_hands};
+use super::handshake::{Agreed, MOST_REQUEST, ServedThings, shake_hands};
+use super::heard::{Gone, Heard};
 use super::limits::NbdLimits;
 use super::protocol::*;
-use super::socket::{ClientSocket, Gone, Heard};
+use super::socket::ClientSocket;
 use super::trouble::Troubles;
-use crate::export::nbd_disk::NbdDisk;
 use crate::sys::locked::LockExt;
-use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{Builder, Scope};
@@ -20,16 +19,12 @@ use std::time::{Duration, Instant};
 pub const MOST_AT_ONCE: usize = 8;
 
 /// Talks with a client until it is gone.
-pub fn serve_client(
-    socket: &ClientSocket,
-    disks: &[Arc<NbdDisk>],
-    limits: NbdLimits,
-    troubles: &Troubles,
-) {
-    let Ok(agreed) = shake_hands(socket, disks, limits.handshake) else {
-        socket.end();
+pub fn serve_client(socket: &ClientSocket, served: &ServedThings<'_>, limits: NbdLimits) {
+    let Ok(agreed) = shake_hands(socket, served, limits.handshake) else {
+        socket.say_goodbye();
         return;
     };
+    let troubles = served.troubles;
     let talk = ClientTalk {
         answers: NbdAnswers::new(socket, &agreed, troubles),
         agreed: &agreed,
@@ -41,7 +36,7 @@ pub fn serve_client(
         busy: AtomicUsize::new(0),
     };
     std::thread::scope(|scope| talk.work(scope));
-    socket.end();
+    socket.say_goodbye();
 }
 
 struct ClientTalk<'a> {

@@ -1,8 +1,11 @@
 //! What a client and the server agree on before the first request. All that a client says here is
 //! bounded in length, number and time.
 
+use super::certificates::ServerCertificates;
+use super::heard::{Gone, Heard};
 use super::protocol::*;
-use super::socket::{ClientSocket, Gone, Heard};
+use super::socket::ClientSocket;
+use super::trouble::Troubles;
 use crate::export::nbd_disk::NbdDisk;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,12 +35,15 @@ pub struct Agreed {
 /// Talks with a client until it goes on to requests, for as long as `limit` at most.
 pub fn shake_hands(
     socket: &ClientSocket,
-    disks: &[Arc<NbdDisk>],
+    served: &ServedThings<'_>,
     limit: Duration,
 ) -> Heard<Agreed> {
     let mut talk = Talk {
         socket,
-        disks,
+        disks: served.disks,
+        certificates: served.certificates,
+        troubles: served.troubles,
+        is_secured: false,
         until: Instant::now() + limit,
         style: HeaderStyle::default(),
         no_zeroes: false,
@@ -57,9 +63,21 @@ pub fn shake_hands(
     Err(Gone)
 }
 
+/// What a server has for its clients.
+pub struct ServedThings<'a> {
+    pub disks: &'a [Arc<NbdDisk>],
+    /// `Some`: nothing is said without TLS.
+    pub certificates: Option<&'a ServerCertificates>,
+    /// Where it is told what goes wrong.
+    pub troubles: &'a Troubles,
+}
+
 struct Talk<'a> {
     socket: &'a ClientSocket,
     disks: &'a [Arc<NbdDisk>],
+    certificates: Option<&'a ServerCertificates>,
+    troubles: &'a Troubles,
+    is_secured: bool,
     until: Instant,
     style: HeaderStyle,
     no_zeroes: bool,
@@ -98,7 +116,13 @@ impl Talk<'_> {
         }
         let mut data = vec![0; length as usize];
         self.socket.read(&mut data, self.until)?;
+        if let (Some(certificates), false) = (self.certificates, self.is_secured) {
+            return self.hear_unsecured(option, &data, certificates);
+        }
         match option {
+            OPT_STARTTLS if self.is_secured => {
+                self.refuse(option, REP_ERR_INVALID, "TLS was begun before")
+            }
             OPT_EXPORT_NAME => self.go_the_old_way(&data).map(Some),
             OPT_ABORT => {
                 let _ = self.answer(option, REP_ACK, &[]);
@@ -108,8 +132,41 @@ impl Talk<'_> {
             OPT_INFO | OPT_GO => self.inform(option, &data),
             OPT_STRUCTURED_REPLY | OPT_EXTENDED_HEADERS => self.choose_style(option, &data),
             OPT_LIST_META_CONTEXT | OPT_SET_META_CONTEXT => self.contexts(option, &data),
-            // TLS among them: who asks for it goes on without, or not at all.
+            // TLS among them where there is none: who asks for it goes on without, or not at all.
             _ => self.refuse(option, REP_ERR_UNSUP, "this server knows no such option"),
+        }
+    }
+
+    /// What is said before TLS: it tells nothing of what is served.
+    fn hear_unsecured(
+        &mut self,
+        option: u32,
+        data: &[u8],
+        certificates: &ServerCertificates,
+    ) -> Heard<Option<Arc<NbdDisk>>> {
+        match option {
+            OPT_STARTTLS if data.is_empty() => {
+                self.answer(option, REP_ACK, &[])?;
+                let secured = self.socket.secure(certificates, self.until);
+                secured.map_err(|why| {
+                    self.troubles
+                        .tell(&format!("a client was sent away: {why}"));
+                    Gone
+                })?;
+                // Nothing that was agreed on before counts.
+                self.is_secured = true;
+                self.style = HeaderStyle::default();
+                self.context = None;
+                Ok(None)
+            }
+            OPT_STARTTLS => self.refuse(option, REP_ERR_INVALID, "the option takes nothing"),
+            OPT_ABORT => {
+                let _ = self.answer(option, REP_ACK, &[]);
+                Err(Gone)
+            }
+            // It has no answer that says no.
+            OPT_EXPORT_NAME => Err(Gone),
+            _ => self.refuse(option, REP_ERR_TLS_REQD, "TLS comes first"),
         }
     }
 

@@ -2,6 +2,7 @@
 //! first moment on, takes nothing's place, and goes when the server ends.
 
 use super::address::ListenAddress;
+use super::socket::make_roomy;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use nix::errno::Errno;
 use nix::sys::socket::sockopt::KeepAlive;
@@ -31,7 +32,7 @@ pub struct Listener {
 
 enum ListeningSocket {
     Unix(UnixListener),
-    Loopback(TcpListener),
+    Port(TcpListener),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -45,7 +46,8 @@ impl Listener {
     pub fn open(address: &ListenAddress) -> Result<Self> {
         match address {
             ListenAddress::Unix(path) => Self::at_path(path),
-            ListenAddress::Loopback(at) => Self::at_port(*at),
+            ListenAddress::Loopback(at) => Self::at_port(*at, ListenAddress::Loopback),
+            ListenAddress::Network(at) => Self::at_port(*at, ListenAddress::Network),
         }
     }
 
@@ -60,9 +62,10 @@ impl Listener {
             ListeningSocket::Unix(socket) => {
                 let (client, _) = socket.accept()?;
                 client.set_nonblocking(true)?;
+                make_roomy(&client);
                 Ok(client.into())
             }
-            ListeningSocket::Loopback(socket) => {
+            ListeningSocket::Port(socket) => {
                 let (client, _) = socket.accept()?;
                 client.set_nonblocking(true)?;
                 client.set_nodelay(true)?;
@@ -107,13 +110,13 @@ impl Listener {
         kept.map(|()| listener)
     }
 
-    fn at_port(at: SocketAddr) -> Result<Self> {
+    fn at_port(at: SocketAddr, address: fn(SocketAddr) -> ListenAddress) -> Result<Self> {
         let bound = TcpListener::bind(at).and_then(|socket| {
             socket.set_nonblocking(true)?;
             let at = socket.local_addr()?;
             Ok(Self {
-                socket: ListeningSocket::Loopback(socket),
-                address: ListenAddress::Loopback(at),
+                socket: ListeningSocket::Port(socket),
+                address: address(at),
                 file: None,
             })
         });
@@ -131,7 +134,7 @@ impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match &self.socket {
             ListeningSocket::Unix(socket) => socket.as_fd(),
-            ListeningSocket::Loopback(socket) => socket.as_fd(),
+            ListeningSocket::Port(socket) => socket.as_fd(),
         }
     }
 }

@@ -2,8 +2,9 @@
 //! connect. It must never keep whoever ends it waiting for a vault that hangs.
 
 use super::connection::serve_client;
+use super::handshake::ServedThings;
 use super::limits::NbdLimits;
-use super::socket::ClientSocket;
+use super::socket::{ClientSocket, make_roomy};
 use super::trouble::{ServedFailure, Troubles};
 use crate::error::{Error, ErrorKind, Result};
 use crate::export::nbd_disk::NbdDisk;
@@ -40,6 +41,7 @@ impl PairedServer {
         };
         let (ours, theirs) = UnixStream::pair().map_err(failed)?;
         ours.set_nonblocking(true).map_err(failed)?;
+        make_roomy(&ours);
         let socket = Arc::new(ClientSocket::new(ours.into()));
         let troubles = Arc::new(Troubles::default());
         let (ended, has_ended) = bounded::<()>(1);
@@ -51,7 +53,12 @@ impl PairedServer {
                 handshake: HANDSHAKE,
                 ..NbdLimits::default()
             };
-            serve_client(&served, &disks, limits, &told);
+            let things = ServedThings {
+                disks: &disks,
+                certificates: None,
+                troubles: &told,
+            };
+            serve_client(&served, &things, limits);
             drop(disks);
             let _ = ended.send(());
         };

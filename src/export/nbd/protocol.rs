@@ -15,6 +15,7 @@ pub const FLAG_NO_ZEROES: u16 = 2;
 pub const OPT_EXPORT_NAME: u32 = 1;
 pub const OPT_ABORT: u32 = 2;
 pub const OPT_LIST: u32 = 3;
+pub const OPT_STARTTLS: u32 = 5;
 pub const OPT_INFO: u32 = 6;
 pub const OPT_GO: u32 = 7;
 pub const OPT_STRUCTURED_REPLY: u32 = 8;
@@ -28,6 +29,7 @@ pub const REP_INFO: u32 = 3;
 pub const REP_META_CONTEXT: u32 = 4;
 pub const REP_ERR_UNSUP: u32 = 1 << 31 | 1;
 pub const REP_ERR_INVALID: u32 = 1 << 31 | 3;
+pub const REP_ERR_TLS_REQD: u32 = 1 << 31 | 5;
 pub const REP_ERR_UNKNOWN: u32 = 1 << 31 | 6;
 pub const REP_ERR_EXT_HEADER_REQD: u32 = 1 << 31 | 10;
 

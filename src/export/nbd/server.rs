@@ -2,7 +2,9 @@
 //! know nothing of one another: one that hangs, or sends rubbish, costs itself.
 
 use super::address::ListenAddress;
+use super::certificates::ServerCertificates;
 use super::connection::serve_client;
+use super::handshake::ServedThings;
 use super::limits::NbdLimits;
 use super::listener::Listener;
 use super::socket::ClientSocket;
@@ -38,6 +40,7 @@ pub struct NbdServer {
 /// What all threads of a server share.
 struct ServerRoom {
     disks: Vec<Arc<NbdDisk>>,
+    certificates: Option<ServerCertificates>,
     limits: NbdLimits,
     troubles: Troubles,
     clients: Mutex<Clients>,
@@ -53,16 +56,31 @@ impl NbdServer {
     /// Begins to listen. Clients wait until it [runs](Self::run).
     ///
     /// # Errors
-    /// `Usage` without a disk. `Busy` where another process listens there, `Exists` where something
-    /// else is.
+    /// `Usage` without a disk, and where other machines could connect. `Busy` where another process
+    /// listens there, `Exists` where something else is.
     pub fn listen(address: &ListenAddress, disks: Vec<NbdDisk>, limits: NbdLimits) -> Result<Self> {
+        Self::listen_with(address, disks, limits, None)
+    }
+
+    /// The same. With certificates clients say and hear nothing but by TLS, and each must have one
+    /// of the CA; other machines may connect then.
+    pub fn listen_with(
+        address: &ListenAddress,
+        disks: Vec<NbdDisk>,
+        limits: NbdLimits,
+        certificates: Option<ServerCertificates>,
+    ) -> Result<Self> {
         if disks.is_empty() {
             return Err(Error::new(ErrorKind::Usage, "there is no disk to serve"));
+        }
+        if certificates.is_none() {
+            address.refuse_others()?;
         }
         Ok(Self {
             listener: Listener::open(address)?,
             room: Arc::new(ServerRoom {
                 disks: disks.into_iter().map(Arc::new).collect(),
+                certificates,
                 limits,
                 troubles: Troubles::default(),
                 clients: Mutex::default(),
@@ -127,7 +145,12 @@ impl NbdServer {
         let thread = Builder::new().name("nbd".into());
         let begun = thread.spawn(move || {
             let room = &visit.room;
-            serve_client(&socket, &room.disks, room.limits, &room.troubles);
+            let served = ServedThings {
+                disks: &room.disks,
+                certificates: room.certificates.as_ref(),
+                troubles: &room.troubles,
+            };
+            serve_client(&socket, &served, room.limits);
         });
         if let Err(error) = begun {
             let what = format!("a client was sent away, as there is no thread for it: {error}");
