@@ -40,6 +40,8 @@ struct Known {
     whole: VecDeque<(usize, Blob)>,
     /// How many segments there are whose footers may be wanted.
     wanted: usize,
+    /// Bytes that were got for footers, one by one or with others.
+    got: u64,
 }
 
 /// Where a segment's copy is.
@@ -84,6 +86,16 @@ impl CopiedFooters {
             let number = known.objects.len() - 1;
             known.learn(number, copies);
         }
+    }
+
+    /// Counts what was got for a footer that was wanted.
+    pub(super) fn count(&self, bytes: u64) {
+        self.0.locked().got += bytes;
+    }
+
+    /// Bytes that were got for footers that were wanted.
+    pub(super) fn got(&self) -> u64 {
+        self.0.locked().got
     }
 
     /// Whether all copies cost less than so many footers one by one.
@@ -229,6 +241,7 @@ impl Known {
         }
         let named = self.objects[number];
         let got = usable(store.get(&ObjectName::footers(named), named.bytes))?;
+        self.got += named.bytes;
         let got = got.filter(|bytes| bytes.len() as u64 == named.bytes);
         if let Some(bytes) = &got {
             self.hold(number, bytes.clone());

@@ -73,7 +73,7 @@ pub use collectable::Collectable;
 pub use damage::{KnownDamage, Losses};
 pub use draft::Draft;
 pub use drilled::{DrillKinds, DrillNames, Drilled, DrillsFound, DrillsWanted, NewestDrill};
-pub use elsewhere::{ChunksElsewhere, LookOptions, LookedFor, UsedElsewhere};
+pub use elsewhere::{ChunksElsewhere, LEAST_LOOKING, LookOptions, LookedFor, UsedElsewhere};
 pub use history::{Dated, Doubtful, History, Than};
 pub use keeps::{KeepTerm, Keeps, KeptBy, SplitKeeps};
 pub use key_source::{AskForKey, KeySource};

@@ -25,7 +25,7 @@ pub(super) struct SegmentReader {
     store: Arc<dyn ObjectStore>,
     sealer: Sealer,
     footers: FooterCache,
-    copies: CopiedFooters,
+    pub(super) copies: CopiedFooters,
     /// Segments that must be thawed before anything of them is read, and have no copies.
     archived: Mutex<HashSet<ObjectId>>,
 }
@@ -144,6 +144,7 @@ impl SegmentReader {
         if trailer.tail_len > tail.len() as u64 {
             tail = self.store.get_tail(&name, trailer.tail_len)?.0;
         }
+        self.copies.count(tail.len() as u64);
         let start = tail.len().saturating_sub(trailer.tail_len as usize);
         self.sealer.open_footer(&tail[start..], trailer, id)
     }

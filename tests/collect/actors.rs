@@ -10,7 +10,9 @@ use std::sync::{Arc, Mutex};
 use stillpoint::engine::{RetentionOptions, RetentionRules, Silent, carry_out_prune, plan_prune};
 use stillpoint::format::{IndexRef, Manifest, Packed, SessionRecord};
 use stillpoint::model::{BlockIndex, Bytes, Content, ObjectId, Run, RunMap, SnapshotId};
-use stillpoint::store::{ChunksElsewhere, Draft, LookOptions, LookedFor, ObjectName, Vault};
+use stillpoint::store::{
+    ChunksElsewhere, Draft, LEAST_LOOKING, LookOptions, LookedFor, ObjectName, Vault,
+};
 use stillpoint::{ErrorKind, Result};
 
 /// Blocks of a disk.
@@ -235,6 +237,7 @@ impl Writer {
         let look = LookOptions {
             run: self.run,
             wanted: Bytes(1 << 30),
+            least: LEAST_LOOKING,
             named: &[],
             cancel: &|| Ok(()),
         };
@@ -357,7 +360,7 @@ pub fn manifest_of(
     index: &[IndexRef],
     blocks: u64,
 ) -> Manifest {
-    let now = "2026-01-01T00:00:00Z";
+    let now = "2020-01-01T00:00:00Z";
     let disk = json!({
         "identity": {"name": "vda", "dev": {"major": 8, "minor": 0}, "size": blocks << 16,
             "logical_block": 512, "serial": null, "wwn": null, "diskseq": null, "table_id": null},

@@ -3,7 +3,8 @@
 
 use super::*;
 use stillpoint::format::{FooterCopiesRef, FooterCopiesWriter, Packed, Trailer};
-use stillpoint::store::{CacheStore, CountStore, Draft};
+use stillpoint::model::Bytes;
+use stillpoint::store::{CacheStore, ChunksElsewhere, CountStore, Draft, LookOptions, LookedFor};
 
 /// Hosts that are there.
 const HOSTS: u64 = 1000;
@@ -120,4 +121,44 @@ fn a_run_that_reads_little_asks_for_nothing_more() {
     let lists = asked(&counted)[3];
     // The host's snapshots, sessions, what is damaged.
     assert_eq!(lists, 3);
+}
+
+/// What looking may cost is bounded: who may put can have each block found in footers that are not
+/// in memory.
+#[test]
+fn looking_ends_where_it_has_cost_what_it_may() {
+    let fleet = Fleet::of_a_thousand();
+    let image = noise(BLOCKS * BLOCK_SIZE, 1);
+    let found = |least: u64| {
+        let counted = Arc::new(CountStore::new(fleet.store.clone()));
+        let vault = Arc::new(Vault::open(counted.clone()).unwrap());
+        let session = session(&vault);
+        let look = LookOptions {
+            run: session.run(),
+            wanted: Bytes(4 << 20),
+            least: Bytes(least),
+            named: &[],
+            cancel: &|| Ok(()),
+        };
+        let elsewhere = ChunksElsewhere::load(&vault, &look).unwrap();
+        asked(&counted);
+        let blocks = image.chunks(BLOCK_SIZE as usize).map(|plain| {
+            let hash = vault.sealer().hash_of(plain);
+            Some(LookedFor { plain, hash })
+        });
+        let mut all = 0;
+        for some in blocks.collect::<Vec<_>>().chunks(16) {
+            let found = elsewhere.find(some).unwrap();
+            all += found.iter().flatten().count();
+        }
+        (all, elsewhere.trouble().map(ToString::to_string))
+    };
+    let (all, trouble) = found(64 << 20);
+    assert!(all > 200 && trouble.is_none(), "{all} {trouble:?}");
+    let (few, trouble) = found(1);
+    let trouble = trouble.unwrap();
+    assert!(
+        few < all && trouble.contains("as much as it may"),
+        "{few} {trouble}"
+    );
 }

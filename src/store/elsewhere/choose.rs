@@ -23,6 +23,8 @@ pub struct LookOptions<'a> {
     pub run: SnapshotId,
     /// How much it is to read of its disks: what is asked for must be worth it.
     pub wanted: Bytes,
+    /// It may get so many bytes for footers at least, after copies were read once.
+    pub least: Bytes,
     /// What the snapshots name that it builds on.
     pub named: &'a [FooterCopiesRef],
     /// Asked now and then; its error is returned.

@@ -40,6 +40,12 @@ const COMPARED: u32 = 16;
 /// away a request, of who restores it. So a disk that was scattered where it was found is not here.
 const LEAST_NEAR: usize = 4;
 const LEAST_FAR: usize = 8;
+/// What looking may cost, in bytes that are got for footers after all copies were read once: this
+/// part of what the run is to read of its disks, and so much at least. Who may put can have each
+/// block found in footers that are not in memory any more.
+const LOOKING_PART: u64 = 8;
+/// See there.
+pub const LEAST_LOOKING: Bytes = Bytes(64 << 20);
 /// Most segments that are told of.
 const MOST_TOLD: usize = 8;
 
@@ -92,6 +98,8 @@ pub struct ChunksElsewhere {
     named: Mutex<HashMap<ObjectId, u32>>,
     /// Segments that do not hold what they say.
     false_ones: Mutex<BTreeSet<ObjectId>>,
+    /// When so many bytes have been got for footers, no more is looked for.
+    most_got: u64,
     /// Why nothing more is looked for.
     gave_up: OnceLock<Error>,
 }
@@ -117,6 +125,7 @@ impl ChunksElsewhere {
             asked: AtomicU32::new(0),
             named: Mutex::default(),
             false_ones: Mutex::default(),
+            most_got: 0,
             gave_up: OnceLock::new(),
         };
         let store = vault.store.as_ref();
@@ -134,6 +143,8 @@ impl ChunksElsewhere {
             })?;
             rest = later;
         }
+        let most = (look.wanted.0 / LOOKING_PART).max(look.least.0);
+        found.most_got = vault.segments.copies.got().saturating_add(most);
         Ok(found)
     }
 
@@ -234,7 +245,7 @@ impl ChunksElsewhere {
         while at < blocks.len() {
             let follows_others = at > 0 && blocks[at - 1].is_some();
             let row = match self.gave_up.get() {
-                None => self.row(&blocks[at..], follows_others),
+                None => self.within_bounds(&blocks[at..], follows_others),
                 Some(_) => return Ok(found),
             };
             let row = match row {
@@ -255,6 +266,21 @@ impl ChunksElsewhere {
             at += count;
         }
         Ok(found)
+    }
+
+    /// [`Self::row`], unless looking has cost what it may.
+    fn within_bounds(
+        &self,
+        blocks: &[Option<LookedFor<'_>>],
+        follows_others: bool,
+    ) -> Result<Option<(ChunkPlace, usize)>> {
+        if self.vault.segments.copies.got() <= self.most_got {
+            return self.row(blocks, follows_others);
+        }
+        let what = "to look for what others have stored has taken as much as it may, and ended: \
+                    the ends of segments were got again and again";
+        Err(Error::new(ErrorKind::Failed, what)
+            .with_hint("the snapshot is whole; what was not looked for was stored anew"))
     }
 
     /// The longest row of chunks that these blocks begin with, if it is worth it: one amid others
