@@ -12,5 +12,6 @@ mod moved;
 mod peek;
 mod rewriting;
 pub mod stage;
+mod two_places;
 mod world;
 mod year;

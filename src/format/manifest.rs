@@ -18,8 +18,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashSet};
 
-/// Most names that a manifest remembers.
-pub const MOST_BORNE: usize = 16;
 /// Most index objects of one disk. A disk of 2^32 blocks, each a run of its own, has 4096 of them
 /// as a base, and may get as many again as a difference.
 const MAX_INDEX_PARTS: usize = 8192;
@@ -275,15 +273,6 @@ impl Manifest {
     /// store's own time. Only a collector's word says so.
     pub fn first_received(&self, received: Timestamp) -> Timestamp {
         self.received.map_or(received, |first| first.min(received))
-    }
-
-    /// The names that it has borne before, as far as they can be true: each is like its own but for
-    /// its end. The last ones, where it claims more than it may.
-    pub fn borne(&self) -> impl Iterator<Item = SnapshotId> + '_ {
-        let own = self.snapshot;
-        let last = self.rewrites.iter().rev().take(MOST_BORNE);
-        last.copied()
-            .filter(move |name| *name != own && name.is_akin_to(own))
     }
 
     /// The bytes to store.

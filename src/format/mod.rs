@@ -2,6 +2,7 @@
 //! values out. Every length that comes from outside is checked against a limit before it is
 //! believed.
 
+mod borne;
 mod chunk;
 mod codec;
 mod condemned;
@@ -27,6 +28,7 @@ mod style;
 mod vault_info;
 mod vault_keys;
 
+pub use borne::{Likeness, MOST_BORNE};
 pub use chunk::{CHUNK_HEADER, ChunkHash, DecodedChunk, EncodedChunk, Packed};
 pub use codec::{Codec, Compression, ZstdLevel};
 pub use condemned::{Condemned, PlanList, PlanPart};
@@ -43,7 +45,7 @@ pub use keep::{KeepRecord, MAX_HOLD};
 pub use key_entry::{KeyCost, KeyEntry, KeyName, NewEntry};
 pub use manifest::{
     DiskRecord, FREE_RULES, FilesystemRecord, HookRecord, HookRecords, HookStatus, IndexRef,
-    LookedRecord, MAX_KEEP_SECONDS, MOST_BORNE, Manifest, SessionRecord,
+    LookedRecord, MAX_KEEP_SECONDS, Manifest, SessionRecord,
 };
 pub use mount_record::{EscapedPath, MountRecord, OtherMountRecord, is_the_kernels_own};
 pub use rewritten::{EncryptionAlarm, RewrittenRecord};

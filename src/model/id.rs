@@ -51,7 +51,13 @@ impl SnapshotId {
 
     /// Whether both are names of one snapshot, as far as names tell: the time and 50 random bits.
     pub fn is_akin_to(self, other: Self) -> bool {
-        u128::from(self.0) & !FRESH == u128::from(other.0) & !FRESH
+        self.common_part() == other.common_part()
+    }
+
+    /// The least name that is [like](Self::is_akin_to) this one.
+    #[must_use]
+    pub fn common_part(self) -> Self {
+        Self((u128::from(self.0) & !FRESH).into())
     }
 
     /// The name that these bytes are.

@@ -67,6 +67,13 @@ pub(super) fn lines(rewriting: &Rewriting, dry_run: bool) -> Vec<String> {
     if let Some(why) = &rewriting.plan.why_not {
         lines.push(format!("no segment is rewritten: {why}"));
     }
+    let old = rewriting.plan.old_names();
+    if old > 0 && dry_run {
+        lines.push(format!(
+            "would delete {} of snapshots that are there under newer ones, too",
+            counted(old, "name"),
+        ));
+    }
     if cost.segments > 0 && dry_run {
         lines.push(format!(
             "would rewrite {}, to free {}: {} would be copied, by about {} that read and {} that \

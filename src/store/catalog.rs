@@ -29,6 +29,13 @@ impl SnapshotRef {
         &self.manifest
     }
 
+    /// What sorts before all names that are like this one, on whichever host.
+    pub fn first_like(&self) -> Self {
+        let id = self.id.common_part();
+        let manifest = ObjectName::snapshots();
+        Self { id, manifest }
+    }
+
     /// The part of its manifest's name that stands for the host.
     pub fn host(&self) -> Option<&str> {
         self.manifest.components().nth(1)

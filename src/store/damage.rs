@@ -159,7 +159,15 @@ impl Vault {
     /// which chunks of it. Nothing may be held or frozen. `cancel` is asked before each chunk.
     pub fn note_false(&self, cancel: &dyn Cancel) -> Result<()> {
         let found = self.false_ones.take_unnoted();
-        if found.is_empty() || !self.shares_blocks() {
+        match self.shares_blocks() {
+            true => self.note_bad(found, cancel),
+            false => Ok(()),
+        }
+    }
+
+    /// Notes what of these segments cannot be had: each is read again, to say which chunks.
+    pub fn note_bad(&self, found: BTreeSet<ObjectId>, cancel: &dyn Cancel) -> Result<()> {
+        if found.is_empty() {
             return Ok(());
         }
         let mut bad = Vec::new();

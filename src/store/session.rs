@@ -153,7 +153,7 @@ impl Session {
     }
 
     /// The run whose session it is.
-    pub(super) fn run(&self) -> SnapshotId {
+    pub fn run(&self) -> SnapshotId {
         self.run
     }
 

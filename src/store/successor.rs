@@ -24,6 +24,20 @@ impl Vault {
         SnapshotRef { id, manifest }
     }
 
+    /// Finds out whether names like this one may be deleted: deletes one that was never there.
+    pub fn try_to_delete_beside(&self, snapshot: &SnapshotRef) -> Result<()> {
+        let host = snapshot.host().unwrap_or_default();
+        let never = format!("snapshots/{host}/{}", snapshot.id.successor());
+        let deleted = self.store.delete(&ObjectName::parse(&never)?);
+        deleted.map_err(|error| {
+            error
+                .context("names of snapshots cannot be deleted here, so none is given another one")
+                .with_hint(
+                    "--rewrite takes the right to delete in `snapshots/`; gc without it does not",
+                )
+        })
+    }
+
     /// What stands at the end of a segment.
     pub fn footer(&self, segment: ObjectId) -> Result<Arc<Footer>> {
         self.segments.footer(segment)

@@ -296,12 +296,60 @@ fn a_segment_with_a_damaged_chunk_stays_and_is_told() {
         "{report:?}"
     );
     assert_eq!(listed(stage), names);
+    // It is noted, so that nobody tries it again.
+    let damage = stage.vault().known_damage().unwrap().damage;
+    assert_eq!(damage.within(segment, 0..8), [slot]);
+    let again = gc(stage).rewriting.unwrap();
+    let why = again.plan.why_not.unwrap();
+    assert!(why.contains("noted as damaged"), "{why}");
+    assert!(again.done.unwrap().warnings.is_empty());
+    stage
+        .names("damaged")
+        .iter()
+        .for_each(|name| stage.store.delete(name).unwrap());
     // A dead chunk that is damaged keeps nothing.
     let mut bytes = before.to_vec();
     bytes[footer.slots()[5].offset as usize + 30] ^= 1;
     stage.store.replace(&name, bytes.into()).unwrap();
     stage.store.age(&name, jiff::SignedDuration::from_hours(60));
     assert_eq!(done(gc(stage)).renamed.len(), 2);
+    half.check();
+}
+
+/// What cannot be written of one keeps no other from its name.
+#[test]
+fn one_whose_successor_cannot_be_made_keeps_its_name_alone() {
+    let half = half_dead();
+    let stage = &half.stage;
+    let vault = stage.vault();
+    let third = vault.find(&half.third.run.to_string()).unwrap();
+    let own = vault.manifest(&third).unwrap().disks[0].index.clone();
+    let second = vault.find(&half.second.run.to_string()).unwrap();
+    let shared = vault.manifest(&second).unwrap().disks[0].index.clone();
+    let own = own.iter().find(|part| !shared.contains(part)).unwrap();
+    let name = ObjectName::index(own.id);
+    let asked = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&asked);
+    let renaming = Arc::new(AtomicBool::new(false));
+    let begun = Arc::clone(&renaming);
+    let steps = FaultStore::new(stage.store.clone(), move |operation| {
+        let is_put = operation.verb == "put" && operation.name.as_str().starts_with("index/");
+        begun.fetch_or(is_put, Ordering::Relaxed);
+        if *operation.name == name && renaming.load(Ordering::Relaxed) {
+            count.fetch_add(1, Ordering::Relaxed);
+            return Err(Error::new(ErrorKind::Damaged, "it was damaged just now"));
+        }
+        Ok(())
+    });
+    let vault = Arc::new(Vault::open(Arc::new(steps)).unwrap());
+    let report = done(collect(&vault, REWRITING, &Silent).unwrap());
+    assert!(asked.load(Ordering::Relaxed) > 0);
+    let renamed: Vec<SnapshotId> = report.renamed.iter().map(|one| one.old).collect();
+    assert_eq!(renamed, [half.second.run], "{report:?}");
+    assert!(
+        report.warnings[0].contains("damaged just now"),
+        "{report:?}"
+    );
     half.check();
 }
 

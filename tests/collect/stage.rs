@@ -74,14 +74,16 @@ impl Stage {
 
     /// Lets hours pass, in which no session is heard of.
     pub fn pass(&self, hours: i64) {
-        self.pass_for(&FOLDERS, hours);
+        self.pass_for(&["sessions"], hours);
+        self.pass_beating(hours);
     }
 
     /// Lets hours pass, in which sessions beat.
     pub fn pass_beating(&self, hours: i64) {
+        // Manifests say when the store got others, and that grows no older with them.
         let others: Vec<&str> = FOLDERS
             .into_iter()
-            .filter(|folder| *folder != "sessions")
+            .filter(|folder| !["sessions", "snapshots"].contains(folder))
             .collect();
         self.pass_for(&others, hours);
     }
@@ -104,7 +106,11 @@ impl Stage {
     /// The same through another view of the store.
     pub fn begin_on(&self, vault: Arc<Vault>, parent: Option<&Done>) -> AtWork {
         let now = Timestamp::now().as_millisecond() as u64;
-        let run = SnapshotId::generate(now);
+        self.begin_as(vault, SnapshotId::generate(now), parent)
+    }
+
+    /// The same under a name.
+    pub fn begin_as(&self, vault: Arc<Vault>, run: SnapshotId, parent: Option<&Done>) -> AtWork {
         let session = vault.begin_session_at(pace(), run, session_record());
         let session = session.unwrap();
         vault.heed_plans(run).unwrap();

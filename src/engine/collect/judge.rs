@@ -1,11 +1,13 @@
 //! What may become of a plan now, by what was seen: pure. It must never call a plan ripe while a
 //! run may be at work that does not know of it.
 
-use crate::error::ErrorKind;
+use crate::error::{Error, ErrorKind, Result};
 use crate::model::SnapshotId;
 use crate::store::{LiveRun, Plan};
 use jiff::{SignedDuration, Timestamp};
 
+/// The least grace: what listings may be late by must be over long before it ends.
+pub const LEAST_GRACE: SignedDuration = SignedDuration::from_hours(1);
 /// How a collector calls itself in its session. It refers to nothing, so nobody waits for it.
 pub(super) const COLLECTOR: &str = "gc";
 
@@ -32,6 +34,17 @@ pub(super) struct Sighting<'a> {
     pub(super) live: &'a [LiveRun],
     /// How long a plan has to stand.
     pub(super) grace: SignedDuration,
+}
+
+/// An error where a plan would stand for too short a time.
+pub(super) fn refuse_short(grace: SignedDuration) -> Result<()> {
+    match grace >= LEAST_GRACE {
+        true => Ok(()),
+        false => Err(Error::new(
+            ErrorKind::Usage,
+            "a grace of less than an hour is too short: runs must have had time to see the plan",
+        )),
+    }
 }
 
 /// Whether a run is another collector's.

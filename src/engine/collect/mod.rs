@@ -16,19 +16,18 @@ use super::rewrite::{
 };
 use super::run_phase::RunPhase;
 use super::session_record::session_record;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::format::Condemned;
 use crate::model::SnapshotId;
 use crate::store::{Collectable, LiveRun, Plan, Session, SessionPace, Vault};
 use crate::sys::machine::host_name;
 use jiff::{SignedDuration, Timestamp};
-use judge::{COLLECTOR, Fate, Sighting, is_collector};
+pub use judge::LEAST_GRACE;
+use judge::{COLLECTOR, Fate, Sighting, is_collector, refuse_short};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The least grace: what listings may be late by must be over long before it ends.
-pub const LEAST_GRACE: SignedDuration = SignedDuration::from_hours(1);
 /// How late the listings of a place at the other end of a network may be.
 const LATE: Duration = Duration::from_secs(15 * 60);
 /// How often its own session is looked for in a listing: its time is the time now.
@@ -131,7 +130,39 @@ pub fn collect_at(
     report.rewriting = rewriting.map_err(|error| {
         error.and_said("what no snapshot needs was collected all the same; no segment is given up")
     })?;
+    if report.gave_any_up() {
+        let wait = pace.wait;
+        report.plans_besides(plan_again(wait, vault, options, &session, monitor)?);
+    }
     Ok(report)
+}
+
+/// Plans what was given up just now, as another collection would. Not while a run is at work: what
+/// it builds on would count as lost for the next one.
+fn plan_again(
+    wait: &Wait<'_>,
+    vault: &Arc<Vault>,
+    options: CollectOptions,
+    session: &Session,
+    monitor: &dyn Monitor,
+) -> Result<Option<NewPlan>> {
+    let again = Collection::begin(vault, options, monitor, Some(session.run()))?;
+    if again.live.iter().any(|run| !is_collector(run)) {
+        return Ok(None);
+    }
+    if vault.lists_late() {
+        monitor.tell(Event::Phase(RunPhase::WaitingForListings));
+        wait(LATE)?;
+    }
+    let found = again.look(Some(wait))?;
+    let mut planned = found.new_plan();
+    if let Some(planned) = &mut planned {
+        session.ask()?;
+        let now = u64::try_from(Timestamp::now().as_millisecond()).unwrap_or_default();
+        let id = *planned.id.insert(SnapshotId::generate(now));
+        vault.put_plan(id, &found.unneeded)?;
+    }
+    Ok(planned)
 }
 
 /// What [`collect`] would do. Nothing is put or deleted.
@@ -147,16 +178,6 @@ pub fn plan_collection(
     let plan = collection.plan_rewrite(&found)?;
     report.rewriting = plan.map(|plan| Rewriting { plan, done: None });
     Ok(report)
-}
-
-fn refuse_short(grace: SignedDuration) -> Result<()> {
-    match grace >= LEAST_GRACE {
-        true => Ok(()),
-        false => Err(Error::new(
-            ErrorKind::Usage,
-            "a grace of less than an hour is too short: runs must have had time to see the plan",
-        )),
-    }
 }
 
 /// A collection at work.

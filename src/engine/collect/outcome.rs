@@ -146,6 +146,21 @@ pub struct CollectReport {
 }
 
 impl CollectReport {
+    /// Whether segments were given up.
+    pub(super) fn gave_any_up(&self) -> bool {
+        let done = self.rewriting.as_ref().and_then(|one| one.done.as_ref());
+        done.is_some_and(|done| done.segments > 0)
+    }
+
+    /// Adds a plan that was put besides.
+    pub(super) fn plans_besides(&mut self, other: Option<NewPlan>) {
+        match (&mut self.planned, other) {
+            (Some(planned), Some(other)) => planned.objects += other.objects,
+            (planned @ None, other) => *planned = other,
+            (Some(_), None) => {}
+        }
+    }
+
     /// Notes that a plan was carried out so far, and stays.
     pub(super) fn stays(&mut self, plan: SnapshotId, done: &[Collectable]) {
         let mut all = self.earlier.iter_mut();

@@ -4,6 +4,7 @@
 
 use super::source_needs::SourceNeeds;
 use crate::engine::monitor::Monitor;
+use crate::engine::verify::is_damage;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::lengths_with;
 use crate::model::ObjectId;
@@ -145,6 +146,23 @@ impl<'a> Inventory<'a> {
         self.manifests.standing(snapshot)
     }
 
+    /// The names of the second place that are like that of a snapshot which is not there itself, and
+    /// that the source does not have: what it has stands for itself.
+    pub(super) fn like_there(&self, snapshot: &SnapshotRef) -> Vec<SnapshotRef> {
+        let (here, there) = (&self.manifests.source, &self.manifests.target);
+        if there.contains_key(snapshot) {
+            return Vec::new();
+        }
+        let first = snapshot.first_like();
+        let like = there.range(first..).map(|(other, _)| other);
+        let like = like.take_while(|other| other.id.is_akin_to(snapshot.id));
+        let of_it = like.filter(|other| other.host() == snapshot.host());
+        of_it
+            .filter(|other| !here.contains_key(*other))
+            .cloned()
+            .collect()
+    }
+
     /// How long a segment is in the source; `None`: it is not there.
     pub(super) fn length_of_segment(&self, id: ObjectId) -> Result<Option<u64>> {
         match self.segments.source.get(&id) {
@@ -184,5 +202,14 @@ impl<'a> Inventory<'a> {
     pub(super) fn has_index(&mut self, id: ObjectId, length: u64) {
         self.indexes.source.insert(id, length);
         self.indexes.target.insert(id, length);
+    }
+}
+
+/// `None`: it cannot be had, as it is damaged or not there.
+pub(super) fn unless_damaged<T>(result: Result<T>) -> Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if is_damage(&error) => Ok(None),
+        Err(error) => Err(error),
     }
 }

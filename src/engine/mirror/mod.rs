@@ -6,6 +6,7 @@
 mod carry;
 mod condemned;
 mod lacking;
+mod other_names;
 mod outcome;
 mod sealed;
 mod source_needs;
@@ -18,15 +19,16 @@ use crate::engine::run_phase::RunPhase;
 use crate::engine::session_record::session_record;
 use crate::engine::verify::is_damage;
 use crate::error::{ErrorKind, Result};
-use crate::format::{FooterCopiesRef, Manifest, lengths_with};
+use crate::format::{FooterCopiesRef, lengths_with};
 use crate::model::{Bytes, ObjectId, SnapshotId};
 use crate::store::{MirrorWriter, NeededSegments, SnapshotRef, StoredObject, Vault};
 use crate::sys::machine::host_name;
 use carry::{Carried, Carrier, CarryProgress, Load};
 use condemned::AllNeeded;
 use jiff::Timestamp;
-use lacking::{Inventory, Standing};
-use source_needs::{SnapshotNeeds, SourceNeeds};
+use lacking::{Inventory, Standing, unless_damaged};
+use other_names::BothPlaces;
+use source_needs::{SnapshotNeeds, SourceNeeds, copies_named_by};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Most reasons that are given for one snapshot.
@@ -74,6 +76,16 @@ fn run(
     let needs = SourceNeeds::read(source, snapshots, monitor)?;
     monitor.tell(Event::Phase(RunPhase::ListingPlaces));
     let mut inventory = Inventory::list(source, target, &needs, monitor)?;
+    let others = target.map(|target| {
+        let both = BothPlaces {
+            target,
+            needs: &needs,
+            inventory: &inventory,
+            monitor,
+        };
+        both.there_under_others()
+    });
+    let others = others.transpose()?.unwrap_or_default();
     let progress = CarryProgress::of(inventory.bytes_to_put());
     let mut run = MirrorRun {
         source,
@@ -89,6 +101,7 @@ fn run(
         needs: &needs,
         inventory,
         progress,
+        others,
         lost: BTreeMap::new(),
         looked_at: BTreeSet::new(),
         told: BTreeSet::new(),
@@ -121,6 +134,8 @@ struct MirrorRun<'a> {
     inventory: Inventory<'a>,
     progress: CarryProgress,
     report: MirrorReport,
+    /// Those that are in the second place under other names.
+    others: BTreeSet<SnapshotId>,
     /// Segments that the source has lost, and why.
     lost: BTreeMap<ObjectId, String>,
     /// Objects of copies of footers that were looked at.
@@ -145,7 +160,7 @@ impl MirrorRun<'_> {
         if let Some(what) = &one.damage {
             return self.damaged(one, what.clone(), there);
         }
-        if self.is_whole(one) {
+        if self.is_whole(one) || self.others.contains(&one.snapshot.id) {
             self.report.there += 1;
             return Ok(());
         }
@@ -470,22 +485,6 @@ impl MirrorRun<'_> {
         }
         Ok(true)
     }
-}
-
-/// `None`: it cannot be had, as it is damaged or not there.
-fn unless_damaged<T>(result: Result<T>) -> Result<Option<T>> {
-    match result {
-        Ok(value) => Ok(Some(value)),
-        Err(error) if is_damage(&error) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-fn copies_named_by(manifest: &Manifest) -> BTreeSet<FooterCopiesRef> {
-    let disks = manifest.disks.iter();
-    disks
-        .flat_map(|disk| disk.footers.iter().copied())
-        .collect()
 }
 
 fn put(writer: &MirrorWriter<'_>, object: &StoredObject, standing: &Standing) -> Result<()> {

@@ -5,7 +5,7 @@ use crate::engine::monitor::{Event, Monitor};
 use crate::engine::run_phase::RunPhase;
 use crate::engine::verify::is_damage;
 use crate::error::{ErrorKind, Result};
-use crate::format::{DiskRecord, Manifest};
+use crate::format::{DiskRecord, FooterCopiesRef, Likeness, Manifest};
 use crate::model::{ObjectId, SnapshotId, block_count};
 use crate::store::{NeededSegments, SnapshotRef, Vault};
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +17,22 @@ pub(super) struct SnapshotNeeds {
     pub(super) indexes: Vec<ObjectId>,
     /// Why that is not known of all its disks.
     pub(super) damage: Option<String>,
+    /// What it is called; `None`: its manifest cannot be read.
+    pub(super) names: Option<SnapshotNames>,
+}
+
+/// What a snapshot is called, and what all its names have in common.
+pub(super) struct SnapshotNames {
+    pub(super) borne: Vec<SnapshotId>,
+    pub(super) likeness: Likeness,
+}
+
+/// The objects of copies of footers that a snapshot names.
+pub(super) fn copies_named_by(manifest: &Manifest) -> BTreeSet<FooterCopiesRef> {
+    let disks = manifest.disks.iter();
+    disks
+        .flat_map(|disk| disk.footers.iter().copied())
+        .collect()
 }
 
 /// What all of them are made of.
@@ -49,6 +65,7 @@ impl SourceNeeds {
                 snapshot,
                 indexes: Vec::new(),
                 damage: None,
+                names: None,
             };
             match manifest {
                 Ok(manifest) => needs.add(source, &manifest, &mut one, monitor)?,
@@ -71,6 +88,10 @@ impl SourceNeeds {
         one: &mut SnapshotNeeds,
         monitor: &dyn Monitor,
     ) -> Result<()> {
+        one.names = Some(SnapshotNames {
+            borne: manifest.borne().collect(),
+            likeness: manifest.likeness()?,
+        });
         for disk in &manifest.disks {
             self.read_indexes(source, disk, monitor)?;
             one.indexes.extend(disk.index.iter().map(|part| part.id));
@@ -110,6 +131,12 @@ impl SourceNeeds {
         each.flat_map(|named| named.keys().copied())
     }
 
+    /// The same, with how many slots of each are named.
+    pub(super) fn slots_named_by(&self, one: &SnapshotNeeds) -> NeededSegments {
+        let each = one.indexes.iter().filter_map(|id| self.named.get(id));
+        most_of_each(each)
+    }
+
     /// All index objects.
     pub(super) fn indexes(&self) -> BTreeSet<ObjectId> {
         let all = self.named.keys().chain(self.unreadable.keys());
@@ -118,12 +145,7 @@ impl SourceNeeds {
 
     /// How many slots of each segment are named: the most that any index object needs.
     pub(super) fn slots(&self) -> NeededSegments {
-        let mut most = NeededSegments::new();
-        for (&id, &slots) in self.named.values().flatten() {
-            let known = most.entry(id).or_default();
-            *known = slots.max(*known);
-        }
-        most
+        most_of_each(self.named.values())
     }
 
     /// All segments.
@@ -131,4 +153,13 @@ impl SourceNeeds {
         let named = self.named.values().flat_map(|named| named.keys());
         named.copied().collect()
     }
+}
+
+fn most_of_each<'a>(all: impl Iterator<Item = &'a NeededSegments>) -> NeededSegments {
+    let mut most = NeededSegments::new();
+    for (&id, &slots) in all.flatten() {
+        let known = most.entry(id).or_default();
+        *known = slots.max(*known);
+    }
+    most
 }

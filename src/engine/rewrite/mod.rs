@@ -8,9 +8,13 @@
 
 mod mover;
 mod moves;
+mod old_names;
+mod places;
 mod renew;
 mod rules;
 mod survey;
+#[cfg(test)]
+mod year;
 
 pub use rules::{DeadSpace, RewriteRules};
 pub use survey::{RewriteCost, RewritePlan, RewriteScope, plan_rewrite};
@@ -24,6 +28,7 @@ use crate::store::{Draft, SessionPace, Vault};
 use crate::sys::machine::host_name;
 use jiff::Timestamp;
 use mover::Mover;
+use old_names::OldNames;
 use renew::{Renewal, Renewed};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -87,11 +92,25 @@ pub fn rewrite(
         heeded => heeded?,
     }
     let draft = Draft::begin_in(vault, session, None);
+    take_old_names_away(vault, plan, &draft, &mut report, monitor)?;
+    if plan.segments.is_empty() {
+        return Ok(report);
+    }
+    // A name that cannot be deleted would stay beside each new one.
+    if let Some(first) = plan.snapshots.first() {
+        vault.try_to_delete_beside(&first.snapshot)?;
+    }
     let mut mover = Mover::new(vault, &draft, monitor);
+    mover.most_slots = plan.most_slots;
     mover.run(&plan.segments)?;
     report.written = mover.written;
-    report.warnings = std::mem::take(&mut mover.left);
+    report.warnings.append(&mut mover.left);
+    let lost = std::mem::take(&mut mover.lost);
     let moves = mover.moves;
+    if let Err(error) = vault.note_bad(lost, monitor) {
+        let what = format!("what is damaged could not be noted, and is tried again: {error}");
+        report.warnings.push(what);
+    }
     if moves.is_empty() {
         return Ok(report);
     }
@@ -105,8 +124,36 @@ pub fn rewrite(
         monitor,
     };
     renewal.put_parts(&plan.parts)?;
-    for snapshot in &plan.snapshots {
+    rename(&renewal, plan, &mut report)?;
+    report.segments = moves.segments().count();
+    Ok(report)
+}
+
+fn take_old_names_away(
+    vault: &Vault,
+    plan: &RewritePlan,
+    draft: &Draft,
+    report: &mut RewriteReport,
+    monitor: &dyn Monitor,
+) -> Result<()> {
+    let mut names = OldNames::new(vault, draft, monitor);
+    for one in &plan.old_names {
         monitor.check()?;
+        let (old, new) = (one.old.snapshot.id, one.new.snapshot.id);
+        match names.take_away(one)? {
+            None => report.renamed.push(RenamedSnapshot { old, new }),
+            Some(why) => {
+                let what = format!("a snapshot stays as {old} and as {new}: {why}");
+                report.warnings.push(what);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn rename(renewal: &Renewal<'_>, plan: &RewritePlan, report: &mut RewriteReport) -> Result<()> {
+    for snapshot in &plan.snapshots {
+        renewal.monitor.check()?;
         let old = snapshot.snapshot.id;
         match renewal.renew(snapshot)? {
             Renewed::As(new) => report.renamed.push(RenamedSnapshot { old, new }),
@@ -121,6 +168,5 @@ pub fn rewrite(
             }
         }
     }
-    report.segments = moves.segments().count();
-    Ok(report)
+    Ok(())
 }

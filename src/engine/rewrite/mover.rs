@@ -7,9 +7,10 @@ use super::rules::HalfLive;
 use super::survey::read_at_once;
 use crate::engine::monitor::{Event, Monitor};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{Packed, SegmentWriter};
+use crate::format::{Packed, SLOTS_MAX, SegmentWriter};
 use crate::model::{Bytes, ObjectId};
 use crate::store::{Draft, SlotRange, Vault};
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 /// A chunk in the open segment.
@@ -23,6 +24,8 @@ pub(super) struct Mover<'a> {
     pub(super) vault: &'a Vault,
     pub(super) draft: &'a Draft,
     pub(super) monitor: &'a dyn Monitor,
+    /// Most chunks of a new segment.
+    pub(super) most_slots: u32,
     open: Option<SegmentWriter>,
     /// What is in the open segment, by slot.
     staged: Vec<Staged>,
@@ -34,6 +37,8 @@ pub(super) struct Mover<'a> {
     pub(super) left: Vec<String>,
     /// Those.
     stay: Vec<ObjectId>,
+    /// Those of them that are damaged.
+    pub(super) lost: BTreeSet<ObjectId>,
     done: Bytes,
 }
 
@@ -43,6 +48,7 @@ impl<'a> Mover<'a> {
             vault,
             draft,
             monitor,
+            most_slots: SLOTS_MAX,
             open: None,
             staged: Vec::new(),
             packed: Packed::default(),
@@ -50,6 +56,7 @@ impl<'a> Mover<'a> {
             written: Bytes(0),
             left: Vec::new(),
             stay: Vec::new(),
+            lost: BTreeSet::new(),
             done: Bytes(0),
         }
     }
@@ -63,6 +70,9 @@ impl<'a> Mover<'a> {
                     return Err(error);
                 }
                 self.stay.push(one.id);
+                if error.kind() == ErrorKind::Damaged {
+                    self.lost.insert(one.id);
+                }
                 self.left.push(format!(
                     "segment {} stays as it is, as not all of it can be read: {error}",
                     one.id
@@ -130,7 +140,8 @@ impl<'a> Mover<'a> {
             let what = format!("slot {slot} of segment {from} holds nothing but zeros");
             return Err(Error::new(ErrorKind::Damaged, what));
         };
-        if self.open.as_ref().is_some_and(SegmentWriter::is_full) {
+        let is_full = self.staged.len() >= self.most_slots as usize;
+        if is_full || self.open.as_ref().is_some_and(SegmentWriter::is_full) {
             self.finish()?;
         }
         let mut open = match self.open.take() {

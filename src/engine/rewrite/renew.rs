@@ -6,7 +6,7 @@ use super::moves::{Moves, Unmoved};
 use super::survey::OldPart;
 use crate::engine::monitor::Monitor;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{Condemned, FooterCopiesRef, IndexRef, MOST_BORNE, Manifest};
+use crate::format::{Condemned, FooterCopiesRef, IndexRef, Manifest};
 use crate::model::{ObjectId, RunMap, SnapshotId, block_count};
 use crate::store::{Draft, KeepTerm, KeptBy, SnapshotRef, StoredSnapshot, Vault};
 use std::collections::HashMap;
@@ -70,8 +70,12 @@ impl Renewal<'_> {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Renewed::Gone),
             Err(error) => return Err(error),
         };
-        if !self.lead_to_new_places(&mut manifest)? {
-            return Ok(Renewed::Left("it needs nothing of what was moved".into()));
+        match self.lead_to_new_places(&mut manifest) {
+            Ok(true) => {}
+            Ok(false) => return Ok(Renewed::Left("it needs nothing of what was moved".into())),
+            // Nothing was put for it: what is wrong with this one keeps no other from its name.
+            Err(error) if is_of_one(&error) => return Ok(Renewed::Left(error.to_string())),
+            Err(error) => return Err(error),
         }
         if self.is_condemned(&manifest)? {
             return Ok(Renewed::Left("a plan names something that it needs".into()));
@@ -85,10 +89,11 @@ impl Renewal<'_> {
         }
         manifest.received = Some(manifest.first_received(old.received));
         manifest.keep_seconds = None;
-        manifest.rewrites.push(id);
-        let many = manifest.rewrites.len().saturating_sub(MOST_BORNE);
-        manifest.rewrites.drain(..many);
-        manifest.snapshot = id.successor();
+        manifest.rename(id.successor());
+        // What no reader would believe is found here, before anything is put.
+        if let Err(error) = manifest.encode(self.vault.sealer()) {
+            return Ok(Renewed::Left(error.to_string()));
+        }
         self.draft.commit_one(&mut manifest)?;
         self.let_go(old, &manifest)
     }
@@ -202,4 +207,10 @@ impl Renewal<'_> {
         }
         Ok(false)
     }
+}
+
+/// Whether it is one snapshot that cannot be had or written, and not the vault.
+fn is_of_one(error: &Error) -> bool {
+    use ErrorKind::{Damaged, Failed, Format, NotFound};
+    matches!(error.kind(), Damaged | Failed | Format | NotFound)
 }

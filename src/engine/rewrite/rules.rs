@@ -1,6 +1,7 @@
 //! Which segments are worth rewriting: pure. It must never choose one of which more would be moved
 //! than the rules say, nor move more in all.
 
+use crate::format::SLOTS_MAX;
 use crate::model::{Bytes, ObjectId};
 use jiff::{SignedDuration, Timestamp};
 use std::ops::Range;
@@ -11,17 +12,35 @@ const LEAST_BOUND: u64 = 1 << 30;
 /// month's last snapshots that go leave more than that dead at once; it is caught up in some weeks.
 const MOST_PART: u64 = 25;
 
-/// Classes of storage, and for how many days each object is paid for at least (as AWS lists them;
-/// other stores that take these names are no dearer).
-const LEAST_DAYS: [(&str, i64); 5] = [
-    ("STANDARD_IA", 30),
-    ("ONEZONE_IA", 30),
-    ("GLACIER_IR", 90),
-    ("GLACIER", 90),
-    ("DEEP_ARCHIVE", 180),
+/// A class of storage, as AWS lists it; other stores that take these names are no dearer.
+struct ClassTerms {
+    name: &'static str,
+    /// For so many days each object is paid for at least.
+    least_days: i64,
+    /// What reading costs, in tenths of what a month of storing the same costs.
+    reading: u64,
+    /// It must be thawed before anything is read.
+    is_archive: bool,
+}
+
+const fn terms(name: &'static str, least_days: i64, reading: u64, is_archive: bool) -> ClassTerms {
+    ClassTerms {
+        name,
+        least_days,
+        reading,
+        is_archive,
+    }
+}
+
+const CLASSES: [ClassTerms; 5] = [
+    terms("STANDARD_IA", 30, 8, false),
+    terms("ONEZONE_IA", 30, 10, false),
+    terms("GLACIER_IR", 90, 75, false),
+    terms("GLACIER", 90, 0, true),
+    terms("DEEP_ARCHIVE", 180, 0, true),
 ];
-/// Those of them that must be thawed before anything is read.
-const ARCHIVES: [&str; 2] = ["GLACIER", "DEEP_ARCHIVE"];
+/// Within so many months what is freed must have paid for what was read.
+const PAID_WITHIN: u64 = 6;
 
 /// When rewriting pays.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +52,8 @@ pub struct RewriteRules {
     /// Most bytes that one collection moves; `None`: a twenty-fifth of what is live, a GiB at
     /// least.
     pub most_moved: Option<Bytes>,
+    /// Most chunks in a segment that is made.
+    pub most_slots: u32,
 }
 
 impl RewriteRules {
@@ -44,6 +65,7 @@ impl RewriteRules {
         most_live: 85,
         tolerated: 5,
         most_moved: None,
+        most_slots: SLOTS_MAX,
     };
     /// Nothing is looked at.
     pub const NEVER: Self = Self {
@@ -54,6 +76,18 @@ impl RewriteRules {
     /// Whether nothing is to be rewritten, whatever there is.
     pub fn is_never(&self) -> bool {
         self.most_moved == Some(Bytes(0))
+    }
+
+    /// The same where segments are of this class: reading what is moved must be paid for by what is
+    /// freed.
+    #[must_use]
+    pub(super) fn in_class(self, class: Option<&str>) -> Self {
+        let reading = terms_of(class).map_or(0, |terms| terms.reading);
+        let most = 1000 * PAID_WITHIN / (10 * PAID_WITHIN + reading);
+        Self {
+            most_live: self.most_live.min(most),
+            ..self
+        }
     }
 
     /// Whether so little lies dead that nothing is to be done.
@@ -129,16 +163,19 @@ impl HalfLive {
     }
 }
 
+fn terms_of(class: Option<&str>) -> Option<&'static ClassTerms> {
+    CLASSES.iter().find(|terms| Some(terms.name) == class)
+}
+
 /// How long an object of this class is paid for at least.
 pub(super) fn least_time(class: Option<&str>) -> SignedDuration {
-    let known = |class: &str| LEAST_DAYS.iter().find(|(name, _)| *name == class);
-    let days = class.and_then(known).map_or(0, |(_, days)| *days);
+    let days = terms_of(class).map_or(0, |terms| terms.least_days);
     SignedDuration::from_hours(24 * days)
 }
 
 /// Whether objects of this class must be thawed before they are read.
 pub(super) fn is_archive(class: Option<&str>) -> bool {
-    class.is_some_and(|class| ARCHIVES.contains(&class))
+    terms_of(class).is_some_and(|terms| terms.is_archive)
 }
 
 #[cfg(test)]
@@ -211,5 +248,19 @@ mod tests {
         assert_eq!((days("GLACIER_IR"), days("STANDARD")), (90, 0));
         assert!(is_archive(Some("DEEP_ARCHIVE")) && !is_archive(Some("GLACIER_IR")));
         assert!(!is_archive(None) && least_time(None).is_zero());
+    }
+
+    #[test]
+    fn what_is_read_must_be_paid_for_by_what_is_freed() {
+        let most = |class| RewriteRules::USUAL.in_class(class).most_live;
+        assert_eq!((most(None), most(Some("STANDARD"))), (85, 85));
+        assert_eq!(
+            (most(Some("STANDARD_IA")), most(Some("ONEZONE_IA"))),
+            (85, 85)
+        );
+        // Of 100 bytes 44 are read for 7.5 months' storage each, and 56 are freed.
+        assert_eq!(most(Some("GLACIER_IR")), 44);
+        let rules = RewriteRules::USUAL.in_class(Some("GLACIER_IR"));
+        assert!(rules.is_worth(&half(44, 56)) && !rules.is_worth(&half(45, 55)));
     }
 }

@@ -2,6 +2,7 @@
 //! It reads footers, manifests and index objects, and no data. It must never call a snapshot free
 //! to get other places of which it does not know everything.
 
+use super::old_names::{OldName, SharedNames};
 use super::rules::{DeadSpace, HalfLive, RewriteRules, is_archive, least_time};
 use crate::engine::monitor::{Event, Monitor};
 use crate::engine::reach::Reachable;
@@ -47,12 +48,19 @@ pub struct RewritePlan {
     pub(super) segments: Vec<HalfLive>,
     pub(super) parts: Vec<OldPart>,
     pub(super) snapshots: Vec<StoredSnapshot>,
+    pub(super) old_names: Vec<OldName>,
+    pub(super) most_slots: u32,
 }
 
 impl RewritePlan {
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.segments.is_empty()
+        self.segments.is_empty() && self.old_names.is_empty()
+    }
+
+    /// How many names go, if all that they show is there under newer ones.
+    pub fn old_names(&self) -> usize {
+        self.old_names.len()
     }
 }
 
@@ -95,9 +103,18 @@ pub fn plan_rewrite(
     scope: &RewriteScope<'_>,
     monitor: &dyn Monitor,
 ) -> Result<RewritePlan> {
-    let mut plan = RewritePlan::default();
+    let mut plan = RewritePlan {
+        most_slots: scope.rules.most_slots,
+        ..RewritePlan::default()
+    };
     if scope.rules.is_never() {
         return Ok(plan);
+    }
+    let listed = vault.stored_snapshots(None)?;
+    let mut names = SharedNames::default();
+    if vault.reads_blocks() {
+        names = SharedNames::find(vault, &listed, monitor)?;
+        plan.old_names = std::mem::take(&mut names.old);
     }
     let half = look(vault, scope, &mut plan.space, monitor)?;
     if scope.rules.is_enough(&plan.space) {
@@ -121,13 +138,39 @@ pub fn plan_rewrite(
     let half = half
         .into_iter()
         .filter(|one| one.put < scope.before.min(paid));
-    let half: Vec<HalfLive> = half.filter(|one| scope.rules.is_worth(one)).collect();
+    let rules = scope.rules.in_class(class);
+    let half: Vec<HalfLive> = half.filter(|one| rules.is_worth(one)).collect();
     if half.is_empty() {
-        plan.why_not = Some("what is mostly dead is too young".into());
+        let why = "what is mostly dead is too young, or too much of it is live for what reading it \
+                   costs";
+        plan.why_not = Some(why.into());
         return Ok(plan);
     }
-    choose(vault, scope, half, &mut plan, monitor)?;
+    let damage = vault.known_damage()?.damage;
+    let is_bad = |one: &HalfLive| {
+        let mut live = one.slots.iter().cloned();
+        live.any(|slots| !damage.within(one.id, slots).is_empty())
+    };
+    let (bad, half): (Vec<_>, Vec<_>) = half.into_iter().partition(is_bad);
+    if half.is_empty() {
+        let many = bad.len();
+        plan.why_not = Some(format!("{many} segments are noted as damaged: see verify"));
+        return Ok(plan);
+    }
+    let candidates = Candidates {
+        half,
+        listed,
+        names,
+    };
+    choose(vault, scope, candidates, &mut plan, monitor)?;
     Ok(plan)
+}
+
+/// What may be given up, and who may need it.
+struct Candidates {
+    half: Vec<HalfLive>,
+    listed: Vec<StoredSnapshot>,
+    names: SharedNames,
 }
 
 /// What of each needed segment is live, by its footer.
@@ -196,12 +239,13 @@ fn is_unknown(kind: ErrorKind) -> bool {
 fn choose(
     vault: &Vault,
     scope: &RewriteScope<'_>,
-    half: Vec<HalfLive>,
+    candidates: Candidates,
     plan: &mut RewritePlan,
     monitor: &dyn Monitor,
 ) -> Result<()> {
     let mut known: BTreeMap<ObjectId, OldPart> = BTreeMap::new();
-    let snapshots = naming(vault, scope, &mut known, monitor)?;
+    let snapshots = naming(vault, scope, &candidates, &mut known, monitor)?;
+    let half = candidates.half;
     let candidates: HashSet<ObjectId> = half.iter().map(|one| one.id).collect();
     let parts: Vec<_> = known.iter().map(|(id, part)| (*id, part.blocks)).collect();
     let mut named: HashMap<ObjectId, BTreeSet<ObjectId>> = HashMap::new();
@@ -252,16 +296,19 @@ fn choose(
 fn naming(
     vault: &Vault,
     scope: &RewriteScope<'_>,
+    candidates: &Candidates,
     known: &mut BTreeMap<ObjectId, OldPart>,
     monitor: &dyn Monitor,
 ) -> Result<Vec<Naming>> {
-    let listed = vault.stored_snapshots(None)?;
+    let listed = &candidates.listed;
     let looked_at: BTreeSet<&SnapshotRef> = scope.reachable.snapshots().iter().collect();
     let keeps = vault.list_keeps(&|_| true)?;
     monitor.tell(Event::Phase(RunPhase::ReadingManifests(listed.len())));
     let mut all = Vec::new();
     for stored in listed {
         monitor.check()?;
+        // Its other name would hold what it gives up.
+        let is_twice = candidates.names.has(stored.snapshot.id);
         // What has come since needs what was there as it is.
         let is_new = !looked_at.contains(&stored.snapshot);
         let (manifest, is_known) = match vault.known_manifest(&stored.snapshot) {
@@ -284,9 +331,9 @@ fn naming(
             }
         }
         all.push(Naming {
-            stored,
+            stored: stored.clone(),
             parts,
-            is_free: is_known && !is_kept && !is_new,
+            is_free: is_known && !is_kept && !is_new && !is_twice,
         });
     }
     Ok(all)
