@@ -130,9 +130,9 @@ pub fn collect_at(
     report.rewriting = rewriting.map_err(|error| {
         error.and_said("what no snapshot needs was collected all the same; no segment is given up")
     })?;
-    if report.gave_any_up() {
+    if report.gave_any_up() && report.at_work.is_empty() {
         let wait = pace.wait;
-        report.plans_besides(plan_again(wait, vault, options, &session, monitor)?);
+        report.plans_besides(plan_again(wait, vault, options, &session, monitor))?;
     }
     Ok(report)
 }
@@ -146,13 +146,13 @@ fn plan_again(
     session: &Session,
     monitor: &dyn Monitor,
 ) -> Result<Option<NewPlan>> {
-    let again = Collection::begin(vault, options, monitor, Some(session.run()))?;
-    if again.live.iter().any(|run| !is_collector(run)) {
-        return Ok(None);
-    }
     if vault.lists_late() {
         monitor.tell(Event::Phase(RunPhase::WaitingForListings));
         wait(LATE)?;
+    }
+    let again = Collection::begin(vault, options, monitor, Some(session.run()))?;
+    if again.live.iter().any(|run| !is_collector(run)) {
+        return Ok(None);
     }
     let found = again.look(Some(wait))?;
     let mut planned = found.new_plan();

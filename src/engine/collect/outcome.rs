@@ -1,6 +1,7 @@
 //! What a collection has found and done, as values.
 
 use crate::engine::rewrite::{RewritePlan, RewriteReport};
+use crate::error::{ErrorKind, Result};
 use crate::format::Condemned;
 use crate::model::{Bytes, SnapshotId};
 use crate::store::Collectable;
@@ -152,13 +153,26 @@ impl CollectReport {
         done.is_some_and(|done| done.segments > 0)
     }
 
-    /// Adds a plan that was put besides.
-    pub(super) fn plans_besides(&mut self, other: Option<NewPlan>) {
+    /// Adds a plan that was put besides. That there is none is told, and is no failure: the next
+    /// collection puts it.
+    pub(super) fn plans_besides(&mut self, other: Result<Option<NewPlan>>) -> Result<()> {
+        let other = match other {
+            Err(error) if !matches!(error.kind(), ErrorKind::Interrupted(_)) => {
+                let what =
+                    format!("what was given up is not planned yet, the next gc does: {error}");
+                let done = self.rewriting.as_mut().and_then(|one| one.done.as_mut());
+                done.into_iter()
+                    .for_each(|done| done.warnings.push(what.clone()));
+                None
+            }
+            other => other?,
+        };
         match (&mut self.planned, other) {
             (Some(planned), Some(other)) => planned.objects += other.objects,
             (planned @ None, other) => *planned = other,
             (Some(_), None) => {}
         }
+        Ok(())
     }
 
     /// Notes that a plan was carried out so far, and stays.
