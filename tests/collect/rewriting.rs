@@ -316,7 +316,6 @@ fn a_segment_with_a_damaged_chunk_stays_and_is_told() {
     half.check();
 }
 
-/// What cannot be written of one keeps no other from its name.
 #[test]
 fn one_whose_successor_cannot_be_made_keeps_its_name_alone() {
     let half = half_dead();
@@ -361,8 +360,8 @@ fn a_run_beside_it_keeps_what_it_builds_on() {
     early.put(&[2]);
     assert_eq!(done(gc(stage)).renamed.len(), 2);
     // Nothing that it builds on is planned while it is at work.
-    let named = stage.vault().plans().unwrap();
-    let mut named = named.iter().flat_map(|plan| &plan.objects);
+    let plans = stage.vault().plans().unwrap();
+    let mut named = plans.iter().flat_map(|plan| &plan.objects);
     assert!(named.all(|one| !matches!(one, Condemned::Segment(_))));
     stage.pass_beating(25);
     gc(stage);

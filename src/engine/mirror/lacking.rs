@@ -146,8 +146,8 @@ impl<'a> Inventory<'a> {
         self.manifests.standing(snapshot)
     }
 
-    /// The names of the second place that are like that of a snapshot which is not there itself, and
-    /// that the source does not have: what it has stands for itself.
+    /// The names of the second place that are like that of a snapshot which is not there itself.
+    /// Those that the source has, too, stand for themselves, and are left out.
     pub(super) fn like_there(&self, snapshot: &SnapshotRef) -> Vec<SnapshotRef> {
         let (here, there) = (&self.manifests.source, &self.manifests.target);
         if there.contains_key(snapshot) {
