@@ -10,7 +10,7 @@ pub const MOST_BORNE: usize = 16;
 
 /// What all names of a snapshot have in common: a hash of what is said under each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Likeness([u8; 32]);
+pub struct ManifestLikeness([u8; 32]);
 
 impl Manifest {
     /// The names that it has borne before, as far as they can be true: each is like its own but for
@@ -43,7 +43,7 @@ impl Manifest {
     ///
     /// # Errors
     /// It cannot be written as text.
-    pub fn likeness(&self) -> Result<Likeness> {
+    pub fn likeness(&self) -> Result<ManifestLikeness> {
         let mut same = self.clone();
         same.snapshot = self.first_name();
         same.rewrites.clear();
@@ -55,7 +55,7 @@ impl Manifest {
         let text = serde_json::to_vec(&same).map_err(|error| {
             Error::new(ErrorKind::Failed, "a manifest cannot be written").with_source(error)
         })?;
-        Ok(Likeness(*blake3::hash(&text).as_bytes()))
+        Ok(ManifestLikeness(*blake3::hash(&text).as_bytes()))
     }
 }
 

@@ -28,7 +28,7 @@ mod style;
 mod vault_info;
 mod vault_keys;
 
-pub use borne::{Likeness, MOST_BORNE};
+pub use borne::{MOST_BORNE, ManifestLikeness};
 pub use chunk::{CHUNK_HEADER, ChunkHash, DecodedChunk, EncodedChunk, Packed};
 pub use codec::{Codec, Compression, ZstdLevel};
 pub use condemned::{Condemned, PlanList, PlanPart};

@@ -28,7 +28,7 @@ impl Shape {
         blocks: 4096,
         slots: 8,
     };
-    /// Segments of real size take too long here: `engine/rewrite/year.rs` plays these.
+    /// Segments of real size take too long here: `engine/rewrite/tests.rs` plays these.
     const LARGER: Self = Self {
         blocks: 32_768,
         slots: 64,

@@ -5,7 +5,7 @@ use crate::engine::monitor::{Event, Monitor};
 use crate::engine::run_phase::RunPhase;
 use crate::engine::verify::is_damage;
 use crate::error::{ErrorKind, Result};
-use crate::format::{DiskRecord, FooterCopiesRef, Likeness, Manifest};
+use crate::format::{DiskRecord, FooterCopiesRef, Manifest, ManifestLikeness};
 use crate::model::{ObjectId, SnapshotId, block_count};
 use crate::store::{NeededSegments, SnapshotRef, Vault};
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,7 +24,7 @@ pub(super) struct SnapshotNeeds {
 /// What a snapshot is called, and what all its names have in common.
 pub(super) struct SnapshotNames {
     pub(super) borne: Vec<SnapshotId>,
-    pub(super) likeness: Likeness,
+    pub(super) likeness: ManifestLikeness,
 }
 
 /// The objects of copies of footers that a snapshot names.

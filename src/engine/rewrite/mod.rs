@@ -14,7 +14,7 @@ mod renew;
 mod rules;
 mod survey;
 #[cfg(test)]
-mod year;
+mod tests;
 
 pub use rules::{DeadSpace, RewriteRules};
 pub use survey::{RewriteCost, RewritePlan, RewriteScope, plan_rewrite};
