@@ -68,13 +68,14 @@ fn it_asks_for_what_it_says() -> Result<()> {
     let with = ask(REWRITING)?;
     let more = |verb: usize| with[verb] - without[verb];
     let (reads, puts) = (more(1) + more(2), more(0) + more(3));
-    // It looks at ends of segments, manifests and index objects before, and has a session.
+    // It looks at ends of segments, manifests and index objects before, has a session, and looks at
+    // all once more to plan what it has given up.
     assert!(
-        (told.gets..told.gets + 15).contains(&reads),
+        (told.gets..told.gets + 25).contains(&reads),
         "{told:?} {reads}"
     );
     assert!(
-        (told.puts..told.puts + 8).contains(&puts),
+        (told.puts..told.puts + 20).contains(&puts),
         "{told:?} {puts}"
     );
     // The two old names, the session of who rewrites, and one name that was never there.
@@ -146,8 +147,11 @@ fn a_prune_that_a_cache_and_a_late_listing_mislead_loses_nothing() {
         let pruner = Vault::open(Arc::new(cache.unwrap())).unwrap();
         let first = plan_prune(&pruner, &rules(9), &Silent).unwrap();
         assert_eq!(first.judged.len(), 2);
+        // It does not wait for listings: the prune comes meanwhile.
         let wait = |long: Duration| {
-            world.pass(SignedDuration::try_from(long).unwrap());
+            if long < Duration::from_secs(15 * 60) {
+                world.pass(SignedDuration::try_from(long).unwrap());
+            }
             Ok(())
         };
         let pace = CollectPace {
