@@ -5,6 +5,7 @@ use super::rewriting::{Chunks, REWRITING, done, gc, half_dead, listed, shown};
 use super::stage::{BLOCKS, Done, GRACE, Stage};
 use crate::support::model::Chance;
 use crate::support::vaults::rounds;
+use jiff::SignedDuration;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use stillpoint::ErrorKind;
@@ -277,7 +278,7 @@ fn a_name_there_that_is_not_whole_or_says_something_else_keeps_nothing_out() {
 fn a_false_successor_keeps_nothing_out_while_the_source_has_both() {
     let half = half_dead();
     let second = second_of(&half.stage);
-    let false_one = forge(&half.stage, half.third.run, false);
+    let false_one = forge(&half.stage, half.third.run, Forged::Zeros);
     let source = half.stage.vault();
     let first: Vec<SnapshotRef> = listed(&half.stage)
         .into_iter()
@@ -289,24 +290,42 @@ fn a_false_successor_keeps_nothing_out_while_the_source_has_both() {
     assert!(ids(&second).contains(&half.third.run));
 }
 
-/// Puts a manifest that says that it is a successor. Its map leads to zeros, or to a segment whose
-/// footer has the same hashes, and whose chunks are something else.
-fn forge(stage: &Stage, id: SnapshotId, same_hashes: bool) -> SnapshotId {
+/// What is false of one that says that it is a successor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Forged {
+    /// Its map leads to zeros.
+    Zeros,
+    /// It leads to other chunks, as long as the right ones.
+    OtherChunks,
+    /// The footer that it leads to has the right hashes, and the chunks are something else.
+    SameHashes,
+    /// It says something else, of the same chunks.
+    OtherWords,
+    /// Nothing, but it came much later, which by the store's time would be when the snapshot came.
+    CameLater,
+}
+
+/// Puts a manifest that says that it is a successor.
+fn forge(stage: &Stage, id: SnapshotId, forged: Forged) -> SnapshotId {
     let vault = stage.vault();
     let one = vault.find(&id.to_string()).unwrap();
     let mut manifest: Manifest = vault.manifest(&one).unwrap();
     let map = vault.load_index(&manifest.disks[0].index, BLOCKS).unwrap();
     let draft = Draft::begin(&vault);
-    let mut forged = RunMap::new();
+    let mut false_map = RunMap::new();
     for run in map.iter() {
         let content = match run.content {
-            Content::Data { segment, slot } if same_hashes => {
+            same if matches!(forged, Forged::OtherWords | Forged::CameLater) => same,
+            Content::Data { segment, slot } if forged != Forged::Zeros => {
                 let sealer = draft.sealer();
                 let mut writer = sealer.create_segment(Vec::new()).unwrap();
                 let mut packed = Packed::default();
                 for at in 0..run.count as u32 {
                     packed.clear();
-                    let hash = vault.chunk(segment, slot + at).unwrap().hash;
+                    let mut hash = vault.chunk(segment, slot + at).unwrap().hash;
+                    if forged == Forged::OtherChunks {
+                        hash = sealer.hash_of(&[9; 76]);
+                    }
                     let chunk = sealer.encode_hashed(&[9; 76], hash, &mut packed).unwrap();
                     writer.push(&chunk, &packed);
                 }
@@ -319,9 +338,12 @@ fn forge(stage: &Stage, id: SnapshotId, same_hashes: bool) -> SnapshotId {
             }
             _ => Content::Zero,
         };
-        forged.insert(Run { content, ..run });
+        false_map.insert(Run { content, ..run });
     }
-    manifest.disks[0].index = draft.put_index(&forged, BLOCKS, true).unwrap();
+    manifest.disks[0].index = draft.put_index(&false_map, BLOCKS, true).unwrap();
+    if forged == Forged::OtherWords {
+        manifest.tags.insert("a".into(), "lie".into());
+    }
     manifest.rename(id.successor());
     draft.commit(&mut manifest).unwrap();
     manifest.snapshot
@@ -329,21 +351,26 @@ fn forge(stage: &Stage, id: SnapshotId, same_hashes: bool) -> SnapshotId {
 
 #[test]
 fn no_name_goes_on_a_manifests_word() {
-    for same_hashes in [false, true] {
+    for (forged, why) in [
+        (Forged::Zeros, "something else"),
+        (Forged::OtherChunks, "something else"),
+        (Forged::SameHashes, "segment"),
+        (Forged::OtherWords, "do not say the same"),
+        (Forged::CameLater, "when it came"),
+    ] {
         let half = half_dead();
         let stage = &half.stage;
-        let false_one = forge(stage, half.third.run, same_hashes);
+        let false_one = forge(stage, half.third.run, forged);
         stage.pass(60);
+        if forged == Forged::CameLater {
+            let name = ObjectName::manifest("host", half.third.run);
+            stage.store.age(&name, SignedDuration::from_hours(60));
+        }
         let report = done(gc(stage));
         assert!(ids(stage).is_superset(&BTreeSet::from([half.third.run, false_one])));
         let told = report.warnings.join("\n");
         assert!(told.contains(&false_one.to_string()), "{report:?}");
-        let why = if same_hashes {
-            "segment"
-        } else {
-            "something else"
-        };
-        assert!(told.contains(why), "{report:?}");
+        assert!(told.contains(why), "{forged:?}: {report:?}");
         let one = stage.vault().find(&half.third.run.to_string()).unwrap();
         assert_eq!(shown(stage, &one), half.shown[1]);
     }
