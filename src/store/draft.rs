@@ -154,14 +154,16 @@ impl Draft {
         self.vault.sealer()
     }
 
-    /// All that copies name stays from here on, whatever becomes of this run, and so do they: who
-    /// looks for what others have put may refer to it, and no question could tell that nobody does.
-    /// Also where this run was told that nobody looks: somebody may have changed that since.
+    /// Where runs look for what others have put, all that copies name stays from here on, whatever
+    /// becomes of this run, and so do they: no question could tell that nobody refers to it.
     fn put_copies(&self, finished: Option<FinishedCopies>) -> Result<()> {
         let Some(finished) = finished else {
             return Ok(());
         };
         let name = ObjectName::footers(finished.copies);
+        if !self.vault.shares_blocks() {
+            return self.put(&name, finished.bytes);
+        }
         let share = |is_of: &dyn Fn(&ObjectName) -> bool| {
             let mut put = self.put.locked();
             let these = put.iter_mut().filter(|object| is_of(&object.name));

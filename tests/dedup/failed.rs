@@ -2,7 +2,6 @@
 
 use super::*;
 use std::sync::Mutex;
-use stillpoint::format::VaultInfo;
 use stillpoint::store::FaultStore;
 use stillpoint::{Error, ErrorKind};
 
@@ -33,30 +32,6 @@ fn what_a_failed_run_had_told_of_stays_and_is_found() {
         "{error}"
     );
     assert!(fleet.names("snapshots").is_empty() && fleet.names("index").is_empty());
-    assert_eq!(fleet.names("segments").len(), 1);
-    let second = take_on(&fleet.vault(), "second", &disk_of(1));
-    assert_eq!(counts(&second), [0, BLOCKS - 19]);
-}
-
-/// Somebody has made it a vault that stores equal blocks once, after the run had begun.
-#[test]
-fn what_a_failed_run_had_told_of_stays_though_it_was_told_that_nobody_looks() {
-    let store = Arc::new(MemoryStore::one_at_a_time());
-    let vault = Vault::create(store.clone(), vault_options()).unwrap();
-    let of_its_own = vault.info().clone();
-    let fleet = Fleet { store };
-    let failing = failing(&fleet, || ());
-    let info = VaultInfo {
-        dedup: BlockDedup::Vault,
-        compression: Compression::None,
-        ..of_its_own
-    };
-    let name = ObjectName::vault_info();
-    let bytes = info.encode().unwrap();
-    fleet.store.replace(&name, bytes.into()).unwrap();
-    try_on(&failing, "first", &disk_of(1), |_| ())
-        .err()
-        .unwrap();
     assert_eq!(fleet.names("segments").len(), 1);
     let second = take_on(&fleet.vault(), "second", &disk_of(1));
     assert_eq!(counts(&second), [0, BLOCKS - 19]);

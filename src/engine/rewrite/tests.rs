@@ -56,7 +56,7 @@ struct Year {
 }
 
 impl Year {
-    fn put(&mut self, chunks: Vec<usize>) {
+    fn put(&mut self, chunks: &[usize]) {
         for some in chunks.chunks(SLOTS) {
             self.segments.push(Segment {
                 chunks: some.to_vec(),
@@ -79,7 +79,7 @@ impl Year {
                 until: usize::MAX,
             });
         }
-        self.put(new);
+        self.put(&new);
     }
 
     /// The newest of each of 7 days, 5 weeks, 12 months.
@@ -143,7 +143,7 @@ impl Year {
             // It is planned at once, and is there until the next collection.
             self.planned.push(at);
         }
-        self.put(moved);
+        self.put(&moved);
         let stored: usize = self.segments.iter().map(|one| one.whole).sum();
         let live: usize = live.iter().sum();
         stored as f64 / live as f64
