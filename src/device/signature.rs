@@ -77,7 +77,11 @@ const MAGICS: &[Magic] = &[
     (1024, b"LABELONE", "LVM member"),
     (4096, &[0xfc, 0x4e, 0x2b, 0xa9], "RAID member"),
     (0, &[0xfc, 0x4e, 0x2b, 0xa9], "RAID member"),
+    // At the end of a page, as large as they were where it was made.
     (4086, b"SWAPSPACE2", "swap"),
+    (8182, b"SWAPSPACE2", "swap"),
+    (16374, b"SWAPSPACE2", "swap"),
+    (32758, b"SWAPSPACE2", "swap"),
     (65526, b"SWAPSPACE2", "swap"),
     (3, b"NTFS    ", "ntfs"),
     (3, b"EXFAT   ", "exfat"),

@@ -31,10 +31,12 @@ pub fn run(args: &ClientUpdateArgs, common: &Common) -> Result<Report> {
             "{} belongs to a package manager; nothing was changed",
             program.display()
         );
-        return Err(Error::new(ErrorKind::Unsupported, what).with_hint(
-            "apt install ./stillpoint_VERSION_amd64.deb, or dnf install \
-             ./stillpoint-VERSION.x86_64.rpm",
-        ));
+        let machine = std::env::consts::ARCH;
+        let debian = if machine == "aarch64" { "arm64" } else { "amd64" };
+        return Err(Error::new(ErrorKind::Unsupported, what).with_hint(format!(
+            "apt install ./stillpoint_VERSION_{debian}.deb, or dnf install \
+             ./stillpoint-VERSION.{machine}.rpm",
+        )));
     }
     check_folder(&program)?;
     let places = ClientPlaces::of(common)?;

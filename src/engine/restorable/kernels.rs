@@ -152,15 +152,20 @@ fn none(tree: &MachineFiles, found: &mut Restorability) {
         let why = "a kernel there has a name without a release";
         return found.could_not("/boot", why);
     }
+    let machine = match machine_arch(tree) {
+        "aarch64" => "arm64",
+        _ => "amd64",
+    };
     found.risk(BootRisk {
         level: BootRiskLevel::WillNotBoot,
         what: "no kernel lies on this machine's disks".into(),
         place: "/boot".into(),
         why: "whatever starts this machine brings the kernel along; a restored disk has none"
             .into(),
-        remedy: "install a kernel and a boot loader (Debian: apt install linux-image-amd64 \
-                 grub-efi-amd64), or start the restored machine as this one is started"
-            .into(),
+        remedy: format!(
+            "install a kernel and a boot loader (Debian: apt install linux-image-{machine} \
+             grub-efi-{machine}), or start the restored machine as this one is started"
+        ),
     });
 }
 

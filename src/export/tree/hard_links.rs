@@ -29,7 +29,7 @@ struct KnownCopy {
     /// The copy.
     id: NodeId,
     /// How many more names there are to come.
-    left: u64,
+    left: nix::libc::nlink_t,
 }
 
 impl HardLinks {
