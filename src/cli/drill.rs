@@ -63,7 +63,7 @@ fn drill_both(
                 Err(error) => format!("not kept: {error}"),
             };
             let found = verdict(&files.record);
-            Err(error.and_said(&format!(
+            Err(error.and_said(format!(
                 "its files were tried before, nothing was booted: {found} ({kept})"
             )))
         }
