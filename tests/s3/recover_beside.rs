@@ -238,6 +238,7 @@ fn rewritten(vault: &Arc<Vault>) -> Vec<(SnapshotId, SnapshotId)> {
             tolerated: 0,
             most_live: 100,
             most_moved: None,
+            ..RewriteRules::USUAL
         },
     };
     let plan = plan_rewrite(vault, &scope, &Silent).unwrap();

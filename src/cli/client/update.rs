@@ -32,7 +32,11 @@ pub fn run(args: &ClientUpdateArgs, common: &Common) -> Result<Report> {
             program.display()
         );
         let machine = std::env::consts::ARCH;
-        let debian = if machine == "aarch64" { "arm64" } else { "amd64" };
+        let debian = if machine == "aarch64" {
+            "arm64"
+        } else {
+            "amd64"
+        };
         return Err(Error::new(ErrorKind::Unsupported, what).with_hint(format!(
             "apt install ./stillpoint_VERSION_{debian}.deb, or dnf install \
              ./stillpoint-VERSION.{machine}.rpm",
