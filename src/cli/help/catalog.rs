@@ -12,11 +12,16 @@ pub struct Page {
 }
 
 /// All pages, as they are listed.
-pub const PAGES: [Page; 18] = [
+pub const PAGES: [Page; 19] = [
     Page {
         name: "rescue",
         about: "A disk died, a vault is damaged, a machine is gone: what to do",
         markdown: include_str!("../pages/rescue.md"),
+    },
+    Page {
+        name: "network",
+        about: "The disks of a snapshot for QEMU and other NBD clients on other machines",
+        markdown: include_str!("../pages/network.md"),
     },
     Page {
         name: "operators",
