@@ -12,7 +12,7 @@ pub struct Page {
 }
 
 /// All pages, as they are listed.
-pub const PAGES: [Page; 19] = [
+pub const PAGES: [Page; 20] = [
     Page {
         name: "rescue",
         about: "A disk died, a vault is damaged, a machine is gone: what to do",
@@ -87,6 +87,11 @@ pub const PAGES: [Page; 19] = [
         name: "retention",
         about: "What stays, what goes, what is freed, what a vault holds",
         markdown: include_str!("../pages/retention.md"),
+    },
+    Page {
+        name: "rewriting",
+        about: "What gc --rewrite does about segments of which little is needed",
+        markdown: include_str!("../pages/rewriting.md"),
     },
     Page {
         name: "alarm",
