@@ -10,6 +10,10 @@ use std::path::Path;
 
 /// How much of both ends is looked at: partition tables, boot loaders, RAID members.
 const END: u64 = 1 << 20;
+/// How many places between are looked at, and how much of each: what a table that was wiped has
+/// left behind.
+const PLACES: u64 = 64;
+const PLACE: u64 = 64 << 10;
 
 /// Something known that stands somewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,40 +31,49 @@ pub struct Contents {
     pub table: Option<String>,
     /// What stands on it where there is no table.
     pub signature: Option<Signature>,
-    /// Whether the first and the last MiB hold nothing but zeros.
-    pub blank_ends: bool,
+    /// Whether nothing but zeros was seen: in the first and the last MiB, where the first partition
+    /// mostly begins, and in places spread over the whole.
+    pub only_zeros: bool,
 }
 
 impl Contents {
     /// Whether nothing was found that anyone could miss.
     pub fn is_blank(&self) -> bool {
-        self.table.is_none() && self.signature.is_none() && self.blank_ends
+        self.table.is_none() && self.signature.is_none() && self.only_zeros
     }
 }
 
 /// Looks at a device of `size`.
 ///
 /// # Errors
-/// When its ends cannot be read.
+/// When it cannot be read at one of these places.
 pub fn contents(
     device: &mut dyn ReadSeek,
     path: &Path,
     size: Bytes,
     sector: u32,
 ) -> Result<Contents> {
-    let mut blank_ends = true;
-    for start in [0, size.0.saturating_sub(END)] {
-        let mut bytes = vec![0; usize::try_from(END.min(size.0)).unwrap_or_default()];
+    let ends = [0, size.0.saturating_sub(END)].map(|start| (start, END));
+    let between = (0..PLACES).map(|place| size.0 / PLACES * place / PLACE * PLACE);
+    let between = std::iter::once(END).chain(between);
+    let between = between.map(|start| (start, PLACE));
+    let mut only_zeros = true;
+    for (start, length) in ends.into_iter().chain(between) {
+        let length = length.min(size.0.saturating_sub(start));
+        let mut bytes = vec![0; usize::try_from(length).unwrap_or_default()];
         device
             .seek(SeekFrom::Start(start))
             .and_then(|_| device.read_exact(&mut bytes))
             .io_context("read", path)?;
-        blank_ends &= bytes.iter().all(|byte| *byte == 0);
+        only_zeros &= bytes.iter().all(|byte| *byte == 0);
+        if !only_zeros {
+            break;
+        }
     }
     Ok(Contents {
         table: table_id(device, sector),
         signature: signature(device, Extent::new(Bytes(0), size)),
-        blank_ends,
+        only_zeros,
     })
 }
 
@@ -184,6 +197,24 @@ mod tests {
         }
         assert_eq!(of(131_072, &[0xfc, 0x4e, 0x2b, 0xa9]), Some("RAID member"));
         assert_eq!(of(0, &[]), None);
+    }
+
+    /// As after `sgdisk --zap-all`, or `dd` over the beginning.
+    #[test]
+    fn what_a_wiped_table_leaves_behind_is_not_blank() {
+        let size = 100 << 20;
+        let looks_blank = |at: Option<usize>| {
+            let mut disk = vec![0; size];
+            at.into_iter().for_each(|at| disk[at] = 1);
+            let path = Path::new("disk");
+            let found = contents(&mut Cursor::new(disk), path, Bytes(size as u64), 512);
+            found.unwrap().is_blank()
+        };
+        assert!(looks_blank(None));
+        let place = size / 64 * 40;
+        for at in [0, size - 1, (1 << 20) + 1080, place / 65536 * 65536 + 4096] {
+            assert!(!looks_blank(Some(at)), "{at}");
+        }
     }
 
     #[test]
