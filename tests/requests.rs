@@ -352,10 +352,11 @@ fn how_old_copies_are_is_asked_by_two_listings_and_the_newest_manifest() {
     let asked = counted.again();
     let found = newest_good(&asked.vault, &wanted, &Silent).unwrap();
     assert_eq!(found.copies, [None]);
-    // One more for each that was taken again, as the host is busy.
+    let requests = asked.take();
+    // One more for each that was taken again, as the host is busy. This look is not counted.
     let count = counted.vault.snapshots().unwrap().len();
     assert!(count >= 5);
-    assert_eq!(asked.take(), reads(count as u64, 2));
+    assert_eq!(requests, reads(count as u64, 2));
 
     // By a clock that is an hour behind, they are all from after now: that is told.
     let disks = layout.resolve(std::slice::from_ref(&disk.device)).unwrap();

@@ -22,8 +22,10 @@ struct StoredBlob {
 }
 
 impl StoredBlob {
-    /// Put now.
-    fn new(blob: Blob) -> Self {
+    /// Put now. A writer's buffer may be far larger than what it holds; thousands of them were more
+    /// addresses than a process may have that forks.
+    fn new(bytes: Blob) -> Self {
+        let blob = Blob::copy_from_slice(&bytes);
         let modified = Timestamp::now();
         Self { blob, modified }
     }
