@@ -2,6 +2,7 @@
 //! nothing needs goes in the end; it may be killed at any moment.
 
 pub mod actors;
+mod asleep;
 mod beside;
 mod by_command;
 mod by_hand;

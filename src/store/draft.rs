@@ -399,6 +399,15 @@ impl Draft {
             false => self.ask_session(),
         });
         if let Err(error) = put {
+            if !manifest.rewrites.is_empty() {
+                // Whoever has seen it may have taken the name that it was made for: it stays, and
+                // so does what it refers to.
+                keep(self);
+                return Err(error.and_said(format!(
+                    "the snapshot may be there under another name, too, as {}",
+                    manifest.snapshot
+                )));
+            }
             // It may be there all the same, and from a distant store's point of view come later
             // than this delete. As long as it may, so must what it refers to.
             let deleted = store.delete(&name);

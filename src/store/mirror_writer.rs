@@ -2,6 +2,7 @@
 //! take away what is there, but for an object whose bytes are known to be wrong, and then only to
 //! put the right ones under that name.
 
+use super::catalog::named_by;
 use super::confirm::confirm_kept;
 use super::object_name::ObjectName;
 use super::session::Session;
@@ -15,6 +16,16 @@ use crate::model::SnapshotId;
 const MOST_AT_ONCE: usize = 4;
 /// Fewest: one is read and checked while the other is put.
 const LEAST_AT_ONCE: usize = 2;
+
+/// How a manifest comes to the second place.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ManifestPut {
+    /// The one that is there is damaged.
+    pub replaces: bool,
+    /// The snapshot may be there under another name, which somebody may take away when this one is
+    /// seen: it is never taken back. Where a key tells that it is so, that need not be said.
+    pub is_like_another: bool,
+}
 
 /// A mirror at work in the second place.
 pub struct MirrorWriter<'a> {
@@ -92,9 +103,12 @@ impl<'a> MirrorWriter<'a> {
     }
 
     /// Makes a snapshot exist: puts its manifest, unless the mirror was taken for dead, and what it
-    /// has put may be garbage; that is asked before and after. `replaces`: the one that is there is
-    /// damaged.
-    pub fn put_manifest(&self, object: &StoredObject, replaces: bool) -> Result<()> {
+    /// has put may be garbage; that is asked before and after.
+    pub fn put_manifest(&self, object: &StoredObject, how: ManifestPut) -> Result<()> {
+        let ManifestPut {
+            replaces,
+            is_like_another,
+        } = how;
         self.target.check_not_passed_over(self.session.run())?;
         self.session.ask()?;
         if !replaces && self.has_come_meanwhile(object)? {
@@ -106,13 +120,16 @@ impl<'a> MirrorWriter<'a> {
         };
         // An error does not say that it is not there.
         let is_ours = *put.as_ref().unwrap_or(&true);
+        let may_go = || !is_like_another && !self.has_other_names(object);
         // The machine may have stood still while it was put.
         let stands = put.and_then(|_| self.session.ask());
-        stands.map_err(|error| match is_ours && self.session.check().is_err() {
-            true => self.take_back(&object.name, error),
-            // What it refers to was there while this mirror lived.
-            false => error,
-        })
+        stands.map_err(
+            |error| match is_ours && self.session.check().is_err() && may_go() {
+                true => self.take_back(&object.name, error),
+                // What it refers to was there while this mirror lived.
+                false => error,
+            },
+        )
     }
 
     /// Whether another mirror has put it, as far as a store does not refuse a name that is taken.
@@ -125,6 +142,13 @@ impl<'a> MirrorWriter<'a> {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether a snapshot has borne other names, as far as the key that is there reads it.
+    fn has_other_names(&self, manifest: &StoredObject) -> bool {
+        let snapshot = named_by(manifest.name.clone());
+        let read = snapshot.and_then(|one| self.target.decode(&one, &manifest.bytes).ok());
+        read.is_some_and(|manifest| !manifest.rewrites.is_empty())
     }
 
     fn take_back(&self, manifest: &ObjectName, error: Error) -> Error {

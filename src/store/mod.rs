@@ -91,7 +91,7 @@ pub use locks::LockEach;
 pub use manifests::Manifests;
 #[cfg(feature = "testing")]
 pub use memory::MemoryStore;
-pub use mirror_writer::MirrorWriter;
+pub use mirror_writer::{ManifestPut, MirrorWriter};
 pub use object_name::ObjectName;
 pub use object_store::{
     Blob, BucketLock, Capabilities, Directory, KeepsVersions, ObjectInfo, ObjectLock, ObjectStore,

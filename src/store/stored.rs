@@ -20,6 +20,11 @@ pub struct StoredObject {
 }
 
 impl StoredObject {
+    /// Its name.
+    pub fn name(&self) -> &ObjectName {
+        &self.name
+    }
+
     /// Its length in bytes.
     pub fn length(&self) -> u64 {
         self.bytes.len() as u64

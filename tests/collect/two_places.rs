@@ -16,13 +16,13 @@ use stillpoint::store::{
     Draft, FaultStore, KeepTerm, MemoryStore, ObjectName, ObjectStore, SnapshotRef, Vault,
 };
 
-fn second_of(first: &Stage) -> Stage {
+pub fn second_of(first: &Stage) -> Stage {
     let store = Arc::new(MemoryStore::one_at_a_time());
     Vault::create_second(store.clone(), &first.vault()).unwrap();
     Stage { store }
 }
 
-fn send(from: &Stage, to: &Stage) -> MirrorReport {
+pub fn send(from: &Stage, to: &Stage) -> MirrorReport {
     let source = from.vault();
     let report = mirror(&source, &to.vault(), &source.snapshots().unwrap(), &Silent).unwrap();
     assert!(
@@ -176,7 +176,7 @@ fn both_come_to_rest_and_nothing_grows_without_new_snapshots() {
 }
 
 /// The names of a place, by their first part.
-fn ids(stage: &Stage) -> BTreeSet<SnapshotId> {
+pub fn ids(stage: &Stage) -> BTreeSet<SnapshotId> {
     listed(stage).iter().map(|one| one.id).collect()
 }
 

@@ -5,7 +5,9 @@
 use crate::engine::monitor::{Event, Monitor};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Bytes, clip};
-use crate::store::{MirrorWriter, NeededSort, PastVault, PutBefore, Stood, StoredObject};
+use crate::store::{
+    ManifestPut, MirrorWriter, NeededSort, PastVault, PutBefore, Stood, StoredObject,
+};
 use crate::sys::locked::{LockExt, LockResultExt};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -163,7 +165,13 @@ impl<'a> CarryBack<'a> {
     fn put(&self, sort: NeededSort, stood: &Stood, object: &StoredObject) -> Result<EndOfOne> {
         if let Some(writer) = self.writer {
             match (sort, stood.now.is_some()) {
-                (NeededSort::Manifests, replaces) => writer.put_manifest(object, replaces)?,
+                (NeededSort::Manifests, replaces) => {
+                    let how = ManifestPut {
+                        replaces,
+                        ..ManifestPut::default()
+                    };
+                    writer.put_manifest(object, how)?;
+                }
                 (_, true) => writer.replace(object)?,
                 (_, false) => writer.put(object)?,
             }

@@ -1,14 +1,27 @@
 //! Carries segments from the source to the second place, several at once. Each is checked on the
 //! way, and what is damaged is left where it is.
 
+use super::lacking::Standing;
 use crate::engine::monitor::{Event, Monitor};
 use crate::engine::verify::is_damage;
 use crate::error::{Error, Result};
 use crate::model::{Bytes, ObjectId};
-use crate::store::{MirrorWriter, Vault};
+use crate::store::{MirrorWriter, StoredObject, Vault};
 use crate::sys::locked::{LockExt, LockResultExt};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+/// Puts an object where it is missing, or in place of what is wrong there.
+pub(super) fn put(
+    writer: &MirrorWriter<'_>,
+    object: &StoredObject,
+    standing: &Standing,
+) -> Result<()> {
+    match standing {
+        Standing::Wrong(_) => writer.replace(object),
+        Standing::There | Standing::Missing => writer.put(object),
+    }
+}
 
 /// A segment to carry.
 pub(super) struct Load {

@@ -21,9 +21,9 @@ use crate::engine::verify::is_damage;
 use crate::error::{ErrorKind, Result};
 use crate::format::{FooterCopiesRef, lengths_with};
 use crate::model::{Bytes, ObjectId, SnapshotId};
-use crate::store::{MirrorWriter, NeededSegments, SnapshotRef, StoredObject, Vault};
+use crate::store::{ManifestPut, MirrorWriter, NeededSegments, SnapshotRef, StoredObject, Vault};
 use crate::sys::machine::host_name;
-use carry::{Carried, Carrier, CarryProgress, Load};
+use carry::{Carried, Carrier, CarryProgress, Load, put};
 use condemned::AllNeeded;
 use jiff::Timestamp;
 use lacking::{Inventory, Standing, unless_damaged};
@@ -415,7 +415,11 @@ impl MirrorRun<'_> {
             return Ok(());
         }
         if let Some(writer) = self.writer {
-            writer.put_manifest(object, matches!(standing, Standing::Wrong(_)))?;
+            let how = ManifestPut {
+                replaces: matches!(standing, Standing::Wrong(_)),
+                ..ManifestPut::default()
+            };
+            writer.put_manifest(object, how)?;
         }
         self.count(object.length());
         self.report.sent.push(id);
@@ -484,13 +488,6 @@ impl MirrorRun<'_> {
             }
         }
         Ok(true)
-    }
-}
-
-fn put(writer: &MirrorWriter<'_>, object: &StoredObject, standing: &Standing) -> Result<()> {
-    match standing {
-        Standing::Wrong(_) => writer.replace(object),
-        Standing::There | Standing::Missing => writer.put(object),
     }
 }
 

@@ -9,9 +9,9 @@ use crate::engine::session_record::session_record;
 use crate::engine::verify::is_damage;
 use crate::error::{ErrorKind, Result};
 use crate::model::{Bytes, SnapshotId};
-use crate::store::{MirrorWriter, ObjectName, SealedFolder, StoredObject, Vault};
+use crate::store::{ManifestPut, MirrorWriter, ObjectName, SealedFolder, StoredObject, Vault};
 use jiff::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 type Names = BTreeMap<ObjectName, u64>;
 
@@ -48,6 +48,7 @@ pub fn mirror_sealed(
             ..MirrorReport::default()
         },
         lacks: false,
+        names: BTreeSet::new(),
     };
     // First: whatever a snapshot refers to was there before it.
     let manifests = source.sealed_objects(SealedFolder::Manifests)?;
@@ -81,12 +82,17 @@ struct SealedRun<'a> {
     report: MirrorReport,
     /// Whether something is damaged that a manifest may refer to.
     lacks: bool,
+    /// The names of snapshots in the second place.
+    names: BTreeSet<ObjectName>,
 }
 
 impl SealedRun<'_> {
     fn folder(&mut self, folder: SealedFolder, here: Names) -> Result<()> {
         let there = self.target.map(|target| target.sealed_objects(folder));
         let there = there.transpose()?.unwrap_or_default();
+        if folder == SealedFolder::Manifests {
+            self.names = there.keys().cloned().collect();
+        }
         let mut gone = Vec::new();
         for (name, length) in here.into_iter().rev() {
             self.monitor.check()?;
@@ -217,10 +223,25 @@ impl SealedRun<'_> {
             return Ok(());
         };
         match (folder, replaces) {
-            (SealedFolder::Manifests, _) => writer.put_manifest(object, replaces),
+            (SealedFolder::Manifests, _) => {
+                let is_like_another = self.is_like_another(object.name());
+                let how = ManifestPut {
+                    replaces,
+                    is_like_another,
+                };
+                writer.put_manifest(object, how)
+            }
             (_, true) => writer.replace(object),
             (_, false) => writer.put(object),
         }
+    }
+
+    /// Whether a name there may be another one of the same snapshot: no manifest can be asked.
+    fn is_like_another(&self, name: &ObjectName) -> bool {
+        let of = |name: &ObjectName| snapshot_of(name).map(SnapshotId::common_part);
+        self.names
+            .iter()
+            .any(|other| other != name && of(other) == of(name))
     }
 
     fn count(&mut self, length: u64, snapshot: Option<SnapshotId>) {
