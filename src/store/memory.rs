@@ -24,8 +24,8 @@ struct StoredBlob {
 impl StoredBlob {
     /// Put now. A writer's buffer may be far larger than what it holds; thousands of them were more
     /// addresses than a process may have that forks.
-    fn new(bytes: Blob) -> Self {
-        let blob = Blob::copy_from_slice(&bytes);
+    fn new(bytes: &Blob) -> Self {
+        let blob = Blob::copy_from_slice(bytes);
         let modified = Timestamp::now();
         Self { blob, modified }
     }
@@ -97,12 +97,12 @@ impl ObjectStore for MemoryStore {
                 format!("{name} is in the vault already"),
             ));
         }
-        objects.insert(name.clone(), StoredBlob::new(bytes));
+        objects.insert(name.clone(), StoredBlob::new(&bytes));
         Ok(())
     }
 
     fn replace(&self, name: &ObjectName, bytes: Blob) -> Result<()> {
-        self.lock().insert(name.clone(), StoredBlob::new(bytes));
+        self.lock().insert(name.clone(), StoredBlob::new(&bytes));
         Ok(())
     }
 

@@ -167,7 +167,12 @@ mod tests {
         }
         // 200 / 10, and what is drawn by chance.
         assert!((20..=25).contains(&took), "{took}");
-        assert_eq!(memory.looks_since(at(1)), took as usize);
+        // A look is forgotten when all that it read was read again since, as that of the first is.
+        let looks = memory.looks_since(at(1));
+        assert!(
+            looks <= took as usize && looks + 5 >= took as usize,
+            "{looks} of {took}"
+        );
     }
 
     #[test]
