@@ -56,8 +56,7 @@ pub struct Filesystem {
     pub mounts: Vec<Mount>,
     /// The block devices it consists of, an external log among them.
     pub members: Vec<DevNumber>,
-    /// Whether `members` is all of them, and it is known what they rest on. Where not, no one can
-    /// say which disks it is on.
+    /// Whether `members` is all of them. Where not, no one can say which disks it is on.
     pub members_known: bool,
     /// Every whole disk it rests on, through partitions, mapped devices, RAID, and loop devices
     /// together with what their files rest on.

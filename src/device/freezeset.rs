@@ -84,7 +84,9 @@ pub fn filesystems_on(topology: &Topology, mounts: &Mounts, disks: &[DevNumber])
     for (order, filesystem) in mounts.filesystems().iter().enumerate() {
         if !filesystem.disks.is_disjoint(&chosen) {
             here.push((order, filesystem));
-        } else if !filesystem.members_known {
+        } else if !filesystem.members_known
+            || !mounts.stacking.is_known(topology, &filesystem.members)
+        {
             set.undetermined.push(filesystem.clone());
         }
     }

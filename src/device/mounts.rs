@@ -58,7 +58,6 @@ impl Mounts {
             filesystem.disks = stacking.disks(topology, &filesystem.members);
             filesystem.below = stacking.below(topology, &filesystem.members);
             filesystem.depth = stacking.depth(topology, &filesystem.members);
-            filesystem.members_known &= stacking.is_known(topology, &filesystem.members);
         }
         Ok(Self {
             filesystems: found,
