@@ -1,27 +1,11 @@
 //! What someone else holds: a disk that another run works on, a filesystem frozen by a stranger, a
 //! freeze that does not come back.
 
-use super::lab::{Disk, Lab, finish, is_frozen, tool, try_tool, wait};
+use super::lab::{Disk, Lab, finish, is_frozen, tool, wait};
 use super::table::two_sentences;
 use crate::hooks::Stage;
-use std::path::PathBuf;
+use crate::support::held::frozen;
 use std::time::{Duration, Instant};
-
-/// Frozen by a stranger until it is dropped.
-pub struct Frozen(PathBuf);
-
-impl Frozen {
-    pub fn new(place: &std::path::Path) -> Self {
-        tool("fsfreeze", &["--freeze", place.to_str().unwrap()]);
-        Self(place.to_owned())
-    }
-}
-
-impl Drop for Frozen {
-    fn drop(&mut self) {
-        try_tool("fsfreeze", &["--unfreeze", self.0.to_str().unwrap()]);
-    }
-}
 
 #[test]
 fn two_runs_on_one_disk_are_one_too_many() {
@@ -56,7 +40,7 @@ fn a_foreign_freeze_is_named_and_stays() {
     tool("sync", &["-f", places[0].to_str().unwrap()]);
     tool("sync", &["-f", places[1].to_str().unwrap()]);
     let before = lab.files();
-    let frozen = Frozen::new(&places[0]);
+    let held = frozen(&places[0]);
     for command in [&["snapshot"][..], &["doctor", "--freeze-test"]] {
         let args = [command, &[&disks[0].device, &disks[1].device]].concat();
         let run = lab.run(&args).expect(6);
@@ -69,7 +53,7 @@ fn a_foreign_freeze_is_named_and_stays() {
         assert!(is_frozen(&places[0]), "no record names it");
     }
     assert_eq!(lab.files(), before);
-    drop(frozen);
+    drop(held);
     lab.run(&["snapshot", &disks[0].device, &disks[1].device])
         .expect(0);
 }
@@ -117,13 +101,13 @@ fn a_freeze_that_does_not_come_back_ends_at_the_deadline() {
         tool("sync", &["-f", place]);
     }
     let before = lab.vault_files();
-    let frozen = Frozen::new(&outside);
+    let held = frozen(&outside);
     let begun = Instant::now();
     let args = ["snapshot", &other.device, &device, "--max-freeze", "1s"];
     let run = finish(&mut lab.command(&args));
     let took = begun.elapsed();
     // Before anything is asserted: what is stuck must come loose.
-    drop(frozen);
+    drop(held);
     assert_eq!(run.code, 1, "{run:?}");
     let (message, _) = two_sentences("stuck freeze", &run.stderr);
     assert!(

@@ -2,48 +2,16 @@
 //! have it: it is frozen with the disk below it, or said not to be.
 
 use super::lab::{Lab, tool};
+use crate::support::held::Held;
 use crate::support::host::skipped;
-use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 
-/// An image in an overlay of the folder `$1`, mounted at `$2`, until a line or an end comes.
-const INSIDE: &str = "
-set -e
-mkdir -p $1/low $1/upper $1/work $1/all
-mount -t overlay -o lowerdir=$1/low,upperdir=$1/upper,workdir=$1/work none $1/all
-truncate -s 24M $1/all/image
-mkfs.ext4 -q -F $1/all/image
-mount -o loop $1/all/image $2
-echo on
-read end
-";
-
-struct Container(Child);
-
-impl Container {
-    fn start(folder: &Path, inner: &Path) -> Option<Self> {
-        std::fs::create_dir(inner).unwrap();
-        let mut command = Command::new("unshare");
-        let command = command
-            .args(["--mount", "sh", "-c", INSIDE, "sh"])
-            .args([folder, inner])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped());
-        let mut started = Self(command.spawn().unwrap());
-        let mut line = String::new();
-        let out = started.0.stdout.take().unwrap();
-        BufReader::new(out).read_line(&mut line).unwrap();
-        (line == "on\n").then_some(started)
-    }
-}
-
-impl Drop for Container {
-    fn drop(&mut self) {
-        drop(self.0.stdin.take());
-        let _ = self.0.wait();
-    }
-}
+/// An image in an overlay of the folder `$1`, mounted at `$2`.
+const INSIDE: &str = "\
+mkdir -p $1/low $1/upper $1/work $1/all &&
+mount -t overlay -o lowerdir=$1/low,upperdir=$1/upper,workdir=$1/work none $1/all &&
+truncate -s 24M $1/all/image &&
+mkfs.ext4 -q -F $1/all/image &&
+mount -o loop $1/all/image $2";
 
 #[test]
 fn what_lies_in_a_file_of_a_containers_overlay_is_frozen_or_named() {
@@ -52,7 +20,10 @@ fn what_lies_in_a_file_of_a_containers_overlay_is_frozen_or_named() {
     };
     let mut disk = lab.disk("disk", 96 << 20);
     let place = disk.mount("ext4");
-    let Some(container) = Container::start(&place.join("top"), &lab.path("inner")) else {
+    let (top, inner) = (place.join("top"), lab.path("inner"));
+    std::fs::create_dir(&inner).unwrap();
+    // Its mounts end with it.
+    let Some(container) = Held::new(true, INSIDE, "true", &[&top, &inner]) else {
         skipped("cli: a container", "needs overlayfs");
         return;
     };
@@ -64,6 +35,10 @@ fn what_lies_in_a_file_of_a_containers_overlay_is_frozen_or_named() {
     // By the name that the overlay has of its folder, nobody finds it any more.
     tool("mount", &["-t", "tmpfs", "none", place.to_str().unwrap()]);
     let run = lab.run(&["snapshot", &disk.device, "--json"]);
+    // Of the image's own device all is known that its snapshot needs.
+    let mut sources = frozen.iter().map(|one| one["source"].as_str().unwrap());
+    let inner = sources.find(|source| *source != disk.device).unwrap();
+    let alone = lab.run(&["snapshot", inner, "--json"]);
     tool("umount", &[place.to_str().unwrap()]);
     let taken = run.expect(3).json();
     let warnings = taken["warnings"].to_string();
@@ -72,4 +47,5 @@ fn what_lies_in_a_file_of_a_containers_overlay_is_frozen_or_named() {
         "{taken}"
     );
     drop(container);
+    assert_eq!(alone.expect(0).json()["warnings"], serde_json::json!([]));
 }

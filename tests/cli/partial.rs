@@ -1,7 +1,7 @@
 //! Sets of disks of which one cannot be had: all or nothing, unless the rest was asked for.
 
-use super::busy::Frozen;
 use super::lab::{Lab, is_frozen, noise, tool};
+use crate::support::held::frozen;
 use std::fs::{self, File};
 
 /// A loop device answers EIO to reads past the end of the file behind it.
@@ -51,12 +51,12 @@ fn one_disk_whose_filesystem_a_stranger_holds_frozen_is_left_out() {
     let mut disks = [lab.disk("one", 24 << 20), lab.disk("two", 24 << 20)];
     let places = disks.each_mut().map(|disk| disk.mount("ext4"));
     tool("sync", &["-f", places[0].to_str().unwrap()]);
-    let frozen = Frozen::new(&places[0]);
+    let held = frozen(&places[0]);
     let args = ["snapshot", &disks[0].device, &disks[1].device, "--partial"];
     let run = lab.run(&[&args[..], &["--json"]].concat()).expect(3);
     assert!(is_frozen(&places[0]), "thawed what it had not frozen");
     assert!(!is_frozen(&places[1]));
-    drop(frozen);
+    drop(held);
     let rest = run.json();
     assert_eq!(rest["disks"].as_array().unwrap().len(), 1);
     assert_eq!(rest["disks"][0]["disk"], disks[1].name());

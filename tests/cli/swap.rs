@@ -4,6 +4,7 @@
 //! reset.
 
 use super::lab::{Disk, Lab, tool, try_tool};
+use crate::support::held::Held;
 use crate::support::host::skipped;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -142,14 +143,15 @@ const AREA: usize = 1 << 20;
 /// What is kept of a swap area.
 const KEPT: usize = 64 << 10;
 
-/// Switched on for so short a time, and so small, that next to nothing is sent there.
-fn swapped_to(file: &Path) -> Option<SwapFile> {
+/// Switched on for so short a time, and so small, that next to nothing is sent there; in a
+/// namespace of mounts of its own, where its name stays what it is.
+fn swapped_to(file: &Path) -> Option<Held> {
     std::fs::write(file, super::lab::noise(AREA, 6)).unwrap();
     write_out(file);
     tool("chmod", &["600", file.to_str().unwrap()]);
     tool("mkswap", &[file.to_str().unwrap()]);
-    let on = try_tool("swapon", &["--priority", "0", file.to_str().unwrap()]);
-    on.then(|| SwapFile(file.to_owned()))
+    let on = "swapon --priority 0 \"$1\"";
+    Held::new(true, on, "swapoff \"$1\"", &[file])
 }
 
 fn write_out(file: &Path) {
@@ -196,55 +198,14 @@ fn a_file_with_the_name_of_a_swap_file_that_a_mount_hides_is_copied() {
     let ordinary = super::lab::noise(AREA, 7);
     std::fs::write(&file, &ordinary).unwrap();
     write_out(&file);
+    let table = std::fs::read_to_string("/proc/swaps").unwrap();
     let taken = lab.run(&["snapshot", &above.device, "--json"]);
     above.unmount();
     drop(swap);
+    assert!(table.contains(file.to_str().unwrap()), "the test: {table}");
     let taken = taken.expect(0).json();
     let same = restored(&lab, &above) == ordinary;
     assert!(same, "it was taken for the swap file: {taken}");
-}
-
-/// A namespace of mounts in which one device has another's name, and is swapped to by that name.
-struct Apart {
-    shell: Child,
-    swap: PathBuf,
-}
-
-impl Apart {
-    fn swap_to(real: &Disk, name: &Disk) -> Option<Self> {
-        let script =
-            "mount --bind \"$1\" \"$2\" && swapon --priority 0 \"$2\" && echo on && read end";
-        let mut command = Command::new("unshare");
-        let command = command
-            .args([
-                "--mount",
-                "sh",
-                "-c",
-                script,
-                "sh",
-                &real.device,
-                &name.device,
-            ])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped());
-        let mut apart = Self {
-            shell: command.spawn().unwrap(),
-            swap: PathBuf::from(&real.device),
-        };
-        let mut line = String::new();
-        let out = apart.shell.stdout.take().unwrap();
-        BufReader::new(out).read_line(&mut line).unwrap();
-        (line == "on\n").then_some(apart)
-    }
-}
-
-impl Drop for Apart {
-    fn drop(&mut self) {
-        try_tool("swapoff", &[self.swap.to_str().unwrap()]);
-        // The shell waits for a line.
-        drop(self.shell.stdin.take());
-        let _ = self.shell.wait();
-    }
 }
 
 /// A container has its devices under names of its own, and the table has those.
@@ -260,7 +221,9 @@ fn a_device_with_the_name_of_one_that_is_swapped_to_is_copied() {
     std::fs::write(&file, &bytes).unwrap();
     write_out(&file);
     tool("mkswap", &[&real.device]);
-    let Some(swap) = Apart::swap_to(&real, &other) else {
+    let on = "mount --bind \"$1\" \"$2\" && swapon --priority 0 \"$2\"";
+    let devices = [Path::new(&real.device), Path::new(&other.device)];
+    let Some(swap) = Held::new(true, on, "swapoff \"$2\"", &devices) else {
         skipped("swap: another's name", "cannot swap here");
         return;
     };

@@ -2,6 +2,7 @@
 //! there, and the checker content.
 
 use super::dev;
+use crate::support::held::frozen;
 use crate::support::host::{LoopDisk, Mount, attach, available, detach, partition, run};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -11,25 +12,6 @@ use stillpoint::device::{Filesystem, FreeAnswer, Host, Mounts, NoTables, Topolog
 use stillpoint::model::{BlockSet, Bytes, Extent};
 
 const MIB: u64 = 1 << 20;
-
-/// A frozen filesystem, thawed when dropped.
-struct Frozen<'a>(&'a Path);
-
-impl<'a> Frozen<'a> {
-    fn new(target: &'a Path) -> Self {
-        run("fsfreeze", &["-f", target.to_str().unwrap()]);
-        Self(target)
-    }
-}
-
-impl Drop for Frozen<'_> {
-    fn drop(&mut self) {
-        let _ = std::process::Command::new("fsfreeze")
-            .arg("-u")
-            .arg(self.0)
-            .output();
-    }
-}
 
 /// Many files of all sizes, half of which are deleted again, some cut short. So many small ones
 /// that the map has more records than are asked for at a time.
@@ -167,7 +149,7 @@ fn throw_free_space_away(variant: &Variant) {
     churn(&mounted.place);
     let before = files(&mounted.place);
     let (free, place, copy) = {
-        let _frozen = Frozen::new(&mounted.place);
+        let _held = frozen(&mounted.place);
         let (free, place) = ask(&mounted, &disk);
         let copy = copy_without(&disk, &free, size);
         (free, place, copy)

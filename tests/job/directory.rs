@@ -4,6 +4,7 @@
 use super::detached::{Job, full_disk};
 use super::gate::Gate;
 use crate::cli::lab::{Lab, finish, noise, tool, try_tool};
+use crate::support::held::frozen;
 use crate::support::tree;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -222,7 +223,7 @@ fn a_folder_that_never_answers_holds_up_no_end() {
     std::fs::create_dir(&jobs).unwrap();
     std::fs::set_permissions(&jobs, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
     let other = place.join("other");
-    let mut frozen = Frozen::new(&place);
+    let held = frozen(&place);
     for folder in [&jobs, &other] {
         let folder = folder.to_str().unwrap();
         let args = ["verify", "--all", "--detach", "--job-dir", folder];
@@ -235,7 +236,7 @@ fn a_folder_that_never_answers_holds_up_no_end() {
     let run = lab.run(&args).expect(3);
     let no_record = "no whole record of this job: the job directory does not answer";
     assert!(run.stdout.contains(no_record), "{run:?}");
-    frozen.thaw();
+    drop(held);
     // What was left behind takes back what it had begun; the run that ended has one record.
     let left = || {
         let names = std::fs::read_dir(&jobs).unwrap();
@@ -248,28 +249,6 @@ fn a_folder_that_never_answers_holds_up_no_end() {
     crate::hooks::killed::wait_for(|| {
         !other.exists() || std::fs::read_dir(&other).unwrap().count() == 0
     });
-}
-
-/// A frozen filesystem; it does not stay so.
-struct Frozen(Option<PathBuf>);
-
-impl Frozen {
-    fn new(place: &Path) -> Self {
-        tool("fsfreeze", &["--freeze", place.to_str().unwrap()]);
-        Self(Some(place.into()))
-    }
-
-    fn thaw(&mut self) {
-        if let Some(place) = self.0.take() {
-            try_tool("fsfreeze", &["--unfreeze", place.to_str().unwrap()]);
-        }
-    }
-}
-
-impl Drop for Frozen {
-    fn drop(&mut self) {
-        self.thaw();
-    }
 }
 
 #[test]

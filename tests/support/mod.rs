@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod golden;
+pub mod held;
 pub mod host;
 pub mod marks;
 pub mod model;
