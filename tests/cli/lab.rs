@@ -328,10 +328,11 @@ impl Disk {
         format!("{}p1", self.device)
     }
 
-    /// Unmounts it.
+    /// Unmounts it, and waits until the filesystem has let go of it.
     pub fn unmount(&mut self) {
         if let Some(place) = self.mounted.take() {
             tool("umount", &[place.to_str().unwrap()]);
+            crate::support::host::wait_until_nobodys(Path::new(&self.device));
         }
     }
 }

@@ -280,19 +280,24 @@ impl Mount {
         self.place.to_str().unwrap()
     }
 
-    /// Unmounts the last mount of a device, and waits until the filesystem has let go of it. A
-    /// process that got mounts of its own meanwhile (another test's) keeps a copy of this one until
-    /// it ends, where `/` is not shared: a checker would see the filesystem at work until then.
+    /// Unmounts the last mount of a device, and waits until the filesystem has let go of it.
     pub fn end(self) {
         let device = self.source.clone();
         drop(self);
-        let until = Instant::now() + Duration::from_secs(120);
-        let mut options = File::options();
-        options.read(true).custom_flags(libc::O_EXCL);
-        while let Err(error) = options.open(&device) {
-            assert!(Instant::now() < until, "{}: {error}", device.display());
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        wait_until_nobodys(&device);
+    }
+}
+
+/// Waits until no filesystem has a device any more. A process that got mounts of its own meanwhile
+/// (another test's) keeps a copy of one that is undone here until it ends, where `/` is not shared:
+/// the filesystem is at work until then, and still writes.
+pub fn wait_until_nobodys(device: &Path) {
+    let until = Instant::now() + Duration::from_secs(120);
+    let mut options = File::options();
+    options.read(true).custom_flags(libc::O_EXCL);
+    while let Err(error) = options.open(device) {
+        assert!(Instant::now() < until, "{}: {error}", device.display());
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
