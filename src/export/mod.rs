@@ -4,6 +4,9 @@
 mod fuse;
 mod host_places;
 mod image;
+mod in_place;
+mod lvm;
+mod mapped;
 mod nbd;
 mod nbd_disk;
 mod overlay;
@@ -15,6 +18,12 @@ pub use fuse::{
 };
 pub use host_places::{FilesystemName, HostMount, HostPlaces, RecordedFilesystem};
 pub use image::{Allocation, AllocationRun, ChunkPool, Image, PlainPart};
+pub use in_place::InPlace;
+pub use lvm::{
+    AssembledVolume, ExtentArea, GroupMember, LogicalPart, LogicalVolume, LvmPool, PhysicalHome,
+    PhysicalLabel, VolumeGroup, mapper_name,
+};
+pub use mapped::{MappedArea, MappedPart, MappedVolume};
 pub use nbd::{
     ListenAddress, NbdLimits, NbdServer, PairedServer, ServedFailure, ServerCertificates,
 };

@@ -91,6 +91,7 @@ impl Shot {
                 file: "vda.img".into(),
                 image: disks[0].image.clone(),
             }],
+            volumes: Vec::new(),
             time: SystemTime::now(),
             within: serving.within,
             scratch: serving.scratch,

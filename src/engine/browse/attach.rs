@@ -280,7 +280,11 @@ impl AttachedRoots<'_> {
                 (FilesystemName::WholeDisk { .. }, _) => here.any(|part| part.place.length == size),
                 (FilesystemName::Recorded { .. }, Some(record)) => match record.place {
                     Some(place) => here.any(|part| part.place == place),
-                    None => here.next().is_some() && is_mounted_alike(planned, record),
+                    // With something between it is found by the plan, which goes by its device.
+                    None => {
+                        let mut below = planned.below.iter();
+                        below.any(|part| Some(part.disk) == at) && is_mounted_alike(planned, record)
+                    }
                 },
                 (FilesystemName::Recorded { .. }, None) => false,
             }

@@ -195,6 +195,11 @@ impl LossSearch<'_> {
         for (number, filesystem) in look.plan.filesystems.iter().enumerate() {
             monitor.check()?;
             let attach = &filesystem.attach;
+            if self.is_hit_below(filesystem) {
+                let why = "what lies on LVM is not asked for its files";
+                self.found.not_asked(&attach.name, why);
+                continue;
+            }
             let mut parts = attach.parts.iter().filter_map(|part| {
                 let disk = self.disks.get(part.disk)?;
                 disk.within(part.place).next().map(|_| *part)
@@ -222,6 +227,16 @@ impl LossSearch<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether something is lost of what a volume lies on.
+    fn is_hit_below(&self, filesystem: &PlannedFilesystem) -> bool {
+        let mut below = filesystem.below.iter();
+        filesystem.below != filesystem.attach.parts
+            && below.any(|part| {
+                let disk = self.disks.get(part.disk);
+                disk.is_some_and(|disk| disk.within(part.place).next().is_some())
+            })
     }
 
     fn walk(&mut self, part: &LossyPart<'_>, root: OwnedFd, monitor: &dyn Monitor) -> Result<()> {

@@ -5,7 +5,7 @@
 use super::disk_bytes::DiskBytes;
 use crate::device::{Signature, signature};
 use crate::error::{Error, ErrorKind, Result};
-use crate::export::Image;
+use crate::export::InPlace;
 use crate::format::{DiskRecord, FilesystemRecord};
 use crate::model::{Bytes, Cancel, Extent};
 use crate::restore::{TablePartition, partitions};
@@ -57,11 +57,87 @@ struct PlaceOnDisk<'r> {
     kind: Option<&'r str>,
 }
 
+impl DiskContents {
+    fn last_is_damaged(&mut self) {
+        if let Some(told) = self.unseen.last_mut() {
+            told.is_damaged = true;
+        }
+    }
+
+    /// Adds what stands on something as a whole that lies on disks.
+    ///
+    /// # Errors
+    /// The vault cannot be read. Damage is told instead.
+    pub(super) fn add_whole(
+        &mut self,
+        number: usize,
+        name: &str,
+        volume: &Arc<dyn InPlace>,
+    ) -> Result<()> {
+        let whole = PlaceOnDisk {
+            partition: None,
+            place: Extent::new(Bytes(0), volume.size()),
+            name: name.to_owned(),
+            is_loaders: false,
+            kind: None,
+        };
+        let unseen = self.unseen.len();
+        let mut bytes = DiskBytes::new(Arc::clone(volume));
+        match whole.content(number, &mut bytes, self)? {
+            Some(found) => self.found.push(found),
+            None if self.unseen.len() == unseen => self.unknown.push(whole.name),
+            None => {}
+        }
+        Ok(())
+    }
+}
+
+impl PlaceOnDisk<'_> {
+    /// What stands there, on the disk with that number.
+    fn content(
+        &self,
+        disk: usize,
+        bytes: &mut DiskBytes,
+        all: &mut DiskContents,
+    ) -> Result<Option<DiskContent>> {
+        let found = signature(bytes, self.place);
+        let failure = bytes.take_failure();
+        let is_damaged = |error: &Error| error.kind() == ErrorKind::Damaged;
+        let mut tell = |why: String| {
+            all.unseen.push(UnseenPlace {
+                disk,
+                name: self.name.clone(),
+                place: Some(self.place),
+                why,
+                is_damaged: true,
+            });
+        };
+        if let (Some(_), Some(error)) = (&found, failure.as_ref().filter(|one| is_damaged(one))) {
+            tell(format!("a part of its beginning cannot be read: {error}"));
+        }
+        match (found, failure) {
+            (Some(signature), _) => Ok(Some(DiskContent {
+                disk,
+                partition: self.partition,
+                place: self.place,
+                name: self.name.clone(),
+                signature,
+            })),
+            (None, Some(error)) if is_damaged(&error) => {
+                tell(format!("what it is cannot be read: {error}"));
+                Ok(None)
+            }
+            (None, Some(error)) => Err(error),
+            (None, None) => Ok(None),
+        }
+    }
+}
+
 /// A disk that is looked at.
 pub(super) struct DiskLook<'d> {
     pub(super) number: usize,
     pub(super) record: &'d DiskRecord,
-    pub(super) image: &'d Arc<Image>,
+    pub(super) image: &'d Arc<dyn InPlace>,
 }
 
 impl DiskLook<'_> {
@@ -133,7 +209,8 @@ impl DiskLook<'_> {
                 return Err(error);
             }
             let why = format!("its beginning cannot be read: {error}");
-            self.tell_damage(all, None, why);
+            self.tell(all, why);
+            all.last_is_damaged();
         }
         Ok(head)
     }
@@ -145,7 +222,7 @@ impl DiskLook<'_> {
         let mut table = partitions(head, self.record.identity.logical_block);
         if table.is_empty() && self.has_gpt(head) {
             let why = "its partition table is not understood: only what was mounted is looked for";
-            self.tell(all, None, why.into());
+            self.tell(all, why.into());
         }
         let beyond: Vec<TablePartition> =
             table.extract_if(.., |one| one.place.end() > size).collect();
@@ -155,7 +232,7 @@ impl DiskLook<'_> {
                 "{name} ends past its end, and so do {} more",
                 beyond.len() - 1
             );
-            self.tell(all, None, why);
+            self.tell(all, why);
         }
         let mut candidates: Vec<PlaceOnDisk<'_>> = table
             .iter()
@@ -192,11 +269,7 @@ impl DiskLook<'_> {
         }
         if candidates.len() > MOST_PLACES {
             let more = candidates.len() - MOST_PLACES;
-            self.tell(
-                all,
-                None,
-                format!("{more} more partitions of it are left out"),
-            );
+            self.tell(all, format!("{more} more partitions of it are left out"));
             candidates.truncate(MOST_PLACES);
         }
         candidates
@@ -209,44 +282,14 @@ impl DiskLook<'_> {
         one: &PlaceOnDisk<'_>,
         all: &mut DiskContents,
     ) -> Result<Option<DiskContent>> {
-        let found = signature(bytes, one.place);
-        let failure = bytes.take_failure();
-        let is_damaged = |error: &Error| error.kind() == ErrorKind::Damaged;
-        if let (Some(_), Some(error)) = (&found, failure.as_ref().filter(|one| is_damaged(one))) {
-            let why = format!("a part of its beginning cannot be read: {error}");
-            self.tell_damage(all, Some(one), why);
-        }
-        match (found, failure) {
-            (Some(signature), _) => Ok(Some(DiskContent {
-                disk: self.number,
-                partition: one.partition,
-                place: one.place,
-                name: one.name.clone(),
-                signature,
-            })),
-            (None, Some(error)) if error.kind() == ErrorKind::Damaged => {
-                let why = format!("what it is cannot be read: {error}");
-                self.tell_damage(all, Some(one), why);
-                Ok(None)
-            }
-            (None, Some(error)) => Err(error),
-            (None, None) => Ok(None),
-        }
+        one.content(self.number, bytes, all)
     }
 
-    fn tell_damage(&self, all: &mut DiskContents, one: Option<&PlaceOnDisk<'_>>, why: String) {
-        self.tell(all, one, why);
-        if let Some(told) = all.unseen.last_mut() {
-            told.is_damaged = true;
-        }
-    }
-
-    fn tell(&self, all: &mut DiskContents, one: Option<&PlaceOnDisk<'_>>, why: String) {
-        let disk = &self.record.identity.name;
+    fn tell(&self, all: &mut DiskContents, why: String) {
         all.unseen.push(UnseenPlace {
             disk: self.number,
-            name: one.map_or_else(|| disk.clone(), |one| one.name.clone()),
-            place: one.map(|one| one.place),
+            name: self.record.identity.name.clone(),
+            place: None,
             why,
             is_damaged: false,
         });

@@ -2,7 +2,7 @@
 //! a failed read for none: so it remembers what failed, and asks no more.
 
 use crate::error::{Error, ErrorKind};
-use crate::export::Image;
+use crate::export::InPlace;
 use crate::model::{BLOCK_SIZE, Bytes};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ const WITHIN: Duration = Duration::from_secs(60);
 
 /// The disk, and where reading goes on.
 pub struct DiskBytes {
-    image: Arc<Image>,
+    image: Arc<dyn InPlace>,
     at: u64,
     failed: Option<FailedRead>,
 }
@@ -26,7 +26,7 @@ struct FailedRead {
 
 impl DiskBytes {
     /// From the disk's beginning.
-    pub fn new(image: Arc<Image>) -> Self {
+    pub fn new(image: Arc<dyn InPlace>) -> Self {
         Self {
             image,
             at: 0,

@@ -63,7 +63,7 @@ pub fn hold_mount(
     let disks = open_disks(&request.look, monitor)?;
     let plan = MountPlan::of_snapshot(request.look.manifest, &disks, &|| monitor.check())?;
     let failures = Arc::new(Mutex::new(Vec::new()));
-    let serve = serve_options(request.look.manifest, &disks, &failures);
+    let serve = serve_options(request.look.manifest, &disks, &plan.volumes, &failures);
     let each = disks.iter().zip(&serve.disks);
     let each = each.map(|(disk, served)| MountedDisk {
         disk: disk.record.identity.name.clone(),

@@ -2,9 +2,10 @@
 //! far as the bytes there agree; a name of an early record does not, but there is nothing else.
 
 use super::contents::{DiskContent, is_same_kind};
+use super::volumes::VolumesFound;
 use crate::format::FilesystemRecord;
 use crate::model::Extent;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// A place on a disk.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -17,36 +18,52 @@ struct PartPlace {
 #[derive(Default)]
 pub(super) struct FilesystemHomes {
     places: HashMap<PartPlace, usize>,
-    /// Of each disk, by the name of the partition.
-    names: HashMap<usize, HashMap<String, usize>>,
+    /// Of each disk, by the name of the partition, or that of the volume's device. None: there are
+    /// several of that name.
+    names: HashMap<usize, HashMap<String, Option<usize>>>,
     /// Those on several devices, by the name of each.
-    shared: HashMap<String, usize>,
+    shared: HashMap<String, Option<usize>>,
     /// The kind of each, and the disks that it is on.
     kinds: HashMap<usize, HomeKind>,
 }
 
 struct HomeKind {
     kind: &'static str,
-    disks: Vec<usize>,
+    disks: BTreeSet<usize>,
 }
 
 impl FilesystemHomes {
     /// Takes note of the filesystem with that number.
-    pub(super) fn add(&mut self, number: usize, group: &[DiskContent]) {
+    pub(super) fn add(&mut self, number: usize, group: &[DiskContent], volumes: &VolumesFound) {
+        let mut all = BTreeSet::new();
         for one in group {
             let (disk, place) = (one.disk, one.place);
             self.places
                 .entry(PartPlace { disk, place })
                 .or_insert(number);
-            let names = self.names.entry(disk).or_default();
-            names.entry(one.name.clone()).or_insert(number);
+            let device = volumes.get(disk).map(|volume| volume.device.clone());
+            let is_volume = device.is_some();
+            let device = device.unwrap_or_else(|| one.name.clone());
+            let disks = volumes.disks_below(disk);
+            for disk in &disks {
+                let names = self.names.entry(*disk).or_default();
+                let known = names.entry(device.clone()).or_insert(Some(number));
+                // Of a partition the first one counts, as its place does.
+                if is_volume && *known != Some(number) {
+                    *known = None;
+                }
+            }
+            all.extend(disks);
             if group.len() > 1 {
-                self.shared.entry(one.name.clone()).or_insert(number);
+                let known = self.shared.entry(device).or_insert(Some(number));
+                if is_volume && *known != Some(number) {
+                    *known = None;
+                }
             }
         }
         if let Some(first) = group.first() {
             let kind = first.signature.kind;
-            let disks = group.iter().map(|one| one.disk).collect();
+            let disks = all;
             self.kinds.insert(number, HomeKind { kind, disks });
         }
     }
@@ -60,7 +77,7 @@ impl FilesystemHomes {
                 let own = self.names.get(&disk).and_then(|names| names.get(name));
                 // Of one on several devices each disk's record has the name of the same one. What
                 // has another name (a mapped device) is something else.
-                own.or_else(|| self.shared.get(name))
+                own.or_else(|| self.shared.get(name)).and_then(Option::as_ref)
             }
         };
         let found = *found?;

@@ -1,17 +1,19 @@
 //! The door to a snapshot's files for commands of this process: a thread that sees its filesystems.
 
 use super::plan::{MountPlan, PlannedDisk};
+use super::volumes::PlannedVolume;
 use super::tree::{HostTree, tree_folder};
 use crate::engine::monitor::{Event, Monitor};
 use crate::engine::restore::plain_name;
 use crate::error::{Error, ErrorKind, Result};
 use crate::export::{
-    AttachedFilesystem, Image, ReadFailure, ServeOptions, ServedDisk, View, ViewOptions, with_view,
+    AttachedFilesystem, Image, InPlace, ReadFailure, ServeOptions, ServedDisk, View, ViewOptions, with_view,
 };
 use crate::format::{DiskRecord, Manifest};
 use crate::model::Bytes;
 use crate::store::Vault;
 use crate::sys::locked::LockExt;
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -87,7 +89,7 @@ pub fn look_into<T: Send>(
     let disks = open_disks(options, monitor)?;
     let plan = MountPlan::of_snapshot(options.manifest, &disks, &|| monitor.check())?;
     let failures = Arc::new(Mutex::new(Vec::new()));
-    let serve = serve_options(options.manifest, &disks, &failures);
+    let serve = serve_options(options.manifest, &disks, &plan.volumes, &failures);
     let folder = options.run_dir.join(VIEW);
     let looked = with_view(ViewOptions { serve, folder }, |view| {
         work(&SnapshotLook {
@@ -119,29 +121,51 @@ pub(super) fn open_disks<'a>(
     Ok(disks)
 }
 
-/// How disks are served: `vda.img`, each name once.
+/// How disks are served: `vda.img`; and what lies on them: `group_volume.lv`. Each name once.
 pub(super) fn serve_options(
     manifest: &Manifest,
     disks: &[PlannedDisk<'_>],
+    volumes: &[PlannedVolume],
     failures: &Arc<Mutex<Vec<ReadFailure>>>,
 ) -> ServeOptions {
-    let mut served: Vec<ServedDisk> = Vec::new();
-    for (at, disk) in disks.iter().enumerate() {
-        let mut file = format!("{}.img", plain_name(&disk.record.identity.name));
-        if served.iter().any(|other| other.file == file) {
-            file = format!("{}-{at}.img", plain_name(&disk.record.identity.name));
-        }
-        served.push(ServedDisk {
-            file,
-            image: Arc::clone(&disk.image),
-        });
-    }
+    let disks = disks.iter().map(|disk| UnnamedFile {
+        name: &disk.record.identity.name,
+        bytes: &disk.image,
+    });
+    let volumes = volumes.iter().map(|volume| UnnamedFile {
+        name: &volume.name,
+        bytes: &volume.bytes,
+    });
     let failures = Arc::clone(failures);
     ServeOptions {
-        disks: served,
+        disks: named(disks, "img"),
+        volumes: named(volumes, "lv"),
         time: manifest.time.into(),
         within: READ_WITHIN,
         scratch: MOST_REPLAYED,
         on_failure: Arc::new(move |failure| failures.locked().push(failure)),
     }
+}
+
+/// Something that is served, and is to get a name.
+struct UnnamedFile<'a> {
+    name: &'a str,
+    bytes: &'a Arc<dyn InPlace>,
+}
+
+fn named<'a>(all: impl Iterator<Item = UnnamedFile<'a>>, ending: &str) -> Vec<ServedDisk> {
+    let mut served: Vec<ServedDisk> = Vec::new();
+    let mut taken = HashSet::new();
+    for (at, one) in all.enumerate() {
+        let mut file = format!("{}.{ending}", plain_name(one.name));
+        if !taken.insert(file.clone()) {
+            file = format!("{}-{at}.{ending}", plain_name(one.name));
+            taken.insert(file.clone());
+        }
+        served.push(ServedDisk {
+            file,
+            image: Arc::clone(one.bytes),
+        });
+    }
+    served
 }

@@ -14,6 +14,7 @@ mod standing;
 mod take_down;
 mod tree;
 mod users;
+mod volumes;
 mod watcher;
 
 pub use directory::{MountFolder, refuse_mount_directory};
@@ -25,4 +26,5 @@ pub use standing::TreeName;
 pub use take_down::{TakeDown, TakenDown, take_down_all_dead, unmount_snapshot};
 pub use tree::{HostTree, ShownMount};
 pub use users::MountUser;
+pub use volumes::PlannedVolume;
 pub use watcher::{MOUNT_WATCHER_COMMAND, mount_watcher_main};

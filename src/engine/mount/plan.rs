@@ -4,8 +4,9 @@
 
 use super::contents::{DiskContent, DiskContents, DiskLook, UnseenPlace, grouped};
 use super::homes::FilesystemHomes;
+use super::volumes::{PlannedVolume, VolumesFound};
 use crate::error::Result;
-use crate::export::{AttachOptions, AttachPart, Image, is_attachable};
+use crate::export::{AttachOptions, AttachPart, InPlace, is_attachable};
 use crate::format::{DiskRecord, FilesystemRecord, Manifest, MountRecord, is_the_kernels_own};
 use crate::model::Cancel;
 use serde::{Deserialize, Serialize};
@@ -28,7 +29,7 @@ pub struct PlannedDisk<'m> {
     /// What the snapshot says of it.
     pub record: &'m DiskRecord,
     /// Its bytes.
-    pub image: Arc<Image>,
+    pub image: Arc<dyn InPlace>,
 }
 
 /// A filesystem that can be attached.
@@ -36,6 +37,8 @@ pub struct PlannedDisk<'m> {
 pub struct PlannedFilesystem {
     /// How.
     pub attach: AttachOptions,
+    /// The parts of disks that it lies on in the end, whatever is between.
+    pub below: Vec<AttachPart>,
     /// Its partition, by number; none where it is the whole disk, or on several.
     pub partition: Option<u32>,
     /// Its UUID, of those that have one that is known here.
@@ -82,6 +85,8 @@ pub struct UnprovenPlace {
 pub struct MountPlan {
     /// What can be attached.
     pub filesystems: Vec<PlannedFilesystem>,
+    /// What lies on the disks with something between; their numbers follow those of the disks.
+    pub volumes: Vec<PlannedVolume>,
     /// What cannot.
     pub not_shown: Vec<NotShown>,
     /// What stands on the disks and was not looked at, or is not known here, by itself.
@@ -122,10 +127,20 @@ impl MountPlan {
             };
             look.add_to(&mut contents, cancel)?;
         }
+        let images: Vec<_> = disks.iter().map(|disk| Arc::clone(&disk.image)).collect();
+        let volumes = VolumesFound::look(&images, &mut contents, cancel)?;
         let mut plan = Self::default();
         let mut homes = FilesystemHomes::default();
         for group in grouped(contents.found) {
-            plan.add(&group, &mut homes);
+            plan.add(&group, &mut homes, &volumes);
+        }
+        for one in &volumes.refused {
+            plan.lacks(&one.name, one.why.clone(), false);
+            plan.unproven.push(UnprovenPlace {
+                name: one.name.clone(),
+                why: one.why.clone(),
+                is_damaged: false,
+            });
         }
         for unseen in &contents.unseen {
             plan.lacks(&unseen.name, unseen.why.clone(), true);
@@ -147,7 +162,12 @@ impl MountPlan {
                 is_damaged: false,
             });
         }
-        plan.place(disks, &homes, &contents.unseen);
+        let told = ToldPlaces {
+            unseen: &contents.unseen,
+            volumes: &volumes,
+        };
+        plan.place(disks, &homes, &told);
+        plan.volumes = volumes.volumes;
         Ok(plan)
     }
 
@@ -160,7 +180,12 @@ impl MountPlan {
     }
 
     /// Takes what stands on one device, or on several together.
-    fn add(&mut self, group: &[DiskContent], homes: &mut FilesystemHomes) {
+    fn add(
+        &mut self,
+        group: &[DiskContent],
+        homes: &mut FilesystemHomes,
+        volumes: &VolumesFound,
+    ) {
         let Some(first) = group.first() else { return };
         let names: Vec<&str> = group.iter().map(|one| one.name.as_str()).collect();
         let name = names.join(", ");
@@ -176,15 +201,17 @@ impl MountPlan {
             }
             return;
         }
-        homes.add(self.filesystems.len(), group);
+        homes.add(self.filesystems.len(), group, volumes);
         let part = |one: &DiskContent| AttachPart {
             disk: one.disk,
             place: one.place,
         };
+        let parts: Vec<AttachPart> = group.iter().map(part).collect();
         self.filesystems.push(PlannedFilesystem {
+            below: parts.iter().flat_map(|part| volumes.below(*part)).collect(),
             attach: AttachOptions {
                 kind: kind.to_owned(),
-                parts: group.iter().map(part).collect(),
+                parts,
                 name,
                 top_level: false,
             },
@@ -200,7 +227,7 @@ impl MountPlan {
         &mut self,
         disks: &[PlannedDisk<'_>],
         homes: &FilesystemHomes,
-        unseen: &[UnseenPlace],
+        told: &ToldPlaces<'_>,
     ) {
         let mut taken: HashMap<usize, &FilesystemRecord> = HashMap::new();
         for (at, disk) in disks.iter().enumerate() {
@@ -212,7 +239,7 @@ impl MountPlan {
             }
             for record in records.iter().take(MOST_RECORDS) {
                 let Some(number) = homes.find(at, record) else {
-                    self.not_shown.push(not_opened(at, record, unseen));
+                    self.not_shown.push(told.not_opened(at, record));
                     continue;
                 };
                 match taken.insert(number, record) {
@@ -289,27 +316,39 @@ fn is_same(one: &FilesystemRecord, other: &FilesystemRecord) -> bool {
     same(one) == same(other)
 }
 
-/// Why a filesystem of the record is not shown. One in a file is not missed: the file is there.
-fn not_opened(disk: usize, record: &FilesystemRecord, unseen: &[UnseenPlace]) -> NotShown {
-    let in_file = record.place.is_none() && record.source.starts_with("/dev/loop");
-    let name = record.source.strip_prefix("/dev/");
-    let unseen = unseen.iter().find(|one| {
-        let is_there = one.place.is_some() && one.place == record.place;
-        one.disk == disk && (is_there || name == Some(one.name.as_str()))
-    });
-    let kind = &record.fstype;
-    NotShown {
-        what: record.target.clone(),
-        why: match (unseen, record.place) {
-            (Some(unseen), _) => unseen.why.clone(),
-            (None, _) if in_file => format!("{kind} in a file of another one"),
-            (None, Some(place)) => format!(
-                "no {kind} was found where the record has it, {} from byte {} on",
-                record.source, place.offset.0
-            ),
-            (None, None) => format!("{kind} on {}, which is not opened by itself", record.source),
-        },
-        was_mounted: !in_file,
+/// What is known of what is not shown.
+struct ToldPlaces<'a> {
+    unseen: &'a [UnseenPlace],
+    volumes: &'a VolumesFound,
+}
+
+impl ToldPlaces<'_> {
+    /// Why a filesystem of the record is not shown. One in a file is not missed: the file is there.
+    fn not_opened(&self, disk: usize, record: &FilesystemRecord) -> NotShown {
+        let in_file = record.place.is_none() && record.source.starts_with("/dev/loop");
+        let name = record.source.strip_prefix("/dev/");
+        let unseen = self.unseen.iter().find(|one| {
+            let is_there = one.place.is_some() && one.place == record.place;
+            one.disk == disk && (is_there || name == Some(one.name.as_str()))
+        });
+        let kind = &record.fstype;
+        let source = &record.source;
+        NotShown {
+            what: record.target.clone(),
+            why: match (unseen, record.place) {
+                (Some(unseen), _) => unseen.why.clone(),
+                (None, _) if in_file => format!("{kind} in a file of another one"),
+                (None, Some(place)) => format!(
+                    "no {kind} was found where the record has it, {source} from byte {} on",
+                    place.offset.0
+                ),
+                (None, None) => match self.volumes.why_not(source) {
+                    Some(why) => format!("{kind} on {source}: {why}"),
+                    None => format!("{kind} on {source}, which is not opened by itself"),
+                },
+            },
+            was_mounted: !in_file,
+        }
     }
 }
 
@@ -331,7 +370,7 @@ fn mounts_of(record: &FilesystemRecord) -> Vec<MountPlace> {
 fn why_not(kind: &str) -> String {
     match kind {
         "LUKS" => "it is encrypted (LUKS)".to_owned(),
-        "LVM member" => "it belongs to LVM, which is not opened here".to_owned(),
+        "LVM member" => "it belongs to LVM within a volume, as a virtual machine's disk does".to_owned(),
         "RAID member" => "it belongs to a RAID, which is not opened here".to_owned(),
         SWAP => "it is swap".to_owned(),
         other => format!("{other} is not opened here"),

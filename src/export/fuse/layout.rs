@@ -83,32 +83,36 @@ pub(super) struct ImageFile {
 /// All files.
 #[derive(Debug)]
 pub(super) struct Layout {
-    disks: Vec<ImageFile>,
+    files: Vec<ImageFile>,
+    /// How many of them are disks; what lies on those comes behind them.
+    disks: usize,
     time: SystemTime,
 }
 
 impl Layout {
     /// All have this time.
-    pub(super) fn new(disks: Vec<ImageFile>, time: SystemTime) -> Self {
-        Self { disks, time }
+    pub(super) fn new(files: Vec<ImageFile>, disks: usize, time: SystemTime) -> Self {
+        Self { files, disks, time }
     }
 
     /// What a number is of, if there is such a thing.
     pub(super) fn node(&self, number: INodeNo) -> Option<Node> {
         Node::of(number).filter(|node| match node {
-            Node::RawFile(disk) | Node::OverlayFile { disk, .. } => *disk < self.disks.len(),
+            Node::RawFile(disk) => *disk < self.disks,
+            Node::OverlayFile { disk, .. } => *disk < self.files.len(),
             _ => true,
         })
     }
 
     /// A disk's size; zero where there is none.
     pub(super) fn size(&self, disk: usize) -> Bytes {
-        self.disks.get(disk).map_or(Bytes(0), |disk| disk.size)
+        self.files.get(disk).map_or(Bytes(0), |file| file.size)
     }
 
     /// What is in a folder.
     pub(super) fn entries(&self, folder: Node) -> Vec<(Node, &str)> {
-        let files = self.disks.iter().map(|disk| disk.name.as_str()).enumerate();
+        let disks = self.files.iter().take(self.disks);
+        let files = disks.map(|file| file.name.as_str()).enumerate();
         match folder {
             Node::Root => vec![(Node::Raw, RAW), (Node::Overlay, OVERLAY)],
             Node::Raw => files.map(|(at, name)| (Node::RawFile(at), name)).collect(),
@@ -122,7 +126,7 @@ impl Layout {
         if folder == Node::Overlay {
             let (file, layer) = name.to_str()?.rsplit_once('.')?;
             let number: u32 = layer.parse().ok()?;
-            let disk = self.disks.iter().position(|disk| disk.name == file)?;
+            let disk = self.files.iter().position(|one| one.name == file)?;
             let found = Node::OverlayFile {
                 disk,
                 layer: number,
@@ -172,7 +176,8 @@ mod tests {
             size: Bytes(512),
         };
         let layout = Layout::new(
-            vec![disk("vda.img"), disk("vdb.img")],
+            vec![disk("vda.img"), disk("vdb.img"), disk("group-volume")],
+            2,
             SystemTime::UNIX_EPOCH,
         );
         let mut seen = vec![Node::Root];
@@ -194,13 +199,16 @@ mod tests {
             18,
             1 << 32,
             (7 << 32) + 15,
-            (7 << 32) + 18,
+            (7 << 32) + 19,
             u64::MAX,
         ] {
             assert_eq!(layout.node(INodeNo(number)), None, "{number}");
         }
         assert_eq!(layout.find(Node::Raw, OsStr::new("vdc.img")), None);
-        for (disk, name) in ["vda.img", "vdb.img"].into_iter().enumerate() {
+        // What lies on disks is for drivers alone.
+        assert_eq!(layout.find(Node::Raw, OsStr::new("group-volume")), None);
+        let all = ["vda.img", "vdb.img", "group-volume"];
+        for (disk, name) in all.into_iter().enumerate() {
             for layer in [0, 1, 77, u32::MAX - 1] {
                 let file = format!("{name}.{layer}");
                 let node = layout.find(Node::Overlay, OsStr::new(&file)).unwrap();

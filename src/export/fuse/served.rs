@@ -5,7 +5,7 @@ use super::layout::Layout;
 use super::scratch::{LayerPlace, ReplayedPages};
 use super::work::{Deed, Work};
 use crate::error::{Error, ErrorKind};
-use crate::export::image::Image;
+use crate::export::in_place::InPlace;
 use crate::model::{Bytes, Extent};
 use crate::sys::locked::LockExt;
 use fuser::{ReplyData, ReplyWrite};
@@ -66,13 +66,13 @@ impl Failures {
 pub(super) struct Served {
     pub(super) layout: Layout,
     pub(super) answers: Answers,
-    pub(super) images: Vec<Arc<Image>>,
+    pub(super) images: Vec<Arc<dyn InPlace>>,
     pub(super) scratch: Mutex<ReplayedPages>,
     pub(super) failures: Failures,
 }
 
 impl Served {
-    pub(super) fn image(&self, disk: usize) -> Option<&Arc<Image>> {
+    pub(super) fn image(&self, disk: usize) -> Option<&Arc<dyn InPlace>> {
         self.images.get(disk)
     }
 

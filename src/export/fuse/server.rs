@@ -10,7 +10,7 @@ use super::scratch::ReplayedPages;
 use super::served::{Failures, OnFailure, Served};
 use super::work::Work;
 use crate::error::{Error, ErrorKind, Result};
-use crate::export::image::Image;
+use crate::export::in_place::InPlace;
 use crate::model::Bytes;
 use crate::sys::locked::LockExt;
 use crate::sys::secret::dump_nothing;
@@ -33,7 +33,7 @@ pub struct ServedDisk {
     /// The name of its file, without folders.
     pub file: String,
     /// Its bytes.
-    pub image: Arc<Image>,
+    pub image: Arc<dyn InPlace>,
 }
 
 /// What is served, and how.
@@ -41,6 +41,9 @@ pub struct ServedDisk {
 pub struct ServeOptions {
     /// The disks.
     pub disks: Vec<ServedDisk>,
+    /// What lies on them with something between; their numbers follow those of the disks. They are
+    /// for the kernel's drivers alone, and not among the disks as they are in the vault.
+    pub volumes: Vec<ServedDisk>,
     /// The time of all files.
     pub time: SystemTime,
     /// Each read ends within this time, with an error if it must.
@@ -120,14 +123,17 @@ impl FuseServer {
         let failed = |what: &str, error: std::io::Error| {
             Error::new(ErrorKind::Failed, what).with_source(error)
         };
-        let disk = |disk: &ServedDisk| ImageFile {
+        let file = |disk: &ServedDisk| ImageFile {
             name: disk.file.clone(),
             size: disk.image.size(),
         };
+        let disks = options.disks.len();
+        let all: Vec<ServedDisk> = options.disks.into_iter().chain(options.volumes).collect();
+        let files = all.iter().map(file).collect();
         let served = Arc::new(Served {
-            layout: Layout::new(options.disks.iter().map(disk).collect(), options.time),
+            layout: Layout::new(files, disks, options.time),
             answers: Answers::new(options.within),
-            images: options.disks.into_iter().map(|disk| disk.image).collect(),
+            images: all.into_iter().map(|disk| disk.image).collect(),
             scratch: Mutex::new(ReplayedPages::new(options.scratch)),
             failures: Failures::new(options.on_failure),
         });

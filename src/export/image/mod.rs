@@ -18,6 +18,7 @@ use self::pool::MOST_AHEAD;
 use self::source::{ChunkSource, bug};
 use self::streams::Streams;
 use crate::error::{Error, ErrorKind, Result};
+use crate::export::in_place::{InPlace, PATIENCE};
 use crate::format::DiskRecord;
 use crate::model::{BLOCK_SIZE, BlockIndex, BlockRange, Bytes, Cancel, Extent, block_count};
 use crate::store::Vault;
@@ -28,8 +29,6 @@ use std::time::{Duration, Instant};
 
 /// Most bytes that one reader has on the way at once.
 const WINDOW: u64 = 4 << 20;
-/// How long a read waits that names no limit: longer than a store is asked again and again.
-const PATIENCE: Duration = Duration::from_secs(360);
 
 /// The next image's number.
 static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -182,5 +181,15 @@ impl Image {
             true => Ok(()),
             false => Err(bug("fewer blocks came than were asked for")),
         }
+    }
+}
+
+impl InPlace for Image {
+    fn size(&self) -> Bytes {
+        self.source.size
+    }
+
+    fn read_within(&self, offset: Bytes, buffer: &mut [u8], patience: Duration) -> Result<()> {
+        Self::read_within(self, offset, buffer, patience)
     }
 }

@@ -56,7 +56,8 @@ pub fn make_view<T: Send>(
     make_folder(&folder)?;
     let device = FuseDevice::open()?;
     let data = device.mount_data();
-    let files: Vec<String> = serve.disks.iter().map(|disk| disk.file.clone()).collect();
+    let files = serve.disks.iter().chain(&serve.volumes);
+    let files: Vec<String> = files.map(|disk| disk.file.clone()).collect();
     let (mounted, when_mounted) = bounded(1);
     let (served, when_served) = bounded(1);
     thread::scope(|scope| {
