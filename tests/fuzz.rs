@@ -7,6 +7,7 @@
 //! is kept as a file below `tests/fixtures/fuzz/<decoder>/`, and is tried first from then on.
 
 mod input;
+mod lvm;
 mod sealed;
 mod targets;
 
@@ -121,6 +122,6 @@ macro_rules! fuzzed {
 }
 
 fuzzed! {
-    chunk envelope index job_record keep key_entry manifest mounts names sealed_object segment
-    session table vault_info
+    chunk envelope index job_record keep key_entry lvm_label lvm_text manifest mounts names
+    sealed_object segment session table vault_info
 }

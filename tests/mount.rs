@@ -6,6 +6,7 @@ mod door;
 mod foreign;
 mod half;
 mod host_tree;
+pub mod lvm;
 mod many_open;
 mod others;
 mod partitions;

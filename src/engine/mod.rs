@@ -65,9 +65,9 @@ pub use monitor::{Event, Monitor, Silent, refused_to_overwrite};
 pub use mount::{
     HostTree, LookIntoOptions, MOUNT_WATCHER_COMMAND, MountFolder, MountNote, MountPlace,
     MountPlan, MountRequest, MountState, MountUser, MountedDisk, MountsFound, NotShown,
-    PlannedDisk, PlannedFilesystem, PlannedVolume, ShownMount, SnapshotLook, TREE, TakeDown, TakenDown, TreeName,
-    hold_mount, list_mounts, look_into, mount_watcher_main, refuse_mount_directory,
-    take_down_all_dead, unmount_snapshot,
+    PlannedDisk, PlannedFilesystem, PlannedVolume, ShownMount, SnapshotLook, TREE, TakeDown,
+    TakenDown, TreeName, hold_mount, list_mounts, look_into, mount_watcher_main,
+    refuse_mount_directory, take_down_all_dead, unmount_snapshot,
 };
 pub use newest_drills::{DiskDrills, DrilledDisks, newest_drills};
 pub use newest_good::{GoodCopy, NewestCopies, WantedDisks, newest_good};

@@ -12,8 +12,8 @@ pub trait InPlace: Send + Sync {
     /// How many there are.
     fn size(&self) -> Bytes;
 
-    /// Fills `buffer` from `offset` on. After `patience` an error of kind `Io` comes in place of the
-    /// bytes, whatever the vault is doing.
+    /// Fills `buffer` from `offset` on. After `patience` an error of kind `Io` comes in place of
+    /// the bytes, whatever the vault is doing.
     ///
     /// # Errors
     /// `Usage`: it is not all within it. `Damaged`: the vault has lost bytes of it. Else as for

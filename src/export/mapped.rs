@@ -1,5 +1,5 @@
 //! A volume that is put together of parts of other things: one after the other, or in stripes. It
-//! is no device, and the kernel knows nothing of it. Each byte of it is one byte of what lies below.
+//! is no device, and the kernel knows nothing of it. Each byte of it is one of what lies below.
 
 use super::in_place::InPlace;
 use crate::error::{Error, ErrorKind, Result};
@@ -119,7 +119,10 @@ impl InPlace for MappedVolume {
         let place = Extent::new(offset, Bytes(buffer.len() as u64));
         let end = place.offset.0.checked_add(place.length.0);
         if end.is_none_or(|end| end > self.size.0) {
-            let what = format!("the volume ends at {}, before what is to be read", self.size);
+            let what = format!(
+                "the volume ends at {}, before what is to be read",
+                self.size
+            );
             return Err(Error::new(ErrorKind::Usage, what));
         }
         let until = Instant::now() + patience;

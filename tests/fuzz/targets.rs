@@ -1,6 +1,7 @@
 //! The decoders, what is valid for each, and what must hold of what it understands. Checksums are
 //! made right first, so that what lies behind them is reached.
 
+use super::lvm::{lvm_label, lvm_text};
 use super::sealed::{key_entry, sealed_object};
 use crate::damage::hostile::mend_segment;
 use jiff::Timestamp;
@@ -48,6 +49,8 @@ pub const TARGETS: &[Target] = &[
     target!(job_record),
     target!(keep),
     target!(key_entry),
+    target!(lvm_label),
+    target!(lvm_text),
     target!(manifest),
     target!(mounts),
     target!(names),

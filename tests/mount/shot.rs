@@ -4,7 +4,6 @@ use super::scene::disk_of;
 use crate::support::rig::Ear;
 use crate::support::vaults::{Take, take, vault_options};
 use std::path::PathBuf;
-use std::slice::from_ref;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -26,10 +25,18 @@ pub struct Shot {
 
 impl Shot {
     pub fn of(bytes: &[u8]) -> Self {
+        Self::of_disks(&[bytes])
+    }
+
+    /// Of several disks.
+    pub fn of_disks(disks: &[&[u8]]) -> Self {
         let store = Arc::new(MemoryStore::new());
         let vault = Arc::new(Vault::create(store.clone(), vault_options()).unwrap());
-        let disk = disk_of(0, bytes);
-        let taken = take(&vault, from_ref(&disk), Take::default()).unwrap();
+        let disks = (0..)
+            .zip(disks)
+            .map(|(number, bytes)| disk_of(number, bytes));
+        let disks: Vec<_> = disks.collect();
+        let taken = take(&vault, &disks, Take::default()).unwrap();
         Self {
             vault,
             store,
@@ -40,10 +47,13 @@ impl Shot {
     }
 
     pub fn disks(&self) -> Vec<PlannedDisk<'_>> {
-        let record = &self.manifest.disks[0];
-        let image = Image::open(&self.vault, record, &|| Ok(())).unwrap();
-        let image = Arc::new(image);
-        vec![PlannedDisk { record, image }]
+        let each = self.manifest.disks.iter();
+        let each = each.map(|record| {
+            let image = Image::open(&self.vault, record, &|| Ok(())).unwrap();
+            let image = Arc::new(image);
+            PlannedDisk { record, image }
+        });
+        each.collect()
     }
 
     pub fn look<T: Send>(

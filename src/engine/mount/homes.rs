@@ -77,7 +77,8 @@ impl FilesystemHomes {
                 let own = self.names.get(&disk).and_then(|names| names.get(name));
                 // Of one on several devices each disk's record has the name of the same one. What
                 // has another name (a mapped device) is something else.
-                own.or_else(|| self.shared.get(name)).and_then(Option::as_ref)
+                own.or_else(|| self.shared.get(name))
+                    .and_then(Option::as_ref)
             }
         };
         let found = *found?;

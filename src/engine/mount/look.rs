@@ -1,13 +1,14 @@
 //! The door to a snapshot's files for commands of this process: a thread that sees its filesystems.
 
 use super::plan::{MountPlan, PlannedDisk};
-use super::volumes::PlannedVolume;
 use super::tree::{HostTree, tree_folder};
+use super::volumes::PlannedVolume;
 use crate::engine::monitor::{Event, Monitor};
 use crate::engine::restore::plain_name;
 use crate::error::{Error, ErrorKind, Result};
 use crate::export::{
-    AttachedFilesystem, Image, InPlace, ReadFailure, ServeOptions, ServedDisk, View, ViewOptions, with_view,
+    AttachedFilesystem, Image, InPlace, ReadFailure, ServeOptions, ServedDisk, View, ViewOptions,
+    with_view,
 };
 use crate::format::{DiskRecord, Manifest};
 use crate::model::Bytes;

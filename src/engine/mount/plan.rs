@@ -180,12 +180,7 @@ impl MountPlan {
     }
 
     /// Takes what stands on one device, or on several together.
-    fn add(
-        &mut self,
-        group: &[DiskContent],
-        homes: &mut FilesystemHomes,
-        volumes: &VolumesFound,
-    ) {
+    fn add(&mut self, group: &[DiskContent], homes: &mut FilesystemHomes, volumes: &VolumesFound) {
         let Some(first) = group.first() else { return };
         let names: Vec<&str> = group.iter().map(|one| one.name.as_str()).collect();
         let name = names.join(", ");
@@ -223,12 +218,7 @@ impl MountPlan {
     }
 
     /// Says of each filesystem of the record where it is, or why it is not shown.
-    fn place(
-        &mut self,
-        disks: &[PlannedDisk<'_>],
-        homes: &FilesystemHomes,
-        told: &ToldPlaces<'_>,
-    ) {
+    fn place(&mut self, disks: &[PlannedDisk<'_>], homes: &FilesystemHomes, told: &ToldPlaces<'_>) {
         let mut taken: HashMap<usize, &FilesystemRecord> = HashMap::new();
         for (at, disk) in disks.iter().enumerate() {
             let records = &disk.record.filesystems;
@@ -370,7 +360,9 @@ fn mounts_of(record: &FilesystemRecord) -> Vec<MountPlace> {
 fn why_not(kind: &str) -> String {
     match kind {
         "LUKS" => "it is encrypted (LUKS)".to_owned(),
-        "LVM member" => "it belongs to LVM within a volume, as a virtual machine's disk does".to_owned(),
+        "LVM member" => {
+            "it belongs to LVM within a volume, as a virtual machine's disk does".to_owned()
+        }
         "RAID member" => "it belongs to a RAID, which is not opened here".to_owned(),
         SWAP => "it is swap".to_owned(),
         other => format!("{other} is not opened here"),

@@ -95,7 +95,11 @@ impl VolumesFound {
                 Err(error) => return Err(error),
             }
         }
-        for stray in pool.strays().iter().filter_map(|number| members.get(*number)) {
+        for stray in pool
+            .strays()
+            .iter()
+            .filter_map(|number| members.get(*number))
+        {
             let why = "it belongs to LVM, and no list of volumes was found that names it";
             all.refuse(&stray.name, None, why.into());
         }

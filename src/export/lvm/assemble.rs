@@ -83,9 +83,7 @@ impl LvmPool {
                 *known = group;
                 Ok(())
             }
-            None if is_full => {
-                refused("there are more LVM groups than are read here")
-            }
+            None if is_full => refused("there are more LVM groups than are read here"),
             None => {
                 self.groups.insert(group.id.clone(), group);
                 Ok(())
@@ -150,7 +148,9 @@ impl LvmPool {
                 let home = self.home(member)?;
                 let start = bytes(area.extent, group.extent)
                     .and_then(|start| start.checked_add(member.first.0));
-                let end = start.zip(share).and_then(|(start, share)| start.checked_add(share));
+                let end = start
+                    .zip(share)
+                    .and_then(|(start, share)| start.checked_add(share));
                 let start = start
                     .filter(|_| end.is_some_and(|end| end <= home.place.length.0))
                     .ok_or_else(|| "it lies behind the end of its disk".to_owned())?;

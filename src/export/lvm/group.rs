@@ -83,9 +83,14 @@ impl VolumeGroup {
     /// `Format`: it is none, or says what nobody understands.
     pub fn parse(text: &[u8]) -> Result<Self> {
         let whole = LvmSection::parse(text)?;
-        let (name, group) = whole.sections().next().ok_or_else(|| bad("it names no group"))?;
+        let (name, group) = whole
+            .sections()
+            .next()
+            .ok_or_else(|| bad("it names no group"))?;
         let number = |name| group.number(name).ok_or_else(|| bad("a number is missing"));
-        let extent = number("extent_size")?.checked_mul(SECTOR).filter(|size| *size > 0);
+        let extent = number("extent_size")?
+            .checked_mul(SECTOR)
+            .filter(|size| *size > 0);
         if !is_name(name) {
             return Err(bad("its group has no name that LVM gives"));
         }
@@ -123,12 +128,17 @@ fn is_name(name: &str) -> bool {
 }
 
 fn group_member(section: &LvmSection) -> Result<GroupMember> {
-    let number = |name| section.number(name).ok_or_else(|| bad("a number is missing"));
-    let uuid = section.text("id").map(|uuid| uuid.replace('-', ""));
-    let is_uuid = |uuid: &String| {
-        uuid.len() == UUID && uuid.chars().all(|c| c.is_ascii_alphanumeric())
+    let number = |name| {
+        section
+            .number(name)
+            .ok_or_else(|| bad("a number is missing"))
     };
-    let uuid = uuid.filter(is_uuid).ok_or_else(|| bad("a disk has no name"))?;
+    let uuid = section.text("id").map(|uuid| uuid.replace('-', ""));
+    let is_uuid =
+        |uuid: &String| uuid.len() == UUID && uuid.chars().all(|c| c.is_ascii_alphanumeric());
+    let uuid = uuid
+        .filter(is_uuid)
+        .ok_or_else(|| bad("a disk has no name"))?;
     let first = number("pe_start")?.checked_mul(SECTOR);
     Ok(GroupMember {
         uuid,
@@ -156,7 +166,9 @@ impl GroupReader<'_> {
             let snapshots = volume.sections().map(|(_, segment)| segment);
             for segment in snapshots.filter(|segment| segment.text("type") == Some("snapshot")) {
                 let origin = segment.text("origin").unwrap_or_default();
-                segment.text("cow_store").map(|copy| copies.insert(copy, origin));
+                segment
+                    .text("cow_store")
+                    .map(|copy| copies.insert(copy, origin));
                 segment.text("merging_store").map(|copy| {
                     copies.insert(copy, origin);
                     merging.insert(origin, copy)
@@ -228,7 +240,9 @@ impl GroupReader<'_> {
                 return Err(not_understood());
             };
             let Some(member) = self.aliases.get(alias.as_str()) else {
-                return Err(format!("it lies on the volume {alias}, as one that is moved does"));
+                return Err(format!(
+                    "it lies on the volume {alias}, as one that is moved does"
+                ));
             };
             areas.push(ExtentArea {
                 member: *member,
@@ -265,4 +279,152 @@ fn why_not(kind: &str) -> String {
         kind => return format!("it is of LVM's type {kind}, which is not opened here"),
     };
     format!("it is {name}, which is not opened here")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UUIDS: [&str; 2] = [
+        "F8LSg3-UW2i-c2aA-6GJt-dDHJ-ENMe-XHChEo",
+        "88BouF-JPHZ-cCk2-m0un-cEcy-H7du-qN1F1u",
+    ];
+
+    fn segment(number: u32, start: u64, body: &str) -> String {
+        format!("segment{number} {{ start_extent = {start} {body} }}\n")
+    }
+
+    fn linear(number: u32, start: u64, count: u64, at: u64) -> String {
+        let body = format!(
+            "extent_count = {count} type = \"striped\" stripe_count = 1 stripes = [\"pv0\", {at}]"
+        );
+        segment(number, start, &body)
+    }
+
+    fn volume(name: &str, segments: &[String]) -> String {
+        let count = segments.len();
+        let all = segments.concat();
+        format!("{name} {{ status = [\"VISIBLE\"] segment_count = {count} {all} }}\n")
+    }
+
+    fn group(volumes: &str) -> Result<VolumeGroup> {
+        let disk = |number: usize, flags: &str| {
+            let uuid = UUIDS[number];
+            format!(
+                "pv{number} {{ id = \"{uuid}\" flags = [{flags}] pe_start = 2048 pe_count = 10 }}\n"
+            )
+        };
+        let text = format!(
+            "vg {{ id = \"x\" seqno = 3 extent_size = 8 physical_volumes {{ {}{} }}\n\
+             logical_volumes {{ {volumes} }} }}",
+            disk(0, ""),
+            disk(1, "\"MISSING\""),
+        );
+        VolumeGroup::parse(text.as_bytes())
+    }
+
+    fn why(volume: &str) -> String {
+        let mut logical = group(volume).unwrap().logical;
+        assert_eq!(logical.len(), 1, "{volume}");
+        logical.remove(0).parts.unwrap_err()
+    }
+
+    #[test]
+    fn parts_follow_one_another() {
+        let both = [linear(1, 0, 3, 7), linear(2, 3, 2, 0)];
+        let found = group(&volume("a", &both)).unwrap();
+        assert!(found.physical[1].is_missing && !found.physical[0].is_missing);
+        let parts = found.logical[0].parts.clone().unwrap();
+        let places: Vec<_> = parts
+            .iter()
+            .map(|part| (part.extents, part.areas[0].extent))
+            .collect();
+        assert_eq!(places, [(3, 7), (2, 0)]);
+    }
+
+    #[test]
+    fn what_is_not_understood_is_never_guessed() {
+        let understood = "its description is not understood";
+        for segments in [
+            // A hole, an overlap, behind the end, nothing, none.
+            vec![linear(1, 0, 3, 0), linear(2, 4, 1, 5)],
+            vec![linear(1, 0, 3, 0), linear(2, 2, 1, 5)],
+            vec![linear(1, 0, 3, 8)],
+            vec![linear(1, 0, 3, u64::MAX)],
+            vec![linear(1, 0, 0, 0)],
+            vec![],
+        ] {
+            assert_eq!(why(&volume("a", &segments)), understood, "{segments:?}");
+        }
+        // Fewer parts than it says, and more stripes.
+        let short =
+            volume("a", &[linear(1, 0, 3, 0)]).replace("segment_count = 1", "segment_count = 2");
+        assert_eq!(why(&short), understood);
+        let wide =
+            volume("a", &[linear(1, 0, 3, 0)]).replace("stripe_count = 1", "stripe_count = 2");
+        assert_eq!(why(&wide), understood);
+    }
+
+    #[test]
+    fn other_types_are_named() {
+        for (kind, words) in [
+            ("thin", "thin provisioned"),
+            ("raid1", "an LVM RAID"),
+            ("cache", "cached"),
+            ("error", "type error"),
+        ] {
+            let body = format!("extent_count = 1 type = \"{kind}\"");
+            assert!(
+                why(&volume("a", &[segment(1, 0, &body)])).contains(words),
+                "{kind}"
+            );
+        }
+        let moved = volume("a", &[linear(1, 0, 1, 0)]).replace("pv0", "pvmove0");
+        assert!(why(&moved).contains("pvmove0"));
+    }
+
+    #[test]
+    fn a_snapshot_is_not_taken_for_a_filesystem_and_its_origin_is() {
+        let all = |store: &str| {
+            let snapshot = segment(
+                1,
+                0,
+                &format!(
+                    "extent_count = 1 type = \"snapshot\" origin = \"root\" {store} = \"copy\""
+                ),
+            );
+            let hidden = volume("snapshot0", &[snapshot]).replace("\"VISIBLE\"", "");
+            let both = [
+                volume("root", &[linear(1, 0, 1, 0)]),
+                volume("copy", &[linear(1, 0, 1, 1)]),
+            ];
+            group(&format!("{}{hidden}", both.concat()))
+                .unwrap()
+                .logical
+        };
+        let kept = all("cow_store");
+        assert!(kept[0].parts.is_ok(), "{kept:?}");
+        assert!(
+            kept[1]
+                .parts
+                .clone()
+                .unwrap_err()
+                .contains("snapshot of root")
+        );
+        let merged = all("merging_store");
+        assert!(merged[0].parts.clone().unwrap_err().contains("merged"));
+    }
+
+    #[test]
+    fn a_text_that_names_nothing_is_none() {
+        for text in [
+            "",
+            "a = 1",
+            "vg { seqno = 1 }",
+            "v/g { seqno = 1 extent_size = 8 }",
+        ] {
+            assert!(VolumeGroup::parse(text.as_bytes()).is_err(), "{text}");
+        }
+        assert!(group(&volume("../a", &[])).is_err());
+    }
 }

@@ -239,7 +239,10 @@ mod tests {
         let whole = LvmSection::parse(&text).unwrap();
         assert_eq!(whole.text("description"), Some("say \"a\\b\" # no comment"));
         let group = whole.section("vg").unwrap();
-        assert_eq!((group.text("id"), group.number("seqno")), (Some("a-b"), Some(7)));
+        assert_eq!(
+            (group.text("id"), group.number("seqno")),
+            (Some("a-b"), Some(7))
+        );
         assert!(group.has("status", "WRITE") && !group.has("flags", "WRITE"));
         let part = group.section("part").unwrap();
         let stripes = part.list("stripes");
@@ -252,7 +255,12 @@ mod tests {
     fn what_is_none_or_too_much_is_refused() {
         let deep = b"a{".repeat(100_000);
         let lists = [b"a=".to_vec(), b"[".repeat(100_000)].concat();
-        let many = [b"a=[".to_vec(), b"1,".repeat(MOST_VALUES + 1), b"]".to_vec()].concat();
+        let many = [
+            b"a=[".to_vec(),
+            b"1,".repeat(MOST_VALUES + 1),
+            b"]".to_vec(),
+        ]
+        .concat();
         for text in [
             &b"a"[..],
             b"a {",

@@ -10,6 +10,7 @@ mod hardware;
 mod kernel;
 mod load;
 mod morning;
+mod mounted;
 mod night;
 mod served;
 mod timers;
@@ -75,6 +76,7 @@ pub const ALL: &[Scenario] = &[
     scenario("topology::md_raid1", &[], BOTH, topology::md_raid1),
     scenario("topology::btrfs_over_two_disks", &[], BOTH, topology::btrfs_over_two_disks),
     scenario("topology::nvme_with_large_sectors", &[], BOTH, topology::nvme_with_large_sectors),
+    scenario("mounted::a_snapshot_with_lvm_beside_its_original", &[V6_12], &[V6_1], mounted::a_snapshot_with_lvm_beside_its_original),
     scenario("hardware::a_disk_comes_and_goes", &[], BOTH, hardware::a_disk_comes_and_goes),
     scenario("hardware::commands_past_the_block_layer", &[V6_1], &[V6_12], hardware::commands_past_the_block_layer),
     scenario("hardware::a_container_with_a_filesystem_of_its_own", &[], BOTH, hardware::a_container_with_a_filesystem_of_its_own),

@@ -1,0 +1,83 @@
+//! What LVM has written on disks, as `targets.rs` has the other decoders.
+
+/// The beginning of a disk: label, head of the texts, and a text.
+pub mod lvm_label {
+    use crate::mount::lvm::{FIRST, LENGTH, SECOND, mend};
+    use std::sync::Arc;
+    use std::time::Duration;
+    use stillpoint::Result;
+    use stillpoint::export::{InPlace, LvmPool, PhysicalHome};
+    use stillpoint::model::{Bytes, Extent};
+
+    /// A disk of which the beginning is known, and all else is zero.
+    struct Disk(Vec<u8>);
+
+    impl InPlace for Disk {
+        fn size(&self) -> Bytes {
+            Bytes(LENGTH as u64)
+        }
+
+        fn read_within(&self, offset: Bytes, buffer: &mut [u8], _: Duration) -> Result<()> {
+            assert!(offset.0 + buffer.len() as u64 <= LENGTH as u64);
+            let from = (offset.0 as usize).min(self.0.len());
+            let there = &self.0[from..(from + buffer.len()).min(self.0.len())];
+            buffer.fill(0);
+            buffer[..there.len()].copy_from_slice(there);
+            Ok(())
+        }
+    }
+
+    pub fn seeds() -> Vec<Vec<u8>> {
+        vec![FIRST.to_vec(), SECOND.to_vec()]
+    }
+
+    pub fn feed(bytes: &[u8]) -> bool {
+        let mut bytes = bytes.to_vec();
+        mend(&mut bytes);
+        let mut pool = LvmPool::default();
+        let mut understood = true;
+        for (number, head) in [&bytes[..], FIRST, SECOND].into_iter().enumerate() {
+            let on = Arc::new(Disk(head.to_vec()));
+            let place = Extent::new(Bytes(0), on.size());
+            let home = PhysicalHome { number, on, place };
+            understood &= pool.add(home).is_ok() || number > 0;
+        }
+        for volume in pool.volumes() {
+            let Ok(volume) = volume.volume else { continue };
+            // All of it lies on these disks, however often.
+            let mut piece = vec![0; 4096];
+            for at in [0, volume.size().0 / 2, volume.size().0.saturating_sub(4096)] {
+                let fits = at + 4096 <= volume.size().0;
+                assert_eq!(volume.read_at(Bytes(at), &mut piece).is_ok(), fits);
+            }
+        }
+        pool.strays();
+        understood
+    }
+}
+
+/// The text of a group.
+pub mod lvm_text {
+    use crate::mount::lvm::FIRST;
+    use stillpoint::export::VolumeGroup;
+
+    pub fn seeds() -> Vec<Vec<u8>> {
+        // The newest one; older ones stand before it.
+        let start = 4096 + 6656;
+        vec![FIRST[start..start + 1900].to_vec()]
+    }
+
+    pub fn feed(text: &[u8]) -> bool {
+        let Ok(group) = VolumeGroup::parse(text) else {
+            return false;
+        };
+        let members = group.physical.len();
+        for volume in &group.logical {
+            for part in volume.parts.iter().flatten() {
+                assert!(part.extents > 0 && !part.areas.is_empty());
+                assert!(part.areas.iter().all(|area| area.member < members));
+            }
+        }
+        true
+    }
+}
