@@ -15,7 +15,7 @@ pub enum FailureCause {
     Source,
     /// It could not be made where it was to be copied to.
     Target,
-    /// It is in a filesystem that cannot be opened on this host: encrypted, in a RAID, of a rare type.
+    /// It is in a filesystem that cannot be opened on this host: encrypted, in a RAID, rare.
     Unopened,
 }
 
