@@ -1,6 +1,6 @@
 //! Jobs that go on without their starter. The starter returns within a second, whatever the disks
-//! do: only the job's own process asks the vault and the job directory anything, and it is left
-//! behind where they do not answer.
+//! do, unless the host is so busy that the job's process has not got that far: only that process
+//! asks the vault and the job directory anything, and it is left behind where they do not answer.
 
 use super::live::NewJob;
 use super::record::JobState;
@@ -24,6 +24,9 @@ use std::time::{Duration, Instant};
 const STEP: Duration = Duration::from_millis(300);
 /// How soon the starter returns, even if the job has not said yet that it runs.
 const RETURN_WITHIN: Duration = Duration::from_millis(900);
+/// How long it waits for the job's record. A host that is busy, or a virtual machine that stands
+/// still for a moment, is no reason to have no snapshot.
+const KNOWN_WITHIN: Duration = Duration::from_secs(10);
 /// This program, even if its file has been replaced meanwhile.
 const PROGRAM: &str = "/proc/self/exe";
 /// The names of its control group and scope begin with this.
@@ -46,7 +49,7 @@ pub struct StartOptions {
 /// # Errors
 /// There is no job; what it had begun it takes back.
 pub fn start(options: StartOptions) -> Result<Vec<String>> {
-    let until = Instant::now() + RETURN_WITHIN;
+    let began = Instant::now();
     let StartOptions {
         id,
         directory,
@@ -58,7 +61,7 @@ pub fn start(options: StartOptions) -> Result<Vec<String>> {
         let hint = format!("its log may say why: stillpoint job logs {id}");
         Error::new(ErrorKind::Failed, what).with_hint(hint)
     };
-    match channel.recv(until) {
+    match channel.recv(began + KNOWN_WITHIN) {
         Ok(StartReply::Known) => {}
         Ok(StartReply::Refused {
             kind,
@@ -70,7 +73,7 @@ pub fn start(options: StartOptions) -> Result<Vec<String>> {
         Err(RecvTimeoutError::Disconnected) | Ok(StartReply::Runs { .. }) => return Err(ended()),
     }
     channel.go();
-    match channel.recv(until) {
+    match channel.recv(began + RETURN_WITHIN) {
         Ok(StartReply::Runs { warnings }) => Ok(warnings),
         // Its record is there, and says the rest.
         Err(RecvTimeoutError::Timeout) => Ok(Vec::new()),
@@ -94,8 +97,12 @@ fn spawn(args: Vec<OsString>) -> Result<StartChannel> {
 }
 
 fn silent(path: &Path) -> Error {
-    let what = format!("the job directory {} does not answer", path.display());
-    Error::new(ErrorKind::Io, what).with_hint("name another with --job-dir")
+    let what = format!(
+        "the job directory {} does not answer within {} s, or this host is too busy to begin anything",
+        path.display(),
+        KNOWN_WITHIN.as_secs()
+    );
+    Error::new(ErrorKind::Io, what).with_hint("run it again, or name another with --job-dir")
 }
 
 fn refused(error: Error) -> Error {
