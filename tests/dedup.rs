@@ -3,6 +3,7 @@
 
 mod bounds;
 mod by_command;
+mod changed;
 mod doubts;
 mod failed;
 mod false_ones;
@@ -19,7 +20,8 @@ use stillpoint::Result;
 use stillpoint::format::{BlockDedup, Compression, Manifest};
 use stillpoint::model::{BLOCK_SIZE, ObjectId, RunMap, SnapshotId, block_count};
 use stillpoint::store::{
-    LocalStore, MemoryStore, ObjectName, ObjectStore, Session, SessionPace, Vault, VaultOptions,
+    KeySource, LocalStore, MemoryStore, ObjectName, ObjectStore, Session, SessionPace, Vault,
+    VaultOptions,
 };
 
 /// Blocks of a disk: enough to be worth looking at what the vault has.
@@ -100,18 +102,29 @@ fn segments_of(vault: &Vault, manifest: &Manifest) -> BTreeSet<ObjectId> {
 /// A vault in memory, as if it were far away.
 struct Fleet {
     store: Arc<MemoryStore>,
+    /// What opens it.
+    key: KeySource,
 }
 
 impl Fleet {
     fn new() -> Self {
+        Self::of(shared_options(), KeySource::Nobody)
+    }
+
+    fn of(options: VaultOptions, key: KeySource) -> Self {
         let store = Arc::new(MemoryStore::one_at_a_time());
-        Vault::create(store.clone(), shared_options()).unwrap();
-        Self { store }
+        Vault::create(store.clone(), options).unwrap();
+        Self { store, key }
     }
 
     /// A host's view of it.
     fn vault(&self) -> Arc<Vault> {
-        Arc::new(Vault::open(self.store.clone()).unwrap())
+        self.through(self.store.clone())
+    }
+
+    /// The same through something that stands before its store.
+    fn through(&self, store: Arc<dyn ObjectStore>) -> Arc<Vault> {
+        Arc::new(Vault::open_by(store, &self.key).unwrap())
     }
 
     fn names(&self, folder: &str) -> Vec<ObjectName> {

@@ -14,6 +14,7 @@ use std::collections::BTreeSet;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use stillpoint::engine::Noted;
 use stillpoint::format::Manifest;
@@ -187,25 +188,35 @@ fn check_child(vault: &Vault, manifest: &Manifest) {
     }
 }
 
+/// Nothing but what copies of footers have told of to others by then, which is said, and which a
+/// collector takes.
 #[test]
-fn an_error_at_any_moment_leaves_nothing_behind() {
+fn an_error_at_any_moment_leaves_nothing_behind_that_nobody_may_refer_to() {
     for kind in [ErrorKind::NoSpace, ErrorKind::Io, ErrorKind::Damaged] {
         let inner: Arc<dyn ObjectStore> = Arc::new(MemoryStore::new());
         let vault = Arc::new(Vault::create(Arc::clone(&inner), vault_options()).unwrap());
         let first = take(&vault, &disks(0), Take::default()).unwrap();
         let moments = moments_of(&inner);
         let before = names(inner.as_ref());
+        let mut told_of = 0;
         for moment in 0..moments {
             let what = format!("{kind:?} at {moment} of {moments}");
-            let (taken, seen) =
-                run_through(Arc::clone(&inner), 1, move |operation| {
-                    match operation.moment == moment {
-                        true => Err(Error::new(kind, "the test says so")),
-                        false => Ok(()),
-                    }
-                });
+            let has_told = Arc::new(AtomicBool::new(false));
+            let tells = Arc::clone(&has_told);
+            let (taken, seen) = run_through(Arc::clone(&inner), 1, move |operation| {
+                let of_copies = operation.name.as_str().starts_with("footers/");
+                // That it failed does not say that it is not there.
+                if operation.verb == "put" && of_copies {
+                    tells.store(true, Ordering::SeqCst);
+                }
+                match operation.moment == moment {
+                    true => Err(Error::new(kind, "the test says so")),
+                    false => Ok(()),
+                }
+            });
             assert!(seen > moment, "{what}: there were only {seen}: no fault");
-            match taken {
+            let has_told = has_told.load(Ordering::SeqCst);
+            let said = match taken {
                 // Some damage of what is there can be done without.
                 Ok(taken) => {
                     assert_eq!(kind, ErrorKind::Damaged, "{what}: the error was swallowed");
@@ -217,18 +228,37 @@ fn an_error_at_any_moment_leaves_nothing_behind() {
                 Err(error) => {
                     assert_eq!(error.kind(), kind, "{what}: {error}");
                     assert!(error.to_string().contains("the test says so"), "{error}");
+                    error.to_string()
                 }
-            }
+            };
             let all = vault.snapshots().unwrap();
             assert_eq!(all.len(), 1, "{what}: something is half visible");
-            if kind != ErrorKind::Damaged {
-                assert_eq!(
-                    names(inner.as_ref()),
-                    before,
-                    "{what}: something was left behind"
-                );
+            if kind == ErrorKind::Damaged {
+                continue;
             }
+            let now = names(inner.as_ref());
+            let left: Vec<&String> = now.difference(&before).collect();
+            assert!(now.is_superset(&before), "{what}");
+            assert!(
+                has_told || left.is_empty(),
+                "{what}: {left:?} was left behind"
+            );
+            assert_eq!(
+                has_told,
+                said.contains("stay in the vault, as other hosts may refer to them"),
+                "{what}: {said}"
+            );
+            for name in left {
+                assert!(
+                    ["footers", "segments"].contains(&folder_of(name)),
+                    "{what}: {name}"
+                );
+                inner.delete(&ObjectName::parse(name).unwrap()).unwrap();
+            }
+            told_of += u32::from(has_told);
         }
+        // The copies themselves, the manifest, each before and after.
+        assert!(kind == ErrorKind::Damaged || told_of >= 4, "{told_of}");
         let next = take(&vault, &disks(2), Take::default()).unwrap();
         check_all(&vault, &[first, next]);
     }

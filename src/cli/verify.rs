@@ -56,6 +56,15 @@ fn judge(
         false => Vec::new(),
     };
     let mut report = report::verify::report(&found, depth, &files);
+    if let Some(words) = &found.dedup
+        && let Some(changed) = words.told()
+    {
+        match words.is_new() {
+            true => report.warn(&changed),
+            // Snapshots of both words may stand for years.
+            false => report.mention(&changed),
+        }
+    }
     if let Err(error) = may_lack::warn(vault, &snapshots, &mut report) {
         report.warn(&format!(
             "snapshots of early versions were not looked for: {error}"

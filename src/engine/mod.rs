@@ -6,6 +6,7 @@ mod bring_back;
 mod browse;
 mod check;
 mod collect;
+mod dedup_words;
 mod diff;
 mod disk_lock;
 mod drill;
@@ -49,6 +50,7 @@ pub use collect::{
     Amount, CollectOptions, CollectPace, CollectReport, EarlierPlan, LEAST_GRACE, NewPlan,
     PlanOutcome, Rewriting, Tally, collect, collect_at, plan_collection,
 };
+pub use dedup_words::DedupWords;
 pub use diff::{diff, partitions_of};
 pub use drill::{
     BootDiskBus, BootFirmware, BootOptions, DrillOptions, DrillReport, REST, can_boot, drill,

@@ -1,6 +1,7 @@
 //! The newest snapshot of each disk in a vault: what the next one builds on, and what `disks`
 //! names. Clocks are not believed where anything better is known. It only reads.
 
+use super::dedup_words::DedupWords;
 use super::monitor::{Event, Monitor};
 use crate::device::{Disk, Topology};
 use crate::error::{Error, ErrorKind, Result};
@@ -32,6 +33,7 @@ pub fn find_parents(
     let mut newest_first = oldest_first(vault, snapshots, monitor)?;
     newest_first.reverse();
     let mut manifests = vault.manifests(newest_first);
+    let mut words = DedupWords::of(vault.info().dedup);
     while !parents.iter().all(sure)
         && let Some((snapshot, manifest)) = manifests.next()
     {
@@ -44,6 +46,7 @@ pub fn find_parents(
             }
             Err(error) => return Err(error),
         };
+        words.note(snapshot.id, manifest.dedup);
         for (disk, parent) in disks.iter().zip(&mut parents) {
             let best = parent.as_ref().map_or(Likeness::Other, |parent| parent.0);
             for record in &manifest.disks {
@@ -54,6 +57,10 @@ pub fn find_parents(
             }
         }
     }
+    let changed = words.told().filter(|_| words.is_new());
+    changed
+        .into_iter()
+        .for_each(|changed| monitor.tell(Event::Warning(changed)));
     let found = |(_, snapshot, record): Candidate| (snapshot, record);
     Ok(parents
         .into_iter()

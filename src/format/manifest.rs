@@ -1,5 +1,6 @@
 //! A manifest: the record whose presence makes a snapshot exist. JSON in an envelope.
 
+use super::block_dedup::BlockDedup;
 use super::envelope::ObjectKind;
 use super::footer_copies::FooterCopiesRef;
 use super::json::from_json;
@@ -81,6 +82,9 @@ pub struct Manifest {
     /// When the store got the first of those, as the collector saw it; absent where it got none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub received: Option<Timestamp>,
+    /// Across what `vault.json` told the run to store equal blocks once; absent: an early writer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dedup: Option<BlockDedup>,
     /// What was mounted over places in the disks' filesystems, and is not in the snapshot.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub other_mounts: Vec<OtherMountRecord>,

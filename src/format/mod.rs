@@ -2,6 +2,7 @@
 //! values out. Every length that comes from outside is checked against a limit before it is
 //! believed.
 
+mod block_dedup;
 mod borne;
 mod chunk;
 mod codec;
@@ -28,6 +29,7 @@ mod style;
 mod vault_info;
 mod vault_keys;
 
+pub use block_dedup::BlockDedup;
 pub use borne::{MOST_BORNE, ManifestLikeness};
 pub use chunk::{CHUNK_HEADER, ChunkHash, DecodedChunk, EncodedChunk, Packed};
 pub use codec::{Codec, Compression, ZstdLevel};
@@ -56,7 +58,7 @@ pub use segment::{
     check_sealed_segment, is_end_of, lengths_with,
 };
 pub use segment_writer::SegmentWriter;
-pub use vault_info::{BlockDedup, Encryption, VaultInfo};
+pub use vault_info::{Encryption, VaultInfo};
 pub use vault_keys::VaultKeys;
 
 use crate::error::{Error, ErrorKind};

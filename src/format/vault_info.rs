@@ -3,6 +3,7 @@
 //! One line of JSON: `{"vault":{…},"blake3":"<hex>"}`, the hash being that of the exact bytes of
 //! the value of `vault`.
 
+use super::block_dedup::BlockDedup;
 use super::codec::Compression;
 use super::json::from_json;
 use super::manifest::MAX_VALUES as MAX_MANIFEST_VALUES;
@@ -14,16 +15,6 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-
-/// Across what equal blocks are stored once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BlockDedup {
-    /// The snapshots of one disk.
-    Disk,
-    /// Everything in the vault.
-    Vault,
-}
 
 /// What a vault is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

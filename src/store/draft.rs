@@ -1,7 +1,7 @@
 //! What one run has put into the vault before its manifest makes a snapshot of it. Dropping a draft
 //! deletes its objects again, but for segments that the next run can go on from, another run may
-//! have gone on from, or runs of any host may have found by the copies of their footers. What a
-//! killed process leaves, and nobody goes on from, is the collector's.
+//! have gone on from, or runs of any host may have found by the copies of their footers. What
+//! stays, or a killed process leaves, and nobody goes on from, is the collector's.
 
 use super::ask::{ask_both, ask_of_each, ask_size_of_each};
 use super::confirm::confirm_kept;
@@ -14,8 +14,8 @@ use super::session::Session;
 use super::vault::Vault;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{
-    Condemned, FooterCopiesRef, FooterCopiesWriter, IndexRef, Manifest, Sealer, Trailer,
-    decode_index, encode_index,
+    BlockDedup, Condemned, FooterCopiesRef, FooterCopiesWriter, IndexRef, Manifest, Sealer,
+    Trailer, decode_index, encode_index,
 };
 use crate::model::{Bytes, Cancel, ObjectId, RunMap, SnapshotId};
 use crate::sys::locked::LockExt;
@@ -154,16 +154,15 @@ impl Draft {
         self.vault.sealer()
     }
 
-    /// Where runs look for what others have put, all that copies name stays from here on, whatever
-    /// becomes of this run, and so do they: no question could tell that nobody refers to it.
+    /// All that copies name stays from here on, whatever becomes of this run, and so do they: who
+    /// looks for what others have put may refer to it, and no question could tell that nobody does.
+    /// Whether anybody looks is another run's word, by the `vault.json` that it has read: this one
+    /// may have read another.
     fn put_copies(&self, finished: Option<FinishedCopies>) -> Result<()> {
         let Some(finished) = finished else {
             return Ok(());
         };
         let name = ObjectName::footers(finished.copies);
-        if !self.vault.shares_blocks() {
-            return self.put(&name, finished.bytes);
-        }
         let share = |is_of: &dyn Fn(&ObjectName) -> bool| {
             let mut put = self.put.locked();
             let these = put.iter_mut().filter(|object| is_of(&object.name));
@@ -201,13 +200,18 @@ impl Draft {
         ChunksElsewhere::load(&self.vault, &look).map(Some)
     }
 
+    /// Across what the run has been told to store equal blocks once.
+    pub fn dedup(&self) -> BlockDedup {
+        self.vault.info().dedup
+    }
+
     /// Notes what the run has found false in the vault: see [`Vault::note_false`].
     pub fn note_false(&self, cancel: &dyn Cancel) -> Result<()> {
         self.vault.note_false(cancel)
     }
 
     /// Puts the copies of footers that were not put yet; returns the objects of all of the run's.
-    /// To be called when all segments are put.
+    /// To be called when all segments are put, and late: a run that fails before takes back more.
     pub fn finish_copies(&self) -> Result<Vec<FooterCopiesRef>> {
         let finished = self.copies.locked().finish();
         self.put_copies(finished)?;

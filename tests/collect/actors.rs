@@ -110,7 +110,12 @@ impl Writer {
                     .tell(&format!("writer {} fails: {error}", self.number));
                 self.world.state().awake.remove(&self.run);
                 self.draft = None;
-                if self.world.broken == Broken::TakesBack {
+                let takes_back = match self.world.broken {
+                    Broken::TakesBack => true,
+                    Broken::TakesBackUnshared => !self.vault.shares_blocks(),
+                    _ => false,
+                };
+                if takes_back {
                     let store = self.world.of(Who::Writer(self.number));
                     let own = self.own.keys().map(|id| ObjectName::segment(*id));
                     own.for_each(|name| drop(store.delete(&name)));
@@ -128,8 +133,8 @@ impl Writer {
                 for _ in 0..=self.world.below(2) {
                     self.put_segment()?;
                 }
-                if self.vault.shares_blocks() && self.world.below(2) == 0 {
-                    // From here on others find what it has put.
+                if self.world.below(2) == 0 {
+                    // From here on others find what it has put, if they were told to look for it.
                     let draft = self.draft.as_ref();
                     draft.map_or(Ok(Vec::new()), Draft::finish_copies)?;
                 }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use stillpoint::engine::{CollectOptions, CollectPace, RewriteRules, Silent, collect_at};
-use stillpoint::format::BlockDedup;
+use stillpoint::format::{BlockDedup, VaultInfo};
 use stillpoint::store::{ObjectName, Vault, VaultOptions};
 
 /// How many are played, times `STILLPOINT_TEST_ROUNDS`.
@@ -25,13 +25,15 @@ struct Cast {
     next: AtomicU32,
     collecting: AtomicU32,
     rewrites: AtomicBool,
+    /// Somebody changes now and then whether writers refer to what others have put.
+    changes: bool,
 }
 
 impl Cast {
     fn new(seed: u64, broken: Broken) -> Arc<Self> {
         let world = World::new(seed, broken);
-        // In every second one writers refer to what any other has put.
-        let dedup = match seed % 2 {
+        // In every third one writers refer to what any other has put, in every third some do.
+        let dedup = match seed % 3 {
             0 => BlockDedup::Disk,
             _ => BlockDedup::Vault,
         };
@@ -47,6 +49,7 @@ impl Cast {
             next: AtomicU32::new(0),
             collecting: AtomicU32::new(0),
             rewrites: AtomicBool::new(true),
+            changes: seed % 3 == 2,
         })
     }
 
@@ -74,8 +77,24 @@ impl Cast {
             32 => self.hours(30),
             33..36 => self.collect(),
             36 => prune_some(&self.world),
+            37..39 if self.changes => self.change_word(),
             _ => {}
         }
+    }
+
+    /// Whoever may write changes `vault.json`; who has begun goes on by what it has read.
+    fn change_word(&self) {
+        let store = self.world.of(Who::Deleter);
+        let info = Vault::open(Arc::clone(&store)).unwrap().info().clone();
+        let dedup = match info.dedup {
+            BlockDedup::Disk => BlockDedup::Vault,
+            BlockDedup::Vault => BlockDedup::Disk,
+        };
+        let bytes = VaultInfo { dedup, ..info }.encode().unwrap();
+        store
+            .replace(&ObjectName::vault_info(), bytes.into())
+            .unwrap();
+        self.world.tell(&format!("vault.json says {dedup} now"));
     }
 
     fn a_writer(&self) {
@@ -239,6 +258,7 @@ fn each_rule_that_is_broken_is_found() {
         Broken::NoSessions,
         Broken::NoWait,
         Broken::TakesBack,
+        Broken::TakesBackUnshared,
     ] {
         let after = found_after(broken);
         eprintln!("{broken:?}: found by schedule {after:?}");

@@ -32,6 +32,8 @@ pub enum Broken {
     NoWait,
     /// Writers that fail take back what others may have found.
     TakesBack,
+    /// The same of those alone that were told that nobody looks for what others have put.
+    TakesBackUnshared,
 }
 
 /// Who asks.
@@ -329,7 +331,11 @@ impl ObjectStore for View {
     }
 
     fn replace(&self, name: &ObjectName, bytes: Blob) -> Result<()> {
-        self.put(name, bytes)
+        assert_eq!(*name, ObjectName::vault_info(), "nothing else is put over");
+        let mut state = self.enter()?;
+        let kept = state.objects.get_mut(name);
+        kept.expect("the vault is there").blob = bytes;
+        Ok(())
     }
 
     fn get(&self, name: &ObjectName, _: u64) -> Result<Blob> {

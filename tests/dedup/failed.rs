@@ -8,10 +8,19 @@ use stillpoint::{Error, ErrorKind};
 /// A view of the fleet's vault through which a manifest cannot be put; `meanwhile` is done when it
 /// is tried.
 pub(super) fn failing(fleet: &Fleet, meanwhile: impl FnOnce() + Send + 'static) -> Arc<Vault> {
+    failing_at("snapshots/", fleet, meanwhile)
+}
+
+/// The same of what stands in another folder.
+pub(super) fn failing_at(
+    folder: &'static str,
+    fleet: &Fleet,
+    meanwhile: impl FnOnce() + Send + 'static,
+) -> Arc<Vault> {
     let meanwhile = Mutex::new(Some(meanwhile));
     let faulty = FaultStore::new(fleet.store.clone(), move |operation| {
-        let is_manifest = operation.name.as_str().starts_with("snapshots/");
-        if is_manifest && operation.verb == "put" && !operation.done {
+        let is_it = operation.name.as_str().starts_with(folder);
+        if is_it && operation.verb == "put" && !operation.done {
             if let Some(meanwhile) = meanwhile.lock().unwrap().take() {
                 meanwhile();
             }
@@ -19,7 +28,7 @@ pub(super) fn failing(fleet: &Fleet, meanwhile: impl FnOnce() + Send + 'static) 
         }
         Ok(())
     });
-    Arc::new(Vault::open(Arc::new(faulty)).unwrap())
+    fleet.through(Arc::new(faulty))
 }
 
 #[test]

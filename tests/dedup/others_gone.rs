@@ -23,14 +23,14 @@ impl Fleet {
         }
     }
 
-    fn delete(&self, taken: &Taken) {
+    pub(super) fn delete(&self, taken: &Taken) {
         let vault = self.vault();
         let found = vault.find(&taken.manifest.snapshot.to_string());
         vault.delete(&found.unwrap()).unwrap();
     }
 
     /// A plan, and a day later what it says.
-    fn collect_twice(&self) {
+    pub(super) fn collect_twice(&self) {
         for _ in 0..2 {
             self.pass();
             collect(&self.vault(), GRACE, &Silent).unwrap();

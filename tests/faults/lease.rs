@@ -5,10 +5,12 @@ use crate::support::host::{LoopDisk, Mount, format};
 use crate::support::model::ModelDisk;
 use crate::support::rig::{Rig, Watching};
 use crate::support::vaults::{Take, Taken, check_all, session_record, take, vault_options};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use stillpoint::format::FooterCopies;
 use stillpoint::model::{BLOCK_SIZE, ObjectId, SnapshotId};
 use stillpoint::store::{
     Blob, Draft, FaultStore, MemoryStore, ObjectName, ObjectStore, Operation, Session, SessionPace,
@@ -70,7 +72,7 @@ impl Stage {
         take(&self.vault, &self.disk, options)
     }
 
-    /// A run that is refused says so, and leaves nothing; the next one is good.
+    /// A run that is refused says so, and leaves nothing that nobody knows of. The next is good.
     fn is_refused(&self, run: Result<Taken>, why: &str) {
         let Err(error) = run else {
             panic!("a run that may be taken for dead has committed");
@@ -84,11 +86,19 @@ impl Stage {
     }
 }
 
+/// What is left, but for segments of which copies of footers have told: others may refer to them.
 fn left(store: &dyn ObjectStore) -> Vec<String> {
     let below = |folder: &str| store.list_all(&ObjectName::parse(folder).unwrap()).unwrap();
+    let mut told_of = BTreeSet::new();
+    for copies in below("footers") {
+        let bytes = store.get(&copies.name, copies.size).unwrap();
+        let copies = FooterCopies::decode(&bytes, copies.size).unwrap();
+        told_of.extend(copies.iter().map(|(id, _)| ObjectName::segment(id)));
+    }
     let all = ["segments", "index", "snapshots", "sessions"].map(below);
-    let all = all.into_iter().flatten();
-    all.map(|object| object.name.to_string()).collect()
+    let all = all.into_iter().flatten().map(|object| object.name);
+    let all = all.filter(|name| !told_of.contains(name));
+    all.map(|name| name.to_string()).collect()
 }
 
 /// As a collector does that takes the run for dead.

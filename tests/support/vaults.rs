@@ -208,7 +208,8 @@ pub fn take(vault: &Arc<Vault>, disks: &[ModelDisk], mut options: Take) -> Resul
         tags: BTreeMap::new(),
         keep: None,
     };
-    let mut manifest = record(result, &draft, said)?;
+    let manifest = record(result, &draft, said);
+    let mut manifest = manifest.map_err(|error| draft.ended_by(error))?;
     let draft = Arc::into_inner(draft).expect("all threads of the run have ended");
     draft.commit(&mut manifest)?;
     let truth = std::mem::take(&mut *oracle.lock().unwrap());

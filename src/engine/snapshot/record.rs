@@ -80,18 +80,22 @@ impl RecordOptions {
 /// Puts the index objects and makes the manifest.
 pub fn record(result: CaptureResult, draft: &Draft, options: RecordOptions) -> Result<Manifest> {
     let cut = result.cut;
-    let copies = draft.finish_copies()?;
     let elsewhere = result.elsewhere.as_deref();
-    let mut disks = Vec::new();
+    let (mut disks, mut named) = (Vec::new(), Vec::new());
     for disk in result.disks {
         let mut level = level_of(&disk, options.frozen, &cut);
         if options.doubted.contains(&disk.identity.dev) {
             level = level.min(Level::Crash);
         }
-        let NamedCopies { parents, own } = footers_of(&disk, &copies);
+        let copies = NamedCopies::of(&disk);
         let (one, others) = disk_record(disk, level, draft, elsewhere)?;
-        let footers = newest_of(parents.into_iter().chain(others).chain(own));
-        disks.push(DiskRecord { footers, ..one });
+        named.push(copies.and(others));
+        disks.push(one);
+    }
+    // After the index objects: what copies name is not taken back, and a full vault says so there.
+    let put = draft.finish_copies()?;
+    for (disk, copies) in disks.iter_mut().zip(named) {
+        disk.footers = copies.and_own(&put);
     }
     // A disk that nothing uses has nothing to freeze: it does not lower the whole.
     let counted = disks.iter().filter(|disk| {
@@ -123,6 +127,7 @@ pub fn record(result: CaptureResult, draft: &Draft, options: RecordOptions) -> R
         }),
         rewrites: Vec::new(),
         received: None,
+        dedup: Some(draft.dedup()),
         other_mounts: Vec::new(),
         mounts_left_out: 0,
         disks,
@@ -232,22 +237,35 @@ fn with_resumed(reason: String, resumed: Bytes) -> String {
 
 /// Objects of copies of footers that a manifest names for a disk.
 struct NamedCopies {
-    parents: Vec<FooterCopiesRef>,
-    /// That this run has put.
-    own: Vec<FooterCopiesRef>,
+    others: Vec<FooterCopiesRef>,
+    /// Whether anything of the disk was put: then this run's are named, too.
+    is_put: bool,
 }
 
-/// Its parent's, and of those that this run has put all, if anything of this disk was put.
-fn footers_of(disk: &CapturedDisk, put: &[FooterCopiesRef]) -> NamedCopies {
-    let parent = disk
-        .parent
-        .as_ref()
-        .filter(|_| disk.capture.mode != Mode::Full);
-    let parents = parent.map(|(record, _)| record.footers.clone());
-    let own = put.iter().filter(|_| disk.stored.stored > Bytes(0));
-    NamedCopies {
-        parents: parents.unwrap_or_default(),
-        own: own.copied().collect(),
+impl NamedCopies {
+    /// Its parent's.
+    fn of(disk: &CapturedDisk) -> Self {
+        let parent = disk
+            .parent
+            .as_ref()
+            .filter(|_| disk.capture.mode != Mode::Full);
+        let parents = parent.map(|(record, _)| record.footers.clone());
+        Self {
+            others: parents.unwrap_or_default(),
+            is_put: disk.stored.stored > Bytes(0),
+        }
+    }
+
+    /// And those that others have put, by which it was found what they had.
+    fn and(mut self, found_by: BTreeSet<FooterCopiesRef>) -> Self {
+        self.others.extend(found_by);
+        self
+    }
+
+    /// And of these, which the run has put, all.
+    fn and_own(self, put: &[FooterCopiesRef]) -> Vec<FooterCopiesRef> {
+        let own = put.iter().filter(|_| self.is_put).copied();
+        newest_of(self.others.into_iter().chain(own))
     }
 }
 

@@ -5,6 +5,7 @@
 use super::damaged_segments::is_damage;
 use super::needed_slots::{NeededSlots, Segments, SomeSegments};
 use super::verify_report::{Broken, BrokenObjects};
+use crate::engine::dedup_words::DedupWords;
 use crate::engine::monitor::{Event, Monitor};
 use crate::engine::run_phase::RunPhase;
 use crate::error::{Error, ErrorKind, Result};
@@ -33,6 +34,8 @@ pub(super) struct Look<'a> {
     pub(super) segments: Segments,
     /// Objects of copies of footers.
     pub(super) copies: BTreeSet<FooterCopiesRef>,
+    /// What their runs were told.
+    pub(super) dedup: DedupWords,
 }
 
 impl<'a> Look<'a> {
@@ -46,6 +49,7 @@ impl<'a> Look<'a> {
             objects: BrokenObjects::default(),
             segments: Segments::new(),
             copies: BTreeSet::new(),
+            dedup: DedupWords::of(vault.info().dedup),
         }
     }
 
@@ -71,6 +75,7 @@ impl<'a> Look<'a> {
             }
         };
         self.snapshots += 1;
+        self.dedup.note(snapshot.id, manifest.dedup);
         for disk in &manifest.disks {
             if let Err(error) = self.disk(disk) {
                 self.keep_damage(error, snapshot, Some(disk))?;

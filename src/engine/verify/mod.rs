@@ -175,6 +175,7 @@ impl Survey<'_> {
             bytes: read.bytes,
             broken: look.broken,
             harmless: objects.copies.values().cloned().collect(),
+            dedup: Some(look.dedup),
             noted_before: choice.unread.iter().filter(|(id, _)| noted(*id)).count(),
             ..VerifyReport::default()
         };

@@ -3,6 +3,7 @@
 use super::damaged_segments::Noted;
 use super::lost_parts::LostPart;
 use super::sample::Coverage;
+use crate::engine::dedup_words::DedupWords;
 use crate::format::{DiskRecord, FooterCopiesRef};
 use crate::model::{Bytes, Extent, ObjectId, SnapshotId};
 use crate::store::{KeysFound, SnapshotRef};
@@ -73,6 +74,8 @@ pub struct VerifyReport {
     pub keys: KeysFound,
     /// Whether the damage is noted for the next runs.
     pub noted: Noted,
+    /// Whether `vault.json` was changed since snapshots were taken.
+    pub dedup: Option<DedupWords>,
     /// What samples have come round to; `None`: this was none.
     pub coverage: Option<Coverage>,
 }
