@@ -68,6 +68,8 @@ mod prune;
 #[cfg(test)]
 mod read;
 #[cfg(test)]
+mod recover;
+#[cfg(test)]
 mod repair;
 #[cfg(test)]
 mod requests;

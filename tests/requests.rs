@@ -3,6 +3,7 @@
 //! everybody.
 
 mod drills;
+mod recover;
 
 use crate::support::host::{LoopDisk, noise};
 use crate::support::rig::{Rig, was_hidden};

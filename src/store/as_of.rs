@@ -26,6 +26,8 @@ pub struct Stood {
     pub now: Option<VersionSeen>,
     /// Whether a version of it was put later.
     pub is_later: bool,
+    /// Whether anything was done to it later: it was put, or deleted.
+    pub is_touched: bool,
     /// What had been put under its name before that time.
     pub before: PutBefore,
 }
@@ -71,6 +73,7 @@ impl Gathering {
             then: None,
             now: None,
             is_later: false,
+            is_touched: false,
             before: PutBefore::Nothing,
         });
         let (modified, is_current) = (version.modified, version.is_current);
@@ -80,6 +83,7 @@ impl Gathering {
         }
         if modified >= self.at {
             one.is_later |= seen.is_some();
+            one.is_touched = true;
             // By the store's order what lies above is younger, whatever its time says.
             one.then = None;
             self.is_known = false;

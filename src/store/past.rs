@@ -4,6 +4,7 @@
 
 use super::as_of::{AsOfStore, PutBefore, Stood, each_stood};
 use super::catalog::{SnapshotRef, named_by};
+use super::key_source::KeySource;
 use super::keyring::{self, Opened};
 use super::location::Location;
 use super::object_name::ObjectName;
@@ -73,7 +74,10 @@ pub struct PastVault {
 /// # Errors
 /// Nothing was put. The place keeps no versions; there was no vault then; the key opens none.
 pub fn open_as_it_stood(place: &Location, at: Timestamp) -> Result<PastVault> {
-    let store = place.open_store()?;
+    PastVault::open_by(place.open_store()?, place.key(), at)
+}
+
+fn open_by(store: Arc<dyn ObjectStore>, key: &KeySource, at: Timestamp) -> Result<PastVault> {
     let keeps = kept_by(store.as_ref())?.keeps_versions()?;
     if keeps == KeepsVersions::Never {
         return Err(keeps_none(store.as_ref()));
@@ -83,7 +87,7 @@ pub fn open_as_it_stood(place: &Location, at: Timestamp) -> Result<PastVault> {
     let info = as_of.get(&ObjectName::vault_info(), VaultInfo::MAX_LEN);
     let info = info.and_then(|bytes| VaultInfo::decode(&bytes));
     let info = info.map_err(|error| no_vault_then(error, at))?;
-    let opened = keyring::unlock(as_of.as_ref(), &info, place.key());
+    let opened = keyring::unlock(as_of.as_ref(), &info, key);
     let opened = opened.map_err(|error| match info.encryption {
         Some(_) => error.and_said("it takes a passphrase or key of then; nothing was put"),
         None => error,
@@ -140,6 +144,16 @@ fn id_of(name: &ObjectName) -> Option<ObjectId> {
 }
 
 impl PastVault {
+    /// The same as [`open_as_it_stood`], of a vault in `store`.
+    pub fn open_by(store: Arc<dyn ObjectStore>, key: &KeySource, at: Timestamp) -> Result<Self> {
+        open_by(store, key, at)
+    }
+
+    /// How an object stood and stands, in the word of a listing of its own.
+    pub fn one_stood(&self, name: &ObjectName) -> Result<Option<Stood>> {
+        self.as_of.stood(name)
+    }
+
     /// Hands what is or was in a folder to `each`, in the order of names; `each` must not ask the
     /// store for anything.
     pub fn each_stood(

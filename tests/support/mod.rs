@@ -13,3 +13,4 @@ pub mod run_dirs;
 pub mod tracked;
 pub mod tree;
 pub mod vaults;
+pub mod versions;

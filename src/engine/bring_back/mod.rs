@@ -24,10 +24,13 @@ use crate::sys::machine::host_name;
 use carry::{CarryBack, EndOfOne};
 use jiff::Timestamp;
 use needs::PastNeeds;
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 
 /// Most looks at what stands: after the last one nothing should have been left to do.
 const MOST_LOOKS: usize = 4;
+/// Most objects that a listing lacks and that are asked for by their names.
+const MOST_ASKED: usize = 256;
 
 /// How to bring back.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +57,8 @@ pub fn bring_back(
         writer: None,
         failed: HashSet::new(),
         whole: HashMap::new(),
+        is_touched: Cell::new(false),
+        asked: 0,
         report: BringBackReport::default(),
     };
     let done = work.run(options);
@@ -76,6 +81,10 @@ struct BringBack<'a> {
     failed: HashSet<ObjectName>,
     /// Versions that stand, and were found whole, of what names prove.
     whole: HashMap<ObjectName, String>,
+    /// Whether anything that was looked at was put or deleted after the time.
+    is_touched: Cell<bool>,
+    /// How many objects were asked for by their names.
+    asked: usize,
     report: BringBackReport,
 }
 
@@ -87,6 +96,7 @@ impl BringBack<'_> {
             let before = self.report.put_count();
             self.look(&needs)?;
             if options.dry_run || self.report.put_count() == before {
+                self.warn_of_a_late_time();
                 return Ok(());
             }
         }
@@ -96,6 +106,20 @@ impl BringBack<'_> {
                 .into(),
         );
         Ok(())
+    }
+
+    /// A time after all that was done, or that has not come yet by the store's clock: whatever a
+    /// thief did counts as true then.
+    fn warn_of_a_late_time(&mut self) {
+        if self.is_touched.get() || self.report.put_count() > 0 {
+            return;
+        }
+        self.report.warnings.push(format!(
+            "by the store's clock nothing that snapshots need was put or deleted at {:.0} or \
+             later, so nothing can come back: if somebody has hidden or replaced anything, it was \
+             before that: give an earlier time",
+            self.past.at
+        ));
     }
 
     /// Before anything is listed: what is there from here on no collector takes.
@@ -151,10 +175,9 @@ impl BringBack<'_> {
             }
             is_needed
         })?;
-        missing
-            .into_iter()
-            .for_each(|id| self.is_lost(ObjectName::index(id)));
-        self.carry(NeededSort::Indexes, &found)?;
+        let missing = missing.into_iter().map(ObjectName::index);
+        let asked = self.ask_for_missing(missing.collect())?;
+        self.carry(NeededSort::Indexes, &[found, asked].concat())?;
         // Readers do without those that are lost.
         let found = self.changed(NeededSort::Footers, &ObjectName::all_footers(), |stood| {
             stood.then.is_some() && needs.copies.contains(&stood.name)
@@ -170,6 +193,7 @@ impl BringBack<'_> {
     /// What opens the vault.
     fn door(&mut self) -> Result<()> {
         let info = self.past.info_stood()?;
+        self.touches(info.as_ref());
         let is_other = |stood: &Stood| stood.then.is_some() && stood.then != stood.now;
         let info = info.into_iter().filter(is_other);
         self.carry(NeededSort::Info, &info.collect::<Vec<_>>())?;
@@ -210,8 +234,39 @@ impl BringBack<'_> {
             },
         )?;
         let missing = some.iter().zip(is_there).filter(|(_, is_there)| !is_there);
-        missing.for_each(|(id, _)| self.is_lost(ObjectName::segment(*id)));
-        self.carry(NeededSort::Segments, &found)
+        let missing = missing.map(|(id, _)| ObjectName::segment(*id));
+        let asked = self.ask_for_missing(missing.collect())?;
+        self.carry(NeededSort::Segments, &[found, asked].concat())
+    }
+
+    /// What a listing lacks is asked for by its name before it is called lost: a listing may be
+    /// late. Names that false manifests invent are not asked for without end.
+    fn ask_for_missing(&mut self, names: Vec<ObjectName>) -> Result<Vec<Stood>> {
+        let mut found = Vec::new();
+        for name in names {
+            self.monitor.check()?;
+            if self.failed.contains(&name) {
+                continue;
+            }
+            let is_asked = self.asked < MOST_ASKED;
+            self.asked += usize::from(is_asked);
+            let stood = match is_asked {
+                true => self.past.one_stood(&name)?,
+                false => None,
+            };
+            self.touches(stood.as_ref());
+            match stood {
+                Some(stood) if !self.was_found_whole(&stood) => found.push(stood),
+                Some(_) => {}
+                None => self.is_lost(name),
+            }
+        }
+        Ok(found)
+    }
+
+    fn touches(&self, stood: Option<&Stood>) {
+        let is_touched = stood.is_some_and(|stood| stood.is_touched);
+        self.is_touched.set(self.is_touched.get() || is_touched);
     }
 
     /// What is needed of a folder and is another version now than then, or gone; of what names
@@ -225,8 +280,12 @@ impl BringBack<'_> {
         let mut found = Vec::new();
         self.past.each_stood(folder, &mut |stood| {
             self.monitor.check()?;
+            let is_needed = needed(&stood);
+            if is_needed {
+                self.touches(Some(&stood));
+            }
             let is_known = || self.failed.contains(&stood.name) || self.was_found_whole(&stood);
-            if needed(&stood) && may_be_wrong(sort, &stood) && !is_known() {
+            if is_needed && may_be_wrong(sort, &stood) && !is_known() {
                 found.push(stood);
             }
             Ok(())
