@@ -4,6 +4,7 @@ use crate::cli::lab::Lab;
 use crate::support::host::noise;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
+use stillpoint::format::{BlockDedup, VaultInfo};
 
 #[test]
 fn two_disks_of_one_image_are_stored_once_and_it_is_told() {
@@ -58,4 +59,36 @@ fn two_disks_of_one_image_are_stored_once_and_it_is_told() {
         text.contains("24.00 MiB were in the vault from others"),
         "{text}"
     );
+}
+
+/// Somebody has changed the word since: it is told by the next run, and for as long as snapshots
+/// say so; what is there is whole.
+#[test]
+fn a_word_that_was_changed_is_told() {
+    let Some(lab) = Lab::new("dedup: a changed word") else {
+        return;
+    };
+    let vault = lab.at("vault");
+    lab.json(&["init", &vault]);
+    let disk = lab.disk("one", 1 << 20);
+    let snapshot = || lab.run(&["snapshot", &disk.device, "--level", "crash"]);
+    snapshot().expect(0);
+    lab.run(&["verify", "--all"]).expect(0);
+    let path = std::path::Path::new(&vault).join("vault.json");
+    let info = VaultInfo::decode(&fs::read(&path).unwrap()).unwrap();
+    let changed = VaultInfo {
+        dedup: BlockDedup::Vault,
+        ..info
+    };
+    fs::write(&path, changed.encode().unwrap()).unwrap();
+    let words = "vault.json says dedup `vault`, and said `disk` when snapshot";
+    let told = lab.run(&["verify", "--all"]).expect(3);
+    assert!(told.stdout.contains(words), "{told:?}");
+    let told = snapshot().expect(0);
+    assert!(told.stderr.contains(words), "{told:?}");
+    // The run after that was told what it was told before.
+    let told = snapshot().expect(0);
+    assert!(!told.stderr.contains(words), "{told:?}");
+    let told = lab.json(&["verify", "--all"]);
+    assert!(told["warnings"][0].as_str().unwrap().contains(words));
 }

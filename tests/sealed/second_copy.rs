@@ -2,10 +2,11 @@
 //! what is odd, damaged or false in either place.
 
 use super::*;
-use crate::support::vaults::{check, verify_all};
+use crate::support::vaults::{check, rounds, verify_all};
 use stillpoint::ErrorKind;
 use stillpoint::engine::{MirrorReport, Silent, mirror, mirror_sealed};
-use stillpoint::store::FaultStore;
+use stillpoint::model::SnapshotId;
+use stillpoint::store::{CountStore, FaultStore};
 
 /// A vault and its second place.
 struct Two {
@@ -214,4 +215,64 @@ fn what_is_listed_and_not_there_holds_manifests_back() {
         "{report:?}"
     );
     assert!(report.warnings[0].contains("not there"), "{report:?}");
+}
+
+/// What a mirror without a key asks for, of the first and the second place: for so many snapshots
+/// at first, and when all are there.
+fn asked_for(snapshots: u64) -> [[u64; 5]; 4] {
+    let two = Two::new();
+    // Nothing of a manifest says to who has no key which snapshot it is of.
+    let bytes = two.first.bytes(&two.one("snapshots"));
+    let (mut second, names) = (0, 1..snapshots);
+    for number in names {
+        let name = ObjectName::manifest("many", SnapshotId::generate(number * 1000));
+        two.first.store.put(&name, bytes.clone().into()).unwrap();
+        // Half of them are there, under another name: that of one that `gc` has rewritten.
+        if number % 2 == 0 {
+            let name = ObjectName::manifest("many", id_of(&name).successor());
+            two.second.put(&name, bytes.clone().into()).unwrap();
+            second += 1;
+        }
+    }
+    let stores = [&two.first.store, &two.second];
+    let stores = stores.map(|store| Arc::new(CountStore::new(store.clone())));
+    let mut all = Vec::new();
+    for sent in [snapshots - 1, 0] {
+        let [source, target] = stores.each_ref().map(|store| two.source(store.clone()));
+        stores.iter().for_each(|store| drop(store.take()));
+        let report = mirror_sealed(&source, Some(&target), false, &Silent).unwrap();
+        assert_eq!(report.sent.len() as u64, sent);
+        assert!(report.warnings.is_empty(), "{:?}", report.warnings);
+        for store in &stores {
+            let counts = store.take();
+            let of = |verb| counts.get(verb).map_or(0, |count| count.operations);
+            all.push(["put", "get", "size", "list", "delete"].map(of));
+        }
+    }
+    let there = two.second.list_all(&ObjectName::snapshots()).unwrap();
+    assert_eq!(there.len() as u64, snapshots + second);
+    all.try_into().unwrap()
+}
+
+fn id_of(name: &ObjectName) -> SnapshotId {
+    name.components().last().unwrap().parse().unwrap()
+}
+
+/// With `STILLPOINT_TEST_ROUNDS=20` of ten thousand snapshots.
+#[test]
+fn without_a_key_each_snapshot_more_costs_the_same_few_requests() {
+    let count = 500 * u64::from(rounds());
+    let [few, many] = [count, 2 * count].map(asked_for);
+    let [from, to, from_again, to_again] = [0, 1, 2, 3].map(|at| {
+        let more = few[at].iter().zip(&many[at]);
+        more.map(|(few, many)| (many - few, count))
+            .collect::<Vec<_>>()
+    });
+    let each = |all: [u64; 5]| all.map(|one| (one * count, count)).to_vec();
+    // Each manifest is got once.
+    assert_eq!(from, each([0, 1, 0, 0, 0]));
+    // Each is put, after a look at what collectors mean to delete there; whether the session stands
+    // is asked before and after it.
+    assert_eq!(to, each([1, 0, 2, 1, 0]));
+    assert_eq!((from_again, to_again), (each([0; 5]), each([0; 5])));
 }

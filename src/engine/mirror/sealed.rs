@@ -48,7 +48,7 @@ pub fn mirror_sealed(
             ..MirrorReport::default()
         },
         lacks: false,
-        names: BTreeSet::new(),
+        names: BTreeMap::new(),
     };
     // First: whatever a snapshot refers to was there before it.
     let manifests = source.sealed_objects(SealedFolder::Manifests)?;
@@ -82,8 +82,8 @@ struct SealedRun<'a> {
     report: MirrorReport,
     /// Whether something is damaged that a manifest may refer to.
     lacks: bool,
-    /// The names of snapshots in the second place.
-    names: BTreeSet<ObjectName>,
+    /// The names of snapshots in the second place, by what those of one snapshot have in common.
+    names: BTreeMap<SnapshotId, BTreeSet<ObjectName>>,
 }
 
 impl SealedRun<'_> {
@@ -91,7 +91,12 @@ impl SealedRun<'_> {
         let there = self.target.map(|target| target.sealed_objects(folder));
         let there = there.transpose()?.unwrap_or_default();
         if folder == SealedFolder::Manifests {
-            self.names = there.keys().cloned().collect();
+            for name in there.keys() {
+                if let Some(id) = snapshot_of(name) {
+                    let names = self.names.entry(id.common_part()).or_default();
+                    names.insert(name.clone());
+                }
+            }
         }
         let mut gone = Vec::new();
         for (name, length) in here.into_iter().rev() {
@@ -238,10 +243,9 @@ impl SealedRun<'_> {
 
     /// Whether a name there may be another one of the same snapshot: no manifest can be asked.
     fn is_like_another(&self, name: &ObjectName) -> bool {
-        let of = |name: &ObjectName| snapshot_of(name).map(SnapshotId::common_part);
-        self.names
-            .iter()
-            .any(|other| other != name && of(other) == of(name))
+        let common = snapshot_of(name).map(SnapshotId::common_part);
+        let names = common.and_then(|common| self.names.get(&common));
+        names.is_some_and(|names| names.len() > usize::from(names.contains(name)))
     }
 
     fn count(&mut self, length: u64, snapshot: Option<SnapshotId>) {
