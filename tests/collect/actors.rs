@@ -13,7 +13,7 @@ use stillpoint::model::{BlockIndex, Bytes, Content, ObjectId, Run, RunMap, Snaps
 use stillpoint::store::{
     ChunksElsewhere, Draft, LEAST_LOOKING, LookOptions, LookedFor, ObjectName, Vault,
 };
-use stillpoint::{ErrorKind, Result};
+use stillpoint::{Error, ErrorKind, Result};
 
 /// Blocks of a disk.
 const BLOCKS: u64 = 8;
@@ -103,7 +103,11 @@ impl Writer {
             _ => {}
         }
         self.step += 1;
-        match self.act() {
+        let acted = match chance {
+            4 => Err(Error::new(ErrorKind::NoSpace, "the vault is full")),
+            _ => self.act(),
+        };
+        match acted {
             Ok(more) => more,
             Err(error) => {
                 self.world
