@@ -44,7 +44,10 @@ pub fn contents(server: &Rados) -> Contents {
     let store = store_of(server);
     let keys = server.keys().into_iter();
     let keys = keys.filter_map(|key| key.strip_prefix("vault/").map(str::to_owned));
-    let needed = keys.filter(|key| FOLDERS.contains(&key.split('/').next().unwrap()));
+    let needed = keys.filter(|key| {
+        let is_name = ObjectName::parse(key).is_ok();
+        is_name && FOLDERS.contains(&key.split('/').next().unwrap())
+    });
     needed
         .map(|key| (key.clone(), store.get(&name(&key), 1 << 26).unwrap()))
         .collect()
