@@ -15,6 +15,7 @@ mod killed;
 mod lock_forged;
 mod locked;
 mod named;
+mod odd_keys;
 mod policies;
 pub mod proxy;
 mod rados;

@@ -3,6 +3,7 @@
 
 use super::connect;
 use super::failure::{LOCKED_PUT, Tried, archived, broken, failure, no_locks, wants_new_keys};
+use super::odd_keys;
 use super::settings::{PutChecksum, S3Place};
 use super::traffic::Wire;
 use crate::error::{Error, ErrorKind, Result};
@@ -199,7 +200,13 @@ impl Connection {
         let listing = listing
             .max_keys(ask.most)
             .set_continuation_token(ask.token.map(str::to_owned));
-        self.heard(listing.send().await, ask.tried)
+        let answer = listing.clone().send().await;
+        if !odd_keys::is_unreadable(&answer) {
+            return self.heard(answer, ask.tried);
+        }
+        let encoded = listing.set_encoding_type(odd_keys::encoding());
+        let page = self.heard(encoded.send().await, ask.tried)?;
+        Ok(odd_keys::decoded_page(page))
     }
 
     /// How long an object is.

@@ -11,6 +11,7 @@ mod failure;
 mod listing;
 mod locks;
 mod no_credentials;
+mod odd_keys;
 mod runtime;
 mod settings;
 mod timeouts;

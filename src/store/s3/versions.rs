@@ -5,6 +5,7 @@ use super::S3Store;
 use super::connection::Connection;
 use super::failure::{Tried, broken};
 use super::listing::{PAGE, timestamp};
+use super::odd_keys;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::object_name::ObjectName;
 use crate::store::object_store::{ObjectVersion, VersionsOf};
@@ -34,7 +35,13 @@ impl Connection {
         let request = request.prefix(prefix).max_keys(PAGE);
         let request = request.set_key_marker(from.map(|mark| mark.key.clone()));
         let request = request.set_version_id_marker(from.and_then(|mark| mark.version.clone()));
-        self.heard(request.send().await, tried)
+        let answer = request.clone().send().await;
+        if !odd_keys::is_unreadable(&answer) {
+            return self.heard(answer, tried);
+        }
+        let encoded = request.set_encoding_type(odd_keys::encoding());
+        let page = self.heard(encoded.send().await, tried)?;
+        Ok(odd_keys::decoded_versions(page))
     }
 
     /// The versions of a page that are `of` these, in its order.
