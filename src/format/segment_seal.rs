@@ -14,11 +14,18 @@ use std::sync::{Arc, OnceLock};
 /// What the end of a sealed segment has more than another's: the footer's tag, and a hash.
 pub(super) const SEALED_END: usize = TAG + 32;
 
+/// What is sealed is hashed in pieces of so many bytes: while the processor has them at hand, and
+/// enough for all its lanes.
+const PIECE: usize = 128 << 10;
+
 /// What a writer seals a segment with.
 pub(super) struct SegmentSeal {
     keys: Arc<VaultKeys>,
     salt: [u8; 16],
     key: Key,
+    /// Of the segment's bytes, as far as they were hashed.
+    hasher: blake3::Hasher,
+    hashed: usize,
 }
 
 impl SegmentSeal {
@@ -26,7 +33,29 @@ impl SegmentSeal {
     pub(super) fn begin(keys: Arc<VaultKeys>, salt: [u8; 16]) -> Result<(Self, [u8; WRAPPED])> {
         let key = crypt::fresh()?;
         let wrapped = keys.wrap(&salt, &key)?;
-        Ok((Self { keys, salt, key }, wrapped))
+        let seal = Self {
+            keys,
+            salt,
+            key,
+            hasher: blake3::Hasher::new(),
+            hashed: 0,
+        };
+        Ok((seal, wrapped))
+    }
+
+    /// Hashes what the segment has, in whole pieces; its bytes only grow.
+    pub(super) fn hash_along(&mut self, bytes: &[u8]) {
+        while let Some(piece) = bytes.get(self.hashed..self.hashed + PIECE) {
+            self.hasher.update(piece);
+            self.hashed += PIECE;
+        }
+    }
+
+    /// The hash of all of these, which were hashed along as far as they go.
+    pub(super) fn hash_of(&mut self, bytes: &[u8]) -> blake3::Hash {
+        self.hasher.update(&bytes[self.hashed..]);
+        self.hashed = bytes.len();
+        self.hasher.finalize()
     }
 
     /// Seals the stored bytes of a chunk where they stand; returns what goes after them.

@@ -55,12 +55,13 @@ impl SegmentWriter {
         assert!(!self.is_full(), "a full segment is finished, not added to");
         let slot = self.slots;
         let start = self.bytes.len();
-        match &self.seal {
+        match &mut self.seal {
             None => append_chunk(&mut self.bytes, slot, chunk, packed),
             Some(seal) => {
                 self.bytes.extend_from_slice(packed.stored(chunk));
                 let tag = seal.chunk(slot, chunk, &mut self.bytes[start..]);
                 self.bytes.extend_from_slice(&tag);
+                seal.hash_along(&self.bytes);
             }
         }
         let codec = self.seal.as_ref().map_or(0, |_| chunk.codec.byte());
@@ -95,8 +96,8 @@ impl SegmentWriter {
             seal,
         } = self;
         let footer_offset = bytes.len() as u64;
-        if let Some(seal) = seal {
-            let chunks = blake3::hash(&bytes);
+        if let Some(mut seal) = seal {
+            let chunks = seal.hash_of(&bytes);
             let bound = described(slots, footer_offset);
             let tag = seal.footer(chunks.as_bytes(), &bound, &mut footer);
             footer.extend_from_slice(&tag);
