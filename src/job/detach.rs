@@ -98,7 +98,8 @@ fn spawn(args: Vec<OsString>) -> Result<StartChannel> {
 
 fn silent(path: &Path) -> Error {
     let what = format!(
-        "the job directory {} does not answer within {} s, or this host is too busy to begin anything",
+        "the job directory {} does not answer within {} s, or this host is too busy to begin \
+         anything",
         path.display(),
         KNOWN_WITHIN.as_secs()
     );
