@@ -122,6 +122,6 @@ macro_rules! fuzzed {
 }
 
 fuzzed! {
-    chunk envelope index job_record keep key_entry lvm_label lvm_text manifest mounts names
+    chunk envelope index job_record keep key_entry lvm_label lvm_text manifest md_label mounts names
     sealed_object segment session table vault_info
 }

@@ -8,6 +8,7 @@ mod half;
 mod host_tree;
 pub mod lvm;
 mod many_open;
+pub mod md;
 mod others;
 mod partitions;
 mod place;

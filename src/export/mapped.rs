@@ -4,6 +4,7 @@
 use super::in_place::InPlace;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Bytes, Extent};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -62,6 +63,29 @@ impl MappedPart {
         let offset = area.offset.0 + number / count * stripe + within;
         Some((area, offset, stripe - within))
     }
+}
+
+/// Where a part of something that spans disks was found.
+#[derive(Clone)]
+pub struct MemberHome {
+    /// Which one it is to whoever has found it.
+    pub number: usize,
+    /// What it is on.
+    pub on: Arc<dyn InPlace>,
+    /// Which part of that.
+    pub place: Extent,
+}
+
+/// Something that lies on such parts.
+pub struct AssembledVolume {
+    /// Its name.
+    pub name: String,
+    /// The name of its device on the host, below `/dev`, if that is known.
+    pub device: Option<String>,
+    /// The numbers of the parts that it lies on, as far as they were found.
+    pub on: BTreeSet<usize>,
+    /// It; or why it is not opened, in a sentence's end.
+    pub volume: std::result::Result<Arc<MappedVolume>, String>,
 }
 
 /// A volume.

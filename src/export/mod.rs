@@ -7,6 +7,7 @@ mod image;
 mod in_place;
 mod lvm;
 mod mapped;
+mod md;
 mod nbd;
 mod nbd_disk;
 mod overlay;
@@ -20,10 +21,11 @@ pub use host_places::{FilesystemName, HostMount, HostPlaces, RecordedFilesystem}
 pub use image::{Allocation, AllocationRun, ChunkPool, Image, PlainPart};
 pub use in_place::InPlace;
 pub use lvm::{
-    AssembledVolume, ExtentArea, GroupMember, LogicalPart, LogicalVolume, LvmPool, PhysicalHome,
-    PhysicalLabel, VolumeGroup, mapper_name,
+    ExtentArea, GroupMember, LogicalPart, LogicalVolume, LvmPool, PhysicalLabel, VolumeGroup,
+    mapper_name,
 };
-pub use mapped::{MappedArea, MappedPart, MappedVolume};
+pub use mapped::{AssembledVolume, MappedArea, MappedPart, MappedVolume, MemberHome};
+pub use md::{ArrayLabel, ArrayPool};
 pub use nbd::{
     ListenAddress, NbdLimits, NbdServer, PairedServer, ServedFailure, ServerCertificates,
 };

@@ -1,4 +1,4 @@
-//! What LVM has written on disks, as `targets.rs` has the other decoders.
+//! What LVM and md have written on disks, as `targets.rs` has the other decoders.
 
 /// The beginning of a disk: label, head of the texts, and a text.
 pub mod lvm_label {
@@ -6,11 +6,11 @@ pub mod lvm_label {
     use std::sync::Arc;
     use std::time::Duration;
     use stillpoint::Result;
-    use stillpoint::export::{InPlace, LvmPool, PhysicalHome};
+    use stillpoint::export::{InPlace, LvmPool, MemberHome};
     use stillpoint::model::{Bytes, Extent};
 
     /// A disk of which the beginning is known, and all else is zero.
-    struct Disk(Vec<u8>);
+    pub struct Disk(pub Vec<u8>);
 
     impl InPlace for Disk {
         fn size(&self) -> Bytes {
@@ -39,7 +39,7 @@ pub mod lvm_label {
         for (number, head) in [&bytes[..], FIRST, SECOND].into_iter().enumerate() {
             let on = Arc::new(Disk(head.to_vec()));
             let place = Extent::new(Bytes(0), on.size());
-            let home = PhysicalHome { number, on, place };
+            let home = MemberHome { number, on, place };
             understood &= pool.add(home).is_ok() || number > 0;
         }
         for volume in pool.volumes() {
@@ -79,5 +79,44 @@ pub mod lvm_text {
             }
         }
         true
+    }
+}
+
+/// The superblock of a disk of an array.
+pub mod md_label {
+    use super::lvm_label::Disk;
+    use crate::mount::md::{Leg, mend};
+    use std::sync::Arc;
+    use stillpoint::export::{ArrayPool, InPlace, MemberHome};
+    use stillpoint::model::{Bytes, Extent};
+
+    fn seed(role: u16) -> Vec<u8> {
+        let mut disk = Leg::new(role, 8 << 20).disk(&[]);
+        disk.truncate(16 << 10);
+        disk
+    }
+
+    pub fn seeds() -> Vec<Vec<u8>> {
+        vec![seed(0), seed(1)]
+    }
+
+    pub fn feed(bytes: &[u8]) -> bool {
+        let mut bytes = bytes.to_vec();
+        mend(&mut bytes);
+        let mut pool = ArrayPool::default();
+        let mut understood = true;
+        for (number, head) in [bytes, seed(1)].into_iter().enumerate() {
+            let on = Arc::new(Disk(head));
+            let place = Extent::new(Bytes(0), on.size());
+            understood &= pool.add(MemberHome { number, on, place }).is_ok();
+        }
+        for array in pool.arrays() {
+            let Ok(volume) = array.volume else { continue };
+            let mut last = [0];
+            volume
+                .read_at(Bytes(volume.size().0 - 1), &mut last)
+                .unwrap();
+        }
+        understood
     }
 }

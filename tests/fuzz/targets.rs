@@ -1,7 +1,7 @@
 //! The decoders, what is valid for each, and what must hold of what it understands. Checksums are
 //! made right first, so that what lies behind them is reached.
 
-use super::lvm::{lvm_label, lvm_text};
+use super::lvm::{lvm_label, lvm_text, md_label};
 use super::sealed::{key_entry, sealed_object};
 use crate::damage::hostile::mend_segment;
 use jiff::Timestamp;
@@ -52,6 +52,7 @@ pub const TARGETS: &[Target] = &[
     target!(lvm_label),
     target!(lvm_text),
     target!(manifest),
+    target!(md_label),
     target!(mounts),
     target!(names),
     target!(sealed_object),

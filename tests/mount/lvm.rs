@@ -61,7 +61,7 @@ impl Group {
 }
 
 /// A disk as bytes, of which no vault is needed.
-struct Bare(Vec<u8>);
+pub struct Bare(pub Vec<u8>);
 
 impl InPlace for Bare {
     fn size(&self) -> Bytes {
@@ -76,7 +76,7 @@ impl InPlace for Bare {
 }
 
 /// The plan of disks with these bytes.
-fn plan_of(disks: &[&[u8]]) -> MountPlan {
+pub fn plan_of(disks: &[&[u8]]) -> MountPlan {
     let shot = Shot::of_disks(&vec![&[0; MIB][..]; disks.len()]);
     let records = shot.manifest.disks.iter().zip(disks);
     let disks = records.map(|(record, bytes)| PlannedDisk {
@@ -90,14 +90,14 @@ fn plan(shot: &Shot) -> MountPlan {
     MountPlan::of_snapshot(&shot.manifest, &shot.disks(), &|| Ok(())).unwrap()
 }
 
-fn found(plan: &MountPlan) -> Vec<String> {
+pub fn found(plan: &MountPlan) -> Vec<String> {
     let each = plan.filesystems.iter();
     each.map(|one| format!("{} {}", one.attach.name, one.attach.kind))
         .collect()
 }
 
 #[track_caller]
-fn assert_lacks(plan: &MountPlan, what: &str, why: &str) {
+pub fn assert_lacks(plan: &MountPlan, what: &str, why: &str) {
     let lacks = plan.not_shown.iter();
     let mut lacks = lacks.filter(|one| one.what == what && one.why.contains(why));
     let all = &plan.not_shown;
@@ -105,7 +105,7 @@ fn assert_lacks(plan: &MountPlan, what: &str, why: &str) {
 }
 
 /// So many MiB that look like an ext4.
-fn ext4(mib: usize) -> Vec<u8> {
+pub fn ext4(mib: usize) -> Vec<u8> {
     let mut bytes = vec![0; mib * MIB];
     bytes[1024 + 0x38..1024 + 0x3a].copy_from_slice(&[0x53, 0xef]);
     bytes[1024 + 0x60] = 0x40;

@@ -196,7 +196,7 @@ impl LossSearch<'_> {
             monitor.check()?;
             let attach = &filesystem.attach;
             if self.is_hit_below(filesystem) {
-                let why = "what lies on LVM is not asked for its files";
+                let why = "what lies on LVM or md is not asked for its files";
                 self.found.not_asked(&attach.name, why);
                 continue;
             }

@@ -41,8 +41,9 @@ impl FilesystemHomes {
             self.places
                 .entry(PartPlace { disk, place })
                 .or_insert(number);
-            let device = volumes.get(disk).map(|volume| volume.device.clone());
-            let is_volume = device.is_some();
+            let volume = volumes.get(disk);
+            let is_volume = volume.is_some();
+            let device = volume.and_then(|volume| volume.device.clone());
             let device = device.unwrap_or_else(|| one.name.clone());
             let disks = volumes.disks_below(disk);
             for disk in &disks {

@@ -122,7 +122,7 @@ pub(super) fn open_disks<'a>(
     Ok(disks)
 }
 
-/// How disks are served: `vda.img`; and what lies on them: `group_volume.lv`. Each name once.
+/// How disks are served: `vda.img`; and what lies on them: `group_data.volume`. Each name once.
 pub(super) fn serve_options(
     manifest: &Manifest,
     disks: &[PlannedDisk<'_>],
@@ -140,7 +140,7 @@ pub(super) fn serve_options(
     let failures = Arc::clone(failures);
     ServeOptions {
         disks: named(disks, "img"),
-        volumes: named(volumes, "lv"),
+        volumes: named(volumes, "volume"),
         time: manifest.time.into(),
         within: READ_WITHIN,
         scratch: MOST_REPLAYED,

@@ -128,7 +128,7 @@ impl MountPlan {
             look.add_to(&mut contents, cancel)?;
         }
         let images: Vec<_> = disks.iter().map(|disk| Arc::clone(&disk.image)).collect();
-        let volumes = VolumesFound::look(&images, &mut contents, cancel)?;
+        let volumes = VolumesFound::look(images, &mut contents, cancel)?;
         let mut plan = Self::default();
         let mut homes = FilesystemHomes::default();
         for group in grouped(contents.found) {
@@ -363,7 +363,7 @@ fn why_not(kind: &str) -> String {
         "LVM member" => {
             "it belongs to LVM within a volume, as a virtual machine's disk does".to_owned()
         }
-        "RAID member" => "it belongs to a RAID, which is not opened here".to_owned(),
+        "RAID member" => "it belongs to a RAID within a volume".to_owned(),
         SWAP => "it is swap".to_owned(),
         other => format!("{other} is not opened here"),
     }

@@ -4,9 +4,8 @@
 use super::group::{GroupMember, LogicalVolume, VolumeGroup};
 use super::label::PhysicalLabel;
 use crate::error::{Error, ErrorKind, Result};
-use crate::export::in_place::InPlace;
-use crate::export::mapped::{MappedArea, MappedPart, MappedVolume};
-use crate::model::{Bytes, Extent};
+use crate::export::mapped::{AssembledVolume, MappedArea, MappedPart, MappedVolume, MemberHome};
+use crate::model::Bytes;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -15,33 +14,10 @@ const MOST_GROUPS: usize = 64;
 /// Most bytes of texts that are read: each text is read once.
 const MOST_TEXT: usize = 64 << 20;
 
-/// Where a physical volume was found.
-#[derive(Clone)]
-pub struct PhysicalHome {
-    /// Which one it is to whoever has found it.
-    pub number: usize,
-    /// What it is on.
-    pub on: Arc<dyn InPlace>,
-    /// Which part of that.
-    pub place: Extent,
-}
-
-/// A logical volume of a group.
-pub struct AssembledVolume {
-    /// `GROUP/NAME`.
-    pub name: String,
-    /// The name of its device below `/dev` on the host: `mapper/GROUP-NAME`.
-    pub device: String,
-    /// The numbers of the physical volumes that it lies on, as far as they were found.
-    pub on: BTreeSet<usize>,
-    /// It; or why it is not opened, in a sentence's end.
-    pub volume: std::result::Result<Arc<MappedVolume>, String>,
-}
-
 /// The physical volumes of a snapshot.
 #[derive(Default)]
 pub struct LvmPool {
-    homes: HashMap<String, Vec<PhysicalHome>>,
+    homes: HashMap<String, Vec<MemberHome>>,
     groups: BTreeMap<String, VolumeGroup>,
     /// By the hash of a text, to read each once.
     known: HashSet<[u8; 32]>,
@@ -54,7 +30,7 @@ impl LvmPool {
     /// # Errors
     /// `Format`: something that it says is not understood. `Damaged`: something of it is lost. What
     /// is understood counts all the same. Else as reading has it.
-    pub fn add(&mut self, home: PhysicalHome) -> Result<()> {
+    pub fn add(&mut self, home: MemberHome) -> Result<()> {
         let label = PhysicalLabel::read(&*home.on, home.place)?;
         self.homes.entry(label.uuid).or_default().push(home);
         let mut trouble = label.trouble;
@@ -126,7 +102,7 @@ impl LvmPool {
         });
         AssembledVolume {
             name: format!("{}/{}", group.name, volume.name),
-            device: mapper_name(&group.name, &volume.name),
+            device: Some(mapper_name(&group.name, &volume.name)),
             on: homes.collect(),
             volume: self.mapped(group, volume).map(Arc::new),
         }
@@ -169,7 +145,7 @@ impl LvmPool {
     }
 
     /// Where a physical volume of a group is.
-    fn home(&self, member: &GroupMember) -> std::result::Result<&PhysicalHome, String> {
+    fn home(&self, member: &GroupMember) -> std::result::Result<&MemberHome, String> {
         let uuid = &member.uuid;
         match self.homes.get(uuid).map(Vec::as_slice) {
             _ if member.is_missing => Err(format!("its group has given up the disk {uuid}")),

@@ -7,6 +7,6 @@ mod group;
 mod label;
 mod text;
 
-pub use assemble::{AssembledVolume, LvmPool, PhysicalHome, mapper_name};
+pub use assemble::{LvmPool, mapper_name};
 pub use group::{ExtentArea, GroupMember, LogicalPart, LogicalVolume, VolumeGroup};
 pub use label::PhysicalLabel;

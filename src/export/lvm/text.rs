@@ -7,7 +7,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// How deep sections and lists lie in one another at most; LVM has five.
 const MOST_DEEP: usize = 8;
 /// Most values and sections of a text.
-const MOST_VALUES: usize = 1 << 20;
+const MOST_VALUES: usize = 1 << 18;
 
 /// A value.
 #[derive(Clone, Debug, PartialEq, Eq)]
