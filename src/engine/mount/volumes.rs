@@ -1,5 +1,5 @@
-//! What lies on disks with LVM or md between: found by what these have written on the disks, and put
-//! together in this process. What cannot be is named with its reason.
+//! What lies on disks with LVM or md between: found by what these have written on the disks, and
+//! put together in this process. What cannot be is named with its reason.
 
 use super::contents::{DiskContent, DiskContents, UnseenPlace};
 use crate::error::{ErrorKind, Result};

@@ -76,7 +76,7 @@ pub const ALL: &[Scenario] = &[
     scenario("topology::md_raid1", &[], BOTH, topology::md_raid1),
     scenario("topology::btrfs_over_two_disks", &[], BOTH, topology::btrfs_over_two_disks),
     scenario("topology::nvme_with_large_sectors", &[], BOTH, topology::nvme_with_large_sectors),
-    scenario("mounted::a_snapshot_with_lvm_beside_its_original", &[V6_12], &[V6_1], mounted::a_snapshot_with_lvm_beside_its_original),
+    scenario("mounted::lvm_and_md_beside_their_originals", &[V6_12], &[V6_1], mounted::lvm_and_md_beside_their_originals),
     scenario("hardware::a_disk_comes_and_goes", &[], BOTH, hardware::a_disk_comes_and_goes),
     scenario("hardware::commands_past_the_block_layer", &[V6_1], &[V6_12], hardware::commands_past_the_block_layer),
     scenario("hardware::a_container_with_a_filesystem_of_its_own", &[], BOTH, hardware::a_container_with_a_filesystem_of_its_own),

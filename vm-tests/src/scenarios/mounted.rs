@@ -1,5 +1,5 @@
-//! A snapshot that is mounted beside the disks that it is of, with LVM in it: the host's own LVM,
-//! device mapper and udev must see nothing of it, whatever becomes of those who serve it.
+//! A snapshot that is mounted beside the disks that it is of, with LVM and md in it: the host's own
+//! LVM, md, device mapper and udev must see nothing of it, whatever becomes of those who serve it.
 
 use crate::disk::{Bus, Disk};
 use crate::lab::{Lab, VAULT, good, new_vault, stillpoint};
@@ -13,24 +13,28 @@ const STATE: &str = "udevadm settle; \
     echo physical; pvs --noheadings -o pv_name,pv_uuid,vg_name 2>&1; \
     echo logical; lvs --noheadings -a -o lv_full_name,lv_attr,devices 2>&1; \
     echo members; blkid -o device -t TYPE=LVM2_member | sort; \
-    echo mounts; grep -v ' /run/credentials' /proc/self/mounts; \
+    echo arrays; cat /proc/mdstat; echo mounts; grep -v ' /run/credentials' /proc/self/mounts; \
     echo processes; pgrep -xl 'stillpoint|mount-watch' || true";
 
-/// Volumes on LVM, mounted, copied from, proven and taken down.
-pub fn a_snapshot_with_lvm_beside_its_original(lab: &Lab) -> Result<()> {
+/// Volumes on LVM and a mirror, mounted, copied from, proven and taken down.
+pub fn lvm_and_md_beside_their_originals(lab: &Lab) -> Result<()> {
     let mut guest = lab.guest("guest")?;
     new_vault(&mut guest, &lab.blank("vault", 900)?)?;
     let disks = [
-        Disk::blank(&lab.dir, "pv1", 160, Bus::Virtio)?,
-        Disk::blank(&lab.dir, "pv2", 160, Bus::Scsi)?,
+        Disk::blank(&lab.dir, "first", 224, Bus::Virtio)?,
+        Disk::blank(&lab.dir, "second", 224, Bus::Scsi)?,
     ];
     for disk in &disks {
         guest.plug(disk)?;
     }
     let [one, two] = [0, 1].map(|at| disks[at].path());
     guest.sh(&format!(
-        "set -e; sgdisk -n 1 {two} >/dev/null; udevadm settle; \
-         pvcreate -q {one} {two}-part1; vgcreate -q vg-a {one} {two}-part1; \
+        "set -e; sgdisk -n 1:0:+160M -n 2 {two} >/dev/null; \
+         sgdisk -n 1:0:+160M -n 2 {one} >/dev/null; udevadm settle; \
+         mdadm --quiet --create /dev/md7 --run --assume-clean --level=1 --raid-devices=2 \
+         {one}-part2 {two}-part2; udevadm settle; mkfs.ext4 -q /dev/md7; \
+         mkdir -p /srv/mirror; mount /dev/md7 /srv/mirror; cp -a /usr/lib/udev /srv/mirror/; \
+         pvcreate -q {one}-part1 {two}-part1; vgcreate -q vg-a {one}-part1 {two}-part1; \
          lvcreate -q -y -i 2 -l 20 -n striped vg-a; lvcreate -q -y -l 30 -n long vg-a; \
          lvcreate -q -y -L 8m -T vg-a/pool; lvcreate -q -y -V 32m -T vg-a/pool -n thin; \
          for one in striped long thin; do mkfs.ext4 -q -E lazy_itable_init=0 /dev/vg-a/$one; \
@@ -46,7 +50,7 @@ pub fn a_snapshot_with_lvm_beside_its_original(lab: &Lab) -> Result<()> {
 
     let proof = stillpoint(&mut guest, &format!("drill {id}"))?.1;
     let steps = proof["steps"].as_array().context("no steps")?;
-    for name in ["vg-a/striped", "vg-a/long"] {
+    for name in ["vg-a/striped", "vg-a/long", "md/vm:7"] {
         let checked = steps
             .iter()
             .find(|step| step["what"] == format!("{name} (ext4): it is checked"));
@@ -55,7 +59,10 @@ pub fn a_snapshot_with_lvm_beside_its_original(lab: &Lab) -> Result<()> {
     }
     ensure!(guest.sh(STATE)? == before, "a drill has left something");
     // Nothing has the disks open, and they are as they were.
-    guest.sh("umount /srv/striped /srv/long /srv/thin && vgchange -q -an vg-a && vgck vg-a")?;
+    guest.sh(
+        "umount /srv/striped /srv/long /srv/thin /srv/mirror && vgchange -q -an vg-a && \
+         vgck vg-a && mdadm --quiet --stop /dev/md7",
+    )?;
     guest.done();
     Ok(())
 }
@@ -71,11 +78,12 @@ fn seen(lab: &Lab, guest: &mut Machine, id: &str, before: &str) -> Result<()> {
     ensure!(told.contains("thin provisioned"), "{mounted:#}");
     guest.sh(
         "diff -r --no-dereference /srv/striped /mnt/shot/fs/srv/striped && \
+         diff -r --no-dereference /srv/mirror /mnt/shot/fs/srv/mirror && \
          rm /srv/long/later && diff -r --no-dereference /srv/long /mnt/shot/fs/srv/long",
     )?;
     if lab.broken {
         // What shows the host a label of LVM's.
-        guest.sh("for one in /mnt/shot/raw/*.img; do losetup -f -r $one; done")?;
+        guest.sh("for one in /mnt/shot/raw/*.img; do losetup -f -r -P $one; done")?;
     }
     // Whatever wakes the host's LVM: it sees its own disks, and changes them.
     guest.sh(
