@@ -288,7 +288,7 @@ fn a_run_that_may_put_little_waits_and_hears_a_signal() {
     let device = File::options().write(true).open(&disk.device).unwrap();
     device.write_all_at(&noise(8 << 20, 5), 0).unwrap();
     device.sync_all().unwrap();
-    let mut command = lab.command(&["snapshot", &disk.device, "--limit-write", "1B/s"]);
+    let mut command = lab.command(&["snapshot", &disk.device, "--limit-write", "4KiB/s"]);
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let mut run = Killed(command.spawn().unwrap());
     // Without the limit it takes less than a second.

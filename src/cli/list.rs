@@ -1,21 +1,20 @@
 //! `list`: the snapshots of a vault.
 
-use super::args::{Common, ListArgs, tag};
+use super::args::{Common, ListArgs, tags};
 use super::{context, signals};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Manifest;
 use crate::report::Report;
 use crate::report::list::Listing;
 use crate::store::{Dated, DrillsWanted, KeptBy, Vault};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Most names of disks in a hint.
 const MOST_NAMES: usize = 16;
 
 pub fn run(args: &ListArgs, common: &Common) -> Result<Report> {
+    let tags = tags(&args.tags)?;
     let vault = context::open_vault(common)?;
-    let tags = args.tags.iter().map(|text| tag(text));
-    let tags = tags.collect::<Result<Vec<_>>>()?;
     let mut stored = vault.stored_snapshots(args.host.as_deref())?;
     let mut listing = Listing::new(common.json);
     let mut there = There::default();
@@ -68,7 +67,7 @@ pub fn run(args: &ListArgs, common: &Common) -> Result<Report> {
     Ok(listing.report(&vault.location()))
 }
 
-fn fits(manifest: &Manifest, args: &ListArgs, tags: &[(String, String)]) -> bool {
+fn fits(manifest: &Manifest, args: &ListArgs, tags: &BTreeMap<String, String>) -> bool {
     has_disk(manifest, args)
         && args.since.is_none_or(|since| manifest.time >= since)
         && tags

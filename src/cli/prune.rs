@@ -1,6 +1,6 @@
 //! `prune`: deletes the snapshots that the rules of a retention do not keep.
 
-use super::args::{Common, PruneArgs, tag};
+use super::args::{Common, PruneArgs, tags};
 use super::context;
 use super::progress::ProgressDisplay;
 use crate::engine::{RetentionOptions, carry_out_prune, plan_prune};
@@ -11,12 +11,11 @@ use crate::report::{self, Report};
 use jiff::Timestamp;
 
 pub fn run(args: &PruneArgs, common: &Common, progress: &ProgressDisplay) -> Result<Report> {
-    let tags = args.tags.iter().map(|text| tag(text));
     let options = RetentionOptions {
         rules: args.rules(),
         host: args.host.clone(),
         disk: args.disk.clone(),
-        tags: tags.collect::<Result<_>>()?,
+        tags: tags(&args.tags)?,
         take_last_good: args.take_last_good,
         now: Timestamp::now(),
     };

@@ -1,6 +1,6 @@
 //! `snapshot`: takes a snapshot of disks.
 
-use super::args::{Common, SnapshotArgs, SwitchArg, tag};
+use super::args::{Common, SnapshotArgs, SwitchArg, tags};
 use super::context;
 use super::progress::ProgressDisplay;
 use crate::config::{Config, ReadingSettings};
@@ -34,11 +34,11 @@ pub fn check(args: &SnapshotArgs, common: &Common) -> Result<Checked> {
         let message = "hooks were named, and no --level application: they would not be run";
         return Err(Error::new(ErrorKind::Usage, message).with_hint("add --level application"));
     }
-    let tags = args.tags.iter().map(|text| tag(text));
+    let tags = tags(&args.tags)?;
     let given_alarm = args.encryption_alarm.map(|given| given == SwitchArg::On);
     let config = Config::read(&common.config_place())?;
     Ok(Checked {
-        tags: tags.collect::<Result<_>>()?,
+        tags,
         on_busy: args.on_busy.choice(),
         hooks: config.hooks(&given)?,
         reading: config.reading(args.limit_read)?,

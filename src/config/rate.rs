@@ -1,13 +1,24 @@
 //! So many bytes a second, as people write it.
 
-use crate::model::Bytes;
+use crate::model::{Bytes, counted};
+
+/// The slowest rate: by it a block takes 16 s, and a GiB three days. Who asks for less has left out
+/// a letter, and a run that never ends keeps all others from beginning.
+const LEAST: Bytes = Bytes(4 << 10);
 
 /// Parses bytes a second: `20MiB/s`, or without the `/s`.
 ///
 /// # Errors
-/// It is no rate; the text says what one looks like.
+/// It is no rate, or one by which nothing would end; the text says what one looks like.
 pub fn parse_rate(text: &str) -> Result<Bytes, String> {
-    bytes_a_second(text).ok_or_else(|| "a rate looks like this: 20MiB/s".into())
+    match bytes_a_second(text) {
+        None => Err("a rate looks like this: 20MiB/s".into()),
+        Some(rate) if rate < LEAST => Err(format!(
+            "{} a second: no run would end; 4KiB/s is the least",
+            counted(rate.0, "byte")
+        )),
+        Some(rate) => Ok(rate),
+    }
 }
 
 fn bytes_a_second(text: &str) -> Option<Bytes> {
@@ -50,5 +61,14 @@ mod tests {
         ] {
             assert!(parse_rate(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_rate_by_which_nothing_ends_is_none() {
+        for slow in ["1B", "1B/s", "1kB/s", "4095B"] {
+            let told = parse_rate(slow).unwrap_err();
+            assert!(told.contains("4KiB/s is the least"), "{slow}: {told}");
+        }
+        assert_eq!(parse_rate("4KiB/s"), Ok(LEAST));
     }
 }

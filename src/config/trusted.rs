@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::string::FromUtf8Error;
 use std::time::SystemTime;
 
 /// A file of settings is no longer than this, in bytes.
@@ -41,15 +42,25 @@ pub(super) fn read(path: &Path) -> Result<Option<TrustedText>> {
         return Err(wrong(path, "others than root can write to it")
             .with_hint(format!("chown root: {0} && chmod 0644 {0}", path.display())));
     }
-    let mut text = String::new();
+    let mut bytes = Vec::new();
     file.take(MOST + 1)
-        .read_to_string(&mut text)
+        .read_to_end(&mut bytes)
         .io_context("read", path)?;
-    if text.len() as u64 > MOST {
+    if bytes.len() as u64 > MOST {
         return Err(wrong(path, "it is longer than 64 KiB"));
     }
+    let text = String::from_utf8(bytes).map_err(|error| not_utf8(path, &error))?;
     let written = stat.modified().ok();
     Ok(Some(TrustedText { text, written }))
+}
+
+/// What is said of a file that is no text, and where. What stands there may be a secret.
+fn not_utf8(path: &Path, error: &FromUtf8Error) -> Error {
+    let at = error.utf8_error().valid_up_to();
+    let before = error.as_bytes().iter().take(at);
+    let line = before.filter(|byte| **byte == b'\n').count() + 1;
+    let why = format!("it is not UTF-8: line {line}, byte {at} of the file (the first is 0)");
+    wrong(path, &why).with_hint("save it as UTF-8; iconv(1) converts what is in another encoding")
 }
 
 /// What a parser says of a text of settings, with the line.

@@ -3,6 +3,7 @@
 mod blocks;
 mod cancel;
 mod clip;
+mod counted;
 mod disk;
 pub mod exit;
 mod id;
@@ -18,6 +19,7 @@ mod witness;
 pub use blocks::BlockSet;
 pub use cancel::Cancel;
 pub use clip::clip;
+pub use counted::counted;
 pub use disk::{DevNumber, DiskIdentity, Likeness};
 pub use id::{ObjectId, SnapshotId};
 pub use level::{Level, Mode};

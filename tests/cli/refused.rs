@@ -24,6 +24,28 @@ const DISKS: &[Row] = &[
     row("thaw, not root", "NOBODY thaw", 5),
     row("track, not root", "NOBODY track status", 5),
     row("a bad label", "snapshot {disk} --tag why", 2),
+    row("two of one label", "snapshot {disk} --tag a=1 --tag a=2", 2),
+    row("list, two of one label", "list --tag a=1 --tag a=2", 2),
+    row(
+        "prune, two of one label",
+        "prune --keep-last 1 --tag a=1 --tag a=2",
+        2,
+    ),
+    row(
+        "a limit by which nothing ends",
+        "snapshot {disk} --limit-read 1B",
+        2,
+    ),
+    row(
+        "settings that are no text",
+        "snapshot {disk} --config {dir}latin1.toml",
+        2,
+    )
+    .after(|stage| {
+        let text = b"# of a caf\xc3\xa9\nvault = \"caf\xe9\"\n";
+        std::fs::write(stage.lab.path("latin1.toml"), text).unwrap();
+        Box::new(())
+    }),
 ];
 
 #[test]

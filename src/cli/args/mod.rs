@@ -73,7 +73,7 @@ pub use show::ShowArgs;
 pub use snapshot::{SnapshotArgs, SwitchArg};
 pub use snapshot_path::SnapshotPath;
 pub use status::StatusArgs;
-pub use tag::tag;
+pub use tag::tags;
 pub use track::{TrackAction, TrackArgs};
 pub use verify::VerifyArgs;
 
@@ -164,7 +164,7 @@ pub struct Common {
     #[arg(long, global = true, env = "STILLPOINT_JOB_DIR")]
     #[arg(value_name = "DIRECTORY", hide_env = true, hide_short_help = true)]
     pub job_dir: Option<PathBuf>,
-    /// Where the runs of plans are noted [usually: /var/lib/stillpoint/plans]
+    /// Where the runs of plans are noted
     #[arg(
         long,
         global = true,
@@ -181,7 +181,7 @@ pub struct Common {
     #[arg(long, global = true, env = "STILLPOINT_SYSTEMCTL", hide = true)]
     #[arg(value_name = "PROGRAM")]
     pub systemctl: Option<PathBuf>,
-    /// The note of what activation did [usually: /var/lib/stillpoint/client.json]
+    /// The note of what activation did
     #[arg(long, global = true, env = "STILLPOINT_CLIENT_NOTE", hide = true)]
     #[arg(value_name = "FILE", default_value = DEFAULT_CLIENT_NOTE)]
     pub client_note: PathBuf,

@@ -49,6 +49,27 @@ fn typed(markdown: &str) -> Vec<String> {
     found
 }
 
+/// clap says a default by itself: who writes it into the help of an option says it twice.
+#[test]
+fn no_option_says_its_default_twice() {
+    fn look(command: &clap::Command, count: &mut usize) {
+        for option in command.get_arguments() {
+            let help = option.get_long_help().or(option.get_help());
+            let help = help.map(ToString::to_string).unwrap_or_default();
+            let says = help.contains("[usually") || help.contains("[default");
+            let (name, command) = (option.get_id(), command.get_name());
+            let is_shown = !option.get_default_values().is_empty();
+            assert!(!(says && is_shown), "{command} {name}: {help}");
+            *count += usize::from(is_shown);
+        }
+        command.get_subcommands().for_each(|one| look(one, count));
+    }
+    let (mut commands, mut count) = (CommandLine::command(), 0);
+    commands.build();
+    look(&commands, &mut count);
+    assert!(count > 20, "{count} defaults");
+}
+
 /// What runs commands on instances keeps the end of what they print.
 #[test]
 fn every_page_is_whole_where_little_is_kept() {
