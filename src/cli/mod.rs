@@ -59,6 +59,7 @@ use crate::freeze::{
 use crate::hooks::{HOOK_SUPERVISOR_COMMAND, hook_supervisor_main};
 use crate::job::{RECORD_WRITER_COMMAND, record_writer_main};
 use crate::report::Report;
+use crate::sys::clock_state::check_calendar;
 use crate::sys::name_service;
 use crate::sys::process::{keep_exits_of_children, survive_file_limits};
 use args::{Command, CommandLine};
@@ -67,7 +68,7 @@ use dispatch::dispatch;
 use output::PrintOptions;
 use progress::ProgressDisplay;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
@@ -95,6 +96,9 @@ pub fn main() -> ExitCode {
         Ok(line) => line,
         Err(error) => return usage::refused(&error),
     };
+    if let Err(error) = refuse_clock(&line.command) {
+        return output::conclude_error(&error, line.common.json);
+    }
     // Before any thread starts: a thread would keep inherited descriptors open.
     let watched = signals::watch(line.common.as_job.is_some());
     let settle = |id| job::settle(id, &line.command, &line.common);
@@ -116,6 +120,14 @@ pub fn main() -> ExitCode {
         settled.leave();
     }
     code
+}
+
+/// Refuses a clock beyond all calendars. What is frozen is thawed, whatever the time.
+fn refuse_clock(command: &Command) -> Result<()> {
+    match command {
+        Command::Thaw | Command::Completions(_) | Command::Schema(_) | Command::Help(_) => Ok(()),
+        _ => check_calendar(SystemTime::now()),
+    }
 }
 
 /// How long the report waits for a reader. The starter of a detached job must return soon.

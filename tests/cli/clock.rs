@@ -1,7 +1,8 @@
 //! A clock that was ahead, or set back: what was taken last is the latest all the same, and it is
 //! said.
 
-use super::lab::{Lab, noise};
+use super::lab::{Lab, finish, noise, try_tool};
+use crate::support::host::skipped;
 use serde_json::Value;
 use std::fs;
 use stillpoint::format::{Manifest, Sealer};
@@ -149,4 +150,30 @@ fn what_an_earlier_version_named_by_a_wrong_clock_is_put_in_order_by_its_marks()
     let next = take(3);
     assert_eq!(next["disks"][0]["parent"], newest.to_string(), "{next}");
     assert_eq!(listed(&lab, &[]), [id_of(&next), newest, ahead]);
+}
+
+/// No date can be told by it, so nothing is dated by it; what is frozen is thawed all the same.
+#[test]
+fn a_clock_beyond_all_calendars_is_an_error_in_words() {
+    let test = "cli: a clock beyond all calendars";
+    let Some(lab) = Lab::new(test) else {
+        return;
+    };
+    let ahead = ["faketime", "-f", "+8500y"];
+    let is_there = std::process::Command::new("faketime")
+        .arg("--version")
+        .output();
+    if is_there.is_err() || !try_tool("faketime", &["-f", "+8500y", "true"]) {
+        return skipped(test, "no faketime, which shows a program another time");
+    }
+    let far = |args: &[&str]| finish(&mut lab.command_with(&ahead, args));
+    for args in [&["status"][..], &["plan", "list"], &["snapshot", "--all"]] {
+        let run = far(args).expect(5);
+        assert!(run.stderr.contains("in no calendar"), "{run:?}");
+        assert!(run.stderr.contains("timedatectl"), "{run:?}");
+        let document = far(&[args, &["--json"]].concat()).expect(5).json();
+        assert_eq!(document["error"]["kind"], "unsupported", "{document}");
+    }
+    far(&["thaw"]).expect(0);
+    assert!(far(&["help", "rescue"]).expect(0).stdout.len() > 1000);
 }
