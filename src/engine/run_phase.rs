@@ -1,7 +1,7 @@
 //! What a run is doing, as a value. Its text is for people, and for the record of a job.
 
 use crate::model::printable::one_line;
-use crate::model::{Bytes, SnapshotId};
+use crate::model::{Bytes, SnapshotId, counted};
 use std::fmt::{self, Display};
 use std::path::PathBuf;
 
@@ -105,7 +105,9 @@ impl Display for RunPhase {
             Self::ReadingSnapshotIndex(snapshot) => {
                 return write!(f, "reading the index of {snapshot}");
             }
-            Self::ReadingIndexes(count) => return write!(f, "reading {count} index objects"),
+            Self::ReadingIndexes(count) => {
+                return write!(f, "reading {}", counted(*count, "index object"));
+            }
             Self::ListingVault => "listing the vault",
             Self::WaitingForListings => "waiting, as listings may be late",
             Self::RewritingSegments {
@@ -121,18 +123,30 @@ impl Display for RunPhase {
                      {gets} requests that read and {puts} that put or list"
                 );
             }
-            Self::DeletingObjects(count) => return write!(f, "deleting {count} objects"),
-            Self::ReadingSegments(count) => return write!(f, "reading {count} segments"),
+            Self::DeletingObjects(count) => {
+                return write!(f, "deleting {}", counted(*count, "object"));
+            }
+            Self::ReadingSegments(count) => {
+                return write!(f, "reading {}", counted(*count, "segment"));
+            }
             Self::ReadingFooters(count) => {
-                return write!(f, "reading the ends of {count} segments");
+                return write!(f, "reading the ends of {}", counted(*count, "segment"));
             }
             Self::FindingLost => "looking for what is lost",
-            Self::Repairing(count) => return write!(f, "putting {count} objects right"),
-            Self::BringingBack(count) => return write!(f, "bringing {count} objects back"),
+            Self::Repairing(count) => {
+                return write!(f, "putting {} right", counted(*count, "object"));
+            }
+            Self::BringingBack(count) => {
+                return write!(f, "bringing {} back", counted(*count, "object"));
+            }
             Self::ListingPlaces => "listing both places",
             Self::Mirroring(snapshot) => return write!(f, "mirroring {snapshot}"),
-            Self::ReadingManifests(count) => return write!(f, "reading {count} manifests"),
-            Self::Deleting(count) => return write!(f, "deleting {count} snapshots"),
+            Self::ReadingManifests(count) => {
+                return write!(f, "reading {}", counted(*count, "manifest"));
+            }
+            Self::Deleting(count) => {
+                return write!(f, "deleting {}", counted(*count, "snapshot"));
+            }
             Self::Comparing { disk, snapshot } => {
                 return write!(f, "comparing {} with {snapshot}", one_line(disk));
             }

@@ -232,14 +232,14 @@ fn verdict(collected: &Collected<'_>) -> String {
         None => "nothing more is planned".to_owned(),
         Some(planned) => {
             let all = planned.objects.all();
-            let hours = collected.grace.as_hours();
+            let hours = counted(collected.grace.as_hours(), "hour");
             let would = if collected.dry_run {
                 "would be planned"
             } else {
                 "planned"
             };
             format!(
-                "{}, {} {would}: a gc in {hours} hours or later deletes what nothing needs then",
+                "{}, {} {would}: a gc in {hours} or later deletes what nothing needs then",
                 counted(all.objects, "object"),
                 all.bytes
             )

@@ -6,7 +6,7 @@ use super::snapshot::document;
 use super::{Report, asked};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{DamagedChunks, DiskRecord, HookRecords, Manifest, RewrittenRecord};
-use crate::model::{BLOCK_SIZE, Bytes, Content, RunMap, SnapshotId, printable};
+use crate::model::{BLOCK_SIZE, Bytes, Content, RunMap, SnapshotId, counted, printable};
 use crate::store::{DrillsFound, KeptBy};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -231,7 +231,7 @@ fn disk_text(disk: &DiskRecord, blocks: &BlockCounts) -> String {
         .unwrap_or("no serial number");
     let mut text = format!(
         "disk {} ({}, {serial})\n  {}: {}\n  level {}, {} passes; read {}, changed {}, stored {}, \
-         read while frozen {}\n  holds {} of data in {} segments, {} of zeros, {} free\n",
+         read while frozen {}\n  holds {} of data in {}, {} of zeros, {} free\n",
         disk.identity.name,
         disk.identity.size,
         disk.mode,
@@ -243,7 +243,7 @@ fn disk_text(disk: &DiskRecord, blocks: &BlockCounts) -> String {
         disk.stored_bytes,
         disk.frozen_bytes,
         blocks.data,
-        blocks.segments,
+        counted(blocks.segments, "segment"),
         blocks.zero,
         blocks.free,
     );

@@ -2,6 +2,7 @@
 //! printed.
 
 use crate::model::clip;
+pub use crate::model::counted;
 use crate::model::printable::one_line;
 use comfy_table::Table;
 use std::fmt::Write;
@@ -21,11 +22,6 @@ pub fn table_text(table: &Table) -> String {
     let lines = table.lines();
     let lines: Vec<String> = lines.map(|line| line.trim_end().to_owned()).collect();
     lines.join("\n")
-}
-
-/// `1 disk`, `2 disks`.
-pub fn counted(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// The first lines of a list, about `most` bytes of them, and how many more there are: runners keep

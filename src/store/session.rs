@@ -17,7 +17,7 @@ use super::object_name::ObjectName;
 use super::object_store::ObjectStore;
 use super::presence::Presence;
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::SnapshotId;
+use crate::model::{SnapshotId, counted};
 use crate::sys::locked::LockExt;
 use crate::sys::machine::since_boot;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -240,9 +240,9 @@ impl Beats {
                            and what it has put may be deleted by others"
                 .to_owned(),
             Over::Silent(long) => format!(
-                "the vault has not heard of this run for {} hours: it may be taken for dead, and \
+                "the vault has not heard of this run for {}: it may be taken for dead, and \
                  what it has put be deleted by others",
-                long.as_secs() / 3600
+                counted(long.as_secs() / 3600, "hour")
             ),
         };
         let error = Error::new(ErrorKind::Failed, what)

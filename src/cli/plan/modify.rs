@@ -9,6 +9,7 @@ use super::set_keys::set_keys;
 use super::systemd::write_units;
 use super::whose_vault::vault_of;
 use crate::error::Result;
+use crate::model::counted;
 use crate::plan::{PlanEdit, PlanName, PlanRecord, PlanRetention};
 use crate::report::{self, Report};
 
@@ -52,7 +53,8 @@ fn replaced(before: Option<PlanRetention>, now: Option<PlanRetention>) -> Option
             format!("retention = \"{days}d\" is gone: the rules alone keep snapshots now")
         }
         (PlanRetention::Rules(_), PlanRetention::Days(days)) => {
-            format!("the rules of [retention] are gone: snapshots stay for {days} days now")
+            let days = counted(days, "day");
+            format!("the rules of [retention] are gone: snapshots stay for {days} now")
         }
         _ => return None,
     };

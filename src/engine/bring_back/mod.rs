@@ -66,6 +66,7 @@ pub fn bring_back(
     match (done, count, options.dry_run) {
         (Ok(()), ..) => Ok(work.report),
         (Err(error), 0, _) | (Err(error), _, true) => Err(error),
+        (Err(error), 1, false) => Err(error.and_said("1 object was brought back before")),
         (Err(error), count, false) => {
             Err(error.and_said(format!("{count} objects were brought back before")))
         }

@@ -12,7 +12,7 @@ use super::target::{FilledDirectory, TargetDirectories};
 use super::trouble::{Trouble, is_fatal, unread, with_rest};
 use super::walk::{TreeStep, TreeWalk, WalkOrder};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{Bytes, Cancel, printable};
+use crate::model::{Bytes, Cancel, counted, printable};
 use crate::sys::handle::{open_handle, set_mode};
 use nix::fcntl::{OFlag, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, mknodat};
@@ -446,7 +446,10 @@ impl TreeCopier<'_> {
             (_, Some(why)) => with_rest(error, Some(why)),
             (true, None) => {
                 let files = self.outcome.files + self.outcome.hard_links;
-                error.and_said(format!("what was put there before stays: {files} files"))
+                error.and_said(format!(
+                    "what was put there before stays: {}",
+                    counted(files, "file")
+                ))
             }
             (false, None) => error.and_said("nothing of it stays there"),
         }

@@ -4,6 +4,7 @@ use super::found::{RowState, StoreCheck};
 use super::objects::passed;
 use super::trial::Trial;
 use crate::error::Result;
+use crate::model::counted;
 use crate::store::object_store::BucketLock;
 use crate::store::s3::{BucketRule, S3Store, Said, Versioning};
 use std::sync::Arc;
@@ -113,7 +114,10 @@ impl BucketRows<'_> {
         let all = rules.filter(|rule| rule.covers(self.prefix));
         match all.filter_map(|rule| rule.versions_expire).min() {
             Some(days) => {
-                let what = format!("on: what is deleted stays for {days} days, and is paid for");
+                let what = format!(
+                    "on: what is deleted stays for {}, and is paid for",
+                    counted(days, "day")
+                );
                 self.found.good("versioning", what);
             }
             None => {

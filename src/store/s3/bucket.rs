@@ -6,6 +6,7 @@ use super::connection::PageAt;
 use super::failure::{Tried, broken, failure};
 use super::listing::{PAGE, next_page};
 use crate::error::{ErrorKind, Result};
+use crate::model::counted;
 use crate::store::object_name::ObjectName;
 use crate::store::object_store::{Blob, BucketLock, ObjectStore};
 use crate::store::remains::is_of_check;
@@ -217,8 +218,8 @@ impl S3Store {
             match retention {
                 Some(retention) => {
                     let time = match (retention.days(), retention.years()) {
-                        (Some(days), _) => format!("{days} days"),
-                        (None, Some(years)) => format!("{years} years"),
+                        (Some(days), _) => counted(days, "day"),
+                        (None, Some(years)) => counted(years, "year"),
                         _ => "some time".to_owned(),
                     };
                     let mode = retention.mode().map_or("", |mode| mode.as_str());
@@ -403,7 +404,7 @@ fn rule_of(rule: &LifecycleRule) -> BucketRule {
     let expires = rule
         .expiration()
         .and_then(|end| match (end.days(), end.date()) {
-            (Some(days), _) => Some(format!("{days} days after they were put")),
+            (Some(days), _) => Some(format!("{} after they were put", counted(days, "day"))),
             (None, Some(_)) => Some("on a day that it names".to_owned()),
             _ => None,
         });

@@ -4,7 +4,7 @@
 
 use super::no_credentials::{are_stale, causes, no_keys};
 use crate::error::{Error, ErrorKind};
-use crate::model::clip;
+use crate::model::{clip, counted};
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use jiff::Timestamp;
@@ -227,12 +227,12 @@ fn skewed(date: Option<&str>, now: Timestamp) -> String {
         false => "ahead of",
     };
     let (minutes, now, store) = (
-        apart.unsigned_abs().as_secs() / 60,
+        counted(apart.unsigned_abs().as_secs() / 60, "minute"),
         now.strftime("%FT%TZ"),
         store.strftime("%FT%TZ"),
     );
     format!(
-        "this host's clock is {minutes} minutes {side} the store's: it says {now}, and the store's \
+        "this host's clock is {minutes} {side} the store's: it says {now}, and the store's \
          says {store}"
     )
 }
