@@ -261,6 +261,10 @@ fn a_token_that_has_expired_since_says_that_its_work_is_done() {
     let args = ["client", "activate", "--token-file", &later];
     let again = host.checked("client activate", &args, 0);
     assert_eq!(again["already"], true);
+    // Another one that has expired has done no work here, though it would write the same.
+    let mut another = token.clone();
+    another.nonce = ObjectId([8; 16]);
+    refused(&host, &host.written("stranger", &another), 2, "has expired");
     // Where anything of it is missing it restores nothing any more.
     fs::remove_file(host.lab.path("etc/plans.d/daily.toml")).unwrap();
     refused(&host, &later, 2, "has expired");

@@ -74,6 +74,43 @@ fn whatever_is_missing_is_told_with_its_remedy() {
     host.checked("client status", &["client", "status"], 0);
 }
 
+/// All that it would write may stand by then: what was cut off before its end is no activation.
+#[test]
+fn what_was_cut_off_before_its_end_is_told_and_goes_on() {
+    let Some(host) = Host::new("client: cut off before its end") else {
+        return;
+    };
+    let token = host.usual_token("token");
+    host.activated(&token);
+    let note = fs::read_to_string(host.lab.path("client.json")).unwrap();
+    let stage = |word: &str| {
+        let text = note.replacen("\"activated\"", &format!("{word:?}"), 1);
+        assert_ne!(text, note);
+        host.text("client.json", text.as_bytes());
+    };
+    stage("activating");
+    failed(&host, "its activation was cut off", "client activate");
+    let again = host.activated(&token);
+    assert_eq!(again["already"], false);
+    host.checked("client status", &["client", "status"], 0);
+
+    stage("deactivating");
+    failed(
+        &host,
+        "its deactivation was cut off",
+        "client deactivate` goes on",
+    );
+    let before = host.stands();
+    let refused = host.activate(&token).expect(1);
+    assert!(
+        refused.stderr.contains("client deactivate` goes on"),
+        "{refused:?}"
+    );
+    assert_eq!(host.stands(), before);
+    host.run(&["client", "deactivate"]).expect(0);
+    assert_eq!(host.stands(), []);
+}
+
 #[test]
 fn a_note_alone_makes_no_host_activated_and_none_is_needed() {
     let Some(host) = Host::new("client: notes alone") else {

@@ -72,6 +72,34 @@ fn a_job_that_runs_is_waited_for() {
     host.run(&["client", "deactivate"]).expect(0);
 }
 
+/// Tracking is all plans' own: without it those that go on would read whole disks.
+#[test]
+fn what_other_plans_live_on_stays() {
+    let Some(host) = Host::new("client: other plans live on") else {
+        return;
+    };
+    let disk = host.lab.disk("disk", 24 << 20);
+    host.run(&["init", &host.lab.at("other")]).expect(0);
+    host.activated(&host.usual_token("token"));
+    let plan = ["plan", "create", "theirs", "--vault", &host.lab.at("other")];
+    let words = ["--start", "2199-01-01T03:30:00", "--every", "1d"];
+    let create = [&plan[..], &words, &["--disk", &disk.device]].concat();
+    assert!([0, 3].contains(&host.run(&create).code));
+    host.run(&["snapshot", &disk.device]).expect(0);
+    let tracked = || {
+        let told = host.run(&["track", "status", "--json"]).expect(0).json();
+        told["tracked"].as_array().unwrap().len()
+    };
+    assert_eq!(tracked(), 1);
+    let down = host.checked("client deactivate", &["client", "deactivate"], 0);
+    let steps = down["steps"].as_array().unwrap();
+    let tracking = steps.iter().find(|one| one["step"] == "tracking").unwrap();
+    assert_eq!(tracking["outcome"], "kept", "{down}");
+    assert_eq!(tracked(), 1, "{down}");
+    host.run(&["plan", "show", "theirs"]).expect(0);
+    host.run(&["track", "stop"]).expect(0);
+}
+
 #[test]
 fn what_was_changed_since_stays_and_is_told() {
     let Some(host) = Host::without_vault("client: changed since") else {

@@ -147,6 +147,30 @@ fn of_a_later_glibc(mut program: Vec<u8>) -> Vec<u8> {
     program
 }
 
+/// What was tried there could be exchanged before it is run.
+#[test]
+fn where_others_can_write_no_program_is_put() {
+    let Some(bin) = Bin::new("client: update where others write") else {
+        return;
+    };
+    let other = bin.make_other();
+    let open = |mode| {
+        let mode = fs::Permissions::from_mode(mode);
+        fs::set_permissions(bin.folder.path(), mode).unwrap();
+    };
+    open(0o777);
+    let error = bin.update(&[], &["--from", &other]).expect(2).json();
+    assert!(
+        error.to_string().contains("others can write to it"),
+        "{error}"
+    );
+    assert!(!bin.is("stillpoint", "other") && bin.runs());
+    assert!(!bin.at("stillpoint.new").exists());
+    open(0o755);
+    bin.update(&[], &["--from", &other]).expect(0);
+    assert!(bin.is("stillpoint", "other"));
+}
+
 #[test]
 fn one_that_a_package_manager_has_is_left_to_it() {
     let Some(bin) = Bin::new("client: update of a package") else {
