@@ -256,6 +256,32 @@ fn addresses_are_tried_in_order_and_a_package_is_checked_there() {
     );
 }
 
+/// Its shell was reached: what it has done by then nobody knows, and another way in changes nothing.
+#[test]
+fn who_breaks_off_is_asked_by_no_other_address() {
+    let Some(fleet) = Fleet::new("fleet: broken off") else {
+        return;
+    };
+    fleet.host("a");
+    let enter = fleet.script(
+        "by-address",
+        "case $2 in 10.*) echo 'stillpoint-fleet: begin'; exit 1;; esac\n\
+         exec \"${0%/*}/enter\" \"$1\" \"$3\"",
+    );
+    let runner = format!("exec:{enter} {{instance}} {{address}} {{command}}");
+    let list = fleet.list_of("a,,\"10.0.0.1, web-1\",,,\n");
+    let all = ["fleet", "apply", &list, "--runner", &runner, "--json"];
+    let document = fleet.lab.run(&all).expect(1).json();
+    let host = by_name(&document, "a");
+    assert_eq!(host["state"], "unreachable", "{host:#}");
+    let said = host["failure"]["message"].as_str().unwrap();
+    assert!(
+        said.starts_with("10.0.0.1 (1 of 2): it broke off"),
+        "{said}"
+    );
+    assert_eq!(fleet.argued(), "", "it was asked by the other one");
+}
+
 #[test]
 fn a_list_that_says_otherwise_is_told_and_a_token_may_lie_there() {
     let Some(fleet) = Fleet::new("fleet: what the list says") else {

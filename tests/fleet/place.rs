@@ -85,8 +85,8 @@ pub struct Fleet {
     names: RefCell<Vec<String>>,
 }
 
-/// A token, as `client token` writes it.
-fn made() -> String {
+/// A token, as `client token` writes it at that time.
+fn made(issued: Timestamp) -> String {
     let vault = TokenVault {
         name: "main".into(),
         id: ObjectId::generate(),
@@ -96,7 +96,7 @@ fn made() -> String {
         },
     };
     let valid = SignedDuration::from_hours(48);
-    let mut token = ClientToken::new(vault, Timestamp::now(), valid).unwrap();
+    let mut token = ClientToken::new(vault, issued, valid).unwrap();
     token.plan = Some(TokenPlan {
         name: "daily".into(),
         words: Vec::new(),
@@ -114,7 +114,7 @@ impl Fleet {
         let lab = Lab::new(test)?;
         let fleet = Self {
             lab,
-            secret: made(),
+            secret: made(Timestamp::now()),
             held: RefCell::default(),
             names: RefCell::default(),
         };
@@ -242,6 +242,11 @@ impl Fleet {
 
     pub fn runner(&self) -> String {
         format!("exec:{} {{instance}} {{command}}", self.lab.at("enter"))
+    }
+
+    /// Another token, which was made at that time, lies in the file of tokens.
+    pub fn has_token_of(&self, issued: Timestamp) {
+        fs::write(self.path("token"), format!("{}\n", made(issued))).unwrap();
     }
 
     /// What `fleet apply` says.

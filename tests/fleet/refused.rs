@@ -4,6 +4,7 @@
 use super::place::Fleet;
 use crate::cli::lab::tool;
 use crate::cli::schema::check;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -81,6 +82,52 @@ fn what_is_wrong_is_refused_before_any_host_is_touched() {
     }
     assert_eq!(fleet.argued(), "", "a host was touched");
     assert!(!fleet.path("hosts.csv.results").exists());
+}
+
+/// Else each of a thousand instances would be reached, and say so.
+#[test]
+fn a_token_that_has_expired_touches_no_host() {
+    let Some(fleet) = Fleet::new("fleet: an expired token") else {
+        return;
+    };
+    fleet.host("a");
+    let list = fleet.list();
+    let before = SignedDuration::from_hours(50);
+    fleet.has_token_of(Timestamp::now() - before);
+    let all = [
+        "--package",
+        &fleet.package(),
+        "--token-file",
+        &fleet.token(),
+    ];
+    let refused = fleet.apply(&list, &all).expect(2);
+    assert!(refused.stderr.contains("has expired"), "{refused:?}");
+    assert_eq!(fleet.argued(), "", "a host was touched");
+    assert!(!fleet.path("hosts.csv.results").exists());
+    // One that is good for two days more is taken.
+    fleet.has_token_of(Timestamp::now());
+    fleet.apply(&list, &all[..2]).expect(0);
+}
+
+/// Root runs the package on each instance, and what stands in the results is believed.
+#[test]
+fn what_others_can_change_is_not_used() {
+    let Some(fleet) = Fleet::new("fleet: what others can change") else {
+        return;
+    };
+    fleet.host("a");
+    let (list, package) = (fleet.list(), fleet.package());
+    let results = format!("{list}.results");
+    fs::write(&results, "").unwrap();
+    for file in [&package, &results] {
+        tool("chmod", &["0666", file]);
+        let run = fleet.apply(&list, &["--package", &package]).expect(2);
+        let told = format!("{file}: others can write to it: nothing was done");
+        assert!(run.stderr.contains(&told), "{run:?}");
+        tool("chmod", &["0644", file]);
+    }
+    assert_eq!(fleet.argued(), "", "a host was touched");
+    fleet.apply(&list, &["--package", &package]).expect(0);
 }
 
 #[test]
