@@ -256,6 +256,28 @@ fn addresses_are_tried_in_order_and_a_package_is_checked_there() {
     );
 }
 
+/// What activation says of itself is not enough: it is asked how it stands.
+#[test]
+fn who_says_that_it_was_activated_and_is_not_has_failed() {
+    let Some(fleet) = Fleet::new("fleet: activated in words alone") else {
+        return;
+    };
+    let host = fleet.host("a");
+    host.install();
+    host.goes(
+        "case \"$2\" in *activate*) cat >/dev/null; echo 'stillpoint-fleet: begin'; \
+         echo '{\"state\":\"activated\"}'; echo 'stillpoint-fleet: end 0'; exit 0;; esac; \
+         exec \"${0%/*}/../../enter-in\" \"$@\"",
+    );
+    let all = ["--token-file", &fleet.token(), "--json"];
+    let document = fleet.apply(&fleet.list(), &all).expect(1).json();
+    let host = by_name(&document, "a");
+    assert_eq!(host["state"], "installed", "{host:#}");
+    assert_eq!(host["failure"]["step"], "status", "{host:#}");
+    let said = host["failure"]["message"].as_str().unwrap();
+    assert!(said.contains("and yet its state is installed"), "{said}");
+}
+
 /// Its shell was reached: what it has done by then nobody knows, and another way in changes nothing.
 #[test]
 fn who_breaks_off_is_asked_by_no_other_address() {

@@ -346,7 +346,9 @@ fn a_plan_runs_as_if_its_commands_had_been_typed() {
     assert_eq!(scene.snapshots().len(), 2);
     let shown = scene.checked("plan show", &["plan", "show", "hourly"], 0);
     assert_eq!(shown["state"], "good");
-    // The label of another machine keeps its snapshots from this one's rules.
+    // The label of another machine, an image of which it may be, keeps its snapshots from this
+    // one's rules.
+    let id = format!("plan-id={}", scene.newest_id());
     let others = [
         "snapshot",
         &disk.device,
@@ -354,6 +356,8 @@ fn a_plan_runs_as_if_its_commands_had_been_typed() {
         "plan=hourly",
         "--tag",
         "plan-machine=x",
+        "--tag",
+        &id,
     ];
     scene.run(&others).expect(0);
     scene.run(&["plan", "run", "hourly"]).expect(0);

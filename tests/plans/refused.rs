@@ -89,6 +89,18 @@ fn what_is_wrong_with_a_plan_is_told_as_a_whole() {
     ] {
         assert!(unreadable.contains(word), "{word}: {unreadable}");
     }
+    // Whoever can put plans there would have root run them.
+    let folder = scene.lab.path("etc/plans.d");
+    let open = |mode| fs::set_permissions(&folder, fs::Permissions::from_mode(mode)).unwrap();
+    open(0o777);
+    for args in [&["plan", "run", "--due"][..], &["plan", "run", "good"]] {
+        let run = scene.run(args).expect(2);
+        assert!(
+            run.stderr.contains("no plan there is run") && scene.snapshots().is_empty(),
+            "{run:?}"
+        );
+    }
+    open(0o755);
     // What is wrong runs nothing, and what runs all plans does not pass over it.
     let due = scene.run(&["plan", "run", "--due"]).expect(2);
     assert!(due.stdout.contains("plan wrong was NOT RUN"), "{due:?}");

@@ -250,6 +250,19 @@ fn units_are_written_started_shown_and_removed() {
     };
     assert!(text("timer").contains("OnCalendar=*-*-* *:00/15:07 UTC\n"));
     assert!(text("service").contains(" plan run daily --due\n"));
+    // What the page promises of a time off, of warnings, of a stop, and of the host's resources.
+    for (kind, line) in [
+        ("timer", "Persistent=true"),
+        ("timer", "AccuracySec=1s"),
+        ("service", "SuccessExitStatus=3"),
+        ("service", "KillMode=mixed"),
+        ("service", "MemoryMax=50%"),
+        ("service", "CPUWeight=50"),
+        ("service", "IOWeight=50"),
+    ] {
+        let text = text(kind);
+        assert!(text.lines().any(|one| one == line), "{line}: {text}");
+    }
     let environment = format!(
         "Environment=\"STILLPOINT_PLAN_NOTES={}\"",
         scene.lab.at("plans")
