@@ -115,6 +115,15 @@ fn what_was_taken_last_is_the_latest_whatever_the_clock_said() {
         text.contains(&format!("clock: snapshot {ahead} says ")),
         "{text}"
     );
+    // Its age says nothing, so it is not what makes all well.
+    let status = lab.run(&["status", "--max-age", "26h", "--json"]).expect(3);
+    let status = status.json();
+    let problems = status["problems"].to_string();
+    assert!(
+        problems.contains(&format!("snapshot {ahead} is from ")),
+        "{status}"
+    );
+    assert!(problems.contains("which is after now"), "{status}");
     let disks = lab.json(&["disks"]);
     let shown = disks["disks"].as_array().unwrap().iter();
     let mut shown = shown.filter(|one| one["disk"] == disk.name());

@@ -1,6 +1,8 @@
 //! From a fresh host to a file out of its plan's snapshot, and back.
 
 use super::Host;
+use crate::cli::lab::{finish, try_tool};
+use crate::support::host::skipped;
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -174,6 +176,31 @@ fn a_token_goes_to_the_folder_where_somebody_is() {
         "{error:?}"
     );
     assert!(!error.stderr.contains(text.trim()) && !error.stdout.contains(text.trim()));
+}
+
+/// It is no locked memory, so the kernel is told to dump nothing before any of it is read.
+#[test]
+fn a_token_is_in_no_dump() {
+    let Some(host) = Host::new("client: no dump") else {
+        return;
+    };
+    if !try_tool("strace", &["-qq", "-o", "/dev/null", "true"]) {
+        return skipped("client: no dump", "strace cannot trace here");
+    }
+    let (token, trace) = (host.usual_token("token"), host.lab.at("trace"));
+    let strace = ["strace", "-f", "-qq", "-s", "32", "-o", &trace];
+    let args = ["client", "activate", "--token-file", &token];
+    finish(&mut host.command_with(&strace, &args)).expect(3);
+    let trace = fs::read_to_string(&trace).unwrap();
+    let line = |words: &str| trace.lines().position(|line| line.contains(words));
+    let (told, read) = (
+        line("PR_SET_DUMPABLE, SUID_DUMP_DISABLE"),
+        line("\"stillpoint-client-token"),
+    );
+    assert!(
+        read.is_some() && told.is_some() && told < read,
+        "{told:?} {read:?}"
+    );
 }
 
 #[test]

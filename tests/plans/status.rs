@@ -55,6 +55,14 @@ fn what_is_late_or_not_known_is_never_called_fine() {
         "{late}"
     );
     assert_eq!(row(&late, disk.name())["snapshot"], Value::Null);
+    // What has no snapshot at all is older than any age.
+    let aged = status(&scene, &["--max-age", "26h"]);
+    let told = format!(
+        "{} is OVERDUE: there is no good snapshot of it",
+        disk.name()
+    );
+    assert!(problems(&aged, &disk).contains(&told), "{aged}");
+    assert_eq!(row(&aged, disk.name())["overdue"], true);
     let said = scene.run(&["status"]).expect(3).stdout;
     let verdict = said.lines().last().unwrap();
     assert!(verdict.starts_with("LOOK AT THIS: "), "{said}");

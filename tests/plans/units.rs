@@ -388,4 +388,12 @@ fn what_is_not_ours_is_left_alone_and_told() {
     ];
     let shown = scene.run(&show).expect(0).stdout;
     assert!(shown.contains("NO TIMER RUNS IT"), "{shown}");
+    // Nobody looks at each plan: `status` tells of it.
+    let status = [&["status"], &show[3..], &["--json"]].concat();
+    let document = scene.run(&status).expect(3).json();
+    let problems = document["problems"].to_string();
+    assert!(
+        problems.contains("plan daily: NO TIMER RUNS IT"),
+        "{document}"
+    );
 }
