@@ -315,9 +315,11 @@ fn a_plan_runs_as_if_its_commands_had_been_typed() {
     // A flag goes before the plan.
     let other = scene.lab.at("other");
     scene.run(&["init", &other]).expect(0);
+    let noted = scene.note("hourly");
     scene
         .run(&["plan", "run", "hourly", "--vault", &other])
         .expect(0);
+    assert_eq!(scene.note("hourly"), noted, "it is no run of the plan's");
     let there = scene
         .run(&["list", "--vault", &other, "--json"])
         .expect(0)
