@@ -278,7 +278,7 @@ fn who_says_that_it_was_activated_and_is_not_has_failed() {
     assert!(said.contains("and yet its state is installed"), "{said}");
 }
 
-/// Its shell was reached: what it has done by then nobody knows, and another way in changes nothing.
+/// Its shell was reached: what it has done by then nobody knows, and another way in tells nothing.
 #[test]
 fn who_breaks_off_is_asked_by_no_other_address() {
     let Some(fleet) = Fleet::new("fleet: broken off") else {

@@ -7,8 +7,8 @@ use jiff::{SignedDuration, Timestamp};
 use std::mem::MaybeUninit;
 use std::time::SystemTime;
 
-/// Calendars end with the year 9999. What is added to the time (ten years at most) must have a date,
-/// too.
+/// Calendars end with the year 9999. What is added to the time (ten years at most) must have a
+/// date, too.
 const LEFT: SignedDuration = SignedDuration::from_hours(100 * 366 * 24);
 
 /// Refuses a time of which no calendar knows: nothing could be dated by it.

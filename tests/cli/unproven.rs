@@ -84,6 +84,32 @@ fn spoil_slot(path: &Path, slot: usize) {
     fs::write(path, bytes).unwrap();
 }
 
+/// A script that does not look at what it reads proves nothing of it: the read that failed tells.
+#[test]
+fn a_script_that_passes_over_damage_proves_nothing() {
+    let Some(lab) = Lab::with_vault("cli: a drill whose script is blind") else {
+        return;
+    };
+    let _disk = snapshot_of(&lab);
+    let [segment] = segments(&lab).try_into().unwrap();
+    let bytes = fs::read(&segment).unwrap();
+    let slots = bytes.len() - 192 + 8;
+    let slots = u32::from_le_bytes(bytes[slots..slots + 4].try_into().unwrap()) as usize;
+    // The file is most of it. No table of the filesystem is there, so no other step fails by it.
+    spoil_slot(&segment, slots / 2);
+    let place = lab.path("disk.mnt");
+    let text = format!(
+        "cat \"$STILLPOINT_TREE{}/file\" >/dev/null 2>&1\nexit 0",
+        place.display()
+    );
+    let check = script(&lab, "blind.sh", &text);
+    let (_, document) = drilled(&lab, &["--check", &check], 1);
+    assert_eq!(outcome(&document, "blind.sh"), "passed", "{document:#}");
+    let step = "all that was asked of its disks could be read";
+    assert_eq!(document["failed_step"], step, "{document:#}");
+    assert_told(&lab, "failed", 1);
+}
+
 #[test]
 fn partitions_that_were_not_mounted_are_proven_and_missed() {
     let Some(lab) = Lab::with_vault("cli: a drill of partitions") else {
