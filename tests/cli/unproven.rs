@@ -71,6 +71,16 @@ fn segments(lab: &Lab) -> Vec<PathBuf> {
         .collect()
 }
 
+/// The slots of a segment whose chunks have such a length.
+fn slots_of(path: &Path, fits: fn(usize) -> bool) -> Vec<usize> {
+    let bytes = fs::read(path).unwrap();
+    let number = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
+    let trailer = bytes.len() - 192;
+    let count = number(trailer + 8);
+    let length = |slot: &usize| number(trailer - 48 * count + 48 * slot + 4);
+    (0..count).filter(|slot| fits(length(slot))).collect()
+}
+
 /// Spoils one chunk of a segment.
 fn spoil_slot(path: &Path, slot: usize) {
     let mut bytes = fs::read(path).unwrap();
@@ -92,11 +102,9 @@ fn a_script_that_passes_over_damage_proves_nothing() {
     };
     let _disk = snapshot_of(&lab);
     let [segment] = segments(&lab).try_into().unwrap();
-    let bytes = fs::read(&segment).unwrap();
-    let slots = bytes.len() - 192 + 8;
-    let slots = u32::from_le_bytes(bytes[slots..slots + 4].try_into().unwrap()) as usize;
-    // The file is most of it. No table of the filesystem is there, so no other step fails by it.
-    spoil_slot(&segment, slots / 2);
+    // Noise packs into nothing smaller, and only the file holds any: so no other step reads it.
+    let noise = slots_of(&segment, |length| length > 60_000);
+    spoil_slot(&segment, noise[noise.len() / 2]);
     let place = lab.path("disk.mnt");
     let text = format!(
         "cat \"$STILLPOINT_TREE{}/file\" >/dev/null 2>&1\nexit 0",
