@@ -145,9 +145,9 @@ pub fn a_clock_that_jumps_deletes_nothing(lab: &Lab) -> Result<()> {
         .to_owned();
     told(&mut guest, "status", 0)?;
     if lab.broken {
-        // Whoever is asked says that the clock is right.
-        let line = "[Service]\\nExecStart=\\nExecStart=/usr/sbin/stillpoint plan run daily \
-                    --clock-is-right\\n";
+        // After each run somebody says that the clock is right, without a look at it.
+        let line = "[Service]\\nExecStart=\\nExecStart=/usr/sbin/stillpoint plan run daily --due\\n\
+                    ExecStart=/usr/sbin/stillpoint plan run daily --clock-is-right\\n";
         drop_in(&mut guest, SERVICE, line)?;
     }
 
@@ -155,6 +155,7 @@ pub fn a_clock_that_jumps_deletes_nothing(lab: &Lab) -> Result<()> {
     let run = run_by_timer(&mut guest, &format!("{ahead} 02:59"))?;
     stays(&mut guest, &oldest)?;
     is_for(&run, &format!("{ahead}T02:30:00Z"))?;
+    let later = run["outcome"]["snapshot"].clone();
     let why = waits(&mut guest)?;
     lab.note(format!("a week ahead: {why}"));
     told(&mut guest, "status", 3)?;
@@ -189,13 +190,27 @@ pub fn a_clock_that_jumps_deletes_nothing(lab: &Lab) -> Result<()> {
     ensure!(snapshots(&mut guest)?.len() == 4);
 
     // Somebody has looked: the first snapshot has had its day.
-    told(&mut guest, "plan run daily --clock-is-right", 3)?;
+    let run = told(&mut guest, "plan run daily --clock-is-right", 3)?;
+    let newest = run["plans"][0]["snapshot"]["snapshot"].clone();
     let all = snapshots(&mut guest)?;
     ensure!(
         !all.contains(&oldest),
         "what is over its time stays: {all:?}"
     );
     ensure!(told_of_plan(&mut guest)?["held_since"].is_null());
+
+    // By rules that count, too: what a clock that was ahead has taken is none of the newest.
+    let rules = format!("prune --vault {VAULT} --keep-last 1 --dry-run");
+    let judged = told(&mut guest, &rules, 0)?;
+    for (snapshot, reason) in [(later, "from_later"), (newest, "last")] {
+        let kept = judged["kept"].as_array().into_iter().flatten();
+        let mut kept = kept.filter(|one| one["snapshot"] == snapshot);
+        let why = kept.next().map(|one| one["why"].to_string());
+        ensure!(
+            why.is_some_and(|why| why.contains(&format!("\"reason\":\"{reason}\""))),
+            "{snapshot} does not stay by {reason}: {judged:#}"
+        );
+    }
     guest.done();
     Ok(())
 }
