@@ -54,6 +54,7 @@ fn poison(value: &mut Value) {
                 "id",
                 "host",
                 "cut",
+                "dedup",
             ];
             for (key, value) in keys {
                 if !formed.contains(&key.as_str()) {
