@@ -3,7 +3,7 @@
 //! clock of its own. (`s3` has it against Ceph's radosgw.)
 
 use crate::support::model::ModelDisk;
-use crate::support::vaults::{Take, Taken, check_all, take, vault_options};
+use crate::support::vaults::{Take, Taken, check_all, take, vault_options, verify_all};
 use crate::support::versions::VersionStore;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,8 +12,8 @@ use std::sync::atomic::Ordering;
 use stillpoint::engine::{BringBackOptions, BringBackReport, Silent, bring_back};
 use stillpoint::format::{BlockDedup, VaultInfo};
 use stillpoint::model::{BLOCK_SIZE, ObjectId, SnapshotId};
-use stillpoint::store::{Blob, KeySource, ObjectName, ObjectStore, PastVault, Vault};
-use stillpoint::{ErrorKind, Result};
+use stillpoint::store::{Blob, FaultStore, KeySource, ObjectName, ObjectStore, PastVault, Vault};
+use stillpoint::{Error, ErrorKind, Result};
 
 /// A vault with snapshots, a time, and whatever is done to it after that.
 pub struct Robbed {
@@ -292,4 +292,36 @@ fn a_word_of_vault_json_comes_back() {
     let report = robbed.recover();
     assert_eq!(report.opened_by, [name]);
     robbed.check();
+}
+
+/// Ended at any moment, a recovery has made no snapshot stand that lacks anything; the same again
+/// goes on.
+#[test]
+fn ended_at_any_moment_what_stands_is_whole() {
+    let mut ended = 0;
+    for moment in 0.. {
+        let robbed = Robbed::new(2);
+        robbed.delete_all();
+        let faulty = FaultStore::new(robbed.store.clone(), move |operation| {
+            match operation.moment >= moment {
+                true => Err(Error::new(ErrorKind::Interrupted(15), "the test says so")),
+                false => Ok(()),
+            }
+        });
+        let past = PastVault::open_by(Arc::new(faulty), &KeySource::Nobody, robbed.at);
+        let now = Timestamp::now();
+        let dry_run = false;
+        let done =
+            past.and_then(|past| bring_back(&past, BringBackOptions { dry_run, now }, &Silent));
+        let vault = Vault::open(robbed.store.clone()).unwrap();
+        let found = verify_all(&vault).unwrap();
+        assert!(found.broken.is_empty(), "{moment}: {:?}", found.broken);
+        ended += u32::from(found.snapshots == 1);
+        robbed.recover();
+        robbed.check();
+        if done.is_ok() {
+            break;
+        }
+    }
+    assert!(ended > 0, "it was never ended between two manifests");
 }
