@@ -193,8 +193,15 @@ fn found_missing(lab: &Lab, bytes: u64) {
             run.expect(4);
             return;
         }
-        assert_eq!(found["unknown"]["bytes"], bytes, "{found}");
+        let unknown = found["unknown"]["bytes"].as_u64().unwrap();
         let is_hidden = found["unproven"] != Value::Null;
+        // Without a proof what was written since counts, too.
+        let is_right = if is_hidden {
+            unknown >= bytes
+        } else {
+            unknown == bytes
+        };
+        assert!(is_right, "{found}");
         run.expect(3);
         if is_hidden {
             return;
