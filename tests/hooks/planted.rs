@@ -56,7 +56,10 @@ fn python_takes_no_module_from_the_folder_of_a_hook() {
         let _ = fs::remove_file(&noted);
         let document = stage.snapshot(&[]).expect(0).json();
         assert_eq!(document["level"], "application", "{document}");
-        assert_eq!(stage.noted(), ["ran", "post"], "{first}");
+        // In pairs: on a busy machine the first cut may not succeed.
+        let noted = stage.noted();
+        let pairs = noted.chunks(2).all(|pair| pair == ["ran", "post"]);
+        assert!(pairs && !noted.is_empty(), "{first}: {noted:?}");
     }
     stage.assert_sound();
 }

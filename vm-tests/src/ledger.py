@@ -32,7 +32,10 @@ def durable(path, data):
         file.flush()
         os.fsync(file.fileno())
     os.rename(path + ".new", path)
-    # On FAT the log's own fsync does not write the folder.
+    # On FAT the new entry does not say where the file's bytes are until the file is written out
+    # again (vfat_rename, fs/fat/namei_vfat.c), and the log's own fsync does not write the folder.
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
     folder = os.open(os.path.dirname(path), os.O_RDONLY)
     os.fsync(folder)
     os.close(folder)
