@@ -116,6 +116,9 @@ mod tests {
         let first = seen.keep(&keep).unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!([mode(&first), mode(&first.join(CONSOLE))], [0o700, 0o600]);
+        // Names of one millisecond are in no order.
+        let then = Timestamp::now().as_millisecond();
+        while Timestamp::now().as_millisecond() == then {}
         fs::write(keep.join("another"), "x").unwrap();
         fs::write(first.join("another"), "x").unwrap();
         for _ in 0..MOST_KEPT + 3 {
