@@ -2,6 +2,7 @@
 //! (`include/uapi/linux/raid/md_p.h`): which of them is up to date, and where its data lies.
 //! Nothing is assembled: the kernel's md sees nothing of it. What is in doubt is not shown.
 
+use super::fields::{u16_at, u32_at, u64_at};
 use super::in_place::InPlace;
 use super::mapped::{AssembledVolume, MappedArea, MappedPart, MappedVolume, MemberHome};
 use crate::error::{Error, ErrorKind, Result};
@@ -148,21 +149,6 @@ fn sum(block: &[u8]) -> u32 {
         })
         .sum();
     (sum as u32).wrapping_add((sum >> 32) as u32)
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> u16 {
-    let found = bytes.get(at..at.saturating_add(2));
-    found.map_or(0, |found| found.try_into().map_or(0, u16::from_le_bytes))
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    let found = bytes.get(at..at.saturating_add(4));
-    found.map_or(0, |found| found.try_into().map_or(0, u32::from_le_bytes))
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    let found = bytes.get(at..at.saturating_add(8));
-    found.map_or(0, |found| found.try_into().map_or(0, u64::from_le_bytes))
 }
 
 struct FoundDisk {

@@ -1,6 +1,7 @@
 //! Snapshots as things that are read in place, without restoring them. It must never hand out a
 //! byte that was not checked, nor write to a vault.
 
+mod fields;
 mod fuse;
 mod host_places;
 mod image;

@@ -3,6 +3,7 @@
 //! from a vault: every place and length in them is checked before it is read.
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::export::fields::{u32_at, u64_at};
 use crate::export::in_place::InPlace;
 use crate::model::{Bytes, Extent};
 use std::time::Duration;
@@ -160,14 +161,4 @@ impl LabelledDevice<'_> {
             false => Err(bad("its list of volumes is damaged")),
         }
     }
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    let found = bytes.get(at..at.saturating_add(4));
-    found.map_or(0, |found| found.try_into().map_or(0, u32::from_le_bytes))
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    let found = bytes.get(at..at.saturating_add(8));
-    found.map_or(0, |found| found.try_into().map_or(0, u64::from_le_bytes))
 }
